@@ -1,0 +1,363 @@
+import type {
+  DataSource,
+  EntityMetadata,
+  EntitySubscriberInterface,
+  InsertEvent,
+  ObjectLiteral,
+  QueryRunner,
+  RecoverEvent,
+  RemoveEvent,
+  SoftRemoveEvent,
+  UpdateEvent,
+} from 'typeorm';
+import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
+import type { LoggerService } from '@nestjs/common';
+import type { Clock } from '../clock.js';
+import { EVENT_ROWS_PER_STATEMENT, insertEvents, type EventRow } from '../events/event-rows.js';
+import type { Json } from '../events/json.js';
+import type { PayloadLimits } from '../events/payload.js';
+import type { Database } from '../store/database.js';
+import { eventsOf } from './change-events.js';
+import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { EntityRegistry } from './entity-registry.js';
+import { losesPrecision, readRows, rowKey } from './row-reader.js';
+import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
+import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
+import type { EntityAction } from './webhook.decorator.js';
+
+/** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
+export type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
+
+export interface EntityCaptureOptions {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly registry: EntityRegistry;
+  readonly clock: Clock;
+  readonly limits: PayloadLimits;
+  readonly logger: LoggerService;
+  readonly onCommitted: CommittedHandler;
+}
+
+type WriteEvent =
+  | InsertEvent<ObjectLiteral>
+  | UpdateEvent<ObjectLiteral>
+  | RemoveEvent<ObjectLiteral>
+  | SoftRemoveEvent<ObjectLiteral>
+  | RecoverEvent<ObjectLiteral>;
+
+/** InnoDB rolls the whole transaction back on a deadlock; no statement says so. */
+const ER_LOCK_DEADLOCK = 1213;
+
+/**
+ * Turns what TypeORM persists into events in the writer's own transaction: the one subscriber of a module instance.
+ *
+ * `save()`, `remove()`, `softRemove()` and `recover()` alone set `entityId` (and `databaseEntity`, on updates); hooks of
+ * bulk writes look the same otherwise, also when they hit no row, and name no row: they make no event but one warning.
+ */
+export class EntityCapture implements EntitySubscriberInterface {
+  private logs = new WeakMap<QueryRunner, TransactionLog>();
+  private readonly warned = new Set<string>();
+  /** Rows read before they were removed, where the hook after it has no image. */
+  private readonly beforeImages = new WeakMap<QueryRunner, Map<string, RowImage>>();
+
+  constructor(private readonly options: EntityCaptureOptions) {}
+
+  /**
+   * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
+   */
+  attach(): void {
+    const { dataSource } = this.options;
+    let subscribers = dataSource.subscribers;
+    Object.defineProperty(dataSource, 'subscribers', {
+      configurable: true,
+      enumerable: true,
+      get: () => subscribers,
+      set: (list: EntitySubscriberInterface[]) => {
+        subscribers = list.includes(this) ? list : [...list, this];
+      },
+    });
+    (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
+  }
+
+  detach(): void {
+    const { dataSource } = this.options;
+    const subscribers = dataSource.subscribers.filter((subscriber) => subscriber !== this);
+    Object.defineProperty(dataSource, 'subscribers', {
+      configurable: true,
+      enumerable: true,
+      writable: true,
+      value: subscribers,
+    });
+  }
+
+  /** Puts a published event among the changes of a query runner's transaction, in program order. */
+  async add(runner: QueryRunner, row: EventRow): Promise<void> {
+    await this.record(runner, row);
+  }
+
+  /** Takes note of an event that was written through a query runner already. */
+  async written(runner: QueryRunner, row: EventRow): Promise<void> {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.written.push(row);
+    else await this.options.onCommitted([row], false);
+  }
+
+  /** Writes what waits in a query runner's transaction. */
+  async flush(runner: QueryRunner): Promise<void> {
+    const log = this.logs.get(runner);
+    if (log?.pending.length) await log.exclusively(() => this.write(runner, log));
+  }
+
+  async beforeQuery(event: BeforeQueryEvent): Promise<void> {
+    const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
+    const log = this.logs.get(queryRunner);
+    if (!log?.pending.length) return;
+    const statement = transactionStatement(query, this.options.database.dialect);
+    if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
+  }
+
+  async afterQuery(event: AfterQueryEvent): Promise<void> {
+    const { queryRunner, query, success, rawResults, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
+    if (!success) {
+      this.followFailure(queryRunner, query, error);
+      return;
+    }
+    const statement = transactionStatement(query, this.options.database.dialect);
+    if (!statement) return;
+    const log = this.logOf(queryRunner);
+    // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
+    const wasRolledBack =
+      statement.kind === 'commit' && (rawResults as { command?: string } | undefined)?.command === 'ROLLBACK';
+    const { committed, isUncertain } = log.follow(
+      wasRolledBack ? { kind: 'rollback', chain: statement.chain } : statement,
+    );
+    if (committed.length) await this.options.onCommitted(committed, isUncertain);
+  }
+
+  async afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    if (!definition) return;
+    if (event.entityId === undefined) return this.warn(definition, 'insert(), upsert() or an insert query builder');
+    await this.changed(event, definition, 'created', null, null);
+  }
+
+  async beforeUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
+    await this.beforeWrite(event, event.databaseEntity, (definition) => definition.hiddenColumnsNeeded.length > 0);
+  }
+
+  async afterUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    if (!definition) return;
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for bulk updates, whatever the type says
+    if (!event.databaseEntity) {
+      return this.warn(definition, 'update(), increment(), decrement() or an update query builder');
+    }
+    const old = this.beforeImageOf(event, definition, event.databaseEntity);
+    const touched = touchedPaths(event, definition);
+    const values = new Map<string, Json>();
+    for (const field of definition.fields) {
+      if (touched.has(field.path) || field.automatic) values.set(field.path, definition.valueOf(field, old));
+    }
+    await this.changed(event, definition, 'updated', { values, touched, owner: definition.ownerOf(old) }, null);
+  }
+
+  async beforeRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
+    await this.beforeWrite(
+      event,
+      event.databaseEntity,
+      (definition) =>
+        // An orphan removed by a cascade comes without its row.
+        !event.databaseEntity ||
+        definition.hiddenColumnsNeeded.length > 0 ||
+        losesPrecision(definition, this.options.database.dialect),
+    );
+  }
+
+  async afterRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    if (!definition) return;
+    if (event.entityId === undefined) return this.warn(definition, 'delete() or a delete query builder');
+    const image = this.beforeImageOf(event, definition, event.databaseEntity ?? event.entity);
+    await this.changed(event, definition, 'deleted', null, image);
+  }
+
+  async beforeSoftRemove(event: SoftRemoveEvent<ObjectLiteral>): Promise<void> {
+    await this.beforeWrite(event, event.databaseEntity, () => false);
+  }
+
+  async afterSoftRemove(event: SoftRemoveEvent<ObjectLiteral>): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    if (!definition) return;
+    if (event.entityId === undefined) return this.warn(definition, 'softDelete() or a soft-delete query builder');
+    await this.changed(event, definition, 'deleted', null, null);
+  }
+
+  async beforeRecover(event: RecoverEvent<ObjectLiteral>): Promise<void> {
+    await this.beforeWrite(event, event.databaseEntity, () => false);
+  }
+
+  async afterRecover(event: RecoverEvent<ObjectLiteral>): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    if (!definition) return;
+    if (event.entityId === undefined) return this.warn(definition, 'restore() or a restore query builder');
+    await this.changed(event, definition, 'restored', null, null);
+  }
+
+  private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
+    return this.options.registry.definitionOf(metadata);
+  }
+
+  private logOf(runner: QueryRunner): TransactionLog {
+    let log = this.logs.get(runner);
+    if (!log) this.logs.set(runner, (log = new TransactionLog()));
+    return log;
+  }
+
+  /** Before a row changes again, the image of its earlier change is read; before a bulk write, those of its table. */
+  private async beforeWrite(
+    event: WriteEvent,
+    databaseEntity: ObjectLiteral | undefined,
+    needsImage: (definition: EntityDefinition) => boolean,
+  ): Promise<void> {
+    const definition = this.definitionOf(event.metadata);
+    const log = this.logs.get(event.queryRunner);
+    if (log?.pending.length) {
+      const { tablePath } = event.metadata;
+      const key = definition && databaseEntity ? rowKey(definition, databaseEntity) : undefined;
+      const changesAgain = (change: RowChange) =>
+        change.definition.metadata.tablePath === tablePath && (key === undefined || change.key === key);
+      await log.exclusively(() => this.readImages(event.queryRunner, log, changesAgain));
+    }
+    const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
+    if (!definition || !(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
+    await this.logOf(event.queryRunner).exclusively(async () => {
+      const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
+      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], this.options.database.dialect);
+      const images = this.beforeImages.get(event.queryRunner) ?? new Map<string, RowImage>();
+      for (const [key, image] of read) images.set(definition.name + key, image);
+      this.beforeImages.set(event.queryRunner, images);
+    });
+  }
+
+  private beforeImageOf(event: WriteEvent, definition: EntityDefinition, loaded: ObjectLiteral | undefined): RowImage {
+    const images = this.beforeImages.get(event.queryRunner);
+    const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
+    const id = entityId === undefined ? loaded : definition.metadata.ensureEntityIdMap(entityId);
+    const key = definition.name + rowKey(definition, id ?? {});
+    const image = images?.get(key);
+    images?.delete(key);
+    return image ?? { entity: loaded ?? {}, exact: new Map() };
+  }
+
+  private async changed(
+    event: WriteEvent,
+    definition: EntityDefinition,
+    action: EntityAction,
+    before: Before | null,
+    image: RowImage | null,
+  ): Promise<void> {
+    if (!definition.actions.has(action)) return;
+    const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
+    const source = entityId === undefined ? event.entity : definition.metadata.ensureEntityIdMap(entityId);
+    const id = idOf(definition, source as ObjectLiteral);
+    const change: RowChange = {
+      definition,
+      action,
+      id,
+      key: rowKey(definition, id),
+      at: this.options.clock.now(),
+      before,
+      image,
+    };
+    await this.record(event.queryRunner, change);
+  }
+
+  /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
+  private async record(runner: QueryRunner, item: RowChange | EventRow): Promise<void> {
+    const log = this.logOf(runner);
+    log.pending.push(item);
+    if (log.isOpen) return;
+    try {
+      await this.flush(runner);
+    } catch (error) {
+      log.pending = []; // the row stands already: a later, unrelated write must not fail for it
+      throw error;
+    }
+    const written = log.written.splice(0);
+    if (written.length) await this.options.onCommitted(written, false);
+  }
+
+  /** What cannot be written stays pending: a caller who swallows the error cannot commit without it. */
+  private async write(runner: QueryRunner, log: TransactionLog): Promise<void> {
+    const items = log.pending;
+    if (!items.length) return;
+    await this.readImages(runner, log, () => true);
+    const rows = items.flatMap((item) => ('values' in item ? [item] : eventsOf(item, this.options.limits)));
+    for (let start = 0; start < rows.length; start += EVENT_ROWS_PER_STATEMENT) {
+      const sql = insertEvents(this.options.database.tables, rows.slice(start, start + EVENT_ROWS_PER_STATEMENT));
+      const { text, values } = this.options.database.statement(sql);
+      await runner.query(text, values);
+    }
+    log.pending = log.pending.slice(items.length);
+    log.written.push(...rows);
+  }
+
+  private async readImages(
+    runner: QueryRunner,
+    log: TransactionLog,
+    isWanted: (change: RowChange) => boolean,
+  ): Promise<void> {
+    const byDefinition = new Map<EntityDefinition, RowChange[]>();
+    for (const item of log.pending) {
+      if ('values' in item || item.image || !isWanted(item)) continue;
+      const changes = byDefinition.get(item.definition);
+      if (changes) changes.push(item);
+      else byDefinition.set(item.definition, [item]);
+    }
+    for (const [definition, changes] of byDefinition) {
+      const ids = changes.map((change) => change.id);
+      const images = await readRows(runner, definition, ids, this.options.database.dialect);
+      for (const change of changes) change.image = images.get(change.key) ?? 'gone';
+    }
+  }
+
+  private followFailure(runner: QueryRunner, query: string, error: unknown): void {
+    const log = this.logs.get(runner);
+    if (!log) return;
+    const { dialect } = this.options.database;
+    const isCommit = transactionStatement(query, dialect)?.kind === 'commit';
+    // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
+    const isDeadlock = dialect === 'mysql' && (error as { errno?: number } | undefined)?.errno === ER_LOCK_DEADLOCK;
+    if (isDeadlock || (isCommit && dialect !== 'sqlite')) log.rolledBack(false);
+  }
+
+  private warn(definition: EntityDefinition, operation: string): void {
+    const key = `${definition.name} ${operation}`;
+    if (this.warned.has(key)) return;
+    this.warned.add(key);
+    this.options.logger.warn(
+      `${definition.metadata.name} was written by ${operation}: TypeORM names no rows then, and no webhook event was made. Use save(), remove(), softRemove() or recover() where webhooks are wanted. (Said once.)`,
+    );
+  }
+}
+
+function writesBefore(statement: TransactionStatement): boolean {
+  // What waits at a ROLLBACK TO came after its savepoint, and on PostgreSQL nothing could be written any more.
+  return statement.kind !== 'rollback' && statement.kind !== 'rollback_to';
+}
+
+function idOf(definition: EntityDefinition, entity: ObjectLiteral): ObjectLiteral {
+  return definition.metadata.getEntityIdMap(entity) ?? entity;
+}
+
+function touchedPaths(event: UpdateEvent<ObjectLiteral>, definition: EntityDefinition): Set<string> {
+  const touched = new Set<string>(event.updatedColumns.map((column) => column.propertyPath));
+  for (const relation of event.updatedRelations) {
+    touched.add(relation.propertyPath);
+    // The same foreign key may be a column of its own.
+    for (const column of relation.joinColumns) touched.add(column.propertyPath);
+  }
+  const { updateDateColumn, versionColumn } = definition.metadata;
+  for (const column of [updateDateColumn, versionColumn]) if (column) touched.delete(column.propertyPath);
+  return touched;
+}

@@ -1,0 +1,256 @@
+import type { EntityMetadata, ObjectLiteral } from 'typeorm';
+import { ConfigurationError } from '../errors.js';
+import type { Json, JsonObject } from '../events/json.js';
+import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
+import {
+  canonicalValue,
+  isNumericColumn,
+  isScalarColumn,
+  Unserializable,
+  valueKindOf,
+  type ColumnMetadata,
+  type ValueKind,
+} from './canonical-value.js';
+import { CaptureError } from './errors.js';
+import { exposureOf } from './exposed-properties.js';
+import { ENTITY_ACTIONS, hiddenProperties, type EntityAction, type WebhookOptions } from './webhook.decorator.js';
+
+type RelationMetadata = EntityMetadata['relations'][number];
+
+/** One property that goes out. */
+export interface OutField {
+  /** `status`, `address.city`; for a relation the name of its property, holding the id of the other row. */
+  readonly path: string;
+  readonly parts: readonly string[];
+  readonly column: ColumnMetadata;
+  readonly relation: RelationMetadata | null;
+  readonly kind: ValueKind;
+  readonly numeric: boolean;
+  readonly routable: boolean;
+  /** Kept by the database or TypeORM itself (update date, version): its change alone is no event. */
+  readonly automatic: boolean;
+}
+
+/** A row as it was read: the hydrated entity, and values that hydration loses (foreign keys, SQLite's big integers). */
+export interface RowImage {
+  readonly entity: ObjectLiteral;
+  readonly exact: ReadonlyMap<string, unknown>;
+}
+
+/** How an owner is declared; see `docs/owners.md`. */
+export type Ownership = 'undeclared' | 'declared' | 'every';
+
+/** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */
+export class EntityDefinition {
+  readonly fields: readonly OutField[];
+  readonly actions: ReadonlySet<EntityAction>;
+  readonly ownership: Ownership;
+  /** Top-level payload fields that hold the primary key. */
+  readonly identity: readonly string[];
+  /** The definition of the entity this one inherits from in a single table, when that tells of its changes too. */
+  parent: EntityDefinition | null = null;
+
+  constructor(
+    readonly metadata: EntityMetadata,
+    /** First part of its event types. */
+    readonly name: string,
+    private readonly options: WebhookOptions,
+  ) {
+    if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
+      throw this.wrong('name', name, 'Use lower case letters, digits and underscores, at most 100');
+    }
+    const unknown = options.on?.filter((action) => !ENTITY_ACTIONS.includes(action));
+    if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Use ${ENTITY_ACTIONS.join(', ')}`);
+    this.actions = new Set(options.on ?? ENTITY_ACTIONS);
+    this.fields = this.resolveFields();
+    this.ownership = this.resolveOwnership();
+    const primary = new Set(metadata.primaryColumns.map((column) => column.propertyPath.split('.')[0]));
+    this.identity = [...new Set(this.fields.map((field) => field.parts[0] ?? ''))].filter((key) => primary.has(key));
+  }
+
+  typeOf(action: EntityAction): string {
+    return `${this.name}.${action}`;
+  }
+
+  superTypesOf(action: EntityAction): string[] {
+    return this.parent ? [this.parent.typeOf(action), ...this.parent.superTypesOf(action)] : [];
+  }
+
+  /** Columns that must be selected although they are `select: false`: the owner's. They do not go out. */
+  get hiddenColumnsNeeded(): ColumnMetadata[] {
+    const { owner } = this.options;
+    return this.metadata.columns.filter((column) => column.propertyPath === owner && !column.isSelect);
+  }
+
+  /** The payload's `data` of a row. @throws CaptureError `UNSERIALIZABLE_FIELD` */
+  dataOf(image: RowImage): JsonObject {
+    const data: JsonObject = {};
+    for (const field of this.fields) setPath(data, field.parts, this.valueOf(field, image));
+    return data;
+  }
+
+  /** One field of a row as it is written in a payload. @throws CaptureError `UNSERIALIZABLE_FIELD` */
+  valueOf(field: OutField, image: RowImage): Json {
+    const { column, relation } = field;
+    let value: unknown = image.exact.get(field.path);
+    if (value === undefined) {
+      value = relation ? foreignKeyOf(relation, column, image.entity) : column.getEntityValue(image.entity);
+    }
+    try {
+      return canonicalValue(value, field.kind, column);
+    } catch (cause) {
+      if (!(cause instanceof Unserializable)) throw cause;
+      throw new CaptureError(
+        'UNSERIALIZABLE_FIELD',
+        `${this.metadata.name}.${field.path} cannot be written into an event: ${cause.message}. Give the column a transformer, or keep it out with @WebhookHidden().`,
+        { cause, details: { entity: this.metadata.name, field: field.path } },
+      );
+    }
+  }
+
+  /**
+   * Whose the row is.
+   *
+   * @throws CaptureError `OWNER_FAILED` when the application's function throws.
+   */
+  ownerOf(image: RowImage): { audience: Audience; owner: string | null } {
+    const { owner } = this.options;
+    if (owner === undefined) return { audience: 'application', owner: null };
+    if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
+    const value = typeof owner === 'function' ? this.call('owner', () => owner(image.entity)) : this.ownerValue(image);
+    const text = value === null || value === undefined ? '' : String(value);
+    return text === '' ? { audience: 'application', owner: null } : { audience: 'owner', owner: text };
+  }
+
+  /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
+  wants(action: EntityAction, image: RowImage): boolean {
+    const { when } = this.options;
+    return this.actions.has(action) && (!when || this.call('when', () => when(image.entity, action)));
+  }
+
+  private ownerValue(image: RowImage): unknown {
+    const path = this.options.owner as string;
+    const exact = image.exact.get(path);
+    if (exact !== undefined) return exact;
+    const column = this.metadata.findColumnWithPropertyPathStrict(path);
+    const relation = this.metadata.findRelationWithPropertyPath(path);
+    if (relation?.joinColumns[0]) return foreignKeyOf(relation, relation.joinColumns[0], image.entity);
+    return column?.getEntityValue(image.entity);
+  }
+
+  private call<T>(option: 'owner' | 'when', run: () => T): T {
+    try {
+      return run();
+    } catch (cause) {
+      throw new CaptureError(
+        `${option.toUpperCase()}_FAILED`,
+        `The \`${option}\` function of ${this.metadata.name} threw (see cause); the write is rolled back, since its event could be lost or reach the wrong listeners.`,
+        { cause, details: { entity: this.metadata.name, option } },
+      );
+    }
+  }
+
+  private resolveFields(): OutField[] {
+    const isExposed = exposureOf(this.metadata.target);
+    const hidden = hiddenProperties(this.metadata.target);
+    const leaves = (field: OutField) =>
+      field.column.isSelect &&
+      !field.parts.some((_, depth) => hidden.has(field.parts.slice(0, depth + 1).join('.'))) &&
+      isExposed(field.parts[0] ?? '') &&
+      !this.isHiddenInEmbedded(field);
+    const all = this.allFields();
+    const { fields: named } = this.options;
+    if (!named) return all.filter(leaves);
+
+    const chosen = new Set<OutField>();
+    for (const name of named) {
+      const matching = all.filter((field) => field.path === name || field.path.startsWith(`${name}.`));
+      if (!matching.length) {
+        throw this.wrong('fields', name, `The columns are ${all.map((field) => field.path).join(', ')}`);
+      }
+      const secret = matching.find((field) => !leaves(field));
+      if (secret) {
+        throw this.wrong(
+          'fields',
+          secret.path,
+          'It is `select: false`, @WebhookHidden() or @Exclude(), and such a column never leaves: take it out of `fields`',
+        );
+      }
+      for (const field of matching) chosen.add(field);
+    }
+    return all.filter((field) => chosen.has(field));
+  }
+
+  /** The decorators may stand on the embedded's own class. */
+  private isHiddenInEmbedded(field: OutField): boolean {
+    const embedded = field.column.embeddedMetadata;
+    if (!embedded) return false;
+    const property = field.column.propertyName;
+    return hiddenProperties(embedded.type).has(property) || !exposureOf(embedded.type)(property);
+  }
+
+  private allFields(): OutField[] {
+    const fields: OutField[] = [];
+    for (const column of this.metadata.columns) {
+      const relation = column.isVirtual ? (column.relationMetadata ?? null) : null;
+      // Virtual columns without a relation are TypeORM's own: discriminators, closure and nested-set bookkeeping.
+      if ((column.isVirtual && !relation) || column.isDiscriminator) continue;
+      if (relation && relation.joinColumns[0] !== column) continue; // a composite foreign key is one field
+      const path = relation ? relation.propertyPath : column.propertyPath;
+      const typed = (relation && column.referencedColumn) || column;
+      fields.push({
+        path,
+        parts: path.split('.'),
+        column: typed,
+        relation,
+        kind: valueKindOf(typed),
+        numeric: isNumericColumn(typed),
+        routable: isScalarColumn(typed) && (relation?.joinColumns.length ?? 1) === 1,
+        automatic: column.isUpdateDate || column.isVersion,
+      });
+    }
+    return fields;
+  }
+
+  private resolveOwnership(): Ownership {
+    const { owner } = this.options;
+    if (owner === undefined) return 'undeclared';
+    if (owner === EVERY_OWNER) return 'every';
+    if (typeof owner === 'function') return 'declared';
+    const known =
+      this.metadata.findColumnWithPropertyPathStrict(owner) ?? this.metadata.findRelationWithPropertyPath(owner);
+    if (!known) {
+      throw this.wrong('owner', String(owner), 'Name a column, give a function of the row, or EVERY_OWNER');
+    }
+    return 'declared';
+  }
+
+  private wrong(option: string, value: string, fix: string): ConfigurationError {
+    return new ConfigurationError(
+      'INVALID_WEBHOOK_OPTIONS',
+      `@Webhook() of ${this.metadata.name}: \`${option}\` says '${value}', which it cannot. ${fix}.`,
+      { details: { entity: this.metadata.name, option } },
+    );
+  }
+}
+
+function foreignKeyOf(relation: RelationMetadata, referenced: ColumnMetadata, entity: ObjectLiteral): unknown {
+  const value = relation.getEntityValue(entity) as unknown;
+  if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
+  if (relation.joinColumns.length > 1) {
+    return Object.fromEntries(
+      relation.joinColumns.map((join) => [join.referencedColumn?.propertyName, join.referencedColumn?.getEntityValue(value)]),
+    );
+  }
+  return (referenced.referencedColumn ?? referenced).getEntityValue(value as ObjectLiteral);
+}
+
+/** Writes a value at a path, making the objects on the way. */
+export function setPath(target: JsonObject, parts: readonly string[], value: Json): void {
+  let here = target;
+  for (const part of parts.slice(0, -1)) {
+    here[part] ??= {};
+    here = here[part] as JsonObject;
+  }
+  here[parts[parts.length - 1] as string] = value;
+}

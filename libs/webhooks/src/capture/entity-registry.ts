@@ -1,0 +1,118 @@
+import type { DataSource, EntityMetadata, EntitySchema } from 'typeorm';
+import { ConfigurationError } from '../errors.js';
+import { snakeCase } from '../events/event-type.js';
+import { EntityDefinition } from './entity-definition.js';
+import { webhookOptionsOf, type EntityClass, type WebhookOptions } from './webhook.decorator.js';
+
+/** One entry of `forFeature`. */
+export interface RegisteredEntity {
+  readonly entity: EntityClass | EntitySchema;
+  /** `undefined`: what the decorator on the class says. */
+  readonly options?: WebhookOptions;
+}
+
+/** Which entities tell of their changes. Filled by `forFeature` while modules are made, resolved once at bootstrap. */
+export class EntityRegistry {
+  private readonly registered: RegisteredEntity[] = [];
+  private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
+  private served: { dataSource: DataSource; name: string } | null = null;
+  private isResolved = false;
+
+  register(entities: readonly RegisteredEntity[]): void {
+    this.registered.push(...entities);
+    this.isResolved = false;
+  }
+
+  /** Names the data source whose metadata the entities are looked up in. */
+  serve(dataSource: DataSource, name: string): void {
+    this.served = { dataSource, name };
+  }
+
+  /**
+   * Looks up every entity; does nothing when that is done. Asked for at bootstrap, or before it by the first write.
+   *
+   * @throws ConfigurationError for an entity that is unknown here, is named twice, or whose options do not fit.
+   */
+  resolve(): void {
+    if (this.isResolved || !this.served) return;
+    const { dataSource, name: dataSourceName } = this.served;
+    this.definitions.clear();
+    const optionsOf = new Map<EntityMetadata, WebhookOptions>();
+    for (const { entity, options } of this.registered) {
+      if (!dataSource.hasMetadata(entity)) throw notInDataSource(entity, dataSourceName);
+      const metadata = dataSource.getMetadata(entity);
+      const resolved = options ?? webhookOptionsOf(metadata.target);
+      if (!resolved) {
+        throw new ConfigurationError(
+          'ENTITY_NOT_DECORATED',
+          `${metadata.name} is in WebhooksModule.forFeature([...]) but has no @Webhook(). Decorate it, or register it with options: { entity: ${metadata.name}, fields: [...] }.`,
+        );
+      }
+      optionsOf.set(metadata, resolved);
+    }
+    // A parent stands before its children, so that each finds its parent's definition.
+    const metadatas = dataSource.entityMetadatas.toSorted((a, b) => a.inheritanceTree.length - b.inheritanceTree.length);
+    for (const metadata of metadatas) this.define(metadata, optionsOf);
+    this.refuseSameNames();
+    this.isResolved = true;
+  }
+
+  definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
+    this.resolve();
+    return this.definitions.get(metadata);
+  }
+
+  /** The definition of an entity as an application names it, or `undefined` when its changes make no events. */
+  find(dataSource: DataSource, entity: EntityClass | EntitySchema | string): EntityDefinition | undefined {
+    return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
+  }
+
+  all(): EntityDefinition[] {
+    this.resolve();
+    return [...this.definitions.values()];
+  }
+
+  /** Entities that carry the decorator but are in no `forFeature`: their events would silently never come. */
+  forgotten(dataSource: DataSource): string[] {
+    return dataSource.entityMetadatas
+      .filter((metadata) => webhookOptionsOf(metadata.target) && !this.definitions.has(metadata))
+      .map((metadata) => metadata.name);
+  }
+
+  private define(metadata: EntityMetadata, optionsOf: ReadonlyMap<EntityMetadata, WebhookOptions>): void {
+    const parent = metadata.parentEntityMetadata
+      ? (this.definitions.get(metadata.parentEntityMetadata) ?? null)
+      : null;
+    const own = optionsOf.get(metadata) ?? (parent ? webhookOptionsOf(metadata.target) : undefined);
+    if (!own && !parent) return;
+    // A child of a single table is told of as its parent is, under its own name.
+    const inherited = parent ? optionsOf.get(parent.metadata) : undefined;
+    const options = own ?? { ...inherited, name: undefined };
+    const definition = new EntityDefinition(metadata, options.name ?? snakeCase(metadata.name), options);
+    definition.parent = parent;
+    this.definitions.set(metadata, definition);
+    if (!own) (optionsOf as Map<EntityMetadata, WebhookOptions>).set(metadata, options);
+  }
+
+  private refuseSameNames(): void {
+    const byName = new Map<string, EntityDefinition>();
+    for (const definition of this.definitions.values()) {
+      const other = byName.get(definition.name);
+      if (other) {
+        throw new ConfigurationError(
+          'DUPLICATE_EVENT_NAME',
+          `${definition.metadata.name} and ${other.metadata.name} would both make '${definition.name}.*' events. Give one of them @Webhook({ name: '…' }).`,
+        );
+      }
+      byName.set(definition.name, definition);
+    }
+  }
+}
+
+function notInDataSource(entity: EntityClass | EntitySchema, dataSourceName: string): ConfigurationError {
+  const name = typeof entity === 'function' ? entity.name : entity.options.name;
+  return new ConfigurationError(
+    'ENTITY_NOT_IN_DATA_SOURCE',
+    `${name} is in WebhooksModule.forFeature([...]) but the data source '${dataSourceName}' does not know it. Add it to that data source's entities (TypeOrmModule.forFeature([${name}]) with autoLoadEntities), or name its data source: WebhooksModule.forFeature([${name}], '…').`,
+  );
+}

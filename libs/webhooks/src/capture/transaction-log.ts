@@ -1,0 +1,112 @@
+import type { ObjectLiteral } from 'typeorm';
+import type { EventRow } from '../events/event-rows.js';
+import type { Json } from '../events/json.js';
+import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { TransactionStatement } from './transaction-statement.js';
+import type { EntityAction } from './webhook.decorator.js';
+
+/** A row was written; its event is made when its image is known. */
+export interface RowChange {
+  readonly definition: EntityDefinition;
+  readonly action: EntityAction;
+  readonly id: ObjectLiteral;
+  readonly key: string;
+  readonly at: number;
+  /** For updates: what was there before. */
+  readonly before: Before | null;
+  /** `null` until it is read; `gone` when the row was no longer there. */
+  image: RowImage | 'gone' | null;
+}
+
+/** What an update replaced. */
+export interface Before {
+  /** Old values of the fields that the writer changed, and of the automatic ones. */
+  readonly values: ReadonlyMap<string, Json>;
+  /** Paths of the fields that the writer changed. */
+  readonly touched: ReadonlySet<string>;
+  readonly owner: { audience: string; owner: string | null };
+}
+
+/**
+ * What one query runner has written since its transaction began, and which part of it is in the outbox already.
+ *
+ * Its truth is the statements that pass, not TypeORM's flags: a hand-written COMMIT or ROLLBACK TO, and a deadlock after
+ * which the server rolled back by itself, change no flag. Changes wait in `pending` and are written before the next
+ * COMMIT, SAVEPOINT or RELEASE, so that a rolled back savepoint takes its event rows with it; those that still wait
+ * then came after the savepoint and are dropped. Outside a transaction nothing waits.
+ */
+export class TransactionLog {
+  /** In the order of the program. */
+  pending: (RowChange | EventRow)[] = [];
+  /** Written in this transaction, not yet committed. */
+  written: EventRow[] = [];
+  isOpen = false;
+  /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
+  isUncertain = false;
+  private savepoints: { name: string; written: number }[] = [];
+  private last: Promise<unknown> = Promise.resolve();
+
+  /** One after the other: the hooks of one `save()` run concurrently, and a connection cannot. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.last.then(work);
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Follows a statement that succeeded. Returns the events that are committed by it. */
+  follow(statement: TransactionStatement): { committed: EventRow[]; isUncertain: boolean } {
+    const none = { committed: [], isUncertain: false };
+    switch (statement.kind) {
+      case 'begin':
+        this.reset(true);
+        return none;
+      case 'commit': {
+        const committed = this.written;
+        const { isUncertain } = this;
+        this.reset(statement.chain);
+        return { committed, isUncertain };
+      }
+      case 'prepare': // committed later, perhaps by another connection: the dispatcher's poll finds its events
+        this.reset(false);
+        return none;
+      case 'rollback':
+        this.rolledBack(statement.chain);
+        return none;
+      case 'savepoint':
+        this.savepoints.push({ name: statement.name, written: this.written.length });
+        return none;
+      case 'release':
+        this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
+        return none;
+      case 'rollback_to': {
+        this.pending = [];
+        const index = this.indexOf(statement.name);
+        if (index === undefined) {
+          this.isUncertain = true;
+          return none;
+        }
+        this.written.length = this.savepoints[index]?.written ?? 0;
+        this.savepoints.length = index + 1;
+        return none;
+      }
+    }
+  }
+
+  /** Everything since BEGIN is gone, whether by ROLLBACK or because the database rolled back by itself. */
+  rolledBack(isOpen: boolean): void {
+    this.pending = [];
+    this.reset(isOpen);
+  }
+
+  private reset(isOpen: boolean): void {
+    this.written = [];
+    this.savepoints = [];
+    this.isOpen = isOpen;
+    this.isUncertain = false;
+  }
+
+  private indexOf(name: string): number | undefined {
+    const index = this.savepoints.findLastIndex((savepoint) => savepoint.name === name);
+    return index === -1 ? undefined : index;
+  }
+}

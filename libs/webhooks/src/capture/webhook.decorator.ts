@@ -1,0 +1,94 @@
+import type { ObjectLiteral } from 'typeorm';
+import type { EveryOwner } from '../events/webhook-event.js';
+
+/** What can happen to an entity. A soft and a hard delete are both `deleted`. */
+export type EntityAction = 'created' | 'updated' | 'deleted' | 'restored';
+export const ENTITY_ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
+
+// A constructor of anything: parameters are in a contravariant place, so `never[]` accepts every class.
+// oxlint-disable-next-line typescript/no-explicit-any -- an abstract class's instance type cannot be inferred from `unknown`
+export type EntityClass<E = any> = abstract new (...args: never[]) => E;
+
+/** A property of the entity, or one inside an embedded: `'status'`, `'address.city'`. */
+export type EntityProperty<E> = (keyof E & string) | `${keyof E & string}.${string}`;
+
+/** What an entity tells the world; every key has a default, so `@Webhook()` alone is enough. */
+export interface WebhookOptions<E = ObjectLiteral> {
+  /**
+   * First part of the event types: `order` makes `order.created`. Lower case letters, digits and underscores.
+   * Two entities of one name stop the bootstrap. Changing it later leaves listeners of the old types without events.
+   *
+   * @defaultValue the class name in snake_case: `OrderItem` -> `order_item`
+   */
+  name?: string;
+  /** Which actions make an event. @defaultValue all four */
+  on?: readonly EntityAction[];
+  /**
+   * Which properties go out; the payload has these and no others. Embedded ones with a dot. Naming a `select: false` or
+   * hidden column stops the bootstrap.
+   *
+   * @defaultValue every column, except `select: false` ones and those marked `@WebhookHidden()` or `@Exclude()`
+   */
+  fields?: readonly EntityProperty<E>[];
+  /**
+   * Whose row it is: a property holding the owner's id, a function of the row, or {@link EVERY_OWNER}. Compared as
+   * `String(value)`. A value of `null`, `undefined` or `''` means: listeners without an owner only. A function runs
+   * inside the write's transaction; what it throws fails the write.
+   *
+   * @defaultValue not declared: only listeners without an owner, the application's own, receive these events
+   */
+  owner?: EntityProperty<E> | ((entity: E) => string | number | bigint | null | undefined) | EveryOwner;
+  /**
+   * Rows for which it answers `false` make no event. Runs inside the write's transaction, on the row as it is after the
+   * change (before it, for deletes); what it throws fails the write.
+   *
+   * @defaultValue every row
+   */
+  when?: (entity: E, action: EntityAction) => boolean;
+}
+
+/** `true` when the options name only what the entity has; otherwise what the compiler shows. */
+type Fits<E, O> = O extends WebhookOptions<E> ? unknown : { 'these options do not fit the entity': WebhookOptions<E> };
+
+const OPTIONS = Symbol('nestjs-entity-webhooks:options');
+const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
+
+/**
+ * Marks an entity whose committed changes become events. It must also be listed in `WebhooksModule.forFeature([...])`.
+ *
+ * @example
+ * \@Webhook({ fields: ['id', 'status', 'total'], owner: 'customerId' })
+ * \@Entity()
+ * export class Order {}
+ */
+export function Webhook<
+  // oxlint-disable-next-line typescript/no-explicit-any -- checked against the decorated class by `Fits`
+  const O extends WebhookOptions<any> = WebhookOptions,
+>(options?: O): <C extends EntityClass>(target: C & Fits<InstanceType<C>, O>) => void {
+  return (target) => {
+    Reflect.defineMetadata(OPTIONS, options ?? {}, target);
+  };
+}
+
+/** Keeps a column out of every payload and every filter, whatever `fields` says. */
+export function WebhookHidden(): PropertyDecorator {
+  return (prototype, property) => {
+    const inherited = (Reflect.getMetadata(HIDDEN, prototype) as ReadonlySet<string> | undefined) ?? [];
+    Reflect.defineMetadata(HIDDEN, new Set([...inherited, String(property)]), prototype);
+  };
+}
+
+/** What `@Webhook()` said of exactly this class, or `undefined` when it stands on no such class. */
+export function webhookOptionsOf(target: unknown): WebhookOptions | undefined {
+  if (typeof target !== 'function') return undefined;
+  return Reflect.getOwnMetadata(OPTIONS, target) as WebhookOptions | undefined;
+}
+
+/** Properties marked `@WebhookHidden()` on a class or one it extends. */
+export function hiddenProperties(target: unknown): ReadonlySet<string> {
+  if (typeof target !== 'function') return new Set();
+  return (
+    (Reflect.getMetadata(HIDDEN, (target as { prototype: object }).prototype) as ReadonlySet<string> | undefined) ??
+    new Set()
+  );
+}

@@ -1,0 +1,213 @@
+import type { Clock } from '../clock.js';
+import { BadRequestError } from '../errors.js';
+import type { OutcomeKind } from '../sending/outcome.js';
+import type { Database } from '../store/database.js';
+import {
+  countDeliveries,
+  listDeliveries,
+  readAttempts,
+  readDelivery,
+  rearmDelivery,
+  type AttemptRow,
+  type DeliveryFilterRow,
+  type DeliveryRow,
+} from '../store/delivery-rows.js';
+import { readListener, type OwnerScope } from '../store/listener-rows.js';
+import { page, readPage, type Page, type PageOptions } from '../store/page.js';
+import { DeliveryNotFoundError, ResendError } from './errors.js';
+
+/**
+ * - `due`: to be sent, now or at `nextAttemptAt`
+ * - `leased`: some process is sending it
+ * - `held`: its listener is disabled
+ * - `succeeded`: a 2xx came back
+ * - `exhausted`: every attempt failed
+ * - `discarded`: its listener was removed, or its format could not render it
+ */
+export type DeliveryState = 'due' | 'leased' | 'held' | 'succeeded' | 'exhausted' | 'discarded';
+
+const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
+
+/** One event on its way to one listener. */
+export interface Delivery {
+  /** `dlv_` and a UUIDv7. */
+  readonly id: string;
+  readonly eventId: string;
+  readonly listenerId: string;
+  readonly type: string;
+  /** The listener's owner. */
+  readonly owner: string | null;
+  readonly state: DeliveryState;
+  /** Requests made so far. */
+  readonly attemptCount: number;
+  readonly nextAttemptAt: Date | null;
+  /** HTTP status of the last attempt; `null` when none came back. */
+  readonly lastStatus: number | null;
+  /** Error code of the last attempt; `null` when it succeeded. */
+  readonly lastError: string | null;
+  readonly createdAt: Date;
+  readonly finishedAt: Date | null;
+}
+
+/** One HTTP request of a delivery. */
+export interface Attempt {
+  readonly number: number;
+  readonly outcome: OutcomeKind;
+  readonly status: number | null;
+  /** See `SendErrorCode`. */
+  readonly errorCode: string | null;
+  /** For operators: `null` in a service that is bound to an owner. */
+  readonly errorDetail: string | null;
+  readonly durationMs: number;
+  /** First 4 KB of the answer. */
+  readonly response: string | null;
+  /** Made by a process that had lost its lease: it happened, and changed nothing. */
+  readonly superseded: boolean;
+  readonly startedAt: Date;
+}
+
+export interface DeliveryFilter {
+  listenerId?: string;
+  eventId?: string;
+  type?: string;
+  state?: DeliveryState;
+  owner?: string;
+  /** Created at this time or later. */
+  from?: Date;
+  /** Created before this time. */
+  to?: Date;
+}
+
+/** The log of what was sent, and to whom. `forOwner(id)` sees one owner's deliveries only. */
+export class DeliveryService {
+  constructor(
+    private readonly parts: { readonly database: Database; readonly clock: Clock; readonly wake: () => void },
+    private readonly boundTo: OwnerScope = undefined,
+  ) {}
+
+  /** This service for one owner: other deliveries do not exist. */
+  forOwner(owner: string | number | bigint): DeliveryService {
+    const bound = String(owner);
+    if (this.boundTo !== undefined && bound !== this.boundTo) {
+      throw new BadRequestError('INVALID_OWNER', 'This service is bound to another owner.');
+    }
+    return new DeliveryService(this.parts, bound);
+  }
+
+  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME` */
+  async list(options: DeliveryFilter & PageOptions = {}): Promise<Page<Delivery>> {
+    const { limit, after } = readPage(options);
+    const { database } = this.parts;
+    const filter = this.filterRow(options);
+    const rows = await database.transaction(() => listDeliveries(database, filter, after, limit + 1));
+    return page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
+  }
+
+  /** One delivery with its attempts, the oldest first. @throws DeliveryNotFoundError */
+  async get(id: string): Promise<Delivery & { readonly attempts: readonly Attempt[] }> {
+    const { database } = this.parts;
+    const scope = this.boundTo;
+    const { row, attempts } = await database.transaction(function* () {
+      const row = found(yield* readDelivery(database, String(id), scope), id);
+      return { row, attempts: yield* readAttempts(database, row.seq) };
+    });
+    return { ...toDelivery(row), attempts: attempts.map((attempt) => this.toAttempt(attempt)) };
+  }
+
+  /**
+   * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
+   * a retry is sent now.
+   *
+   * @throws DeliveryNotFoundError, ResendError
+   */
+  async resend(id: string): Promise<Delivery> {
+    const { database, clock } = this.parts;
+    const scope = this.boundTo;
+    const row = await database.transaction(function* () {
+      const before = found(yield* readDelivery(database, String(id), scope), id);
+      const listener = yield* readListener(database, before.listenerId, undefined);
+      if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
+      if (listener.state !== 'active') {
+        throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
+      }
+      if (!(yield* rearmDelivery(database, before.id, clock.now()))) {
+        throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now: look at it again in a moment.');
+      }
+      return yield* readDelivery(database, before.id, scope);
+    });
+    this.parts.wake();
+    return toDelivery(found(row, id));
+  }
+
+  /** How many there are in each state. */
+  async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
+    const { database } = this.parts;
+    const row = this.filterRow(filter);
+    const counts = Object.fromEntries(STATES.map((state) => [state, 0])) as Record<DeliveryState, number>;
+    for (const { state, count } of await database.transaction(() => countDeliveries(database, row))) {
+      counts[state as DeliveryState] = Number(count);
+    }
+    return counts;
+  }
+
+  private filterRow({ from, to, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
+    if (state !== undefined && !STATES.includes(state)) {
+      throw new BadRequestError('INVALID_STATE', `state must be one of ${STATES.join(', ')}`);
+    }
+    const row: DeliveryFilterRow = { scope: this.boundTo };
+    for (const key of ['owner', 'listenerId', 'eventId', 'type'] as const) {
+      if (filter[key] !== undefined) row[key] = String(filter[key]);
+    }
+    if (state !== undefined) row.state = state;
+    if (from !== undefined) row.from = milliseconds(from);
+    if (to !== undefined) row.to = milliseconds(to);
+    return row;
+  }
+
+  private toAttempt(row: AttemptRow): Attempt {
+    return {
+      number: Number(row.number),
+      outcome: row.outcome as OutcomeKind,
+      status: numberOrNull(row.status),
+      errorCode: row.errorCode,
+      errorDetail: this.boundTo === undefined ? row.errorDetail : null,
+      durationMs: Number(row.durationMs),
+      response: row.response,
+      superseded: Number(row.superseded) === 1,
+      startedAt: new Date(Number(row.startedAt)),
+    };
+  }
+}
+
+function milliseconds(date: Date): number {
+  const ms = date instanceof Date ? date.getTime() : Number.NaN;
+  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', 'from and to must be valid dates');
+  return ms;
+}
+
+function numberOrNull(value: unknown): number | null {
+  return value === null || value === undefined ? null : Number(value);
+}
+
+function found(row: DeliveryRow | undefined, id: string): DeliveryRow {
+  if (!row) throw new DeliveryNotFoundError(String(id));
+  return row;
+}
+
+function toDelivery(row: DeliveryRow): Delivery {
+  const state = row.state as DeliveryState;
+  return {
+    id: row.id,
+    eventId: row.eventId,
+    listenerId: row.listenerId,
+    type: row.type,
+    owner: row.owner,
+    state,
+    attemptCount: Number(row.attempts),
+    nextAttemptAt: state === 'due' ? new Date(Number(row.nextAt)) : null,
+    lastStatus: numberOrNull(row.lastStatus),
+    lastError: row.lastError,
+    createdAt: new Date(Number(row.createdAt)),
+    finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
+  };
+}

@@ -1,0 +1,38 @@
+import type { OutcomeKind } from '../sending/outcome.js';
+
+/** Emitted as `webhooks.delivery.succeeded`, `.failed` (one attempt; more will follow) and `.exhausted` (the end). */
+export interface DeliveryFact {
+  readonly deliveryId: string;
+  readonly eventId: string;
+  readonly listenerId: string;
+  readonly type: string;
+  /** The listener's owner. */
+  readonly owner: string | null;
+  /** Number of the attempt, from 1. */
+  readonly attempt: number;
+  readonly outcome: OutcomeKind;
+  readonly status: number | null;
+  readonly errorCode: string | null;
+  readonly durationMs: number;
+  /** When the next attempt is due; `null` when none is. */
+  readonly nextAttemptAt: Date | null;
+}
+
+/** Emitted as `webhooks.listener.disabled`. */
+export interface ListenerDisabledFact {
+  readonly listenerId: string;
+  readonly reason: string;
+}
+
+/** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
+export const WEBHOOK_FACTS = {
+  succeeded: 'webhooks.delivery.succeeded',
+  failed: 'webhooks.delivery.failed',
+  exhausted: 'webhooks.delivery.exhausted',
+  listenerDisabled: 'webhooks.listener.disabled',
+} as const;
+
+/** The name under which an event of a type is emitted in process: `webhooks.event.order.created`. */
+export function eventName(type: string): string {
+  return `webhooks.event.${type}`;
+}

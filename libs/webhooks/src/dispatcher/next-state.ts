@@ -1,0 +1,24 @@
+import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { Outcome } from '../sending/outcome.js';
+import type { AttemptRecord } from '../store/record-attempts.js';
+
+/** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
+export const GONE = 410;
+
+/**
+ * What an attempt makes of its delivery.
+ *
+ * @param failuresBefore failed attempts since the schedule began
+ */
+export function nextState(
+  outcome: Outcome,
+  failuresBefore: number,
+  schedule: RetrySchedule,
+  now: number,
+): AttemptRecord['next'] {
+  if (outcome.kind === 'accepted') return { state: 'succeeded', at: now };
+  if (outcome.status === GONE) return { state: 'exhausted', at: now };
+  const delay = schedule.delayMs(failuresBefore + 1);
+  if (delay === null) return { state: 'exhausted', at: now };
+  return { state: 'due', at: now + Math.max(delay, outcome.retryAfterMs ?? 0) };
+}

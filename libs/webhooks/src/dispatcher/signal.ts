@@ -1,0 +1,25 @@
+/** Something happened: wakes whoever waits, and is remembered when nobody does. */
+export class Signal {
+  private raised = false;
+  private wakeUp: (() => void) | null = null;
+
+  raise(): void {
+    this.raised = true;
+    this.wakeUp?.();
+  }
+
+  /** Waits for the next {@link raise}, at most `ms`. */
+  async wait(ms: number): Promise<void> {
+    if (!this.raised) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        this.wakeUp = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    this.wakeUp = null;
+    this.raised = false;
+  }
+}

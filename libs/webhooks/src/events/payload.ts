@@ -1,0 +1,88 @@
+import type { Json, JsonObject } from './json.js';
+import type { WebhookEvent } from './webhook-event.js';
+
+export interface PayloadLimits {
+  /** Larger ones are sent thin. UTF-8 bytes. */
+  readonly maxPayloadBytes: number;
+  /** Larger ones lose their largest fields before they are stored. UTF-8 bytes. */
+  readonly maxStoredBytes: number;
+}
+
+/** An event as text: what is stored, filtered on, signed and sent. */
+export interface StoredPayload {
+  /** The canonical text, whole up to `maxStoredBytes`. */
+  readonly text: string;
+  /** What is sent instead, when `text` is over the limit. */
+  readonly thin: string | null;
+  /** Top-level fields of `data` and `previous` that were too large to store; a filter on one counts as matching. */
+  readonly dropped: readonly string[] | null;
+}
+
+interface CanonicalBody {
+  type: string;
+  timestamp: string;
+  truncated?: true;
+  data: JsonObject;
+  previous?: JsonObject;
+}
+
+/**
+ * Renders the canonical text of an event: `{ type, timestamp, data, previous? }`, the shape of Standard Webhooks.
+ *
+ * `identity` names the fields that a thin payload keeps whatever happens: the primary key.
+ */
+export function renderPayload(event: WebhookEvent, identity: readonly string[], limits: PayloadLimits): StoredPayload {
+  const body: CanonicalBody = { type: event.type, timestamp: event.timestamp, data: event.data };
+  if (event.previous) body.previous = event.previous as JsonObject;
+  const text = JSON.stringify(body);
+  if (byteLength(text) <= limits.maxPayloadBytes) return { text, thin: null, dropped: null };
+
+  const thin = JSON.stringify(shrink(body, identity, limits.maxPayloadBytes).body);
+  if (byteLength(text) <= limits.maxStoredBytes) return { text, thin, dropped: null };
+
+  const stored = shrink(body, identity, limits.maxStoredBytes);
+  return { text: JSON.stringify(stored.body), thin, dropped: stored.dropped };
+}
+
+interface Field {
+  part: 'data' | 'previous';
+  key: string;
+  value: Json;
+  bytes: number;
+}
+
+/** Keeps the identity and then as many fields as fit, the smallest first. */
+function shrink(body: CanonicalBody, identity: readonly string[], limit: number) {
+  const fields: Field[] = [];
+  for (const part of ['data', 'previous'] as const) {
+    for (const [key, value] of Object.entries(body[part] ?? {})) {
+      // Quotes, colon and comma are counted too, so that the sum is never below what the text needs.
+      fields.push({ part, key, value, bytes: byteLength(JSON.stringify(key)) + byteLength(JSON.stringify(value)) + 2 });
+    }
+  }
+  const isIdentity = (field: Field) => field.part === 'data' && identity.includes(field.key);
+  fields.sort((a, b) => Number(isIdentity(b)) - Number(isIdentity(a)) || a.bytes - b.bytes);
+
+  const empty: CanonicalBody = { type: body.type, timestamp: body.timestamp, truncated: true, data: {} };
+  if (body.previous) empty.previous = {};
+  let room = limit - byteLength(JSON.stringify(empty));
+  const kept = new Set<Field>();
+  for (const field of fields) {
+    if (field.bytes > room) break;
+    room -= field.bytes;
+    kept.add(field);
+  }
+  // In the order of the whole payload, so that the thin one reads like it.
+  const pick = (part: Field['part']) =>
+    Object.fromEntries(
+      Object.entries(body[part] ?? {}).filter(([key]) => [...kept].some((f) => f.part === part && f.key === key)),
+    );
+  const shrunk: CanonicalBody = { ...empty, data: pick('data') };
+  if (body.previous) shrunk.previous = pick('previous');
+  const dropped = [...new Set(fields.filter((field) => !kept.has(field)).map((field) => field.key))];
+  return { body: shrunk, dropped };
+}
+
+function byteLength(text: string): number {
+  return Buffer.byteLength(text, 'utf8');
+}

@@ -1,0 +1,176 @@
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import { canonicalData, Unserializable } from '../capture/canonical-value.js';
+import type { EntityCapture } from '../capture/entity-capture.js';
+import type { Clock } from '../clock.js';
+import { tupleHash } from '../hash.js';
+import { newId } from '../ids.js';
+import type { EventCatalog } from '../listeners/event-catalog.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { Database } from '../store/database.js';
+import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/published-events.js';
+import { eventRow, insertEvents, type EventRow } from './event-rows.js';
+import type { JsonObject } from './json.js';
+import { PublishError } from './publish-errors.js';
+import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from './webhook-event.js';
+
+/** How an event is published. */
+export interface PublishOptions {
+  /**
+   * Whose event it is; `EVERY_OWNER` for everybody's.
+   *
+   * @defaultValue nobody's: listeners without an owner receive it
+   */
+  owner?: string | number | bigint | EveryOwner | null;
+  /** Joins the transaction of this manager: the event is there if and only if that commits. @defaultValue a transaction of its own */
+  manager?: EntityManager;
+  /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
+  idempotencyKey?: string;
+  /** Events with one key are about one thing: what ordered listeners keep in order. */
+  orderKey?: string;
+}
+
+/** What the service works with. @internal */
+export interface WebhooksServiceParts {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly capture: EntityCapture;
+  readonly catalog: EventCatalog;
+  readonly clock: Clock;
+  readonly options: ResolvedWebhooksOptions;
+  readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
+}
+
+/** Events that are no change of an entity, and what there is to listen to. */
+export class WebhooksService {
+  constructor(private readonly parts: WebhooksServiceParts) {}
+
+  /** Every event type that listeners may name, sorted. */
+  eventTypes(): string[] {
+    return this.parts.catalog.types();
+  }
+
+  /**
+   * Stores an event; listeners receive it as they do those of entities.
+   *
+   * @param type one of `publishes` in the module's options
+   * @param data an object; Dates become ISO 8601, bigints text, Buffers base64
+   * @returns the event, or the first one of its idempotency key
+   * @throws PublishError
+   * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
+   */
+  async publish(type: string, data: object, options: PublishOptions = {}): Promise<WebhookEvent> {
+    this.checkType(type);
+    const row = this.rowOf(type, data, options);
+    const runner = this.runnerOf(options.manager);
+    const { dedupeKey } = row.source;
+    if (dedupeKey) return this.publishOnce(row, dedupeKey, runner);
+    if (runner) {
+      await this.parts.capture.add(runner, row);
+      return row.source.event;
+    }
+    const { database } = this.parts;
+    await database.transaction(function* () {
+      yield insertEvents(database.tables, [row]);
+    });
+    await this.parts.onCommitted([row]);
+    return row.source.event;
+  }
+
+  private async publishOnce(row: EventRow, dedupeKey: Buffer, runner: QueryRunner | null): Promise<WebhookEvent> {
+    const { database, capture } = this.parts;
+    if (!runner) {
+      const standing = await database.transaction(() => publishOnce(database, row, dedupeKey));
+      const event = standingEvent(standing, row);
+      if (event === row.source.event) await this.parts.onCommitted([row]);
+      return event;
+    }
+    // What was changed before this call comes before it in the outbox too.
+    await capture.flush(runner);
+    const insert = database.statement(insertOnce(database, row));
+    await runner.query(insert.text, insert.values);
+    const select = database.statement(selectByKey(database, dedupeKey));
+    const [standing] = (await runner.query(select.text, select.values)) as StandingEvent[];
+    const event = standingEvent(standing, row);
+    if (event === row.source.event) await capture.written(runner, row);
+    return event;
+  }
+
+  private checkType(type: string): void {
+    const { publishes } = this.parts.options;
+    if (publishes.has(type)) return;
+    throw new PublishError(
+      'UNKNOWN_EVENT_TYPE',
+      `publish('${String(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
+    );
+  }
+
+  private rowOf(type: string, data: object, options: PublishOptions): EventRow {
+    const { clock, options: resolved } = this.parts;
+    const now = clock.now();
+    const { audience, owner } = audienceOf(options.owner);
+    const event: WebhookEvent = {
+      id: newId('evt'),
+      type,
+      timestamp: new Date(now).toISOString(),
+      data: jsonData(type, data),
+      owner,
+    };
+    const { idempotencyKey, orderKey } = options;
+    if (idempotencyKey !== undefined && (idempotencyKey === '' || idempotencyKey.length > 255)) {
+      throw new PublishError('INVALID_IDEMPOTENCY_KEY', 'idempotencyKey must have 1 to 255 characters.');
+    }
+    const dedupeKey =
+      idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
+    const source = {
+      event,
+      superTypes: [],
+      audience,
+      orderKey: orderKey === undefined ? null : tupleHash('published', orderKey),
+      dedupeKey,
+      context: null,
+      createdAt: now,
+    };
+    return eventRow(source, ['id'], resolved.payload);
+  }
+
+  private runnerOf(manager: EntityManager | undefined): QueryRunner | null {
+    if (!manager) return null;
+    if (manager.dataSource !== this.parts.dataSource) {
+      throw new PublishError(
+        'WRONG_DATA_SOURCE',
+        'publish(): `manager` belongs to another data source than this instance of the module, so the event could not join its transaction. Use the manager of this data source, or the instance of that one.',
+      );
+    }
+    // A manager without a runner is in no transaction.
+    return manager.queryRunner ?? null;
+  }
+}
+
+function audienceOf(owner: PublishOptions['owner']): { audience: Audience; owner: string | null } {
+  if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
+  const text = owner === null || owner === undefined ? '' : String(owner);
+  if (text.length > 255) throw new PublishError('INVALID_OWNER', 'owner must have at most 255 characters.');
+  return text === '' ? { audience: 'application', owner: null } : { audience: 'owner', owner: text };
+}
+
+function jsonData(type: string, data: object): JsonObject {
+  let json: unknown;
+  try {
+    json = canonicalData(data);
+  } catch (cause) {
+    if (!(cause instanceof Unserializable)) throw cause;
+    throw new PublishError('INVALID_DATA', `publish('${type}'): data cannot be written as JSON: ${cause.message}.`, {
+      cause,
+    });
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new PublishError('INVALID_DATA', `publish('${type}'): data must be an object.`);
+  }
+  return json as JsonObject;
+}
+
+function standingEvent(standing: StandingEvent | undefined, row: EventRow): WebhookEvent {
+  if (!standing || standing.id === row.source.event.id) return row.source.event;
+  const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
+  return { id: standing.id, type, timestamp, data, owner: standing.owner };
+}

@@ -1,0 +1,86 @@
+export { WebhooksModule, type WebhookFeature } from './webhooks.module.js';
+export {
+  getDeliveriesToken,
+  getDispatcherToken,
+  getListenersToken,
+  getWebhooksHttpToken,
+  getWebhooksToken,
+  InjectDeliveries,
+  InjectDispatcher,
+  InjectListeners,
+  InjectWebhooks,
+  InjectWebhooksHttp,
+} from './tokens.js';
+export type {
+  DispatcherOptions,
+  PublishedType,
+  WebhooksInstanceOptions,
+  WebhooksModuleAsyncOptions,
+  WebhooksModuleOptions,
+  WebhooksOptions,
+  WebhooksParts,
+} from './options/webhooks-options.js';
+
+export { CaptureError } from './capture/errors.js';
+export {
+  Webhook,
+  WebhookHidden,
+  type EntityAction,
+  type EntityClass,
+  type EntityProperty,
+  type WebhookOptions,
+} from './capture/webhook.decorator.js';
+
+export type { Json, JsonObject } from './events/json.js';
+export { PayloadFormat } from './events/payload-format.js';
+export { PublishError } from './events/publish-errors.js';
+export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
+export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
+
+export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
+export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
+export { ListenerService } from './listeners/listener.service.js';
+export type {
+  CreateListenerInput,
+  Listener,
+  ListenerInput,
+  ListenerWithSecret,
+  UpdateListenerInput,
+  Where,
+  WhereConditions,
+} from './listeners/listener.js';
+
+export {
+  DeliveryService,
+  type Attempt,
+  type Delivery,
+  type DeliveryFilter,
+  type DeliveryState,
+} from './deliveries/delivery.service.js';
+export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
+export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+
+export {
+  eventName,
+  WEBHOOK_FACTS,
+  type DeliveryFact,
+  type ListenerDisabledFact,
+} from './dispatcher/delivery-facts.js';
+export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
+
+export { GoogleCodeScheme } from './signing/google-code-scheme.js';
+export { generateSecret } from './signing/secret.js';
+export type { SignatureScheme, SigningInput, VerifyInput } from './signing/signature-scheme.js';
+export { StandardScheme } from './signing/standard-scheme.js';
+
+export type { Outcome, OutcomeKind, SendErrorCode } from './sending/outcome.js';
+export type { SecurityOptions } from './sending/security-options.js';
+export { Transport, type SignedRequest } from './sending/transport.js';
+
+export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
+export type { SupportedDriver } from './store/column-kinds.js';
+export type { Page, PageOptions } from './store/page.js';
+export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
+
+export { Clock, SystemClock } from './clock.js';
+export { BadRequestError, ConfigurationError, WebhooksError, type WebhooksErrorOptions } from './errors.js';

@@ -1,0 +1,89 @@
+import {
+  ArrayMaxSize,
+  ArrayNotEmpty,
+  IsArray,
+  IsObject,
+  IsOptional,
+  IsString,
+  MaxLength,
+  validateSync,
+  type ValidationError,
+} from 'class-validator';
+import { InvalidListenerError } from './errors.js';
+import type { ListenerInput, Where } from './listener.js';
+
+/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
+export class UpdateListenerDto implements Partial<ListenerInput> {
+  @IsOptional()
+  @IsString()
+  url?: string;
+
+  @IsOptional()
+  @IsArray()
+  @ArrayNotEmpty()
+  @ArrayMaxSize(100)
+  @IsString({ each: true })
+  events?: string[];
+
+  @IsOptional()
+  @IsObject()
+  where?: Where;
+
+  @IsOptional()
+  @IsString()
+  @MaxLength(500)
+  description?: string | null;
+
+  @IsOptional()
+  @IsObject()
+  headers?: Record<string, string>;
+
+  @IsOptional()
+  @IsArray()
+  @ArrayNotEmpty()
+  @ArrayMaxSize(10)
+  @IsString({ each: true })
+  schemes?: string[];
+
+  @IsOptional()
+  @IsString()
+  @MaxLength(191)
+  format?: string;
+}
+
+/**
+ * What a customer may say of a new listener: for a `POST` endpoint behind Nest's `ValidationPipe`. The owner is not in it:
+ * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`.
+ */
+export class CreateListenerDto extends UpdateListenerDto implements ListenerInput {
+  @IsString()
+  declare url: string;
+
+  @IsOptional()
+  @IsString()
+  secret?: string;
+}
+
+/**
+ * Checks shapes; what the values mean is checked by who uses them.
+ *
+ * @throws InvalidListenerError `INVALID_LISTENER`
+ */
+export function checkShape(dto: new () => object, input: object): void {
+  const errors = validateSync(Object.assign(new dto(), input), {
+    whitelist: true,
+    forbidNonWhitelisted: true,
+    forbidUnknownValues: true,
+    // A secret may stand in it.
+    validationError: { target: false, value: false },
+  });
+  if (errors.length) {
+    throw new InvalidListenerError('INVALID_LISTENER', `The listener is not valid: ${sentences(errors)}.`, {
+      details: { properties: errors.map((error) => error.property) },
+    });
+  }
+}
+
+function sentences(errors: readonly ValidationError[]): string {
+  return errors.flatMap((error) => Object.values(error.constraints ?? {})).join('; ');
+}

@@ -1,0 +1,364 @@
+import type { AddressGuard } from '../sending/address-guard.js';
+import { assertListenerHeaders } from '../sending/listener-headers.js';
+import { assertListenerUrl } from '../sending/listener-url.js';
+import { assertSecret, generateSecret } from '../signing/secret.js';
+import type { Clock } from '../clock.js';
+import { newId } from '../ids.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { Database } from '../store/database.js';
+import {
+  disableListener,
+  insertListener,
+  listListeners,
+  lockListener,
+  moveWaiting,
+  readListener,
+  removeListener,
+  updateListener,
+  type ListenerRow,
+  type ListenerValues,
+  type OwnerScope,
+} from '../store/listener-rows.js';
+import { page, readPage, type Page, type PageOptions } from '../store/page.js';
+import type { Script } from '../store/script.js';
+import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
+import type { EventCatalog } from './event-catalog.js';
+import { compileFilter, type Filter } from './filter.js';
+import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
+import type {
+  CreateListenerInput,
+  Listener,
+  ListenerInput,
+  ListenerWithSecret,
+  UpdateListenerInput,
+  Where,
+} from './listener.js';
+import { routesOf } from './route-key.js';
+import { rotate, writeSecrets } from './stored-secrets.js';
+
+/** What a listener service works with. @internal */
+export interface ListenerServiceParts {
+  readonly database: Database;
+  readonly catalog: EventCatalog;
+  readonly clock: Clock;
+  readonly guard: AddressGuard;
+  readonly options: ResolvedWebhooksOptions;
+  readonly schemes: ReadonlySet<string>;
+  readonly formats: ReadonlySet<string>;
+  /** Stores an example event for one listener. @returns the id of its delivery */
+  readonly sendTest: (listener: ListenerRow) => Promise<string>;
+  /** Deliveries may be due now. */
+  readonly wake: () => void;
+  readonly disabled: (listener: Listener) => void;
+}
+
+const MAX_OWNER_LENGTH = 255;
+
+/**
+ * Who wants which events: listeners, kept in the database beside the entities.
+ *
+ * Injected as it is, it sees every listener and is the application's own tool. `forOwner(id)` gives the same service
+ * bound to one owner: use that for whatever a customer asks.
+ */
+export class ListenerService {
+  constructor(
+    private readonly parts: ListenerServiceParts,
+    private readonly boundTo: OwnerScope = undefined,
+  ) {}
+
+  /**
+   * This service for one owner: it creates for it, and another owner's listeners do not exist.
+   *
+   * @throws InvalidListenerError `INVALID_OWNER`
+   */
+  forOwner(owner: string | number | bigint): ListenerService {
+    const bound = ownerText(owner);
+    if (this.boundTo !== undefined && bound !== this.boundTo) throw notTheirs();
+    return new ListenerService(this.parts, bound);
+  }
+
+  /**
+   * Creates a listener. Its secret is in the answer and is never shown again.
+   *
+   * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `UNKNOWN_EVENT_TYPE`,
+   * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
+   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_SECRET`, `INVALID_OWNER`, `OWNER_NOT_DECLARED`
+   * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
+   */
+  async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
+    const { entity, property, value, owner: givenOwner, ...rest } = input;
+    const listenerInput: ListenerInput = { ...rest };
+    if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events);
+    if (property !== undefined || value !== undefined) listenerInput.where = shortForm(property, value, rest.where);
+    checkShape(CreateListenerDto, withoutUndefined(listenerInput));
+    const owner = this.ownerOf(givenOwner);
+    if (listenerInput.secret !== undefined) assertSecret(listenerInput.secret);
+    const secret = listenerInput.secret ?? generateSecret();
+    const now = this.parts.clock.now();
+    const subscription = this.subscription(listenerInput.events ?? [], listenerInput.where ?? {}, owner);
+    const values: ListenerValues = {
+      id: newId('lst'),
+      owner,
+      ...subscription.values,
+      ...this.delivering({ ...listenerInput, description: listenerInput.description ?? null }),
+      secrets: writeSecrets([{ value: secret, createdAt: now, expiresAt: null }]),
+      state: 'active',
+      disabledReason: null,
+    };
+    const { database } = this.parts;
+    const row = await database.transaction(function* () {
+      yield* insertListener(database, values, subscription.routes, now);
+      return yield* readListener(database, values.id, undefined);
+    });
+    return { ...toListener(found(row, values.id)), secret };
+  }
+
+  /** @throws ListenerNotFoundError */
+  async get(id: string): Promise<Listener> {
+    const { database } = this.parts;
+    const scope = this.boundTo;
+    return toListener(found(await database.transaction(() => readListener(database, String(id), scope)), id));
+  }
+
+  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR` */
+  async list(options: PageOptions & { state?: Listener['state']; owner?: string } = {}): Promise<Page<Listener>> {
+    const { limit, after } = readPage(options);
+    const scope = this.boundTo ?? options.owner;
+    if (this.boundTo !== undefined && options.owner !== undefined && options.owner !== this.boundTo) throw notTheirs();
+    const { database } = this.parts;
+    const { state } = options;
+    const rows = await database.transaction(() =>
+      listListeners(database, { scope, ...(state === undefined ? {} : { state }), after, limit: limit + 1 }),
+    );
+    const mine = rows.filter((row) => scope === undefined || row.owner === scope);
+    return page(mine, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toListener);
+  }
+
+  /**
+   * Changes what is given and leaves the rest. Deliveries that wait go to the new URL, signed with the present secrets.
+   *
+   * @throws ListenerNotFoundError and what {@link create} throws
+   */
+  async update(id: string, input: UpdateListenerInput): Promise<Listener> {
+    const given = withoutUndefined(input);
+    checkShape(UpdateListenerDto, given);
+    return this.change(id, (row) => {
+      const merged = {
+        url: given.url ?? row.url,
+        description: given.description === undefined ? row.description : given.description,
+        headers: given.headers ?? (JSON.parse(row.headers) as Record<string, string>),
+        schemes: given.schemes ?? (JSON.parse(row.schemes) as string[]),
+        format: given.format ?? row.format,
+      };
+      const delivering = this.delivering(merged);
+      if (!given.events && !given.where) return { values: delivering, routes: null };
+      const events = given.events ?? (JSON.parse(row.patterns) as string[]);
+      const subscription = this.subscription(events, given.where ?? (JSON.parse(row.definition) as Where), row.owner);
+      return { values: { ...delivering, ...subscription.values }, routes: subscription.routes };
+    });
+  }
+
+  /** Its routes go, what waits for it is discarded; the log of its deliveries stays. @throws ListenerNotFoundError */
+  async remove(id: string): Promise<void> {
+    const { database, clock } = this.parts;
+    const scope = this.boundTo;
+    await database.transaction(function* () {
+      found(yield* lockListener(database, String(id), scope), id);
+      yield* removeListener(database, String(id), clock.now());
+    });
+  }
+
+  /** Lets it receive again; what was held goes out. @throws ListenerNotFoundError */
+  async enable(id: string): Promise<Listener> {
+    const { database, clock } = this.parts;
+    const listener = await this.change(
+      id,
+      () => ({ values: { state: 'active', disabledReason: null }, routes: null }),
+      () => moveWaiting(database, String(id), ['held'], 'due', clock.now()),
+    );
+    this.parts.wake();
+    return listener;
+  }
+
+  /** Stops it; what waits for it is held, and new events are not stored for it. @throws ListenerNotFoundError */
+  async disable(id: string, reason = 'disabled by the application'): Promise<Listener> {
+    const { database, clock } = this.parts;
+    const scope = this.boundTo;
+    const { wasActive, row } = await database.transaction(function* () {
+      found(yield* lockListener(database, String(id), scope), id);
+      const wasActive = yield* disableListener(database, String(id), reason.slice(0, 500), clock.now());
+      return { wasActive, row: yield* readListener(database, String(id), scope) };
+    });
+    const listener = toListener(found(row, id));
+    if (wasActive) this.parts.disabled(listener);
+    return listener;
+  }
+
+  /**
+   * Gives a new secret, shown only here. The one before it signs beside the new one for `overlapMs`.
+   *
+   * @param options `overlapMs: 0` after a leak @defaultValue `secrets.rotationOverlapMs`
+   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`
+   */
+  async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
+    if (options.secret !== undefined) assertSecret(options.secret);
+    const overlapMs = options.overlapMs ?? this.parts.options.secrets.rotationOverlapMs;
+    if (!Number.isInteger(overlapMs) || overlapMs < 0) {
+      throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
+    }
+    const secret = options.secret ?? generateSecret();
+    const listener = await this.change(id, (row) => ({
+      values: { secrets: rotate(row.secrets, secret, this.parts.clock.now(), overlapMs) },
+      routes: null,
+    }));
+    return { ...listener, secret };
+  }
+
+  /**
+   * Sends the listener an event of type `webhook.test`, marked `"test": true`, that nobody else receives.
+   *
+   * @returns the delivery to look at: `deliveries.get(deliveryId)`
+   * @throws ListenerNotFoundError
+   */
+  async sendTest(id: string): Promise<{ deliveryId: string }> {
+    const { database } = this.parts;
+    const scope = this.boundTo;
+    const row = found(await database.transaction(() => readListener(database, String(id), scope)), id);
+    if (row.state !== 'active') {
+      throw new InvalidListenerError('LISTENER_DISABLED', 'The listener is disabled: enable it first.', {
+        httpStatus: 409,
+      });
+    }
+    return { deliveryId: await this.parts.sendTest(row) };
+  }
+
+  private async change(
+    id: string,
+    changeOf: (row: ListenerRow) => {
+      values: Partial<ListenerValues>;
+      routes: ReturnType<typeof routesOf> | null;
+    },
+    andThen?: () => Script<void>,
+  ): Promise<Listener> {
+    const { database, clock } = this.parts;
+    const scope = this.boundTo;
+    const row = await database.transaction(function* () {
+      const { values, routes } = changeOf(found(yield* lockListener(database, String(id), scope), id));
+      yield* updateListener(database, String(id), values, routes, clock.now());
+      if (andThen) yield* andThen();
+      return yield* readListener(database, String(id), scope);
+    });
+    return toListener(found(row, id));
+  }
+
+  private subscription(events: readonly string[], where: Where, owner: string | null) {
+    if (!events.length) {
+      throw new InvalidListenerError('INVALID_LISTENER', 'A listener needs `events` or an `entity`.');
+    }
+    const patterns = [...new Set(events)];
+    this.parts.catalog.checkPatterns(patterns, owner !== null);
+    const filter: Filter = compileFilter(where, this.parts.catalog.fieldsOf(patterns));
+    return {
+      values: {
+        patterns: JSON.stringify(patterns),
+        filter: JSON.stringify(filter),
+        definition: JSON.stringify(where, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)),
+      },
+      routes: routesOf({ owner, patterns, filter }),
+    };
+  }
+
+  private delivering(input: Omit<ListenerInput, 'events' | 'where' | 'secret'> & { description?: string | null }) {
+    const { guard, options, schemes: knownSchemes, formats } = this.parts;
+    const url = assertListenerUrl(input.url, guard, { allowHttp: options.security.allowHttp });
+    const schemes = [...new Set(input.schemes ?? ['standard'])];
+    const unknown = schemes.find((scheme) => !knownSchemes.has(scheme));
+    if (unknown !== undefined) {
+      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
+        details: { known: [...knownSchemes] },
+      });
+    }
+    const format = input.format ?? 'standard';
+    if (!formats.has(format)) {
+      throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
+        details: { known: [...formats] },
+      });
+    }
+    return {
+      url: url.href,
+      description: input.description ?? null,
+      headers: JSON.stringify(assertListenerHeaders(input.headers ?? {})),
+      schemes: JSON.stringify(schemes),
+      format,
+    };
+  }
+
+  private entityEvents(entity: NonNullable<CreateListenerInput['entity']>, events: readonly string[] | undefined) {
+    if (events !== undefined) {
+      throw new InvalidListenerError('INVALID_LISTENER', 'Give `entity` or `events`, not both.');
+    }
+    return [this.parts.catalog.patternOf(entity)];
+  }
+
+  private ownerOf(given: CreateListenerInput['owner']): string | null {
+    const owner = given === undefined || given === null ? null : ownerText(given);
+    if (this.boundTo === undefined) return owner;
+    if (owner !== null && owner !== this.boundTo) throw notTheirs();
+    return this.boundTo;
+  }
+}
+
+function notTheirs(): InvalidListenerError {
+  return new InvalidListenerError('INVALID_OWNER', 'This service is bound to another owner.');
+}
+
+function ownerText(owner: string | number | bigint): string {
+  const text = String(owner);
+  const isText = typeof owner === 'string' || typeof owner === 'number' || typeof owner === 'bigint';
+  if (!isText || text === '' || text.length > MAX_OWNER_LENGTH) {
+    throw new InvalidListenerError(
+      'INVALID_OWNER',
+      `An owner is a text of 1 to ${MAX_OWNER_LENGTH} characters. For the application's own listeners, give none.`,
+    );
+  }
+  return text;
+}
+
+function shortForm(property: string | undefined, value: unknown, where: Where | undefined): Where {
+  if (where !== undefined) {
+    throw new InvalidListenerError('INVALID_LISTENER', 'Give `property` and `value` or `where`, not both.');
+  }
+  // The form of old: no property means every instance.
+  if (property === undefined || property === '') return {};
+  if (value === undefined) {
+    throw new InvalidListenerError('INVALID_FILTER', '`property` needs a `value`; for every instance leave out both.');
+  }
+  return { [property]: value as Where[string] };
+}
+
+function found(row: ListenerRow | undefined, id: string): ListenerRow {
+  if (!row) throw new ListenerNotFoundError(String(id));
+  return row;
+}
+
+function withoutUndefined<T extends object>(input: T): T {
+  return Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined)) as T;
+}
+
+function toListener(row: ListenerRow): Listener {
+  return {
+    id: row.id,
+    owner: row.owner,
+    url: row.url,
+    events: JSON.parse(row.patterns) as string[],
+    where: JSON.parse(row.definition) as Where,
+    description: row.description,
+    headers: JSON.parse(row.headers) as Record<string, string>,
+    schemes: JSON.parse(row.schemes) as string[],
+    format: row.format,
+    state: row.state as Listener['state'],
+    disabledReason: row.disabledReason,
+    createdAt: new Date(Number(row.createdAt)),
+    updatedAt: new Date(Number(row.updatedAt)),
+  };
+}

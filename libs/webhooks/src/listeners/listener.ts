@@ -1,0 +1,85 @@
+import type { EntityClass } from '../capture/webhook.decorator.js';
+import type { Json } from '../events/json.js';
+
+/** What one property must be; several keys must all hold. */
+export interface WhereConditions {
+  equals?: Json | Date | bigint;
+  in?: readonly (Json | Date | bigint)[];
+  ne?: Json | Date | bigint;
+  gt?: number | string | bigint | Date;
+  gte?: number | string | bigint | Date;
+  lt?: number | string | bigint | Date;
+  lte?: number | string | bigint | Date;
+  /** Present and not `null`. */
+  exists?: boolean;
+  /** Among what an update changed. */
+  changed?: boolean;
+  changedFrom?: Json | Date | bigint;
+  changedTo?: Json | Date | bigint;
+}
+
+/**
+ * Which events: a value that a property equals, conditions on it, or a nested object. All must hold.
+ *
+ * @example { status: { changedTo: 'paid' }, 'address.city': 'Lyon', total: { gte: '100.00' } }
+ */
+export interface Where {
+  [property: string]: Json | Date | bigint | undefined | WhereConditions | Where;
+}
+
+/** What a customer may say of a listener of theirs. */
+export interface ListenerInput {
+  /** Where to POST: `https:`, and a public address, unless `security` says otherwise. */
+  url: string;
+  /** Types, `prefix.*` or `*`. Either this or `entity`. */
+  events?: readonly string[];
+  /** @defaultValue every event of the types */
+  where?: Where;
+  /** For people; at most 500 characters. */
+  description?: string | null;
+  /** Sent with each request. */
+  headers?: Readonly<Record<string, string>>;
+  /** `whsec_` and the base64 of 24 to 64 bytes. @defaultValue a new one, of 32 random bytes */
+  secret?: string;
+  /** Names of signature schemes, each of which adds its headers. @defaultValue `['standard']` */
+  schemes?: readonly string[];
+  /** Name of a payload format. @defaultValue `'standard'` */
+  format?: string;
+}
+
+/** What the application may say of a listener. */
+export interface CreateListenerInput extends ListenerInput {
+  /** All types of one entity: `{ entity: User }` is `events: ['user.*']`. A class, or the entity's name. */
+  entity?: EntityClass | string;
+  /** With `value`: the short form of `where: { [property]: value }`. */
+  property?: string;
+  value?: Json | Date | bigint;
+  /** Whose it is. @defaultValue nobody's: the application's own, which receives the rows of every owner */
+  owner?: string | number | bigint | null;
+}
+
+export type UpdateListenerInput = Partial<Omit<ListenerInput, 'secret'>>;
+
+/** A listener as it is shown: without its secrets. */
+export interface Listener {
+  /** `lst_` and a UUIDv7. */
+  readonly id: string;
+  readonly owner: string | null;
+  readonly url: string;
+  /** Patterns of event types. */
+  readonly events: readonly string[];
+  /** As it was given; `{}` for no condition. */
+  readonly where: Where;
+  readonly description: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly schemes: readonly string[];
+  readonly format: string;
+  /** `disabled` ones receive nothing; what waits for them is held. */
+  readonly state: 'active' | 'disabled';
+  readonly disabledReason: string | null;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+/** A new listener, or a rotated secret: the only time that a secret is shown. */
+export type ListenerWithSecret = Listener & { readonly secret: string };

@@ -1,0 +1,151 @@
+import { ConfigurationError } from '../errors.js';
+import { assertEventType } from '../events/event-type.js';
+import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
+import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
+import type { DispatcherOptions, PublishedType, WebhooksOptions } from './webhooks-options.js';
+
+const SECOND = 1_000;
+const HOUR = 60 * 60 * SECOND;
+const KIB = 1_024;
+const MIB = 1_024 * KIB;
+
+/** The options with every default in place: the only form that the rest of the library sees. */
+export interface ResolvedWebhooksOptions {
+  readonly tablePrefix: string;
+  readonly publishes: ReadonlyMap<string, PublishedType>;
+  readonly dispatch: 'queued' | 'inline';
+  readonly dispatcher: Readonly<Required<DispatcherOptions>>;
+  readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
+  readonly secrets: { readonly rotationOverlapMs: number };
+  readonly security: ResolvedSecurityOptions;
+  readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
+}
+
+/** @throws ConfigurationError `INVALID_OPTION`: names key, value and fix. */
+export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksOptions {
+  refuseUnknownKeys(options);
+  const dispatcher = {
+    autoStart: flag('dispatcher.autoStart', options.dispatcher?.autoStart, true),
+    concurrency: whole('dispatcher.concurrency', options.dispatcher?.concurrency, 64, 1, 10_000),
+    batch: whole('dispatcher.batch', options.dispatcher?.batch, 250, 1, 1_000),
+    timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * 60 * SECOND),
+    leaseMs: whole('dispatcher.leaseMs', options.dispatcher?.leaseMs, 60 * SECOND, 10, HOUR),
+    pollIntervalMs: whole('dispatcher.pollIntervalMs', options.dispatcher?.pollIntervalMs, SECOND, 10, HOUR),
+    poolSize: whole('dispatcher.poolSize', options.dispatcher?.poolSize, 4, 1, 100),
+  };
+  if (dispatcher.leaseMs <= dispatcher.timeoutMs) {
+    throw invalid(
+      'dispatcher.leaseMs',
+      dispatcher.leaseMs,
+      `it must be longer than dispatcher.timeoutMs (${dispatcher.timeoutMs}), or another process would send again what is still being sent`,
+    );
+  }
+  const payload = {
+    maxPayloadBytes: whole('payload.maxPayloadBytes', options.payload?.maxPayloadBytes, 256 * KIB, 1_024, 64 * MIB),
+    maxStoredBytes: whole('payload.maxStoredBytes', options.payload?.maxStoredBytes, 4 * MIB, 1_024, 256 * MIB),
+  };
+  if (payload.maxStoredBytes < payload.maxPayloadBytes) {
+    throw invalid('payload.maxStoredBytes', payload.maxStoredBytes, 'it must not be below payload.maxPayloadBytes');
+  }
+  return deepFreeze({
+    tablePrefix: prefix(options.tablePrefix),
+    publishes: publishedTypes(options.publishes ?? []),
+    dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
+    dispatcher,
+    payload,
+    secrets: {
+      rotationOverlapMs: whole(
+        'secrets.rotationOverlapMs',
+        options.secrets?.rotationOverlapMs,
+        24 * HOUR,
+        0,
+        30 * 24 * HOUR,
+      ),
+    },
+    security: resolveSecurityOptions(options.security),
+    sqlite: {
+      isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
+      lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
+    },
+  });
+}
+
+const KNOWN_KEYS = {
+  '': [
+    ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
+    'sqlite',
+  ],
+  dispatcher: ['autoStart', 'concurrency', 'batch', 'timeoutMs', 'leaseMs', 'pollIntervalMs', 'poolSize'],
+  payload: ['maxPayloadBytes', 'maxStoredBytes'],
+  secrets: ['rotationOverlapMs'],
+  security: ['allowedAddresses', 'allowHttp'],
+  sqlite: ['isolate', 'lockTimeoutMs'],
+} as const;
+
+/** A misspelt key would otherwise be a default that nobody asked for. */
+function refuseUnknownKeys(options: object): void {
+  for (const [group, known] of Object.entries(KNOWN_KEYS)) {
+    const value = group === '' ? options : (options as Record<string, unknown>)[group];
+    if (value === undefined) continue;
+    if (typeof value !== 'object' || value === null) throw invalid(group, value, 'give an object');
+    for (const key of Object.keys(value)) {
+      if ((known as readonly string[]).includes(key)) continue;
+      const path = group === '' ? key : `${group}.${key}`;
+      throw invalid(path, (value as Record<string, unknown>)[key], `there is no such option; known are ${known.join(', ')}`);
+    }
+  }
+}
+
+function whole(key: string, value: number | undefined, byDefault: number, min: number, max: number): number {
+  if (value === undefined) return byDefault;
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw invalid(key, value, `give a whole number from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function flag(key: string, value: boolean | undefined, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault;
+  if (typeof value !== 'boolean') throw invalid(key, value, 'give true or false');
+  return value;
+}
+
+function oneOf<T extends string>(key: string, value: T | undefined, byDefault: T, known: readonly T[]): T {
+  if (value === undefined) return byDefault;
+  if (!known.includes(value)) throw invalid(key, value, `give one of '${known.join("', '")}'`);
+  return value;
+}
+
+function prefix(value: string | undefined): string {
+  if (value === undefined) return DEFAULT_TABLE_PREFIX;
+  if (typeof value !== 'string' || !/^[A-Za-z0-9_]{0,40}$/.test(value)) {
+    throw invalid('tablePrefix', value, 'use at most 40 letters, digits and underscores');
+  }
+  return value;
+}
+
+function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {
+  const types = new Map<string, PublishedType>();
+  for (const entry of given) {
+    const published = typeof entry === 'string' ? { type: entry } : entry;
+    assertEventType(published.type, 'configuration');
+    if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
+    types.set(published.type, published);
+  }
+  return types;
+}
+
+function invalid(key: string, value: unknown, fix: string): ConfigurationError {
+  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${show(value)}: ${fix}.`, {
+    details: { key },
+  });
+}
+
+function show(value: unknown): string {
+  return typeof value === 'string' ? `'${value}'` : (JSON.stringify(value) ?? String(value));
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) deepFreeze(inner as object);
+  return Object.freeze(value);
+}

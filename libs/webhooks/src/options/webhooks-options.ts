@@ -1,0 +1,137 @@
+import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { PayloadFormat } from '../events/payload-format.js';
+import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { SecurityOptions } from '../sending/security-options.js';
+import type { Transport } from '../sending/transport.js';
+import type { SignatureScheme } from '../signing/signature-scheme.js';
+
+/** A type that `publish()` may send, beside those that entities make. */
+export interface PublishedType {
+  /** `invoice.overdue` */
+  type: string;
+  /**
+   * The properties of its `data` that filters may name. Numbers are compared by value.
+   *
+   * @defaultValue any property may be named, and a typing error in a filter is not noticed
+   */
+  fields?: readonly string[];
+}
+
+/** How the dispatcher works; `docs/options.md` tells how the values meet. */
+export interface DispatcherOptions {
+  /**
+   * Start sending when the application starts. `false` for scripts, tests and processes that only serve requests: their
+   * events are stored all the same, and sent by another process or by `DispatcherService.drain()`.
+   *
+   * @defaultValue true
+   */
+  autoStart?: boolean;
+  /**
+   * Requests under way at once in this process. Too few and a slow receiver delays the rest; too many and sockets and
+   * memory run out. 1 to 10,000.
+   *
+   * @defaultValue 64
+   */
+  concurrency?: number;
+  /** Events or deliveries taken in one statement. 1 to 1,000. @defaultValue 250 */
+  batch?: number;
+  /** The limit of one attempt over name resolution, connect, TLS, headers and body, in ms. @defaultValue 15_000 */
+  timeoutMs?: number;
+  /**
+   * How long a delivery belongs to the process that took it, in ms. After it another process takes it over, so it must be
+   * longer than `timeoutMs`. A process that dies delays what it held by this much.
+   *
+   * @defaultValue 60_000
+   */
+  leaseMs?: number;
+  /**
+   * How often the database is asked for work that no commit of this process announced: retries, and events of other
+   * processes. In ms.
+   *
+   * @defaultValue 1_000
+   */
+  pollIntervalMs?: number;
+  /** Connections of the dispatcher's own pool on server databases, beside the application's. @defaultValue 4 */
+  poolSize?: number;
+}
+
+export interface WebhooksOptions {
+  /** Put before the name of each table. @defaultValue `'webhook_'` */
+  tablePrefix?: string;
+  /**
+   * The types that `publish()` may send. Declared, so that a typing error on either side is an error and not a webhook
+   * that never comes.
+   *
+   * @defaultValue none
+   */
+  publishes?: readonly (string | PublishedType)[];
+  /**
+   * `queued`: the write returns as soon as it is committed. `inline`: it also waits for the first attempt of its
+   * deliveries, at most `dispatcher.timeoutMs`; what goes wrong there never rejects it, and is retried as queued.
+   *
+   * @defaultValue 'queued'
+   */
+  dispatch?: 'queued' | 'inline';
+  dispatcher?: DispatcherOptions;
+  payload?: {
+    /** Payloads over this are sent thin: the id, `"truncated": true`, and the fields that fit. UTF-8 bytes. @defaultValue 262_144 */
+    maxPayloadBytes?: number;
+    /** Payloads over this lose their largest fields before they are stored. UTF-8 bytes. @defaultValue 4_194_304 */
+    maxStoredBytes?: number;
+  };
+  secrets?: {
+    /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
+    rotationOverlapMs?: number;
+  };
+  security?: SecurityOptions;
+  sqlite?: {
+    /**
+     * Give each query runner of a file database a connection of its own. Without it TypeORM's driver mixes concurrent
+     * transactions: rows and events are lost. See `docs/sqlite.md`.
+     *
+     * @defaultValue true
+     */
+    isolate?: boolean;
+    /** How long a writer waits for the one before it, in ms. @defaultValue 10_000 */
+    lockTimeoutMs?: number;
+  };
+}
+
+/**
+ * Parts that an application replaces, as classes that Nest instantiates, with what they inject. Known while modules are
+ * wired, so not part of an asynchronous factory.
+ */
+export interface WebhooksParts {
+  /** Sends a signed request. @defaultValue `HttpTransport` */
+  transport?: Type<Transport>;
+  /** When a failed attempt is tried again. @defaultValue `StandardRetrySchedule` */
+  retrySchedule?: Type<RetrySchedule>;
+  /** Payload formats beside `standard`; a listener chooses one by name. */
+  payloadFormats?: readonly Type<PayloadFormat>[];
+  /** Signature schemes beside `standard` and `google-code`; a listener names those it wants. */
+  signatureSchemes?: readonly Type<SignatureScheme>[];
+  /** Modules whose providers the parts inject. */
+  imports?: ModuleMetadata['imports'];
+}
+
+/** Which instance: what must be known while modules are wired. */
+export interface WebhooksInstanceOptions {
+  /**
+   * Name of the TypeORM data source whose entities this instance serves; its tables stand in the same database. Also the
+   * name of the instance: `@InjectListeners('billing')`.
+   *
+   * @defaultValue the default data source
+   */
+  dataSource?: string;
+  parts?: WebhooksParts;
+}
+
+export type WebhooksModuleOptions = WebhooksOptions & WebhooksInstanceOptions;
+
+export interface WebhooksModuleAsyncOptions extends WebhooksInstanceOptions {
+  imports?: ModuleMetadata['imports'];
+  // oxlint-disable-next-line typescript/no-explicit-any -- as Nest types the arguments of factories
+  inject?: any[];
+  // oxlint-disable-next-line typescript/no-explicit-any -- as Nest types the arguments of factories
+  useFactory: (...args: any[]) => WebhooksOptions | Promise<WebhooksOptions>;
+}

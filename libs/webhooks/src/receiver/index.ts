@@ -1,0 +1,20 @@
+/**
+ * The other end: what an application needs that receives webhooks. It imports no table, no TypeORM and no Nest module.
+ *
+ * @packageDocumentation
+ */
+export { ConfigurationError, WebhooksError } from '../errors.js';
+export {
+  GoogleCodeScheme,
+  type SignatureScheme,
+  type SigningInput,
+  StandardScheme,
+  type VerifyInput,
+} from '../signing/index.js';
+export {
+  type VerifiedWebhook,
+  verifyWebhook,
+  type VerifyWebhookOptions,
+  type WebhookHeaders,
+} from './verify-webhook.js';
+export { type WebhookVerificationCode, WebhookVerificationError } from './webhook-verification-error.js';

@@ -1,0 +1,94 @@
+import { isIP } from 'node:net';
+
+import ipaddr from 'ipaddr.js';
+
+import { ConfigurationError } from '../errors.js';
+
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+
+/** The IPv6 space that is assigned for global unicast; everything outside is special or not assigned (IANA). */
+const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
+
+/**
+ * Where clouds answer with credentials. Most lie in ranges that are blocked anyway; Azure's (168.63.129.16) is a public
+ * address, and one wide entry of `allowedAddresses` must not open any of them.
+ */
+const METADATA_ADDRESSES = new Set(
+  [
+    '169.254.169.254', // AWS, Azure, Google, DigitalOcean, Oracle
+    '169.254.170.2', // AWS ECS task credentials
+    '169.254.170.23', // AWS EKS pod identity
+    '100.100.100.200', // Alibaba
+    '168.63.129.16', // Azure's wire server
+    '192.0.0.192', // Oracle, classic
+    'fd00:ec2::254', // AWS
+    'fd00:ec2::23', // AWS EKS pod identity
+    'fd20:ce::254', // Google
+    'fd00:42::42', // Scaleway
+  ].map((address) => ipaddr.parse(address).toNormalizedString()),
+);
+
+/**
+ * Decides which addresses may be connected to: public unicast ones, and those that the application named.
+ *
+ * IPv6 forms that carry an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) are blocked whatever
+ * they carry: where such a packet ends is decided by a router, not by us. An IPv4 range therefore does not open the mapped
+ * form; name `::ffff:127.0.0.0/104` for that.
+ */
+export class AddressGuard {
+  readonly #allowed: readonly [Address, number][];
+  readonly #named: ReadonlySet<string>;
+
+  /** @throws {@link ConfigurationError} `INVALID_OPTION` for an entry that is no CIDR range */
+  constructor(allowedAddresses: readonly string[] = []) {
+    this.#allowed = allowedAddresses.map(parseRange);
+    this.#named = new Set(
+      this.#allowed
+        .filter(([address, bits]) => bits === address.toByteArray().length * 8)
+        .map(([address]) => address.toNormalizedString()),
+    );
+  }
+
+  /** Whether `address`, as a resolver or a socket writes it, may be connected to. `false` for what is no IP address. */
+  isAllowed(address: string): boolean {
+    if (isIP(address) === 0) return false;
+    const parsed = ipaddr.parse(address);
+    if (parsed instanceof ipaddr.IPv6) parsed.zoneId = undefined;
+    const normalized = parsed.toNormalizedString();
+    if (this.#named.has(normalized)) return true;
+    if (METADATA_ADDRESSES.has(normalized)) return false;
+    return (
+      isPublic(parsed) ||
+      this.#allowed.some(([base, bits]) => base.kind() === parsed.kind() && parsed.match(base, bits))
+    );
+  }
+}
+
+function isPublic(address: Address): boolean {
+  if (address.range() !== 'unicast') return false;
+  return address instanceof ipaddr.IPv4 || (address.match(IPV6_GLOBAL_UNICAST) && !isIsatap(address));
+}
+
+/** Interface identifier `[0200:]5efe:a.b.c.d`, under any prefix (RFC 5214 section 6.1). */
+function isIsatap(address: ipaddr.IPv6): boolean {
+  return address.parts[5] === 0x5efe && ((address.parts[4] ?? 0) & 0xfdff) === 0;
+}
+
+function parseRange(entry: unknown): [Address, number] {
+  const [address, bits, ...rest] = typeof entry === 'string' ? entry.split('/') : [];
+  if (address !== undefined && isIP(address) !== 0 && !address.includes('%')) {
+    if (bits !== undefined && /^\d{1,3}$/.test(bits) && rest.length === 0) {
+      const parsed = ipaddr.parse(address);
+      if (Number(bits) <= parsed.toByteArray().length * 8) return [parsed, Number(bits)];
+    }
+    throw invalidRange(entry, `write "${address}/${address.includes(':') ? 128 : 32}" for the one address`);
+  }
+  throw invalidRange(entry, 'write an address and a prefix length, such as "10.0.0.0/8" or "::1/128"');
+}
+
+function invalidRange(entry: unknown, fix: string): ConfigurationError {
+  return new ConfigurationError(
+    'INVALID_OPTION',
+    `security.allowedAddresses has ${JSON.stringify(entry)}, which is no CIDR range: ${fix}.`,
+  );
+}

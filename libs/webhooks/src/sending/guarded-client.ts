@@ -1,0 +1,173 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { StringDecoder } from 'node:string_decoder';
+
+import type { Dispatcher } from 'undici';
+
+import { AddressGuard } from './address-guard.js';
+import { type ConnectionOptions, GuardedAgents } from './guarded-agent.js';
+import type { ResolvedSecurityOptions } from './security-options.js';
+import { SendError, toSendError } from './send-error.js';
+
+/** How much of a response body is kept. */
+export const MAX_RESPONSE_BYTES = 4096;
+
+/** How much more is read, and thrown away, so that the connection can serve the next request; beyond, it is closed. */
+const MAX_DRAINED_BYTES = 64 * 1024;
+
+/** What one POST brought back: a status, or else the error that says why there is none. */
+export interface PostResult {
+  readonly status: number | null;
+  readonly headers: IncomingHttpHeaders;
+  /** At most {@link MAX_RESPONSE_BYTES}, decoded. */
+  readonly body: string;
+  readonly error: SendError | null;
+}
+
+/** Headers as undici takes them. */
+export type PostHeaders = Readonly<Record<string, string | string[]>>;
+
+/** A result for a request that got no answer. */
+export function failedPost(error: SendError): PostResult {
+  return { status: null, headers: {}, body: '', error };
+}
+
+/** POSTs bytes to guarded addresses, and follows nothing. The only place in the library that opens a connection. */
+export class GuardedClient {
+  readonly #agents: GuardedAgents;
+  readonly #allowHttp: boolean;
+
+  constructor(security: ResolvedSecurityOptions, connections: ConnectionOptions = {}) {
+    this.#agents = new GuardedAgents(new AddressGuard(security.allowedAddresses), connections);
+    this.#allowHttp = security.allowHttp;
+  }
+
+  /** Never rejects. The time limit begins with the call. */
+  post(url: string, headers: PostHeaders, body: Buffer, timeoutMs: number): Promise<PostResult> {
+    const target = URL.canParse(url) ? new URL(url) : null;
+    const refusal = this.#refusalOf(target);
+    if (target === null || refusal !== null) {
+      return Promise.resolve(failedPost(new SendError('URL_REFUSED', refusal ?? 'the URL cannot be read')));
+    }
+    return new Promise((resolve) => {
+      const exchange = new Exchange(resolve, timeoutMs);
+      try {
+        this.#agents.get().dispatch(
+          {
+            origin: target.origin,
+            path: target.pathname + target.search,
+            method: 'POST',
+            headers: headers as Record<string, string | string[]>,
+            body,
+            // The exchange has one limit over everything.
+            headersTimeout: 0,
+            bodyTimeout: 0,
+          },
+          exchange,
+        );
+      } catch (error) {
+        exchange.fail(error);
+      }
+    });
+  }
+
+  /** Ends every connection at once; a POST that is under way fails with `TRANSPORT_CLOSED`. */
+  close(): Promise<void> {
+    return this.#agents.destroy();
+  }
+
+  #refusalOf(url: URL | null): string | null {
+    if (url === null) return 'the URL cannot be read';
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && this.#allowHttp)) {
+      return `${url.protocol} is not allowed${url.protocol === 'http:' ? ' without security.allowHttp' : ''}`;
+    }
+    return url.username === '' && url.password === '' ? null : 'the URL holds credentials';
+  }
+}
+
+/**
+ * One request on its way, as undici tells it.
+ *
+ * It settles once: at the end of the response, when {@link MAX_RESPONSE_BYTES} of it are here, at the time limit, or at an
+ * error. As soon as status and headers have arrived the status decides, whatever becomes of the body, which is only kept for
+ * the log: a receiver that has said 200 has the event. What comes after settling is read and dropped up to
+ * {@link MAX_DRAINED_BYTES}, still inside the time limit.
+ */
+class Exchange implements Dispatcher.DispatchHandler {
+  #resolve: ((result: PostResult) => void) | null;
+  readonly #timer: NodeJS.Timeout;
+  #controller: Dispatcher.DispatchController | null = null;
+  #expired = false;
+  #status: number | null = null;
+  #headers: IncomingHttpHeaders = {};
+  #kept: Buffer[] = [];
+  #received = 0;
+
+  constructor(resolve: (result: PostResult) => void, timeoutMs: number) {
+    this.#resolve = resolve;
+    this.#timer = setTimeout(() => this.#expire(timeoutMs), timeoutMs);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    // It waited for a connection for longer than its limit: nothing may be sent any more.
+    if (this.#expired) controller.abort(new SendError('TIMEOUT', 'expired before it was sent'));
+  }
+
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    if (status < 200) return;
+    this.#status = status;
+    this.#headers = headers;
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const room = MAX_RESPONSE_BYTES - this.#received;
+    this.#received += chunk.length;
+    if (room > 0) this.#kept.push(chunk.length > room ? chunk.subarray(0, room) : chunk);
+    if (this.#received > MAX_RESPONSE_BYTES) this.#settle(null);
+    if (this.#received > MAX_DRAINED_BYTES) controller.abort(new SendError('INVALID_RESPONSE', 'longer than is read'));
+  }
+
+  onResponseEnd(): void {
+    clearTimeout(this.#timer);
+    this.#settle(null);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error);
+  }
+
+  fail(error: unknown): void {
+    clearTimeout(this.#timer);
+    this.#settle(error);
+  }
+
+  #expire(timeoutMs: number): void {
+    this.#expired = true;
+    const error = new SendError('TIMEOUT', `no complete answer within ${timeoutMs} ms`);
+    this.#settle(error);
+    this.#controller?.abort(error);
+  }
+
+  #settle(error: unknown): void {
+    const resolve = this.#resolve;
+    if (resolve === null) return;
+    this.#resolve = null;
+    if (this.#status === null) {
+      resolve(
+        failedPost(toSendError(error ?? new SendError('INVALID_RESPONSE', 'the answer ended before its status'))),
+      );
+    } else {
+      resolve({ status: this.#status, headers: this.#headers, body: this.#text(), error: null });
+    }
+    this.#kept = [];
+  }
+
+  #text(): string {
+    if (this.#kept.length === 0) return '';
+    const bytes = this.#kept.length === 1 ? (this.#kept[0] as Buffer) : Buffer.concat(this.#kept);
+    // A decoder that is not ended leaves off the character that the limit cut; toString would show it as damaged.
+    const cut = this.#received > MAX_RESPONSE_BYTES;
+    const text = cut ? new StringDecoder('utf8').write(bytes) : bytes.toString('utf8');
+    return text.includes('\0') ? text.replaceAll('\0', '') : text;
+  }
+}

@@ -1,0 +1,51 @@
+import type { Clock } from '../clock.js';
+import { failedPost, type PostResult } from './guarded-client.js';
+import { type Outcome, toOutcome } from './outcome.js';
+import { describeError, SendError } from './send-error.js';
+import { type SignedRequest, Transport } from './transport.js';
+import { USER_AGENT } from './user-agent.js';
+import type { WebhooksHttp } from './webhooks-http-service.js';
+
+const DAY = 24 * 60 * 60 * 1000;
+
+/** What {@link HttpTransport} can be told. */
+export interface HttpTransportOptions {
+  /** Compared with a date in `Retry-After`. @defaultValue the system's clock */
+  clock?: Clock;
+  /** Longest wait that a `Retry-After` may ask for, in milliseconds. @defaultValue 24 hours */
+  retryAfterCapMs?: number;
+}
+
+/**
+ * The transport that ships: POSTs through the module's own `HttpService`.
+ *
+ * Redirects are never followed; addresses are checked at the socket; one time limit covers name resolution, connect, TLS,
+ * headers, body and interceptors. Nothing a receiver or an interceptor does makes `send` reject.
+ */
+export class HttpTransport extends Transport {
+  readonly #http: WebhooksHttp;
+  readonly #clock: Pick<Clock, 'now'>;
+  readonly #retryAfterCapMs: number;
+
+  constructor(http: WebhooksHttp, options: HttpTransportOptions = {}) {
+    super();
+    this.#http = http;
+    this.#clock = options.clock ?? Date;
+    this.#retryAfterCapMs = options.retryAfterCapMs ?? DAY;
+  }
+
+  async send(request: SignedRequest): Promise<Outcome> {
+    const startedAt = performance.now();
+    let result: PostResult;
+    try {
+      result = await this.#http.post({ ...request, headers: { 'user-agent': USER_AGENT, ...request.headers } });
+    } catch (error) {
+      result = failedPost(new SendError('TRANSPORT_FAILED', describeError(error), { cause: error }));
+    }
+    return toOutcome(result, performance.now() - startedAt, this.#clock.now(), this.#retryAfterCapMs);
+  }
+
+  override close(): Promise<void> {
+    return this.#http.close();
+  }
+}

@@ -1,0 +1,11 @@
+export { AddressGuard } from './address-guard.js';
+export type { ConnectionOptions } from './guarded-agent.js';
+export { HttpTransport, type HttpTransportOptions } from './http-transport.js';
+export { assertListenerHeaders } from './listener-headers.js';
+export { assertListenerUrl, MAX_URL_LENGTH } from './listener-url.js';
+export type { Outcome, OutcomeKind, SendErrorCode } from './outcome.js';
+export { retryAfterMs } from './retry-after.js';
+export { type ResolvedSecurityOptions, resolveSecurityOptions, type SecurityOptions } from './security-options.js';
+export { type SignedRequest, Transport } from './transport.js';
+export { USER_AGENT, VERSION } from './user-agent.js';
+export { createWebhooksHttpService, type WebhooksHttp, type WebhooksHttpOptions } from './webhooks-http-service.js';

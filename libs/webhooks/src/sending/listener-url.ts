@@ -1,0 +1,69 @@
+import { isIP } from 'node:net';
+
+import { BadRequestError } from '../errors.js';
+import type { AddressGuard } from './address-guard.js';
+
+/** Longest URL of a listener, in characters, as it was given and as it is stored. */
+export const MAX_URL_LENGTH = 2048;
+
+const LOOPBACK_NAMES = new Set(['localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost', 'ip6-loopback']);
+
+/**
+ * Refuses, when a listener is created, a URL that no webhook may go to. Names are not resolved here: what a name points to
+ * can change, so that is checked at every connection.
+ *
+ * Nothing is corrected silently, except that a fragment, which is never sent, is cut off.
+ *
+ * @returns the URL in its canonical form, which is what to store
+ * @throws {@link BadRequestError} `INVALID_URL` (no absolute URL, spaces, backslashes, too long), `URL_SCHEME` (neither
+ * `https:` nor, where allowed, `http:`), `URL_CREDENTIALS` (a user or password in it), `URL_ADDRESS_BLOCKED` (a literal
+ * address or a name of this machine that the guard refuses)
+ */
+export function assertListenerUrl(url: string, guard: AddressGuard, options: { allowHttp: boolean }): URL {
+  if (typeof url !== 'string' || url === '') throw invalidUrl('A listener needs a URL.');
+  if (url.length > MAX_URL_LENGTH) throw invalidUrl(`The URL is longer than ${MAX_URL_LENGTH} characters.`);
+  // The WHATWG parser drops tabs and line ends, trims spaces and reads a backslash as a slash.
+  if (/[\p{Cc}\s\\]/u.test(url))
+    throw invalidUrl('The URL holds a space, a control character or a backslash: encode it.');
+
+  const parsed = URL.canParse(url) ? new URL(url) : null;
+  if (parsed === null)
+    throw invalidUrl('The URL cannot be read as an absolute one, such as https://example.com/hooks.');
+  if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
+    throw new BadRequestError(
+      'URL_SCHEME',
+      `The URL must start with https://${options.allowHttp ? ' or http://' : ''}.`,
+    );
+  }
+  if (parsed.protocol === 'http:' && !options.allowHttp) {
+    throw new BadRequestError('URL_SCHEME', 'The URL must start with https://: http:// is not allowed here.');
+  }
+  const authority = /^https?:\/\/([^/?#]+)/i.exec(url)?.[1];
+  if (authority === undefined) throw invalidUrl('The URL needs two slashes and a host after its scheme.');
+  if (authority.includes('@') || parsed.username !== '' || parsed.password !== '') {
+    throw new BadRequestError('URL_CREDENTIALS', 'The URL must not hold a user name or a password: use a header.');
+  }
+  if (parsed.port === '0') throw invalidUrl('Port 0 cannot be connected to.');
+
+  const host = parsed.hostname.replace(/^\[|\]$/g, '');
+  const name = host.replace(/\.$/, '');
+  const blocked =
+    isIP(host) !== 0
+      ? !guard.isAllowed(host)
+      : (LOOPBACK_NAMES.has(name) || name.endsWith('.localhost')) &&
+        !guard.isAllowed('127.0.0.1') &&
+        !guard.isAllowed('::1');
+  if (blocked) {
+    throw new BadRequestError('URL_ADDRESS_BLOCKED', 'The URL points to an address that webhooks may not be sent to.');
+  }
+
+  parsed.hash = '';
+  if (parsed.href.length > MAX_URL_LENGTH) {
+    throw invalidUrl(`The URL is longer than ${MAX_URL_LENGTH} characters once it is encoded.`);
+  }
+  return parsed;
+}
+
+function invalidUrl(message: string): BadRequestError {
+  return new BadRequestError('INVALID_URL', message);
+}

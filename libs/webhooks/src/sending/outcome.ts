@@ -1,0 +1,96 @@
+import type { PostResult } from './guarded-client.js';
+import { retryAfterMs } from './retry-after.js';
+
+/**
+ * Why an attempt was not accepted. A closed list: programs may branch on it, and it may be stored.
+ *
+ * | code | kind | what happened |
+ * |---|---|---|
+ * | `HTTP_STATUS` | rejected | answered with a status that is neither 2xx nor 3xx |
+ * | `REDIRECT` | rejected | answered 3xx; redirects are never followed |
+ * | `TIMEOUT` | unreachable | no status line and headers within the time limit, or no connection within its own |
+ * | `DNS_FAILED` | unreachable | the name did not resolve |
+ * | `CONNECTION_REFUSED` | unreachable | nothing listens on that port |
+ * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
+ * | `TLS_FAILED` | unreachable | no TLS handshake: certificate, name, protocol |
+ * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, or its headers were too large |
+ * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
+ * | `INTERCEPTOR_FAILED` | unreachable | an interceptor threw, or took the whole time limit |
+ * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
+ * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
+ * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
+ * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), with credentials, or no URL at all |
+ * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
+ */
+export type SendErrorCode =
+  | 'HTTP_STATUS'
+  | 'REDIRECT'
+  | 'TIMEOUT'
+  | 'DNS_FAILED'
+  | 'CONNECTION_REFUSED'
+  | 'CONNECTION_FAILED'
+  | 'TLS_FAILED'
+  | 'INVALID_RESPONSE'
+  | 'INVALID_REQUEST'
+  | 'INTERCEPTOR_FAILED'
+  | 'TRANSPORT_CLOSED'
+  | 'TRANSPORT_FAILED'
+  | 'ADDRESS_BLOCKED'
+  | 'URL_REFUSED'
+  | 'BODY_MISMATCH';
+
+/** 2xx; another status; no status at all; not sent, because a guard of ours refused. */
+export type OutcomeKind = 'accepted' | 'rejected' | 'unreachable' | 'blocked';
+
+/** What one attempt amounted to. */
+export interface Outcome {
+  kind: OutcomeKind;
+  /** The HTTP status; `null` when none arrived. */
+  status: number | null;
+  /** `null` only when accepted. */
+  errorCode: SendErrorCode | null;
+  /** For operators only: it may name addresses of the inner network and what interceptors said. */
+  errorDetail: string | null;
+  /** From the call of `send` to its outcome, in whole milliseconds. */
+  durationMs: number;
+  /**
+   * The first 4096 bytes of the response body as UTF-8, invalid sequences replaced, NUL removed (PostgreSQL's text takes
+   * none), a character that the limit cut left off. `null` when there was no response.
+   */
+  response: string | null;
+  /** How long the receiver asked to wait, already capped; `null` when it did not, or said so in no way that HTTP knows. */
+  retryAfterMs: number | null;
+}
+
+const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);
+
+const MAX_DETAIL_LENGTH = 500;
+
+/** Judges what came back. Pure: `nowMs` is the time a `Retry-After` date is compared with, `capMs` the longest wait. */
+export function toOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
+  const { status, error } = result;
+  const rounded = Math.round(durationMs);
+  if (status === null) {
+    const code = error?.code ?? 'TRANSPORT_FAILED';
+    return {
+      kind: BLOCKED.has(code) ? 'blocked' : 'unreachable',
+      status,
+      errorCode: code,
+      errorDetail: error === null ? null : error.message.replaceAll('\0', '').slice(0, MAX_DETAIL_LENGTH),
+      durationMs: rounded,
+      response: null,
+      retryAfterMs: null,
+    };
+  }
+  const accepted = status >= 200 && status < 300;
+  const header = result.headers['retry-after'];
+  return {
+    kind: accepted ? 'accepted' : 'rejected',
+    status,
+    errorCode: accepted ? null : status >= 300 && status < 400 ? 'REDIRECT' : 'HTTP_STATUS',
+    errorDetail: null,
+    durationMs: rounded,
+    response: result.body,
+    retryAfterMs: header === undefined ? null : retryAfterMs(String(header), nowMs, capMs),
+  };
+}

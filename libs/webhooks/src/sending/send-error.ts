@@ -1,0 +1,55 @@
+import { errors } from 'undici';
+
+import type { SendErrorCode } from './outcome.js';
+
+/** Why a request was not sent or got no answer. Never leaves this folder: {@link Transport.send} turns it into a value. */
+export class SendError extends Error {
+  constructor(
+    readonly code: SendErrorCode,
+    detail: string,
+    options?: ErrorOptions,
+  ) {
+    super(detail, options);
+    this.name = 'SendError';
+  }
+}
+
+/** Node's and undici's codes that say more than "the connection failed". */
+const CODES: Readonly<Record<string, SendErrorCode>> = {
+  ECONNREFUSED: 'CONNECTION_REFUSED',
+  ETIMEDOUT: 'TIMEOUT',
+  UND_ERR_CONNECT_TIMEOUT: 'TIMEOUT',
+  UND_ERR_HEADERS_TIMEOUT: 'TIMEOUT',
+  UND_ERR_BODY_TIMEOUT: 'TIMEOUT',
+  UND_ERR_HEADERS_OVERFLOW: 'INVALID_RESPONSE',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'INVALID_RESPONSE',
+  UND_ERR_INVALID_ARG: 'INVALID_REQUEST',
+  UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: 'INVALID_REQUEST',
+  UND_ERR_NOT_SUPPORTED: 'INVALID_REQUEST',
+  UND_ERR_DESTROYED: 'TRANSPORT_CLOSED',
+  UND_ERR_CLOSED: 'TRANSPORT_CLOSED',
+};
+
+/** Names what undici or a socket threw, by its code and never by its message. */
+export function toSendError(error: unknown): SendError {
+  if (error instanceof SendError) return error;
+  const code = codeOf(error);
+  const detail = describeError(error);
+  // Its code is not always set.
+  if (error instanceof errors.HTTPParserError) return new SendError('INVALID_RESPONSE', detail, { cause: error });
+  return new SendError((code !== undefined && CODES[code]) || 'CONNECTION_FAILED', detail, { cause: error });
+}
+
+/** One line for an operator: the error's code and message, without its stack. */
+export function describeError(error: unknown): string {
+  // Not String(error): what an interceptor throws may have no text, and a null prototype has no toString.
+  if (!(error instanceof Error)) return typeof error === 'string' ? error : `a thrown ${typeof error}`;
+  const code = codeOf(error);
+  const message = error.message || error.name;
+  return code === undefined || message.includes(code) ? message : `${code}: ${message}`;
+}
+
+function codeOf(error: unknown): string | undefined {
+  const code: unknown = (error as { code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}

@@ -1,0 +1,29 @@
+import type { Outcome } from './outcome.js';
+
+/** One attempt, ready to go: signed, and nothing left to decide. */
+export interface SignedRequest {
+  /** Where to POST. */
+  url: string;
+  /** All headers of ours, the content type among them, exactly as they are to arrive. */
+  headers: Readonly<Record<string, string>>;
+  /** The bytes that were signed. */
+  body: Buffer;
+  /** The limit over name resolution, connect, TLS, headers and body together, in milliseconds. */
+  timeoutMs: number;
+}
+
+/**
+ * Sends one signed request: a replaceable part. Provide another class under this token to send by a proxy, record
+ * instead of sending, and so on.
+ *
+ * `send` never rejects: whatever an endpoint does is an {@link Outcome}. An implementation of your own takes over what
+ * {@link HttpTransport} guards: addresses, redirects, the time limit, and that the bytes sent are the bytes signed.
+ */
+export abstract class Transport {
+  abstract send(request: SignedRequest): Promise<Outcome>;
+
+  /** Ends connections that are still open. Called once, after the last `send` has settled. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}

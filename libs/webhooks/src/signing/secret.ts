@@ -1,0 +1,54 @@
+import { randomBytes } from 'node:crypto';
+
+import { BadRequestError } from '../errors.js';
+
+/** How a symmetric secret begins, by the Standard Webhooks specification. */
+export const SECRET_PREFIX = 'whsec_';
+
+/** Shortest key that the Standard Webhooks specification allows: 192 bits. */
+export const MIN_SECRET_BYTES = 24;
+
+/** Longest key that it allows: 512 bits. */
+export const MAX_SECRET_BYTES = 64;
+
+const GENERATED_SECRET_BYTES = 32;
+
+/** A new secret: `whsec_` and the base64 of 32 random bytes. */
+export function generateSecret(): string {
+  return SECRET_PREFIX + randomBytes(GENERATED_SECRET_BYTES).toString('base64');
+}
+
+/**
+ * Refuses a secret that somebody brings along unless it is `whsec_` and the base64 of 24 to 64 bytes.
+ *
+ * @throws {@link BadRequestError} `INVALID_SECRET`; the message never repeats what was given, as a secret with a typing
+ * error is still most of a secret
+ */
+export function assertSecret(secret: unknown): asserts secret is string {
+  if (typeof secret !== 'string' || !secret.startsWith(SECRET_PREFIX)) {
+    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}".`);
+  }
+  const key = decodeBase64(secret.slice(SECRET_PREFIX.length));
+  if (key === null) {
+    throw invalidSecret(`After "${SECRET_PREFIX}" a secret is base64 (A-Z, a-z, 0-9, +, /, padded with =).`);
+  }
+  if (key.length < MIN_SECRET_BYTES || key.length > MAX_SECRET_BYTES) {
+    throw invalidSecret(
+      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}.`,
+    );
+  }
+}
+
+/**
+ * Strict base64: `null` for what `Buffer.from` would quietly skip or cut, as a key that decodes to something shorter
+ * than was meant signs with something weaker than was meant.
+ */
+export function decodeBase64(text: string): Buffer | null {
+  const bytes = Buffer.from(text, 'base64');
+  const canonical = bytes.toString('base64');
+  return canonical === text || canonical.replace(/=+$/, '') === text ? bytes : null;
+}
+
+function invalidSecret(message: string): BadRequestError {
+  return new BadRequestError('INVALID_SECRET', message);
+}

@@ -1,0 +1,42 @@
+/** What a signature covers, and with which secrets. */
+export interface SigningInput {
+  /** The event's public id, sent as `webhook-id`. */
+  id: string;
+  /** Unix seconds of the attempt, sent as `webhook-timestamp`. */
+  timestamp: number;
+  /** The exact bytes of the request body. */
+  body: Buffer;
+  /** All secrets that sign now, newest first: more than one while a rotation overlaps. */
+  secrets: readonly string[];
+}
+
+/** What arrived, and what it claims. */
+export interface VerifyInput extends SigningInput {
+  /** Headers of the request, names in lower case. */
+  headers: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * A way to sign a webhook: bytes in, headers out.
+ *
+ * A listener names the schemes it wants by `name`. Write your own by implementing this interface and registering it as
+ * a provider; `sign` runs once for each attempt, so keep it at a few microseconds.
+ */
+export interface SignatureScheme {
+  /** What listeners call it. Stored with them, so never rename one that is in use. */
+  readonly name: string;
+
+  /**
+   * The headers that carry the signature. `webhook-id` and `webhook-timestamp` are not among them: the dispatcher sets
+   * those for every scheme.
+   *
+   * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret is none of this scheme
+   */
+  sign(input: SigningInput): Record<string, string>;
+
+  /**
+   * Whether any of the secrets made the signature in the headers. Compares in constant time, and looks at nothing but
+   * the signature: how old a timestamp may be is the caller's question.
+   */
+  verify(input: VerifyInput): boolean;
+}

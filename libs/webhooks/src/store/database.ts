@@ -1,0 +1,98 @@
+import type { DataSource } from 'typeorm';
+import type { Sql } from 'sql-template-tag';
+import type { DialectName } from './column-kinds.js';
+import type { Script } from './script.js';
+import type { TablesSql } from './tables.js';
+
+/**
+ * Where the webhook tables stand, and how a {@link Script} runs there. One per module instance.
+ *
+ * Never the application's pool: on server databases this is a small pool of its own, so that the dispatcher neither
+ * waits for the application's connections nor takes them away.
+ */
+export abstract class Database {
+  abstract readonly dialect: DialectName;
+  abstract readonly tables: TablesSql;
+
+  /**
+   * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. Deadlocks, serialisation failures,
+   * lock timeouts and busy files run it again from the start.
+   */
+  abstract transaction<T>(script: () => Script<T>): Promise<T>;
+
+  /** Closes the connections that are the module's own. */
+  abstract close(): Promise<void>;
+
+  /** Row locks for a claim: other workers skip what this one has. SQLite has one writer and no row locks. */
+  get skipLocked(): string {
+    return this.dialect === 'sqlite' ? '' : ' for update skip locked';
+  }
+
+  /** A statement as the application's own query runner wants it. */
+  statement(sql: Sql): { text: string; values: unknown[] } {
+    return { text: this.dialect === 'postgres' ? sql.text : sql.sql, values: sql.values };
+  }
+}
+
+/** Errors after which the same transaction may succeed when it runs again. */
+const RETRYABLE_CODES = new Set<unknown>([
+  '40001', // serialization_failure
+  '40P01', // deadlock_detected
+  1213, // ER_LOCK_DEADLOCK
+  1205, // ER_LOCK_WAIT_TIMEOUT
+]);
+
+/** Whether a transaction that failed so may simply run again. */
+export function isRetryable(error: unknown): boolean {
+  const driverError = (error as { driverError?: { code?: unknown; errno?: unknown } }).driverError ?? error;
+  const { code, errno } = (driverError ?? {}) as { code?: unknown; errno?: unknown };
+  return (
+    RETRYABLE_CODES.has(code) ||
+    RETRYABLE_CODES.has(errno) ||
+    (typeof code === 'string' && code.startsWith('SQLITE_BUSY'))
+  );
+}
+
+/** Whether the tables can be read: the check made when the application starts. */
+export async function missingTables(database: Database, sqlOf: (table: keyof TablesSql) => Sql): Promise<string[]> {
+  const missing: string[] = [];
+  for (const table of Object.keys(database.tables) as (keyof TablesSql)[]) {
+    try {
+      await database.transaction(function* () {
+        yield sqlOf(table);
+      });
+    } catch {
+      missing.push(database.tables[table].metadata.tablePath);
+    }
+  }
+  return missing;
+}
+
+/** Waits without holding the event loop. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** The options of the module's own data source: the application's, to the primary, with nothing of the application. */
+export function ownDataSourceOptions(
+  application: DataSource,
+  entities: DataSource['options']['entities'],
+  poolSize: number,
+): DataSource['options'] {
+  const { replication, ...rest } = application.options as DataSource['options'] & {
+    replication?: { master: object };
+    extra?: object;
+  };
+  return {
+    ...rest,
+    ...replication?.master,
+    entities,
+    subscribers: [],
+    migrations: [],
+    synchronize: false,
+    migrationsRun: false,
+    dropSchema: false,
+    cache: false,
+    poolSize,
+  } as DataSource['options'];
+}

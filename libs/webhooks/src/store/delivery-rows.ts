@@ -1,0 +1,131 @@
+import sql, { join, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../hash.js';
+import type { Database } from './database.js';
+import type { OwnerScope } from './listener-rows.js';
+import type { PagePosition } from './page.js';
+import { execute, query, type Script } from './script.js';
+
+export interface DeliveryRow {
+  seq: unknown;
+  id: string;
+  listenerId: string;
+  type: string;
+  owner: string | null;
+  state: string;
+  attempts: unknown;
+  nextAt: unknown;
+  lastStatus: unknown;
+  lastError: string | null;
+  createdAt: unknown;
+  finishedAt: unknown;
+  eventId: string;
+}
+
+export interface AttemptRow {
+  number: unknown;
+  outcome: string;
+  status: unknown;
+  errorCode: string | null;
+  errorDetail: string | null;
+  durationMs: unknown;
+  response: string | null;
+  superseded: unknown;
+  startedAt: unknown;
+}
+
+export interface DeliveryFilterRow {
+  scope: OwnerScope;
+  owner?: string;
+  listenerId?: string;
+  eventId?: string;
+  type?: string;
+  state?: string;
+  from?: number;
+  to?: number;
+}
+
+function selectDeliveries(database: Database): Sql {
+  const { deliveries: d, events: e } = database.tables;
+  const columns = d.select(
+    'd',
+    ...(['seq', 'id', 'listenerId', 'type', 'owner', 'state', 'attempts', 'nextAt', 'lastStatus'] as const),
+    ...(['lastError', 'createdAt', 'finishedAt'] as const),
+  );
+  return sql`select ${columns}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} from ${d.sql} d`;
+}
+
+function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
+  const { deliveries: d, events: e } = database.tables;
+  const where = [sql`d.${d.$.deletedAt} is null`];
+  for (const owner of [filter.scope, filter.owner]) {
+    if (owner !== undefined) where.push(sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`);
+  }
+  if (filter.listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${filter.listenerId}`);
+  if (filter.eventId !== undefined) {
+    where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${filter.eventId})`);
+  }
+  if (filter.type !== undefined) where.push(sql`d.${d.$.type} = ${filter.type}`);
+  if (filter.state !== undefined) where.push(sql`d.${d.$.state} = ${filter.state}`);
+  if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
+  if (filter.to !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.to}`);
+  return where;
+}
+
+/** Newest first. */
+export function* listDeliveries(
+  database: Database,
+  filter: DeliveryFilterRow,
+  after: PagePosition | null,
+  limit: number,
+): Script<DeliveryRow[]> {
+  const { deliveries: d } = database.tables;
+  const where = conditions(database, filter);
+  if (after) {
+    where.push(
+      sql`(d.${d.$.createdAt} < ${after.at} or (d.${d.$.createdAt} = ${after.at} and d.${d.$.seq} < ${after.seq}))`,
+    );
+  }
+  return yield* query<DeliveryRow>(
+    sql`${selectDeliveries(database)} where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc limit ${limit}`,
+  );
+}
+
+export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
+  const { deliveries: d } = database.tables;
+  const [row] = yield* query<DeliveryRow>(
+    sql`${selectDeliveries(database)} where d.${d.$.id} = ${id} and d.${d.$.deletedAt} is null`,
+  );
+  if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
+  return row;
+}
+
+export function* readAttempts(database: Database, deliverySeq: unknown): Script<AttemptRow[]> {
+  const { attempts: a } = database.tables;
+  const columns = a.select(
+    'a',
+    ...(['number', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response'] as const),
+    ...(['superseded', 'startedAt'] as const),
+  );
+  return yield* query<AttemptRow>(
+    sql`select ${columns} from ${a.sql} a where a.${a.$.deliverySeq} = ${deliverySeq} order by a.${a.$.seq}`,
+  );
+}
+
+export function* countDeliveries(
+  database: Database,
+  filter: DeliveryFilterRow,
+): Script<{ state: string; count: unknown }[]> {
+  const { deliveries: d } = database.tables;
+  return yield* query(
+    sql`select ${d.select('d', 'state')}, count(*) ${d.as('count')} from ${d.sql} d where ${join(conditions(database, filter), ' and ')} group by d.${d.$.state}`,
+  );
+}
+
+/** Makes a delivery due now, with its schedule from the start. @returns whether it was in a state that allows it */
+export function* rearmDelivery(database: Database, id: string, now: number): Script<boolean> {
+  const { sql: path, $ } = database.tables.deliveries;
+  const changed = yield* execute(
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.finishedAt} = ${null} where ${$.id} = ${id} and ${$.state} <> ${'leased'}`,
+  );
+  return changed > 0;
+}

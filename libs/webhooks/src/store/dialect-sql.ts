@@ -1,0 +1,16 @@
+import sql, { raw, type Sql } from 'sql-template-tag';
+import type { DialectName } from './column-kinds.js';
+
+/** Makes an insert skip rows whose unique key stands already. `column` is any of the key's, already escaped. */
+export function skipConflict(dialect: DialectName, key: readonly Sql[]): Sql {
+  const [first] = key;
+  // `insert ignore` would also swallow errors that are none of our business.
+  if (dialect === 'mysql') return sql` on duplicate key update ${first} = ${first}`;
+  const columns = key.map((column) => column.sql).join(', ');
+  return raw(` on conflict (${columns}) do nothing`);
+}
+
+/** A parameter where PostgreSQL cannot infer a type, as in the branches of a `case`. */
+export function typed(dialect: DialectName, type: 'bigint' | 'integer' | 'text', value: unknown): Sql {
+  return dialect === 'postgres' ? sql`cast(${value} as ${raw(type)})` : sql`${value}`;
+}

@@ -1,0 +1,176 @@
+import sql, { bulk, join, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../hash.js';
+import type { RoutePath } from '../listeners/route-key.js';
+import { chunks } from './chunks.js';
+import type { PagePosition } from './page.js';
+import type { Database } from './database.js';
+import { skipConflict } from './dialect-sql.js';
+import { execute, query, type Script } from './script.js';
+
+/** A listener as its row holds it; JSON columns as text. */
+export interface ListenerRow {
+  seq: unknown;
+  id: string;
+  owner: string | null;
+  url: string;
+  patterns: string;
+  filter: string;
+  /** The `where` as it was given, for showing it again. */
+  definition: string;
+  description: string | null;
+  headers: string;
+  secrets: string;
+  schemes: string;
+  format: string;
+  state: string;
+  disabledReason: string | null;
+  createdAt: unknown;
+  updatedAt: unknown;
+}
+
+/** What a new listener, or one that changes, brings along. */
+export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'>;
+
+const COLUMNS = [
+  ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
+  ...(['schemes', 'format', 'state', 'disabledReason', 'createdAt', 'updatedAt'] as const),
+] as const;
+
+/** Which listeners a caller may see: `undefined` all, a string those of one owner. */
+export type OwnerScope = string | undefined;
+
+export function* insertListener(
+  database: Database,
+  row: ListenerValues,
+  routes: { keys: readonly Buffer[]; paths: readonly RoutePath[] },
+  now: number,
+): Script<void> {
+  const { sql: path, $ } = database.tables.listeners;
+  const values = [
+    ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
+    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.state],
+    ...[row.disabledReason, now, now],
+  ];
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.state}, ${$.disabledReason}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield* insertRoutes(database, row.id, routes);
+}
+
+/** Locks the row, so that two changes of one listener do not mix. */
+export function* lockListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
+  return yield* selectListener(database, id, scope, database.dialect === 'sqlite' ? sql`` : sql` for update`);
+}
+
+export function* readListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
+  return yield* selectListener(database, id, scope, sql``);
+}
+
+function* selectListener(
+  database: Database,
+  id: string,
+  scope: OwnerScope,
+  lock: Sql,
+): Script<ListenerRow | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<ListenerRow>(
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,
+  );
+  // Once more with ===: what a collation takes for equal is not.
+  if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
+  return row;
+}
+
+/** Newest first. */
+export function* listListeners(
+  database: Database,
+  options: { scope: OwnerScope; state?: string; after: PagePosition | null; limit: number },
+): Script<ListenerRow[]> {
+  const { listeners: l } = database.tables;
+  const where = [sql`l.${l.$.deletedAt} is null`];
+  if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
+  if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
+  if (options.after) {
+    const { at, seq } = options.after;
+    where.push(
+      sql`(l.${l.$.createdAt} < ${at} or (l.${l.$.createdAt} = ${at} and l.${l.$.seq} < ${seq}))`,
+    );
+  }
+  return yield* query<ListenerRow>(
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
+  );
+}
+
+export function* updateListener(
+  database: Database,
+  id: string,
+  values: Partial<ListenerValues>,
+  routes: { keys: readonly Buffer[]; paths: readonly RoutePath[] } | null,
+  now: number,
+): Script<void> {
+  const { sql: path, $ } = database.tables.listeners;
+  const sets = Object.entries(values).map(
+    ([property, value]) => sql`${($ as Record<string, Sql>)[property]} = ${value as unknown}`,
+  );
+  sets.push(sql`${$.updatedAt} = ${now}`);
+  yield* execute(sql`update ${path} set ${join(sets)} where ${$.id} = ${id}`);
+  if (!routes) return;
+  yield* deleteRoutes(database, id);
+  yield* insertRoutes(database, id, routes);
+}
+
+/** The row stays for the log of its deliveries; its routes go, and what waits for it is discarded. */
+export function* removeListener(database: Database, id: string, now: number): Script<void> {
+  const { listeners: l } = database.tables;
+  yield* execute(
+    sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`,
+  );
+  yield* deleteRoutes(database, id);
+  yield* moveWaiting(database, id, ['due', 'held'], 'discarded', now);
+}
+
+/**
+ * Deliveries that wait for a listener follow its state: held while it is disabled, due again when it is enabled. One that
+ * is being sent at this moment is left to its worker.
+ */
+export function* moveWaiting(
+  database: Database,
+  listenerId: string,
+  from: readonly string[],
+  to: string,
+  now: number,
+): Script<void> {
+  const { sql: path, $ } = database.tables.deliveries;
+  const finished = to === 'discarded' ? sql`, ${$.finishedAt} = ${now}` : sql``;
+  yield* execute(
+    sql`update ${path} set ${$.state} = ${to}${finished} where ${$.listenerId} = ${listenerId} and ${$.state} in (${join([...from])})`,
+  );
+}
+
+/** Stops a listener. @returns whether it was active until now */
+export function* disableListener(database: Database, id: string, reason: string, now: number): Script<boolean> {
+  const { sql: path, $ } = database.tables.listeners;
+  const changed = yield* execute(
+    sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} = ${'active'} and ${$.deletedAt} is null`,
+  );
+  yield* moveWaiting(database, id, ['due'], 'held', now);
+  return changed > 0;
+}
+
+function* deleteRoutes(database: Database, listenerId: string): Script<void> {
+  const { sql: path, $ } = database.tables.routes;
+  yield* execute(sql`delete from ${path} where ${$.listenerId} = ${listenerId}`);
+}
+
+function* insertRoutes(
+  database: Database,
+  listenerId: string,
+  { keys, paths }: { keys: readonly Buffer[]; paths: readonly RoutePath[] },
+): Script<void> {
+  const { routes: r, routePaths: p } = database.tables;
+  for (const some of chunks(keys, 1_000)) {
+    yield sql`insert into ${r.sql} (${r.$.key}, ${r.$.listenerId}) values ${bulk(some.map((key) => [key, listenerId]))}${skipConflict(database.dialect, [r.$.key, r.$.listenerId])}`;
+  }
+  const sorted = paths.toSorted((a, b) => (a.pattern + a.path < b.pattern + b.path ? -1 : 1));
+  for (const some of chunks(sorted, 1_000)) {
+    yield sql`insert into ${p.sql} (${p.$.pattern}, ${p.$.path}) values ${bulk(some.map(({ pattern, path }) => [pattern, path]))}${skipConflict(database.dialect, [p.$.pattern, p.$.path])}`;
+  }
+}

@@ -1,0 +1,31 @@
+import sql, { type Sql } from 'sql-template-tag';
+import { insertEvents, type EventRow } from '../events/event-rows.js';
+import type { Database } from './database.js';
+import { skipConflict } from './dialect-sql.js';
+import { query, type Script } from './script.js';
+
+/** An event that stands already, under the same idempotency key. */
+export interface StandingEvent {
+  readonly id: string;
+  readonly payload: string;
+  readonly owner: string | null;
+}
+
+/** Inserts an event unless its idempotency key stands already. */
+export function insertOnce(database: Database, row: EventRow): Sql {
+  return sql`${insertEvents(database.tables, [row])}${skipConflict(database.dialect, [database.tables.events.$.dedupeKey])}`;
+}
+
+/** The event that holds an idempotency key. A locking read on MySQL, where a snapshot would not show it. */
+export function selectByKey(database: Database, dedupeKey: Buffer): Sql {
+  const { events: e } = database.tables;
+  const lock = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
+  return sql`select ${e.select('e', 'id', 'payload', 'owner')} from ${e.sql} e where e.${e.$.dedupeKey} = ${dedupeKey}${lock}`;
+}
+
+/** Inserts, and gives the event that stands afterwards: this one, or the first of its key. */
+export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<StandingEvent | undefined> {
+  yield insertOnce(database, row);
+  const [standing] = yield* query<StandingEvent>(selectByKey(database, dedupeKey));
+  return standing;
+}

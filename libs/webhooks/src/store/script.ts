@@ -1,0 +1,31 @@
+import type { Sql } from 'sql-template-tag';
+
+/** A row as the driver gives it; `query<Row>()` says which columns a statement selects. */
+export type Row = Record<string, unknown>;
+
+export interface StatementResult {
+  rows: Row[];
+  /** Rows changed, where the statement changes any. */
+  affected: number;
+}
+
+/**
+ * The body of one transaction: a generator that yields statements and receives their results.
+ *
+ * Written once, it runs asynchronously over a pool on server databases, and synchronously on SQLite, where nothing else
+ * of this process can then come between its statements. It may run again from the start after a deadlock, so it changes
+ * nothing outside the database before it returns.
+ */
+export type Script<T> = Generator<Sql, T, StatementResult>;
+
+/** Runs a statement and gives its rows. */
+export function* query<R = Row>(statement: Sql): Script<R[]> {
+  const { rows } = yield statement;
+  return rows as R[];
+}
+
+/** Runs a statement and gives the number of rows it changed. */
+export function* execute(statement: Sql): Script<number> {
+  const { affected } = yield statement;
+  return affected;
+}

@@ -1,0 +1,128 @@
+import { DataSource } from 'typeorm';
+import type { Sql } from 'sql-template-tag';
+import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
+import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
+import type { Script, StatementResult } from './script.js';
+import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+
+/** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
+interface SqliteConnection {
+  readonly inTransaction: boolean;
+  prepare(sql: string): SqliteStatement;
+}
+
+interface SqliteStatement {
+  readonly reader: boolean;
+  all(...values: unknown[]): StatementResult['rows'];
+  run(...values: unknown[]): { changes: number };
+}
+
+/** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
+const WRITER_PATIENCE_MS = 10_000;
+
+/**
+ * SQLite through better-sqlite3: every script is one synchronous transaction, so nothing of this process comes between
+ * its statements.
+ *
+ * A file has a connection of the module's own. A `:memory:` database has only the application's, which the driver shares
+ * among all query runners: scripts then run in the moments in which it is in no transaction.
+ */
+export class SqliteDatabase extends Database {
+  readonly dialect = 'sqlite';
+  private readonly statements = new Map<string, SqliteStatement>();
+
+  private constructor(
+    private readonly application: DataSource,
+    private readonly own: DataSource,
+    private readonly connection: SqliteConnection,
+    readonly tables: TablesSql,
+  ) {
+    super();
+  }
+
+  static async open(application: DataSource, tablePrefix: string): Promise<SqliteDatabase> {
+    const file = isFileSqlite(application);
+    const own = await new DataSource({
+      ...ownDataSourceOptions(application, webhookEntities({ type: 'better-sqlite3', tablePrefix }), 1),
+      // A busy wait of better-sqlite3 is synchronous and freezes the event loop: the retry is ours, and asynchronous.
+      timeout: 0,
+      ...(file ? {} : { database: ':memory:' }),
+    } as DataSource['options']).initialize();
+    try {
+      const driver = own.driver as unknown as { databaseConnection: SqliteConnection };
+      const isOwn = driver.databaseConnection;
+      if (!file) {
+        driver.databaseConnection = (application.driver as unknown as typeof driver).databaseConnection;
+        (isOwn as unknown as { close(): void }).close();
+      }
+      const connection = driver.databaseConnection;
+      const database = new SqliteDatabase(application, own, connection, tablesSql(own, tablePrefix));
+      if (application.options.synchronize) await database.exclusively(() => own.synchronize());
+      return database;
+    } catch (error) {
+      await own.destroy();
+      throw error;
+    }
+  }
+
+  async transaction<T>(script: () => Script<T>): Promise<T> {
+    return this.exclusively(() => this.once(script));
+  }
+
+  async close(): Promise<void> {
+    this.statements.clear();
+    if (isFileSqlite(this.application)) await this.own.destroy();
+  }
+
+  /** Waits for this process's turn to write, then tries until the file is free. */
+  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    const deadline = performance.now() + WRITER_PATIENCE_MS;
+    for (let attempt = 1; ; attempt++) {
+      const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
+      try {
+        if (!this.connection.inTransaction) return await work();
+      } catch (error) {
+        if (!isRetryable(error) || performance.now() > deadline) throw error;
+      } finally {
+        release?.();
+      }
+      await pause(Math.min(attempt, 20));
+    }
+  }
+
+  private once<T>(script: () => Script<T>): T {
+    this.run('BEGIN IMMEDIATE', []);
+    try {
+      const running = script();
+      let step = running.next();
+      while (!step.done) step = this.step(running, step.value);
+      this.run('COMMIT', []);
+      return step.value;
+    } catch (error) {
+      if (this.connection.inTransaction) this.run('ROLLBACK', []);
+      throw error;
+    }
+  }
+
+  private step<T>(running: Script<T>, sql: Sql): IteratorResult<Sql, T> {
+    let result: StatementResult;
+    try {
+      result = this.run(sql.sql, sql.values);
+    } catch (error) {
+      return running.throw(error);
+    }
+    return running.next(result);
+  }
+
+  private run(text: string, values: unknown[]): StatementResult {
+    let statement = this.statements.get(text);
+    if (!statement) {
+      // Batches of every size make texts of every size: the cache is emptied before it can grow without bound.
+      if (this.statements.size > 200) this.statements.clear();
+      statement = this.connection.prepare(text);
+      this.statements.set(text, statement);
+    }
+    if (statement.reader) return { rows: statement.all(...values), affected: 0 };
+    return { rows: [], affected: statement.run(...values).changes };
+  }
+}

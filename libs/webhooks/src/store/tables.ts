@@ -1,0 +1,226 @@
+import { EntitySchema, type DataSource, type EntityMetadata, type EntitySchemaColumnOptions } from 'typeorm';
+import { raw, type Sql } from 'sql-template-tag';
+import { columnOptions, type ColumnKind, type SupportedDriver } from './column-kinds.js';
+
+/**
+ * The tables as they are now; `docs/decisions/0001-tables.md` gives the reason of each column.
+ * A trailing `?` means nullable. Migrations keep their own, frozen copy.
+ */
+const TABLES = {
+  events: {
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      type: 'name',
+      superTypes: 'text?',
+      state: 'state',
+      audience: 'state',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      orderKey: 'hash?',
+      dedupeKey: 'hash?',
+      payload: 'text',
+      thinPayload: 'text?',
+      droppedFields: 'text?',
+      context: 'text?',
+      createdAt: 'milliseconds',
+    },
+    unique: [['id'], ['dedupeKey']],
+    indexes: [['state', 'seq'], ['createdAt']],
+  },
+  listeners: {
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      url: 'text',
+      patterns: 'text',
+      filter: 'text',
+      definition: 'text',
+      description: 'text?',
+      headers: 'text',
+      secrets: 'text',
+      schemes: 'text',
+      format: 'name',
+      state: 'state',
+      disabledReason: 'text?',
+      createdAt: 'milliseconds',
+      updatedAt: 'milliseconds',
+      deletedAt: 'milliseconds?',
+    },
+    unique: [['id']],
+    indexes: [['ownerKey', 'createdAt', 'seq'], ['createdAt', 'seq']],
+  },
+  routes: {
+    columns: { seq: 'sequence', key: 'hash', listenerId: 'id' },
+    unique: [['key', 'listenerId']],
+    indexes: [['listenerId']],
+  },
+  routePaths: {
+    columns: { seq: 'sequence', pattern: 'name', path: 'name' },
+    unique: [['pattern', 'path']],
+    indexes: [],
+  },
+  deliveries: {
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      eventSeq: 'reference',
+      listenerId: 'id',
+      type: 'name',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      orderKey: 'hash?',
+      state: 'state',
+      body: 'text?',
+      attempts: 'integer',
+      retries: 'integer',
+      nextAt: 'milliseconds',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds?',
+      lastStatus: 'integer?',
+      lastError: 'name?',
+      createdAt: 'milliseconds',
+      finishedAt: 'milliseconds?',
+      deletedAt: 'milliseconds?',
+    },
+    unique: [['id'], ['eventSeq', 'listenerId']],
+    indexes: [
+      ['state', 'nextAt', 'seq'],
+      ['state', 'leaseUntil'],
+      ['listenerId', 'createdAt', 'seq'],
+      ['ownerKey', 'createdAt', 'seq'],
+      ['createdAt', 'seq'],
+    ],
+  },
+  attempts: {
+    columns: {
+      seq: 'sequence',
+      deliverySeq: 'reference',
+      number: 'integer',
+      outcome: 'state',
+      status: 'integer?',
+      errorCode: 'name?',
+      errorDetail: 'text?',
+      durationMs: 'integer',
+      response: 'text?',
+      superseded: 'flag',
+      startedAt: 'milliseconds',
+    },
+    unique: [],
+    indexes: [['deliverySeq', 'seq']],
+  },
+  listenerState: {
+    columns: {
+      seq: 'sequence',
+      listenerId: 'id',
+      failuresInARow: 'integer',
+      pausedUntil: 'milliseconds?',
+      lastSuccessAt: 'milliseconds?',
+      lastFailureAt: 'milliseconds?',
+    },
+    unique: [['listenerId']],
+    indexes: [],
+  },
+} as const satisfies Record<string, TableShape>;
+
+interface TableShape {
+  columns: Record<string, ColumnKind | `${ColumnKind}?`>;
+  unique: readonly (readonly string[])[];
+  indexes: readonly (readonly string[])[];
+}
+
+/** The name of one of our tables, as code says it. */
+export type TableName = keyof typeof TABLES;
+type ColumnName<T extends TableName> = keyof (typeof TABLES)[T]['columns'] & string;
+
+/** `routePaths` -> `route_paths`: our names in the database, before a prefix or a naming strategy. */
+export function databaseName(property: string): string {
+  return property.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+export interface WebhookTablesOptions {
+  /** Put before each table's name. @defaultValue `'webhook_'` */
+  tablePrefix?: string;
+}
+
+export const DEFAULT_TABLE_PREFIX = 'webhook_';
+
+/**
+ * The entity schemas of the webhook tables, for a plain `data-source.ts`.
+ *
+ * The module does not need them there: it knows its own tables. List them when your data source should know the tables
+ * too, for example to generate migrations from it. `type` is that of your data source, since a long text is another
+ * type on each database.
+ *
+ * @example
+ * new DataSource({ type: 'postgres', entities: [Order, ...webhookEntities({ type: 'postgres' })] });
+ */
+export function webhookEntities(options: WebhookTablesOptions & { type: SupportedDriver }): EntitySchema[] {
+  const prefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
+  return Object.entries<TableShape>(TABLES).map(([table, shape]) => {
+    const columns: Record<string, EntitySchemaColumnOptions> = {};
+    for (const [property, kind] of Object.entries(shape.columns)) {
+      const nullable = kind.endsWith('?');
+      columns[property] = {
+        ...columnOptions((nullable ? kind.slice(0, -1) : kind) as ColumnKind, options.type),
+        name: databaseName(property),
+        ...(nullable ? { nullable } : {}),
+      };
+    }
+    return new EntitySchema({
+      name: entityName(prefix, table),
+      tableName: prefix + databaseName(table),
+      columns,
+      indices: [
+        ...shape.unique.map((of) => ({ columns: [...of], unique: true })),
+        ...shape.indexes.map((of) => ({ columns: [...of] })),
+      ],
+    });
+  });
+}
+
+function entityName(prefix: string, table: string): string {
+  return `webhooks:${prefix}${table}`;
+}
+
+/** A table in SQL: `sql` is its escaped path, `$` its escaped columns by property. */
+export interface TableSql<T extends TableName> {
+  readonly metadata: EntityMetadata;
+  readonly path: string;
+  /** Escaped, for templates: `sql\`select ${events.$.id} from ${events.sql}\``. */
+  readonly sql: Sql;
+  readonly $: Readonly<Record<ColumnName<T>, Sql>>;
+  /** An alias for something selected beside the columns. */
+  as(name: string): Sql;
+  /** `alias.column as "property"` for each, so that rows carry property names whatever the naming strategy. */
+  select(alias: string, ...columns: ColumnName<T>[]): Sql;
+}
+
+/** Every table, with names taken from TypeORM's metadata: `schema`, `entityPrefix` and naming strategies hold. */
+export type TablesSql = { readonly [T in TableName]: TableSql<T> };
+
+/** Reads table paths and column names from a data source that was made with {@link webhookEntities}. */
+export function tablesSql(dataSource: DataSource, prefix: string): TablesSql {
+  const { driver } = dataSource;
+  const entries = Object.keys(TABLES).map((table) => {
+    const metadata = dataSource.getMetadata(entityName(prefix, table));
+    const path = metadata.tablePath
+      .split('.')
+      .map((part) => driver.escape(part))
+      .join('.');
+    const escaped = new Map(metadata.columns.map((c) => [c.propertyName, driver.escape(c.databaseName)]));
+    const $ = Object.fromEntries([...escaped].map(([property, name]) => [property, raw(name)]));
+    const select = (alias: string, ...columns: string[]) =>
+      raw(columns.map((property) => `${alias}.${escaped.get(property)} as ${driver.escape(property)}`).join(', '));
+    const as = (name: string) => raw(`as ${driver.escape(name)}`);
+    return [table, { metadata, path, sql: raw(path), $, select, as }];
+  });
+  return Object.fromEntries(entries) as TablesSql;
+}
+
+/** For error messages and checks: every table's plain path. */
+export function tablePaths(tables: TablesSql): string[] {
+  return Object.values(tables).map((table) => table.metadata.tablePath);
+}

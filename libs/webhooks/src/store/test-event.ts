@@ -1,0 +1,44 @@
+import { ownerKeyOf } from '../hash.js';
+import { newId } from '../ids.js';
+import { eventRow, insertEvents } from '../events/event-rows.js';
+import sql from 'sql-template-tag';
+import type { Database } from './database.js';
+import { insertDeliveries } from './fan-out.js';
+import type { ListenerRow } from './listener-rows.js';
+import { execute, query, type Script } from './script.js';
+
+/** The type of what `sendTest` sends. */
+export const TEST_EVENT_TYPE = 'webhook.test';
+
+const NO_LIMITS = { maxPayloadBytes: Infinity, maxStoredBytes: Infinity };
+
+/** Stores an example event that is routed already, to one listener alone. @returns the id of its delivery */
+export function* storeTestEvent(database: Database, listener: ListenerRow, now: number): Script<string> {
+  const event = {
+    id: newId('evt'),
+    type: TEST_EVENT_TYPE,
+    timestamp: new Date(now).toISOString(),
+    data: { test: true, listenerId: listener.id },
+    owner: listener.owner,
+  };
+  const source = {
+    event,
+    superTypes: [],
+    audience: listener.owner === null ? ('application' as const) : ('owner_only' as const),
+    orderKey: null,
+    dedupeKey: null,
+    context: null,
+    createdAt: now,
+  };
+  yield insertEvents(database.tables, [eventRow(source, [], NO_LIMITS)]);
+  const { events: e } = database.tables;
+  // Never `pending` to anybody: this is still the transaction that inserted it.
+  yield* execute(sql`update ${e.sql} set ${e.$.state} = ${'routed'} where ${e.$.id} = ${event.id}`);
+  const [row] = yield* query<{ seq: unknown }>(sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.id} = ${event.id}`);
+  const deliveryId = newId('dlv');
+  const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);
+  yield* insertDeliveries(database, [
+    [deliveryId, row?.seq, listener.id, event.type, listener.owner, ownerKey, null, 'due', null, 0, 0, now, null, now],
+  ]);
+  return deliveryId;
+}

@@ -1,0 +1,9 @@
+/**
+ * For the tests of applications that send webhooks. It needs no test runner: expectations throw AssertionErrors.
+ *
+ * @packageDocumentation
+ */
+export { type ExpectedDelivery, expectDelivered, expectNothingSent } from './expectations.js';
+export { FakeClock } from './fake-clock.js';
+export { FakeDns } from './fake-dns.js';
+export { type ReceivedRequest, type ReceiverResponse, type Responder, WebhookReceiver } from './webhook-receiver.js';

@@ -1,0 +1,262 @@
+import { AssertionError } from 'node:assert';
+import { once } from 'node:events';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { type VerifiedWebhook, verifyWebhook, type VerifyWebhookOptions } from '../receiver/verify-webhook.js';
+
+const DEFAULT_WAIT_MS = 5000;
+
+/** A request as it arrived. */
+export interface ReceivedRequest {
+  readonly method: string;
+  /** Path and query. */
+  readonly url: string;
+  /** Names in lower case. */
+  readonly headers: IncomingHttpHeaders;
+  /** The body, byte for byte. */
+  readonly rawBody: Buffer;
+  /** The body as JSON; `undefined` when it is none. */
+  readonly json: unknown;
+  /** When the last byte had arrived, by the system's clock, in milliseconds. */
+  readonly receivedAt: number;
+}
+
+/** What to answer. */
+export interface ReceiverResponse {
+  status: number;
+  headers?: Readonly<Record<string, string>>;
+  body?: string | Uint8Array;
+  /** Nothing is answered before this settles: a promise that a test holds makes a slow receiver. */
+  delayUntil?: Promise<unknown>;
+}
+
+/** Decides an answer; `index` is 0 for the first request. */
+export type Responder = (request: ReceivedRequest, index: number) => ReceiverResponse | Promise<ReceiverResponse>;
+
+interface Waiter {
+  check(): boolean;
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * An HTTP server on a free port of 127.0.0.1 that records what it is sent and answers 204 until told otherwise.
+ *
+ * The module under test must be allowed to reach it: `security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true }`.
+ *
+ * @example
+ * ```ts
+ * const receiver = await new WebhookReceiver().start();
+ * await listeners.create({ entity: Order, url: receiver.url });
+ * receiver.failTimes(2);
+ * // …
+ * const [request] = await receiver.waitFor(1);
+ * receiver.verify(request, secret);
+ * await receiver.stop();
+ * ```
+ */
+export class WebhookReceiver {
+  /** Everything that arrived, in order of arrival. */
+  readonly requests: ReceivedRequest[] = [];
+
+  #server: Server | null = null;
+  #url = '';
+  #responder: Responder = () => ({ status: 204 });
+  #arrivals = 0;
+  readonly #waiters = new Set<Waiter>();
+
+  /** Listens. */
+  async start(): Promise<this> {
+    if (this.#server !== null) throw new Error('This WebhookReceiver has been started already.');
+    const server = createServer((request, response) => {
+      this.#serve(request, response).catch((error: unknown) => response.destroy(error as Error));
+    });
+    this.#server = server;
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    this.#url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks`;
+    return this;
+  }
+
+  /** Where to send to. Other paths and queries of the same server are recorded too. */
+  get url(): string {
+    if (this.#url === '') throw new Error('This WebhookReceiver has not been started: await start() first.');
+    return this.#url;
+  }
+
+  /** Stops listening and cuts every connection, answered or not. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    if (server === null) return;
+    this.#server = null;
+    const closed = once(server, 'close');
+    server.close();
+    server.closeAllConnections();
+    await closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  /**
+   * How to answer from now on: one answer for all; a list, one after the other and then 204 again; or a function, whose
+   * `index` counts from 0 at this call.
+   */
+  respond(answer: ReceiverResponse | readonly ReceiverResponse[] | Responder): this {
+    const firstIndex = this.#arrivals;
+    const responder: Responder =
+      typeof answer === 'function'
+        ? answer
+        : isList(answer)
+          ? (_request, index) => answer[index] ?? { status: 204 }
+          : () => answer;
+    this.#responder = (request, index) => responder(request, index - firstIndex);
+    return this;
+  }
+
+  /** Answers the next `times` requests with `status`, and 204 after that. */
+  failTimes(times: number, status = 500): this {
+    return this.respond((_request, index) => ({ status: index < times ? status : 204 }));
+  }
+
+  /** Forgets what was recorded; how to answer stays. */
+  clear(): void {
+    this.requests.length = 0;
+  }
+
+  /**
+   * Resolves with all requests as soon as there are at least `count`.
+   *
+   * @throws AssertionError after `timeoutMs` (5 seconds when left out), naming what did arrive
+   */
+  async waitFor(count: number, options: { timeoutMs?: number } = {}): Promise<readonly ReceivedRequest[]> {
+    await this.#wait(
+      () => this.requests.length >= count,
+      `${count} request${count === 1 ? '' : 's'}`,
+      options.timeoutMs,
+    );
+    return [...this.requests];
+  }
+
+  /**
+   * Resolves with the first request, recorded already or still to come, for which `predicate` is true.
+   *
+   * @throws AssertionError after `timeoutMs` (5 seconds when left out), naming what did arrive
+   */
+  async waitForRequest(
+    predicate: (request: ReceivedRequest) => boolean,
+    options: { timeoutMs?: number } = {},
+  ): Promise<ReceivedRequest> {
+    let found: ReceivedRequest | undefined;
+    const check = (): boolean => (found = this.requests.find(predicate)) !== undefined;
+    await this.#wait(check, 'a request that fits', options.timeoutMs);
+    return found as ReceivedRequest;
+  }
+
+  /**
+   * Checks a recorded request as a receiver should, except that its age does not matter unless `toleranceSeconds` is given:
+   * tests move clocks.
+   *
+   * @throws WebhookVerificationError
+   */
+  verify<T = unknown>(
+    request: ReceivedRequest,
+    secrets: string | readonly string[],
+    options: Pick<VerifyWebhookOptions, 'scheme' | 'toleranceSeconds' | 'now'> = {},
+  ): VerifiedWebhook<T> {
+    return verifyWebhook<T>({
+      toleranceSeconds: Infinity,
+      ...options,
+      headers: request.headers,
+      body: request.rawBody,
+      secrets,
+    });
+  }
+
+  async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(chunk as Buffer);
+    const request = toReceivedRequest(incoming, Buffer.concat(chunks));
+    const index = this.#arrivals++;
+    this.requests.push(request);
+    for (const waiter of this.#waiters) notify(waiter);
+
+    const answer = await this.#responder(request, index);
+    await answer.delayUntil;
+    if (!response.destroyed) response.writeHead(answer.status, { ...answer.headers }).end(answer.body);
+  }
+
+  async #wait(check: () => boolean, wanted: string, timeoutMs = DEFAULT_WAIT_MS): Promise<void> {
+    if (check()) return;
+    const waiter: Waiter = { check, resolve: () => undefined, reject: () => undefined };
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        waiter.resolve = resolve;
+        waiter.reject = reject;
+        this.#waiters.add(waiter);
+        timer = setTimeout(() => {
+          reject(
+            new AssertionError({
+              message: `The receiver waited ${timeoutMs} ms for ${wanted}. ${describeRequests(this.requests)}`,
+            }),
+          );
+        }, timeoutMs);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#waiters.delete(waiter);
+    }
+  }
+}
+
+/** What arrived, in one sentence, for the message of a failed expectation. */
+export function describeRequests(requests: readonly ReceivedRequest[]): string {
+  if (requests.length === 0) return 'Nothing arrived.';
+  const lines = requests.map((request) => `  ${request.method} ${request.url} ${typeOf(request) ?? '(no type)'}`);
+  return `${requests.length} arrived:\n${lines.join('\n')}`;
+}
+
+/** The event type of a recorded request, when its body has one. */
+export function typeOf(request: ReceivedRequest): string | undefined {
+  const type: unknown = (request.json as { type?: unknown } | null | undefined)?.type;
+  return typeof type === 'string' ? type : undefined;
+}
+
+/** A predicate of a test that throws fails that test, not the request that is being answered. */
+function notify(waiter: Waiter): void {
+  try {
+    if (waiter.check()) waiter.resolve();
+  } catch (error) {
+    waiter.reject(error);
+  }
+}
+
+function isList<T>(value: T | readonly T[]): value is readonly T[] {
+  return Array.isArray(value);
+}
+
+function toReceivedRequest(incoming: IncomingMessage, rawBody: Buffer): ReceivedRequest {
+  let json: unknown;
+  try {
+    json = JSON.parse(rawBody.toString('utf8'));
+  } catch {
+    json = undefined;
+  }
+  return {
+    method: incoming.method ?? '',
+    url: incoming.url ?? '',
+    headers: incoming.headers,
+    rawBody,
+    json,
+    receivedAt: Date.now(),
+  };
+}

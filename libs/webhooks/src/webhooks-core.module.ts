@@ -1,0 +1,146 @@
+import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import { EntityRegistry } from './capture/entity-registry.js';
+import { Clock, SystemClock } from './clock.js';
+import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+import type { PayloadFormat } from './events/payload-format.js';
+import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
+import type { WebhooksInstanceOptions, WebhooksParts } from './options/webhooks-options.js';
+import { HttpTransport } from './sending/http-transport.js';
+import { Transport } from './sending/transport.js';
+import { createWebhooksHttpService, type WebhooksHttp } from './sending/webhooks-http-service.js';
+import type { SignatureScheme } from './signing/signature-scheme.js';
+import {
+  DEFAULT_INSTANCE,
+  getDeliveriesToken,
+  getDispatcherToken,
+  getListenersToken,
+  getWebhooksHttpToken,
+  getWebhooksToken,
+  optionsToken,
+  registryToken,
+  runtimeToken,
+} from './tokens.js';
+import { WebhooksRuntime } from './webhooks-runtime.js';
+
+const HTTP = Symbol('nestjs-entity-webhooks:http');
+const FORMATS = Symbol('nestjs-entity-webhooks:formats');
+const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
+
+/** Wires one instance. @internal */
+@Global()
+@Module({})
+export class WebhooksCoreModule {
+  /** @param options gives the module's options, before defaults */
+  static create(
+    { dataSource: name = DEFAULT_INSTANCE, parts = {} }: WebhooksInstanceOptions,
+    options: Omit<FactoryProvider, 'provide'>,
+    imports: DynamicModule['imports'] = [],
+  ): DynamicModule {
+    const services: Provider[] = [
+      service(getWebhooksToken(name), name, (runtime) => runtime.webhooks),
+      service(getListenersToken(name), name, (runtime) => runtime.listeners),
+      service(getDeliveriesToken(name), name, (runtime) => runtime.deliveries),
+      service(getDispatcherToken(name), name, (runtime) => runtime.dispatcher),
+    ];
+    const RAW = Symbol('options');
+    return {
+      module: WebhooksCoreModule,
+      imports: [...imports, ...(parts.imports ?? [])],
+      providers: [
+        { ...options, provide: RAW },
+        { provide: optionsToken(name), useFactory: resolveOptions, inject: [RAW] },
+        { provide: registryToken(name), useFactory: () => new EntityRegistry() },
+        { provide: Clock, useClass: SystemClock },
+        {
+          provide: HTTP,
+          useFactory: ({ security }: ResolvedWebhooksOptions) => createWebhooksHttpService({ security }),
+          inject: [optionsToken(name)],
+        },
+        { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },
+        ...partProviders(parts),
+        runtimeProvider(name),
+        ...services,
+      ],
+      exports: [registryToken(name), runtimeToken(name), getWebhooksHttpToken(name), ...services.map(tokenOfProvider)],
+    };
+  }
+}
+
+function partProviders(parts: WebhooksParts): Provider[] {
+  const formats = [...(parts.payloadFormats ?? [])];
+  const schemes = [...(parts.signatureSchemes ?? [])];
+  return [
+    parts.transport
+      ? { provide: Transport, useClass: parts.transport }
+      : {
+          provide: Transport,
+          useFactory: (http: WebhooksHttp, clock: Clock) => new HttpTransport(http, { clock }),
+          inject: [HTTP, Clock],
+        },
+    { provide: RetrySchedule, useFactory: (schedule: RetrySchedule) => schedule, inject: [SCHEDULE] },
+    parts.retrySchedule
+      ? { provide: SCHEDULE, useClass: parts.retrySchedule }
+      : { provide: SCHEDULE, useFactory: () => new StandardRetrySchedule() },
+    ...formats,
+    ...schemes,
+    all<PayloadFormat>(FORMATS, formats),
+    all<SignatureScheme>(SCHEMES, schemes),
+  ];
+}
+
+const SCHEDULE = Symbol('nestjs-entity-webhooks:schedule');
+
+function all<T>(token: symbol, classes: readonly Type<T>[]): Provider {
+  return { provide: token, useFactory: (...instances: T[]) => instances, inject: [...classes] };
+}
+
+function runtimeProvider(name: string): Provider {
+  return {
+    provide: runtimeToken(name),
+    useFactory: (
+      options: ResolvedWebhooksOptions,
+      dataSource: DataSource,
+      registry: EntityRegistry,
+      emitter: EventEmitter2 | undefined,
+      clock: Clock,
+      transport: Transport,
+      retrySchedule: RetrySchedule,
+      payloadFormats: PayloadFormat[],
+      signatureSchemes: SignatureScheme[],
+    ) =>
+      WebhooksRuntime.create({
+        name,
+        options,
+        dataSource,
+        registry,
+        emitter,
+        clock,
+        transport,
+        retrySchedule,
+        payloadFormats,
+        signatureSchemes,
+      }),
+    inject: [
+      optionsToken(name),
+      name === DEFAULT_INSTANCE ? getDataSourceToken() : getDataSourceToken(name),
+      registryToken(name),
+      { token: EventEmitter2, optional: true },
+      Clock,
+      Transport,
+      RetrySchedule,
+      FORMATS,
+      SCHEMES,
+    ] as FactoryProvider['inject'],
+  };
+}
+
+function service(token: ReturnType<typeof getListenersToken>, name: string, pick: (runtime: WebhooksRuntime) => unknown): Provider {
+  return { provide: token, useFactory: pick, inject: [runtimeToken(name)] };
+}
+
+function tokenOfProvider(provider: Provider) {
+  return (provider as FactoryProvider).provide;
+}

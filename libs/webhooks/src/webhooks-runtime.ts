@@ -1,0 +1,287 @@
+import {
+  Logger,
+  type BeforeApplicationShutdown,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+  type OnModuleInit,
+} from '@nestjs/common';
+import type { EventEmitter2 } from '@nestjs/event-emitter';
+import type { DataSource } from 'typeorm';
+import sql from 'sql-template-tag';
+import { EntityCapture } from './capture/entity-capture.js';
+import type { EntityRegistry } from './capture/entity-registry.js';
+import type { Clock } from './clock.js';
+import { DeliveryService } from './deliveries/delivery.service.js';
+import type { RetrySchedule } from './deliveries/retry-schedule.js';
+import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
+import { DispatcherService } from './dispatcher/dispatcher.service.js';
+import { ConfigurationError } from './errors.js';
+import type { EventRow } from './events/event-rows.js';
+import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import { WebhooksService } from './events/webhooks.service.js';
+import { EventCatalog } from './listeners/event-catalog.js';
+import { ListenerService } from './listeners/listener.service.js';
+import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
+import { AddressGuard } from './sending/address-guard.js';
+import type { Transport } from './sending/transport.js';
+import { GoogleCodeScheme } from './signing/google-code-scheme.js';
+import type { SignatureScheme } from './signing/signature-scheme.js';
+import { StandardScheme } from './signing/standard-scheme.js';
+import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
+import { dialectOf } from './store/column-kinds.js';
+import { missingTables, type Database } from './store/database.js';
+import { query } from './store/script.js';
+import { ServerDatabase } from './store/server-database.js';
+import { SqliteDatabase } from './store/sqlite-database.js';
+import { storeTestEvent } from './store/test-event.js';
+import { chunks, inList } from './store/chunks.js';
+
+/** What Nest provides to an instance. */
+export interface RuntimeParts {
+  /** Name of the data source, and of the instance. */
+  readonly name: string;
+  readonly options: ResolvedWebhooksOptions;
+  readonly dataSource: DataSource;
+  readonly registry: EntityRegistry;
+  readonly emitter: EventEmitter2 | undefined;
+  readonly clock: Clock;
+  readonly transport: Transport;
+  readonly retrySchedule: RetrySchedule;
+  readonly payloadFormats: readonly PayloadFormat[];
+  readonly signatureSchemes: readonly SignatureScheme[];
+}
+
+/**
+ * One instance of the module at work: what serves one data source. The one owner of start and shutdown. @internal
+ *
+ * Capture subscribes as soon as it is made, so that rows written while modules initialise are not missed; the dispatcher
+ * starts last, and stops before TypeORM closes the data source.
+ */
+export class WebhooksRuntime
+  implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
+{
+  readonly webhooks: WebhooksService;
+  readonly listeners: ListenerService;
+  readonly deliveries: DeliveryService;
+  readonly dispatcher: DispatcherService;
+  /** @internal for the verify view */
+  readonly schemes: ReadonlyMap<string, SignatureScheme>;
+  private readonly logger: Logger;
+  private readonly capture: EntityCapture;
+
+  private constructor(
+    private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
+    readonly database: Database,
+  ) {
+    const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
+    this.logger = new Logger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
+    const { logger } = this;
+    registry.serve(dataSource, name);
+    const catalog = new EventCatalog(dataSource, registry, options.publishes);
+    this.schemes = named([new StandardScheme(), new GoogleCodeScheme(), ...parts.signatureSchemes], 'signature scheme');
+    const formats = named(parts.payloadFormats, 'payload format');
+    this.dispatcher = new DispatcherService({
+      database,
+      clock,
+      options: options.dispatcher,
+      transport,
+      retrySchedule,
+      signers: { schemes: this.schemes, formats, timeoutMs: options.dispatcher.timeoutMs },
+      bodyOf: (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event)),
+      logger,
+      emit: (event, fact) => this.emit(event, fact),
+    });
+    const wake = () => this.dispatcher.wake();
+    this.capture = new EntityCapture({
+      dataSource,
+      database,
+      registry,
+      clock,
+      limits: options.payload,
+      logger,
+      onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
+    });
+    this.webhooks = new WebhooksService({
+      dataSource,
+      database,
+      capture: this.capture,
+      catalog,
+      clock,
+      options,
+      onCommitted: (rows) => this.onCommitted(rows, false),
+    });
+    this.deliveries = new DeliveryService({ database, clock, wake });
+    this.listeners = new ListenerService({
+      database,
+      catalog,
+      clock,
+      guard: new AddressGuard(options.security.allowedAddresses),
+      options,
+      schemes: new Set(this.schemes.keys()),
+      formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
+      sendTest: async (listener) => {
+        const deliveryId = await database.transaction(() => storeTestEvent(database, listener, clock.now()));
+        wake();
+        return deliveryId;
+      },
+      wake,
+      disabled: ({ id, disabledReason }) =>
+        this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
+    });
+    this.capture.attach();
+  }
+
+  /**
+   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, or what a wrong option is
+   */
+  static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
+    const { emitter, options, dataSource } = parts;
+    if (!emitter) {
+      throw new ConfigurationError(
+        'EVENT_EMITTER_MISSING',
+        'WebhooksModule emits its events on EventEmitter2, which is not there. Import EventEmitterModule.forRoot() from @nestjs/event-emitter in your root module.',
+      );
+    }
+    const dialect = dialectOf(dataSource.options.type);
+    if (dialect === 'sqlite') prepareSqlite(dataSource, options, new Logger('Webhooks'));
+    const database =
+      dialect === 'sqlite'
+        ? await SqliteDatabase.open(dataSource, options.tablePrefix)
+        : await ServerDatabase.open(dataSource, options.tablePrefix, options.dispatcher.poolSize);
+    try {
+      return new WebhooksRuntime({ ...parts, emitter }, database);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
+  }
+
+  /** @throws ConfigurationError `TABLES_MISSING`, or what is wrong with an entity's options */
+  async onModuleInit(): Promise<void> {
+    const { registry, dataSource, options } = this.parts;
+    registry.resolve();
+    const forgotten = registry.forgotten(dataSource);
+    if (forgotten.length) {
+      this.logger.warn(
+        `${forgotten.join(', ')} carr${forgotten.length > 1 ? 'y' : 'ies'} @Webhook() but ${forgotten.length > 1 ? 'are' : 'is'} in no WebhooksModule.forFeature([...]): no events are made of ${forgotten.length > 1 ? 'them' : 'it'}.`,
+      );
+    }
+    const missing = await missingTables(this.database, (table) => {
+      const { select, sql: path, metadata } = this.database.tables[table] as {
+        select: (alias: string, ...columns: string[]) => ReturnType<typeof sql>;
+        sql: ReturnType<typeof sql>;
+        metadata: { columns: { propertyName: string }[] };
+      };
+      return sql`select ${select('t', ...metadata.columns.map((c) => c.propertyName))} from ${path} t where 1 = 0`;
+    });
+    if (missing.length) {
+      throw new ConfigurationError(
+        'TABLES_MISSING',
+        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${options.tablePrefix === 'webhook_' ? '' : `{ tablePrefix: '${options.tablePrefix}' }`}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
+        { details: { missing } },
+      );
+    }
+  }
+
+  onApplicationBootstrap(): void {
+    if (this.parts.options.dispatcher.autoStart) this.dispatcher.start();
+  }
+
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.dispatcher.stop();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    this.capture.detach();
+    await this.parts.transport.close();
+    await this.database.close();
+  }
+
+  private async onCommitted(rows: readonly EventRow[], isUncertain: boolean): Promise<void> {
+    const standing = isUncertain ? await this.thatStand(rows) : rows;
+    // The promise of the write settles first.
+    setImmediate(() => {
+      for (const { source } of standing) this.emit(eventName(source.event.type), source.event);
+    });
+    if (this.parts.options.dispatch === 'inline') {
+      await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
+    } else {
+      this.dispatcher.wake();
+    }
+  }
+
+  /** Savepoints that could not be followed: the database knows which events are there. */
+  private async thatStand(rows: readonly EventRow[]): Promise<EventRow[]> {
+    const { database } = this;
+    const { events: e } = database.tables;
+    const ids = rows.map((row) => row.source.event.id);
+    try {
+      const found = await database.transaction(function* () {
+        const standing: string[] = [];
+        for (const some of chunks(ids)) {
+          const read = yield* query<{ id: string }>(
+            sql`select ${e.select('e', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(some)}`,
+          );
+          standing.push(...read.map((row) => row.id));
+        }
+        return new Set(standing);
+      });
+      return rows.filter((row) => found.has(row.source.event.id));
+    } catch (error) {
+      this.logger.error(`Committed events could not be read back, and are not emitted in process: ${String(error)}`);
+      return [];
+    }
+  }
+
+  /** A handler that throws stops neither the dispatcher nor the other handlers' events. */
+  private emit(name: string, value: unknown): void {
+    try {
+      this.parts.emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
+    } catch (error) {
+      this.handlerFailed(name, error);
+    }
+  }
+
+  private handlerFailed(name: string, error: unknown): void {
+    this.logger.error(`A handler of ${name} threw: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: Logger): void {
+  if (!isFileSqlite(dataSource)) {
+    logger.warn(
+      'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',
+    );
+    return;
+  }
+  if (options.sqlite.isolate) {
+    isolateSqlite(dataSource, { lockTimeoutMs: options.sqlite.lockTimeoutMs });
+    return;
+  }
+  logger.warn(
+    'sqlite.isolate is false: the driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. See docs/sqlite.md.',
+  );
+}
+
+function named<T extends { readonly name: string }>(parts: readonly T[], what: string): Map<string, T> {
+  const map = new Map<string, T>();
+  for (const part of parts) {
+    if (map.has(part.name) || part.name === '') {
+      throw new ConfigurationError('INVALID_PART', `Two ${what}s are called '${part.name}': give each a name of its own.`);
+    }
+    map.set(part.name, part);
+  }
+  return map;
+}
+
+function render(
+  formats: ReadonlyMap<string, PayloadFormat>,
+  name: string,
+  event: { id: string; type: string; payload: string },
+): string {
+  const format = formats.get(name);
+  if (!format) throw new Error(`there is no payload format '${name}' in this application`);
+  const body: unknown = format.render(event);
+  if (typeof body !== 'string') throw new TypeError(`the payload format '${name}' gave no text`);
+  return body;
+}

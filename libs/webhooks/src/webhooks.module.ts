@@ -1,0 +1,89 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import type { EntitySchema } from 'typeorm';
+import type { EntityRegistry, RegisteredEntity } from './capture/entity-registry.js';
+import type { EntityClass, WebhookOptions } from './capture/webhook.decorator.js';
+import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
+import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
+import { WebhooksCoreModule } from './webhooks-core.module.js';
+
+/** An entity of `forFeature`: decorated with `@Webhook()`, or with its options beside it. */
+export type WebhookFeature<C extends EntityClass = EntityClass> =
+  | C
+  | EntitySchema
+  | ({ entity: C } & WebhookOptions<InstanceType<C>>)
+  | ({ entity: EntitySchema } & WebhookOptions);
+
+/**
+ * Turns committed changes of TypeORM entities into signed webhooks.
+ *
+ * @example
+ * \@Module({
+ *   imports: [
+ *     TypeOrmModule.forRoot({ ...database, autoLoadEntities: true }),
+ *     EventEmitterModule.forRoot(),
+ *     WebhooksModule.forRoot(),
+ *     WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }]),
+ *   ],
+ * })
+ * export class AppModule {}
+ */
+@Module({})
+export class WebhooksModule {
+  /**
+   * One instance for one data source; every option has a default. Imported once, in the root module.
+   *
+   * A wrong option stops the bootstrap with a `ConfigurationError` that names it.
+   */
+  static forRoot(options: WebhooksModuleOptions = {}): DynamicModule {
+    const { dataSource, parts, ...rest } = options;
+    return {
+      module: WebhooksModule,
+      imports: [WebhooksCoreModule.create(instance(dataSource, parts), { useFactory: () => rest })],
+    };
+  }
+
+  /** As {@link forRoot}, with options from a factory; `dataSource` and `parts` are known before it runs. */
+  static forRootAsync(options: WebhooksModuleAsyncOptions): DynamicModule {
+    const { dataSource, parts, imports, inject, useFactory } = options;
+    return {
+      module: WebhooksModule,
+      imports: [
+        WebhooksCoreModule.create(instance(dataSource, parts), { useFactory, inject: inject ?? [] }, imports ?? []),
+      ],
+    };
+  }
+
+  /**
+   * Names entities whose changes become events.
+   *
+   * @param dataSource that of the instance, as in `forRoot({ dataSource })` @defaultValue the default one
+   * @example WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }])
+   */
+  static forFeature<const C extends readonly EntityClass[]>(
+    entities: readonly [...{ [K in keyof C]: WebhookFeature<C[K]> }],
+    dataSource: string = DEFAULT_INSTANCE,
+  ): DynamicModule {
+    const registered = (entities as readonly WebhookFeature[]).map(registeredEntity);
+    return {
+      module: WebhooksModule,
+      providers: [
+        {
+          provide: Symbol('nestjs-entity-webhooks:feature'),
+          useFactory: (registry: EntityRegistry) => registry.register(registered),
+          inject: [registryToken(dataSource)],
+        },
+      ],
+    };
+  }
+}
+
+function instance(dataSource: WebhooksModuleOptions['dataSource'], parts: WebhooksModuleOptions['parts']) {
+  return { ...(dataSource === undefined ? {} : { dataSource }), ...(parts === undefined ? {} : { parts }) };
+}
+
+function registeredEntity(feature: WebhookFeature): RegisteredEntity {
+  if (typeof feature === 'function' || !('entity' in feature)) return { entity: feature };
+  const { entity, ...options } = feature;
+  // Options beside the class take the place of the decorator's, whole: two halves would be hard to read.
+  return { entity, ...(Object.keys(options).length ? { options: options as WebhookOptions } : {}) };
+}

@@ -1,0 +1,118 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+
+import { ConfigurationError } from '../../libs/webhooks/src/errors.js';
+import { AddressGuard, resolveSecurityOptions } from '../../libs/webhooks/src/sending/index.js';
+
+describe('by default', () => {
+  const guard = new AddressGuard();
+
+  it.each(['93.184.215.14', '1.1.1.1', '8.8.8.8', '2606:4700:4700::1111', '2a00:1450:4001:81b::200e'])(
+    '%s may be reached',
+    (address) => expect(guard.isAllowed(address)).toBe(true),
+  );
+
+  it.each([
+    ['loopback', '127.0.0.1 127.255.255.255 ::1'],
+    ['this network', '0.0.0.0 0.1.2.3 ::'],
+    ['private', '10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 fc00::1 fd12:3456::1'],
+    ['link-local', '169.254.0.1 fe80::1 fe80::1%eth0 febf::1'],
+    ['site-local', 'fec0::1'],
+    ['cloud metadata', '169.254.169.254 169.254.170.2 100.100.100.200 168.63.129.16 192.0.0.192 fd00:ec2::254'],
+    ['carrier-grade NAT', '100.64.0.1 100.127.255.255'],
+    ['multicast and broadcast', '224.0.0.1 239.255.255.255 255.255.255.255 ff02::1'],
+    ['reserved', '192.0.0.1 240.0.0.1 192.88.99.1 4000::1 100::1'],
+    ['benchmarking', '198.18.0.1 198.19.255.255 2001:2::1'],
+    ['documentation', '192.0.2.1 198.51.100.1 203.0.113.1 2001:db8::1 3fff::1'],
+    ['IPv4-mapped', '::ffff:127.0.0.1 ::ffff:8.8.8.8 ::ffff:a9fe:a9fe'],
+    ['IPv4-compatible', '::127.0.0.1 ::8.8.8.8'],
+    ['IPv4-translated', '::ffff:0:127.0.0.1'],
+    ['NAT64', '64:ff9b::7f00:1 64:ff9b::8.8.8.8 64:ff9b:1::1'],
+    ['6to4', '2002:7f00:1::1 2002:808:808::1'],
+    ['Teredo', '2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2'],
+    ['ISATAP', '2606:4700::5efe:7f00:1 2606:4700::200:5efe:8.8.8.8'],
+    ['ORCHID', '2001:10::1 2001:20::1'],
+    ['no address', 'localhost 127.1 2130706433 0x7f000001 [::1] 1.1.1.1/32 1.1.1.1:80'],
+  ])('%s may not', (_name, addresses) => {
+    for (const address of [...addresses.split(' '), ''])
+      expect([address, guard.isAllowed(address)]).toEqual([address, false]);
+  });
+
+  it('no address that carries another in a blocked range gets through', () => {
+    const octet = fc.integer({ min: 0, max: 255 });
+    const v4 = fc.tuple(octet, octet, octet, octet);
+    fc.assert(
+      fc.property(v4, fc.constantFrom('::', '::ffff:', '::ffff:0:', '64:ff9b::'), (octets, prefix) => {
+        expect(guard.isAllowed(prefix + octets.join('.'))).toBe(false);
+      }),
+    );
+    fc.assert(
+      fc.property(fc.constantFrom('10', '127', '0', '192.168', '172.20', '169.254', '100.64'), v4, (prefix, octets) => {
+        const head = prefix.split('.');
+        expect(guard.isAllowed([...head, ...octets].slice(0, 4).join('.'))).toBe(false);
+      }),
+    );
+  });
+});
+
+describe('with allowedAddresses', () => {
+  it('a range opens itself and nothing beside it', () => {
+    const guard = new AddressGuard(['10.1.0.0/16', '::1/128']);
+    expect(guard.isAllowed('10.1.255.255')).toBe(true);
+    expect(guard.isAllowed('10.2.0.0')).toBe(false);
+    expect(guard.isAllowed('::1')).toBe(true);
+    expect(guard.isAllowed('0:0:0:0:0:0:0:1')).toBe(true);
+    expect(guard.isAllowed('127.0.0.1')).toBe(false);
+    expect(guard.isAllowed('1.1.1.1')).toBe(true);
+  });
+
+  it('an IPv4 range does not open its IPv6 disguises, which have to be named', () => {
+    expect(new AddressGuard(['127.0.0.0/8']).isAllowed('::ffff:127.0.0.1')).toBe(false);
+    expect(new AddressGuard(['::ffff:127.0.0.0/104']).isAllowed('::ffff:127.0.0.1')).toBe(true);
+  });
+
+  it('cloud metadata stays blocked by a wide range and opens when named alone', () => {
+    const wide = new AddressGuard(['169.254.0.0/16', '0.0.0.0/0', '::/0']);
+    expect(wide.isAllowed('169.254.1.1')).toBe(true);
+    expect(wide.isAllowed('169.254.169.254')).toBe(false);
+    expect(wide.isAllowed('fd00:ec2::254')).toBe(false);
+    expect(new AddressGuard(['169.254.169.254/32']).isAllowed('169.254.169.254')).toBe(true);
+    expect(new AddressGuard(['fd00:0ec2::254/128']).isAllowed('fd00:ec2::254')).toBe(true);
+  });
+
+  it.each(['127.0.0.1', '::1'])('%s alone is refused, and the message says how to write it', (entry) => {
+    expect(() => new AddressGuard([entry])).toThrow(new RegExp(`write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
+  });
+
+  it.each([
+    '',
+    'localhost',
+    '127.1/8',
+    '10.0.0.0/33',
+    '::1/129',
+    '10.0.0.0/-1',
+    '10.0.0.0/8/8',
+    '10.0.0.0/',
+    'fe80::1%eth0/64',
+    5,
+    null,
+  ])('%j is refused by name, value and fix', (entry) => {
+    expect(() => new AddressGuard([entry as string])).toThrow(ConfigurationError);
+    expect(() => resolveSecurityOptions({ allowedAddresses: [entry as string] })).toThrow(
+      `security.allowedAddresses has ${JSON.stringify(entry)}`,
+    );
+  });
+});
+
+describe('security options', () => {
+  it('allow nothing more by default, and are frozen', () => {
+    const resolved = resolveSecurityOptions();
+    expect(resolved).toEqual({ allowedAddresses: [], allowHttp: false });
+    expect(resolveSecurityOptions({ allowedAddresses: undefined, allowHttp: undefined })).toEqual(resolved);
+    expect(Object.isFrozen(resolved) && Object.isFrozen(resolved.allowedAddresses)).toBe(true);
+  });
+
+  it.each([{ allowHttp: 'yes' }, { allowedAddresses: '127.0.0.0/8' }])('refuse %j', (options) => {
+    expect(() => resolveSecurityOptions(options as never)).toThrow(ConfigurationError);
+  });
+});
