@@ -1,0 +1,156 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { createTable, tablePathOf, type FrozenTable } from './create-table.js';
+
+/**
+ * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
+ * dispatcher and the listener service. No foreign keys between them: with counters beside them they deadlock on MariaDB.
+ * `docs/decisions/0001-tables.md` gives the reason of each column.
+ */
+const TABLES: readonly FrozenTable[] = [
+  {
+    name: 'events',
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      type: 'name',
+      superTypes: 'text?',
+      state: 'state',
+      audience: 'state',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      orderKey: 'hash?',
+      dedupeKey: 'hash?',
+      payload: 'text',
+      thinPayload: 'text?',
+      droppedFields: 'text?',
+      context: 'text?',
+      createdAt: 'milliseconds',
+    },
+    unique: [['id'], ['dedupeKey']],
+    indexes: [['state', 'seq'], ['createdAt']],
+  },
+  {
+    name: 'listeners',
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      url: 'text',
+      patterns: 'text',
+      filter: 'text',
+      definition: 'text',
+      description: 'text?',
+      headers: 'text',
+      secrets: 'text',
+      schemes: 'text',
+      format: 'name',
+      state: 'state',
+      disabledReason: 'text?',
+      createdAt: 'milliseconds',
+      updatedAt: 'milliseconds',
+      deletedAt: 'milliseconds?',
+    },
+    unique: [['id']],
+    indexes: [
+      ['ownerKey', 'createdAt', 'seq'],
+      ['createdAt', 'seq'],
+    ],
+  },
+  {
+    name: 'routes',
+    columns: { seq: 'sequence', key: 'hash', listenerId: 'id' },
+    unique: [['key', 'listenerId']],
+    indexes: [['listenerId']],
+  },
+  {
+    name: 'routePaths',
+    columns: { seq: 'sequence', pattern: 'name', path: 'name' },
+    unique: [['pattern', 'path']],
+    indexes: [],
+  },
+  {
+    name: 'deliveries',
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      eventSeq: 'reference',
+      listenerId: 'id',
+      type: 'name',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      orderKey: 'hash?',
+      state: 'state',
+      body: 'text?',
+      attempts: 'integer',
+      retries: 'integer',
+      nextAt: 'milliseconds',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds?',
+      lastStatus: 'integer?',
+      lastError: 'name?',
+      createdAt: 'milliseconds',
+      finishedAt: 'milliseconds?',
+      deletedAt: 'milliseconds?',
+    },
+    unique: [['id'], ['eventSeq', 'listenerId']],
+    indexes: [
+      ['state', 'nextAt', 'seq'],
+      ['state', 'leaseUntil'],
+      ['listenerId', 'createdAt', 'seq'],
+      ['ownerKey', 'createdAt', 'seq'],
+      ['createdAt', 'seq'],
+    ],
+  },
+  {
+    name: 'attempts',
+    columns: {
+      seq: 'sequence',
+      deliverySeq: 'reference',
+      number: 'integer',
+      outcome: 'state',
+      status: 'integer?',
+      errorCode: 'name?',
+      errorDetail: 'text?',
+      durationMs: 'integer',
+      response: 'text?',
+      superseded: 'flag',
+      startedAt: 'milliseconds',
+    },
+    unique: [],
+    indexes: [['deliverySeq', 'seq']],
+  },
+  {
+    name: 'listenerState',
+    columns: {
+      seq: 'sequence',
+      listenerId: 'id',
+      failuresInARow: 'integer',
+      pausedUntil: 'milliseconds?',
+      lastSuccessAt: 'milliseconds?',
+      lastFailureAt: 'milliseconds?',
+    },
+    unique: [['listenerId']],
+    indexes: [],
+  },
+];
+
+/** TypeORM reads a migration's time from the last 13 digits of its name. */
+const CREATED = '1795478400000';
+
+/** Makes the migration class of one table prefix; the prefix stands in its name, so that two instances do not clash. */
+export function createTablesMigration(tablePrefix: string): new () => MigrationInterface {
+  return class CreateWebhookTables implements MigrationInterface {
+    readonly name = `CreateWebhookTables_${tablePrefix}${CREATED}`;
+
+    async up(runner: QueryRunner): Promise<void> {
+      for (const table of TABLES) await createTable(runner, tablePrefix, table);
+    }
+
+    async down(runner: QueryRunner): Promise<void> {
+      for (const table of TABLES.toReversed()) {
+        await runner.dropTable(tablePathOf(runner, tablePrefix, table.name), true);
+      }
+    }
+  };
+}

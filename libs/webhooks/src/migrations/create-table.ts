@@ -1,0 +1,52 @@
+import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
+import { columnOptions, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
+import { databaseName } from '../store/tables.js';
+
+/** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
+export interface FrozenTable {
+  readonly name: string;
+  /** Kinds by property; a trailing `?` means nullable. */
+  readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
+  readonly unique: readonly (readonly string[])[];
+  readonly indexes: readonly (readonly string[])[];
+}
+
+/** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
+export function tablePathOf(runner: QueryRunner, tablePrefix: string, table: string): string {
+  const { driver, namingStrategy, options } = runner.dataSource;
+  const given = tablePrefix + databaseName(table);
+  const named = namingStrategy.tableName(given, given);
+  const prefixed = options.entityPrefix ? namingStrategy.prefixTableName(options.entityPrefix, named) : named;
+  const { schema } = options as { schema?: string };
+  return driver.buildTableName(prefixed, schema);
+}
+
+/** Creates a table, with names and types as the schema builder would give them. */
+export async function createTable(runner: QueryRunner, tablePrefix: string, table: FrozenTable): Promise<void> {
+  const { namingStrategy, options, driver } = runner.dataSource;
+  const type = options.type as SupportedDriver;
+  const columnName = (property: string) => namingStrategy.columnName(property, databaseName(property), []);
+  const columns = Object.entries(table.columns).map(([property, kind]): TableColumnOptions => {
+    const isNullable = kind.endsWith('?');
+    const column = columnOptions((isNullable ? kind.slice(0, -1) : kind) as ColumnKind, type);
+    return {
+      name: columnName(property),
+      type: driver.normalizeType(column as Parameters<typeof driver.normalizeType>[0]),
+      ...(column.length === undefined ? {} : { length: String(column.length) }),
+      ...(column.charset === undefined ? {} : { charset: column.charset }),
+      ...(column.collation === undefined ? {} : { collation: column.collation }),
+      isNullable,
+      isPrimary: column.primary === true,
+      isGenerated: column.generated === 'increment',
+      ...(column.generated === 'increment' ? { generationStrategy: 'increment' as const } : {}),
+    };
+  });
+  const path = tablePathOf(runner, tablePrefix, table.name);
+  const plainName = path.split('.').at(-1) as string;
+  const index = (isUnique: boolean) => (properties: readonly string[]) => {
+    const columnNames = properties.map(columnName);
+    return new TableIndex({ name: namingStrategy.indexName(plainName, columnNames), columnNames, isUnique });
+  };
+  const indices = [...table.unique.map(index(true)), ...table.indexes.map(index(false))];
+  await runner.createTable(new Table({ name: path, columns, indices }), true);
+}

@@ -1,0 +1,18 @@
+import type { MigrationInterface } from 'typeorm';
+import { DEFAULT_TABLE_PREFIX, type WebhookTablesOptions } from '../store/tables.js';
+import { createTablesMigration } from './0001-create-tables.js';
+
+export { webhookEntities, type WebhookTablesOptions } from '../store/tables.js';
+export type { SupportedDriver } from '../store/column-kinds.js';
+
+/**
+ * The migrations that make the webhook tables, for a data source's `migrations`. Each version of the library adds its own
+ * at the end; TypeORM runs those that have not run.
+ *
+ * @example
+ * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookMigrations()] });
+ */
+export function webhookMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
+  const tablePrefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
+  return [createTablesMigration(tablePrefix)];
+}

@@ -1,0 +1,66 @@
+import { createConnection } from 'mysql2/promise';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+
+import { startEmbeddedPostgres } from './embedded-postgres.js';
+
+/** The servers of this run, as the workers and the reporter see them. */
+export interface TestServers {
+  postgres: { url: string; version: string; embedded: boolean };
+  /** Absent without `MYSQL_URL`. The two products differ where it matters: only MariaDB has `RETURNING`. */
+  mysql?: { url: string; version: string; product: 'MariaDB' | 'MySQL' };
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    servers: TestServers;
+  }
+}
+
+/** Runs once, before the first test file: finds or starts the database servers. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const { POSTGRES_URL, MYSQL_URL, REDIS_URL, REQUIRE_ALL_DATABASES } = process.env;
+  const missing = Object.entries({ MYSQL_URL, REDIS_URL }).flatMap(([name, url]) => (url ? [] : [name]));
+  if (REQUIRE_ALL_DATABASES === '1' && missing.length > 0) {
+    throw new Error(`REQUIRE_ALL_DATABASES=1, but ${missing.join(' and ')} is not set`);
+  }
+  const mysql = MYSQL_URL ? await mysqlServer(MYSQL_URL) : undefined;
+
+  const embedded = POSTGRES_URL ? undefined : await startEmbeddedPostgres();
+  try {
+    const url = embedded?.url ?? POSTGRES_URL!;
+    const postgres = { url, version: await postgresVersion(url), embedded: embedded !== undefined };
+    project.provide('servers', { postgres, ...(mysql && { mysql }) });
+  } catch (error) {
+    await embedded?.stop();
+    throw error;
+  }
+  return async () => {
+    await embedded?.stop();
+  };
+}
+
+async function postgresVersion(url: string): Promise<string> {
+  const client = new pg.Client({ connectionString: url });
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ server_version: string }>('show server_version');
+    return rows[0]!.server_version.split(' ')[0]!;
+  } catch (error) {
+    throw new Error('No PostgreSQL server answers at POSTGRES_URL', { cause: error });
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function mysqlServer(url: string): Promise<TestServers['mysql']> {
+  try {
+    const connection = await createConnection(url);
+    const [rows] = await connection.query('select version() as version');
+    await connection.end();
+    const { version } = (rows as { version: string }[])[0]!;
+    return { url, version: version.split('-')[0]!, product: /mariadb/i.test(version) ? 'MariaDB' : 'MySQL' };
+  } catch (error) {
+    throw new Error('No MariaDB or MySQL server answers at MYSQL_URL', { cause: error });
+  }
+}

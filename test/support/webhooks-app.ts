@@ -1,0 +1,99 @@
+import { Module, type DynamicModule, type INestApplication, type Type } from '@nestjs/common';
+import { EventEmitterModule } from '@nestjs/event-emitter';
+import { Test } from '@nestjs/testing';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import {
+  Clock,
+  DeliveryService,
+  DispatcherService,
+  ListenerService,
+  WebhooksModule,
+  WebhooksService,
+  type WebhookFeature,
+  type WebhooksModuleOptions,
+} from 'nestjs-entity-webhooks';
+import { FakeClock, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+
+/** What tests say of addresses: receivers stand on this machine. */
+export const LOOPBACK = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
+
+export interface TestApp {
+  app: INestApplication;
+  dataSource: DataSource;
+  listeners: ListenerService;
+  deliveries: DeliveryService;
+  dispatcher: DispatcherService;
+  webhooks: WebhooksService;
+  clock: FakeClock;
+  receiver: WebhookReceiver;
+  close(): Promise<void>;
+}
+
+export interface TestAppOptions {
+  database: DataSourceOptions;
+  entities: readonly (WebhookFeature | Type)[];
+  /** Entities of the data source that have no webhooks. */
+  others?: readonly Type[];
+  webhooks?: WebhooksModuleOptions;
+  imports?: (DynamicModule | Type)[];
+  providers?: Type[];
+}
+
+/**
+ * A whole application on a real database, with a receiver. The dispatcher does not start by itself: `dispatcher.drain()`
+ * sends what there is, and the clock only moves when a test moves it.
+ */
+export async function startApp(options: TestAppOptions): Promise<TestApp> {
+  const receiver = new WebhookReceiver();
+  await receiver.start();
+  const clock = new FakeClock(Date.now());
+  const features = [...options.entities] as WebhookFeature[];
+  const classes = features.map((feature) => ('entity' in feature ? feature.entity : feature));
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({
+        synchronize: true,
+        retryAttempts: 0,
+        ...options.database,
+        entities: [...classes, ...(options.others ?? [])] as never,
+      }),
+      EventEmitterModule.forRoot(),
+      WebhooksModule.forRoot({
+        security: LOOPBACK,
+        ...options.webhooks,
+        dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
+      }),
+      WebhooksModule.forFeature(features as never),
+      ...(options.imports ?? []),
+    ],
+    providers: options.providers ?? [],
+  })
+  class AppModule {}
+  let app: INestApplication;
+  try {
+    const module = await Test.createTestingModule({ imports: [AppModule] })
+      .overrideProvider(Clock)
+      .useValue(clock)
+      .compile();
+    app = module.createNestApplication({ logger: ['error', 'warn'] });
+    await app.init();
+  } catch (error) {
+    await receiver.stop();
+    throw error;
+  }
+  return {
+    app,
+    dataSource: app.get(DataSource),
+    listeners: app.get(ListenerService),
+    deliveries: app.get(DeliveryService),
+    dispatcher: app.get(DispatcherService),
+    webhooks: app.get(WebhooksService),
+    clock,
+    receiver,
+    async close() {
+      await app.close();
+      await receiver.stop();
+    },
+  };
+}

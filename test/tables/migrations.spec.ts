@@ -1,0 +1,122 @@
+import { DataSource, DefaultNamingStrategy, type DataSourceOptions } from 'typeorm';
+import { expect, it } from 'vitest';
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Webhook, type SupportedDriver } from 'nestjs-entity-webhooks';
+import { webhookEntities, webhookMigrations } from 'nestjs-entity-webhooks/migrations';
+import { describeDatabases } from '../support/databases.js';
+import { startApp } from '../support/webhooks-app.js';
+
+@Webhook()
+@Entity()
+class Note {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  text: string;
+}
+
+/** Alters what it is given by name too, as a strict house style may. */
+class HouseStyle extends DefaultNamingStrategy {
+  override tableName(className: string, customName: string | undefined): string {
+    return `tbl_${customName ?? className.toLowerCase()}`;
+  }
+  override columnName(property: string, customName: string | undefined, prefixes: string[]): string {
+    return `c_${super.columnName(property, customName ?? property.toLowerCase(), prefixes)}`;
+  }
+}
+
+async function wantedChanges(source: DataSource): Promise<string[]> {
+  const log = await source.driver.createSchemaBuilder().log();
+  return log.upQueries.map((query) => query.query).toSorted();
+}
+
+describeDatabases('the tables', (database) => {
+  const names = [
+    { title: 'by default', options: {}, tablePrefix: undefined },
+    { title: 'under a prefix', options: {}, tablePrefix: 'hooks_' },
+    { title: 'under an entity prefix', options: { entityPrefix: 'app_' }, tablePrefix: undefined },
+    { title: 'under a naming strategy', options: { namingStrategy: new HouseStyle() }, tablePrefix: undefined },
+    ...(database.name === 'postgres' ? [{ title: 'in a schema', options: { schema: 'hooks' }, tablePrefix: undefined }] : []),
+  ];
+
+  it.each(names)('are made by the migrations exactly as the entities say, $title', async ({ options, tablePrefix }) => {
+    const fresh = await database.create();
+    const prefix = tablePrefix === undefined ? {} : { tablePrefix };
+    const type = fresh.options.type as SupportedDriver;
+    const source = await new DataSource({
+      ...fresh.options,
+      ...options,
+      entities: webhookEntities({ type, ...prefix }),
+      migrations: webhookMigrations(prefix),
+    } as DataSourceOptions).initialize();
+    try {
+      if ('schema' in options) await source.query('CREATE SCHEMA hooks');
+      for (let round = 0; round < 2; round++) {
+        await source.runMigrations();
+        const wanted = await wantedChanges(source);
+        await source.undoLastMigration();
+        if (database.name !== 'mysql2') expect(wanted).toEqual([]);
+        else {
+          // TypeORM's `mysql` type misreads MariaDB's defaults and is never content with it, whoever made the tables.
+          await source.synchronize();
+          expect(wanted).toEqual(await wantedChanges(source));
+          await source.dropDatabase();
+        }
+      }
+    } finally {
+      await source.destroy();
+      await fresh.drop();
+    }
+  });
+
+  it.each(names)('are used by the module wherever they stand, $title', async ({ options, tablePrefix }) => {
+    const fresh = await database.create();
+    if ('schema' in options) {
+      const source = await new DataSource(fresh.options).initialize();
+      await source.query('CREATE SCHEMA hooks');
+      await source.destroy();
+    }
+    const app = await startApp({
+      database: { ...fresh.options, ...options } as DataSourceOptions,
+      entities: [Note],
+      webhooks: tablePrefix === undefined ? {} : { tablePrefix },
+    });
+    try {
+      await app.listeners.create({ entity: Note, where: { text: 'a' }, url: app.receiver.url });
+      await app.dataSource.getRepository(Note).save({ text: 'a' });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map((request) => (request.json as { type: string }).type)).toEqual(['note.created']);
+      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
+  });
+
+  it('stop the bootstrap when they are missing, with what to run', async () => {
+    const fresh = await database.create();
+    try {
+      await expect(startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: [Note] })).rejects.toMatchObject({
+        code: 'TABLES_MISSING',
+        message: expect.stringMatching(/webhook_events.*webhookMigrations\(\).*migration:run/s) as string,
+      });
+    } finally {
+      await fresh.drop();
+    }
+  });
+
+  it('may be made by the application itself when it starts', async () => {
+    const fresh = await database.create();
+    const app = await startApp({
+      database: { ...fresh.options, synchronize: false, migrationsRun: true, migrations: webhookMigrations() } as DataSourceOptions,
+      entities: [Note],
+    });
+    try {
+      expect(await app.deliveries.counts()).toMatchObject({ due: 0 });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
+  });
+});
