@@ -150,7 +150,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!definition) return;
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for bulk updates, whatever the type says
     if (!event.databaseEntity) {
-      return this.warn(definition, 'update(), increment(), decrement() or an update query builder');
+      return this.warn(
+        definition,
+        // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for orphans, whatever the type says
+        event.entity
+          ? 'update(), increment(), decrement() or an update query builder'
+          : 'a cascade that set the foreign key of orphans to null',
+      );
     }
     const old = this.beforeImageOf(event, definition, event.databaseEntity);
     const touched = touchedPaths(event, definition);

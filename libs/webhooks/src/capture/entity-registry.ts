@@ -16,11 +16,12 @@ export class EntityRegistry {
   private readonly registered: RegisteredEntity[] = [];
   private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
   private served: { dataSource: DataSource; name: string } | null = null;
-  private isResolved = false;
+  /** The metadata that the definitions were made of; a data source that is opened again has new ones. */
+  private resolvedFrom: readonly EntityMetadata[] | null = null;
 
   register(entities: readonly RegisteredEntity[]): void {
     this.registered.push(...entities);
-    this.isResolved = false;
+    this.resolvedFrom = null;
   }
 
   /** Names the data source whose metadata the entities are looked up in. */
@@ -34,7 +35,7 @@ export class EntityRegistry {
    * @throws ConfigurationError for an entity that is unknown here, is named twice, or whose options do not fit.
    */
   resolve(): void {
-    if (this.isResolved || !this.served) return;
+    if (!this.served || this.resolvedFrom === this.served.dataSource.entityMetadatas) return;
     const { dataSource, name: dataSourceName } = this.served;
     this.definitions.clear();
     const optionsOf = new Map<EntityMetadata, WebhookOptions>();
@@ -54,7 +55,7 @@ export class EntityRegistry {
     const metadatas = dataSource.entityMetadatas.toSorted((a, b) => a.inheritanceTree.length - b.inheritanceTree.length);
     for (const metadata of metadatas) this.define(metadata, optionsOf);
     this.refuseSameNames();
-    this.isResolved = true;
+    this.resolvedFrom = dataSource.entityMetadatas;
   }
 
   definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
