@@ -131,6 +131,16 @@ export class WebhooksRuntime
     this.capture.attach();
   }
 
+  /** @internal for the verify view */
+  get options(): ResolvedWebhooksOptions {
+    return this.parts.options;
+  }
+
+  /** @internal for the verify view */
+  get clock(): Clock {
+    return this.parts.clock;
+  }
+
   /**
    * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, or what a wrong option is
    */

@@ -1,5 +1,116 @@
-import type { DataSource } from 'typeorm';
-export interface IsolateSqliteOptions { lockTimeoutMs?: number }
-export function isolateSqlite(dataSource: DataSource, _options?: IsolateSqliteOptions): DataSource { return dataSource; }
-export function sqliteWriterLock(_dataSource: DataSource): { acquire(origin?: string): Promise<() => void> } | undefined { return undefined; }
-export function isFileSqlite(dataSource: DataSource): boolean { return dataSource.options.type === 'better-sqlite3' && dataSource.options.database !== ':memory:'; }
+import { CannotExecuteNotConnectedError, type DataSource } from 'typeorm';
+
+import { ConfigurationError } from '../errors.js';
+import { isolatedQueryRunner } from './isolated-query-runner.js';
+import { SqliteConnections } from './sqlite-connections.js';
+import { SqliteWriterLock } from './sqlite-writer-lock.js';
+import { stockDriver, type StockDriver } from './typeorm-driver.js';
+
+export { SqliteLockTimeoutError, SqliteTransactionLostError } from './errors.js';
+export { SqliteWriterLock } from './sqlite-writer-lock.js';
+
+/** Options of `isolateSqlite`. */
+export interface IsolateSqliteOptions {
+  /**
+   * How long a write waits for the one before it, in this process or another, in milliseconds. Too short, and a burst of
+   * writes fails; too long, and a write that waits for its own transaction (made through the wrong manager) hangs that
+   * long before it says so.
+   *
+   * @defaultValue 10_000
+   */
+  lockTimeoutMs?: number;
+}
+
+/** Under this key the driver holds its lock: on the driver, so that two copies of this library find the same one. */
+const ISOLATION = Symbol.for('nestjs-entity-webhooks:sqlite-writer-lock');
+
+/** The longest that `setTimeout` takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Gives each query runner of a better-sqlite3 data source a connection of its own, lets one writer work at a time, and
+ * switches the file to WAL, so that readers wait for nobody. Without it TypeORM shares one connection among all query
+ * runners, and concurrent transactions commit and roll back each other's rows: see `docs/sqlite.md`.
+ *
+ * Call it before `dataSource.initialize()`, or after it while no query runner is in use. Calling it again changes nothing.
+ *
+ * @returns the same data source
+ * @throws ConfigurationError for a data source without a file (`SQLITE_NOT_A_FILE`), inside a transaction
+ * (`SQLITE_IN_TRANSACTION`), for a `lockTimeoutMs` out of range (`INVALID_OPTION`), and when TypeORM is built otherwise
+ * than it was (`TYPEORM_INTERNALS_CHANGED`)
+ *
+ * @example
+ * ```ts
+ * const dataSource = isolateSqlite(new DataSource({ type: 'better-sqlite3', database: 'shop.sqlite', entities }));
+ * await dataSource.initialize();
+ * ```
+ */
+export function isolateSqlite(dataSource: DataSource, options: IsolateSqliteOptions = {}): DataSource {
+  if (sqliteWriterLock(dataSource)) return dataSource;
+  const lockTimeoutMs = options.lockTimeoutMs ?? 10_000;
+  if (!Number.isInteger(lockTimeoutMs) || lockTimeoutMs < 1 || lockTimeoutMs > MAX_TIMER_MS) {
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `lockTimeoutMs is ${lockTimeoutMs}: give a whole number of milliseconds from 1 to ${MAX_TIMER_MS}.`,
+    );
+  }
+  assertFile(dataSource);
+  const { driver, QueryRunnerClass } = stockDriver(dataSource);
+  if (driver.databaseConnection?.open) takeOver(driver);
+
+  const { database, readonly: isReadonly = false } = driver.options;
+  const limits = { database, lockTimeoutMs };
+  const connections = new SqliteConnections(driver, limits);
+  const lock = new SqliteWriterLock(database, lockTimeoutMs);
+  const IsolatedQueryRunner = isolatedQueryRunner(QueryRunnerClass, { connections, lock, limits, isReadonly });
+  const disconnect = driver.disconnect.bind(driver);
+
+  driver.createQueryRunner = () => new IsolatedQueryRunner(driver);
+  driver.createDatabaseConnection = () => connections.open();
+  driver.attachDatabases = async () => {
+    if (driver.databaseConnection) await connections.attachTo(driver.databaseConnection);
+  };
+  driver.disconnect = async () => {
+    const reason = new CannotExecuteNotConnectedError();
+    connections.closeAll(reason);
+    lock.abandon(reason);
+    await disconnect();
+  };
+  Object.defineProperty(driver, ISOLATION, { value: lock });
+  return dataSource;
+}
+
+/** The lock under which an isolated data source writes; `undefined` for one that is not isolated. */
+export function sqliteWriterLock(dataSource: DataSource): SqliteWriterLock | undefined {
+  return (dataSource.driver as { [ISOLATION]?: SqliteWriterLock })[ISOLATION];
+}
+
+/** Whether a data source is better-sqlite3 with a file: not `:memory:`, not `''` (a temporary one), no memory URI. */
+export function isFileSqlite(dataSource: DataSource): boolean {
+  const { type, database } = dataSource.options;
+  if (type !== 'better-sqlite3' || typeof database !== 'string') return false;
+  const name = database.trim();
+  return name !== '' && !name.startsWith(':memory:') && !/^file:(?::memory:|.*[?&]mode=memory\b)/i.test(name);
+}
+
+function assertFile(dataSource: DataSource): void {
+  if (isFileSqlite(dataSource)) return;
+  const { type, database } = dataSource.options;
+  throw new ConfigurationError(
+    'SQLITE_NOT_A_FILE',
+    `isolateSqlite() needs a better-sqlite3 DataSource with a file, and this is ${type} with database ` +
+      `${JSON.stringify(database) ?? 'undefined'}: a second connection would not see its data. In tests, use a file in a ` +
+      'temporary directory.',
+  );
+}
+
+/** TypeORM's one connection stays open, unused by query runners; it must not busy-wait or hold a transaction. */
+function takeOver({ databaseConnection }: StockDriver): void {
+  if (databaseConnection?.inTransaction) {
+    throw new ConfigurationError(
+      'SQLITE_IN_TRANSACTION',
+      'isolateSqlite() was called while a transaction is open on the DataSource: call it before the first one begins.',
+    );
+  }
+  databaseConnection?.pragma('busy_timeout = 0');
+}

@@ -1,0 +1,46 @@
+import { type DynamicModule, Module, ValidationPipe } from '@nestjs/common';
+import { APP_FILTER, APP_PIPE } from '@nestjs/core';
+import { EventEmitterModule } from '@nestjs/event-emitter';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { WebhooksModule } from 'nestjs-entity-webhooks';
+import type { DataSourceOptions } from 'typeorm';
+import { ImpatientSchedule } from './impatient-schedule.js';
+import { BadRequestErrorFilter } from './listeners/bad-request-error.filter.js';
+import { ListenersModule } from './listeners/listeners.module.js';
+import { OrdersModule } from './orders/orders.module.js';
+import { ReceiverModule } from './receiver/receiver.module.js';
+import { TourModule } from './tour/tour.module.js';
+import { UsersModule } from './users/users.module.js';
+
+/** A small shop whose users and orders are webhooks. */
+@Module({
+  imports: [
+    EventEmitterModule.forRoot(),
+    WebhooksModule.forRoot({
+      publishes: [{ type: 'invoice.overdue', fields: ['orderId', 'totalCents'] }],
+      // The receiver is this application, on http and loopback. Leave this line out in yours.
+      security: { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true },
+      parts: { retrySchedule: ImpatientSchedule },
+    }),
+    UsersModule,
+    OrdersModule,
+    ListenersModule,
+    ReceiverModule,
+    TourModule,
+  ],
+  providers: [
+    {
+      provide: APP_PIPE,
+      useFactory: () => new ValidationPipe({ transform: true, whitelist: true, forbidNonWhitelisted: true }),
+    },
+    { provide: APP_FILTER, useClass: BadRequestErrorFilter },
+  ],
+})
+export class AppModule {
+  /** The shop on a database. */
+  static on(database: DataSourceOptions): DynamicModule {
+    // The demo asks the database once before: when it is gone now, trying for half a minute would only hide that.
+    const connection = TypeOrmModule.forRoot({ ...database, autoLoadEntities: true, retryAttempts: 0 });
+    return { module: AppModule, imports: [connection] };
+  }
+}

@@ -1,0 +1,65 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { webhookEntities } from 'nestjs-entity-webhooks';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { Order } from './orders/order.entity.js';
+import { User } from './users/user.entity.js';
+
+/** Where a tour keeps its rows, empty when it begins. */
+export interface DemoDatabase {
+  readonly options: DataSourceOptions;
+  /** For people: without a password. */
+  readonly label: string;
+  /** Call it when the application is closed. */
+  discard(): Promise<void>;
+}
+
+/** `synchronize` makes the shop's tables and the webhooks'; in production run migrations. The prefix keeps to ourselves. */
+const TABLES = { synchronize: true, entityPrefix: 'demo_' };
+
+const TYPES = { 'postgres:': 'postgres', 'postgresql:': 'postgres', 'mysql:': 'mysql', 'mariadb:': 'mariadb' } as const;
+
+/**
+ * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `demo_*` there are dropped and made anew. Without one,
+ * SQLite in a temporary file.
+ */
+export async function freshDatabase(url: string | undefined): Promise<DemoDatabase> {
+  return url ? onServer(url) : inTemporaryFile();
+}
+
+async function inTemporaryFile(): Promise<DemoDatabase> {
+  const folder = await mkdtemp(join(tmpdir(), 'webhooks-demo-'));
+  const database = join(folder, 'demo.sqlite');
+  return {
+    options: { type: 'better-sqlite3', database, ...TABLES },
+    label: `SQLite, ${database}`,
+    discard: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+async function onServer(url: string): Promise<DemoDatabase> {
+  const address = URL.canParse(url) ? new URL(url) : null;
+  const type = TYPES[address?.protocol as keyof typeof TYPES];
+  if (!address || !type) {
+    throw new Error(
+      'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Without it the demo runs on SQLite.',
+    );
+  }
+  const options: DataSourceOptions = { type, url, ...TABLES };
+  await dropTables(options, type);
+  return { options, label: `${type} at ${address.host}${address.pathname}`, discard: async () => undefined };
+}
+
+/** Before the application starts, or its dispatcher would first send what the last tour left. */
+async function dropTables(options: DataSourceOptions, type: 'postgres' | 'mysql' | 'mariadb'): Promise<void> {
+  const entities = [User, Order, ...webhookEntities({ type })];
+  const dataSource = await new DataSource({ ...options, entities, synchronize: false }).initialize();
+  try {
+    const runner = dataSource.createQueryRunner();
+    for (const { tablePath } of dataSource.entityMetadatas) await runner.dropTable(tablePath, true);
+    await runner.release();
+  } finally {
+    await dataSource.destroy();
+  }
+}

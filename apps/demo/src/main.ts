@@ -1,0 +1,78 @@
+import 'reflect-metadata';
+import { NestFactory } from '@nestjs/core';
+import type { NestExpressApplication } from '@nestjs/platform-express';
+import { DeliveryService, generateSecret } from 'nestjs-entity-webhooks';
+import { AppModule } from './app.module.js';
+import { type DemoDatabase, freshDatabase } from './demo-database.js';
+import { ReceiverService } from './receiver/receiver.service.js';
+import { receivedLine } from './tour/received-line.js';
+import { TourService } from './tour/tour.service.js';
+import { urlsToTry } from './tour/urls-to-try.js';
+
+const SECOND = 1_000;
+const KIB = 1_024;
+
+const print = (line: string) => void process.stdout.write(`${line}\n`);
+
+/** Plays the tour; with `--once` that is all, otherwise the shop stays open until Ctrl-C. */
+async function main(): Promise<void> {
+  const isOnce = process.argv.includes('--once');
+  const database = await freshDatabase(process.env['DATABASE_URL']);
+  try {
+    const app = await createApp(database);
+    try {
+      // A tour that nobody visits needs no port that anybody knows.
+      await app.listen(Number(process.env['PORT'] ?? (isOnce ? 0 : 3_000)), '127.0.0.1');
+      const baseUrl = await app.getUrl();
+      print(`A shop at ${baseUrl}, on ${database.label}`);
+      const isAsExpected = await playTour(app, baseUrl);
+      if (!isAsExpected) process.exitCode = 1;
+      if (!isOnce) await stayOpen(app, baseUrl);
+    } finally {
+      await app.close();
+    }
+  } finally {
+    await database.discard();
+  }
+}
+
+async function createApp({ options }: DemoDatabase): Promise<NestExpressApplication> {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.on(options), {
+    rawBody: true,
+    logger: ['warn', 'error', 'fatal'],
+    abortOnError: false,
+  });
+  // A payload may have 256 KiB; Express alone stops at 100.
+  app.useBodyParser('json', { limit: 256 * KIB });
+  return app;
+}
+
+async function playTour(app: NestExpressApplication, baseUrl: string): Promise<boolean> {
+  app.get(ReceiverService).onReceived((received) => print(receivedLine(received)));
+  const { expected, problems } = await app.get(TourService).play({ baseUrl, print, deadlineMs: 30 * SECOND });
+  if (problems.length === 0) {
+    print(`\nAll ${expected} webhooks arrived, verified with the standardwebhooks package, and nothing else did.`);
+    return true;
+  }
+  print('\nThe tour did not go as it should:');
+  for (const problem of problems) print(`  ${problem}`);
+  return false;
+}
+
+async function stayOpen(app: NestExpressApplication, baseUrl: string): Promise<void> {
+  const secret = generateSecret();
+  app.get(ReceiverService).open('inbox', secret);
+  const [newest] = (await app.get(DeliveryService).list({ limit: 1 })).items;
+  print('\nThe shop stays open; Ctrl-C closes it. Try:');
+  for (const line of urlsToTry(baseUrl, secret, newest?.id ?? '')) print(`  ${line}`);
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+}
+
+main().catch((error: unknown) => {
+  const { message, code } = error as { message?: string; code?: string };
+  const fix = code === 'EADDRINUSE' ? '. Set PORT to another one.' : '';
+  print(`The demo could not run: ${message || code || String(error)}${fix}`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,51 @@
+import { Injectable, NotFoundException } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { WebhooksService } from 'nestjs-entity-webhooks';
+import { DataSource, type EntityManager } from 'typeorm';
+import { UsersService } from '../users/users.service.js';
+import { CardDeclinedException } from './card-declined.exception.js';
+import { Order } from './order.entity.js';
+
+@Injectable()
+export class OrdersService {
+  constructor(
+    @InjectDataSource() private readonly dataSource: DataSource,
+    private readonly users: UsersService,
+    private readonly webhooks: WebhooksService,
+  ) {}
+
+  /** An ordinary `save()`: the module sees it. */
+  async place(customerId: number, totalCents: number): Promise<Order> {
+    await this.users.get(customerId);
+    return this.dataSource.manager.save(this.dataSource.manager.create(Order, { customerId, totalCents }));
+  }
+
+  /** A declined card rolls the order back, and the event with it. */
+  async pay(id: number, card: 'accepted' | 'declined' = 'accepted'): Promise<Order> {
+    return this.dataSource.transaction(async (manager) => {
+      const order = await get(manager, id);
+      order.status = 'paid';
+      await manager.save(order);
+      if (card === 'declined') throw new CardDeclinedException();
+      return order;
+    });
+  }
+
+  /** An event that is no change of an entity; `manager` makes it part of the transaction that counts the reminder. */
+  async remind(id: number): Promise<Order> {
+    return this.dataSource.transaction(async (manager) => {
+      const order = await get(manager, id);
+      order.reminders += 1;
+      await manager.save(order);
+      const { customerId, totalCents } = order;
+      await this.webhooks.publish('invoice.overdue', { orderId: id, totalCents }, { owner: customerId, manager });
+      return order;
+    });
+  }
+}
+
+async function get(manager: EntityManager, id: number): Promise<Order> {
+  const order = await manager.findOneBy(Order, { id });
+  if (!order) throw new NotFoundException(`There is no order ${id}.`);
+  return order;
+}

@@ -1,0 +1,21 @@
+/** Lines for a shell, in an order that makes sense. `inbox` is an endpoint that verifies with `secret`. */
+export function urlsToTry(baseUrl: string, secret: string, deliveryId: string): string[] {
+  const post = (path: string, body?: object) =>
+    `curl -X POST ${baseUrl}${path}` +
+    (body ? ` -H 'content-type: application/json' -d '${JSON.stringify(body)}'` : '');
+  const inbox = `${baseUrl}/receiver/inbox`;
+  return [
+    '# a listener of customer 1, and what it then receives (it shows up here)',
+    post('/customers/1/listeners', { events: ['order.*'], url: inbox, secret }),
+    post('/orders', { customerId: 1, totalCents: 12_50 }),
+    post('/orders/5/pay'),
+    '# a card that is declined: nothing is sent',
+    post('/orders/3/pay', { card: 'declined' }),
+    '# the log, one delivery with its attempts, and once more the same webhook',
+    `curl ${baseUrl}/customers/1/deliveries`,
+    `curl ${baseUrl}/deliveries/${deliveryId}`,
+    post(`/deliveries/${deliveryId}/resend`),
+    '# a mistake, and its answer',
+    post('/customers/1/listeners', { events: ['ordre.*'], url: inbox }),
+  ];
+}

@@ -1,0 +1,294 @@
+import {
+  NamedPlaceholdersNotSupportedError,
+  QueryFailedError,
+  QueryResult,
+  QueryRunnerAlreadyReleasedError,
+  type ObjectLiteral,
+} from 'typeorm';
+
+import { captureCallSite } from './call-site.js';
+import { SqliteTransactionLostError } from './errors.js';
+import { isStaleSnapshot, retryWhileBusy, type BusyLimits } from './retry-while-busy.js';
+import type { SqliteConnection, SqliteConnections } from './sqlite-connections.js';
+import type { SqliteWriterLock } from './sqlite-writer-lock.js';
+import { statementShape, type StatementShape } from './statement-shape.js';
+import type { SqliteDatabase, SqliteStatement, StockQueryRunner, StockQueryRunnerClass } from './typeorm-driver.js';
+
+/** What the query runners of one data source share. */
+export interface Isolation {
+  readonly connections: SqliteConnections;
+  readonly lock: SqliteWriterLock;
+  readonly limits: BusyLimits;
+  /** The file was opened for reading only: transactions read, and take no lock. */
+  readonly isReadonly: boolean;
+}
+
+type Level = Parameters<StockQueryRunner['startTransaction']>[0];
+
+/**
+ * TypeORM's query runner with a connection and a writer lock.
+ *
+ * The connection: a read borrows one for the tick in which it runs. From the first write, BEGIN or change of the session
+ * until `release()` the runner keeps one, so that `last_insert_rowid()`, temporary tables and PRAGMAs hold.
+ *
+ * The lock: a write outside a transaction takes it for the statement. BEGIN takes it, and it is given back as soon as the
+ * connection is no longer in a transaction, whoever ended it and with which words: after each statement the truth is
+ * `database.inTransaction`, never TypeORM's flags. Hooks before a statement run before its lock is taken, hooks after
+ * a COMMIT when it is free, so both may wait for other writers. Statements that run on one runner at the same time share
+ * its lock.
+ */
+export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolation): StockQueryRunnerClass {
+  return class IsolatedSqliteQueryRunner extends Stock {
+    private kept: SqliteConnection | undefined;
+    private keeping: Promise<SqliteConnection> | undefined;
+    private unlock: (() => void) | undefined;
+    private locking: Promise<void> | undefined;
+    /** Statements that wait for the lock or run under it outside a transaction. */
+    private lockUsers = 0;
+    private transactionWasLost = false;
+    private transactionCallSite: ReturnType<typeof captureCallSite> | undefined;
+
+    override async connect(): Promise<SqliteDatabase> {
+      const connection = await this.keepConnection();
+      connection.handedOut = true;
+      return connection.database;
+    }
+
+    override async query(
+      query: string,
+      parameters: unknown[] | ObjectLiteral = [],
+      useStructuredResult = false,
+    ): Promise<never> {
+      if (this.isReleased) throw new QueryRunnerAlreadyReleasedError();
+      if (!Array.isArray(parameters)) throw new NamedPlaceholdersNotSupportedError();
+      const { dataSource, broadcaster } = this;
+      const { logger } = dataSource;
+      const values = parameters.map((value: unknown) => (typeof value === 'boolean' ? Number(value) : value));
+
+      logger.logQuery(query, values, this);
+      await broadcaster.broadcast('BeforeQuery', query, values);
+      const start = Date.now();
+      let result: QueryResult;
+      try {
+        result = await this.execute(statementShape(query, shared.isReadonly), values);
+      } catch (error) {
+        const failure = error instanceof Error ? error : new Error(String(error));
+        logger.logQueryError(failure, query, values, this);
+        await broadcaster.broadcast('AfterQuery', query, values, false, undefined, undefined, failure);
+        throw new QueryFailedError(query, values, failure);
+      }
+      const tookMs = Date.now() - start;
+      const slowMs = dataSource.options.maxQueryExecutionTime;
+      if (slowMs && tookMs > slowMs) logger.logQuerySlow(tookMs, query, values, this);
+      await broadcaster.broadcast('AfterQuery', query, values, true, tookMs, result.raw, undefined);
+      // TypeORM declares `any`: rows, a row id or a QueryResult, as the caller knows.
+      return (useStructuredResult ? result : result.raw) as never;
+    }
+
+    override async startTransaction(isolationLevel?: Level): Promise<void> {
+      const isOutermost = this.transactionDepth === 0;
+      if (isOutermost) this.transactionCallSite = captureCallSite();
+      try {
+        await super.startTransaction(isolationLevel);
+      } catch (error) {
+        // TypeORM would go on believing in a transaction whose BEGIN failed, or forget one whose `afterQuery` did.
+        if (isOutermost && this.transactionDepth === 0) this.discardTransaction();
+        throw error;
+      }
+    }
+
+    override async commitTransaction(): Promise<void> {
+      try {
+        await super.commitTransaction();
+      } catch (error) {
+        this.correctFlags();
+        throw error;
+      }
+    }
+
+    override async rollbackTransaction(): Promise<void> {
+      try {
+        await super.rollbackTransaction();
+      } catch (error) {
+        this.correctFlags();
+        throw error;
+      }
+    }
+
+    override async release(): Promise<void> {
+      if (this.isReleased) return;
+      if (this.isInTransaction || this.transactionWasLost) await this.rollBackLeftover();
+      this.isReleased = true;
+      await super.release();
+      const connection = this.kept;
+      this.kept = undefined;
+      if (connection) shared.connections.giveBack(connection);
+      this.giveLockBack();
+    }
+
+    private get isInTransaction(): boolean {
+      return this.kept?.database.open === true && this.kept.database.inTransaction;
+    }
+
+    private async execute(shape: StatementShape, values: unknown[]): Promise<QueryResult> {
+      if (this.transactionWasLost) {
+        if (!shape.rollsBack) throw new SqliteTransactionLostError();
+        if (shape.rollsBack === 'transaction') this.transactionWasLost = false;
+        return new QueryResult();
+      }
+      if (shape.needsOwnConnection) await this.keepConnection();
+      if (!this.opensWriteTransaction(shape)) {
+        const result = await this.retry(() => this.runUnlessItMustWait(shape, values));
+        if (result) return result;
+      }
+      return this.runUnderLock(shape, values);
+    }
+
+    /** Runs what needs no lock, or what comes under the one that is held; `undefined` for what has to wait for it. */
+    private async runUnlessItMustWait(shape: StatementShape, values: unknown[]): Promise<QueryResult | undefined> {
+      const { kept } = this;
+      const connection = kept ?? (await shared.connections.checkOut());
+      try {
+        if (this.isReleased) throw new QueryRunnerAlreadyReleasedError();
+        const statement = connection.prepare(shape.sql);
+        const isFree = this.isFree(statement, shape);
+        if (!isFree && !(kept && this.unlock)) return undefined;
+        return this.run(connection, statement, shape, values);
+      } finally {
+        if (!kept) shared.connections.giveBack(connection);
+      }
+    }
+
+    private async runUnderLock(shape: StatementShape, values: unknown[]): Promise<QueryResult> {
+      this.lockUsers++;
+      try {
+        await this.takeLock(shape);
+        await this.keepConnection();
+        return await this.retry(() => {
+          const connection = this.kept;
+          if (!connection) throw new QueryRunnerAlreadyReleasedError();
+          return this.run(connection, connection.prepare(shape.sql), shape, values);
+        });
+      } finally {
+        this.lockUsers--;
+        this.giveLockBackWhenDone();
+      }
+    }
+
+    private run(
+      connection: SqliteConnection,
+      statement: SqliteStatement,
+      shape: StatementShape,
+      values: unknown[],
+    ): QueryResult {
+      const { database } = connection;
+      const wasInTransaction = database.inTransaction;
+      const result = new QueryResult();
+      try {
+        if (statement.reader) {
+          result.raw = result.records = statement.all(...values);
+        } else {
+          const { changes, lastInsertRowid } = statement.run(...values);
+          result.affected = changes;
+          result.raw = lastInsertRowid;
+        }
+      } catch (error) {
+        this.transactionWasLost = wasInTransaction && !database.inTransaction;
+        throw error;
+      } finally {
+        if (shape.changesSession) connection.sessionChanged = true;
+        this.giveLockBackWhenDone();
+      }
+      return result;
+    }
+
+    private opensWriteTransaction(shape: StatementShape): boolean {
+      return shape.opensTransaction && !this.isInTransaction;
+    }
+
+    private isFree(statement: SqliteStatement, shape: StatementShape): boolean {
+      if (shape.writes !== 'ask SQLite') return shape.writes === 'no';
+      return statement.readonly;
+    }
+
+    private retry<T>(work: () => T | Promise<T>): Promise<T> {
+      return retryWhileBusy(shared.limits, work, (error) => !(isStaleSnapshot(error) && this.isInTransaction));
+    }
+
+    private async keepConnection(): Promise<SqliteConnection> {
+      if (this.kept) return this.kept;
+      this.keeping ??= shared.connections
+        .checkOut()
+        .then((connection) => {
+          if (!this.isReleased) return (this.kept = connection);
+          shared.connections.giveBack(connection);
+          throw new QueryRunnerAlreadyReleasedError();
+        })
+        .finally(() => (this.keeping = undefined));
+      return this.keeping;
+    }
+
+    private async takeLock(shape: StatementShape): Promise<void> {
+      if (this.unlock) return;
+      const origin = shape.opensTransaction ? this.transactionOrigin() : () => `the statement ${excerpt(shape.sql)}`;
+      this.locking ??= shared.lock
+        .acquire(origin)
+        .then((unlock) => void (this.unlock = unlock))
+        .finally(() => (this.locking = undefined));
+      await this.locking;
+    }
+
+    private transactionOrigin(): () => string {
+      const callSite = this.transactionCallSite ?? captureCallSite();
+      this.transactionCallSite = undefined;
+      return () => {
+        const place = callSite.describe();
+        return place
+          ? `the transaction that began at ${place}`
+          : 'a transaction whose caller the stack does not show (one that save() opened by itself, most likely)';
+      };
+    }
+
+    private giveLockBackWhenDone(): void {
+      if (this.lockUsers === 0 && !this.isInTransaction) this.giveLockBack();
+    }
+
+    private giveLockBack(): void {
+      const { unlock } = this;
+      this.unlock = undefined;
+      unlock?.();
+    }
+
+    private async rollBackLeftover(): Promise<void> {
+      try {
+        if (this.isTransactionActive) {
+          this.transactionDepth = 1; // the whole of it, whatever savepoints stand
+          await super.rollbackTransaction();
+        }
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        this.dataSource.logger.log('warn', `A hook failed while an open transaction was rolled back: ${reason}`, this);
+      } finally {
+        this.discardTransaction();
+      }
+    }
+
+    private discardTransaction(): void {
+      if (this.isInTransaction) this.kept?.database.exec('ROLLBACK');
+      this.transactionWasLost = false;
+      this.correctFlags();
+      this.giveLockBackWhenDone();
+    }
+
+    private correctFlags(): void {
+      if (this.isInTransaction || this.transactionWasLost) return;
+      this.isTransactionActive = false;
+      this.transactionDepth = 0;
+    }
+  };
+}
+
+function excerpt(sql: string): string {
+  const line = sql.replace(/\s+/g, ' ').trim();
+  return line.length > 80 ? `${line.slice(0, 79)}…` : line;
+}

@@ -1,0 +1,89 @@
+import type { DataSource, QueryRunner } from 'typeorm';
+
+import { ConfigurationError } from '../errors.js';
+
+/** The part of a better-sqlite3 statement that is used here. The driver itself is never imported. */
+export interface SqliteStatement {
+  readonly reader: boolean;
+  readonly readonly: boolean;
+  all(...values: unknown[]): unknown[];
+  run(...values: unknown[]): { changes: number; lastInsertRowid: number | bigint };
+}
+
+/** The part of a better-sqlite3 connection that is used here. */
+export interface SqliteDatabase {
+  readonly open: boolean;
+  readonly inTransaction: boolean;
+  prepare(sql: string): SqliteStatement;
+  pragma(sql: string, options?: { simple: boolean }): unknown;
+  exec(sql: string): unknown;
+  close(): unknown;
+}
+
+/** TypeORM's query runner for better-sqlite3, with what its types keep to themselves. */
+export interface StockQueryRunner extends QueryRunner {
+  isReleased: boolean;
+  isTransactionActive: boolean;
+  transactionDepth: number;
+}
+
+export type StockQueryRunnerClass = new (driver: StockDriver) => StockQueryRunner;
+
+/** TypeORM's driver for better-sqlite3, with what its types keep to themselves. */
+export interface StockDriver {
+  readonly options: SqliteOptions;
+  databaseConnection?: SqliteDatabase;
+  attachedDatabases: Record<string, { attachFilepathAbsolute: string; attachHandle: string }>;
+  createQueryRunner(mode?: string): StockQueryRunner;
+  createDatabaseConnection: () => Promise<SqliteDatabase>;
+  createDatabaseDirectory(directory: string): Promise<void>;
+  attachDatabases(): Promise<void>;
+  disconnect(): Promise<void>;
+  queryRunner?: unknown;
+}
+
+export interface SqliteOptions {
+  readonly database: string;
+  readonly readonly?: boolean;
+  readonly statementCacheSize?: number;
+  readonly prepareDatabase?: (database: SqliteDatabase) => void | Promise<void>;
+}
+
+/**
+ * The driver of a better-sqlite3 data source and the class of its query runners.
+ *
+ * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` when this version of TypeORM is built otherwise: better no start
+ * than transactions that are isolated by half.
+ */
+export function stockDriver(dataSource: DataSource): { driver: StockDriver; QueryRunnerClass: StockQueryRunnerClass } {
+  const driver = dataSource.driver as unknown as StockDriver;
+  const methods = [
+    'createQueryRunner',
+    'createDatabaseConnection',
+    'createDatabaseDirectory',
+    'attachDatabases',
+    'disconnect',
+  ] as const;
+  for (const method of methods) {
+    if (typeof driver[method] !== 'function') throw changed(`driver.${method}()`);
+  }
+  if (typeof driver.attachedDatabases !== 'object') throw changed('driver.attachedDatabases');
+
+  const had = driver.queryRunner;
+  const runner = driver.createQueryRunner();
+  driver.queryRunner = had;
+  for (const method of ['query', 'connect', 'startTransaction', 'commitTransaction', 'rollbackTransaction'] as const) {
+    if (typeof runner[method] !== 'function') throw changed(`queryRunner.${method}()`);
+  }
+  if (typeof runner.transactionDepth !== 'number') throw changed('queryRunner.transactionDepth');
+  if (typeof runner.broadcaster?.broadcast !== 'function') throw changed('queryRunner.broadcaster.broadcast()');
+  return { driver, QueryRunnerClass: runner.constructor as StockQueryRunnerClass };
+}
+
+function changed(missing: string): ConfigurationError {
+  return new ConfigurationError(
+    'TYPEORM_INTERNALS_CHANGED',
+    `This version of TypeORM has no ${missing} in its better-sqlite3 driver, so its transactions cannot be isolated. ` +
+      'Use the TypeORM version that this library names as a peer, or sqlite: { isolate: false } and one writer at a time.',
+  );
+}

@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { ReceivedRequest } from './raw-body.js';
+
+type Done = (error: Error | null, body?: unknown) => void;
+type FastifyRequest = ReceivedRequest & { readonly raw: IncomingMessage };
+type Parse = (request: FastifyRequest, body: Buffer | string, done: Done) => unknown;
+type OnRequest = (request: FastifyRequest, reply: unknown, done: (error?: Error) => void) => unknown;
+
+interface Route {
+  readonly method: string | readonly string[];
+  readonly url: string;
+  onRequest?: OnRequest | OnRequest[];
+}
+
+/** The part of a Fastify instance that is used here. */
+export interface FastifyApplication {
+  addContentTypeParser(type: string, options: { parseAs: 'buffer'; bodyLimit: number }, parse: Parse): unknown;
+  addHook(name: 'onRoute', hook: (route: Route) => void): unknown;
+}
+
+/**
+ * Whether the JSON parser of the application keeps raw bodies, found out by running it. `null` when there is none, or
+ * when this Fastify keeps its parsers elsewhere: then the first request tells.
+ */
+export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<boolean | null> {
+  const symbol = Object.getOwnPropertySymbols(app).find((s) => s.description === 'fastify.contentTypeParser');
+  const parsers = symbol && (app as unknown as Record<symbol, { getParser?(type: string): unknown }>)[symbol];
+  const parser = parsers?.getParser?.('application/json') as { asString?: boolean; fn?: Parse } | undefined;
+  if (typeof parser?.fn !== 'function') return null;
+  const probe = { headers: { 'content-type': 'application/json' } } as unknown as FastifyRequest;
+  try {
+    // It sets rawBody before it parses, so what becomes of the parsing does not matter.
+    await parser.fn(probe, parser.asString ? '{}' : Buffer.from('{}'), () => undefined);
+  } catch {
+    // A parser that needs more of a request than the probe has.
+  }
+  return Buffer.isBuffer(probe.rawBody);
+}
+
+/**
+ * Reads the bodies of some routes as bytes, whatever their content type says: Fastify answers 415 to a type without a
+ * parser, and 400 to JSON with one byte changed. The routes get a content type, and its parser, of their own.
+ */
+export function readRawOnFastify(app: FastifyApplication, isOurs: (url: string) => boolean, limit: number): void {
+  const type = `application/x-returned-webhook-${randomBytes(8).toString('hex')}`;
+  app.addContentTypeParser(type, { parseAs: 'buffer', bodyLimit: limit }, (request, body, done) => {
+    request.rawBody = body;
+    done(null, undefined);
+  });
+  const asBytes: OnRequest = (request, _reply, done) => {
+    request.raw.headers['content-type'] = type;
+    done();
+  };
+  app.addHook('onRoute', (route) => {
+    if (![route.method].flat().includes('POST') || !isOurs(route.url)) return;
+    route.onRequest = [route.onRequest ?? []].flat().concat(asBytes);
+  });
+}

@@ -1,0 +1,238 @@
+// Packs the library as `npm publish` would, and installs the tarball into two scratch applications: one with the lowest
+// version of every peer's range, one with the highest. Each gets `test/pack/main.ts`, is compiled against the package's types,
+// and runs it. Neither has an optional peer: code or types that lean on one fail here, as they would at a user's.
+//
+//   node scripts/pack-test.mjs               highest = what package-lock.json has
+//   node scripts/pack-test.mjs --latest      highest = what the registry has: to see whether a new release breaks something
+//   node scripts/pack-test.mjs --keep        leaves the applications where they are
+//
+// The lock file decides by default, so that somebody else's release never fails a change that has nothing to do with it.
+import { spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+import ts from 'typescript';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const library = join(root, 'libs/webhooks');
+const manifest = readJson(join(library, 'package.json'));
+const lock = readJson(join(root, 'package-lock.json'));
+const requiredPeers = Object.entries(manifest.peerDependencies).filter(
+  ([name]) => !manifest.peerDependenciesMeta?.[name]?.optional,
+);
+const optionalPeers = Object.keys(manifest.peerDependencies).filter(
+  (name) => !requiredPeers.some(([required]) => required === name),
+);
+
+const { values } = parseArgs({
+  options: { latest: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
+});
+const scratch = mkdtempSync(join(tmpdir(), 'webhooks-pack-'));
+try {
+  const tarball = await pack();
+  const applications = [
+    application('lowest', (_name, range) => lowestOf(range)),
+    application('highest', (name, range) => (values.latest ? highestRangeOf(range) : lockedVersion(name))),
+  ];
+  // One after the other would spend most of the time waiting for the registry.
+  const results = await Promise.allSettled(applications.map((app) => tryOut(app, tarball)));
+  for (const result of results) {
+    if (result.status === 'rejected') {
+      console.error(`✗ ${result.reason instanceof Error ? result.reason.message : String(result.reason)}`);
+      process.exitCode = 1;
+    } else {
+      console.log(`✓ ${result.value}`);
+    }
+  }
+} catch (error) {
+  console.error(`✗ ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+} finally {
+  if (values.keep) console.log(`kept ${scratch}`);
+  else rmSync(scratch, { recursive: true, force: true });
+}
+
+/** @returns {Promise<string>} the tarball's path */
+async function pack() {
+  const output = await succeed('npm pack', npm('pack', '--json', '--pack-destination', scratch), library);
+  const packed = JSON.parse(output.slice(output.search(/^[[{]/m)));
+  // npm 12 answers with an object by package name, npm 11 and before with a list.
+  const { filename, files, size } = Array.isArray(packed) ? packed[0] : Object.values(packed)[0];
+  const paths = files.map((/** @type {{ path: string }} */ file) => file.path);
+  for (const wanted of ['README.md', 'LICENSE', 'CHANGELOG.md', 'dist/index.js', 'dist/index.d.ts']) {
+    if (!paths.includes(wanted)) throw new Error(`the tarball has no ${wanted}`);
+  }
+  const stray = paths.filter((/** @type {string} */ path) => /\.spec\.|(^|\/)(src|test)\//.test(path));
+  if (stray.length > 0) throw new Error(`the tarball should not have ${stray.join(', ')}`);
+  console.log(`✓ packed ${filename}: ${paths.length} files, ${Math.ceil(size / 1024)} KiB`);
+  return join(scratch, filename);
+}
+
+/**
+ * @param {string} name
+ * @param {(name: string, range: string) => string} versionOf
+ */
+function application(name, versionOf) {
+  const peers = Object.fromEntries(requiredPeers.map(([peer, range]) => [peer, versionOf(peer, range)]));
+  return { name, folder: join(scratch, name), peers };
+}
+
+/**
+ * @param {ReturnType<typeof application>} app
+ * @param {string} tarball
+ * @returns {Promise<string>} what to say of it
+ */
+async function tryOut({ name, folder, peers }, tarball) {
+  mkdirSync(folder);
+  cpSync(join(root, 'test/pack'), folder, { recursive: true });
+  const dependencies = { ...peers, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
+  const devDependencies = { '@types/node': lockedVersion('@types/node') };
+  writeFileSync(
+    join(folder, 'package.json'),
+    JSON.stringify({ name: `pack-test-${name}`, private: true, type: 'module', dependencies, devDependencies }),
+  );
+  // No install script of theirs is needed, and none is to be trusted.
+  const quiet = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
+  await succeed(`${name}: npm install`, npm('install', ...quiet), folder);
+  for (const optional of optionalPeers) {
+    if (readdirSync(join(folder, 'node_modules')).includes(optional)) {
+      throw new Error(`${name}: ${optional} got installed, though it is optional: this application proves nothing`);
+    }
+  }
+  // The driver of the root, as compiling one more takes a minute; it is the application's choice anyway.
+  symlinkSync(join(root, 'node_modules/better-sqlite3'), join(folder, 'node_modules/better-sqlite3'), 'junction');
+
+  checkSpecifiers(name, join(folder, 'node_modules', manifest.name, 'dist'));
+  await compile(name, folder);
+  const said = await succeed(`${name}: run`, [process.execPath, 'dist/main.js', join(folder, 'app.sqlite')], folder);
+  const versions = Object.keys(peers).map((peer) => `${peer} ${installedVersion(folder, peer)}`);
+  return `${name}: ${said.trim().split('\n').at(-1)}\n    ${versions.join(', ')}`;
+}
+
+/**
+ * The types may name only what is there for certain: required peers, dependencies, Node.
+ *
+ * @param {string} name
+ * @param {string} dist
+ */
+function checkSpecifiers(name, dist) {
+  const allowed = new Set([...Object.keys(manifest.dependencies), ...requiredPeers.map(([peer]) => peer)]);
+  const leaks = [];
+  for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.d.ts')) continue;
+    const { importedFiles, typeReferenceDirectives } = ts.preProcessFile(readFileSync(join(dist, file), 'utf8'));
+    for (const { fileName } of [...importedFiles, ...typeReferenceDirectives]) {
+      if (fileName.startsWith('.') || fileName.startsWith('node:') || builtinModules.includes(fileName)) continue;
+      const packageName = fileName
+        .split('/')
+        .slice(0, fileName.startsWith('@') ? 2 : 1)
+        .join('/');
+      if (!allowed.has(packageName)) leaks.push(`${file} imports ${fileName}`);
+    }
+  }
+  if (leaks.length > 0) {
+    throw new Error(`${name}: the types name what a user need not have installed:\n  ${leaks.join('\n  ')}`);
+  }
+}
+
+/**
+ * With `skipLibCheck` off, so that our types are checked as well. Errors inside of other packages' types are theirs (an old
+ * release of a peer was never compiled with today's TypeScript), and stay out of it.
+ *
+ * @param {string} name
+ * @param {string} folder
+ */
+async function compile(name, folder) {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const { status, output } = await run([process.execPath, tsc, '-p', '.', '--pretty', 'false'], folder);
+  const errors = output.split('\n').filter((line) => /: error TS\d+:|^error TS\d+:/.test(line));
+  const ours = errors.filter(
+    (line) => !line.startsWith('node_modules/') || line.startsWith(`node_modules/${manifest.name}/`),
+  );
+  // A compiler that fails without a line that we understand has failed.
+  if (ours.length > 0 || (status !== 0 && errors.length === 0)) {
+    throw new Error(
+      `${name}: does not compile against the package's types:\n${(ours.length ? ours.join('\n') : output).trim()}`,
+    );
+  }
+}
+
+/** @param {string} range such as `^11.0.0 || ^12.0.0` */
+function lowestOf(range) {
+  const first = (range.split('||')[0] ?? '').trim();
+  const version = /^\^?(\d+\.\d+\.\d+)$/.exec(first)?.[1];
+  if (version === undefined)
+    throw new Error(`"${range}": write peer ranges as ^x.y.z, so that the lowest can be read off`);
+  return version;
+}
+
+/** @param {string} range */
+function highestRangeOf(range) {
+  return (range.split('||').at(-1) ?? '').trim();
+}
+
+/** @param {string} name */
+function lockedVersion(name) {
+  const version = lock.packages[`node_modules/${name}`]?.version;
+  if (version === undefined)
+    throw new Error(`package-lock.json has no ${name}: it must be a devDependency of the root`);
+  return version;
+}
+
+/**
+ * @param {string} folder
+ * @param {string} name
+ */
+function installedVersion(folder, name) {
+  return readJson(join(folder, 'node_modules', name, 'package.json')).version;
+}
+
+/** @param {string[]} args */
+function npm(...args) {
+  const running = process.env.npm_execpath;
+  return running?.endsWith('.js') ? [process.execPath, running, ...args] : ['npm', ...args];
+}
+
+/**
+ * @param {string} what
+ * @param {string[]} command
+ * @param {string} cwd
+ */
+async function succeed(what, command, cwd) {
+  const { status, output, stdout } = await run(command, cwd);
+  if (status !== 0) throw new Error(`${what} failed in ${relative(root, cwd) || '.'}:\n${output.trim()}`);
+  return stdout;
+}
+
+/**
+ * @param {string[]} command
+ * @param {string} cwd
+ * @returns {Promise<{ status: number | null, output: string, stdout: string }>}
+ */
+function run([file = '', ...args], cwd) {
+  return new Promise((resolve) => {
+    const child = spawn(file, args, {
+      cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      shell: file === 'npm' && process.platform === 'win32',
+    });
+    let output = '';
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+      output += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => (output += text));
+    child.on('error', (error) => resolve({ status: 1, output: `${output}${error.message}`, stdout }));
+    child.on('close', (status) => resolve({ status, output, stdout }));
+  });
+}
+
+/** @param {string} path */
+function readJson(path) {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}

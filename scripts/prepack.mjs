@@ -1,0 +1,29 @@
+// Runs before `npm pack` and `npm publish` of the library: builds it, and lends it the files that stand in the root of the
+// repository but belong into the tarball. `--clean` (postpack) takes them back.
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const library = join(root, 'libs/webhooks');
+const LENT = ['README.md', 'LICENSE', 'CHANGELOG.md'];
+
+if (process.argv.includes('--clean')) {
+  for (const file of LENT) rmSync(join(library, file), { force: true });
+} else {
+  const missing = LENT.filter((file) => !existsSync(join(root, file)));
+  if (missing.length > 0) {
+    console.error(`The package must not go out without ${missing.join(', ')}: the root of the repository has none.`);
+    process.exit(1);
+  }
+  // Whatever an older build left behind would be packed, too.
+  rmSync(join(library, 'dist'), { recursive: true, force: true });
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const { status } = spawnSync(process.execPath, [tsc, '-p', join(library, 'tsconfig.lib.json')], {
+    // npm prints the tarball's name (or JSON) on stdout; errors of the compiler must not end up in there.
+    stdio: ['ignore', process.stderr, process.stderr],
+  });
+  if (status !== 0) process.exit(1);
+  for (const file of LENT) copyFileSync(join(root, file), join(library, file));
+}

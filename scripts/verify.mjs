@@ -1,0 +1,101 @@
+// Everything that must hold before a change lands, one line per step; the first step that fails ends it with its output.
+//
+//   npm run verify
+//   npm run verify -- --skip tests          (names, with commas between them; CI runs the tests by themselves)
+//   npm run verify -- --only lint,types
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, stripVTControlCharacters } from 'node:util';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const bin = (/** @type {string} */ name, /** @type {string[]} */ ...args) => [
+  process.execPath,
+  join(root, 'node_modules', name),
+  ...args,
+];
+const npmRun = (/** @type {string} */ script) =>
+  process.env.npm_execpath
+    ? [process.execPath, process.env.npm_execpath, 'run', '--silent', script]
+    : ['npm', 'run', '--silent', script];
+
+/** @type {{ name: string, what: string, command: string[], tell?: RegExp }[]} `tell`: lines worth reading when all is well */
+const steps = [
+  { name: 'format', what: 'prettier finds nothing to change', command: npmRun('format:check') },
+  { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
+  { name: 'types', what: 'type check', command: npmRun('typecheck') },
+  { name: 'build', what: 'library and demo', command: npmRun('build') },
+  {
+    name: 'tests',
+    what: 'all tests',
+    command: bin('vitest/vitest.mjs', 'run'),
+    tell: /^\s+(Test Files|Tests|Databases) /,
+  },
+  {
+    name: 'import',
+    what: 'every entry point of the built package',
+    command: [process.execPath, 'scripts/import-built.mjs'],
+  },
+  { name: 'pack', what: 'the tarball in two applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
+];
+
+const { values } = parseArgs({ options: { skip: { type: 'string' }, only: { type: 'string' } } });
+const skipped = stepNames(values.skip);
+const only = stepNames(values.only);
+const chosen = steps.filter(({ name }) => !skipped.includes(name) && (only.length === 0 || only.includes(name)));
+
+const began = performance.now();
+for (const { name, what, command, tell } of chosen) {
+  const start = performance.now();
+  const { status, output } = await run(command);
+  const label = `${name.padEnd(7)} ${what.padEnd(40)} ${seconds(start)}`;
+  if (status !== 0) {
+    console.log(
+      `✗ ${label}\n\n${output.trimEnd()}\n\nverify stopped at "${name}" (${command.slice(0, 4).join(' ')} …)`,
+    );
+    process.exit(1);
+  }
+  console.log(`✓ ${label}`);
+  for (const line of tell ? output.split('\n') : []) {
+    if (tell?.test(stripVTControlCharacters(line))) console.log(`  ${line.trim()}`);
+  }
+}
+const left = steps.filter((step) => !chosen.includes(step)).map(({ name }) => name);
+console.log(`verify: all well in ${seconds(began).trim()}${left.length > 0 ? `, without ${left.join(', ')}` : ''}`);
+
+/**
+ * @param {string[]} command
+ * @returns {Promise<{ status: number | null, output: string }>}
+ */
+function run([file = '', ...args]) {
+  return new Promise((resolve) => {
+    const child = spawn(file, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      shell: file === 'npm' && process.platform === 'win32',
+    });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
+    child.stderr.setEncoding('utf8').on('data', (text) => (output += text));
+    child.on('error', (error) => resolve({ status: 1, output: `${output}${error.message}\n` }));
+    child.on('close', (status) => resolve({ status, output }));
+  });
+}
+
+/** @param {string | undefined} list */
+function stepNames(list) {
+  const names = (list ?? '').split(',').filter(Boolean);
+  for (const name of names) {
+    if (!steps.some((step) => step.name === name)) {
+      console.error(`No step is called "${name}": ${steps.map((step) => step.name).join(', ')}`);
+      process.exit(2);
+    }
+  }
+  return names;
+}
+
+/** @param {number} since */
+function seconds(since) {
+  return `${((performance.now() - since) / 1000).toFixed(1)} s`.padStart(8);
+}

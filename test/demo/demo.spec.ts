@@ -1,0 +1,115 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { DataSourceOptions } from 'typeorm';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describeDatabases } from '../support/databases.js';
+
+const SECOND = 1_000;
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const MAIN = join(ROOT, 'apps/demo/dist/main.js');
+const run = promisify(execFile);
+
+// The demo runs as it is built: against the package's compiled entry point.
+beforeAll(async () => {
+  await build('libs/webhooks', 'index.js', 'tsconfig.lib.json');
+  await build('apps/demo', 'main.js', 'tsconfig.app.json');
+}, 120 * SECOND);
+
+describeDatabases('npm run demo -- --once', (db) => {
+  it(
+    'delivers what its tour expects and nothing else, also where an earlier tour left its tables',
+    { timeout: 60 * SECOND },
+    async () => {
+      const { options, drop } = await db.create();
+      onTestFinished(drop);
+      const env = { ...process.env, DATABASE_URL: urlOf(options) };
+
+      await run(process.execPath, [MAIN, '--once'], { env });
+      const { stdout, stderr } = await run(process.execPath, [MAIN, '--once'], { env });
+
+      expect(stderr).toBe('');
+      expect(stdout.split('\n').filter((line) => /^ {2}|^All/.test(line))).toEqual([
+        '  ✔ user.updated    -> johns-crm  verified    attempt 1  {"email":"john@work.example"}',
+        '  ✔ order.updated   -> johns-shop verified    attempt 1  {"status":"paid"}',
+        '  ✖ order.created   -> marys-erp  down, 500   attempt 1  {"id":3,"customerId":2,"status":"new","totalCents":750}',
+        '  ✖ order.created   -> marys-erp  down, 500   attempt 2  {"id":3,"customerId":2,"status":"new","totalCents":750}',
+        '  ✔ order.created   -> marys-erp  verified    attempt 3  {"id":3,"customerId":2,"status":"new","totalCents":750}',
+        '  ✔ invoice.overdue -> johns-bank verified    attempt 1  {"orderId":5,"totalCents":4500}',
+        'All 4 webhooks arrived, verified with the standardwebhooks package, and nothing else did.',
+      ]);
+    },
+  );
+});
+
+describe('npm run demo', () => {
+  it('stays open, and what it prints to try works', { timeout: 60 * SECOND }, async () => {
+    const demo = spawn(process.execPath, [MAIN], { env: { ...process.env, DATABASE_URL: '', PORT: '0' } });
+    onTestFinished(() => void demo.kill('SIGKILL'));
+    const closed = once(demo, 'close');
+    const lines = createInterface({ input: demo.stdout })[Symbol.asyncIterator]();
+    const printed = async (pattern: RegExp): Promise<string[]> => {
+      const before: string[] = [];
+      for (let { value } = await lines.next(); value !== undefined; { value } = await lines.next()) {
+        before.push(value);
+        if (pattern.test(value)) return before;
+      }
+      throw new Error(`the demo ended without ${String(pattern)}:\n${before.join('\n')}`);
+    };
+
+    // The mistake, `ordre`, is the last line to try.
+    const curls = (await printed(/ordre/)).filter((line) => line.startsWith('  curl '));
+    const statuses: number[] = [];
+    for (const curl of curls) statuses.push(await play(curl));
+    // Listener, order, payment; the declined card; the log, a delivery, its resend; the mistake.
+    expect(statuses).toEqual([201, 201, 200, 402, 200, 200, 202, 400]);
+    await printed(/✔ invoice\.overdue -> johns-bank verified +attempt 2/);
+
+    demo.kill('SIGINT');
+    expect(await closed).toEqual([0, null]);
+  });
+});
+
+describe('a demo that cannot run', () => {
+  it.each([
+    ['postgres://postgres@127.0.0.1:1/shop', 'ECONNREFUSED'],
+    ['redis://127.0.0.1', 'DATABASE_URL must begin with postgres://, mysql:// or mariadb://'],
+  ])('says why in one line and exits with 1: %s', async (url, reason) => {
+    const failed = run(process.execPath, [MAIN, '--once'], { env: { ...process.env, DATABASE_URL: url } });
+    await expect(failed).rejects.toMatchObject({ code: 1, stdout: expect.stringContaining(reason) as string });
+  });
+});
+
+async function build(project: string, entry: string, tsconfig: string): Promise<void> {
+  const dist = join(ROOT, project, 'dist', entry);
+  const source = join(ROOT, project, 'src');
+  const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).map((name) => join(source, name));
+  const builtAt = existsSync(dist) ? statSync(dist).mtimeMs : 0;
+  if (files.every((file) => statSync(file).mtimeMs <= builtAt)) return;
+  await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, project, tsconfig)]);
+}
+
+function urlOf(options: DataSourceOptions): string {
+  if (options.type === 'better-sqlite3') return '';
+  const { url, host, port, username, password, database } = options as unknown as Partial<Record<string, string>>;
+  return url ?? `${options.type}://${username}:${encodeURIComponent(password ?? '')}@${host}:${port}/${database}`;
+}
+
+/** Does what a printed `curl` line does. */
+async function play(curl: string): Promise<number> {
+  const {
+    method = 'GET',
+    url = '',
+    body,
+  } = /curl (?:-X (?<method>\w+) )?(?<url>\S+)(?:.* -d '(?<body>.*)')?$/.exec(curl)?.groups ?? {};
+  const response = await fetch(url, {
+    method,
+    ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }),
+  });
+  await response.arrayBuffer();
+  return response.status;
+}

@@ -1,0 +1,79 @@
+// A small application on the packed package: `scripts/pack-test.mjs` compiles it against the package's types and runs it, with
+// the oldest and the newest peers. It exits 0 only if a saved entity arrived at a receiver, signed.
+import 'reflect-metadata';
+import { strictEqual } from 'node:assert';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EventEmitterModule } from '@nestjs/event-emitter';
+import { getRepositoryToken, TypeOrmModule } from '@nestjs/typeorm';
+import { Column, Entity, PrimaryGeneratedColumn, type Repository } from 'typeorm';
+import {
+  DispatcherService,
+  ListenerService,
+  Webhook,
+  WebhooksModule,
+  WebhooksService,
+  type WebhooksModuleOptions,
+} from 'nestjs-entity-webhooks';
+import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
+import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { expectDelivered, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { WebhooksVerifyModule } from 'nestjs-entity-webhooks/verify';
+
+@Webhook({ fields: ['id', 'status'], owner: 'customer' })
+@Entity()
+class Invoice {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar' })
+  status: string;
+
+  @Column({ type: 'varchar' })
+  customer: string;
+}
+
+const options: WebhooksModuleOptions = {
+  security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true },
+  dispatcher: { autoStart: false },
+  publishes: ['report.ready'],
+};
+
+@Module({
+  imports: [
+    TypeOrmModule.forRoot({
+      type: 'better-sqlite3',
+      database: process.argv[2] ?? 'pack-test.sqlite',
+      autoLoadEntities: true,
+      synchronize: true,
+    }),
+    EventEmitterModule.forRoot(),
+    WebhooksModule.forRoot(options),
+    WebhooksModule.forFeature([Invoice]),
+    TypeOrmModule.forFeature([Invoice]),
+  ],
+})
+class AppModule {}
+
+const receiver = await new WebhookReceiver().start();
+const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
+const listener = await app.get(ListenerService).create({ entity: Invoice, url: receiver.url, owner: 'acme' });
+const invoices = app.get<Repository<Invoice>>(getRepositoryToken(Invoice));
+const invoice = await invoices.save(invoices.create({ status: 'open', customer: 'acme' }));
+await app.get(WebhooksService).publish('report.ready', { pages: 2 }, { owner: 'acme' });
+await app.get(DispatcherService).drain();
+
+const [request] = await expectDelivered(receiver, {
+  type: 'invoice.created',
+  data: { id: invoice.id, status: 'open' },
+});
+const { headers, rawBody } = request!;
+const verified = verifyWebhook<{ type: string }>({ headers, body: rawBody, secrets: listener.secret });
+strictEqual(verified.payload.type, 'invoice.created');
+strictEqual(receiver.requests.length, 1);
+strictEqual(webhookMigrations().length > 0, true);
+strictEqual(typeof WebhooksVerifyModule.forRoot, 'function');
+
+await app.close();
+await receiver.stop();
+console.log(`delivered ${verified.payload.type} as ${verified.id}`);

@@ -1,0 +1,228 @@
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { connect, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { Module } from '@nestjs/common';
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { afterEach, describe, expect, it } from 'vitest';
+
+import { databases } from '../support/databases.js';
+import { codeBlock } from '../support/scratch-project.js';
+import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
+import { ChatFormat } from './examples/chat-format.js';
+import { GatewayHeader } from './examples/gateway-header.js';
+import { HourlySchedule } from './examples/hourly-schedule.js';
+import { HubScheme } from './examples/hub-scheme.js';
+import { PROXY_URL, ProxyTransport } from './examples/proxy-transport.js';
+
+@Webhook()
+@Entity()
+class Parcel {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar' })
+  status: string;
+}
+
+const MINUTE = 60_000;
+const closing: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const close of closing.splice(0).toReversed()) await close();
+});
+
+async function start(options: Pick<TestAppOptions, 'webhooks' | 'providers'>): Promise<TestApp> {
+  const database = await (databases[0] as (typeof databases)[number]).create();
+  closing.push(database.drop);
+  const app = await startApp({ database: database.options, entities: [Parcel], ...options });
+  closing.push(app.close);
+  return app;
+}
+
+async function change(app: TestApp): Promise<void> {
+  await app.dataSource.getRepository(Parcel).save({ status: 'packed' });
+  await app.dispatcher.drain();
+}
+
+describe('docs/replaceable-parts.md', () => {
+  const examples = join(import.meta.dirname, 'examples');
+
+  it('shows the examples that run here, character by character', async () => {
+    const files = await readdir(examples);
+    expect(files).toHaveLength(5);
+    for (const file of files) {
+      expect(await codeBlock('docs/replaceable-parts.md', file), file).toBe(
+        await readFile(join(examples, file), 'utf8'),
+      );
+    }
+  });
+});
+
+describe('a payload format of the application', () => {
+  it('renders what its listeners get, is signed over, and is nothing to other listeners', async () => {
+    const app = await start({ webhooks: { parts: { payloadFormats: [ChatFormat] } } });
+    const { secret } = await app.listeners.create({ entity: Parcel, url: `${app.receiver.url}/chat`, format: 'chat' });
+    await app.listeners.create({ entity: Parcel, url: app.receiver.url });
+    await change(app);
+
+    const chat = app.receiver.requests.find(({ url }) => url.endsWith('/chat'));
+    const standard = app.receiver.requests.find(({ url }) => !url.endsWith('/chat'));
+    expect(chat?.rawBody.toString()).toBe('{"text":"parcel.created: no. 1 is packed"}');
+    expect(standard?.json).toMatchObject({ type: 'parcel.created', data: { id: 1, status: 'packed' } });
+    // A genuine signature: what it refuses is a body without "type".
+    expect(() => chat && app.receiver.verify(chat, secret)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PAYLOAD' }),
+    );
+  });
+
+  it('sends the same bytes at a retry, whatever the format would say by then', async () => {
+    const app = await start({ webhooks: { parts: { payloadFormats: [ChatFormat] } } });
+    await app.listeners.create({ entity: Parcel, url: app.receiver.url, format: 'chat' });
+    app.receiver.failTimes(1);
+    await change(app);
+    await app.dataSource.getRepository(Parcel).update(1, { status: 'lost' });
+    app.clock.advance(MINUTE);
+    await app.dispatcher.drain();
+    expect(app.receiver.requests.map(({ rawBody }) => rawBody.toString())).toEqual([
+      '{"text":"parcel.created: no. 1 is packed"}',
+      '{"text":"parcel.created: no. 1 is packed"}',
+    ]);
+  });
+
+  it('is refused by name when it is not there', async () => {
+    const app = await start({});
+    await expect(app.listeners.create({ entity: Parcel, url: app.receiver.url, format: 'chat' })).rejects.toMatchObject(
+      {
+        code: 'UNKNOWN_FORMAT',
+      },
+    );
+  });
+});
+
+describe('a signature scheme of the application', () => {
+  it('signs beside the standard one when a listener names both', async () => {
+    const app = await start({ webhooks: { parts: { signatureSchemes: [HubScheme] } } });
+    const schemes = ['standard', 'hub-sha256'];
+    const { secret } = await app.listeners.create({ entity: Parcel, url: app.receiver.url, schemes });
+    await change(app);
+
+    const [request] = await app.receiver.waitFor(1);
+    if (!request) throw new Error('nothing arrived');
+    const hmac = createHmac('sha256', secret).update(request.rawBody).digest('hex');
+    expect(request.headers['x-hub-signature-256']).toBe(`sha256=${hmac}`);
+    expect(app.receiver.verify(request, secret).type).toBe('parcel.created');
+    expect(app.receiver.verify(request, secret, { scheme: new HubScheme() }).type).toBe('parcel.created');
+    const tampered = { ...request, rawBody: Buffer.from(request.rawBody.toString().replace('packed', 'stolen')) };
+    expect(() => app.receiver.verify(tampered, secret, { scheme: new HubScheme() })).toThrow(
+      expect.objectContaining({ code: 'SIGNATURE_MISMATCH' }),
+    );
+  });
+
+  it('alone sends no standard signature', async () => {
+    const app = await start({ webhooks: { parts: { signatureSchemes: [HubScheme] } } });
+    await app.listeners.create({ entity: Parcel, url: app.receiver.url, schemes: ['hub-sha256'] });
+    await change(app);
+    expect(app.receiver.requests[0]?.headers).not.toHaveProperty('webhook-signature');
+    expect(app.receiver.requests[0]?.headers).toHaveProperty('x-hub-signature-256');
+  });
+});
+
+describe('a retry schedule of the application', () => {
+  it('decides when the next attempt is due, and when there is none', async () => {
+    const app = await start({ webhooks: { parts: { retrySchedule: HourlySchedule } } });
+    const { id } = await app.listeners.create({ entity: Parcel, url: app.receiver.url });
+    app.receiver.respond({ status: 500 });
+    await change(app);
+
+    const waits: number[] = [];
+    for (;;) {
+      const { items } = await app.deliveries.list({ listenerId: id });
+      const next = items[0]?.nextAttemptAt;
+      if (!next) break;
+      waits.push((next.getTime() - app.clock.now()) / MINUTE);
+      app.clock.set(next);
+      await app.dispatcher.drain();
+    }
+    // failures 1, then 2 to 24
+    expect(waits).toEqual([1, ...Array.from({ length: 23 }, () => 60)]);
+    expect((await app.deliveries.list({ listenerId: id })).items).toMatchObject([
+      { state: 'exhausted', attemptCount: 25 },
+    ]);
+  });
+});
+
+describe('a transport of the application', () => {
+  it('sends in place of ours, through a proxy that it injects', async () => {
+    const proxy = await startProxy();
+    @Module({ providers: [{ provide: PROXY_URL, useValue: proxy.url }], exports: [PROXY_URL] })
+    class ProxyModule {}
+    const app = await start({ webhooks: { parts: { transport: ProxyTransport, imports: [ProxyModule] } } });
+    const { id, secret } = await app.listeners.create({ entity: Parcel, url: app.receiver.url });
+    app.receiver.failTimes(1, 503);
+    await change(app);
+    app.clock.advance(MINUTE);
+    await app.dispatcher.drain();
+
+    expect(proxy.tunnels).toContain(new URL(app.receiver.url).host);
+    expect(app.receiver.requests).toHaveLength(2);
+    for (const request of app.receiver.requests) {
+      expect(app.receiver.verify(request, secret)).toMatchObject({ type: 'parcel.created', data: { id: 1 } });
+    }
+    const { items } = await app.deliveries.list({ listenerId: id });
+    const { attempts } = await app.deliveries.get(items[0]?.id ?? '');
+    expect(attempts).toMatchObject([
+      { outcome: 'rejected', status: 503, errorCode: 'HTTP_STATUS' },
+      { outcome: 'accepted', status: 204, errorCode: null },
+    ]);
+  });
+
+  it('that gets no answer says so as an outcome', async () => {
+    const proxy = await startProxy();
+    @Module({ providers: [{ provide: PROXY_URL, useValue: proxy.url }], exports: [PROXY_URL] })
+    class ProxyModule {}
+    const app = await start({ webhooks: { parts: { transport: ProxyTransport, imports: [ProxyModule] } } });
+    await app.listeners.create({ entity: Parcel, url: 'http://127.0.0.1:1/hooks' });
+    await change(app);
+    const { items } = await app.deliveries.list();
+    expect(items).toMatchObject([{ state: 'due', attemptCount: 1, lastStatus: null, lastError: 'CONNECTION_FAILED' }]);
+  });
+});
+
+describe('an interceptor on the HttpService of the module', () => {
+  it('adds a header to every webhook', async () => {
+    const app = await start({ providers: [GatewayHeader] });
+    const { secret } = await app.listeners.create({ entity: Parcel, url: app.receiver.url });
+    await change(app);
+    const [request] = await app.receiver.waitFor(1);
+    expect(request?.headers['x-gateway-key']).toBe('k-123');
+    if (request) expect(app.receiver.verify(request, secret).type).toBe('parcel.created');
+  });
+});
+
+/** A forward proxy that tunnels (CONNECT) and remembers where to. */
+async function startProxy(): Promise<{ url: string; tunnels: string[] }> {
+  const tunnels: string[] = [];
+  const server = createServer();
+  server.on('connect', ({ url = '' }, client, head) => {
+    tunnels.push(url);
+    const { hostname, port } = new URL(`http://${url}`);
+    const upstream = connect(Number(port), hostname, () => {
+      client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+      upstream.write(head);
+      upstream.pipe(client).pipe(upstream);
+    });
+    upstream.on('error', () => client.destroy());
+    client.on('error', () => upstream.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closing.push(async () => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, tunnels };
+}

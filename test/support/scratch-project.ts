@@ -1,0 +1,105 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** The root of the workspace. */
+export const WORKSPACE = resolve(import.meta.dirname, '../..');
+
+/** A fenced block of a Markdown file. */
+export interface CodeBlock {
+  /** From the comment above it, `<!-- tested: src/main.ts -->`; `null` when there is none. */
+  name: string | null;
+  language: string;
+  code: string;
+}
+
+/** Every fenced block of a Markdown file of the workspace, in order. */
+export async function codeBlocks(markdownFile: string): Promise<CodeBlock[]> {
+  const markdown = await readFile(join(WORKSPACE, markdownFile), 'utf8');
+  const fence = /(?:<!-- tested: (\S+) -->\s*)?^```(\w*)\n(.*?)^```$/gms;
+  return [...markdown.matchAll(fence)].map(([, name = null, language = '', code = '']) => ({ name, language, code }));
+}
+
+/** The block with a name. */
+export async function codeBlock(markdownFile: string, name: string): Promise<string> {
+  const found = (await codeBlocks(markdownFile)).filter((block) => block.name === name);
+  if (found.length !== 1) throw new Error(`${markdownFile} has ${found.length} blocks called ${name}`);
+  return (found[0] as CodeBlock).code;
+}
+
+/** A folder outside the workspace, with the library installed as its users have it: built, with its types. */
+export interface ScratchProject {
+  folder: string;
+  write(name: string, text: string): Promise<void>;
+  /** Compiles what was written, strictly, to `dist`. @throws with what the compiler says */
+  compile(): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** As `nest new` writes it (Nest 12, ESM), and `strict` whatever was answered there. */
+const TSCONFIG = {
+  compilerOptions: {
+    module: 'nodenext',
+    moduleResolution: 'nodenext',
+    resolvePackageJsonExports: true,
+    esModuleInterop: true,
+    isolatedModules: true,
+    emitDecoratorMetadata: true,
+    experimentalDecorators: true,
+    target: 'ES2023',
+    outDir: './dist',
+    rootDir: './src',
+    skipLibCheck: true,
+    strict: true,
+    strictPropertyInitialization: false,
+    types: ['node'],
+  },
+  include: ['src'],
+};
+
+export async function createScratchProject(): Promise<ScratchProject> {
+  const folder = await mkdtemp(join(tmpdir(), 'webhooks-readme-'));
+  const write = async (name: string, text: string) => {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  };
+  try {
+    await installDependencies(join(folder, 'node_modules'));
+    await write('package.json', JSON.stringify({ private: true, type: 'module' }));
+    await write('tsconfig.json', JSON.stringify(TSCONFIG));
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+  return {
+    folder,
+    write,
+    compile: () => compiler('-p', folder),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+async function installDependencies(nodeModules: string): Promise<void> {
+  const installed = join(WORKSPACE, 'node_modules');
+  await mkdir(nodeModules);
+  for (const name of await readdir(installed)) {
+    if (name !== 'nestjs-entity-webhooks') await symlink(join(installed, name), join(nodeModules, name));
+  }
+  const library = join(nodeModules, 'nestjs-entity-webhooks');
+  await mkdir(library);
+  const source = join(WORKSPACE, 'libs/webhooks');
+  await writeFile(join(library, 'package.json'), await readFile(join(source, 'package.json')));
+  await compiler('-p', join(source, 'tsconfig.lib.json'), '--outDir', join(library, 'dist'));
+}
+
+async function compiler(...args: string[]): Promise<void> {
+  try {
+    await run(process.execPath, [join(WORKSPACE, 'node_modules/typescript/bin/tsc'), ...args]);
+  } catch (error) {
+    throw new Error(`tsc ${args.join(' ')}\n${(error as { stdout: string }).stdout}`, { cause: error });
+  }
+}

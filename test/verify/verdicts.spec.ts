@@ -1,0 +1,296 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { GoogleCodeScheme, StandardScheme, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { flipped, returned, startVerifyApp, TYPE, without, type VerifyApp } from './verify-app.js';
+
+const DAY = 24 * 60 * 60 * 1_000;
+const HOUR = 60 * 60 * 1_000;
+const newSecret = () => `whsec_${randomBytes(32).toString('base64')}`;
+
+describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
+  let database: FreshDatabase;
+  let test: VerifyApp;
+
+  beforeAll(async () => {
+    database = await db.create();
+  });
+  afterAll(() => database.drop());
+  afterEach(async () => {
+    // One database for all: listeners of one test must not receive the events of the next.
+    for (const { id } of (await test.listeners.list({ limit: 100 })).items) await test.listeners.remove(id);
+    await test.close();
+  });
+  const start = async (webhooks: WebhooksModuleOptions = {}) => {
+    test = await startVerifyApp({ database: database.options as DataSourceOptions, webhooks });
+    return test;
+  };
+
+  it('is told VERIFIED, in plain text and not to be cached, when it hands back what it was sent', async () => {
+    const { listeners, receiver, deliver, ask } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url });
+
+    const response = await ask(returned(await deliver()));
+
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toMatch(/^text\/plain\b/);
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    expect(await response.text()).toBe('VERIFIED');
+  });
+
+  it('is told INVALID, in the same words, when one byte, the id, the timestamp or the signature is another', async () => {
+    const { listeners, receiver, deliver, ask, clock } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url });
+    const other = await deliver();
+    clock.advance(10_000);
+    const request = await deliver();
+    const { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': signature } = request.headers;
+    expect(id).not.toBe(other.headers['webhook-id']);
+
+    const refused = {
+      'a byte in the middle': returned(request, {}, flipped(request.rawBody, 30)),
+      'the first byte, which makes it no JSON': returned(request, {}, flipped(request.rawBody, 0)),
+      'a byte more': returned(request, {}, Buffer.concat([request.rawBody, Buffer.from(' ')])),
+      'a byte less': returned(request, {}, request.rawBody.subarray(0, -1)),
+      'no body': returned(request, {}, Buffer.alloc(0)),
+      'the id of another event': returned(request, { 'webhook-id': String(other.headers['webhook-id']) }),
+      'an id that never was': returned(request, { 'webhook-id': `${String(id).slice(0, -1)}_` }),
+      'the id in upper case': returned(request, { 'webhook-id': String(id).toUpperCase() }),
+      'an id with accents': returned(request, { 'webhook-id': 'évt' }),
+      'a long id': returned(request, { 'webhook-id': 'e'.repeat(5_000) }),
+      'another timestamp': returned(request, { 'webhook-timestamp': String(Number(timestamp) + 1) }),
+      'a timestamp that is read as the same number': returned(request, { 'webhook-timestamp': `${String(timestamp)}.0` }),
+      'the signature of another event': returned(request, {
+        'webhook-signature': String(other.headers['webhook-signature']),
+      }),
+      'a signature cut short': returned(request, { 'webhook-signature': String(signature).slice(0, -4) }),
+      'the whole of another event under this id': returned(other, { 'webhook-id': String(id) }),
+      'no id': without(returned(request), 'webhook-id'),
+      'no timestamp': without(returned(request), 'webhook-timestamp'),
+      'no signature': without(returned(request), 'webhook-signature'),
+    };
+    for (const [what, given] of Object.entries(refused)) {
+      const response = await ask(given);
+      expect([what, response.status, await response.text()]).toEqual([what, 200, 'INVALID']);
+    }
+    expect(await test.verdict(returned(request)), 'untouched, after all of them').toBe('VERIFIED');
+  });
+
+  it("refuses a signature by a secret of a listener that the event was not delivered to, whoever's it is", async () => {
+    const { listeners, receiver, deliver, verdict } = await start({ publishes: [TYPE, 'note.read'] });
+    await listeners.create({ events: [TYPE], url: receiver.url });
+    const stranger = await listeners.create({ events: ['note.read'], url: receiver.url });
+    const request = await deliver();
+    const signedBy = (secret: string) => {
+      const id = String(request.headers['webhook-id']);
+      const timestamp = Number(request.headers['webhook-timestamp']);
+      return new StandardScheme().sign({ id, timestamp, body: request.rawBody, secrets: [secret] });
+    };
+
+    expect(await verdict(returned(request, signedBy(stranger.secret)))).toBe('INVALID');
+    expect(await verdict(returned(request, signedBy(newSecret())))).toBe('INVALID');
+  });
+
+  it("refuses a listener's genuine signature over what only another listener was sent", async () => {
+    const { listeners, receiver, deliver, verdict } = await start();
+    const plain = await listeners.create({ events: [TYPE], url: `${receiver.url}/plain` });
+    await listeners.create({ events: [TYPE], url: `${receiver.url}/xml`, format: 'xml' });
+    await deliver();
+    const xml = await receiver.waitForRequest(({ url }) => url.endsWith('/xml'));
+    const id = String(xml.headers['webhook-id']);
+    const timestamp = Number(xml.headers['webhook-timestamp']);
+    const forged = new StandardScheme().sign({ id, timestamp, body: xml.rawBody, secrets: [plain.secret] });
+
+    expect(await verdict(returned(xml, forged))).toBe('INVALID');
+    expect(await verdict(returned(xml))).toBe('VERIFIED');
+  });
+
+  it('knows a rotated secret for 7 days after it stopped signing, and then no more', async () => {
+    const { listeners, receiver, deliver, verdict, clock } = await start();
+    const listener = await listeners.create({ events: [TYPE], url: receiver.url });
+    const before = await deliver();
+    await listeners.rotateSecret(listener.id, { overlapMs: HOUR });
+
+    expect(await verdict(returned(before)), 'while both sign').toBe('VERIFIED');
+    clock.advance(HOUR + 7 * DAY - 1);
+    expect(await verdict(returned(before)), '1 ms before the 7 days are over').toBe('VERIFIED');
+    clock.advance(1);
+    expect(await verdict(returned(before)), '7 days after').toBe('INVALID');
+    expect(await verdict(returned(await deliver())), 'signed by the new secret').toBe('VERIFIED');
+  });
+
+  it('has no limit of age: the timestamp is only part of what is signed', async () => {
+    const { listeners, receiver, deliver, verdict, clock } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url });
+    const request = await deliver();
+
+    clock.advance(365 * DAY);
+
+    expect(await verdict(returned(request))).toBe('VERIFIED');
+  });
+
+  it('verifies each of several listeners, and goes on doing so after one is disabled or removed', async () => {
+    const { listeners, receiver, deliver, verdict } = await start();
+    const gone = await listeners.create({ events: [TYPE], url: `${receiver.url}/0` });
+    const off = await listeners.create({ events: [TYPE], url: `${receiver.url}/1` });
+    await listeners.create({ events: [TYPE], url: `${receiver.url}/2` });
+    await deliver();
+    expect(new Set(receiver.requests.map(({ headers }) => headers['webhook-signature'])).size).toBe(3);
+    await listeners.remove(gone.id);
+    await listeners.disable(off.id);
+
+    for (const request of receiver.requests) expect(await verdict(returned(request))).toBe('VERIFIED');
+  });
+
+  it('compares a payload over the limit with the thin one that was sent', async () => {
+    const { listeners, receiver, deliver, verdict } = await start({ payload: { maxPayloadBytes: 1_024 } });
+    const { secret } = await listeners.create({ events: [TYPE], url: receiver.url });
+    const request = await deliver({ small: 'x', large: 'y'.repeat(1_500) });
+    expect((request.json as { data?: { truncated?: unknown }; truncated?: unknown }) && request.rawBody.length).toBeLessThan(1_025);
+
+    expect(await verdict(returned(request))).toBe('VERIFIED');
+
+    // The whole payload is stored, yet it was not sent: a genuine signature over it proves nothing.
+    const dataSource = test.app.get(DataSource);
+    const [row] = (await dataSource.query('select id, payload from webhook_events order by seq desc limit 1')) as [
+      { id: string; payload: string },
+    ];
+    const id = String(request.headers['webhook-id']);
+    expect(row.id).toBe(id);
+    const body = Buffer.from(row.payload);
+    const timestamp = Number(request.headers['webhook-timestamp']);
+    const signed = new StandardScheme().sign({ id, timestamp, body, secrets: [secret] });
+    expect(body.length).toBeGreaterThan(1_500);
+    expect(await verdict(returned(request, signed, body))).toBe('INVALID');
+  });
+
+  it('compares what a payload format made, byte for byte', async () => {
+    const { listeners, receiver, deliver, verdict } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url, format: 'xml' });
+    const request = await deliver();
+    expect(request.headers['content-type']).toBe('application/xml');
+
+    expect(await verdict(returned(request))).toBe('VERIFIED');
+    expect(await verdict(returned(request, {}, flipped(request.rawBody, 3)))).toBe('INVALID');
+  });
+
+  it('verifies the google-code scheme for listeners that use it, and for no others', async () => {
+    const { listeners, receiver, deliver, verdict } = await start();
+    const secret = newSecret();
+    await listeners.create({ events: [TYPE], url: `${receiver.url}/google`, schemes: ['google-code'] });
+    const standard = await listeners.create({ events: [TYPE], url: `${receiver.url}/standard`, secret });
+    await deliver();
+    const google = await receiver.waitForRequest(({ url }) => url.endsWith('/google'));
+    expect(google.headers['webhook-signature']).toBeUndefined();
+
+    expect(await verdict(returned(google))).toBe('VERIFIED');
+    expect(await verdict(returned(google, {}, flipped(google.rawBody, 20)))).toBe('INVALID');
+    expect(await verdict(returned(google, { 'webhook-id': 'evt_none' }))).toBe('INVALID');
+    const unused = new GoogleCodeScheme().sign({ id: '', timestamp: 0, body: google.rawBody, secrets: [standard.secret] });
+    expect(await verdict(without(returned(google, unused), 'google-code-project-hosting-hook-hmac'))).toBe('INVALID');
+  });
+
+  it('refuses an event of which no request went out yet, although its signature would fit', async () => {
+    const { listeners, receiver, webhooks, dispatcher, verdict, clock } = await start();
+    const { secret } = await listeners.create({ events: [TYPE], url: receiver.url });
+    await webhooks.publish(TYPE, { text: 'wait' });
+    const dataSource = test.app.get(DataSource);
+    const [row] = (await dataSource.query('select id, payload from webhook_events order by seq desc limit 1')) as [
+      { id: string; payload: string },
+    ];
+    const body = Buffer.from(row.payload);
+    const timestamp = Math.floor(clock.now() / 1_000);
+    const made = {
+      headers: {
+        'webhook-id': row.id,
+        'webhook-timestamp': String(timestamp),
+        'content-type': 'application/json',
+        ...new StandardScheme().sign({ id: row.id, timestamp, body, secrets: [secret] }),
+      },
+      body,
+    };
+
+    expect(await verdict(made), 'in the outbox').toBe('INVALID');
+    await dispatcher.drain();
+    expect(await verdict(made), 'sent').toBe('VERIFIED');
+  });
+
+  it('can be asked by a receiver that has not answered the delivery yet', async () => {
+    const { listeners, receiver, deliver, verdict } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url });
+    const verdicts: string[] = [];
+    receiver.respond(async (request) => {
+      verdicts.push(await verdict(returned(request)));
+      return { status: 204 };
+    });
+
+    await deliver();
+
+    expect(verdicts).toEqual(['VERIFIED']);
+  });
+
+  it('verifies each attempt of a delivery that failed before', async () => {
+    const { listeners, receiver, deliver, dispatcher, verdict, clock } = await start();
+    await listeners.create({ events: [TYPE], url: receiver.url });
+    receiver.failTimes(1);
+    const failed = await deliver();
+    clock.advance(DAY);
+    await dispatcher.drain();
+    const [, again] = await receiver.waitFor(2);
+    expect(again!.headers['webhook-timestamp']).not.toBe(failed.headers['webhook-timestamp']);
+
+    expect(await verdict(returned(failed))).toBe('VERIFIED');
+    expect(await verdict(returned(again!))).toBe('VERIFIED');
+  });
+});
+
+describe('An event with more listeners than a page of them', () => {
+  it('is verified for the oldest of its listeners and for the newest', async () => {
+    const test = await startVerifyApp();
+    try {
+      const { listeners, receiver, deliver, verdict } = test;
+      // 500 deliveries are read at a time: the oldest two of 502 are on the second page.
+      const all = [];
+      for (let i = 0; i < 502; i++) all.push(await listeners.create({ events: [TYPE], url: `${receiver.url}/${i}` }));
+      await deliver();
+      const to = (i: number) => receiver.requests.find(({ url }) => url.endsWith(`/hooks/${i}`))!;
+      const oldest = all.map(({ id }, i) => ({ id, i })).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+
+      expect(await verdict(returned(to(oldest[0]!.i)))).toBe('VERIFIED');
+      expect(await verdict(returned(to(oldest[501]!.i)))).toBe('VERIFIED');
+      const unsigned = returned(to(0), { 'webhook-signature': 'v1,AAAA' });
+      expect(await verdict(unsigned)).toBe('INVALID');
+    } finally {
+      await test.close();
+    }
+  });
+});
+
+describe('The time of an answer', () => {
+  it('is a multiple of one step, for an unknown id, a wrong signature and a genuine webhook alike', async () => {
+    const test = await startVerifyApp();
+    try {
+      const { listeners, receiver, deliver, ask } = test;
+      await listeners.create({ events: [TYPE], url: receiver.url });
+      const request = await deliver({ text: 'z'.repeat(50_000) });
+      const kinds = {
+        genuine: returned(request),
+        wrong: returned(request, { 'webhook-signature': 'v1,AAAA' }),
+        unknown: returned(request, { 'webhook-id': 'evt_unknown' }),
+      };
+      const fastest: Record<string, number> = {};
+      for (let round = 0; round < 5; round++) {
+        for (const [kind, given] of Object.entries(kinds)) {
+          const from = performance.now();
+          await (await ask(given)).text();
+          fastest[kind] = Math.min(fastest[kind] ?? Infinity, performance.now() - from);
+        }
+      }
+      // No answer leaves before the first step of 50 ms, when all of them have long been found; a timer may be 1 ms early.
+      for (const ms of Object.values(fastest)) expect(ms).toBeGreaterThanOrEqual(49);
+    } finally {
+      await test.close();
+    }
+  });
+});
