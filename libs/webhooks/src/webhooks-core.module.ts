@@ -56,7 +56,8 @@ export class WebhooksCoreModule {
         { provide: Clock, useClass: SystemClock },
         {
           provide: HTTP,
-          useFactory: ({ security }: ResolvedWebhooksOptions) => createWebhooksHttpService({ security }),
+          useFactory: ({ security, lookup }: ResolvedWebhooksOptions) =>
+            createWebhooksHttpService({ security, ...(lookup ? { lookup } : {}) }),
           inject: [optionsToken(name)],
         },
         { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },

@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
@@ -18,6 +19,7 @@ export interface ResolvedWebhooksOptions {
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
   readonly secrets: { readonly rotationOverlapMs: number };
   readonly security: ResolvedSecurityOptions;
+  readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
 
@@ -63,6 +65,7 @@ export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksO
       ),
     },
     security: resolveSecurityOptions(options.security),
+    lookup: lookupFunction(options.lookup),
     sqlite: {
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
@@ -73,7 +76,7 @@ export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksO
 const KNOWN_KEYS = {
   '': [
     ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
-    'sqlite',
+    ...['lookup', 'sqlite'],
   ],
   dispatcher: ['autoStart', 'concurrency', 'batch', 'timeoutMs', 'leaseMs', 'pollIntervalMs', 'poolSize'],
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
@@ -113,6 +116,13 @@ function flag(key: string, value: boolean | undefined, byDefault: boolean): bool
 function oneOf<T extends string>(key: string, value: T | undefined, byDefault: T, known: readonly T[]): T {
   if (value === undefined) return byDefault;
   if (!known.includes(value)) throw invalid(key, value, `give one of '${known.join("', '")}'`);
+  return value;
+}
+
+function lookupFunction(value: LookupFunction | undefined): LookupFunction | undefined {
+  if (value !== undefined && typeof value !== 'function') {
+    throw invalid('lookup', value, 'give a function in the form of dns.lookup');
+  }
   return value;
 }
 

@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
@@ -84,6 +85,13 @@ export interface WebhooksOptions {
     rotationOverlapMs?: number;
   };
   security?: SecurityOptions;
+  /**
+   * How names become addresses, in the form of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every address
+   * it gives is checked as always.
+   *
+   * @defaultValue `dns.lookup`
+   */
+  lookup?: LookupFunction;
   sqlite?: {
     /**
      * Give each query runner of a file database a connection of its own. Without it TypeORM's driver mixes concurrent

@@ -79,13 +79,18 @@ export function ownDataSourceOptions(
   entities: DataSource['options']['entities'],
   poolSize: number,
 ): DataSource['options'] {
-  const { replication, ...rest } = application.options as DataSource['options'] & {
+  const { replication, extra, ...rest } = application.options as DataSource['options'] & {
     replication?: { master: object };
     extra?: object;
   };
+  // Drivers let `extra` overrule `poolSize`.
+  const ownExtra = { ...extra, ...(extra && 'max' in extra ? { max: poolSize } : {}) };
   return {
     ...rest,
     ...replication?.master,
+    extra: extra && 'connectionLimit' in extra ? { ...ownExtra, connectionLimit: poolSize } : ownExtra,
+    // What fails is reported by the module; polls would fill the application's query log.
+    logging: false,
     entities,
     subscribers: [],
     migrations: [],

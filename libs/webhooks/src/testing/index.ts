@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export { drain } from './drain.js';
 export { type ExpectedDelivery, expectDelivered, expectNothingSent } from './expectations.js';
 export { FakeClock } from './fake-clock.js';
 export { FakeDns } from './fake-dns.js';
