@@ -25,9 +25,9 @@ describeDatabases('npm run demo -- --once', (db) => {
     'delivers what its tour expects and nothing else, also where an earlier tour left its tables',
     { timeout: 60 * SECOND },
     async () => {
-      const { options, drop } = await db.create();
-      onTestFinished(drop);
-      const env = { ...process.env, DATABASE_URL: urlOf(options) };
+      const database = await db.create();
+      onTestFinished(() => database.drop());
+      const env = { ...process.env, DATABASE_URL: urlOf(database.options) };
 
       await run(process.execPath, [MAIN, '--once'], { env });
       const { stdout, stderr } = await run(process.execPath, [MAIN, '--once'], { env });

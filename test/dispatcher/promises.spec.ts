@@ -49,6 +49,14 @@ describeDatabases('a delivery', (database) => {
     ]);
   });
 
+  it('tells a new listener nothing of what happened before it was made, though it is not routed yet', async () => {
+    await orders().save({ status: 'before' });
+    await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
+    await orders().save({ status: 'after' });
+    await app.dispatcher.drain();
+    expect(bodies().map(({ data }) => data.status)).toEqual(['after']);
+  });
+
   it('tells of a delete, with the row as it was', async () => {
     await app.listeners.create({ events: ['order.deleted'], url: app.receiver.url });
     const order = await orders().save({ status: 'gone' });

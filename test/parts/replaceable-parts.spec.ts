@@ -1,12 +1,10 @@
 import { createHmac } from 'node:crypto';
-import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { connect, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { Module } from '@nestjs/common';
+import { Module, type Type } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
+import { WebhookReceiver } from 'nestjs-entity-webhooks/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 
 import { databases } from '../support/databases.js';
@@ -16,7 +14,7 @@ import { ChatFormat } from './examples/chat-format.js';
 import { GatewayHeader } from './examples/gateway-header.js';
 import { HourlySchedule } from './examples/hourly-schedule.js';
 import { HubScheme } from './examples/hub-scheme.js';
-import { PROXY_URL, ProxyTransport } from './examples/proxy-transport.js';
+import { RELAY_URL, RelayTransport } from './examples/relay-transport.js';
 
 @Webhook()
 @Entity()
@@ -156,39 +154,40 @@ describe('a retry schedule of the application', () => {
 });
 
 describe('a transport of the application', () => {
-  it('sends in place of ours, through a proxy that it injects', async () => {
-    const proxy = await startProxy();
-    @Module({ providers: [{ provide: PROXY_URL, useValue: proxy.url }], exports: [PROXY_URL] })
-    class ProxyModule {}
-    const app = await start({ webhooks: { parts: { transport: ProxyTransport, imports: [ProxyModule] } } });
-    const { id, secret } = await app.listeners.create({ entity: Parcel, url: app.receiver.url });
-    app.receiver.failTimes(1, 503);
+  it('sends in place of ours, with what it injects', async () => {
+    const relay = await new WebhookReceiver().start();
+    closing.push(() => relay.stop());
+    relay.respond([{ status: 503 }, { status: 302, headers: { location: 'http://127.0.0.1:1/' } }]);
+    const app = await start({ webhooks: { parts: { transport: RelayTransport, imports: [relayModule(relay.url)] } } });
+    const { secret } = await app.listeners.create({ entity: Parcel, url: 'http://127.0.0.1:1/theirs' });
     await change(app);
-    app.clock.advance(MINUTE);
-    await app.dispatcher.drain();
-
-    expect(proxy.tunnels).toContain(new URL(app.receiver.url).host);
-    expect(app.receiver.requests).toHaveLength(2);
-    for (const request of app.receiver.requests) {
-      expect(app.receiver.verify(request, secret)).toMatchObject({ type: 'parcel.created', data: { id: 1 } });
+    for (let retry = 1; retry < 3; retry++) {
+      app.clock.advance(10 * MINUTE);
+      await app.dispatcher.drain();
     }
-    const { items } = await app.deliveries.list({ listenerId: id });
+
+    expect(relay.requests).toHaveLength(3);
+    for (const request of relay.requests) {
+      expect(request.headers['x-relay-to']).toBe('http://127.0.0.1:1/theirs');
+      expect(relay.verify(request, secret)).toMatchObject({ type: 'parcel.created', data: { id: 1 } });
+    }
+    const { items } = await app.deliveries.list();
     const { attempts } = await app.deliveries.get(items[0]?.id ?? '');
     expect(attempts).toMatchObject([
       { outcome: 'rejected', status: 503, errorCode: 'HTTP_STATUS' },
+      { outcome: 'rejected', status: 302, errorCode: 'HTTP_STATUS' },
       { outcome: 'accepted', status: 204, errorCode: null },
     ]);
   });
 
-  it('that gets no answer says so as an outcome', async () => {
-    const proxy = await startProxy();
-    @Module({ providers: [{ provide: PROXY_URL, useValue: proxy.url }], exports: [PROXY_URL] })
-    class ProxyModule {}
-    const app = await start({ webhooks: { parts: { transport: ProxyTransport, imports: [ProxyModule] } } });
-    await app.listeners.create({ entity: Parcel, url: 'http://127.0.0.1:1/hooks' });
+  it('that gets no answer says so as an outcome, and the delivery is retried', async () => {
+    const parts = { transport: RelayTransport, imports: [relayModule('http://127.0.0.1:1/')] };
+    const app = await start({ webhooks: { parts } });
+    await app.listeners.create({ entity: Parcel, url: app.receiver.url });
     await change(app);
     const { items } = await app.deliveries.list();
     expect(items).toMatchObject([{ state: 'due', attemptCount: 1, lastStatus: null, lastError: 'CONNECTION_FAILED' }]);
+    expect(app.receiver.requests).toEqual([]);
   });
 });
 
@@ -203,26 +202,8 @@ describe('an interceptor on the HttpService of the module', () => {
   });
 });
 
-/** A forward proxy that tunnels (CONNECT) and remembers where to. */
-async function startProxy(): Promise<{ url: string; tunnels: string[] }> {
-  const tunnels: string[] = [];
-  const server = createServer();
-  server.on('connect', ({ url = '' }, client, head) => {
-    tunnels.push(url);
-    const { hostname, port } = new URL(`http://${url}`);
-    const upstream = connect(Number(port), hostname, () => {
-      client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
-      upstream.write(head);
-      upstream.pipe(client).pipe(upstream);
-    });
-    upstream.on('error', () => client.destroy());
-    client.on('error', () => upstream.destroy());
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  closing.push(async () => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, tunnels };
+function relayModule(url: string): Type {
+  @Module({ providers: [{ provide: RELAY_URL, useValue: url }], exports: [RELAY_URL] })
+  class RelayModule {}
+  return RelayModule;
 }

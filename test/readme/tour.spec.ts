@@ -19,11 +19,11 @@ const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller
 /** Pages of which every TypeScript block is compiled. */
 const PAGES = [
   'README.md',
+  'docs/errors.md',
   'docs/filters.md',
   'docs/options.md',
   'docs/owners.md',
   'docs/payload.md',
-  'docs/receiving.md',
   'docs/replaceable-parts.md',
 ];
 

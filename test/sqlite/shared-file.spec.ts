@@ -99,7 +99,7 @@ describe('initialize() while somebody else has the whole file', () => {
     await initialized;
     expect(new Set(busyTimeouts)).toEqual(new Set([0]));
     expect(await names(dataSource)).toEqual(['a']);
-    expect(other.pragma('journal_mode', { simple: true })).toBe('wal');
+    expect(plainConnection(dataSource).pragma('journal_mode', { simple: true })).toBe('wal');
   });
 });
 

@@ -82,7 +82,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect((await ask({ headers, body: Buffer.alloc(200 * KIB, 'a') })).status).toBe(200);
     expect((await ask({ headers, body: Buffer.alloc(200 * KIB + 1, 'a') })).status).toBe(413);
     const chunked = new Blob([Buffer.alloc(300 * KIB, 'a')]).stream();
-    const response = await fetch(url, { method: 'POST', headers, body: chunked, duplex: 'half' } as RequestInit);
+    const response = await fetch(url, { method: 'POST', headers, body: chunked, duplex: 'half' });
     expect(response.status).toBe(413);
   });
 
@@ -92,7 +92,12 @@ describe.each(platforms)('On %s', (platform) => {
     // More "parameters" than Express's form parser takes.
     const request = await deliver({ text: 'a&'.repeat(2_000) });
 
-    const types = ['application/x-www-form-urlencoded', 'text/plain', 'application/octet-stream', 'multipart/form-data'];
+    const types = [
+      'application/x-www-form-urlencoded',
+      'text/plain',
+      'application/octet-stream',
+      'multipart/form-data',
+    ];
     for (const type of [...types, 'application/json; charset=utf-7', 'nonsense']) {
       const response = await ask(returned(request, { 'content-type': type }));
       expect([type, response.status, await response.text()]).toEqual([type, 200, 'VERIFIED']);
@@ -205,8 +210,8 @@ describe.each(platforms)('On %s', (platform) => {
 });
 
 describe("With a body parser of the application's own", () => {
-  const keep = (request: { rawBody?: Buffer }, _: unknown, bytes: Buffer) => {
-    request.rawBody = bytes;
+  const keep = (request: object, _: unknown, bytes: Buffer) => {
+    Object.assign(request, { rawBody: bytes });
   };
 
   it('one that keeps the bytes is taken as it is', async () => {
@@ -264,7 +269,9 @@ describe('Options', () => {
   });
 
   it('that name an instance which is not there stop the start', async () => {
-    await expect(start({ verify: { dataSource: 'billing' } })).rejects.toMatchObject({ code: 'WEBHOOKS_MODULE_MISSING' });
+    await expect(start({ verify: { dataSource: 'billing' } })).rejects.toMatchObject({
+      code: 'WEBHOOKS_MODULE_MISSING',
+    });
   });
 
   it('a module without WebhooksModule stops the start with that sentence', async () => {

@@ -46,11 +46,11 @@ export interface VerifyApp {
   clock: FakeClock;
   receiver: WebhookReceiver;
   /** Publishes an event, sends it, and gives the last request that arrived. */
-  deliver(data?: Record<string, string>): Promise<ReceivedRequest>;
-  ask(returned: Returned, url?: string): Promise<Response>;
+  deliver: (data?: Record<string, string>) => Promise<ReceivedRequest>;
+  ask: (returned: Returned, url?: string) => Promise<Response>;
   /** The answer's text. */
-  verdict(returned: Returned): Promise<string>;
-  close(): Promise<void>;
+  verdict: (returned: Returned) => Promise<string>;
+  close: () => Promise<void>;
 }
 
 export interface VerifyAppOptions {
@@ -137,16 +137,22 @@ export async function startVerifyApp(options: VerifyAppOptions = {}): Promise<Ve
 }
 
 /** A received request as its receiver hands it back. */
-export function returned(request: ReceivedRequest, headers: Record<string, string> = {}, body = request.rawBody): Returned {
+export function returned(
+  request: ReceivedRequest,
+  headers: Record<string, string> = {},
+  body = request.rawBody,
+): Returned {
   const kept = Object.entries(request.headers).filter(
-    ([name, value]) =>
-      typeof value === 'string' && (/^webhook-|-hmac$/.test(name) || name === 'content-type'),
+    ([name, value]) => typeof value === 'string' && (/^webhook-|-hmac$/.test(name) || name === 'content-type'),
   ) as [string, string][];
   return { headers: { ...Object.fromEntries(kept), ...headers }, body };
 }
 
 export function without(given: Returned, ...names: string[]): Returned {
-  return { ...given, headers: Object.fromEntries(Object.entries(given.headers).filter(([name]) => !names.includes(name))) };
+  return {
+    ...given,
+    headers: Object.fromEntries(Object.entries(given.headers).filter(([name]) => !names.includes(name))),
+  };
 }
 
 /** The same bytes but for one bit of the one at `index`. */

@@ -16,12 +16,17 @@ export interface DemoDatabase {
 }
 
 /** `synchronize` makes the shop's tables and the webhooks'; in production run migrations. The prefix keeps to ourselves. */
-const TABLES = { synchronize: true, entityPrefix: 'demo_' };
+const TABLES = { synchronize: true, entityPrefix: 'webhooks_demo_' };
 
-const TYPES = { 'postgres:': 'postgres', 'postgresql:': 'postgres', 'mysql:': 'mysql', 'mariadb:': 'mariadb' } as const;
+const TYPES: ReadonlyMap<string, 'postgres' | 'mysql' | 'mariadb'> = new Map([
+  ['postgres:', 'postgres'],
+  ['postgresql:', 'postgres'],
+  ['mysql:', 'mysql'],
+  ['mariadb:', 'mariadb'],
+]);
 
 /**
- * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `demo_*` there are dropped and made anew. Without one,
+ * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `webhooks_demo_*` there are dropped and made anew. Without one,
  * SQLite in a temporary file.
  */
 export async function freshDatabase(url: string | undefined): Promise<DemoDatabase> {
@@ -40,7 +45,7 @@ async function inTemporaryFile(): Promise<DemoDatabase> {
 
 async function onServer(url: string): Promise<DemoDatabase> {
   const address = URL.canParse(url) ? new URL(url) : null;
-  const type = TYPES[address?.protocol as keyof typeof TYPES];
+  const type = TYPES.get(address?.protocol ?? '');
   if (!address || !type) {
     throw new Error(
       'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Without it the demo runs on SQLite.',

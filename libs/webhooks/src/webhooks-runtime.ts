@@ -30,6 +30,7 @@ import { StandardScheme } from './signing/standard-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
+import type { BodyOf } from './store/fan-out.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
@@ -80,6 +81,7 @@ export class WebhooksRuntime
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
     this.schemes = named([new StandardScheme(), new GoogleCodeScheme(), ...parts.signatureSchemes], 'signature scheme');
     const formats = named(parts.payloadFormats, 'payload format');
+    const bodyOf: BodyOf = (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event));
     this.dispatcher = new DispatcherService({
       database,
       clock,
@@ -87,7 +89,7 @@ export class WebhooksRuntime
       transport,
       retrySchedule,
       signers: { schemes: this.schemes, formats, timeoutMs: options.dispatcher.timeoutMs },
-      bodyOf: (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event)),
+      bodyOf,
       logger,
       emit: (event, fact) => this.emit(event, fact),
     });
@@ -110,7 +112,7 @@ export class WebhooksRuntime
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    this.deliveries = new DeliveryService({ database, clock, wake });
+    this.deliveries = new DeliveryService({ database, clock, wake, bodyOf });
     this.listeners = new ListenerService({
       database,
       catalog,
@@ -120,7 +122,7 @@ export class WebhooksRuntime
       schemes: new Set(this.schemes.keys()),
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
       sendTest: async (listener) => {
-        const deliveryId = await database.transaction(() => storeTestEvent(database, listener, clock.now()));
+        const deliveryId = await database.transaction(() => storeTestEvent(database, listener, clock.now(), bodyOf));
         wake();
         return deliveryId;
       },

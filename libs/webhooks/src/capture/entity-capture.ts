@@ -183,7 +183,9 @@ export class EntityCapture implements EntitySubscriberInterface {
     const definition = this.definitionOf(event.metadata);
     if (!definition) return;
     if (event.entityId === undefined) return this.warn(definition, 'delete() or a delete query builder');
-    const image = this.beforeImageOf(event, definition, event.databaseEntity ?? event.entity);
+    const image = this.beforeImageOf(event, definition, event.databaseEntity);
+    // Neither loaded by TypeORM nor found by us: the row was gone before, and nothing was deleted.
+    if (!image) return;
     await this.changed(event, definition, 'deleted', null, image);
   }
 
@@ -245,14 +247,25 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
   }
 
-  private beforeImageOf(event: WriteEvent, definition: EntityDefinition, loaded: ObjectLiteral | undefined): RowImage {
+  private beforeImageOf(event: WriteEvent, definition: EntityDefinition, loaded: ObjectLiteral): RowImage;
+  private beforeImageOf(
+    event: WriteEvent,
+    definition: EntityDefinition,
+    loaded: ObjectLiteral | undefined,
+  ): RowImage | null;
+  private beforeImageOf(
+    event: WriteEvent,
+    definition: EntityDefinition,
+    loaded: ObjectLiteral | undefined,
+  ): RowImage | null {
     const images = this.beforeImages.get(event.queryRunner);
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
     const id = entityId === undefined ? loaded : definition.metadata.ensureEntityIdMap(entityId);
     const key = definition.name + rowKey(definition, id ?? {});
     const image = images?.get(key);
     images?.delete(key);
-    return image ?? { entity: loaded ?? {}, exact: new Map() };
+    if (image) return image;
+    return loaded ? { entity: loaded, exact: new Map() } : null;
   }
 
   private async changed(
@@ -298,7 +311,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const items = log.pending;
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
-    const rows = items.flatMap((item) => ('values' in item ? [item] : eventsOf(item, this.options.limits)));
+    const rows = items.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
     for (let start = 0; start < rows.length; start += EVENT_ROWS_PER_STATEMENT) {
       const sql = insertEvents(this.options.database.tables, rows.slice(start, start + EVENT_ROWS_PER_STATEMENT));
       const { text, values } = this.options.database.statement(sql);
@@ -306,6 +319,17 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
     log.pending = log.pending.slice(items.length);
     log.written.push(...rows);
+  }
+
+  private eventsOf(change: RowChange): EventRow[] {
+    const rows = eventsOf(change, this.options.limits);
+    const { ownership, metadata, name } = change.definition;
+    if (ownership !== 'declared' || !rows.some((row) => row.source.audience === 'application')) return rows;
+    this.warnOnce(
+      `${name} without an owner`,
+      `A row of ${metadata.name} declares an owner and has none: its events reach listeners without an owner only. (Said once.)`,
+    );
+    return rows;
   }
 
   private async readImages(
@@ -338,12 +362,16 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   private warn(definition: EntityDefinition, operation: string): void {
-    const key = `${definition.name} ${operation}`;
-    if (this.warned.has(key)) return;
-    this.warned.add(key);
-    this.options.logger.warn(
+    this.warnOnce(
+      `${definition.name} ${operation}`,
       `${definition.metadata.name} was written by ${operation}: TypeORM names no rows then, and no webhook event was made. Use save(), remove(), softRemove() or recover() where webhooks are wanted. (Said once.)`,
     );
+  }
+
+  private warnOnce(key: string, message: string): void {
+    if (this.warned.has(key)) return;
+    this.warned.add(key);
+    this.options.logger.warn(message);
   }
 }
 

@@ -2,6 +2,7 @@ import type { EntityMetadata, ObjectLiteral } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../events/json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
+import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import {
   canonicalValue,
   isNumericColumn,
@@ -111,7 +112,8 @@ export class EntityDefinition {
   /**
    * Whose the row is.
    *
-   * @throws CaptureError `OWNER_FAILED` when the application's function throws.
+   * @throws CaptureError `OWNER_FAILED` when the application's function throws, `INVALID_OWNER` for what no listener's
+   * owner can be.
    */
   ownerOf(image: RowImage): { audience: Audience; owner: string | null } {
     const { owner } = this.options;
@@ -119,7 +121,15 @@ export class EntityDefinition {
     if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
     const value = typeof owner === 'function' ? this.call('owner', () => owner(image.entity)) : this.ownerValue(image);
     const text = value === null || value === undefined ? '' : String(value);
-    return text === '' ? { audience: 'application', owner: null } : { audience: 'owner', owner: text };
+    if (text === '') return { audience: 'application', owner: null };
+    if (!isOwnerText(text)) {
+      throw new CaptureError(
+        'INVALID_OWNER',
+        `The owner of a row of ${this.metadata.name} has more than ${MAX_OWNER_LENGTH} characters, a NUL or half a surrogate pair, so it cannot be stored with the event, and the write is rolled back. Declare a shorter owner, such as an id.`,
+        { details: { entity: this.metadata.name, option: 'owner' } },
+      );
+    }
+    return { audience: 'owner', owner: text };
   }
 
   /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */

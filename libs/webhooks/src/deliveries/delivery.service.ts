@@ -1,10 +1,12 @@
 import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
+import { ownerText } from '../owner.js';
 import type { OutcomeKind } from '../sending/outcome.js';
 import type { Database } from '../store/database.js';
 import {
   countDeliveries,
   listDeliveries,
+  readEventOf,
   readAttempts,
   readDelivery,
   rearmDelivery,
@@ -12,7 +14,9 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/delivery-rows.js';
-import { readListener, type OwnerScope } from '../store/listener-rows.js';
+import { FORMAT_FAILED, type BodyOf } from '../store/fan-out.js';
+import { readListener, type ListenerRow, type OwnerScope } from '../store/listener-rows.js';
+import type { Script } from '../store/script.js';
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
 
@@ -81,13 +85,19 @@ export interface DeliveryFilter {
 /** The log of what was sent, and to whom. `forOwner(id)` sees one owner's deliveries only. */
 export class DeliveryService {
   constructor(
-    private readonly parts: { readonly database: Database; readonly clock: Clock; readonly wake: () => void },
+    private readonly parts: {
+      readonly database: Database;
+      readonly clock: Clock;
+      readonly wake: () => void;
+      readonly bodyOf: BodyOf;
+    },
     private readonly boundTo: OwnerScope = undefined,
   ) {}
 
-  /** This service for one owner: other deliveries do not exist. */
+  /** This service for one owner: other deliveries do not exist. @throws BadRequestError `INVALID_OWNER` */
   forOwner(owner: string | number | bigint): DeliveryService {
-    const bound = String(owner);
+    const bound = ownerText(owner);
+    if (bound === undefined) throw new BadRequestError('INVALID_OWNER', 'This can be nobody’s name.');
     if (this.boundTo !== undefined && bound !== this.boundTo) {
       throw new BadRequestError('INVALID_OWNER', 'This service is bound to another owner.');
     }
@@ -116,13 +126,14 @@ export class DeliveryService {
 
   /**
    * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
-   * a retry is sent now.
+   * a retry is sent now. One that its listener's format could not render is rendered again.
    *
    * @throws DeliveryNotFoundError, ResendError
    */
   async resend(id: string): Promise<Delivery> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
+    const rendered = this.rendered.bind(this);
     const row = await database.transaction(function* () {
       const before = found(yield* readDelivery(database, String(id), scope), id);
       const listener = yield* readListener(database, before.listenerId, undefined);
@@ -130,7 +141,8 @@ export class DeliveryService {
       if (listener.state !== 'active') {
         throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
       }
-      if (!(yield* rearmDelivery(database, before.id, clock.now()))) {
+      const body = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
+      if (!(yield* rearmDelivery(database, before.id, clock.now(), body))) {
         throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now: look at it again in a moment.');
       }
       return yield* readDelivery(database, before.id, scope);
@@ -148,6 +160,15 @@ export class DeliveryService {
       counts[state as DeliveryState] = Number(count);
     }
     return counts;
+  }
+
+  private *rendered(delivery: DeliveryRow, listener: ListenerRow): Script<string | null> {
+    const event = yield* readEventOf(this.parts.database, delivery);
+    try {
+      return event ? this.parts.bodyOf(listener.format, event) : null;
+    } catch (cause) {
+      throw new ResendError('FORMAT_FAILED', `The payload format '${listener.format}' cannot render it.`, { cause });
+    }
   }
 
   private filterRow({ from, to, state, ...filter }: DeliveryFilter): DeliveryFilterRow {

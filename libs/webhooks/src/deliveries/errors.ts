@@ -1,4 +1,4 @@
-import { BadRequestError } from '../errors.js';
+import { BadRequestError, type WebhooksErrorOptions } from '../errors.js';
 
 /** No such delivery, or another owner's: the two are not told apart. */
 export class DeliveryNotFoundError extends BadRequestError {
@@ -7,9 +7,13 @@ export class DeliveryNotFoundError extends BadRequestError {
   }
 }
 
-/** It cannot be sent again now: it is being sent (`DELIVERY_IN_FLIGHT`), or nobody would get it (`LISTENER_DISABLED`, `LISTENER_REMOVED`). */
+/** It cannot be sent again now: it is being sent (`DELIVERY_IN_FLIGHT`), or nobody would get it (`LISTENER_DISABLED`, `LISTENER_REMOVED`), or its format fails (`FORMAT_FAILED`, with what it threw as `cause`). */
 export class ResendError extends BadRequestError {
-  constructor(code: 'DELIVERY_IN_FLIGHT' | 'LISTENER_DISABLED' | 'LISTENER_REMOVED', message: string) {
-    super(code, message, { httpStatus: 409 });
+  constructor(
+    code: 'DELIVERY_IN_FLIGHT' | 'LISTENER_DISABLED' | 'LISTENER_REMOVED' | 'FORMAT_FAILED',
+    message: string,
+    options: Pick<WebhooksErrorOptions, 'cause'> = {},
+  ) {
+    super(code, message, { ...options, httpStatus: 409 });
   }
 }

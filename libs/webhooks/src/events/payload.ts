@@ -68,7 +68,8 @@ function shrink(body: CanonicalBody, identity: readonly string[], limit: number)
   let room = limit - byteLength(JSON.stringify(empty));
   const kept = new Set<Field>();
   for (const field of fields) {
-    if (field.bytes > room) break;
+    // The identity comes first: what does not fit of it says nothing of the fields after it.
+    if (field.bytes > room) continue;
     room -= field.bytes;
     kept.add(field);
   }

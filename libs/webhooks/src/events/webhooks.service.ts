@@ -4,6 +4,7 @@ import type { EntityCapture } from '../capture/entity-capture.js';
 import type { Clock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
+import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database.js';
@@ -116,8 +117,11 @@ export class WebhooksService {
       owner,
     };
     const { idempotencyKey, orderKey } = options;
-    if (idempotencyKey !== undefined && (idempotencyKey === '' || idempotencyKey.length > 255)) {
-      throw new PublishError('INVALID_IDEMPOTENCY_KEY', 'idempotencyKey must have 1 to 255 characters.');
+    if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
+      throw new PublishError('INVALID_IDEMPOTENCY_KEY', 'publish(): idempotencyKey must be a text of 1 to 255 characters.');
+    }
+    if (orderKey !== undefined && typeof orderKey !== 'string') {
+      throw new PublishError('INVALID_ORDER_KEY', 'publish(): orderKey must be a text.');
     }
     const dedupeKey =
       idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
@@ -146,11 +150,21 @@ export class WebhooksService {
   }
 }
 
+function isKey(key: unknown): boolean {
+  return typeof key === 'string' && key !== '' && key.length <= 255;
+}
+
 function audienceOf(owner: PublishOptions['owner']): { audience: Audience; owner: string | null } {
   if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
-  const text = owner === null || owner === undefined ? '' : String(owner);
-  if (text.length > 255) throw new PublishError('INVALID_OWNER', 'owner must have at most 255 characters.');
-  return text === '' ? { audience: 'application', owner: null } : { audience: 'owner', owner: text };
+  if (owner === null || owner === undefined || owner === '') return { audience: 'application', owner: null };
+  const text = ownerText(owner);
+  if (text === undefined) {
+    throw new PublishError(
+      'INVALID_OWNER',
+      `publish(): owner must be a text of at most ${MAX_OWNER_LENGTH} characters, without NUL and whole in Unicode, a number or a bigint.`,
+    );
+  }
+  return { audience: 'owner', owner: text };
 }
 
 function jsonData(type: string, data: object): JsonObject {

@@ -5,6 +5,7 @@ import {
   IsObject,
   IsOptional,
   IsString,
+  Matches,
   MaxLength,
   validateSync,
   type ValidationError,
@@ -32,6 +33,8 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
   @MaxLength(500)
+  // PostgreSQL's text takes no NUL.
+  @Matches(/^[^\0]*$/, { message: 'description must not hold NUL' })
   description?: string | null;
 
   @IsOptional()

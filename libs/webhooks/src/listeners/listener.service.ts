@@ -4,6 +4,7 @@ import { assertListenerUrl } from '../sending/listener-url.js';
 import { assertSecret, generateSecret } from '../signing/secret.js';
 import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
+import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database.js';
 import {
@@ -21,6 +22,7 @@ import {
 } from '../store/listener-rows.js';
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
+import { BadRequestError } from '../errors.js';
 import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from './filter.js';
@@ -52,7 +54,8 @@ export interface ListenerServiceParts {
   readonly disabled: (listener: Listener) => void;
 }
 
-const MAX_OWNER_LENGTH = 255;
+const STATES: readonly Listener['state'][] = ['active', 'disabled'];
+const MAX_REASON_LENGTH = 500;
 
 /**
  * Who wants which events: listeners, kept in the database beside the entities.
@@ -72,7 +75,7 @@ export class ListenerService {
    * @throws InvalidListenerError `INVALID_OWNER`
    */
   forOwner(owner: string | number | bigint): ListenerService {
-    const bound = ownerText(owner);
+    const bound = assertOwner(owner);
     if (this.boundTo !== undefined && bound !== this.boundTo) throw notTheirs();
     return new ListenerService(this.parts, bound);
   }
@@ -86,6 +89,7 @@ export class ListenerService {
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
+    assertInput(input);
     const { entity, property, value, owner: givenOwner, ...rest } = input;
     const listenerInput: ListenerInput = { ...rest };
     if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events);
@@ -120,13 +124,17 @@ export class ListenerService {
     return toListener(found(await database.transaction(() => readListener(database, String(id), scope)), id));
   }
 
-  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR` */
+  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
   async list(options: PageOptions & { state?: Listener['state']; owner?: string } = {}): Promise<Page<Listener>> {
     const { limit, after } = readPage(options);
-    const scope = this.boundTo ?? options.owner;
-    if (this.boundTo !== undefined && options.owner !== undefined && options.owner !== this.boundTo) throw notTheirs();
-    const { database } = this.parts;
     const { state } = options;
+    if (state !== undefined && !STATES.includes(state)) {
+      throw new BadRequestError('INVALID_STATE', `state must be one of ${STATES.join(', ')}`);
+    }
+    const owner = options.owner === undefined ? undefined : assertOwner(options.owner);
+    if (this.boundTo !== undefined && owner !== undefined && owner !== this.boundTo) throw notTheirs();
+    const scope = this.boundTo ?? owner;
+    const { database } = this.parts;
     const rows = await database.transaction(() =>
       listListeners(database, { scope, ...(state === undefined ? {} : { state }), after, limit: limit + 1 }),
     );
@@ -140,20 +148,16 @@ export class ListenerService {
    * @throws ListenerNotFoundError and what {@link create} throws
    */
   async update(id: string, input: UpdateListenerInput): Promise<Listener> {
+    assertInput(input);
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     return this.change(id, (row) => {
-      const merged = {
-        url: given.url ?? row.url,
-        description: given.description === undefined ? row.description : given.description,
-        headers: given.headers ?? (JSON.parse(row.headers) as Record<string, string>),
-        schemes: given.schemes ?? (JSON.parse(row.schemes) as string[]),
-        format: given.format ?? row.format,
-      };
-      const delivering = this.delivering(merged);
-      if (!given.events && !given.where) return { values: delivering, routes: null };
-      const events = given.events ?? (JSON.parse(row.patterns) as string[]);
-      const subscription = this.subscription(events, given.where ?? (JSON.parse(row.definition) as Where), row.owner);
+      const { events, where, url, description, headers, schemes, format } = toListener(row);
+      // A `null`, which JSON can hold, stands for the default as it does in `create`.
+      const delivering = this.delivering({ url, description, headers, schemes, format, ...given });
+      if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
+      const merged = { events, where, ...given };
+      const subscription = this.subscription(merged.events ?? [], merged.where ?? {}, row.owner);
       return { values: { ...delivering, ...subscription.values }, routes: subscription.routes };
     });
   }
@@ -186,7 +190,7 @@ export class ListenerService {
     const scope = this.boundTo;
     const { wasActive, row } = await database.transaction(function* () {
       found(yield* lockListener(database, String(id), scope), id);
-      const wasActive = yield* disableListener(database, String(id), reason.slice(0, 500), clock.now());
+      const wasActive = yield* disableListener(database, String(id), storable(reason).slice(0, MAX_REASON_LENGTH), clock.now());
       return { wasActive, row: yield* readListener(database, String(id), scope) };
     });
     const listener = toListener(found(row, id));
@@ -301,7 +305,7 @@ export class ListenerService {
   }
 
   private ownerOf(given: CreateListenerInput['owner']): string | null {
-    const owner = given === undefined || given === null ? null : ownerText(given);
+    const owner = given === undefined || given === null ? null : assertOwner(given);
     if (this.boundTo === undefined) return owner;
     if (owner !== null && owner !== this.boundTo) throw notTheirs();
     return this.boundTo;
@@ -312,24 +316,32 @@ function notTheirs(): InvalidListenerError {
   return new InvalidListenerError('INVALID_OWNER', 'This service is bound to another owner.');
 }
 
-function ownerText(owner: string | number | bigint): string {
-  const text = String(owner);
-  const isText = typeof owner === 'string' || typeof owner === 'number' || typeof owner === 'bigint';
-  if (!isText || text === '' || text.length > MAX_OWNER_LENGTH) {
+function assertOwner(owner: unknown): string {
+  const text = ownerText(owner);
+  if (text === undefined) {
     throw new InvalidListenerError(
       'INVALID_OWNER',
-      `An owner is a text of 1 to ${MAX_OWNER_LENGTH} characters. For the application's own listeners, give none.`,
+      `An owner is a text of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and whole in Unicode. For the application's own listeners, give none.`,
     );
   }
   return text;
+}
+
+/** What a JSON body can be, whatever the types say. */
+function assertInput(input: unknown): void {
+  if (typeof input === 'object' && input !== null && !Array.isArray(input)) return;
+  throw new InvalidListenerError('INVALID_LISTENER', 'A listener is described by an object.');
 }
 
 function shortForm(property: string | undefined, value: unknown, where: Where | undefined): Where {
   if (where !== undefined) {
     throw new InvalidListenerError('INVALID_LISTENER', 'Give `property` and `value` or `where`, not both.');
   }
-  // The form of old: no property means every instance.
-  if (property === undefined || property === '') return {};
+  // The form of old: no property means every instance. A value without one is a forgotten property.
+  if (property === undefined || property === '') {
+    if (value === undefined || value === null || value === '') return {};
+    throw new InvalidListenerError('INVALID_FILTER', '`value` needs a `property`; for every instance leave out both.');
+  }
   if (value === undefined) {
     throw new InvalidListenerError('INVALID_FILTER', '`property` needs a `value`; for every instance leave out both.');
   }
@@ -339,6 +351,11 @@ function shortForm(property: string | undefined, value: unknown, where: Where | 
 function found(row: ListenerRow | undefined, id: string): ListenerRow {
   if (!row) throw new ListenerNotFoundError(String(id));
   return row;
+}
+
+/** PostgreSQL's text takes no NUL. */
+function storable(text: string): string {
+  return String(text).replaceAll('\0', '');
 }
 
 function withoutUndefined<T extends object>(input: T): T {

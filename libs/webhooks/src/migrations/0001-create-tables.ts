@@ -47,6 +47,7 @@ const TABLES: readonly FrozenTable[] = [
       format: 'name',
       state: 'state',
       disabledReason: 'text?',
+      afterSeq: 'reference',
       createdAt: 'milliseconds',
       updatedAt: 'milliseconds',
       deletedAt: 'milliseconds?',

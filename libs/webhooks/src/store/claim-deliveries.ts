@@ -44,11 +44,16 @@ interface ClaimRow {
   secrets: string;
   schemes: string;
   format: string;
+  listenerState: string;
+  listenerDeletedAt: unknown;
 }
 
 /**
  * Leases due deliveries, the longest due first, to this process until `now + leaseMs`. Those whose lease ran out are due
  * again: their worker is dead, or so late that the fencing token makes its record void.
+ *
+ * Those of a listener that was disabled or removed while they were made or sent are held or discarded here instead: what
+ * moved the waiting ones then could not see them.
  *
  * @param only restricts it to deliveries of these event ids (the inline mode)
  */
@@ -90,19 +95,49 @@ export function* claimDeliveries(
   yield* execute(
     sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${leaseToken}, ${d.$.leaseUntil} = ${now + options.leaseMs} where ${d.$.seq} ${inList(seqs)}`,
   );
-  return yield* readClaimed(database, seqs, leaseToken);
+  const rows = yield* readClaimed(database, seqs);
+  const stopped = rows.filter((row) => isStopped(row));
+  if (!stopped.length) return rows.map((row) => claimed(row, leaseToken));
+  yield* putAside(database, stopped, now);
+  const sendable = rows.filter((row) => !isStopped(row)).map((row) => claimed(row, leaseToken));
+  return sendable.length ? sendable : yield* claimDeliveries(database, options);
 }
 
-function* readClaimed(database: Database, seqs: readonly unknown[], leaseToken: string): Script<ClaimedDelivery[]> {
+function isStopped({ listenerState, listenerDeletedAt }: ClaimRow): boolean {
+  return listenerState !== 'active' || listenerDeletedAt !== null;
+}
+
+/** Holds or discards what the listener's state, read again under its lock, says; or makes it due, if it has just been enabled. */
+function* putAside(database: Database, rows: readonly ClaimRow[], now: number): Script<void> {
+  const { deliveries: d, listeners: l } = database.tables;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+  for (const listenerId of [...new Set(rows.map((row) => row.listenerId))].toSorted()) {
+    const [listener] = yield* query<{ state: string; deletedAt: unknown }>(
+      sql`select ${l.select('l', 'state', 'deletedAt')} from ${l.sql} l where l.${l.$.id} = ${listenerId}${lock}`,
+    );
+    const isRemoved = !listener || listener.deletedAt !== null;
+    const state = isRemoved ? 'discarded' : listener.state === 'active' ? 'due' : 'held';
+    const finished = isRemoved ? sql`, ${d.$.finishedAt} = ${now}` : sql``;
+    const seqs = rows.filter((row) => row.listenerId === listenerId).map((row) => row.seq);
+    yield* execute(
+      sql`update ${d.sql} set ${d.$.state} = ${state}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null}${finished} where ${d.$.seq} ${inList(seqs)}`,
+    );
+  }
+}
+
+function* readClaimed(database: Database, seqs: readonly unknown[]): Script<ClaimRow[]> {
   const { deliveries: d, events: e, listeners: l } = database.tables;
-  const rows = yield* query<ClaimRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'attempts', 'retries', 'type', 'owner', 'body')}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}, l.${l.$.id} ${l.as('listenerId')}, ${l.select('l', 'url', 'headers', 'secrets', 'schemes', 'format')}
+  return yield* query<ClaimRow>(
+    sql`select ${d.select('d', 'seq', 'id', 'attempts', 'retries', 'type', 'owner', 'body')}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}, l.${l.$.id} ${l.as('listenerId')}, l.${l.$.state} ${l.as('listenerState')}, l.${l.$.deletedAt} ${l.as('listenerDeletedAt')}, ${l.select('l', 'url', 'headers', 'secrets', 'schemes', 'format')}
     from ${d.sql} d
     join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}
     where d.${d.$.seq} ${inList(seqs)} order by d.${d.$.seq}`,
   );
-  return rows.map((row) => ({
+}
+
+function claimed(row: ClaimRow, leaseToken: string): ClaimedDelivery {
+  return {
     seq: String(row.seq),
     id: row.id,
     leaseToken,
@@ -120,7 +155,7 @@ function* readClaimed(database: Database, seqs: readonly unknown[], leaseToken: 
       schemes: JSON.parse(row.schemes) as string[],
       format: row.format,
     },
-  }));
+  };
 }
 
 /** When the next delivery becomes due, or a lease runs out; `null` when nothing waits. */

@@ -1,5 +1,6 @@
 import sql, { join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
+import { canBeStored } from './can-be-stored.js';
 import type { Database } from './database.js';
 import type { OwnerScope } from './listener-rows.js';
 import type { PagePosition } from './page.js';
@@ -56,15 +57,17 @@ function selectDeliveries(database: Database): Sql {
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
   const { deliveries: d, events: e } = database.tables;
+  const { listenerId, eventId, type } = filter;
+  if (![listenerId, eventId, type].every((text) => canBeStored(text ?? ''))) return [sql`1 = 0`];
   const where = [sql`d.${d.$.deletedAt} is null`];
   for (const owner of [filter.scope, filter.owner]) {
     if (owner !== undefined) where.push(sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`);
   }
-  if (filter.listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${filter.listenerId}`);
-  if (filter.eventId !== undefined) {
-    where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${filter.eventId})`);
+  if (listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${listenerId}`);
+  if (eventId !== undefined) {
+    where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
-  if (filter.type !== undefined) where.push(sql`d.${d.$.type} = ${filter.type}`);
+  if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
   if (filter.state !== undefined) where.push(sql`d.${d.$.state} = ${filter.state}`);
   if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
   if (filter.to !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.to}`);
@@ -91,6 +94,7 @@ export function* listDeliveries(
 }
 
 export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
+  if (!canBeStored(id)) return undefined;
   const { deliveries: d } = database.tables;
   const [row] = yield* query<DeliveryRow>(
     sql`${selectDeliveries(database)} where d.${d.$.id} = ${id} and d.${d.$.deletedAt} is null`,
@@ -121,11 +125,34 @@ export function* countDeliveries(
   );
 }
 
-/** Makes a delivery due now, with its schedule from the start. @returns whether it was in a state that allows it */
-export function* rearmDelivery(database: Database, id: string, now: number): Script<boolean> {
+/** The event of a delivery, as payload formats see it. */
+export function* readEventOf(
+  database: Database,
+  delivery: DeliveryRow,
+): Script<{ id: string; type: string; payload: string } | undefined> {
+  const { events: e } = database.tables;
+  const [event] = yield* query<{ id: string; type: string; payload: string }>(
+    sql`select ${e.select('e', 'id', 'type', 'payload')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+  );
+  return event;
+}
+
+/**
+ * Makes a delivery due now, with its schedule from the start.
+ *
+ * @param body what to send from now on; `undefined` leaves it
+ * @returns whether it was in a state that allows it
+ */
+export function* rearmDelivery(
+  database: Database,
+  id: string,
+  now: number,
+  body: string | null | undefined,
+): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
+  const rendered = body === undefined ? sql`` : sql`, ${$.body} = ${body}, ${$.lastError} = ${null}`;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.finishedAt} = ${null} where ${$.id} = ${id} and ${$.state} <> ${'leased'}`,
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.finishedAt} = ${null}${rendered} where ${$.id} = ${id} and ${$.state} <> ${'leased'}`,
   );
   return changed > 0;
 }

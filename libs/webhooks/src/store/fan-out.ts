@@ -10,6 +10,9 @@ import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
 import { execute, query, type Script } from './script.js';
 
+/** `lastError` of a delivery that its listener's format could not render. */
+export const FORMAT_FAILED = 'FORMAT_FAILED';
+
 /** Renders what a listener's format sends. `null`: the event's own payload. Throws when the format does. */
 export type BodyOf = (format: string, event: { id: string; type: string; payload: string }) => string | null;
 
@@ -50,6 +53,8 @@ interface Candidate {
   patterns: string;
   filter: string;
   format: string;
+  /** Sequence of the last event before the listener was made. */
+  afterSeq: unknown;
 }
 
 interface ReadListener extends Omit<Candidate, 'patterns' | 'filter'> {
@@ -83,7 +88,7 @@ export function* fanOut(
   const rows: unknown[][] = [];
   for (const event of events) {
     for (const listener of listenersOf.get(event) ?? []) {
-      if (!reaches(event, listener.owner)) continue;
+      if (Number(event.seq) <= Number(listener.afterSeq) || !reaches(event, listener.owner)) continue;
       if (!matchesAnyPattern(listener.patterns, event.types) || !matchesFilter(listener.filter, event)) continue;
       let body: string | null = null;
       let state = 'due';
@@ -207,7 +212,7 @@ function* everyActiveListener(database: Database): Script<ReadListener[]> {
 
 function selectActive(database: Database): Sql {
   const { listeners } = database.tables;
-  const columns = listeners.select('l', 'id', 'owner', 'ownerKey', 'patterns', 'filter', 'format');
+  const columns = listeners.select('l', 'id', 'owner', 'ownerKey', 'patterns', 'filter', 'format', 'afterSeq');
   return sql`select ${columns} from ${listeners.sql} l where l.${listeners.$.state} = ${'active'} and l.${listeners.$.deletedAt} is null`;
 }
 
@@ -229,7 +234,7 @@ function deliveryValues(event: ReadEvent, listener: ReadListener, state: string,
     0,
     0,
     now,
-    state === 'discarded' ? 'FORMAT_FAILED' : null,
+    state === 'discarded' ? FORMAT_FAILED : null,
     now,
   ];
 }

@@ -1,6 +1,7 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
+import { canBeStored } from './can-be-stored.js';
 import { chunks } from './chunks.js';
 import type { PagePosition } from './page.js';
 import type { Database } from './database.js';
@@ -45,13 +46,19 @@ export function* insertListener(
   routes: { keys: readonly Buffer[]; paths: readonly RoutePath[] },
   now: number,
 ): Script<void> {
-  const { sql: path, $ } = database.tables.listeners;
+  const { listeners, events } = database.tables;
+  const { sql: path, $ } = listeners;
+  // What has happened by now is not for it, although it may not be routed yet. Told by sequence, since no two clocks agree;
+  // an event that is being written at this moment may go either way.
+  const [last] = yield* query<{ seq: unknown }>(
+    sql`select max(e.${events.$.seq}) ${events.as('seq')} from ${events.sql} e`,
+  );
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
     ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.state],
-    ...[row.disabledReason, now, now],
+    ...[row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.state}, ${$.disabledReason}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertRoutes(database, row.id, routes);
 }
 
@@ -70,6 +77,7 @@ function* selectListener(
   scope: OwnerScope,
   lock: Sql,
 ): Script<ListenerRow | undefined> {
+  if (!canBeStored(id)) return undefined;
   const { listeners: l } = database.tables;
   const [row] = yield* query<ListenerRow>(
     sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,

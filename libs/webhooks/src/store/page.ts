@@ -22,6 +22,7 @@ export interface PagePosition {
 
 const MAX_LIMIT = 500;
 const DEFAULT_LIMIT = 50;
+const MAX_SEQUENCE = 2n ** 63n - 1n;
 
 /** @throws BadRequestError `INVALID_LIMIT` or `INVALID_CURSOR` */
 export function readPage(options: PageOptions): { limit: number; after: PagePosition | null } {
@@ -53,6 +54,9 @@ function writeCursor({ at, seq }: PagePosition): string {
 
 function readCursor(cursor: string): PagePosition {
   const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(String(cursor), 'base64url').toString());
-  if (!match) throw new BadRequestError('INVALID_CURSOR', 'cursor is not one that a list gave');
+  // PostgreSQL would answer a sequence beyond bigint with an error of its own.
+  if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) {
+    throw new BadRequestError('INVALID_CURSOR', 'cursor is not one that a list gave');
+  }
   return { at: Number(match[1]), seq: match[2] as string };
 }

@@ -73,6 +73,7 @@ export function* readSentDeliveries(
 
 function ofLength(database: Database, text: Sql, bytes: number): Sql {
   // SQLite has octet_length since 3.43 only.
-  const length = database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`${raw('octet_length')}(${text})`;
+  const length =
+    database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`${raw('octet_length')}(${text})`;
   return sql`case when ${length} = ${bytes} then ${text} end`;
 }

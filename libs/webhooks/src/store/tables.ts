@@ -45,6 +45,7 @@ const TABLES = {
       format: 'name',
       state: 'state',
       disabledReason: 'text?',
+      afterSeq: 'reference',
       createdAt: 'milliseconds',
       updatedAt: 'milliseconds',
       deletedAt: 'milliseconds?',

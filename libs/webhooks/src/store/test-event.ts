@@ -3,7 +3,7 @@ import { newId } from '../ids.js';
 import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';
 import type { Database } from './database.js';
-import { insertDeliveries } from './fan-out.js';
+import { FORMAT_FAILED, insertDeliveries, type BodyOf } from './fan-out.js';
 import type { ListenerRow } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
 
@@ -13,7 +13,12 @@ export const TEST_EVENT_TYPE = 'webhook.test';
 const NO_LIMITS = { maxPayloadBytes: Infinity, maxStoredBytes: Infinity };
 
 /** Stores an example event that is routed already, to one listener alone. @returns the id of its delivery */
-export function* storeTestEvent(database: Database, listener: ListenerRow, now: number): Script<string> {
+export function* storeTestEvent(
+  database: Database,
+  listener: ListenerRow,
+  now: number,
+  bodyOf: BodyOf,
+): Script<string> {
   const event = {
     id: newId('evt'),
     type: TEST_EVENT_TYPE,
@@ -34,11 +39,22 @@ export function* storeTestEvent(database: Database, listener: ListenerRow, now: 
   const { events: e } = database.tables;
   // Never `pending` to anybody: this is still the transaction that inserted it.
   yield* execute(sql`update ${e.sql} set ${e.$.state} = ${'routed'} where ${e.$.id} = ${event.id}`);
-  const [row] = yield* query<{ seq: unknown }>(sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.id} = ${event.id}`);
+  const [row] = yield* query<{ seq: unknown; payload: string }>(
+    sql`select ${e.select('e', 'seq', 'payload')} from ${e.sql} e where e.${e.$.id} = ${event.id}`,
+  );
+  let body: string | null = null;
+  let isRendered = true;
+  try {
+    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: row?.payload ?? '' });
+  } catch {
+    isRendered = false; // which is what the test was for: its delivery says so
+  }
+  const state = isRendered ? 'due' : 'discarded';
+  const error = isRendered ? null : FORMAT_FAILED;
   const deliveryId = newId('dlv');
   const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);
   yield* insertDeliveries(database, [
-    [deliveryId, row?.seq, listener.id, event.type, listener.owner, ownerKey, null, 'due', null, 0, 0, now, null, now],
+    [deliveryId, row?.seq, listener.id, event.type, listener.owner, ownerKey, null, state, body, 0, 0, now, error, now],
   ]);
   return deliveryId;
 }

@@ -41,10 +41,15 @@ export async function expressKeepsRawBodies(app: ExpressApplication): Promise<bo
  * Reads the bodies of some requests before any parser can refuse them: Express's stop at 100 KB, at JSON with one byte
  * changed, and leave types that they do not know unread.
  */
-export function readRawOnExpress(app: ExpressApplication, isOurs: (request: IncomingMessage) => boolean, limit: number): void {
+export function readRawOnExpress(
+  app: ExpressApplication,
+  isOurs: (request: IncomingMessage) => boolean,
+  limit: number,
+): void {
   const readRaw: Handle = (request, _response, next) => {
     // A gateway that read it already keeps the bytes there; what is compressed is the parsers' to unpack.
-    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !isOurs(request)) return next();
+    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !isOurs(request))
+      return next();
     readBody(request, limit).then((bytes) => {
       request.rawBody = bytes;
       // For body-parser 1; the one of Express 5 sees that the stream has ended.

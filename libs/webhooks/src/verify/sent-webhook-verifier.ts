@@ -120,7 +120,9 @@ export class SentWebhookVerifier {
       return scheme?.verify(input) ?? false;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.logger.error(`The signature scheme '${scheme?.name}' threw on a webhook to listener ${listenerId}: ${reason}`);
+      this.logger.error(
+        `The signature scheme '${scheme?.name}' threw on a webhook to listener ${listenerId}: ${reason}`,
+      );
       return false;
     }
   }

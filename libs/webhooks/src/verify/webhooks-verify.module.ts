@@ -38,7 +38,12 @@ export interface WebhooksVerifyOptions {
 
 const DEFAULT_PATH = 'webhooks/verify';
 const OPTIONS = Symbol('nestjs-entity-webhooks:verify-options');
-const KNOWN_KEYS: readonly string[] = ['path', 'dataSource', 'decorators', 'rawBody'] satisfies (keyof WebhooksVerifyOptions)[];
+const KNOWN_KEYS: readonly string[] = [
+  'path',
+  'dataSource',
+  'decorators',
+  'rawBody',
+] satisfies (keyof WebhooksVerifyOptions)[];
 
 type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
 
@@ -89,11 +94,13 @@ export class WebhooksVerifyModule implements NestModule {
     const isOurs = (url: string) => this.urls().has(normalised(url));
     if (adapter.getType() === 'express') {
       const app = adapter.getInstance<ExpressApplication>();
-      if ((await expressKeepsRawBodies(app)) === false) throw rawBodyMissing('Express keeps only what it parsed of them');
+      if ((await expressKeepsRawBodies(app)) === false)
+        throw rawBodyMissing('Express keeps only what it parsed of them');
       readRawOnExpress(app, ({ method, url }) => method === 'POST' && isOurs(url ?? ''), bodyLimitBytes);
     } else if (adapter.getType() === 'fastify') {
       const app = adapter.getInstance<FastifyApplication>();
-      if ((await fastifyKeepsRawBodies(app)) === false) throw rawBodyMissing('Fastify keeps only what it parsed of them');
+      if ((await fastifyKeepsRawBodies(app)) === false)
+        throw rawBodyMissing('Fastify keeps only what it parsed of them');
       readRawOnFastify(app, isOurs, bodyLimitBytes);
     }
   }
@@ -136,7 +143,8 @@ function resolve(options: WebhooksVerifyOptions): ResolvedVerifyOptions {
   const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
   if (unknown !== undefined) throw invalid(unknown, `there is no such option; known are ${KNOWN_KEYS.join(', ')}`);
   if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/verify'");
-  if (typeof dataSource !== 'string' || dataSource === '') throw invalid('dataSource', 'give the name of a data source');
+  if (typeof dataSource !== 'string' || dataSource === '')
+    throw invalid('dataSource', 'give the name of a data source');
   if (!Array.isArray(decorators) || decorators.some((decorate) => typeof decorate !== 'function')) {
     throw invalid('decorators', 'give a list of class decorators, called: [Public()]');
   }

@@ -1,0 +1,28 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+import { WORKSPACE } from '../support/scratch-project.js';
+
+/** Written like codes, and none of ours: a symbol's name, and what better-sqlite3 calls its errors. */
+const NO_CODES = new Set(['EVERY_OWNER', 'SQLITE_BUSY', 'SQLITE_BUSY_', 'SQLITE_BUSY_SNAPSHOT']);
+/** Put together from the name of the option, or of one word. */
+const UNSEEN = ['OWNER_FAILED', 'WHEN_FAILED', 'REDIRECT', 'TIMEOUT'];
+
+describe('docs/errors.md', () => {
+  it('explains every code that the source can give, and no other', async () => {
+    const folder = join(WORKSPACE, 'libs/webhooks/src');
+    const codes = new Set(UNSEEN);
+    for (const file of await readdir(folder, { recursive: true })) {
+      if (!file.endsWith('.ts')) continue;
+      const source = await readFile(join(folder, file), 'utf8');
+      const withoutComments = source.replaceAll(/\/\*.*?\*\//gs, '').replaceAll(/^\s*\/\/.*$/gm, '');
+      for (const [, code = ''] of withoutComments.matchAll(/'([A-Z]+(?:_[A-Z]*)+)'/g)) {
+        if (!NO_CODES.has(code) && !code.startsWith('UND_ERR_') && !code.startsWith('ER_')) codes.add(code);
+      }
+    }
+    const page = await readFile(join(WORKSPACE, 'docs/errors.md'), 'utf8');
+    const explained = new Set([...page.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, code = '']) => code));
+    expect([...explained].toSorted()).toEqual([...codes].toSorted());
+  });
+});
