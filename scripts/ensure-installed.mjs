@@ -56,7 +56,8 @@ function install() {
   // The npm that runs this script, not another one that happens to be first in PATH.
   const running = process.env.npm_execpath;
   const npm = running && /^npm-cli\.c?js$/.test(basename(running)) ? [process.execPath, running] : ['npm'];
-  const { status, error } = spawnSync(npm[0], [...npm.slice(1), 'ci', '--no-audit', '--no-fund'], {
+  // Without npm's warnings: a page about packages that ask for a newer Node.js than 20 and run on it all the same.
+  const { status, error } = spawnSync(npm[0], [...npm.slice(1), 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     // stdout belongs to the command that follows.
     stdio: ['ignore', process.stderr, process.stderr],

@@ -3,6 +3,7 @@
 //   npm run verify
 //   npm run verify -- --skip tests          (names, with commas between them; CI runs the tests by themselves)
 //   npm run verify -- --only lint,types
+//   npm run verify -- --keep-going          (tries the other steps as well after one that failed, as CI does)
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -40,26 +41,34 @@ const steps = [
   { name: 'pack', what: 'the tarball in two applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
 ];
 
-const { values } = parseArgs({ options: { skip: { type: 'string' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { skip: { type: 'string' }, only: { type: 'string' }, 'keep-going': { type: 'boolean', default: false } },
+});
 const skipped = stepNames(values.skip);
 const only = stepNames(values.only);
 const chosen = steps.filter(({ name }) => !skipped.includes(name) && (only.length === 0 || only.includes(name)));
 
 const began = performance.now();
+/** @type {string[]} */
+const failed = [];
 for (const { name, what, command, tell } of chosen) {
   const start = performance.now();
   const { status, output } = await run(command);
   const label = `${name.padEnd(7)} ${what.padEnd(40)} ${seconds(start)}`;
   if (status !== 0) {
-    console.log(
-      `✗ ${label}\n\n${output.trimEnd()}\n\nverify stopped at "${name}" (${command.slice(0, 4).join(' ')} …)`,
-    );
-    process.exit(1);
+    console.log(`✗ ${label}\n\n${output.trimEnd()}\n\n"${name}" failed (${command.slice(0, 4).join(' ')} …)`);
+    failed.push(name);
+    if (values['keep-going']) continue;
+    break;
   }
   console.log(`✓ ${label}`);
   for (const line of tell ? output.split('\n') : []) {
     if (tell?.test(stripVTControlCharacters(line))) console.log(`  ${line.trim()}`);
   }
+}
+if (failed.length > 0) {
+  console.log(`verify: failed at ${failed.join(', ')}`);
+  process.exit(1);
 }
 const left = steps.filter((step) => !chosen.includes(step)).map(({ name }) => name);
 console.log(`verify: all well in ${seconds(began).trim()}${left.length > 0 ? `, without ${left.join(', ')}` : ''}`);

@@ -1,6 +1,13 @@
+import { Logger } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { EVERY_OWNER, Webhook, type JsonObject, type WebhookFeature, type WebhookOptions } from 'nestjs-entity-webhooks';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import {
+  EVERY_OWNER,
+  Webhook,
+  type JsonObject,
+  type WebhookFeature,
+  type WebhookOptions,
+} from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -48,8 +55,10 @@ class Invoice {
 }
 
 const NOTHING: Record<string, unknown> = { null: null, '': '', undefined };
+/** What no listener's owner can be. */
+const IMPOSSIBLE: Record<string, unknown> = { long: 'x'.repeat(256), nul: 'a\0b', half: 'a\ud800' };
 
-@Webhook({ name: 'computed', owner: (row: Computed) => NOTHING[row.owner] as string })
+@Webhook({ name: 'computed', owner: (row: Computed) => ({ ...NOTHING, ...IMPOSSIBLE })[row.owner] as string })
 @Entity('owners_computed')
 class Computed {
   @PrimaryGeneratedColumn()
@@ -66,7 +75,22 @@ type State = keyof typeof STATES;
 const LOOKALIKES = [
   ...['acme', 'ACME', 'Acme', 'acmé', 'acme\u0301', 'acme ', ' acme', 'acme  '],
   ...['a:b', 'a|b', 'a,b', 'a.b', 'a/b', 'a\tb', 'a', 'b', "a'b", 'a"b', 'a\\b', 'a%', 'a_', '*', 'a.*'],
-  ...['null', 'undefined', 'true', '0', '00', '1', '1.0', '01', 'ß', 'ss', '😀', '😁', 'x'.repeat(255), 'x'.repeat(254)],
+  ...[
+    'null',
+    'undefined',
+    'true',
+    '0',
+    '00',
+    '1',
+    '1.0',
+    '01',
+    'ß',
+    'ss',
+    '😀',
+    '😁',
+    'x'.repeat(255),
+    'x'.repeat(254),
+  ],
 ];
 
 interface Heard {
@@ -79,7 +103,10 @@ interface Heard {
 /** What each listener was sent, by the label in its URL. */
 function heard({ receiver }: TestApp): Heard[] {
   return receiver.requests
-    .map(({ url, json }) => ({ listener: new URL(url, 'http://x').searchParams.get('l') ?? '', ...(json as Omit<Heard, 'listener'>) }))
+    .map(({ url, json }) => ({
+      listener: new URL(url, 'http://x').searchParams.get('l') ?? '',
+      ...(json as Omit<Heard, 'listener'>),
+    }))
     .toSorted((a, b) => (`${a.listener}\0${a.type}` < `${b.listener}\0${b.type}` ? -1 : 1));
 }
 
@@ -125,7 +152,11 @@ describeDatabases('owners', (database) => {
         [`${state}.created`, `${state}.*`, '*'].map((pattern) => {
           const refused = state === 'undeclared' && kind !== 'application' && pattern !== '*';
           const receives = kind === 'application' || state === 'shared' || (state === 'declared' && kind === 'mine');
-          const outcome = refused ? ('is refused' as const) : receives ? ('receives it' as const) : ('never sees it' as const);
+          const outcome = refused
+            ? ('is refused' as const)
+            : receives
+              ? ('receives it' as const)
+              : ('never sees it' as const);
           return { state, kind, pattern, outcome };
         }),
       ),
@@ -135,18 +166,21 @@ describeDatabases('owners', (database) => {
       expect(cells).toHaveLength(27);
     });
 
-    it.each(cells)('$state row of acme, listener $kind on $pattern: $outcome', async ({ state, kind, pattern, outcome }) => {
-      const creating = listen('cell', kinds[kind], pattern);
-      if (outcome === 'is refused') {
-        await expect(creating).rejects.toMatchObject({ code: 'OWNER_NOT_DECLARED', httpStatus: 400 });
-        expect((await app.listeners.list()).items).toEqual([]);
-        return;
-      }
-      await creating;
-      await save(state, 'acme');
-      await app.dispatcher.drain();
-      expect(heard(app).map(({ type }) => type)).toEqual(outcome === 'receives it' ? [`${state}.created`] : []);
-    });
+    it.each(cells)(
+      '$state row of acme, listener $kind on $pattern: $outcome',
+      async ({ state, kind, pattern, outcome }) => {
+        const creating = listen('cell', kinds[kind], pattern);
+        if (outcome === 'is refused') {
+          await expect(creating).rejects.toMatchObject({ code: 'OWNER_NOT_DECLARED', httpStatus: 400 });
+          expect((await app.listeners.list()).items).toEqual([]);
+          return;
+        }
+        await creating;
+        await save(state, 'acme');
+        await app.dispatcher.drain();
+        expect(heard(app).map(({ type }) => type)).toEqual(outcome === 'receives it' ? [`${state}.created`] : []);
+      },
+    );
 
     it('keeps what is published by the same rules', async () => {
       await listen('mine', 'acme', 'invoice.overdue');
@@ -184,13 +218,51 @@ describeDatabases('owners', (database) => {
     expect(labels(app)).toEqual(['application']);
   });
 
-  it.each(Object.keys(NOTHING))('an owner function that answers %o reaches listeners without an owner only', async (owner) => {
-    await listen('application', null, 'computed.*');
-    for (const other of ['acme', 'null', 'undefined']) await listen(other, other, 'computed.created', '*');
-    await app.dataSource.manager.save(Computed, { owner });
-    await app.dispatcher.drain();
-    expect(labels(app)).toEqual(['application']);
+  it.each(Object.keys(NOTHING))(
+    'an owner function that answers %o reaches listeners without an owner only',
+    async (owner) => {
+      await listen('application', null, 'computed.*');
+      for (const other of ['acme', 'null', 'undefined']) await listen(other, other, 'computed.created', '*');
+      await app.dataSource.manager.save(Computed, { owner });
+      await app.dispatcher.drain();
+      expect(labels(app)).toEqual(['application']);
+    },
+  );
+
+  it('says once for each entity that a declared owner came out empty', async () => {
+    const other = await startApp({
+      database: { ...fresh.options, synchronize: false },
+      entities: [Declared, Undeclared],
+    });
+    const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    try {
+      await other.dataSource.manager.save(Declared, [{ customerId: null }, { customerId: '' }]);
+      await other.dataSource.manager.save(Declared, { customerId: null });
+      await other.dataSource.manager.save(Undeclared, { customerId: null });
+      expect(warn.mock.calls.map(([message]) => String(message))).toEqual([
+        expect.stringMatching(/^A row of Declared declares an owner and has none/),
+      ]);
+    } finally {
+      warn.mockRestore();
+      await other.close();
+    }
   });
+
+  it.each(Object.keys(IMPOSSIBLE))(
+    'fails the write of a row whose owner no listener can have, with one code: %s',
+    async (owner) => {
+      await listen('application', null, 'computed.*');
+      const writing = app.dataSource.manager.save(Computed, { owner });
+      await expect(writing).rejects.toMatchObject({
+        name: 'CaptureError',
+        code: 'INVALID_OWNER',
+        details: { entity: 'Computed' },
+      });
+      expect(await app.dataSource.manager.countBy(Computed, { owner })).toBe(0);
+      await app.dispatcher.drain();
+      expect(labels(app)).toEqual([]);
+    },
+  );
 
   it('compares owners as texts: numbers and bigints beyond 2^53 find theirs', async () => {
     const huge = '9007199254740993';
@@ -344,7 +416,11 @@ describeDatabases('owners', (database) => {
   });
 
   describe('services bound to an owner', () => {
-    const notFound = (id: string) => ({ code: 'LISTENER_NOT_FOUND', httpStatus: 404, message: `There is no listener '${id}'.` });
+    const notFound = (id: string) => ({
+      code: 'LISTENER_NOT_FOUND',
+      httpStatus: 404,
+      message: `There is no listener '${id}'.`,
+    });
 
     it('another owner’s listener, and the application’s, is as if it did not exist', async () => {
       const acme = await listen('acme', 'acme', 'declared.*');
@@ -405,9 +481,9 @@ describeDatabases('owners', (database) => {
       const { id } = await listen('acme', 'acme', 'declared.*');
       const moving = app.listeners.forOwner('acme').update(id, { owner: 'globex' } as never);
       await expect(moving).rejects.toMatchObject({ code: 'INVALID_LISTENER' });
-      await expect(
-        app.listeners.forOwner('acme').update(id, { events: ['undeclared.*'] }),
-      ).rejects.toMatchObject({ code: 'OWNER_NOT_DECLARED' });
+      await expect(app.listeners.forOwner('acme').update(id, { events: ['undeclared.*'] })).rejects.toMatchObject({
+        code: 'OWNER_NOT_DECLARED',
+      });
       expect(await app.listeners.get(id)).toMatchObject({ owner: 'acme', events: ['declared.*'] });
     });
 

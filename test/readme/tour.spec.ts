@@ -25,6 +25,7 @@ const PAGES = [
   'docs/owners.md',
   'docs/payload.md',
   'docs/replaceable-parts.md',
+  'docs/testing.md',
 ];
 
 let project: ScratchProject;

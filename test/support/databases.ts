@@ -40,7 +40,9 @@ export const databases: TestDatabase[] = [
 
 /** `describe` once for each database of this run, as `title (name)`. */
 export function describeDatabases(title: string, body: (db: TestDatabase) => void): void {
-  describe.each(databases)(`${title} ($name)`, body);
+  for (const database of databases) {
+    describe(`${title} (${database.name})`, () => body(database));
+  }
 }
 
 function uniqueName(): string {

@@ -77,6 +77,7 @@ export type { Outcome, OutcomeKind, SendErrorCode } from './sending/outcome.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { Transport, type SignedRequest } from './sending/transport.js';
 
+export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
 export type { SupportedDriver } from './store/column-kinds.js';
 export type { Page, PageOptions } from './store/page.js';

@@ -16,7 +16,7 @@ export class RelayTransport extends Transport {
       const response = await fetch(this.relay, {
         method: 'POST',
         headers: { ...headers, 'x-relay-to': url },
-        body,
+        body: new Uint8Array(body),
         redirect: 'manual',
         signal: AbortSignal.timeout(timeoutMs),
       });

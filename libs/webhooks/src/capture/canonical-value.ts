@@ -5,7 +5,7 @@ import type { Json } from '../events/json.js';
 export type ColumnMetadata = EntityMetadata['columns'][number];
 
 /** How a column's values are written in a payload, the same on every database; the table is `docs/payload.md`. */
-export type ValueKind = 'decimal' | 'bigint' | 'date' | 'instant' | 'boolean' | 'any';
+export type ValueKind = 'decimal' | 'bigint' | 'date' | 'instant' | 'time' | 'boolean' | 'json' | 'any';
 
 const KINDS: Readonly<Record<string, ValueKind>> = {
   bigint: 'bigint',
@@ -21,8 +21,12 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   timestamptz: 'instant',
   'timestamp with time zone': 'instant',
   'timestamp without time zone': 'instant',
+  time: 'time',
+  'time without time zone': 'time',
   boolean: 'boolean',
   bool: 'boolean',
+  json: 'json',
+  jsonb: 'json',
 };
 
 const NUMBER_TYPES = new Set([
@@ -36,6 +40,15 @@ export function valueKindOf(column: ColumnMetadata): ValueKind {
   if (column.type === Date) return 'instant';
   if (column.type === Boolean) return 'boolean';
   return (typeof column.type === 'string' ? KINDS[column.type] : undefined) ?? 'any';
+}
+
+/**
+ * Whether better-sqlite3 may read the column with fewer digits than stand in it: it gives integers as JavaScript numbers.
+ * SQLite keeps a whole decimal as an integer too; up to 15 digits any number is exact.
+ */
+export function mayLoseDigitsOnSqlite({ type, precision }: ColumnMetadata): boolean {
+  const kind = typeof type === 'string' ? KINDS[type] : undefined;
+  return kind === 'bigint' || (kind === 'decimal' && (precision ?? Infinity) > 15);
 }
 
 /** Whether a filter compares the column by numeric value, so that `10` finds `"10.00"`. */
@@ -56,6 +69,14 @@ export function isScalarColumn(column: ColumnMetadata): boolean {
 /** A value that no payload can hold; the caller knows the entity and the field. */
 export class Unserializable extends Error {}
 
+/** One part of a primary key as text: the same for each form in which a writer or a database may give one value. */
+export function keyText(value: unknown, column: ColumnMetadata): string {
+  const typed = column.referencedColumn ?? column;
+  const json = canonicalValue(value, valueKindOf(typed), typed);
+  if (typeof json !== 'string') return JSON.stringify(json); // `7`, as the text '7' of a path parameter
+  return typed.type === 'uuid' ? json.toLowerCase() : json;
+}
+
 /** @throws Unserializable for functions, symbols and cycles. */
 export function canonicalValue(value: unknown, kind: ValueKind, column?: ColumnMetadata): Json {
   if (value === null || value === undefined) return null;
@@ -64,25 +85,58 @@ export function canonicalValue(value: unknown, kind: ValueKind, column?: ColumnM
     case 'bigint':
       return String(value);
     case 'decimal':
-      return canonicalDecimal(value, column?.scale);
+      return canonicalDecimal(value, column);
     case 'date':
       return value instanceof Date ? localDate(value) : String(value);
     case 'instant':
       return instant(value);
+    case 'time':
+      return canonicalTime(value);
     case 'boolean':
       return Boolean(value);
+    case 'json':
+      return sortedKeys(canonicalJson(value, new Set()));
     case 'any':
       return canonicalJson(value, new Set());
   }
 }
 
-/** SQLite keeps `10.50` as the number 10.5: the column's scale gives the digits back that other databases keep. */
-function canonicalDecimal(value: unknown, scale: number | undefined): string {
+/**
+ * SQLite keeps `10.50` as the number 10.5, `0.0000001` as 1e-7, and more digits than the column declares: its scale gives
+ * the text that the other databases keep, which round half away from zero.
+ */
+function canonicalDecimal(value: unknown, column: ColumnMetadata | undefined): string {
   const text = String(value);
-  const plain = /^(-?\d+)(?:\.(\d+))?$/.exec(text);
-  if (!plain || scale === undefined || scale === null) return text;
-  const [, whole, fraction = ''] = plain;
-  return scale > 0 ? `${whole}.${fraction.padEnd(scale, '0')}` : text;
+  const match = /^([+-]?)(\d+)(?:\.(\d*))?(?:e([+-]?\d{1,3}))?$/i.exec(text);
+  if (!match) return text;
+  const [, sign, integer = '', decimals = '', exponent = '0'] = match;
+  const point = integer.length + Number(exponent);
+  const digits = (integer + decimals).padEnd(point, '0').padStart(integer.length + decimals.length + Math.max(0, 1 - point), '0');
+  const whole = digits.slice(0, Math.max(1, point));
+  const fraction = digits.slice(Math.max(1, point));
+  const scale = column?.scale ?? (column?.precision == null ? fraction.length : 0);
+  const roundsUp = (fraction[scale] ?? '0') >= '5';
+  const rounded = BigInt(whole + fraction.slice(0, scale).padEnd(scale, '0')) + (roundsUp ? 1n : 0n);
+  const plain = rounded.toString().padStart(scale + 1, '0');
+  const minus = sign === '-' && rounded !== 0n ? '-' : '';
+  return scale > 0 ? `${minus}${plain.slice(0, -scale)}.${plain.slice(-scale)}` : minus + plain;
+}
+
+/** `12:34` is kept as it was written on SQLite, and `12:34:56.500` with its zeros on MySQL. */
+function canonicalTime(value: unknown): string {
+  const text = String(value);
+  const match = /^(-?\d{1,3}:\d\d)(?::(\d\d)(?:\.(\d*?)0*)?)?$/.exec(text);
+  if (!match) return text;
+  const [, hoursAndMinutes = '', seconds = '00', fraction = ''] = match;
+  return `${hoursAndMinutes}:${seconds}${fraction && `.${fraction}`}`;
+}
+
+/** `jsonb`, and MySQL's json, do not keep the order of keys; SQLite, MariaDB and PostgreSQL's json do. */
+function sortedKeys(value: Json): Json {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(sortedKeys);
+  const keys = Object.keys(value).toSorted();
+  return Object.fromEntries(keys.map((key) => [key, sortedKeys(value[key] as Json)]));
 }
 
 function localDate(date: Date): string {
@@ -90,8 +144,9 @@ function localDate(date: Date): string {
   return `${pad(date.getFullYear(), 4)}-${pad(date.getMonth() + 1, 2)}-${pad(date.getDate(), 2)}`;
 }
 
-function instant(value: unknown): string {
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? String(value) : value.toISOString();
+/** MySQL's `0000-00-00` is a Date that is none. */
+function instant(value: unknown): string | null {
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   return String(value);
 }
 
@@ -121,6 +176,8 @@ function canonicalObject(value: object, above: Set<object>): Json {
   if (above.has(value)) throw new Unserializable('it refers to itself');
   above.add(value);
   try {
+    if (value instanceof Set) return [...value].map((item) => canonicalJson(item, above));
+    if (value instanceof Map) return canonicalJson(Object.fromEntries(value), above);
     const { toJSON } = value as { toJSON?: unknown };
     if (typeof toJSON === 'function') return canonicalJson((toJSON as () => unknown).call(value), above);
     if (Array.isArray(value)) return value.map((item) => canonicalJson(item, above));

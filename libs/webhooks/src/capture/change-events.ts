@@ -22,31 +22,31 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
   if (!image || image === 'gone' || !definition.wants(action, image)) return [];
   const now = definition.ownerOf(image);
   const data = definition.dataOf(image);
-  if (!change.before) return [row(change, { action, ...now, data }, limits)];
+  if (!change.before) return [row(change, image, { action, ...now, data }, limits)];
 
   const { before } = change;
   if (before.owner.owner !== now.owner || before.owner.audience !== now.audience) {
-    return passedOn(change, before, { action, ...now, data }, limits);
+    return passedOn(change, image, before, { action, ...now, data }, limits);
   }
   const previous = previousOf(definition, before, image);
-  return previous ? [row(change, { action, ...now, data, previous }, limits)] : [];
+  return previous ? [row(change, image, { action, ...now, data, previous }, limits)] : [];
 }
 
 /**
  * The new owner may not see what the old one had, and the old one may not see the row any more: it learns that the row is
  * gone, and its id. Both halves are facts of one update, so they share its order key.
  */
-function passedOn(change: RowChange, before: Before, told: Told, limits: PayloadLimits): EventRow[] {
-  const { definition, image } = change;
-  const events = [row(change, told, limits)];
-  if (before.owner.owner !== null && definition.actions.has('deleted') && image && image !== 'gone') {
+function passedOn(change: RowChange, image: RowImage, before: Before, told: Told, limits: PayloadLimits): EventRow[] {
+  const { definition } = change;
+  const events = [row(change, image, told, limits)];
+  if (before.owner.owner !== null && definition.actions.has('deleted')) {
     const data: JsonObject = {};
     for (const field of definition.fields) {
       if (definition.identity.includes(field.parts[0] ?? '')) {
         setPath(data, field.parts, definition.valueOf(field, image));
       }
     }
-    events.push(row(change, { action: 'deleted', audience: 'owner_only', owner: before.owner.owner, data }, limits));
+    events.push(row(change, image, { action: 'deleted', audience: 'owner_only', owner: before.owner.owner, data }, limits));
   }
   return events;
 }
@@ -80,8 +80,8 @@ function sameJson(a: Json, b: Json): boolean {
   );
 }
 
-function row(change: RowChange, told: Told, limits: PayloadLimits): EventRow {
-  const { definition, key, at } = change;
+function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLimits): EventRow {
+  const { definition, at } = change;
   const event: WebhookEvent = {
     id: newId('evt'),
     type: definition.typeOf(told.action),

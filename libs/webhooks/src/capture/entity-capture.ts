@@ -20,7 +20,7 @@ import type { Database } from '../store/database.js';
 import { eventsOf } from './change-events.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
-import { losesPrecision, readRows, rowKey } from './row-reader.js';
+import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -142,7 +142,14 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async beforeUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
-    await this.beforeWrite(event, event.databaseEntity, (definition) => definition.hiddenColumnsNeeded.length > 0);
+    await this.beforeWrite(
+      event,
+      event.databaseEntity,
+      (definition) =>
+        definition.hiddenColumnsNeeded.length > 0 ||
+        isLoadedInexactly(definition, this.options.dataSource) ||
+        (event.updatedRelations.length > 0 && lacksForeignKeys(definition, event.databaseEntity)),
+    );
   }
 
   async afterUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
@@ -175,7 +182,8 @@ export class EntityCapture implements EntitySubscriberInterface {
         // An orphan removed by a cascade comes without its row.
         !event.databaseEntity ||
         definition.hiddenColumnsNeeded.length > 0 ||
-        losesPrecision(definition, this.options.database.dialect),
+        isLoadedInexactly(definition, this.options.dataSource) ||
+        lacksForeignKeys(definition, event.databaseEntity),
     );
   }
 
@@ -240,7 +248,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!definition || !(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
     await this.logOf(event.queryRunner).exclusively(async () => {
       const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
-      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], this.options.database.dialect);
+      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)]);
       const images = this.beforeImages.get(event.queryRunner) ?? new Map<string, RowImage>();
       for (const [key, image] of read) images.set(definition.name + key, image);
       this.beforeImages.set(event.queryRunner, images);
@@ -265,7 +273,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const image = images?.get(key);
     images?.delete(key);
     if (image) return image;
-    return loaded ? { entity: loaded, exact: new Map() } : null;
+    return loaded ? { key: rowKey(definition, loaded), entity: loaded, exact: new Map() } : null;
   }
 
   private async changed(
@@ -346,7 +354,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
     for (const [definition, changes] of byDefinition) {
       const ids = changes.map((change) => change.id);
-      const images = await readRows(runner, definition, ids, this.options.database.dialect);
+      const images = await readRows(runner, definition, ids);
       for (const change of changes) change.image = images.get(change.key) ?? 'gone';
     }
   }

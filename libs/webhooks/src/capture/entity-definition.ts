@@ -1,4 +1,4 @@
-import type { EntityMetadata, ObjectLiteral } from 'typeorm';
+import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../events/json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
@@ -34,6 +34,8 @@ export interface OutField {
 
 /** A row as it was read: the hydrated entity, and values that hydration loses (foreign keys, SQLite's big integers). */
 export interface RowImage {
+  /** Text of its primary key, as the database gives it. */
+  readonly key: string;
   readonly entity: ObjectLiteral;
   readonly exact: ReadonlyMap<string, unknown>;
 }
@@ -98,12 +100,14 @@ export class EntityDefinition {
       value = relation ? foreignKeyOf(relation, column, image.entity) : column.getEntityValue(image.entity);
     }
     try {
+      if (relation && relation.joinColumns.length > 1) return compositeKey(relation, value);
       return canonicalValue(value, field.kind, column);
     } catch (cause) {
-      if (!(cause instanceof Unserializable)) throw cause;
+      // A `toJSON()` may throw anything, and a value too deep for the stack a RangeError.
+      const reason = cause instanceof Unserializable ? cause.message : 'writing it as JSON threw (see cause)';
       throw new CaptureError(
         'UNSERIALIZABLE_FIELD',
-        `${this.metadata.name}.${field.path} cannot be written into an event: ${cause.message}. Give the column a transformer, or keep it out with @WebhookHidden().`,
+        `${this.metadata.name}.${field.path} cannot be written into an event: ${reason}. Give the column a transformer, or keep it out with @WebhookHidden().`,
         { cause, details: { entity: this.metadata.name, field: field.path } },
       );
     }
@@ -204,7 +208,7 @@ export class EntityDefinition {
     for (const column of this.metadata.columns) {
       const relation = column.isVirtual ? (column.relationMetadata ?? null) : null;
       // Virtual columns without a relation are TypeORM's own: discriminators, closure and nested-set bookkeeping.
-      if ((column.isVirtual && !relation) || column.isDiscriminator) continue;
+      if ((column.isVirtual && !relation) || column.isDiscriminator || this.isOfChild(column)) continue;
       if (relation && relation.joinColumns[0] !== column) continue; // a composite foreign key is one field
       const path = relation ? relation.propertyPath : column.propertyPath;
       const typed = (relation && column.referencedColumn) || column;
@@ -220,6 +224,16 @@ export class EntityDefinition {
       });
     }
     return fields;
+  }
+
+  /** In a single table TypeORM gives the parent every column of its children, but not what they say of hiding it. */
+  private isOfChild(column: ColumnMetadata): boolean {
+    const { target } = this.metadata;
+    const embedded = column.embeddedMetadata?.embeddedMetadataTree[0];
+    if (!embedded) return extendsClass(column.relationMetadata?.target ?? column.target, target);
+    const declared = getMetadataArgsStorage().embeddeds.filter((args) => args.propertyName === embedded.propertyName);
+    const isOwn = declared.some((args) => args.target === target || extendsClass(target, args.target));
+    return !isOwn && declared.some((args) => extendsClass(args.target, target));
   }
 
   private resolveOwnership(): Ownership {
@@ -244,12 +258,27 @@ export class EntityDefinition {
   }
 }
 
+function extendsClass(child: unknown, parent: unknown): boolean {
+  return typeof child === 'function' && typeof parent === 'function' && child.prototype instanceof parent;
+}
+
+/** Each part by the kind of its own column; a key without any part points nowhere. */
+function compositeKey(relation: RelationMetadata, value: unknown): Json {
+  const key: JsonObject = {};
+  for (const { referencedColumn } of relation.joinColumns) {
+    if (!referencedColumn || typeof value !== 'object') continue;
+    const part = (value as Record<string, unknown> | null)?.[referencedColumn.propertyPath];
+    key[referencedColumn.propertyPath] = canonicalValue(part, valueKindOf(referencedColumn), referencedColumn);
+  }
+  return Object.values(key).every((part) => part === null) ? null : key;
+}
+
 function foreignKeyOf(relation: RelationMetadata, referenced: ColumnMetadata, entity: ObjectLiteral): unknown {
   const value = relation.getEntityValue(entity) as unknown;
   if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
   if (relation.joinColumns.length > 1) {
     return Object.fromEntries(
-      relation.joinColumns.map((join) => [join.referencedColumn?.propertyName, join.referencedColumn?.getEntityValue(value)]),
+      relation.joinColumns.map((join) => [join.referencedColumn?.propertyPath, join.referencedColumn?.getEntityValue(value)]),
     );
   }
   return (referenced.referencedColumn ?? referenced).getEntityValue(value as ObjectLiteral);

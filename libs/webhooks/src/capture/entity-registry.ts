@@ -52,7 +52,7 @@ export class EntityRegistry {
       optionsOf.set(metadata, resolved);
     }
     // A parent stands before its children, so that each finds its parent's definition.
-    const metadatas = dataSource.entityMetadatas.toSorted((a, b) => a.inheritanceTree.length - b.inheritanceTree.length);
+    const metadatas = dataSource.entityMetadatas.toSorted((a, b) => ancestors(a).length - ancestors(b).length);
     for (const metadata of metadatas) this.define(metadata, optionsOf);
     this.refuseSameNames();
     this.resolvedFrom = dataSource.entityMetadatas;
@@ -81,9 +81,7 @@ export class EntityRegistry {
   }
 
   private define(metadata: EntityMetadata, optionsOf: ReadonlyMap<EntityMetadata, WebhookOptions>): void {
-    const parent = metadata.parentEntityMetadata
-      ? (this.definitions.get(metadata.parentEntityMetadata) ?? null)
-      : null;
+    const parent = this.parentOf(metadata);
     const own = optionsOf.get(metadata) ?? (parent ? webhookOptionsOf(metadata.target) : undefined);
     if (!own && !parent) return;
     // A child of a single table is told of as its parent is, under its own name.
@@ -93,6 +91,18 @@ export class EntityRegistry {
     definition.parent = parent;
     this.definitions.set(metadata, definition);
     if (!own) (optionsOf as Map<EntityMetadata, WebhookOptions>).set(metadata, options);
+  }
+
+  /** The nearest: TypeORM names the root of a table as the parent of every child, also of a child's child. */
+  private parentOf(metadata: EntityMetadata): EntityDefinition | null {
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    if (!metadata.parentEntityMetadata) return null;
+    const definitions = [...this.definitions.values()];
+    for (const ancestor of ancestors(metadata)) {
+      const parent = definitions.find((definition) => definition.metadata.target === ancestor);
+      if (parent) return parent;
+    }
+    return null;
   }
 
   private refuseSameNames(): void {
@@ -108,6 +118,14 @@ export class EntityRegistry {
       byName.set(definition.name, definition);
     }
   }
+}
+
+/** The classes that an entity's class extends, the nearest first. Not `inheritanceTree`: that of a parent holds its children. */
+function ancestors({ target }: EntityMetadata): unknown[] {
+  const found: unknown[] = [];
+  for (let above: unknown = target; typeof above === 'function'; found.push(above))
+    above = Object.getPrototypeOf(above);
+  return found;
 }
 
 function notInDataSource(entity: EntityClass | EntitySchema, dataSourceName: string): ConfigurationError {

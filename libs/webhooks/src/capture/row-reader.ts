@@ -1,6 +1,6 @@
-import type { EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
-import type { DialectName } from '../store/column-kinds.js';
-import { canonicalValue, valueKindOf } from './canonical-value.js';
+import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
+import { dialectOf } from '../store/column-kinds.js';
+import { keyText, mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 
 /** SQLite refuses deep OR chains, and PostgreSQL many parameters: rows are read in chunks. */
@@ -8,11 +8,7 @@ const ROWS_PER_SELECT = 500;
 
 /** One row, by the text of its primary key. */
 export function rowKey(definition: EntityDefinition, id: ObjectLiteral): string {
-  return JSON.stringify(
-    definition.metadata.primaryColumns.map((column) =>
-      canonicalValue(column.getEntityValue(id), valueKindOf(column.referencedColumn ?? column)),
-    ),
-  );
+  return JSON.stringify(definition.metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
 }
 
 /**
@@ -25,28 +21,71 @@ export async function readRows(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
-  dialect: DialectName,
 ): Promise<Map<string, RowImage>> {
   const images = new Map<string, RowImage>();
-  for (let start = 0; start < ids.length; start += ROWS_PER_SELECT) {
-    await readChunk(runner, definition, ids.slice(start, start + ROWS_PER_SELECT), dialect, images);
+  const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
+  for (let start = 0; start < wanted.length; start += ROWS_PER_SELECT) {
+    const chunk = wanted.slice(start, start + ROWS_PER_SELECT);
+    const read = await readChunk(runner, definition, chunk.map(([, id]) => id));
+    const missing = chunk.filter(([key]) => !read.has(key));
+    for (const [key] of chunk) {
+      const image = read.get(key);
+      if (image) images.set(key, image);
+      read.delete(key);
+    }
+    // The database wrote a key otherwise than the writer did (a padded `char`, another case): asked for alone, it is found.
+    if (!read.size) continue;
+    for (const [key, id] of missing) {
+      const [alone] = (await readChunk(runner, definition, [id])).values();
+      if (alone) images.set(key, alone);
+    }
   }
   return images;
 }
 
-/** Whether hydration would lose a value that goes out: better-sqlite3 reads integers as JS numbers. */
-export function losesPrecision(definition: EntityDefinition, dialect: DialectName): boolean {
-  return dialect === 'sqlite' && definition.fields.some((field) => field.kind === 'bigint');
+/** Whether what TypeORM loads of an entity differs from the row in a value that goes out. */
+export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
+  return definition.fields.some(({ column, relation }) =>
+    relation
+      ? relation.joinColumns.some((join) => exactExpression(join.referencedColumn ?? join, '', dataSource) !== null)
+      : exactExpression(column, '', dataSource) !== null,
+  );
+}
+
+/** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
+function exactExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
+  switch (dialectOf(dataSource.options.type)) {
+    case 'sqlite':
+      return mayLoseDigitsOnSqlite(column)
+        ? `CASE WHEN typeof(${value}) = 'integer' THEN CAST(${value} AS TEXT) ELSE ${value} END`
+        : null;
+    case 'mysql':
+      return column.type === 'date' && !column.utc && readsDatesInAnotherZone(dataSource) ? `CAST(${value} AS CHAR)` : null;
+    case 'postgres':
+      return null;
+  }
+}
+
+/** mysql2 makes a Date of a day in the zone of its option, TypeORM the day of that Date in the process's: another one. */
+function readsDatesInAnotherZone({ options }: DataSource): boolean {
+  const { timezone = 'local' } = options as { timezone?: string };
+  if (timezone === 'local') return false;
+  const year = new Date().getFullYear();
+  return [0, 6].some((month) => new Date(year, month, 1).getTimezoneOffset() !== 0) || !/^(?:Z|[+-]00:?00)$/.test(timezone);
+}
+
+/** Whether an entity that TypeORM loaded lacks a foreign key that goes out: of lazy relations, and of those not loaded. */
+export function lacksForeignKeys(definition: EntityDefinition, loaded: ObjectLiteral): boolean {
+  return definition.fields.some(({ relation }) => relation && relation.getEntityValue(loaded) === undefined);
 }
 
 async function readChunk(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
-  dialect: DialectName,
-  images: Map<string, RowImage>,
-): Promise<void> {
+): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
+  const { dataSource } = runner.manager;
   const builder = runner.manager
     .createQueryBuilder(metadata.target as EntityTarget<ObjectLiteral>, 'e')
     .withDeleted()
@@ -54,50 +93,51 @@ async function readChunk(
     .whereInIds([...ids]);
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
-  const exact: { path: string; part: string | null; alias: string }[] = [];
-  const select = (path: string, part: string | null, expression: string) => {
+  const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];
+  const select = (path: string, part: string | null, column: ColumnMetadata, value: string) => {
     const alias = `wh_exact_${exact.length}`;
-    exact.push({ path, part, alias });
-    builder.addSelect(expression, alias);
+    exact.push({ path, part, column, alias });
+    builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
   };
   for (const relation of metadata.relations) {
     const [first, ...others] = relation.joinColumns;
     if (!first?.isVirtual) continue;
     // Hydration leaves a foreign key out unless the relation is joined.
-    if (!others.length) select(relation.propertyPath, null, `(e.${relation.propertyPath})`);
+    if (!others.length) select(relation.propertyPath, null, first.referencedColumn ?? first, `e.${relation.propertyPath}`);
     else {
       for (const { referencedColumn } of relation.joinColumns) {
         if (!referencedColumn) continue;
         const part = referencedColumn.propertyPath;
-        select(relation.propertyPath, part, `(e.${relation.propertyPath}.${part})`);
+        select(relation.propertyPath, part, referencedColumn, `e.${relation.propertyPath}.${part}`);
       }
     }
   }
-  if (dialect === 'sqlite') {
-    for (const field of definition.fields) {
-      if (field.kind === 'bigint' && !field.relation) select(field.path, null, `CAST(e.${field.path} AS TEXT)`);
-    }
+  for (const { path, column, relation } of definition.fields) {
+    if (!relation && exactExpression(column, '', dataSource)) select(path, null, column, `e.${path}`);
   }
 
   const { entities, raw } = await builder.getRawAndEntities<Record<string, unknown>>();
+  const { driver } = dataSource;
+  const images = new Map<string, RowImage>();
   entities.forEach((entity, index) => {
     const values = new Map<string, unknown>();
-    for (const { path, part, alias } of exact) {
-      const value = raw[index]?.[alias] ?? null;
+    for (const { path, part, column, alias } of exact) {
+      // As hydration would have done: a transformer's value is the application's.
+      const value: unknown = driver.prepareHydratedValue(raw[index]?.[alias] ?? null, column) ?? null;
       if (part === null) values.set(path, value);
       else values.set(path, { ...(values.get(path) as object | undefined), [part]: value });
     }
-    images.set(keyOfImage(definition, entity, values), { entity, exact: values });
+    const key = keyOfImage(definition, entity, values);
+    images.set(key, { key, entity, exact: values });
   });
+  return images;
 }
 
 function keyOfImage(definition: EntityDefinition, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): string {
   return JSON.stringify(
     definition.metadata.primaryColumns.map((column) => {
-      const value =
-        exact.get(column.relationMetadata && column.isVirtual ? column.relationMetadata.propertyPath : column.propertyPath) ??
-        column.getEntityValue(entity);
-      return canonicalValue(value, valueKindOf(column.referencedColumn ?? column));
+      const path = column.relationMetadata && column.isVirtual ? column.relationMetadata.propertyPath : column.propertyPath;
+      return keyText(exact.get(path) ?? column.getEntityValue(entity), column);
     }),
   );
 }

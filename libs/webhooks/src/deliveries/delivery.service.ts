@@ -143,7 +143,10 @@ export class DeliveryService {
       }
       const body = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
       if (!(yield* rearmDelivery(database, before.id, clock.now(), body))) {
-        throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now: look at it again in a moment.');
+        throw new ResendError(
+          'DELIVERY_IN_FLIGHT',
+          'The delivery is being sent right now: look at it again in a moment.',
+        );
       }
       return yield* readDelivery(database, before.id, scope);
     });

@@ -190,7 +190,12 @@ export class ListenerService {
     const scope = this.boundTo;
     const { wasActive, row } = await database.transaction(function* () {
       found(yield* lockListener(database, String(id), scope), id);
-      const wasActive = yield* disableListener(database, String(id), storable(reason).slice(0, MAX_REASON_LENGTH), clock.now());
+      const wasActive = yield* disableListener(
+        database,
+        String(id),
+        storable(reason).slice(0, MAX_REASON_LENGTH),
+        clock.now(),
+      );
       return { wasActive, row: yield* readListener(database, String(id), scope) };
     });
     const listener = toListener(found(row, id));

@@ -1,0 +1,781 @@
+import {
+  ChildEntity,
+  Column,
+  DataSource,
+  Entity,
+  PrimaryColumn,
+  PrimaryGeneratedColumn,
+  TableInheritance,
+} from 'typeorm';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Webhook, WebhookHidden, type CreateListenerInput, type JsonObject, type Where } from 'nestjs-entity-webhooks';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+class Address {
+  @Column({ type: 'varchar', length: 50, nullable: true })
+  city: string | null;
+
+  @Column({ type: 'varchar', length: 50, nullable: true })
+  zip: string | null;
+}
+
+@Webhook()
+@Entity('routing_article')
+class Article {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 100, nullable: true })
+  name: string | null;
+
+  @Column({ type: 'int', default: 0 })
+  stock: number;
+
+  @Column({ type: 'boolean', default: false })
+  active: boolean;
+
+  @Column({ type: 'bigint', default: 0 })
+  ean: string;
+
+  @Column({ type: 'decimal', precision: 12, scale: 2, default: 0 })
+  price: string;
+
+  @Column({ type: 'date', nullable: true })
+  since: string | null;
+
+  @Column({ type: 'text', nullable: true })
+  text: string | null;
+
+  @Column({ type: 'simple-json', nullable: true })
+  extra: JsonObject | null;
+
+  @Column(() => Address)
+  address: Address;
+}
+
+/** Has the same properties as an article. */
+@Webhook({ name: 'article_copy' })
+@Entity('routing_copy')
+class ArticleCopy {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 100, nullable: true })
+  name: string | null;
+
+  @Column({ type: 'varchar', length: 20, default: '0' })
+  stock: string;
+}
+
+@Webhook()
+@Entity('routing_animal')
+@TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+class Animal {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+@ChildEntity()
+class Dog extends Animal {
+  @Column({ type: 'varchar', length: 50, nullable: true })
+  breed: string | null;
+}
+
+@ChildEntity()
+class Puppy extends Dog {
+  @Column({ type: 'int', nullable: true })
+  weeks: number | null;
+
+  @WebhookHidden()
+  @Column({ type: 'varchar', length: 50, nullable: true })
+  chip: string | null;
+}
+
+@Webhook({ name: 'moggy' })
+@ChildEntity()
+class Cat extends Animal {
+  @Column({ type: 'int', nullable: true })
+  lives: number | null;
+}
+
+const TEN_KB = 'ä'.repeat(5 * 1024);
+
+describeDatabases('routing', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Article, ArticleCopy, Animal],
+      others: [Dog, Puppy, Cat],
+      webhooks: { publishes: ['invoice.overdue', { type: 'invoice.paid', fields: ['total', 'customer'] }] },
+    });
+  });
+  afterEach(async () => {
+    const { items } = await app.listeners.list({ limit: 500 });
+    for (const { id } of items) await app.listeners.remove(id);
+    await app.dispatcher.drain();
+    app.receiver.clear();
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const listen = (input: Partial<CreateListenerInput>) => app.listeners.create({ ...input, url: app.receiver.url });
+  const save = (article: Omit<Partial<Article>, 'address'> & { address?: Partial<Address> }) =>
+    app.dataSource.manager.save(Article, article as Article);
+  /** Types and ids of what was sent since the last call. */
+  const sent = async () => {
+    await app.dispatcher.drain();
+    const stories = app.receiver.requests.map(({ json }) => {
+      const { type, data } = json as { type: string; data: JsonObject };
+      return `${type} ${String(data.name ?? data.id)}`;
+    });
+    app.receiver.clear();
+    return stories.toSorted();
+  };
+
+  describe('a filter', () => {
+    const yes = { name: 'yes' };
+    const no = { name: 'no' };
+    const cases: [what: string, where: Where, matching: object, others: object[]][] = [
+      ['a text', { name: 'yes' }, yes, [{ name: 'YES' }, { name: 'yes ' }, { name: 'yés' }, { name: null }]],
+      ['a text with separators', { name: 'a:b|c,d' }, { name: 'a:b|c,d' }, [{ name: 'a:b|c' }, { name: 'a' }]],
+      ['an int', { stock: 7 }, { ...yes, stock: 7 }, [{ ...no, stock: 70 }]],
+      ['an int given as text', { stock: '7.0' }, { ...yes, stock: 7 }, [{ ...no, stock: 70 }]],
+      ['a boolean', { active: true }, { ...yes, active: true }, [{ ...no, active: false }]],
+      ['false', { active: false }, { ...yes, active: false }, [{ ...no, active: true }]],
+      [
+        'a bigint beyond 2^53',
+        { ean: 9007199254740993n },
+        { ...yes, ean: '9007199254740993' },
+        [
+          { ...no, ean: '9007199254740992' },
+          { ...no, ean: '9007199254740994' },
+        ],
+      ],
+      ['a decimal by its value', { price: 10.5 }, { ...yes, price: '10.50' }, [{ ...no, price: '10.05' }]],
+      ['a date', { since: '2024-02-29' }, { ...yes, since: '2024-02-29' }, [{ ...no, since: '2024-03-01' }, no]],
+      ['null', { since: null }, yes, [{ ...no, since: '2024-03-01' }]],
+      [
+        'null, of a text',
+        { text: null },
+        yes,
+        [
+          { ...no, text: 'null' },
+          { ...no, text: '' },
+        ],
+      ],
+      [
+        'an embedded, by dots',
+        { 'address.city': 'Lyon' },
+        { ...yes, address: { city: 'Lyon' } },
+        [{ ...no, address: { city: 'lyon' } }, no],
+      ],
+      [
+        'an embedded, nested',
+        { address: { city: 'Lyon', zip: '69001' } },
+        { ...yes, address: { city: 'Lyon', zip: '69001' } },
+        [{ ...no, address: { city: 'Lyon' } }],
+      ],
+      [
+        'a path inside JSON',
+        { 'extra.a.b': 1 },
+        { ...yes, extra: { a: { b: 1 } } },
+        [{ ...no, extra: { a: { b: 2 } } }, { ...no, extra: { a: 1 } }, no],
+      ],
+      ['one of several texts', { name: { in: ['yes', 'or', null] } }, yes, [no, { name: 'YES' }]],
+      ['one of several numbers', { price: { in: [1, '2.00', 3] } }, { ...yes, price: '2' }, [{ ...no, price: '4' }]],
+      [
+        'a range of numbers',
+        { stock: { gt: 1, lte: 10 } },
+        { ...yes, stock: 10 },
+        [
+          { ...no, stock: 1 },
+          { ...no, stock: 11 },
+        ],
+      ],
+      [
+        'a range of decimals',
+        { price: { gte: '9.99', lt: 10 } },
+        { ...yes, price: '9.99' },
+        [
+          { ...no, price: '10.00' },
+          { ...no, price: '9.98' },
+        ],
+      ],
+      [
+        'a range of bigints',
+        { ean: { gt: 9007199254740992n } },
+        { ...yes, ean: '9007199254740993' },
+        [{ ...no, ean: '9007199254740992' }],
+      ],
+      [
+        'a range of dates',
+        { since: { gte: '2024-01-01' } },
+        { ...yes, since: '2024-01-01' },
+        [{ ...no, since: '2023-12-31' }, no],
+      ],
+      ['what is there', { text: { exists: true } }, { ...yes, text: 'x' }, [no]],
+      ['what is not there', { text: { exists: false } }, yes, [{ ...no, text: '' }]],
+      ['what it is not', { name: { ne: 'no' } }, yes, [no]],
+      [
+        'several properties',
+        { name: 'yes', stock: 7 },
+        { ...yes, stock: 7 },
+        [
+          { ...yes, stock: 8 },
+          { ...no, stock: 7 },
+        ],
+      ],
+      ['a value of 10 KB', { text: TEN_KB }, { ...yes, text: TEN_KB }, [{ ...no, text: `${TEN_KB.slice(0, -1)}a` }]],
+    ];
+
+    it.each(cases)('finds %s, and nothing like it', async (_, where, matching, others) => {
+      const { id } = await listen({ events: ['article.*'], where });
+      for (const other of others) await save(other);
+      expect(await sent()).toEqual([]);
+      const row = await save(matching);
+      expect(await sent()).toEqual([`article.created ${row.name ?? ''}`]);
+      // As it was given, and again after being read from the database.
+      await app.listeners.update(id, { where: (await app.listeners.get(id)).where });
+      for (const other of others) await save(other);
+      expect(await sent()).toEqual([]);
+      await app.dataSource.manager.remove(Article, row);
+      expect(await sent()).toEqual([`article.deleted ${row.name ?? ''}`]);
+    });
+
+    it('finds what changed: at all, from a value, and to one', async () => {
+      const url = (label: string) => `${app.receiver.url}?l=${label}`;
+      const conditions: Record<string, Where> = {
+        changed: { stock: { changed: true } },
+        unchanged: { stock: { changed: false } },
+        from: { stock: { changedFrom: 1 } },
+        to: { stock: { changedTo: '2' } },
+        both: { price: { changedFrom: '1.00', changedTo: 2 } },
+        embedded: { 'address.city': { changedTo: 'Lyon' } },
+        cleared: { since: { changedTo: null } },
+      };
+      const row = await save({ ...yes, stock: 1, price: '1', since: '2024-01-01' });
+      await sent();
+      for (const [label, where] of Object.entries(conditions)) {
+        await app.listeners.create({ events: ['article.*'], where, url: url(label) });
+      }
+      const told = async (change: object) => {
+        await save({ id: row.id, ...change });
+        await app.dispatcher.drain();
+        const heard = app.receiver.requests.map((request) => request.url.split('l=')[1]).toSorted();
+        app.receiver.clear();
+        return heard;
+      };
+      expect(await told({ stock: 2 })).toEqual(['changed', 'from', 'to']);
+      expect(await told({ name: 'still 2' })).toEqual(['unchanged']);
+      expect(await told({ stock: 3 })).toEqual(['changed']);
+      expect(await told({ price: '2.00' })).toEqual(['both', 'unchanged']);
+      expect(await told({ address: { city: 'Lyon' } })).toEqual(['embedded', 'unchanged']);
+      expect(await told({ since: null })).toEqual(['cleared', 'unchanged']);
+      await save({ name: 'new', stock: 2 });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map((request) => request.url.split('l=')[1])).toEqual(['unchanged']);
+    });
+
+    it('on one type never matches another with the same property', async () => {
+      await listen({ events: ['article.*'], where: { name: 'yes', stock: 7 } });
+      await app.dataSource.manager.save(ArticleCopy, { name: 'yes', stock: '7' });
+      expect(await sent()).toEqual([]);
+      await save({ ...yes, stock: 7 });
+      expect(await sent()).toEqual(['article.created yes']);
+    });
+
+    it('on types that hold a property differently compares each with what it holds', async () => {
+      await listen({ events: ['article.created', 'article_copy.created'], where: { name: 'yes' } });
+      await save(yes);
+      await app.dataSource.manager.save(ArticleCopy, yes);
+      await app.dataSource.manager.save(Animal, yes);
+      expect(await sent()).toEqual(['article.created yes', 'article_copy.created yes']);
+    });
+  });
+
+  describe('the ancestor’s form', () => {
+    it('{ entity, property, value } is every event of the rows that have the value', async () => {
+      await listen({ entity: Article, property: 'name', value: 'john' });
+      const john = await save({ name: 'john' });
+      await save({ name: 'John' });
+      await save({ name: 'jane' });
+      expect(await sent()).toEqual(['article.created john']);
+      await save({ id: john.id, stock: 1 });
+      await app.dataSource.manager.remove(Article, john);
+      expect(await sent()).toEqual(['article.deleted john', 'article.updated john']);
+    });
+
+    it.each([{}, { property: '' }, { property: '', value: '' }])(
+      'without a property it is every instance: %j',
+      async (form) => {
+        await listen({ entity: 'Article', ...form });
+        await save({ name: 'a' });
+        await save({ name: 'b' });
+        await app.dataSource.manager.save(ArticleCopy, { name: 'c' });
+        expect(await sent()).toEqual(['article.created a', 'article.created b']);
+      },
+    );
+
+    it('takes an entity by its class, its class name or its event name', async () => {
+      for (const entity of [ArticleCopy, 'ArticleCopy', 'article_copy']) {
+        expect((await listen({ entity })).events).toEqual(['article_copy.*']);
+      }
+    });
+  });
+
+  it('a prefix means everything below it and nothing beside it; * means all', async () => {
+    await listen({ events: ['article.*'] });
+    await save({ name: 'a' });
+    await app.dataSource.manager.save(ArticleCopy, { name: 'c' });
+    expect(await sent()).toEqual(['article.created a']);
+    await listen({ events: ['*'] });
+    await app.webhooks.publish('invoice.overdue', { name: 'i' });
+    await app.dataSource.manager.save(ArticleCopy, { name: 'c' });
+    expect(await sent()).toEqual(['article_copy.created c', 'invoice.overdue i']);
+  });
+
+  it('filters what is published by its declared properties, or by any where none are declared', async () => {
+    await listen({ events: ['invoice.paid'], where: { 'customer.name': 'acme' } });
+    await listen({ events: ['invoice.paid'], where: { total: 5 } });
+    await listen({ events: ['invoice.overdue'], where: { 'any.thing': { gte: 2 } } });
+    await expect(listen({ events: ['invoice.paid'], where: { nothing: 1 } })).rejects.toMatchObject({
+      code: 'UNKNOWN_PROPERTY',
+    });
+    await app.webhooks.publish('invoice.paid', { name: 'a', customer: { name: 'acme' }, total: 1 });
+    await app.webhooks.publish('invoice.paid', { name: 'b', customer: 'acme', total: 5 });
+    await app.webhooks.publish('invoice.paid', { name: 'c', total: 50 });
+    await app.webhooks.publish('invoice.overdue', { name: 'd', any: { thing: 2 } });
+    await app.webhooks.publish('invoice.overdue', { name: 'e', any: { thing: '3' } });
+    expect(await sent()).toEqual(['invoice.overdue d', 'invoice.paid a', 'invoice.paid b']);
+  });
+
+  describe('single-table inheritance', () => {
+    it('a child has its own name, and a listener for the parent gets it too', async () => {
+      const url = (label: string) => `${app.receiver.url}?l=${label}`;
+      for (const entity of [Animal, Dog, Puppy, Cat]) await app.listeners.create({ entity, url: url(entity.name) });
+      await app.listeners.create({ entity: Animal, where: { breed: 'collie' }, url: url('collies') });
+      await app.listeners.create({ events: ['animal.created'], where: { name: 'Tom' }, url: url('Toms') });
+      await app.listeners.create({ events: ['dog.*', 'animal.*', '*'], url: url('all') });
+      const { manager } = app.dataSource;
+      await manager.save(Animal, { name: 'Nemo' });
+      await manager.save(Dog, { name: 'Lassie', breed: 'collie' });
+      await manager.save(Puppy, { name: 'Rex', weeks: 8, chip: 'secret' });
+      await manager.save(Cat, { name: 'Tom', lives: 9 });
+      await app.dispatcher.drain();
+      const heard: Record<string, string[]> = {};
+      for (const { url: target, json } of app.receiver.requests) {
+        (heard[target.split('l=')[1] ?? ''] ??= []).push((json as { type: string }).type);
+      }
+      for (const types of Object.values(heard)) types.sort();
+      expect(heard).toEqual({
+        Animal: ['animal.created', 'dog.created', 'moggy.created', 'puppy.created'],
+        Dog: ['dog.created', 'puppy.created'],
+        Puppy: ['puppy.created'],
+        Cat: ['moggy.created'],
+        collies: ['dog.created'],
+        Toms: ['moggy.created'],
+        all: ['animal.created', 'dog.created', 'moggy.created', 'puppy.created'],
+      });
+    });
+
+    it('the payload of each holds its own properties and its parents’, never those of its children', async () => {
+      await listen({ entity: Animal });
+      const { manager } = app.dataSource;
+      await manager.save(Animal, { name: 'Nemo' });
+      const { id } = await manager.save(Puppy, { name: 'Rex', weeks: 8, chip: 'secret' });
+      // Through the parent, which knows nothing of what the child hides.
+      await manager.save(Animal, { id, name: 'Max' });
+      await app.dispatcher.drain();
+      const bodies = app.receiver.requests.map(({ json }) => json as { type: string; data: JsonObject });
+      expect(bodies.map(({ type, data }) => [type, Object.keys(data)])).toEqual([
+        ['animal.created', ['id', 'name']],
+        ['puppy.created', ['id', 'name', 'breed', 'weeks']],
+        ['animal.updated', ['id', 'name']],
+      ]);
+    });
+  });
+
+  describe('a listener that changes', () => {
+    it('receives by its new filter and patterns at once, and no more by the old ones', async () => {
+      const { id } = await listen({ events: ['article.created'], where: { name: 'a' } });
+      await app.listeners.update(id, { where: { name: 'b' } });
+      await save({ name: 'a' });
+      await save({ name: 'b' });
+      expect(await sent()).toEqual(['article.created b']);
+      await app.listeners.update(id, { events: ['article_copy.*'] });
+      await save({ name: 'b' });
+      await app.dataSource.manager.save(ArticleCopy, { name: 'b' });
+      expect(await sent()).toEqual(['article_copy.created b']);
+      await app.listeners.update(id, { where: {} });
+      await app.dataSource.manager.save(ArticleCopy, { name: 'c' });
+      expect(await sent()).toEqual(['article_copy.created c']);
+    });
+
+    it('keeps its routes when something else about it changes', async () => {
+      const { id } = await listen({ events: ['article.created'], where: { name: 'a' } });
+      await app.listeners.update(id, {
+        description: 'still',
+        headers: { 'x-team': 'a' },
+        url: `${app.receiver.url}/new`,
+      });
+      await save({ name: 'a' });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map((request) => [request.url, request.headers['x-team']])).toEqual([
+        ['/hooks/new', 'a'],
+      ]);
+    });
+
+    it('stores nothing for it while it is disabled, and holds what waits', async () => {
+      const { id } = await listen({ entity: Article });
+      await save({ name: 'waits' });
+      await app.dispatcher.runOnce();
+      app.receiver.clear();
+      const waiting = await save({ name: 'held' });
+      app.receiver.respond([{ status: 500 }]);
+      await app.dispatcher.drain();
+      app.receiver.clear();
+      expect(await app.listeners.disable(id, 'a pause')).toMatchObject({
+        state: 'disabled',
+        disabledReason: 'a pause',
+      });
+      await save({ id: waiting.id, name: 'missed' });
+      app.clock.advance(60 * 60 * 1_000);
+      expect(await sent()).toEqual([]);
+      expect(await app.listeners.enable(id)).toMatchObject({ state: 'active', disabledReason: null });
+      expect(await sent()).toEqual(['article.created held']);
+      await save({ name: 'next' });
+      expect(await sent()).toEqual(['article.created next']);
+    });
+
+    it('gets nothing more once it is removed', async () => {
+      const { id } = await listen({ entity: Article });
+      await app.listeners.remove(id);
+      await save({ name: 'a' });
+      expect(await sent()).toEqual([]);
+      await expect(app.listeners.get(id)).rejects.toMatchObject({ code: 'LISTENER_NOT_FOUND' });
+      await expect(app.listeners.remove(id)).rejects.toMatchObject({ code: 'LISTENER_NOT_FOUND' });
+      await expect(app.listeners.enable(id)).rejects.toMatchObject({ code: 'LISTENER_NOT_FOUND' });
+    });
+  });
+
+  it('a listener that another process made a moment before the event receives it', async () => {
+    await listen({ entity: ArticleCopy });
+    await app.dataSource.manager.save(ArticleCopy, { name: 'warm' });
+    expect(await sent()).toEqual(['article_copy.created warm']);
+    const other = await startApp({
+      database: { ...fresh.options, synchronize: false },
+      entities: [Article, ArticleCopy, Animal],
+      others: [Dog, Puppy, Cat],
+    });
+    try {
+      // A (pattern, path) pair that nobody used before.
+      const { id } = await other.listeners.create({
+        events: ['article.created'],
+        where: { 'address.zip': '1' },
+        url: app.receiver.url,
+      });
+      await save({ name: 'a', address: { zip: '1' } });
+      expect(await sent()).toEqual(['article.created a']);
+      await other.listeners.update(id, { where: { 'address.zip': '2' } });
+      await save({ name: 'a', address: { zip: '1' } });
+      await save({ name: 'b', address: { zip: '2' } });
+      expect(await sent()).toEqual(['article.created b']);
+      await other.listeners.disable(id);
+      await save({ name: 'b', address: { zip: '2' } });
+      expect(await sent()).toEqual([]);
+    } finally {
+      await other.close();
+    }
+  });
+});
+
+@Webhook({ owner: 'customerId' })
+@Entity('routing_document')
+class Doc {
+  @PrimaryColumn({ type: 'varchar', length: 36 })
+  id: string;
+
+  @Column({ type: 'varchar', length: 50, default: 'acme' })
+  customerId: string;
+
+  @Column({ type: 'varchar', length: 50, default: 'new' })
+  status: string;
+
+  @Column({ type: 'text', nullable: true })
+  small: string | null;
+
+  @Column({ type: 'text', nullable: true })
+  large: string | null;
+}
+
+describeDatabases('a payload over the limit', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Doc],
+      webhooks: { publishes: ['report.made'], payload: { maxPayloadBytes: 1_024, maxStoredBytes: 4_096 } },
+    });
+  });
+  afterEach(async () => {
+    const { items } = await app.listeners.list({ limit: 500 });
+    for (const { id } of items) await app.listeners.remove(id);
+    await app.dispatcher.drain();
+    app.receiver.clear();
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const listen = (where: Where, owner: string | null = null) =>
+    app.listeners.create({ entity: Doc, where, owner, url: app.receiver.url });
+  let count = 0;
+  const save = (doc: Partial<Doc>) => app.dataSource.manager.save(Doc, { id: `doc-${++count}`, ...doc } as Doc);
+  const sent = async () => {
+    await app.dispatcher.drain();
+    const { requests } = app.receiver;
+    const bodies = requests.map(
+      ({ json }) => json as { type: string; truncated?: true; data: JsonObject; previous?: JsonObject },
+    );
+    for (const { rawBody } of requests) expect(rawBody.length).toBeLessThanOrEqual(1_024);
+    app.receiver.clear();
+    return bodies;
+  };
+
+  it('is sent thin: marked, with the id and the fields that fit, smallest first', async () => {
+    await listen({});
+    const { id } = await save({ small: 's'.repeat(300), large: 'l'.repeat(900) });
+    const [body] = await sent();
+    expect(body).toMatchObject({ type: 'doc.created', truncated: true });
+    expect(body?.data).toEqual({ id, customerId: 'acme', status: 'new', small: 's'.repeat(300) });
+    expect(Object.keys(body ?? {})).toEqual(['type', 'timestamp', 'truncated', 'data']);
+  });
+
+  it('counts UTF-8 bytes, not characters', async () => {
+    await listen({});
+    await save({ large: '😀'.repeat(300) }); // 600 units of UTF-16, 1,200 bytes
+    const [body] = await sent();
+    expect(body?.truncated).toBe(true);
+    expect(body?.data).not.toHaveProperty('large');
+  });
+
+  it('is filtered whole, also on what is not sent', async () => {
+    const large = 'l'.repeat(2_000);
+    await listen({ large, status: { changedTo: 'paid' } });
+    const { id } = await save({ large });
+    expect(await sent()).toEqual([]);
+    await save({ id, status: 'paid' });
+    expect(await sent()).toMatchObject([
+      { truncated: true, data: { id, status: 'paid' }, previous: { status: 'new' } },
+    ]);
+    await save({ id, status: 'new', large: `${large}x` });
+    await save({ id, status: 'paid' });
+    expect(await sent()).toEqual([]);
+  });
+
+  it('beyond what is stored loses its largest field, and a filter on that counts as matching', async () => {
+    await listen({ large: 'something else' });
+    await listen({ large: { gt: 'zzz' }, status: 'paid' });
+    await listen({ large: { changed: true }, status: 'other' });
+    await listen({ small: 'something else' });
+    const { id } = await save({ large: 'l'.repeat(5_000), small: 's', status: 'paid' });
+    const bodies = await sent();
+    expect(bodies).toHaveLength(2);
+    for (const body of bodies) {
+      expect(body).toMatchObject({ truncated: true });
+      expect(body.data).toEqual({ id, customerId: 'acme', small: 's', status: 'paid' });
+    }
+    const [row]: { payload: string }[] = await app.dataSource.query(
+      'SELECT payload FROM webhook_events ORDER BY seq DESC LIMIT 1',
+    );
+    expect(Buffer.byteLength(row?.payload ?? '')).toBeLessThanOrEqual(4_096);
+  });
+
+  it('keeps owners apart also where a dropped field makes everybody a candidate', async () => {
+    await listen({ large: 'x' }, 'acme');
+    await listen({ large: 'x' }, 'globex');
+    await save({ large: 'l'.repeat(5_000) });
+    expect(await sent()).toHaveLength(1);
+  });
+
+  it('never fails the write, whatever its size', async () => {
+    await listen({});
+    const { id } = await save({ large: '😀'.repeat(15_000) });
+    expect(await app.dataSource.manager.findOneByOrFail(Doc, { id })).toMatchObject({ large: '😀'.repeat(15_000) });
+    expect(await sent()).toHaveLength(1);
+  });
+
+  it('holds for what is published too', async () => {
+    await app.listeners.create({ events: ['report.made'], url: app.receiver.url });
+    await app.webhooks.publish('report.made', { lines: 'l'.repeat(2_000), id: 'r1', title: 't' });
+    expect(await sent()).toMatchObject([{ truncated: true, data: { id: 'r1', title: 't' } }]);
+  });
+});
+
+describeDatabases('publish', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await startApp({ database: fresh.options, entities: [Doc], webhooks: { publishes: ['a.b', 'c.d'] } });
+    await app.listeners.create({ events: ['*'], url: app.receiver.url });
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const sent = async () => {
+    await app.dispatcher.drain();
+    const heard = app.receiver.requests.map(({ json, headers }) => {
+      const { type, data } = json as { type: string; data: JsonObject };
+      return { id: headers['webhook-id'], story: `${type} ${String(data.n ?? data.id)}` };
+    });
+    app.receiver.clear();
+    return heard;
+  };
+  const stored = async () => {
+    const rows: { payload: string }[] = await app.dataSource.query('SELECT payload FROM webhook_events ORDER BY seq');
+    return rows.map(({ payload }) => {
+      const { type, data } = JSON.parse(payload) as { type: string; data: JsonObject };
+      return `${type} ${String(data.n ?? data.id)}`;
+    });
+  };
+
+  it('returns the event as it is sent', async () => {
+    const event = await app.webhooks.publish('a.b', { n: 1, at: new Date(0), big: 2n ** 60n, gone: undefined });
+    expect(event).toMatchObject({
+      type: 'a.b',
+      owner: null,
+      data: { n: 1, at: '1970-01-01T00:00:00.000Z', big: '1152921504606846976' },
+    });
+    await app.dispatcher.drain();
+    const [request] = app.receiver.requests;
+    expect(request?.json).toEqual({ type: 'a.b', timestamp: event.timestamp, data: event.data });
+    expect(request?.headers['webhook-id']).toBe(event.id);
+  });
+
+  it('returns the first event of an idempotency key, and sends one', async () => {
+    const first = await app.webhooks.publish('a.b', { n: 1 }, { idempotencyKey: 'k', owner: 'acme' });
+    expect(await app.webhooks.publish('a.b', { n: 2 }, { idempotencyKey: 'k', owner: 'acme' })).toEqual(first);
+    expect(await sent()).toEqual([{ id: first.id, story: 'a.b 1' }]);
+    // Also after it was sent.
+    expect(await app.webhooks.publish('a.b', { n: 3 }, { idempotencyKey: 'k', owner: 'acme' })).toEqual(first);
+    expect(await sent()).toEqual([]);
+  });
+
+  it('keeps a key apart by owner, type and its exact text', async () => {
+    const publish = (n: number, type: string, idempotencyKey: string, owner?: string) =>
+      app.webhooks.publish(type, { n }, { idempotencyKey, ...(owner === undefined ? {} : { owner }) });
+    await publish(1, 'a.b', 'k');
+    await publish(2, 'c.d', 'k');
+    await publish(3, 'a.b', 'k', 'acme');
+    await publish(4, 'a.b', 'k', 'ACME');
+    await publish(5, 'a.b', 'K');
+    await publish(6, 'a.b', 'k ');
+    await publish(7, 'a.b', 'ḱ');
+    await publish(8, 'a.b', 'x'.repeat(255));
+    expect(new Set((await sent()).map(({ id }) => id)).size).toBe(8);
+  });
+
+  it('makes one event of many calls that race', async () => {
+    const events = await Promise.all(
+      Array.from({ length: 12 }, (_, n) => app.webhooks.publish('a.b', { n }, { idempotencyKey: 'race' })),
+    );
+    expect(new Set(events.map((event) => event.id)).size).toBe(1);
+    expect(new Set(events.map((event) => event.data.n)).size).toBe(1);
+    expect((await sent()).map(({ id }) => id)).toEqual([events[0]?.id]);
+  });
+
+  it('makes one event of many transactions that race with one key', async () => {
+    const events = await Promise.all(
+      Array.from({ length: 6 }, (_, n) =>
+        app.dataSource.transaction((manager) =>
+          app.webhooks.publish('a.b', { n }, { idempotencyKey: 'race', manager }),
+        ),
+      ),
+    );
+    expect(new Set(events.map((event) => event.id)).size).toBe(1);
+    expect((await sent()).map(({ id }) => id)).toEqual([events[0]?.id]);
+  });
+
+  it('returns the first event of a key inside a caller’s transaction, and forgets it when that rolls back', async () => {
+    const options = { idempotencyKey: 'k', owner: 'acme' };
+    const failing = app.dataSource.transaction(async (manager) => {
+      const first = await app.webhooks.publish('a.b', { n: 1 }, { ...options, manager });
+      expect(await app.webhooks.publish('a.b', { n: 2 }, { ...options, manager })).toEqual(first);
+      throw new Error('no');
+    });
+    await expect(failing).rejects.toThrow('no');
+    expect(await stored()).toEqual([]);
+    const standing = await app.dataSource.transaction((manager) =>
+      app.webhooks.publish('a.b', { n: 3 }, { ...options, manager }),
+    );
+    expect(standing.data).toEqual({ n: 3 });
+    expect(await app.webhooks.publish('a.b', { n: 4 }, options)).toEqual(standing);
+    expect(await sent()).toEqual([{ id: standing.id, story: 'a.b 3' }]);
+  });
+
+  it('joins the transaction of a manager, in program order with the changes of entities', async () => {
+    const { dataSource, webhooks } = app;
+    await dataSource.transaction(async (manager) => {
+      await webhooks.publish('a.b', { n: 1 }, { manager });
+      await manager.save(Doc, { id: '2' });
+      await webhooks.publish('a.b', { n: 3 }, { manager, idempotencyKey: 'k' });
+      await manager.save(Doc, { id: '4' });
+      await webhooks.publish('c.d', { n: 5 }, { manager });
+    });
+    expect(await stored()).toEqual(['a.b 1', 'doc.created 2', 'a.b 3', 'doc.created 4', 'c.d 5']);
+    expect((await sent()).map(({ story }) => story).toSorted()).toEqual((await stored()).toSorted());
+  });
+
+  it('follows the savepoints of a manager', async () => {
+    const { dataSource, webhooks } = app;
+    await dataSource.transaction(async (manager) => {
+      await webhooks.publish('a.b', { n: 'before' }, { manager });
+      const inner = manager.transaction(async (nested) => {
+        await webhooks.publish('a.b', { n: 'inside' }, { manager: nested });
+        await webhooks.publish('a.b', { n: 'inside, keyed' }, { manager: nested, idempotencyKey: 'k' });
+        throw new Error('inner');
+      });
+      await expect(inner).rejects.toThrow('inner');
+      await manager.transaction((nested) => webhooks.publish('a.b', { n: 'kept' }, { manager: nested }));
+      await webhooks.publish('a.b', { n: 'keyed again' }, { manager, idempotencyKey: 'k' });
+    });
+    expect(await stored()).toEqual(['a.b before', 'a.b kept', 'a.b keyed again']);
+  });
+
+  it('with the data source’s own manager is a transaction of its own', async () => {
+    await app.webhooks.publish('a.b', { n: 1 }, { manager: app.dataSource.manager });
+    expect((await sent()).map(({ story }) => story)).toEqual(['a.b 1']);
+  });
+
+  it('refuses the manager of another data source, also of one on the same database', async () => {
+    const other = await new DataSource({ ...fresh.options, entities: [Doc] }).initialize();
+    try {
+      const publishing = other.transaction((manager) => app.webhooks.publish('a.b', { n: 1 }, { manager }));
+      await expect(publishing).rejects.toMatchObject({ name: 'PublishError', code: 'WRONG_DATA_SOURCE' });
+      await expect(app.webhooks.publish('a.b', {}, { manager: other.manager })).rejects.toMatchObject({
+        code: 'WRONG_DATA_SOURCE',
+      });
+    } finally {
+      await other.destroy();
+    }
+    expect(await stored()).toEqual([]);
+  });
+});
