@@ -65,7 +65,12 @@ export const KINDS: readonly Kind[] = [
   { name: 'smallBigint', column: { type: 'bigint' }, written: ['7', 8], told: ['7', '8'] },
   { name: 'price', column: decimal(10, 2), written: ['10.50', '-0.50'], told: ['10.50', '-0.50'] },
   { name: 'whole', column: decimal(10, 2), written: ['1000000', '0'], told: ['1000000.00', '0.00'] },
-  { name: 'tiny', column: decimal(20, 10), written: ['0.0000001', '-0.0000000001'], told: ['0.0000001000', '-0.0000000001'] },
+  {
+    name: 'tiny',
+    column: decimal(20, 10),
+    written: ['0.0000001', '-0.0000000001'],
+    told: ['0.0000001000', '-0.0000000001'],
+  },
   { name: 'rounded', column: decimal(10, 2), written: [0.1 + 0.2, '-0.001'], told: ['0.30', '0.00'] },
   {
     name: 'longDecimal',
@@ -109,7 +114,11 @@ export const KINDS: readonly Kind[] = [
   { name: 'shortTime', column: { type: 'time' }, written: ['12:34', '23:59'], told: ['12:34:00', '23:59:00'] },
   {
     name: 'fineTime',
-    column: { sqlite: { type: 'time' }, postgres: { type: 'time', precision: 3 }, mysql: { type: 'time', precision: 3 } },
+    column: {
+      sqlite: { type: 'time' },
+      postgres: { type: 'time', precision: 3 },
+      mysql: { type: 'time', precision: 3 },
+    },
     written: ['12:34:56.500', '01:02:03'],
     told: ['12:34:56.5', '01:02:03'],
   },
@@ -142,7 +151,12 @@ export const KINDS: readonly Kind[] = [
     written: ['low', 'high'],
     told: ['low', 'high'],
   },
-  { name: 'simpleLevel', column: { type: 'simple-enum', enum: ['low', 'high'] }, written: ['low', 'high'], told: ['low', 'high'] },
+  {
+    name: 'simpleLevel',
+    column: { type: 'simple-enum', enum: ['low', 'high'] },
+    written: ['low', 'high'],
+    told: ['low', 'high'],
+  },
   {
     name: 'uuid',
     column: {

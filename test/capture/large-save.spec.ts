@@ -88,7 +88,10 @@ describeDatabases('a thousand rows in one transaction', (database) => {
     expect(counted()).toEqual({ reads: 2 * READS, inserts: 2 * INSERTS });
 
     await parcels.remove(await parcels.find({ order: { id: 'ASC' } }), IN_CHUNKS);
-    expect(await told(2 * ROWS)).toEqual({ types: ['parcel.deleted'], numbers: numbers.map((number) => number + ROWS) });
+    expect(await told(2 * ROWS)).toEqual({
+      types: ['parcel.deleted'],
+      numbers: numbers.map((number) => number + ROWS),
+    });
     // What is removed was loaded by TypeORM already.
     expect(counted()).toEqual({ reads: 2 * READS, inserts: 3 * INSERTS });
   });
@@ -111,7 +114,10 @@ describeDatabases('a thousand rows in one transaction', (database) => {
 
   it('leave no event when the transaction rolls back', async () => {
     const failing = app.dataSource.transaction(async (manager) => {
-      await manager.save(Parcel, numbers.map((number) => ({ number })));
+      await manager.save(
+        Parcel,
+        numbers.map((number) => ({ number })),
+      );
       throw new Error('no');
     });
     await expect(failing).rejects.toThrow('no');

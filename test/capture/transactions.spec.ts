@@ -54,7 +54,9 @@ describeDatabases('a change and its transaction', (database) => {
       await manager.query('SAVEPOINT deeper');
       await manager.save(Order, { status: 'deeper' });
       await manager.query('RELEASE SAVEPOINT deeper');
-      await manager.query('ROLLBACK TO SAVEPOINT "Mine"'.replaceAll('"', fresh.options.type.startsWith('m') ? '`' : '"'));
+      await manager.query(
+        'ROLLBACK TO SAVEPOINT "Mine"'.replaceAll('"', fresh.options.type.startsWith('m') ? '`' : '"'),
+      );
       await manager.save(Order, { status: 'after' });
     });
     expect(await stories(app)).toEqual(['order.created before', 'order.created after']);
@@ -69,10 +71,12 @@ describeDatabases('a change and its transaction', (database) => {
     });
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Order, { status: 'a' });
-      await manager.transaction(async (inner) => {
-        await inner.save(Order, { status: 'inner' });
-        throw new Error('inner');
-      }).catch(() => undefined);
+      await manager
+        .transaction(async (inner) => {
+          await inner.save(Order, { status: 'inner' });
+          throw new Error('inner');
+        })
+        .catch(() => undefined);
       await manager.transaction((inner) => inner.save(Order, { status: 'b' }));
       expect(emitted).toEqual([]);
     });

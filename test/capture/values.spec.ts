@@ -169,30 +169,35 @@ describeDatabases('a value in a payload', (database) => {
       await rows.save(row);
       // Loaded as an application does, and removed by what it loaded.
       const loaded = await rows.findOneByOrFail({ id: ID });
-      Object.assign(loaded, written(1), { address: { city: null, fee: null }, second: { city: 'x', fee: '0' }, parent: second });
+      Object.assign(loaded, written(1), {
+        address: { city: null, fee: null },
+        second: { city: 'x', fee: '0' },
+        parent: second,
+      });
       await rows.save(loaded);
       await rows.remove(await rows.findOneOrFail({ where: { id: ID }, relations: { parent: true } }));
       await rows.save({ id: ID } as never);
       events = await ofType('every_kind');
     });
 
-    it.each(KINDS.map(({ name }) => name))('tells %s alike when created, updated, before the update, and deleted', (name) => {
-      const [created, updated, deleted, absent] = events;
-      const kind = told(0)[name];
-      expect({
-        created: created?.data[name],
-        updated: updated?.data[name],
-        previous: updated?.previous?.[name],
-        deleted: deleted?.data[name],
-        absent: absent?.data[name],
-      }).toEqual({ created: kind, updated: told(1)[name], previous: kind, deleted: told(1)[name], absent: null });
-    });
+    it.each(KINDS.map(({ name }) => name))(
+      'tells %s alike when created, updated, before the update, and deleted',
+      (name) => {
+        const [created, updated, deleted, absent] = events;
+        const kind = told(0)[name];
+        expect({
+          created: created?.data[name],
+          updated: updated?.data[name],
+          previous: updated?.previous?.[name],
+          deleted: deleted?.data[name],
+          absent: absent?.data[name],
+        }).toEqual({ created: kind, updated: told(1)[name], previous: kind, deleted: told(1)[name], absent: null });
+      },
+    );
 
     it('writes the same text, in the order of the columns, on every database', () => {
       const rest = (at: 0 | 1) =>
-        at === 0
-          ? { parent: '9007199254740993', lazy: '9007199254740993' }
-          : { parent: '2', lazy: '9007199254740993' };
+        at === 0 ? { parent: '9007199254740993', lazy: '9007199254740993' } : { parent: '2', lazy: '9007199254740993' };
       const embedded = (at: 0 | 1) => ({
         address: at === 0 ? { city: 'Köln', fee: '1.50' } : { city: null, fee: null },
         second: at === 0 ? { city: null, fee: null } : { city: 'x', fee: '0.00' },
@@ -266,7 +271,10 @@ describeDatabases('a value in a payload', (database) => {
     const rows = repository(EveryKind);
     const id = ID.replace('00', '88');
     const row = rows.create({ id } as never);
-    const [ten, eleven] = await repository(KindOwner).find({ where: [{ id: '10' }, { id: '11' }], order: { id: 'ASC' } });
+    const [ten, eleven] = await repository(KindOwner).find({
+      where: [{ id: '10' }, { id: '11' }],
+      order: { id: 'ASC' },
+    });
     Object.assign(row, { parent: ten, lazy: Promise.resolve(ten) });
     await rows.save(row);
     const loaded = await rows.findOneByOrFail({ id });
@@ -277,7 +285,10 @@ describeDatabases('a value in a payload', (database) => {
     const events = await ofType('every_kind');
     expect(events.map(({ data, previous }) => [foreignKeys(data), previous && foreignKeys(previous)])).toEqual([
       [{ parent: '10', lazy: '10' }, undefined],
-      [{ parent: '10', lazy: '11' }, { parent: undefined, lazy: '10' }],
+      [
+        { parent: '10', lazy: '11' },
+        { parent: undefined, lazy: '10' },
+      ],
       [{ parent: '10', lazy: '11' }, undefined],
     ]);
     expect(JSON.stringify(events)).not.toContain('__');
@@ -313,30 +324,36 @@ describeDatabases('a value in a payload', (database) => {
     expect(updated?.previous).toMatchObject({ name: 'a', version: 1 });
   });
 
-  it.each(['America/New_York', 'Asia/Tokyo', 'UTC'])('of a date is the day in the row, in a process in %s', async (zone) => {
-    const { TZ } = process.env;
-    process.env.TZ = zone;
-    try {
-      const rows = repository(EveryKind);
-      const row = await rows.save({ date: '2024-02-29' } as never);
-      await rows.save(Object.assign(row, { date: '2024-03-31' }));
-      await rows.remove(row);
-      expect((await ofType('every_kind')).map(({ data, previous }) => [data.date, previous?.date])).toEqual([
-        ['2024-02-29', undefined],
-        ['2024-03-31', '2024-02-29'],
-        ['2024-03-31', undefined],
-      ]);
-    } finally {
-      if (TZ === undefined) delete process.env.TZ;
-      else process.env.TZ = TZ;
-    }
-  });
+  it.each(['America/New_York', 'Asia/Tokyo', 'UTC'])(
+    'of a date is the day in the row, in a process in %s',
+    async (zone) => {
+      const { TZ } = process.env;
+      process.env.TZ = zone;
+      try {
+        const rows = repository(EveryKind);
+        const row = await rows.save({ date: '2024-02-29' } as never);
+        await rows.save(Object.assign(row, { date: '2024-03-31' }));
+        await rows.remove(row);
+        expect((await ofType('every_kind')).map(({ data, previous }) => [data.date, previous?.date])).toEqual([
+          ['2024-02-29', undefined],
+          ['2024-03-31', '2024-02-29'],
+          ['2024-03-31', undefined],
+        ]);
+      } finally {
+        if (TZ === undefined) delete process.env.TZ;
+        else process.env.TZ = TZ;
+      }
+    },
+  );
 
   it('is of the row even when the writer names its key in another form', async () => {
     const rows = repository(EveryKind);
     const upper = 'ABCDEF3D-8694-739B-AEA5-966C26F8AD91';
     await app.dataSource.transaction(async (manager) => {
-      await manager.save(EveryKind, [{ id: upper, int: 1 }, { id: ID.replace('00', '99'), int: 2 }] as never[]);
+      await manager.save(EveryKind, [
+        { id: upper, int: 1 },
+        { id: ID.replace('00', '99'), int: 2 },
+      ] as never[]);
       const loaded = await manager.findOneByOrFail(EveryKind, { id: upper });
       loaded.int = 3;
       await manager.save(EveryKind, loaded);
@@ -348,9 +365,18 @@ describeDatabases('a value in a payload', (database) => {
     ]);
     await rows.clear();
 
-    await repository(Numbered).save([{ id: '7', name: 'a' }, { id: 8, name: 'b' }]);
-    await repository(Priced).save([{ price: '1.5', name: 'a' }, { price: '2', name: 'b' }]);
-    expect((await ofType('numbered')).map(({ data }) => data)).toEqual([{ id: 7, name: 'a' }, { id: 8, name: 'b' }]);
+    await repository(Numbered).save([
+      { id: '7', name: 'a' },
+      { id: 8, name: 'b' },
+    ]);
+    await repository(Priced).save([
+      { price: '1.5', name: 'a' },
+      { price: '2', name: 'b' },
+    ]);
+    expect((await ofType('numbered')).map(({ data }) => data)).toEqual([
+      { id: 7, name: 'a' },
+      { id: 8, name: 'b' },
+    ]);
     expect((await ofType('priced')).map(({ data }) => data)).toEqual([
       { price: '1.50', name: 'a' },
       { price: '2.00', name: 'b' },
@@ -364,13 +390,22 @@ describeDatabases('a value in a payload', (database) => {
       ['a function', () => 1],
       ['a symbol inside an array', [Symbol('x')]],
       ['a cycle', cycle],
-      ['an object whose toJSON throws', { toJSON: () => { throw new Error('no'); } }],
+      [
+        'an object whose toJSON throws',
+        {
+          toJSON: () => {
+            throw new Error('no');
+          },
+        },
+      ],
     ];
 
     it.each(forms)('fails the write with entity and field, and rolls the row back: %s', async (_, value) => {
       const before = await repository(Fragile).count();
       broken.from = () => value;
-      const error: unknown = await repository(Fragile).save({ value: 'x' }).catch((caught: unknown) => caught);
+      const error: unknown = await repository(Fragile)
+        .save({ value: 'x' })
+        .catch((caught: unknown) => caught);
       expect(error).toBeInstanceOf(CaptureError);
       expect(error).toMatchObject({
         code: 'UNSERIALIZABLE_FIELD',

@@ -112,7 +112,10 @@ describeDatabases('a process killed with SIGKILL', (database) => {
 
   it('between send and record makes one more attempt under the same id, once its lease is over', async () => {
     let release = () => undefined as void;
-    app.receiver.respond([{ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) }, { status: 204 }]);
+    app.receiver.respond([
+      { status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) },
+      { status: 204 },
+    ]);
     await startWriter(true);
     await app.receiver.waitFor(1);
     await kill();

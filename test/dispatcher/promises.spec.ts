@@ -36,7 +36,8 @@ describeDatabases('a delivery', (database) => {
   });
 
   const orders = () => app.dataSource.getRepository(Order);
-  const bodies = () => app.receiver.requests.map((request) => request.json as { type: string; data: { status: string } });
+  const bodies = () =>
+    app.receiver.requests.map((request) => request.json as { type: string; data: { status: string } });
 
   it('says what was when it happened, not what is when it is sent', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
@@ -150,7 +151,10 @@ describeDatabases('a delivery', (database) => {
     await app.dispatcher.drain();
     await orders().save({ status: 'gone' });
     await app.dispatcher.drain();
-    expect(await app.listeners.get(listener.id)).toMatchObject({ state: 'disabled', disabledReason: expect.stringContaining('410') as string });
+    expect(await app.listeners.get(listener.id)).toMatchObject({
+      state: 'disabled',
+      disabledReason: expect.stringContaining('410') as string,
+    });
     expect(disabled).toHaveBeenCalledOnce();
     expect(await app.deliveries.counts()).toMatchObject({ held: 1, exhausted: 1 });
     await app.listeners.enable(listener.id);

@@ -37,7 +37,9 @@ describeDatabases('the tables', (database) => {
     { title: 'under a prefix', options: {}, tablePrefix: 'hooks_' },
     { title: 'under an entity prefix', options: { entityPrefix: 'app_' }, tablePrefix: undefined },
     { title: 'under a naming strategy', options: { namingStrategy: new HouseStyle() }, tablePrefix: undefined },
-    ...(database.name === 'postgres' ? [{ title: 'in a schema', options: { schema: 'hooks' }, tablePrefix: undefined }] : []),
+    ...(database.name === 'postgres'
+      ? [{ title: 'in a schema', options: { schema: 'hooks' }, tablePrefix: undefined }]
+      : []),
   ];
 
   it.each(names)('are made by the migrations exactly as the entities say, $title', async ({ options, tablePrefix }) => {
@@ -97,7 +99,9 @@ describeDatabases('the tables', (database) => {
   it('stop the bootstrap when they are missing, with what to run', async () => {
     const fresh = await database.create();
     try {
-      await expect(startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: [Note] })).rejects.toMatchObject({
+      await expect(
+        startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: [Note] }),
+      ).rejects.toMatchObject({
         code: 'TABLES_MISSING',
         message: expect.stringMatching(/webhook_events.*webhookMigrations\(\).*migration:run/s) as string,
       });
@@ -109,7 +113,12 @@ describeDatabases('the tables', (database) => {
   it('may be made by the application itself when it starts', async () => {
     const fresh = await database.create();
     const app = await startApp({
-      database: { ...fresh.options, synchronize: false, migrationsRun: true, migrations: webhookMigrations() } as DataSourceOptions,
+      database: {
+        ...fresh.options,
+        synchronize: false,
+        migrationsRun: true,
+        migrations: webhookMigrations(),
+      } as DataSourceOptions,
       entities: [Note],
     });
     try {

@@ -32,11 +32,7 @@ export class WebhooksError extends Error {
  * not send or may not know.
  */
 export class BadRequestError extends WebhooksError {
-  constructor(
-    code: string,
-    message: string,
-    options: WebhooksErrorOptions & { httpStatus?: number } = {},
-  ) {
+  constructor(code: string, message: string, options: WebhooksErrorOptions & { httpStatus?: number } = {}) {
     super(code, message, options);
     this.httpStatus = options.httpStatus ?? 400;
   }

@@ -60,12 +60,7 @@ export {
 export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
 export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
 
-export {
-  eventName,
-  WEBHOOK_FACTS,
-  type DeliveryFact,
-  type ListenerDisabledFact,
-} from './dispatcher/delivery-facts.js';
+export { eventName, WEBHOOK_FACTS, type DeliveryFact, type ListenerDisabledFact } from './dispatcher/delivery-facts.js';
 export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
 
 export { GoogleCodeScheme } from './signing/google-code-scheme.js';

@@ -138,7 +138,11 @@ function runtimeProvider(name: string): Provider {
   };
 }
 
-function service(token: ReturnType<typeof getListenersToken>, name: string, pick: (runtime: WebhooksRuntime) => unknown): Provider {
+function service(
+  token: ReturnType<typeof getListenersToken>,
+  name: string,
+  pick: (runtime: WebhooksRuntime) => unknown,
+): Provider {
   return { provide: token, useFactory: pick, inject: [runtimeToken(name)] };
 }
 

@@ -179,7 +179,11 @@ export class WebhooksRuntime
       );
     }
     const missing = await missingTables(this.database, (table) => {
-      const { select, sql: path, metadata } = this.database.tables[table] as {
+      const {
+        select,
+        sql: path,
+        metadata,
+      } = this.database.tables[table] as {
         select: (alias: string, ...columns: string[]) => ReturnType<typeof sql>;
         sql: ReturnType<typeof sql>;
         metadata: { columns: { propertyName: string }[] };
@@ -279,7 +283,10 @@ function named<T extends { readonly name: string }>(parts: readonly T[], what: s
   const map = new Map<string, T>();
   for (const part of parts) {
     if (map.has(part.name) || part.name === '') {
-      throw new ConfigurationError('INVALID_PART', `Two ${what}s are called '${part.name}': give each a name of its own.`);
+      throw new ConfigurationError(
+        'INVALID_PART',
+        `Two ${what}s are called '${part.name}': give each a name of its own.`,
+      );
     }
     map.set(part.name, part);
   }

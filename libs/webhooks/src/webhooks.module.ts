@@ -1,17 +1,14 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import type { EntitySchema } from 'typeorm';
 import type { EntityRegistry, RegisteredEntity } from './capture/entity-registry.js';
-import type { EntityClass, WebhookOptions } from './capture/webhook.decorator.js';
+import { webhookOptionsOf, type EntityClass, type WebhookOptions } from './capture/webhook.decorator.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
 import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
 /** An entity of `forFeature`: decorated with `@Webhook()`, or with its options beside it. */
 export type WebhookFeature<C extends EntityClass = EntityClass> =
-  | C
-  | EntitySchema
-  | ({ entity: C } & WebhookOptions<InstanceType<C>>)
-  | ({ entity: EntitySchema } & WebhookOptions);
+  C | EntitySchema | ({ entity: C } & WebhookOptions<InstanceType<C>>) | ({ entity: EntitySchema } & WebhookOptions);
 
 /**
  * Turns committed changes of TypeORM entities into signed webhooks.
@@ -82,8 +79,11 @@ function instance(dataSource: WebhooksModuleOptions['dataSource'], parts: Webhoo
 }
 
 function registeredEntity(feature: WebhookFeature): RegisteredEntity {
-  if (typeof feature === 'function' || !('entity' in feature)) return { entity: feature };
+  if (typeof feature === 'function') return { entity: feature };
+  if (!('entity' in feature)) return { entity: feature, options: {} };
   const { entity, ...options } = feature;
-  // Options beside the class take the place of the decorator's, whole: two halves would be hard to read.
-  return { entity, ...(Object.keys(options).length ? { options: options as WebhookOptions } : {}) };
+  // Options beside the class take the place of the decorator's, whole: two halves would be hard to read. None at all means
+  // what the decorator says, and without one every default.
+  const isBare = Object.keys(options).length === 0;
+  return { entity, options: isBare ? (webhookOptionsOf(entity) ?? {}) : (options as WebhookOptions) };
 }

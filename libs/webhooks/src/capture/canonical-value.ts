@@ -111,7 +111,9 @@ function canonicalDecimal(value: unknown, column: ColumnMetadata | undefined): s
   if (!match) return text;
   const [, sign, integer = '', decimals = '', exponent = '0'] = match;
   const point = integer.length + Number(exponent);
-  const digits = (integer + decimals).padEnd(point, '0').padStart(integer.length + decimals.length + Math.max(0, 1 - point), '0');
+  const digits = (integer + decimals)
+    .padEnd(point, '0')
+    .padStart(integer.length + decimals.length + Math.max(0, 1 - point), '0');
   const whole = digits.slice(0, Math.max(1, point));
   const fraction = digits.slice(Math.max(1, point));
   const scale = column?.scale ?? (column?.precision == null ? fraction.length : 0);

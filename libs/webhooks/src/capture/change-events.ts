@@ -46,7 +46,9 @@ function passedOn(change: RowChange, image: RowImage, before: Before, told: Told
         setPath(data, field.parts, definition.valueOf(field, image));
       }
     }
-    events.push(row(change, image, { action: 'deleted', audience: 'owner_only', owner: before.owner.owner, data }, limits));
+    events.push(
+      row(change, image, { action: 'deleted', audience: 'owner_only', owner: before.owner.owner, data }, limits),
+    );
   }
   return events;
 }
@@ -70,13 +72,15 @@ function sameJson(a: Json, b: Json): boolean {
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   if (Array.isArray(a) || Array.isArray(b)) {
     return (
-      Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => sameJson(item, b[i] ?? null))
+      Array.isArray(a) &&
+      Array.isArray(b) &&
+      a.length === b.length &&
+      a.every((item, i) => sameJson(item, b[i] ?? null))
     );
   }
   const keys = Object.keys(a);
   return (
-    keys.length === Object.keys(b).length &&
-    keys.every((key) => key in b && sameJson(a[key] as Json, b[key] as Json))
+    keys.length === Object.keys(b).length && keys.every((key) => key in b && sameJson(a[key] as Json, b[key] as Json))
   );
 }
 

@@ -278,7 +278,10 @@ function foreignKeyOf(relation: RelationMetadata, referenced: ColumnMetadata, en
   if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
   if (relation.joinColumns.length > 1) {
     return Object.fromEntries(
-      relation.joinColumns.map((join) => [join.referencedColumn?.propertyPath, join.referencedColumn?.getEntityValue(value)]),
+      relation.joinColumns.map((join) => [
+        join.referencedColumn?.propertyPath,
+        join.referencedColumn?.getEntityValue(value),
+      ]),
     );
   }
   return (referenced.referencedColumn ?? referenced).getEntityValue(value as ObjectLiteral);

@@ -26,7 +26,11 @@ export async function readRows(
   const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
   for (let start = 0; start < wanted.length; start += ROWS_PER_SELECT) {
     const chunk = wanted.slice(start, start + ROWS_PER_SELECT);
-    const read = await readChunk(runner, definition, chunk.map(([, id]) => id));
+    const read = await readChunk(
+      runner,
+      definition,
+      chunk.map(([, id]) => id),
+    );
     const missing = chunk.filter(([key]) => !read.has(key));
     for (const [key] of chunk) {
       const image = read.get(key);
@@ -60,7 +64,9 @@ function exactExpression(column: ColumnMetadata, value: string, dataSource: Data
         ? `CASE WHEN typeof(${value}) = 'integer' THEN CAST(${value} AS TEXT) ELSE ${value} END`
         : null;
     case 'mysql':
-      return column.type === 'date' && !column.utc && readsDatesInAnotherZone(dataSource) ? `CAST(${value} AS CHAR)` : null;
+      return column.type === 'date' && !column.utc && readsDatesInAnotherZone(dataSource)
+        ? `CAST(${value} AS CHAR)`
+        : null;
     case 'postgres':
       return null;
   }
@@ -71,7 +77,9 @@ function readsDatesInAnotherZone({ options }: DataSource): boolean {
   const { timezone = 'local' } = options as { timezone?: string };
   if (timezone === 'local') return false;
   const year = new Date().getFullYear();
-  return [0, 6].some((month) => new Date(year, month, 1).getTimezoneOffset() !== 0) || !/^(?:Z|[+-]00:?00)$/.test(timezone);
+  return (
+    [0, 6].some((month) => new Date(year, month, 1).getTimezoneOffset() !== 0) || !/^(?:Z|[+-]00:?00)$/.test(timezone)
+  );
 }
 
 /** Whether an entity that TypeORM loaded lacks a foreign key that goes out: of lazy relations, and of those not loaded. */
@@ -103,7 +111,8 @@ async function readChunk(
     const [first, ...others] = relation.joinColumns;
     if (!first?.isVirtual) continue;
     // Hydration leaves a foreign key out unless the relation is joined.
-    if (!others.length) select(relation.propertyPath, null, first.referencedColumn ?? first, `e.${relation.propertyPath}`);
+    if (!others.length)
+      select(relation.propertyPath, null, first.referencedColumn ?? first, `e.${relation.propertyPath}`);
     else {
       for (const { referencedColumn } of relation.joinColumns) {
         if (!referencedColumn) continue;
@@ -136,7 +145,8 @@ async function readChunk(
 function keyOfImage(definition: EntityDefinition, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): string {
   return JSON.stringify(
     definition.metadata.primaryColumns.map((column) => {
-      const path = column.relationMetadata && column.isVirtual ? column.relationMetadata.propertyPath : column.propertyPath;
+      const path =
+        column.relationMetadata && column.isVirtual ? column.relationMetadata.propertyPath : column.propertyPath;
       return keyText(exact.get(path) ?? column.getEntityValue(entity), column);
     }),
   );

@@ -328,4 +328,3 @@ function notSent(error: unknown): Outcome {
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
-

@@ -118,7 +118,10 @@ export class WebhooksService {
     };
     const { idempotencyKey, orderKey } = options;
     if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
-      throw new PublishError('INVALID_IDEMPOTENCY_KEY', 'publish(): idempotencyKey must be a text of 1 to 255 characters.');
+      throw new PublishError(
+        'INVALID_IDEMPOTENCY_KEY',
+        'publish(): idempotencyKey must be a text of 1 to 255 characters.',
+      );
     }
     if (orderKey !== undefined && typeof orderKey !== 'string') {
       throw new PublishError('INVALID_ORDER_KEY', 'publish(): orderKey must be a text.');

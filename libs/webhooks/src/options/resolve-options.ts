@@ -94,7 +94,11 @@ function refuseUnknownKeys(options: object): void {
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
-      throw invalid(path, (value as Record<string, unknown>)[key], `there is no such option; known are ${known.join(', ')}`);
+      throw invalid(
+        path,
+        (value as Record<string, unknown>)[key],
+        `there is no such option; known are ${known.join(', ')}`,
+      );
     }
   }
 }
@@ -156,6 +160,7 @@ function show(value: unknown): string {
 }
 
 function deepFreeze<T extends object>(value: T): T {
-  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) deepFreeze(inner as object);
+  for (const inner of Object.values(value))
+    if (typeof inner === 'object' && inner !== null) deepFreeze(inner as object);
   return Object.freeze(value);
 }

@@ -183,9 +183,13 @@ function* candidates(database: Database, events: readonly ReadEvent[]): Script<M
       }
     }
   }
-  const listeners = yield* activeListeners(database, [...new Set([...listenerIds.values()].flatMap((ids) => [...ids]))]);
+  const listeners = yield* activeListeners(database, [
+    ...new Set([...listenerIds.values()].flatMap((ids) => [...ids])),
+  ]);
   for (const event of events) {
-    const of = [...(listenerIds.get(event) ?? [])].map((id) => listeners.get(id)).filter((found) => found !== undefined);
+    const of = [...(listenerIds.get(event) ?? [])]
+      .map((id) => listeners.get(id))
+      .filter((found) => found !== undefined);
     result.set(event, of);
   }
   for (const event of events) {

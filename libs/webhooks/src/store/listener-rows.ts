@@ -98,9 +98,7 @@ export function* listListeners(
   if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   if (options.after) {
     const { at, seq } = options.after;
-    where.push(
-      sql`(l.${l.$.createdAt} < ${at} or (l.${l.$.createdAt} = ${at} and l.${l.$.seq} < ${seq}))`,
-    );
+    where.push(sql`(l.${l.$.createdAt} < ${at} or (l.${l.$.createdAt} = ${at} and l.${l.$.seq} < ${seq}))`);
   }
   return yield* query<ListenerRow>(
     sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
@@ -128,9 +126,7 @@ export function* updateListener(
 /** The row stays for the log of its deliveries; its routes go, and what waits for it is discarded. */
 export function* removeListener(database: Database, id: string, now: number): Script<void> {
   const { listeners: l } = database.tables;
-  yield* execute(
-    sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`,
-  );
+  yield* execute(sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`);
   yield* deleteRoutes(database, id);
   yield* moveWaiting(database, id, ['due', 'held'], 'discarded', now);
 }

@@ -95,7 +95,10 @@ function* insertAttempts(
 }
 
 /** Gives leased deliveries back unsent, as a dispatcher does that stops. */
-export function* releaseDeliveries(database: Database, leases: readonly { seq: string; leaseToken: string }[]): Script<void> {
+export function* releaseDeliveries(
+  database: Database,
+  leases: readonly { seq: string; leaseToken: string }[],
+): Script<void> {
   const { sql: path, $ } = database.tables.deliveries;
   for (const some of chunks(leases)) {
     yield* execute(

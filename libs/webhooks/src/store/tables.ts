@@ -51,7 +51,10 @@ const TABLES = {
       deletedAt: 'milliseconds?',
     },
     unique: [['id']],
-    indexes: [['ownerKey', 'createdAt', 'seq'], ['createdAt', 'seq']],
+    indexes: [
+      ['ownerKey', 'createdAt', 'seq'],
+      ['createdAt', 'seq'],
+    ],
   },
   routes: {
     columns: { seq: 'sequence', key: 'hash', listenerId: 'id' },
