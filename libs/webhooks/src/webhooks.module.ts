@@ -7,8 +7,14 @@ import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
 /** An entity of `forFeature`: decorated with `@Webhook()`, or with its options beside it. */
-export type WebhookFeature<C extends EntityClass = EntityClass> =
-  C | EntitySchema | ({ entity: C } & WebhookOptions<InstanceType<C>>) | ({ entity: EntitySchema } & WebhookOptions);
+export type WebhookFeature =
+  // oxlint-disable-next-line typescript/no-explicit-any -- one list holds many entities; `forFeature` checks each against its own
+  EntityClass | EntitySchema | ({ entity: EntityClass | EntitySchema } & WebhookOptions<any>);
+
+/** A feature whose options name what its own entity has; otherwise what the compiler shows. */
+type Fitting<F> = F extends { entity: infer C extends EntityClass }
+  ? { entity: C } & WebhookOptions<InstanceType<C>>
+  : F;
 
 /**
  * Turns committed changes of TypeORM entities into signed webhooks.
@@ -56,11 +62,11 @@ export class WebhooksModule {
    * @param dataSource that of the instance, as in `forRoot({ dataSource })` @defaultValue the default one
    * @example WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }])
    */
-  static forFeature<const C extends readonly EntityClass[]>(
-    entities: readonly [...{ [K in keyof C]: WebhookFeature<C[K]> }],
+  static forFeature<const F extends readonly WebhookFeature[]>(
+    entities: F & { [K in keyof F]: Fitting<F[K]> },
     dataSource: string = DEFAULT_INSTANCE,
   ): DynamicModule {
-    const registered = (entities as readonly WebhookFeature[]).map(registeredEntity);
+    const registered = entities.map(registeredEntity);
     return {
       module: WebhooksModule,
       providers: [

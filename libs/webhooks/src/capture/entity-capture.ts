@@ -148,7 +148,10 @@ export class EntityCapture implements EntitySubscriberInterface {
       (definition) =>
         definition.hiddenColumnsNeeded.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
-        (event.updatedRelations.length > 0 && lacksForeignKeys(definition, event.databaseEntity)),
+        lacksForeignKeys(
+          event.updatedRelations.length ? definition.relationsNeeded : definition.ownerRelations,
+          event.databaseEntity,
+        ),
     );
   }
 
@@ -183,7 +186,7 @@ export class EntityCapture implements EntitySubscriberInterface {
         !event.databaseEntity ||
         definition.hiddenColumnsNeeded.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
-        lacksForeignKeys(definition, event.databaseEntity),
+        lacksForeignKeys(definition.relationsNeeded, event.databaseEntity),
     );
   }
 

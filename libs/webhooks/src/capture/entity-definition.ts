@@ -43,11 +43,20 @@ export interface RowImage {
 /** How an owner is declared; see `docs/owners.md`. */
 export type Ownership = 'undeclared' | 'declared' | 'every';
 
+/** A misspelt one would be a default that nobody asked for: every column, every owner. */
+const OPTION_KEYS: readonly string[] = ['name', 'on', 'fields', 'owner', 'when'] satisfies (keyof WebhookOptions)[];
+
 /** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */
 export class EntityDefinition {
   readonly fields: readonly OutField[];
   readonly actions: ReadonlySet<EntityAction>;
   readonly ownership: Ownership;
+  /** Relations whose foreign key must be known to tell whose a row is. */
+  readonly ownerRelations: readonly RelationMetadata[];
+  /** Relations whose foreign key must be known to tell of a row at all: those that go out, too, and those `when` may look at. */
+  readonly relationsNeeded: readonly RelationMetadata[];
+  /** Columns whose value is told or decides the owner. */
+  readonly columnsNeeded: readonly ColumnMetadata[];
   /** Top-level payload fields that hold the primary key. */
   readonly identity: readonly string[];
   /** The definition of the entity this one inherits from in a single table, when that tells of its changes too. */
@@ -62,11 +71,30 @@ export class EntityDefinition {
     if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
       throw this.wrong('name', name, 'Use lower case letters, digits and underscores, at most 100');
     }
+    const misspelt = Object.keys(options).find((key) => !OPTION_KEYS.includes(key));
+    if (misspelt !== undefined) {
+      throw new ConfigurationError(
+        'INVALID_WEBHOOK_OPTIONS',
+        `@Webhook() of ${metadata.name} has no option \`${misspelt}\`. Known are ${OPTION_KEYS.join(', ')}.`,
+        { details: { entity: metadata.name, option: misspelt } },
+      );
+    }
     const unknown = options.on?.filter((action) => !ENTITY_ACTIONS.includes(action));
     if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Use ${ENTITY_ACTIONS.join(', ')}`);
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
     this.fields = this.resolveFields();
     this.ownership = this.resolveOwnership();
+    const { owner, when } = options;
+    const owning = metadata.relations.filter((relation) => relation.joinColumns[0]?.isVirtual);
+    this.ownerRelations = owning.filter(({ propertyPath }) => typeof owner === 'function' || propertyPath === owner);
+    const told = new Set(this.fields.map((field) => field.relation));
+    this.relationsNeeded = owning.filter(
+      (relation) => when !== undefined || told.has(relation) || this.ownerRelations.includes(relation),
+    );
+    const toldColumns = new Set(this.fields.map((field) => (field.relation ? null : field.column)));
+    this.columnsNeeded = metadata.columns.filter(
+      (column) => toldColumns.has(column) || (column.propertyPath === owner && !column.isVirtual),
+    );
     const primary = new Set(metadata.primaryColumns.map((column) => column.propertyPath.split('.')[0]));
     this.identity = [...new Set(this.fields.map((field) => field.parts[0] ?? ''))].filter((key) => primary.has(key));
   }
@@ -97,7 +125,7 @@ export class EntityDefinition {
     const { column, relation } = field;
     let value: unknown = image.exact.get(field.path);
     if (value === undefined) {
-      value = relation ? foreignKeyOf(relation, column, image.entity) : column.getEntityValue(image.entity);
+      value = relation ? foreignKeyOf(relation, image.entity) : column.getEntityValue(image.entity);
     }
     try {
       if (relation && relation.joinColumns.length > 1) return compositeKey(relation, value);
@@ -124,6 +152,13 @@ export class EntityDefinition {
     if (owner === undefined) return { audience: 'application', owner: null };
     if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
     const value = typeof owner === 'function' ? this.call('owner', () => owner(image.entity)) : this.ownerValue(image);
+    if (!isOwnerValue(value)) {
+      throw new CaptureError(
+        'INVALID_OWNER',
+        `The owner of a row of ${this.metadata.name} came out as ${typeof value === 'object' ? (value?.constructor.name ?? 'an object') : String(value)}, which is nobody's id: many rows would have the same, and the write is rolled back. Make \`owner\` give a string, a number or a bigint, and not a Promise.`,
+        { details: { entity: this.metadata.name, option: 'owner' } },
+      );
+    }
     const text = value === null || value === undefined ? '' : String(value);
     if (text === '') return { audience: 'application', owner: null };
     if (!isOwnerText(text)) {
@@ -139,7 +174,7 @@ export class EntityDefinition {
   /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
   wants(action: EntityAction, image: RowImage): boolean {
     const { when } = this.options;
-    return this.actions.has(action) && (!when || this.call('when', () => when(image.entity, action)));
+    return this.actions.has(action) && (!when || this.call('when', () => decided(when(image.entity, action))));
   }
 
   private ownerValue(image: RowImage): unknown {
@@ -148,7 +183,7 @@ export class EntityDefinition {
     if (exact !== undefined) return exact;
     const column = this.metadata.findColumnWithPropertyPathStrict(path);
     const relation = this.metadata.findRelationWithPropertyPath(path);
-    if (relation?.joinColumns[0]) return foreignKeyOf(relation, relation.joinColumns[0], image.entity);
+    if (relation?.joinColumns[0]?.isVirtual) return foreignKeyOf(relation, image.entity);
     return column?.getEntityValue(image.entity);
   }
 
@@ -171,7 +206,7 @@ export class EntityDefinition {
       field.column.isSelect &&
       !field.parts.some((_, depth) => hidden.has(field.parts.slice(0, depth + 1).join('.'))) &&
       isExposed(field.parts[0] ?? '') &&
-      !this.isHiddenInEmbedded(field);
+      !isHiddenInEmbedded(field);
     const all = this.allFields();
     const { fields: named } = this.options;
     if (!named) return all.filter(leaves);
@@ -193,14 +228,6 @@ export class EntityDefinition {
       for (const field of matching) chosen.add(field);
     }
     return all.filter((field) => chosen.has(field));
-  }
-
-  /** The decorators may stand on the embedded's own class. */
-  private isHiddenInEmbedded(field: OutField): boolean {
-    const embedded = field.column.embeddedMetadata;
-    if (!embedded) return false;
-    const property = field.column.propertyName;
-    return hiddenProperties(embedded.type).has(property) || !exposureOf(embedded.type)(property);
   }
 
   private allFields(): OutField[] {
@@ -241,10 +268,16 @@ export class EntityDefinition {
     if (owner === undefined) return 'undeclared';
     if (owner === EVERY_OWNER) return 'every';
     if (typeof owner === 'function') return 'declared';
-    const known =
-      this.metadata.findColumnWithPropertyPathStrict(owner) ?? this.metadata.findRelationWithPropertyPath(owner);
-    if (!known) {
+    const column = this.metadata.findColumnWithPropertyPathStrict(owner);
+    const relation = this.metadata.findRelationWithPropertyPath(owner);
+    if (!column && !relation) {
       throw this.wrong('owner', String(owner), 'Name a column, give a function of the row, or EVERY_OWNER');
+    }
+    const [join, ...others] = relation?.joinColumns ?? [];
+    const typed = column && !column.isVirtual ? column : (join?.referencedColumn ?? join);
+    // Its text would be the same for many rows.
+    if (!typed || others.length || !(typed.transformer || isScalarColumn(typed))) {
+      throw this.wrong('owner', owner, 'It holds no single id. Name a column that does, or give a function of the row');
     }
     return 'declared';
   }
@@ -256,6 +289,29 @@ export class EntityDefinition {
       { details: { entity: this.metadata.name, option } },
     );
   }
+}
+
+/** The decorators may stand on the class of an embedded, or of one inside another. */
+function isHiddenInEmbedded({ column, relation }: OutField): boolean {
+  const { embeddedMetadata, propertyName } = relation ?? column;
+  const tree = embeddedMetadata?.embeddedMetadataTree ?? [];
+  return tree.some(({ type }, depth) => {
+    const property = tree[depth + 1]?.propertyName ?? propertyName;
+    return hiddenProperties(type).has(property) || !exposureOf(type)(property);
+  });
+}
+
+function isOwnerValue(value: unknown): value is string | number | bigint | boolean | null | undefined {
+  if (typeof value === 'number') return !Number.isNaN(value);
+  return value === null || ['string', 'bigint', 'boolean', 'undefined'].includes(typeof value);
+}
+
+/** A Promise counts as true, whatever it will say. */
+function decided(answer: unknown): boolean {
+  if (typeof (answer as { then?: unknown } | null | undefined)?.then === 'function') {
+    throw new TypeError('`when` gave a Promise: it must answer at once');
+  }
+  return Boolean(answer);
 }
 
 function extendsClass(child: unknown, parent: unknown): boolean {
@@ -273,7 +329,7 @@ function compositeKey(relation: RelationMetadata, value: unknown): Json {
   return Object.values(key).every((part) => part === null) ? null : key;
 }
 
-function foreignKeyOf(relation: RelationMetadata, referenced: ColumnMetadata, entity: ObjectLiteral): unknown {
+function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral): unknown {
   const value = relation.getEntityValue(entity) as unknown;
   if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
   if (relation.joinColumns.length > 1) {
@@ -284,7 +340,7 @@ function foreignKeyOf(relation: RelationMetadata, referenced: ColumnMetadata, en
       ]),
     );
   }
-  return (referenced.referencedColumn ?? referenced).getEntityValue(value as ObjectLiteral);
+  return relation.joinColumns[0]?.referencedColumn?.getEntityValue(value as ObjectLiteral);
 }
 
 /** Writes a value at a path, making the objects on the way. */

@@ -42,7 +42,7 @@ export class EntityRegistry {
     for (const { entity, options } of this.registered) {
       if (!dataSource.hasMetadata(entity)) throw notInDataSource(entity, dataSourceName);
       const metadata = dataSource.getMetadata(entity);
-      const resolved = options ?? webhookOptionsOf(metadata.target);
+      const resolved = options ?? decorationOf(metadata, dataSource);
       if (!resolved) {
         throw new ConfigurationError(
           'ENTITY_NOT_DECORATED',
@@ -76,7 +76,7 @@ export class EntityRegistry {
   /** Entities that carry the decorator but are in no `forFeature`: their events would silently never come. */
   forgotten(dataSource: DataSource): string[] {
     return dataSource.entityMetadatas
-      .filter((metadata) => webhookOptionsOf(metadata.target) && !this.definitions.has(metadata))
+      .filter((metadata) => decorationOf(metadata, dataSource) && !this.definitions.has(metadata))
       .map((metadata) => metadata.name);
   }
 
@@ -118,6 +118,19 @@ export class EntityRegistry {
       byName.set(definition.name, definition);
     }
   }
+}
+
+/** What `@Webhook()` says on an entity's class, or, but for the name, on a base class of it that is no entity itself. */
+function decorationOf(metadata: EntityMetadata, dataSource: DataSource): WebhookOptions | undefined {
+  for (const base of [metadata.target, ...ancestors(metadata)]) {
+    if (base !== metadata.target && dataSource.hasMetadata(base as EntityClass)) return undefined;
+    const options = webhookOptionsOf(base);
+    if (!options) continue;
+    if (base === metadata.target) return options;
+    const { name: _, ...inherited } = options;
+    return inherited;
+  }
+  return undefined;
 }
 
 /** The classes that an entity's class extends, the nearest first. Not `inheritanceTree`: that of a parent holds its children. */

@@ -49,10 +49,12 @@ export async function readRows(
 
 /** Whether what TypeORM loads of an entity differs from the row in a value that goes out. */
 export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
-  return definition.fields.some(({ column, relation }) =>
-    relation
-      ? relation.joinColumns.some((join) => exactExpression(join.referencedColumn ?? join, '', dataSource) !== null)
-      : exactExpression(column, '', dataSource) !== null,
+  const isInexact = (column: ColumnMetadata) => exactExpression(column, '', dataSource) !== null;
+  return (
+    definition.columnsNeeded.some(isInexact) ||
+    definition.relationsNeeded.some((relation) =>
+      relation.joinColumns.some((join) => isInexact(join.referencedColumn ?? join)),
+    )
   );
 }
 
@@ -82,9 +84,9 @@ function readsDatesInAnotherZone({ options }: DataSource): boolean {
   );
 }
 
-/** Whether an entity that TypeORM loaded lacks a foreign key that goes out: of lazy relations, and of those not loaded. */
-export function lacksForeignKeys(definition: EntityDefinition, loaded: ObjectLiteral): boolean {
-  return definition.fields.some(({ relation }) => relation && relation.getEntityValue(loaded) === undefined);
+/** Whether an entity that TypeORM loaded lacks a foreign key: it loads those that the writer's entity has, and never lazy ones. */
+export function lacksForeignKeys(relations: EntityDefinition['relationsNeeded'], loaded: ObjectLiteral): boolean {
+  return relations.some((relation) => relation.getEntityValue(loaded) === undefined);
 }
 
 async function readChunk(
@@ -121,8 +123,9 @@ async function readChunk(
       }
     }
   }
-  for (const { path, column, relation } of definition.fields) {
-    if (!relation && exactExpression(column, '', dataSource)) select(path, null, column, `e.${path}`);
+  for (const column of definition.columnsNeeded) {
+    const { propertyPath } = column;
+    if (exactExpression(column, '', dataSource)) select(propertyPath, null, column, `e.${propertyPath}`);
   }
 
   const { entities, raw } = await builder.getRawAndEntities<Record<string, unknown>>();
@@ -136,10 +139,26 @@ async function readChunk(
       if (part === null) values.set(path, value);
       else values.set(path, { ...(values.get(path) as object | undefined), [part]: value });
     }
+    setForeignKeys(definition, entity, values);
     const key = keyOfImage(definition, entity, values);
     images.set(key, { key, entity, exact: values });
   });
   return images;
+}
+
+/** `order.customer.id` is there for the application's functions, as it is in what TypeORM loads before a write. */
+function setForeignKeys(
+  { metadata }: EntityDefinition,
+  entity: ObjectLiteral,
+  values: ReadonlyMap<string, unknown>,
+): void {
+  for (const relation of metadata.relations) {
+    const value = values.get(relation.propertyPath);
+    if (value === undefined || relation.isLazy) continue;
+    const [join, ...others] = relation.joinColumns;
+    const other: unknown = others.length ? value : join?.referencedColumn?.createValueMap(value);
+    relation.setEntityValue(entity, value === null ? null : other);
+  }
 }
 
 function keyOfImage(definition: EntityDefinition, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): string {

@@ -47,8 +47,17 @@ export interface WebhookOptions<E = ObjectLiteral> {
   when?: (entity: E, action: EntityAction) => boolean;
 }
 
-/** `true` when the options name only what the entity has; otherwise what the compiler shows. */
-type Fits<E, O> = O extends WebhookOptions<E> ? unknown : { 'these options do not fit the entity': WebhookOptions<E> };
+type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;
+type When<E> = (entity: E, action: EntityAction) => boolean;
+
+/** What the compiler shows when the options do not fit the decorated class, and nothing otherwise. */
+type Fits<E, Field, Owner, Decision> = [Field, Owner, Decision] extends [
+  EntityProperty<E>,
+  EntityProperty<E> | EveryOwner | OwnerOf<E>,
+  When<E>,
+]
+  ? unknown
+  : { 'these options do not fit the entity': WebhookOptions<E> };
 
 const OPTIONS = Symbol('nestjs-entity-webhooks:options');
 const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
@@ -62,9 +71,18 @@ const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
  * export class Order {}
  */
 export function Webhook<
-  // oxlint-disable-next-line typescript/no-explicit-any -- checked against the decorated class by `Fits`
-  const O extends WebhookOptions<any> = WebhookOptions,
->(options?: O): <C extends EntityClass>(target: C & Fits<InstanceType<C>, O>) => void {
+  const Field extends string = never,
+  // oxlint-disable-next-line typescript/no-explicit-any -- the decorated class is not known where its options stand
+  const Owner extends string | EveryOwner | OwnerOf<any> = OwnerOf<any>,
+  // oxlint-disable-next-line typescript/no-explicit-any -- as above
+  Decision extends When<any> = When<any>,
+>(
+  options?: Omit<WebhookOptions, 'fields' | 'owner' | 'when'> & {
+    fields?: readonly Field[];
+    owner?: Owner;
+    when?: Decision;
+  },
+): <C extends EntityClass>(target: C & Fits<InstanceType<C>, Field, Owner, Decision>) => void {
   return (target) => {
     Reflect.defineMetadata(OPTIONS, options ?? {}, target);
   };
