@@ -435,7 +435,7 @@ describeDatabases('routing', (database) => {
       ]);
     });
 
-    it('stores nothing for it while it is disabled, and holds what waits', async () => {
+    it('holds what waits and what happens while it is disabled, and sends it when it is enabled', async () => {
       const { id } = await listen({ entity: Article });
       await save({ name: 'waits' });
       await app.dispatcher.runOnce();
@@ -448,13 +448,25 @@ describeDatabases('routing', (database) => {
         state: 'disabled',
         disabledReason: 'a pause',
       });
-      await save({ id: waiting.id, name: 'missed' });
+      await save({ id: waiting.id, name: 'meanwhile' });
       app.clock.advance(60 * 60 * 1_000);
       expect(await sent()).toEqual([]);
       expect(await app.listeners.enable(id)).toMatchObject({ state: 'active', disabledReason: null });
-      expect(await sent()).toEqual(['article.created held']);
+      expect((await sent()).toSorted()).toEqual(['article.created held', 'article.updated meanwhile']);
       await save({ name: 'next' });
       expect(await sent()).toEqual(['article.created next']);
+    });
+
+    it('gets nothing of what was held when it is enabled without it', async () => {
+      const { id } = await listen({ entity: Article });
+      await app.listeners.disable(id);
+      await save({ name: 'held' });
+      expect(await sent()).toEqual([]);
+      await app.listeners.enable(id, { held: 'discard' });
+      expect(await sent()).toEqual([]);
+      await save({ name: 'next' });
+      expect(await sent()).toEqual(['article.created next']);
+      expect(await app.deliveries.counts({ listenerId: id })).toMatchObject({ discarded: 1, succeeded: 1 });
     });
 
     it('gets nothing more once it is removed', async () => {

@@ -61,7 +61,7 @@ export class WebhooksCoreModule {
           inject: [optionsToken(name)],
         },
         { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },
-        ...partProviders(parts),
+        ...partProviders(parts, name),
         runtimeProvider(name),
         ...services,
       ],
@@ -70,7 +70,7 @@ export class WebhooksCoreModule {
   }
 }
 
-function partProviders(parts: WebhooksParts): Provider[] {
+function partProviders(parts: WebhooksParts, name: string): Provider[] {
   const formats = [...(parts.payloadFormats ?? [])];
   const schemes = [...(parts.signatureSchemes ?? [])];
   return [
@@ -78,8 +78,9 @@ function partProviders(parts: WebhooksParts): Provider[] {
       ? { provide: Transport, useClass: parts.transport }
       : {
           provide: Transport,
-          useFactory: (http: WebhooksHttp, clock: Clock) => new HttpTransport(http, { clock }),
-          inject: [HTTP, Clock],
+          useFactory: (http: WebhooksHttp, clock: Clock, { dispatcher }: ResolvedWebhooksOptions) =>
+            new HttpTransport(http, { clock, retryAfterCapMs: dispatcher.retryAfterCapMs }),
+          inject: [HTTP, Clock, optionsToken(name)],
         },
     { provide: RetrySchedule, useFactory: (schedule: RetrySchedule) => schedule, inject: [SCHEDULE] },
     parts.retrySchedule

@@ -99,6 +99,7 @@ function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLi
     superTypes: definition.superTypesOf(told.action),
     audience: told.audience,
     orderKey: tupleHash('entity', definition.metadata.tableName, key),
+    isOrdered: definition.options.ordering === 'entity',
     dedupeKey: null,
     context: null,
     createdAt: at,

@@ -14,7 +14,13 @@ import {
 } from './canonical-value.js';
 import { CaptureError } from './errors.js';
 import { exposureOf } from './exposed-properties.js';
-import { ENTITY_ACTIONS, hiddenProperties, type EntityAction, type WebhookOptions } from './webhook.decorator.js';
+import {
+  ENTITY_ACTIONS,
+  hiddenProperties,
+  ORDERINGS,
+  type EntityAction,
+  type WebhookOptions,
+} from './webhook.decorator.js';
 
 type RelationMetadata = EntityMetadata['relations'][number];
 
@@ -44,7 +50,14 @@ export interface RowImage {
 export type Ownership = 'undeclared' | 'declared' | 'every';
 
 /** A misspelt one would be a default that nobody asked for: every column, every owner. */
-const OPTION_KEYS: readonly string[] = ['name', 'on', 'fields', 'owner', 'when'] satisfies (keyof WebhookOptions)[];
+const OPTION_KEYS: readonly string[] = [
+  'name',
+  'on',
+  'fields',
+  'owner',
+  'when',
+  'ordering',
+] satisfies (keyof WebhookOptions)[];
 
 /** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */
 export class EntityDefinition {
@@ -66,7 +79,7 @@ export class EntityDefinition {
     readonly metadata: EntityMetadata,
     /** First part of its event types. */
     readonly name: string,
-    private readonly options: WebhookOptions,
+    readonly options: WebhookOptions,
   ) {
     if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
       throw this.wrong('name', name, 'Use lower case letters, digits and underscores, at most 100');
@@ -81,6 +94,8 @@ export class EntityDefinition {
     }
     const unknown = options.on?.filter((action) => !ENTITY_ACTIONS.includes(action));
     if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Use ${ENTITY_ACTIONS.join(', ')}`);
+    const { ordering = 'none' } = options;
+    if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Use ${ORDERINGS.join(' or ')}`);
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
     this.fields = this.resolveFields();
     this.ownership = this.resolveOwnership();

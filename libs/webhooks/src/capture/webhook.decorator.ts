@@ -1,6 +1,10 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { EveryOwner } from '../events/webhook-event.js';
 
+/** Whether the deliveries of one row wait for each other; see `docs/ordering.md`. */
+export type Ordering = 'none' | 'entity';
+export const ORDERINGS: readonly Ordering[] = ['none', 'entity'];
+
 /** What can happen to an entity. A soft and a hard delete are both `deleted`. */
 export type EntityAction = 'created' | 'updated' | 'deleted' | 'restored';
 export const ENTITY_ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
@@ -45,6 +49,13 @@ export interface WebhookOptions<E = ObjectLiteral> {
    * @defaultValue every row
    */
   when?: (entity: E, action: EntityAction) => boolean;
+  /**
+   * `entity`: the events of one row go to each listener one at a time, in the order of their commits; a retry holds back the
+   * later ones of that row. `none`: as fast as they can, in any order. A listener may ask for order by itself.
+   *
+   * @defaultValue 'none'
+   */
+  ordering?: Ordering;
 }
 
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;

@@ -142,7 +142,7 @@ export class DeliveryService {
         throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
       }
       const body = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
-      if (!(yield* rearmDelivery(database, before.id, clock.now(), body))) {
+      if (!(yield* rearmDelivery(database, before, clock.now(), body))) {
         throw new ResendError(
           'DELIVERY_IN_FLIGHT',
           'The delivery is being sent right now: look at it again in a moment.',

@@ -24,12 +24,22 @@ export interface ListenerDisabledFact {
   readonly reason: string;
 }
 
+/** Emitted as `webhooks.outbox.damaged`: it could not be read, and nobody receives it until somebody repairs it. */
+export interface EventDamagedFact {
+  readonly eventId: string;
+  readonly type: string;
+  readonly reason: string;
+}
+
+export type WebhookFact = DeliveryFact | ListenerDisabledFact | EventDamagedFact;
+
 /** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
 export const WEBHOOK_FACTS = {
   succeeded: 'webhooks.delivery.succeeded',
   failed: 'webhooks.delivery.failed',
   exhausted: 'webhooks.delivery.exhausted',
   listenerDisabled: 'webhooks.listener.disabled',
+  eventDamaged: 'webhooks.outbox.damaged',
 } as const;
 
 /** The name under which an event of a type is emitted in process: `webhooks.event.order.created`. */

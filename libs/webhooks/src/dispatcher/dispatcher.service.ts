@@ -4,13 +4,20 @@ import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
-import { claimDeliveries, nextDueAt, type ClaimedDelivery } from '../store/claim-deliveries.js';
+import {
+  claimDeliveries,
+  readOutlook,
+  reclaimExpired,
+  type ClaimedDelivery,
+  type Outlook,
+} from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
-import { fanOut, type BodyOf } from '../store/fan-out.js';
-import { disableListener } from '../store/listener-rows.js';
-import { recordAttempts, type AttemptRecord } from '../store/record-attempts.js';
-import { WEBHOOK_FACTS, type DeliveryFact, type ListenerDisabledFact } from './delivery-facts.js';
-import { GONE, nextState } from './next-state.js';
+import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
+import { recordAttempts, releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { Lanes, type LanedDelivery } from './lanes.js';
+import { nextState } from './next-state.js';
+import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 
@@ -24,7 +31,7 @@ export interface DispatcherParts {
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: DeliveryFact | ListenerDisabledFact) => void;
+  readonly emit: (name: string, fact: WebhookFact) => void;
 }
 
 /** What one round did. */
@@ -37,15 +44,17 @@ export interface RoundResult {
 
 /** One attempt that was made and waits to be recorded. */
 interface Attempted {
-  readonly delivery: ClaimedDelivery;
+  readonly laned: LanedDelivery;
   readonly outcome: Outcome;
   readonly record: AttemptRecord;
-  readonly recorded: () => void;
 }
 
-const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
 /** How long the loop rests after an error of the database, before it tries again. */
 const REST_AFTER_ERROR_MS = 1_000;
+/** Expired leases are taken back in batches of this size. */
+const RECLAIM_BATCH = 500;
+/** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
+const LEASE_MARGIN_MS = 1_000;
 
 /**
  * Takes events from the outbox, makes a delivery for each listener that wants one, and sends what is due: signed, leased
@@ -54,20 +63,39 @@ const REST_AFTER_ERROR_MS = 1_000;
  * At least once: an attempt whose record was lost with its process is made again, under the same `webhook-id`. An
  * endpoint that fails is a value; only the database makes methods reject.
  *
- * The loop claims as much as it has free slots, starts the requests and goes on: one slow receiver holds one slot, not the
- * round. Outcomes are recorded in batches of whatever has come together while the last batch was written.
+ * The loop fills the {@link Lanes}, which send by themselves, and looks for more when these run low: first past the end of
+ * the outbox, leasing deliveries as they are made, then in the queue of listeners, for retries and whatever had to wait.
+ * Outcomes are recorded in batches of whatever has come together while the last batch was written. With nothing to do it
+ * sleeps until a commit of this process, another process' word, the next retry or the poll.
  */
 export class DispatcherService {
   private readonly signal = new Signal();
   private readonly attempted: Attempted[] = [];
+  private readonly lanes: Lanes;
+  private readonly cursor = new OutboxCursor();
+  private readonly returned: LanedDelivery[] = [];
+  private readonly open = new Set<Promise<void>>();
   private loop: Promise<void> | null = null;
   private recording: Promise<void> | null = null;
+  private returning: Promise<void> | null = null;
   private isStopping = false;
-  private sending = 0;
-  /** Claimed and not yet recorded. */
-  private readonly open = new Set<Promise<void>>();
+  /** There may be pending events. */
+  private hasEvents = true;
+  /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
+  private readyAt: number | null = 0;
+  private polledAt = 0;
+  private isTroubled = false;
 
-  constructor(private readonly parts: DispatcherParts) {}
+  constructor(private readonly parts: DispatcherParts) {
+    const { concurrency, perListener, batch } = parts.options;
+    this.lanes = new Lanes({
+      concurrency,
+      perListener,
+      waiting: batch,
+      send: (laned) => this.attempt(laned),
+      expired: (laned) => this.giveBack([laned]),
+    });
+  }
 
   /** Starts the loop; does nothing when it runs. The module calls it unless `dispatcher.autoStart` is `false`. */
   start(): void {
@@ -76,13 +104,31 @@ export class DispatcherService {
     this.loop = this.run();
   }
 
-  /** Ends the loop and waits until everything that was being sent is recorded. */
+  /**
+   * Ends the loop: nothing more is claimed, what waits in memory is given back at once, and what is being sent is waited for
+   * and recorded. Settles after `dispatcher.timeoutMs` and a moment at the latest, whatever receivers and the database do;
+   * what was not recorded by then is sent again when its lease is over.
+   */
   async stop(): Promise<void> {
     this.isStopping = true;
     this.signal.raise();
-    await this.loop;
+    this.giveBack(this.lanes.evict());
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
+    });
+    const ended = (async () => {
+      await this.loop;
+      this.giveBack(this.lanes.evict());
+      await this.idle();
+    })();
+    if ((await Promise.race([ended, limit])) === 'late') {
+      this.parts.logger.error(
+        'The dispatcher could not finish in time; what it was sending is sent again after its lease.',
+      );
+    }
+    clearTimeout(timer);
     this.loop = null;
-    await this.idle();
   }
 
   /** Whether the loop runs. */
@@ -92,16 +138,21 @@ export class DispatcherService {
 
   /** There may be work: the loop looks now instead of at its next poll. */
   wake(): void {
+    this.hasEvents = true;
+    this.readyAt = 0;
     this.signal.raise();
   }
 
   /** One round by hand: takes one batch of events, sends one batch of what is due, and waits for the outcomes. */
   async runOnce(): Promise<RoundResult> {
-    const { events } = await this.fanOutBatch();
-    const { concurrency, batch } = this.parts.options;
-    const claimed = await this.claim(Math.min(concurrency, batch));
-    await Promise.all(claimed.map((delivery) => this.send(delivery)));
-    return { events, attempts: claimed.length };
+    const routed = await this.route({ limit: this.parts.options.batch });
+    const first = this.take(routed.leased);
+    await this.reclaim();
+    const { deliveries } = await this.claim();
+    const all = [...first, ...this.take(deliveries)];
+    await Promise.all(all);
+    await this.returning;
+    return { events: routed.events, attempts: all.length };
   }
 
   /**
@@ -132,8 +183,12 @@ export class DispatcherService {
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
     });
+    const firstAttempts = async () => {
+      const { leased } = await this.route({ limit: eventIds.length, only: eventIds });
+      await Promise.all(this.take(leased));
+    };
     try {
-      await Promise.race([limit, this.firstAttempts(eventIds)]);
+      await Promise.race([limit, firstAttempts()]);
     } catch (error) {
       this.parts.logger.error(`An inline delivery goes on as queued: ${messageOf(error)}`);
     } finally {
@@ -142,60 +197,91 @@ export class DispatcherService {
     }
   }
 
-  private async firstAttempts(eventIds: readonly string[]): Promise<void> {
-    const { database, clock, options } = this.parts;
-    await this.fanOutBatch(eventIds);
-    const claimed = await database.transaction(() =>
-      claimDeliveries(database, {
-        now: clock.now(),
-        leaseMs: options.leaseMs,
-        limit: options.concurrency,
-        only: eventIds,
-      }),
-    );
-    await Promise.all(claimed.map((delivery) => this.send(delivery)));
-  }
-
   private async run(): Promise<void> {
+    this.wake();
     while (!this.isStopping) {
       try {
-        if (await this.pump()) continue;
-        await this.signal.wait(await this.untilNextWork());
+        const isBusy = await this.fill();
+        this.recovered();
+        if (isBusy) continue;
+        await this.signal.wait(this.sleepMs());
+        if (this.sleepMs() <= 0) await this.poll();
       } catch (error) {
-        this.parts.logger.error(`The dispatcher could not reach its tables and tries again: ${messageOf(error)}`);
+        this.troubled('The dispatcher cannot reach its tables, and tries again every second', error);
+        this.wake();
         await this.signal.wait(REST_AFTER_ERROR_MS);
       }
     }
   }
 
-  /** @returns whether there was anything to do, so that there may be more */
-  private async pump(): Promise<boolean> {
-    const { concurrency, batch } = this.parts.options;
-    const { events } = await this.fanOutBatch();
-    const free = concurrency - this.sending;
-    // Slots come free one by one: waiting for some of them keeps the claims from becoming one statement a delivery.
-    const enough = this.sending === 0 ? 1 : Math.max(1, Math.floor(concurrency / 4));
-    if (free < enough) return events > 0;
-    const claimed = await this.claim(Math.min(free, batch));
-    for (const delivery of claimed) void this.send(delivery);
-    return events > 0 || claimed.length > 0;
+  /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
+  private async fill(): Promise<boolean> {
+    const { batch } = this.parts.options;
+    if (!this.lanes.isThirsty) return false;
+    let isBusy = false;
+    if (this.hasEvents) {
+      const routed = await this.route({ limit: batch, afterSeq: this.cursor.look() });
+      this.cursor.found(routed.lastSeq);
+      this.hasEvents = routed.events > 0;
+      if (routed.hasDue) this.readyAt = 0;
+      this.take(routed.leased);
+      isBusy = routed.events > 0;
+    }
+    if (this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.room().total > 0) {
+      this.readyAt = null;
+      const { deliveries, isExhaustive } = await this.claim();
+      this.take(deliveries);
+      if (!isExhaustive || deliveries.length) this.expect(0);
+      isBusy ||= deliveries.length > 0;
+    }
+    return isBusy && this.lanes.isThirsty;
   }
 
-  private async untilNextWork(): Promise<number> {
-    const { database, clock, options } = this.parts;
-    if (this.sending) return options.pollIntervalMs;
-    const dueAt = await database.transaction(() => nextDueAt(database));
-    if (dueAt === null) return options.pollIntervalMs;
-    return Math.max(1, Math.min(options.pollIntervalMs, dueAt - clock.now()));
+  /** How long nothing is to be done, unless the signal is raised. */
+  private sleepMs(): number {
+    const { pollIntervalMs } = this.parts.options;
+    const untilPoll = this.polledAt + pollIntervalMs - performance.now();
+    // What is being sent raises the signal when it ends.
+    if (!this.lanes.isThirsty) return Math.max(1, untilPoll);
+    const untilReady = this.readyAt === null ? Infinity : this.readyAt - this.parts.clock.now();
+    const untilSweep = this.cursor.untilSweepMs ?? Infinity;
+    return Math.min(untilPoll, Math.max(1, untilReady), Math.max(1, untilSweep));
   }
 
-  private async fanOutBatch(only?: readonly string[]): Promise<{ events: number }> {
+  private async poll(): Promise<void> {
+    const { database, clock } = this.parts;
+    this.polledAt = performance.now();
+    const outlook: Outlook = await database.read(() => readOutlook(database));
+    if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
+    if (outlook.hasEvents) this.hasEvents = true;
+    if (outlook.readyAt !== null) this.expect(outlook.readyAt);
+  }
+
+  private expect(at: number): void {
+    this.readyAt = Math.min(this.readyAt ?? Infinity, at);
+  }
+
+  private async reclaim(): Promise<void> {
+    const { database, clock } = this.parts;
+    while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
+  }
+
+  private async route(what: { limit: number; only?: readonly string[]; afterSeq?: number }): Promise<FanOutResult> {
     const { database, clock, options, bodyOf, logger } = this.parts;
+    const room = this.lanes.room();
     const result = await database.transaction(() =>
-      fanOut(database, { now: clock.now(), limit: options.batch, bodyOf, ...(only ? { only } : {}) }),
+      fanOut(database, {
+        ...what,
+        now: clock.now(),
+        leaseMs: options.leaseMs,
+        room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
+        circuit: options.circuit,
+        bodyOf,
+      }),
     );
-    for (const { id, error } of result.damaged) {
+    for (const { id, type, error } of result.damaged) {
       logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
+      this.parts.emit(WEBHOOK_FACTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
     }
     for (const { listenerId, eventId, error } of result.unrendered) {
       logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
@@ -203,35 +289,51 @@ export class DispatcherService {
     return result;
   }
 
-  private claim(limit: number): Promise<ClaimedDelivery[]> {
+  private claim(): ReturnType<typeof claimWith> {
     const { database, clock, options } = this.parts;
-    return database.transaction(() => claimDeliveries(database, { now: clock.now(), leaseMs: options.leaseMs, limit }));
+    const room = this.lanes.room();
+    if (room.total < 1) return Promise.resolve({ deliveries: [], isExhaustive: false });
+    return claimWith(database, { now: clock.now(), leaseMs: options.leaseMs, room, circuit: options.circuit });
   }
 
-  /** Settles when the attempt is recorded. Never rejects. */
-  private send(delivery: ClaimedDelivery): Promise<void> {
-    const done = this.attempt(delivery);
-    this.open.add(done);
-    void done.then(() => this.open.delete(done));
-    return done;
+  /** Puts leased deliveries into their lanes. @returns a promise for each, of its record */
+  private take(deliveries: readonly ClaimedDelivery[]): Promise<void>[] {
+    const { leaseMs, timeoutMs } = this.parts.options;
+    const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
+    const startBefore = performance.now() + leaseMs - timeoutMs - margin;
+    const all: Promise<void>[] = [];
+    const laned = deliveries.map((delivery): LanedDelivery => {
+      let settled = () => {};
+      const done = new Promise<void>((resolve) => {
+        settled = resolve;
+      });
+      this.open.add(done);
+      void done.then(() => this.open.delete(done));
+      all.push(done);
+      return { delivery, startBefore, settled };
+    });
+    if (this.isStopping) this.giveBack(laned);
+    else this.lanes.add(laned);
+    return all;
   }
 
-  private async attempt(delivery: ClaimedDelivery): Promise<void> {
+  /** Settles when the request has ended; its record follows. Never rejects. */
+  private async attempt(laned: LanedDelivery): Promise<void> {
     const { clock, retrySchedule } = this.parts;
+    const { delivery } = laned;
     const startedAt = clock.now();
-    this.sending++;
     let outcome: Outcome;
     try {
       outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
     } catch (error) {
       outcome = notSent(error);
-    } finally {
-      this.sending--;
-      this.signal.raise();
     }
     const record: AttemptRecord = {
       deliverySeq: delivery.seq,
       leaseToken: delivery.leaseToken,
+      listenerId: delivery.listener.id,
+      wasFailing: delivery.listener.isFailing,
+      isOrdered: delivery.isOrdered,
       number: delivery.attempts + 1,
       outcome: outcome.kind,
       status: outcome.status,
@@ -239,57 +341,89 @@ export class DispatcherService {
       errorDetail: outcome.errorDetail,
       durationMs: outcome.durationMs,
       response: outcome.response,
+      retryAfterMs: outcome.retryAfterMs,
       startedAt,
       next: nextState(outcome, delivery.retries, retrySchedule, clock.now()),
     };
-    await new Promise<void>((recorded) => {
-      this.attempted.push({ delivery, outcome, record, recorded });
-      this.recording ??= this.recordAll();
-    });
+    this.attempted.push({ laned, outcome, record });
+    this.recording ??= this.recordAll();
+    if (this.lanes.isThirsty) this.signal.raise();
   }
 
   /** One batch after the other: what comes while one is written makes up the next. */
   private async recordAll(): Promise<void> {
+    // What ends in the same turn of the event loop goes into the same batch.
+    await new Promise((resolve) => setImmediate(resolve));
     while (this.attempted.length) {
       const batch = this.attempted.splice(0, this.parts.options.batch);
       try {
         await this.record(batch);
       } catch (error) {
         // Their leases run out, and they are sent again: at least once.
-        this.parts.logger.error(`${batch.length} attempts could not be recorded: ${messageOf(error)}`);
+        this.troubled(`${batch.length} attempts could not be recorded, and are repeated after their lease`, error);
       }
-      for (const { recorded } of batch) recorded();
+      for (const { laned } of batch) laned.settled();
     }
     this.recording = null;
+    this.signal.raise();
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
-    const { database, clock } = this.parts;
-    const gone = [...new Set(batch.filter((a) => a.outcome.status === GONE).map((a) => a.delivery.listener.id))];
-    const { moved, disabled } = await database.transaction(function* () {
-      const moved = yield* recordAttempts(
-        database,
-        batch.map((attempted) => attempted.record).toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq)),
-      );
-      const disabled: string[] = [];
-      for (const listenerId of gone) {
-        if (yield* disableListener(database, listenerId, DISABLED_BY_410, clock.now())) disabled.push(listenerId);
-      }
-      return { moved, disabled };
-    });
-    for (const attempted of batch) if (moved.has(attempted.delivery.seq)) this.tell(attempted);
-    for (const listenerId of disabled) {
-      this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason: DISABLED_BY_410 });
+    const { database, clock, options } = this.parts;
+    const records = batch.map(({ record }) => record).toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+    const { moved, paused, disabled } = await database.transaction(() =>
+      recordAttempts(database, records, { now: clock.now(), circuit: options.circuit }),
+    );
+    for (const attempted of batch) {
+      if (!moved.has(attempted.record.deliverySeq)) continue;
+      const { next } = attempted.record;
+      if (next.state === 'due') this.expect(next.at);
+      if (attempted.record.isOrdered || attempted.record.wasFailing) this.expect(0);
+      this.tell(attempted);
+    }
+    for (const listenerId of paused) this.giveBack(this.lanes.evict(listenerId));
+    for (const { listenerId, reason } of disabled) {
+      this.giveBack(this.lanes.evict(listenerId));
+      this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
     }
   }
 
-  private tell({ delivery, outcome, record }: Attempted): void {
+  /** Back to the database, unsent: at once, and in one statement for all that come together. */
+  private giveBack(laned: readonly LanedDelivery[]): void {
+    if (!laned.length) return;
+    this.returned.push(...laned);
+    this.returning ??= this.returnAll();
+  }
+
+  private async returnAll(): Promise<void> {
+    const { database, clock } = this.parts;
+    await Promise.resolve();
+    while (this.returned.length) {
+      const batch = this.returned.splice(0);
+      try {
+        await database.transaction(() =>
+          releaseDeliveries(
+            database,
+            batch.map(({ delivery }) => delivery),
+            clock.now(),
+          ),
+        );
+      } catch (error) {
+        this.troubled(`${batch.length} deliveries could not be given back, and wait for the end of their lease`, error);
+      }
+      for (const { settled } of batch) settled();
+    }
+    this.returning = null;
+    this.expect(0);
+  }
+
+  private tell({ laned: { delivery }, outcome, record }: Attempted): void {
     const names = {
       succeeded: WEBHOOK_FACTS.succeeded,
       due: WEBHOOK_FACTS.failed,
       exhausted: WEBHOOK_FACTS.exhausted,
     } as const;
-    const fact: DeliveryFact = {
+    const fact = {
       deliveryId: delivery.id,
       eventId: delivery.event.id,
       listenerId: delivery.listener.id,
@@ -309,7 +443,23 @@ export class DispatcherService {
   private async idle(): Promise<void> {
     while (this.open.size) await Promise.all(this.open);
     await this.recording;
+    await this.returning;
   }
+
+  /** Said once, however often it happens, until {@link recovered}. */
+  private troubled(what: string, error: unknown): void {
+    if (!this.isTroubled) this.parts.logger.error(`${what}: ${messageOf(error)}`);
+    this.isTroubled = true;
+  }
+
+  private recovered(): void {
+    if (this.isTroubled) this.parts.logger.log('The dispatcher works again.');
+    this.isTroubled = false;
+  }
+}
+
+function claimWith(database: Database, options: Parameters<typeof claimDeliveries>[1]) {
+  return database.transaction(() => claimDeliveries(database, options));
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */

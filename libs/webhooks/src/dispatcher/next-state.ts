@@ -1,9 +1,6 @@
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
-import type { AttemptRecord } from '../store/record-attempts.js';
-
-/** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
-export const GONE = 410;
+import { GONE, type AttemptRecord } from '../store/record-attempts.js';
 
 /**
  * What an attempt makes of its delivery.

@@ -26,6 +26,7 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       event.owner,
       event.owner === null ? null : ownerKeyOf(event.owner),
       source.orderKey,
+      source.isOrdered ? 1 : 0,
       source.dedupeKey,
       payload.text,
       payload.thin,
@@ -36,11 +37,11 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
   };
 }
 
-/** Rows of one statement: 14 parameters each, well under PostgreSQL's 65,535 and SQLite's 32,766. */
+/** Rows of one statement: 15 parameters each, well under PostgreSQL's 65,535 and SQLite's 32,766. */
 export const EVENT_ROWS_PER_STATEMENT = 400;
 
 /** One multi-row insert; the caller cuts at {@link EVENT_ROWS_PER_STATEMENT}. */
 export function insertEvents(tables: TablesSql, rows: readonly EventRow[]): Sql {
   const { sql: path, $ } = tables.events;
-  return sql`insert into ${path} (${$.id}, ${$.type}, ${$.superTypes}, ${$.state}, ${$.audience}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.dedupeKey}, ${$.payload}, ${$.thinPayload}, ${$.droppedFields}, ${$.context}, ${$.createdAt}) values ${bulk(rows.map((row) => row.values))}`;
+  return sql`insert into ${path} (${$.id}, ${$.type}, ${$.superTypes}, ${$.state}, ${$.audience}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.ordered}, ${$.dedupeKey}, ${$.payload}, ${$.thinPayload}, ${$.droppedFields}, ${$.context}, ${$.createdAt}) values ${bulk(rows.map((row) => row.values))}`;
 }

@@ -39,6 +39,8 @@ export interface NewEvent {
   readonly audience: Audience;
   /** Events with one key are about one row. */
   readonly orderKey: Buffer | null;
+  /** Delivered in order to every listener, whether that one asks for it or not. */
+  readonly isOrdered: boolean;
   readonly dedupeKey: Buffer | null;
   readonly context: JsonObject | null;
   readonly createdAt: number;

@@ -133,6 +133,7 @@ export class WebhooksService {
       superTypes: [],
       audience,
       orderKey: orderKey === undefined ? null : tupleHash('published', orderKey),
+      isOrdered: false,
       dedupeKey,
       context: null,
       createdAt: now,

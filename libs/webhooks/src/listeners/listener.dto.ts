@@ -2,6 +2,7 @@ import {
   ArrayMaxSize,
   ArrayNotEmpty,
   IsArray,
+  IsIn,
   IsObject,
   IsOptional,
   IsString,
@@ -10,8 +11,10 @@ import {
   validateSync,
   type ValidationError,
 } from 'class-validator';
+import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
 import { InvalidListenerError } from './errors.js';
 import type { ListenerInput, Where } from './listener.js';
+import type { RateLimit } from './rate-limit.js';
 
 /** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
 export class UpdateListenerDto implements Partial<ListenerInput> {
@@ -52,6 +55,14 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsString()
   @MaxLength(191)
   format?: string;
+
+  @IsOptional()
+  @IsIn(ORDERINGS)
+  ordering?: Ordering;
+
+  @IsOptional()
+  @IsObject()
+  rateLimit?: RateLimit | null;
 }
 
 /**

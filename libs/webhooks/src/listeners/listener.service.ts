@@ -8,13 +8,15 @@ import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database.js';
 import {
+  DISCARD_BATCH,
   disableListener,
+  discardDue,
   insertListener,
   listListeners,
   lockListener,
-  moveWaiting,
   readListener,
   removeListener,
+  resumeListener,
   updateListener,
   type ListenerRow,
   type ListenerValues,
@@ -35,6 +37,7 @@ import type {
   UpdateListenerInput,
   Where,
 } from './listener.js';
+import type { RateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import { rotate, writeSecrets } from './stored-secrets.js';
 
@@ -85,7 +88,7 @@ export class ListenerService {
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_SECRET`, `INVALID_OWNER`, `OWNER_NOT_DECLARED`
+   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `INVALID_SECRET`, `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -152,9 +155,9 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     return this.change(id, (row) => {
-      const { events, where, url, description, headers, schemes, format } = toListener(row);
+      const { events, where, ...present } = toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
-      const delivering = this.delivering({ url, description, headers, schemes, format, ...given });
+      const delivering = this.delivering({ ...present, ...given });
       if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
       const merged = { events, where, ...given };
       const subscription = this.subscription(merged.events ?? [], merged.where ?? {}, row.owner);
@@ -170,21 +173,36 @@ export class ListenerService {
       found(yield* lockListener(database, String(id), scope), id);
       yield* removeListener(database, String(id), clock.now());
     });
+    await this.discardAll(String(id));
   }
 
-  /** Lets it receive again; what was held goes out. @throws ListenerNotFoundError */
-  async enable(id: string): Promise<Listener> {
+  /**
+   * Lets it receive again, and forgets its failures.
+   *
+   * @param options `held`: what becomes of the deliveries that were held meanwhile: sent now, or never @defaultValue 'release'
+   * @throws ListenerNotFoundError, InvalidListenerError `INVALID_LISTENER`
+   */
+  async enable(id: string, options: { held?: 'release' | 'discard' } = {}): Promise<Listener> {
+    const { held = 'release' } = options;
+    if (held !== 'release' && held !== 'discard') {
+      throw new InvalidListenerError('INVALID_LISTENER', "`held` must be 'release' or 'discard'.");
+    }
     const { database, clock } = this.parts;
+    if (held === 'discard' && (await this.get(id)).state === 'disabled') await this.discardAll(String(id));
     const listener = await this.change(
       id,
       () => ({ values: { state: 'active', disabledReason: null }, routes: null }),
-      () => moveWaiting(database, String(id), ['held'], 'due', clock.now()),
+      function* (before) {
+        if (before.state === 'active') return;
+        if (held === 'discard') yield* discardDue(database, before.id, { now: clock.now(), limit: DISCARD_BATCH });
+        yield* resumeListener(database, before.id);
+      },
     );
     this.parts.wake();
     return listener;
   }
 
-  /** Stops it; what waits for it is held, and new events are not stored for it. @throws ListenerNotFoundError */
+  /** Stops it: what waits for it, and what happens from now on, is held until it is enabled. @throws ListenerNotFoundError */
   async disable(id: string, reason = 'disabled by the application'): Promise<Listener> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
@@ -241,20 +259,28 @@ export class ListenerService {
     return { deliveryId: await this.parts.sendTest(row) };
   }
 
+  /** In batches, so that nobody waits for long. Should this process die on the way, the next claim goes on with it. */
+  private async discardAll(id: string): Promise<void> {
+    const { database, clock } = this.parts;
+    const options = { now: clock.now(), limit: DISCARD_BATCH };
+    while ((await database.transaction(() => discardDue(database, id, options))) === DISCARD_BATCH);
+  }
+
   private async change(
     id: string,
     changeOf: (row: ListenerRow) => {
       values: Partial<ListenerValues>;
       routes: ReturnType<typeof routesOf> | null;
     },
-    andThen?: () => Script<void>,
+    andThen?: (before: ListenerRow) => Script<void>,
   ): Promise<Listener> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
     const row = await database.transaction(function* () {
-      const { values, routes } = changeOf(found(yield* lockListener(database, String(id), scope), id));
+      const before = found(yield* lockListener(database, String(id), scope), id);
+      const { values, routes } = changeOf(before);
       yield* updateListener(database, String(id), values, routes, clock.now());
-      if (andThen) yield* andThen();
+      if (andThen) yield* andThen(before);
       return yield* readListener(database, String(id), scope);
     });
     return toListener(found(row, id));
@@ -299,6 +325,8 @@ export class ListenerService {
       headers: JSON.stringify(assertListenerHeaders(input.headers ?? {})),
       schemes: JSON.stringify(schemes),
       format,
+      ordering: input.ordering ?? 'none',
+      rateLimit: rateLimitText(input.rateLimit),
     };
   }
 
@@ -358,6 +386,20 @@ function found(row: ListenerRow | undefined, id: string): ListenerRow {
   return row;
 }
 
+function rateLimitText(given: RateLimit | null | undefined): string | null {
+  if (given === undefined || given === null) return null;
+  const { limit, perSeconds, ...others } = given;
+  const isWhole = (value: unknown, max: number) =>
+    Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max;
+  if (!isWhole(limit, 1_000_000) || !isWhole(perSeconds, 86_400) || Object.keys(others).length) {
+    throw new InvalidListenerError(
+      'INVALID_RATE_LIMIT',
+      'rateLimit is { limit, perSeconds }: whole numbers from 1 to 1,000,000 requests and from 1 to 86,400 seconds.',
+    );
+  }
+  return JSON.stringify({ limit, perSeconds });
+}
+
 /** PostgreSQL's text takes no NUL. */
 function storable(text: string): string {
   return String(text).replaceAll('\0', '');
@@ -378,6 +420,8 @@ function toListener(row: ListenerRow): Listener {
     headers: JSON.parse(row.headers) as Record<string, string>,
     schemes: JSON.parse(row.schemes) as string[],
     format: row.format,
+    ordering: row.ordering as Listener['ordering'],
+    rateLimit: row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit),
     state: row.state as Listener['state'],
     disabledReason: row.disabledReason,
     createdAt: new Date(Number(row.createdAt)),

@@ -1,5 +1,6 @@
-import type { EntityClass } from '../capture/webhook.decorator.js';
+import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
 import type { Json } from '../events/json.js';
+import type { RateLimit } from './rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
 export interface WhereConditions {
@@ -45,6 +46,14 @@ export interface ListenerInput {
   schemes?: readonly string[];
   /** Name of a payload format. @defaultValue `'standard'` */
   format?: string;
+  /**
+   * `entity`: the events of one row come one at a time, in the order of their commits; see `docs/ordering.md`.
+   *
+   * @defaultValue 'none': only those of entities that are ordered themselves
+   */
+  ordering?: Ordering;
+  /** The most requests it is sent in a stretch of time, by all processes together. @defaultValue no limit */
+  rateLimit?: RateLimit | null;
 }
 
 /** What the application may say of a listener. */
@@ -74,7 +83,9 @@ export interface Listener {
   readonly headers: Readonly<Record<string, string>>;
   readonly schemes: readonly string[];
   readonly format: string;
-  /** `disabled` ones receive nothing; what waits for them is held. */
+  readonly ordering: Ordering;
+  readonly rateLimit: RateLimit | null;
+  /** `disabled` ones are sent nothing; what is for them is held. */
   readonly state: 'active' | 'disabled';
   readonly disabledReason: string | null;
   readonly createdAt: Date;

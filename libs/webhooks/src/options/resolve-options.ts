@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
+import type { CircuitPolicy } from '../listeners/circuit.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
@@ -7,6 +8,7 @@ import type { DispatcherOptions, PublishedType, WebhooksOptions } from './webhoo
 
 const SECOND = 1_000;
 const HOUR = 60 * 60 * SECOND;
+const DAY = 24 * HOUR;
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
 
@@ -15,7 +17,7 @@ export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
-  readonly dispatcher: Readonly<Required<DispatcherOptions>>;
+  readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
   readonly secrets: { readonly rotationOverlapMs: number };
   readonly security: ResolvedSecurityOptions;
@@ -29,6 +31,9 @@ export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksO
   const dispatcher = {
     autoStart: flag('dispatcher.autoStart', options.dispatcher?.autoStart, true),
     concurrency: whole('dispatcher.concurrency', options.dispatcher?.concurrency, 64, 1, 10_000),
+    perListener: whole('dispatcher.perListener', options.dispatcher?.perListener, 16, 1, 10_000),
+    circuit: circuitPolicy(options.dispatcher?.circuit),
+    retryAfterCapMs: whole('dispatcher.retryAfterCapMs', options.dispatcher?.retryAfterCapMs, DAY, 0, 30 * DAY),
     batch: whole('dispatcher.batch', options.dispatcher?.batch, 250, 1, 1_000),
     timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * 60 * SECOND),
     leaseMs: whole('dispatcher.leaseMs', options.dispatcher?.leaseMs, 60 * SECOND, 10, HOUR),
@@ -56,13 +61,7 @@ export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksO
     dispatcher,
     payload,
     secrets: {
-      rotationOverlapMs: whole(
-        'secrets.rotationOverlapMs',
-        options.secrets?.rotationOverlapMs,
-        24 * HOUR,
-        0,
-        30 * 24 * HOUR,
-      ),
+      rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
     },
     security: resolveSecurityOptions(options.security),
     lookup: lookupFunction(options.lookup),
@@ -73,22 +72,58 @@ export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksO
   });
 }
 
+function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
+  const { failures, cooldownMs, maxCooldownMs, disableAfterMs } = given;
+  const policy = {
+    failures: whole('dispatcher.circuit.failures', failures, 10, 1, 1_000_000),
+    cooldownMs: whole('dispatcher.circuit.cooldownMs', cooldownMs, 30 * SECOND, 1, DAY),
+    maxCooldownMs: whole('dispatcher.circuit.maxCooldownMs', maxCooldownMs, 10 * 60 * SECOND, 1, DAY),
+    disableAfterMs: whole('dispatcher.circuit.disableAfterMs', disableAfterMs, 5 * DAY, 1, 365 * DAY),
+  };
+  if (policy.maxCooldownMs < policy.cooldownMs) {
+    throw invalid(
+      'dispatcher.circuit.maxCooldownMs',
+      policy.maxCooldownMs,
+      `it must not be below dispatcher.circuit.cooldownMs (${policy.cooldownMs})`,
+    );
+  }
+  return policy;
+}
+
 const KNOWN_KEYS = {
   '': [
     ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
     ...['lookup', 'sqlite'],
   ],
-  dispatcher: ['autoStart', 'concurrency', 'batch', 'timeoutMs', 'leaseMs', 'pollIntervalMs', 'poolSize'],
+  dispatcher: [
+    ...[
+      'autoStart',
+      'concurrency',
+      'perListener',
+      'circuit',
+      'retryAfterCapMs',
+      'batch',
+      'timeoutMs',
+      'leaseMs',
+      'pollIntervalMs',
+      'poolSize',
+    ],
+  ],
+  'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
   secrets: ['rotationOverlapMs'],
   security: ['allowedAddresses', 'allowHttp'],
   sqlite: ['isolate', 'lockTimeoutMs'],
 } as const;
 
+function propertyOf(value: unknown, key: string): unknown {
+  return (value as Record<string, unknown> | undefined)?.[key];
+}
+
 /** A misspelt key would otherwise be a default that nobody asked for. */
 function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
-    const value = group === '' ? options : (options as Record<string, unknown>)[group];
+    const value = group === '' ? options : group.split('.').reduce(propertyOf, options as unknown);
     if (value === undefined) continue;
     if (typeof value !== 'object' || value === null) throw invalid(group, value, 'give an object');
     for (const key of Object.keys(value)) {

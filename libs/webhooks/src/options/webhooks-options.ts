@@ -1,6 +1,7 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { PayloadFormat } from '../events/payload-format.js';
+import type { CircuitPolicy } from '../listeners/circuit.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { Transport } from '../sending/transport.js';
@@ -34,7 +35,25 @@ export interface DispatcherOptions {
    * @defaultValue 64
    */
   concurrency?: number;
-  /** Events or deliveries taken in one statement. 1 to 1,000. @defaultValue 250 */
+  /**
+   * Of these to one listener, in this process. One slow receiver takes no more, and nobody who listens to it gets more
+   * requests at a time. 1 to 10,000.
+   *
+   * @defaultValue 16
+   */
+  perListener?: number;
+  /**
+   * When a listener that fails is left alone. After `failures` attempts in a row that failed its circuit opens, in all
+   * processes: what waits for it waits, at no cost and without using up attempts, and after `cooldownMs` one delivery is tried.
+   * It closes the circuit, or starts a pause twice as long, up to `maxCooldownMs`. A listener none of whose attempts
+   * succeeded for `disableAfterMs` is disabled. All in ms.
+   *
+   * @defaultValue `{ failures: 10, cooldownMs: 30_000, maxCooldownMs: 600_000, disableAfterMs: 432_000_000 }` (5 days)
+   */
+  circuit?: Partial<CircuitPolicy>;
+  /** The longest wait that a receiver's `Retry-After` may ask for, in ms. @defaultValue 86_400_000 (24 hours) */
+  retryAfterCapMs?: number;
+  /** Events or deliveries taken in one statement, and held in memory to be sent. 1 to 1,000. @defaultValue 250 */
   batch?: number;
   /** The limit of one attempt over name resolution, connect, TLS, headers and body, in ms. @defaultValue 15_000 */
   timeoutMs?: number;

@@ -1,8 +1,31 @@
-import sql, { raw } from 'sql-template-tag';
+import sql, { join, raw, type Sql } from 'sql-template-tag';
+import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
+import { allowanceOf, type RateLimit } from '../listeners/rate-limit.js';
 import { newId } from '../ids.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
+import {
+  claimReadyListeners,
+  expectDeliveries,
+  nextDueOf,
+  readyFrom,
+  writeListenerStates,
+  type ListenerState,
+} from './listener-state.js';
+import { DISCARD_BATCH, discardDue } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
+
+/** What sending needs to know of a listener. */
+export interface ListenerTarget {
+  readonly id: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly secrets: string;
+  readonly schemes: readonly string[];
+  readonly format: string;
+  /** Its last attempt failed, when this was read: the next success is news. */
+  readonly isFailing: boolean;
+}
 
 /** A delivery that this process may send now, with all that is needed to send it. */
 export interface ClaimedDelivery {
@@ -15,128 +38,221 @@ export interface ClaimedDelivery {
   readonly retries: number;
   readonly type: string;
   readonly owner: string | null;
-  readonly event: { readonly id: string; readonly payload: string };
+  readonly event: { readonly id: string; readonly seq: string; readonly payload: string };
   readonly body: string;
-  readonly listener: {
-    readonly id: string;
-    readonly url: string;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly secrets: string;
-    readonly schemes: readonly string[];
-    readonly format: string;
+  /** Later deliveries of the same row wait for it. */
+  readonly isOrdered: boolean;
+  readonly listener: ListenerTarget;
+}
+
+/** How many deliveries this process has room for. */
+export interface Room {
+  readonly total: number;
+  of(listenerId: string): number;
+  /** Listeners that have none: not to be looked at. */
+  readonly full: readonly string[];
+}
+
+/** Columns of {@link ListenerTarget}, and how its row is read. */
+export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format'] as const;
+export type TargetRow = Record<(typeof TARGET_COLUMNS)[number], string>;
+
+export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
+  return {
+    id: row.id,
+    url: row.url,
+    headers: JSON.parse(row.headers) as Record<string, string>,
+    secrets: row.secrets,
+    schemes: JSON.parse(row.schemes) as string[],
+    format: row.format,
+    isFailing,
   };
+}
+
+interface ListenerRow extends TargetRow {
+  state: string;
+  rateLimit: string | null;
+  deletedAt: unknown;
 }
 
 interface ClaimRow {
   seq: unknown;
   id: string;
+  listenerId: string;
   attempts: unknown;
   retries: unknown;
   type: string;
   owner: string | null;
+  orderKey: Uint8Array | null;
   body: string | null;
+  eventSeq: unknown;
   eventId: string;
   payload: string;
   thinPayload: string | null;
-  listenerId: string;
-  url: string;
-  headers: string;
-  secrets: string;
-  schemes: string;
-  format: string;
-  listenerState: string;
-  listenerDeletedAt: unknown;
 }
 
+/** What one listener may be sent now, and when it is worth looking at again. */
+interface Share {
+  readonly state: ListenerState;
+  readonly target: ListenerTarget;
+  readonly rate: ReturnType<typeof allowanceOf> | null;
+  readonly isProbe: boolean;
+  allowed: number;
+}
+
+/** One statement has a branch for each listener. */
+const LISTENERS_PER_CLAIM = 64;
+/** When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. */
+const LOOK_AGAIN_MS = 1_000;
+
 /**
- * Leases due deliveries, the longest due first, to this process until `now + leaseMs`. Those whose lease ran out are due
- * again: their worker is dead, or so late that the fencing token makes its record void.
+ * Leases due deliveries to this process until `now + leaseMs`: a few of each of the listeners that have waited longest.
  *
- * Those of a listener that was disabled or removed while they were made or sent are held or discarded here instead: what
- * moved the waiting ones then could not see them.
+ * A listener's row in the queue is locked meanwhile, so two processes never share out its deliveries at once: order, rate
+ * limits and the single probe of an open circuit hold across processes.
  *
- * @param only restricts it to deliveries of these event ids (the inline mode)
+ * @returns the deliveries, and whether more listeners may be ready than were looked at
  */
 export function* claimDeliveries(
   database: Database,
-  options: { now: number; leaseMs: number; limit: number; only?: readonly string[] },
-): Script<ClaimedDelivery[]> {
-  const { deliveries: d, events: e } = database.tables;
-  const { now, limit } = options;
-  const due = sql`d.${d.$.state} = ${'due'} and d.${d.$.nextAt} <= ${now}`;
-  const expired = sql`d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now}`;
-  const wanted = options.only
-    ? sql` and d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} ${inList(options.only)})`
-    : sql``;
-  const seqs: unknown[] = [];
-  // One after the other, so that each keeps to its own index.
-  for (const { claimable, by } of [
-    { claimable: due, by: d.$.nextAt },
-    { claimable: expired, by: d.$.leaseUntil },
-  ]) {
-    if (seqs.length >= limit) break;
-    const found = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where ${claimable}${wanted} order by d.${by}, d.${d.$.seq} limit ${limit - seqs.length}`,
-    );
-    if (!found.length) continue;
-    const candidates = found.map(({ seq }) => seq);
-    if (database.dialect === 'sqlite') {
-      seqs.push(...candidates);
-      continue;
-    }
-    const locked = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(candidates)} and ${claimable} order by d.${d.$.seq}${raw(database.skipLocked)}`,
-    );
-    seqs.push(...locked.map(({ seq }) => seq));
-  }
-  if (!seqs.length) return [];
-
+  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy },
+): Script<{ deliveries: ClaimedDelivery[]; isExhaustive: boolean }> {
+  const { now, leaseMs, room } = options;
+  const limit = Math.min(room.total, LISTENERS_PER_CLAIM);
+  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full });
+  if (!ready.length) return { deliveries: [], isExhaustive: true };
+  const { shares, idle } = yield* sharesOf(database, ready, options);
+  yield* writeListenerStates(database, idle);
+  const seqs = yield* dueSeqs(database, shares, now);
   const leaseToken = newId('lease');
-  yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${leaseToken}, ${d.$.leaseUntil} = ${now + options.leaseMs} where ${d.$.seq} ${inList(seqs)}`,
+  const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
+  const targets = new Map(shares.map(({ target }) => [target.id, target]));
+  yield* putBack(database, shares, rows, options);
+  return {
+    deliveries: rows.map((row) => claimed(row, targets.get(row.listenerId) as ListenerTarget, leaseToken)),
+    isExhaustive: ready.length < limit,
+  };
+}
+
+/** Shares the room out: every listener gets one before any gets two. */
+function* sharesOf(
+  database: Database,
+  ready: readonly ListenerState[],
+  { now, room, circuit }: { now: number; room: Room; circuit: CircuitPolicy },
+): Script<{ shares: Share[]; idle: ListenerState[] }> {
+  const { listeners: l } = database.tables;
+  // A statement of its own after the lock: what another transaction changed while it held the lock is seen.
+  const rows = yield* query<ListenerRow>(
+    sql`select ${l.select('l', ...TARGET_COLUMNS, 'state', 'rateLimit', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
   );
-  const rows = yield* readClaimed(database, seqs);
-  const stopped = rows.filter((row) => isStopped(row));
-  if (!stopped.length) return rows.map((row) => claimed(row, leaseToken));
-  yield* putAside(database, stopped, now);
-  const sendable = rows.filter((row) => !isStopped(row)).map((row) => claimed(row, leaseToken));
-  return sendable.length ? sendable : yield* claimDeliveries(database, options);
-}
-
-function isStopped({ listenerState, listenerDeletedAt }: ClaimRow): boolean {
-  return listenerState !== 'active' || listenerDeletedAt !== null;
-}
-
-/** Holds or discards what the listener's state, read again under its lock, says; or makes it due, if it has just been enabled. */
-function* putAside(database: Database, rows: readonly ClaimRow[], now: number): Script<void> {
-  const { deliveries: d, listeners: l } = database.tables;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
-  for (const listenerId of [...new Set(rows.map((row) => row.listenerId))].toSorted()) {
-    const [listener] = yield* query<{ state: string; deletedAt: unknown }>(
-      sql`select ${l.select('l', 'state', 'deletedAt')} from ${l.sql} l where l.${l.$.id} = ${listenerId}${lock}`,
-    );
-    const isRemoved = !listener || listener.deletedAt !== null;
-    const state = isRemoved ? 'discarded' : listener.state === 'active' ? 'due' : 'held';
-    const finished = isRemoved ? sql`, ${d.$.finishedAt} = ${now}` : sql``;
-    const seqs = rows.filter((row) => row.listenerId === listenerId).map((row) => row.seq);
-    yield* execute(
-      sql`update ${d.sql} set ${d.$.state} = ${state}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null}${finished} where ${d.$.seq} ${inList(seqs)}`,
-    );
+  const listeners = new Map(rows.map((row) => [row.id, row]));
+  const shares: Share[] = [];
+  const idle: ListenerState[] = [];
+  for (const state of ready) {
+    const row = listeners.get(state.listenerId);
+    if (!row || row.deletedAt !== null) {
+      const count = yield* discardDue(database, state.listenerId, { now, limit: DISCARD_BATCH });
+      idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null });
+    } else if (row.state !== 'active') {
+      idle.push({ ...state, readyAt: null });
+    } else if (state.pausedUntil !== null && state.pausedUntil > now) {
+      idle.push({ ...state, readyAt: state.pausedUntil });
+    } else {
+      const limit = row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit);
+      const rate = limit && allowanceOf(limit, state.rateSpentUntil, now);
+      const isProbe = isOpen(state.failuresInARow, circuit);
+      const allowed = Math.min(room.of(state.listenerId), isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
+      shares.push({ state, target: toTarget(row, state.failuresInARow > 0), rate, isProbe, allowed });
+    }
   }
+  let left = room.total;
+  let waiting = shares.map((share) => ({ share, wanted: share.allowed, given: 0 }));
+  for (const one of waiting) one.share.allowed = 0;
+  while (left > 0 && waiting.length) {
+    const each = Math.max(1, Math.floor(left / waiting.length));
+    for (const one of waiting) {
+      const given = Math.min(each, one.wanted - one.given, left);
+      one.given += given;
+      one.share.allowed = one.given;
+      left -= given;
+    }
+    waiting = waiting.filter(({ wanted, given }) => given < wanted);
+  }
+  return { shares, idle };
 }
 
-function* readClaimed(database: Database, seqs: readonly unknown[]): Script<ClaimRow[]> {
-  const { deliveries: d, events: e, listeners: l } = database.tables;
+function* dueSeqs(database: Database, shares: readonly Share[], now: number): Script<unknown[]> {
+  const asked = shares.filter((share) => share.allowed > 0);
+  if (!asked.length) return [];
+  const { deliveries: d } = database.tables;
+  const branches = asked.map(
+    ({ target, allowed }, n) =>
+      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = ${'due'} and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
+  );
+  const found = yield* query<{ seq: unknown }>(join(branches, ' union all '));
+  return found.map(({ seq }) => seq);
+}
+
+/** An ordered delivery goes only while no earlier one of its listener and row is unfinished: judged here, whatever became of that one. */
+function isFirstOfItsRow(database: Database): Sql {
+  const { deliveries: d } = database.tables;
+  return sql` and (d.${d.$.orderKey} is null or not exists (select 1 from ${d.sql} p where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} in (${'due'}, ${'leased'})))`;
+}
+
+function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
+  const { deliveries: d, events: e } = database.tables;
+  yield* execute(
+    sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+  );
+  const columns = d.select(
+    'd',
+    ...(['seq', 'id', 'listenerId', 'attempts', 'retries', 'type', 'owner', 'orderKey', 'body', 'eventSeq'] as const),
+  );
   return yield* query<ClaimRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'attempts', 'retries', 'type', 'owner', 'body')}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}, l.${l.$.id} ${l.as('listenerId')}, l.${l.$.state} ${l.as('listenerState')}, l.${l.$.deletedAt} ${l.as('listenerDeletedAt')}, ${l.select('l', 'url', 'headers', 'secrets', 'schemes', 'format')}
-    from ${d.sql} d
-    join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
-    join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}
-    where d.${d.$.seq} ${inList(seqs)} order by d.${d.$.seq}`,
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}
+    from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
+    where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
 }
 
-function claimed(row: ClaimRow, leaseToken: string): ClaimedDelivery {
+/** Back into the queue of listeners, each at the time at which it is worth looking at again. */
+function* putBack(
+  database: Database,
+  shares: readonly Share[],
+  rows: readonly ClaimRow[],
+  { now, leaseMs }: { now: number; leaseMs: number },
+): Script<void> {
+  const next = yield* nextDueOf(
+    database,
+    shares.map(({ target }) => target.id),
+  );
+  const taken = new Map<string, number>();
+  for (const { listenerId } of rows) taken.set(listenerId, (taken.get(listenerId) ?? 0) + 1);
+  yield* writeListenerStates(
+    database,
+    shares.map(({ state, target, rate, isProbe, allowed }) => {
+      const count = taken.get(target.id) ?? 0;
+      // Until the probe is recorded, or its process is known to be dead, nobody sends another.
+      const pausedUntil = isProbe && count ? now + leaseMs : state.pausedUntil;
+      // Behind those that have waited longer; and what is due but was not found waits for an earlier delivery of its row.
+      const notBefore = Math.max(
+        now,
+        pausedUntil ?? 0,
+        rate?.nextAt(count) ?? 0,
+        count < allowed ? now + LOOK_AGAIN_MS : 0,
+      );
+      const nextAt = next.get(target.id);
+      return {
+        ...state,
+        pausedUntil,
+        rateSpentUntil: rate && count ? rate.spentAfter(count) : state.rateSpentUntil,
+        readyAt: nextAt === undefined || nextAt > now ? readyFrom(nextAt, pausedUntil) : notBefore,
+      };
+    }),
+  );
+}
+
+function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
   return {
     seq: String(row.seq),
     id: row.id,
@@ -145,24 +261,58 @@ function claimed(row: ClaimRow, leaseToken: string): ClaimedDelivery {
     retries: Number(row.retries),
     type: row.type,
     owner: row.owner,
-    event: { id: row.eventId, payload: row.payload },
+    event: { id: row.eventId, seq: String(row.eventSeq), payload: row.payload },
     body: row.body ?? row.thinPayload ?? row.payload,
-    listener: {
-      id: row.listenerId,
-      url: row.url,
-      headers: JSON.parse(row.headers) as Record<string, string>,
-      secrets: row.secrets,
-      schemes: JSON.parse(row.schemes) as string[],
-      format: row.format,
-    },
+    isOrdered: row.orderKey !== null,
+    listener,
   };
 }
 
-/** When the next delivery becomes due, or a lease runs out; `null` when nothing waits. */
-export function* nextDueAt(database: Database): Script<number | null> {
-  const { sql: path, $ } = database.tables.deliveries;
-  const [due] = yield* query<{ at: unknown }>(
-    sql`select min(${$.nextAt}) as at from ${path} where ${$.state} = ${'due'}`,
+/**
+ * Makes deliveries due again whose lease ran out: their worker is dead, or so late that the fencing token makes its record
+ * void.
+ *
+ * @returns how many
+ */
+export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
+  const { deliveries: d } = database.tables;
+  const isExpired = sql`d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now}`;
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where ${isExpired} order by d.${d.$.leaseUntil} limit ${limit}`,
   );
-  return due?.at === null || due?.at === undefined ? null : Number(due.at);
+  if (!found.length) return 0;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
+  const locked = yield* query<{ seq: unknown; listenerId: string }>(
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isExpired} order by d.${d.$.seq}${lock}`,
+  );
+  if (!locked.length) return 0;
+  yield* execute(
+    sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+  );
+  yield* expectDeliveries(database, new Map(locked.map(({ listenerId }) => [listenerId, now])));
+  return locked.length;
+}
+
+/** What waits, for a dispatcher that has nothing to do. `null`: nothing of its kind. */
+export interface Outlook {
+  /** Whether an event waits to be routed. */
+  readonly hasEvents: boolean;
+  /** When a listener is next worth looking at. */
+  readonly readyAt: number | null;
+  /** When the first lease runs out. */
+  readonly leaseUntil: number | null;
+}
+
+/** One query: all that an idle dispatcher asks. */
+export function* readOutlook(database: Database): Script<Outlook> {
+  const { events: e, deliveries: d, listenerState: s } = database.tables;
+  const [row] = yield* query<{ event: unknown; ready: unknown; lease: unknown }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = ${'pending'} order by e.${e.$.seq} limit 1) as event, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = ${'leased'} order by d.${d.$.leaseUntil} limit 1) as lease`,
+  );
+  const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
+  return {
+    hasEvents: numberOrNull(row?.event) !== null,
+    readyAt: numberOrNull(row?.ready),
+    leaseUntil: numberOrNull(row?.lease),
+  };
 }

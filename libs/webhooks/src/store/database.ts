@@ -20,6 +20,9 @@ export abstract class Database {
    */
   abstract transaction<T>(script: () => Script<T>): Promise<T>;
 
+  /** Runs a script that only reads, and needs no transaction: one round trip a statement. */
+  abstract read<T>(script: () => Script<T>): Promise<T>;
+
   /** Closes the connections that are the module's own. */
   abstract close(): Promise<void>;
 

@@ -2,6 +2,8 @@ import sql, { join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import { canBeStored } from './can-be-stored.js';
 import type { Database } from './database.js';
+import { typed } from './dialect-sql.js';
+import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
 import type { PagePosition } from './page.js';
 import { execute, query, type Script } from './script.js';
@@ -45,19 +47,30 @@ export interface DeliveryFilterRow {
   to?: number;
 }
 
+/** `held` is no state of a row: it is `due` to a listener that is disabled. */
+function shownState(database: Database): Sql {
+  const { deliveries: d, listeners: l } = database.tables;
+  return sql`case when d.${d.$.state} = ${'due'} and l.${l.$.state} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
+}
+
+function fromDeliveries(database: Database): Sql {
+  const { deliveries: d, listeners: l } = database.tables;
+  return sql`from ${d.sql} d left join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}`;
+}
+
 function selectDeliveries(database: Database): Sql {
   const { deliveries: d, events: e } = database.tables;
   const columns = d.select(
     'd',
-    ...(['seq', 'id', 'listenerId', 'type', 'owner', 'state', 'attempts', 'nextAt', 'lastStatus'] as const),
+    ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
     ...(['lastError', 'createdAt', 'finishedAt'] as const),
   );
-  return sql`select ${columns}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} from ${d.sql} d`;
+  return sql`select ${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} ${fromDeliveries(database)}`;
 }
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
-  const { deliveries: d, events: e } = database.tables;
-  const { listenerId, eventId, type } = filter;
+  const { deliveries: d, events: e, listeners: l } = database.tables;
+  const { listenerId, eventId, type, state } = filter;
   if (![listenerId, eventId, type].every((text) => canBeStored(text ?? ''))) return [sql`1 = 0`];
   const where = [sql`d.${d.$.deletedAt} is null`];
   for (const owner of [filter.scope, filter.owner]) {
@@ -68,7 +81,9 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
     where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
-  if (filter.state !== undefined) where.push(sql`d.${d.$.state} = ${filter.state}`);
+  if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
+  if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
+  if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
   if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
   if (filter.to !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.to}`);
   return where;
@@ -121,7 +136,7 @@ export function* countDeliveries(
 ): Script<{ state: string; count: unknown }[]> {
   const { deliveries: d } = database.tables;
   return yield* query(
-    sql`select ${d.select('d', 'state')}, count(*) ${d.as('count')} from ${d.sql} d where ${join(conditions(database, filter), ' and ')} group by d.${d.$.state}`,
+    sql`select c.state ${d.as('state')}, count(*) ${d.as('count')} from (select ${shownState(database)} as state ${fromDeliveries(database)} where ${join(conditions(database, filter), ' and ')}) c group by c.state`,
   );
 }
 
@@ -138,21 +153,22 @@ export function* readEventOf(
 }
 
 /**
- * Makes a delivery due now, with its schedule from the start.
+ * Makes a delivery due now, with its schedule from the start, and outside of any order.
  *
  * @param body what to send from now on; `undefined` leaves it
  * @returns whether it was in a state that allows it
  */
 export function* rearmDelivery(
   database: Database,
-  id: string,
+  delivery: DeliveryRow,
   now: number,
   body: string | null | undefined,
 ): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
   const rendered = body === undefined ? sql`` : sql`, ${$.body} = ${body}, ${$.lastError} = ${null}`;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.finishedAt} = ${null}${rendered} where ${$.id} = ${id} and ${$.state} <> ${'leased'}`,
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${rendered} where ${$.id} = ${delivery.id} and ${$.state} <> ${'leased'}`,
   );
+  if (changed > 0) yield* expectDeliveries(database, new Map([[delivery.listenerId, now]]));
   return changed > 0;
 }

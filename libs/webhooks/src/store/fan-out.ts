@@ -3,11 +3,14 @@ import { newId } from '../ids.js';
 import { patternsMatching } from '../events/event-type.js';
 import type { JsonObject } from '../events/json.js';
 import type { Audience } from '../events/webhook-event.js';
+import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
 import { matchesFilter, type Filter } from '../listeners/filter.js';
 import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../listeners/route-key.js';
 import { chunks, inList } from './chunks.js';
+import { TARGET_COLUMNS, toTarget, type ClaimedDelivery, type Room, type TargetRow } from './claim-deliveries.js';
 import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
+import { expectDeliveries } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
 
 /** `lastError` of a delivery that its listener's format could not render. */
@@ -19,11 +22,31 @@ export type BodyOf = (format: string, event: { id: string; type: string; payload
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
-  readonly deliveries: number;
+  /** Sequence of the last of them; `null` when there was none. */
+  readonly lastSeq: number | null;
+  /** Deliveries that were made and leased at once: to be sent by this process. */
+  readonly leased: readonly ClaimedDelivery[];
+  /** Whether deliveries were made that wait to be claimed. */
+  readonly hasDue: boolean;
   /** Events that could not be read; they are `damaged` now, and wait for somebody to look. */
-  readonly damaged: readonly { id: string; error: unknown }[];
+  readonly damaged: readonly { id: string; type: string; error: unknown }[];
   /** Deliveries whose format threw; they are `discarded`. */
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
+}
+
+export interface FanOutOptions {
+  readonly now: number;
+  /** The most events to take. */
+  readonly limit: number;
+  /** Looks only at events after this sequence: see `OutboxCursor`. */
+  readonly afterSeq?: number;
+  /** Only these event ids (the inline mode); otherwise the oldest pending ones are taken. */
+  readonly only?: readonly string[];
+  /** Deliveries that fit into it are leased as they are made; the others become due. */
+  readonly room: Room;
+  readonly leaseMs: number;
+  readonly circuit: CircuitPolicy;
+  readonly bodyOf: BodyOf;
 }
 
 interface ClaimedEvent {
@@ -35,7 +58,9 @@ interface ClaimedEvent {
   owner: string | null;
   ownerKey: Buffer | null;
   orderKey: Buffer | null;
+  ordered: unknown;
   payload: string;
+  thinPayload: string | null;
   droppedFields: string | null;
 }
 
@@ -46,15 +71,19 @@ interface ReadEvent extends ClaimedEvent {
   dropped?: ReadonlySet<string>;
 }
 
-interface Candidate {
-  id: string;
+interface Candidate extends TargetRow {
   owner: string | null;
   ownerKey: Buffer | null;
   patterns: string;
   filter: string;
-  format: string;
+  ordering: string;
+  rateLimit: string | null;
+  state: string;
   /** Sequence of the last event before the listener was made. */
   afterSeq: unknown;
+  readyAt: unknown;
+  pausedUntil: unknown;
+  failuresInARow: unknown;
 }
 
 interface ReadListener extends Omit<Candidate, 'patterns' | 'filter'> {
@@ -62,64 +91,203 @@ interface ReadListener extends Omit<Candidate, 'patterns' | 'filter'> {
   filter: Filter;
 }
 
+/** A delivery to be made. */
+interface NewDelivery {
+  readonly id: string;
+  readonly event: ReadEvent;
+  readonly listener: ReadListener;
+  readonly orderKey: Buffer | null;
+  readonly body: string | null;
+  state: 'due' | 'leased' | 'discarded';
+}
+
 /**
  * Takes events from the outbox and makes a delivery for each listener that wants one, in one transaction: an event is
  * either pending, or routed with all its deliveries there.
  *
- * @param only restricts it to these event ids (the inline mode); otherwise the oldest pending ones are taken
+ * What this process can send now is leased as it is inserted, which saves the claim: for most deliveries this insert and
+ * their record are all that is ever written.
  */
-export function* fanOut(
-  database: Database,
-  options: { now: number; limit: number; only?: readonly string[]; bodyOf: BodyOf },
-): Script<FanOutResult> {
-  const claimed = yield* claimEvents(database, options.limit, options.only);
-  const damaged: { id: string; error: unknown }[] = [];
+export function* fanOut(database: Database, options: FanOutOptions): Script<FanOutResult> {
+  const claimed = yield* claimEvents(database, options);
+  const damaged: { id: string; type: string; error: unknown }[] = [];
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
+  const broken: ClaimedEvent[] = [];
+  const spoil = (event: ClaimedEvent, error: unknown) => {
+    broken.push(event);
+    damaged.push({ id: event.id, type: event.type, error });
+  };
   const events: ReadEvent[] = [];
   for (const event of claimed) {
     try {
       events.push(read(event));
     } catch (error) {
-      damaged.push({ id: event.id, error });
+      spoil(event, error);
     }
   }
 
   const listenersOf = yield* candidates(database, events);
-  const rows: unknown[][] = [];
+  const deliveries: NewDelivery[] = [];
+  const routed: ReadEvent[] = [];
   for (const event of events) {
-    for (const listener of listenersOf.get(event) ?? []) {
-      if (Number(event.seq) <= Number(listener.afterSeq) || !reaches(event, listener.owner)) continue;
-      if (!matchesAnyPattern(listener.patterns, event.types) || !matchesFilter(listener.filter, event)) continue;
-      let body: string | null = null;
-      let state = 'due';
-      try {
-        body = options.bodyOf(listener.format, event);
-      } catch (error) {
-        state = 'discarded';
-        unrendered.push({ listenerId: listener.id, eventId: event.id, error });
+    const of: NewDelivery[] = [];
+    try {
+      for (const listener of listenersOf.get(event) ?? []) {
+        if (wants(listener, event)) of.push(newDelivery(event, listener, options.bodyOf, unrendered));
       }
-      rows.push(deliveryValues(event, listener, state, body, options.now));
+    } catch (error) {
+      spoil(event, error);
+      continue;
     }
+    routed.push(event);
+    deliveries.push(...of);
   }
-  yield* insertDeliveries(database, rows);
-  yield* setState(database, events, 'routed');
+
+  const early = yield* outOfOrder(database, routed, deliveries);
+  const made = deliveries.filter(({ event }) => !early.has(event));
+  const leaseToken = newId('lease');
+  leaseWhatFits(made, options);
+  const seqs = yield* insertDeliveries(database, made, { now: options.now, leaseMs: options.leaseMs, leaseToken });
   yield* setState(
     database,
-    claimed.filter((event) => damaged.some(({ id }) => id === event.id)),
-    'damaged',
+    routed.filter((event) => !early.has(event)),
+    'routed',
   );
-  return { events: claimed.length, deliveries: rows.length - unrendered.length, damaged, unrendered };
+  yield* setState(database, broken, 'damaged');
+  const due = made.filter(({ state, listener }) => state === 'due' && listener.state === 'active');
+  yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, options.now])));
+
+  const leased: ClaimedDelivery[] = [];
+  for (const delivery of made) {
+    const seq = seqs.get(delivery.id);
+    if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
+  }
+  const last = claimed.at(-1);
+  return {
+    events: claimed.length - early.size,
+    lastSeq: last && !early.size ? Number(last.seq) : null,
+    leased,
+    hasDue: due.length > 0,
+    damaged,
+    unrendered,
+  };
 }
 
-function* claimEvents(database: Database, limit: number, only?: readonly string[]): Script<ClaimedEvent[]> {
+function wants(listener: ReadListener, event: ReadEvent): boolean {
+  return (
+    Number(event.seq) > Number(listener.afterSeq) &&
+    reaches(event, listener.owner) &&
+    matchesAnyPattern(listener.patterns, event.types) &&
+    matchesFilter(listener.filter, event)
+  );
+}
+
+function newDelivery(
+  event: ReadEvent,
+  listener: ReadListener,
+  bodyOf: BodyOf,
+  unrendered: { listenerId: string; eventId: string; error: unknown }[],
+): NewDelivery {
+  const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
+  const delivery = { id: newId('dlv'), event, listener, orderKey: isOrdered ? event.orderKey : null };
+  try {
+    return { ...delivery, body: bodyOf(listener.format, event), state: 'due' };
+  } catch (error) {
+    unrendered.push({ listenerId: listener.id, eventId: event.id, error });
+    return { ...delivery, body: null, state: 'discarded' };
+  }
+}
+
+/**
+ * Ordered events that another worker's claim has overtaken: an earlier one of their row is still pending, so they are left
+ * in the outbox. Few can be before ours and not with us: those that other workers hold at this moment.
+ */
+function* outOfOrder(
+  database: Database,
+  events: readonly ReadEvent[],
+  deliveries: readonly NewDelivery[],
+): Script<Set<ReadEvent>> {
+  const early = new Set<ReadEvent>();
+  const ordered = new Set(deliveries.filter(({ orderKey }) => orderKey !== null).map(({ event }) => event));
+  const last = events.at(-1);
+  if (!ordered.size || !last || database.dialect === 'sqlite') return early;
+  const { events: e } = database.tables;
+  const pending = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
+    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${'pending'} and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
+  );
+  const ours = new Set(events.map(({ seq }) => String(seq)));
+  const firstOf = new Map<string, number>();
+  for (const { seq, orderKey } of pending) {
+    if (orderKey === null || ours.has(String(seq))) continue;
+    const key = Buffer.from(orderKey).toString('hex');
+    if (!firstOf.has(key)) firstOf.set(key, Number(seq));
+  }
+  for (const event of ordered) {
+    const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
+    if (typeof first === 'number' && first < Number(event.seq)) early.add(event);
+  }
+  return early;
+}
+
+/** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
+function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, circuit, only }: FanOutOptions): void {
+  let left = room.total;
+  const taken = new Map<string, number>();
+  for (const delivery of deliveries) {
+    const { listener, orderKey } = delivery;
+    const count = taken.get(listener.id) ?? 0;
+    const isFree =
+      listener.state === 'active' &&
+      orderKey === null &&
+      listener.rateLimit === null &&
+      Number(listener.pausedUntil ?? 0) <= now &&
+      !isOpen(Number(listener.failuresInARow), circuit) &&
+      // Behind what is due already, unless somebody waits for this one.
+      (only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now);
+    if (delivery.state !== 'due' || !isFree || left < 1 || count >= room.of(listener.id)) continue;
+    delivery.state = 'leased';
+    taken.set(listener.id, count + 1);
+    left--;
+  }
+}
+
+function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, leaseToken: string): ClaimedDelivery {
+  return {
+    seq,
+    id,
+    leaseToken,
+    attempts: 0,
+    retries: 0,
+    type: event.type,
+    owner: listener.owner,
+    event: { id: event.id, seq: String(event.seq), payload: event.payload },
+    body: body ?? event.thinPayload ?? event.payload,
+    isOrdered: false,
+    listener: toTarget(listener, Number(listener.failuresInARow) > 0),
+  };
+}
+
+function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptions): Script<ClaimedEvent[]> {
   const { events } = database.tables;
   const columns = events.select(
     'e',
-    ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'payload'] as const),
-    'droppedFields',
+    ...([
+      'seq',
+      'id',
+      'type',
+      'superTypes',
+      'audience',
+      'owner',
+      'ownerKey',
+      'orderKey',
+      'ordered',
+      'payload',
+    ] as const),
+    ...(['thinPayload', 'droppedFields'] as const),
   );
   const isPending = sql`e.${events.$.state} = ${'pending'}`;
-  const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : isPending;
+  const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
+  const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
   if (database.dialect !== 'mysql') {
     return yield* query<ClaimedEvent>(
       sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${raw(database.skipLocked)}`,
@@ -183,7 +351,7 @@ function* candidates(database: Database, events: readonly ReadEvent[]): Script<M
       }
     }
   }
-  const listeners = yield* activeListeners(database, [
+  const listeners = yield* standingListeners(database, [
     ...new Set([...listenerIds.values()].flatMap((ids) => [...ids])),
   ]);
   for (const event of events) {
@@ -193,64 +361,84 @@ function* candidates(database: Database, events: readonly ReadEvent[]): Script<M
     result.set(event, of);
   }
   for (const event of events) {
-    // A value that was too large to store gives no key: then every active listener is a candidate.
-    if (droppedPaths(event, paths).length) result.set(event, yield* everyActiveListener(database));
+    // A value that was too large to store gives no key: then every listener is a candidate.
+    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database));
   }
   return result;
 }
 
-function* activeListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
+function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
   const found = new Map<string, ReadListener>();
   for (const some of chunks(ids)) {
-    const rows = yield* query<Candidate>(sql`${selectActive(database)} and l.${listeners.$.id} ${inList(some)}`);
+    const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
     for (const row of rows) found.set(row.id, readListener(row));
   }
   return found;
 }
 
-function* everyActiveListener(database: Database): Script<ReadListener[]> {
-  const rows = yield* query<Candidate>(selectActive(database));
+function* everyListener(database: Database): Script<ReadListener[]> {
+  const rows = yield* query<Candidate>(selectStanding(database));
   return rows.map(readListener);
 }
 
-function selectActive(database: Database): Sql {
-  const { listeners } = database.tables;
-  const columns = listeners.select('l', 'id', 'owner', 'ownerKey', 'patterns', 'filter', 'format', 'afterSeq');
-  return sql`select ${columns} from ${listeners.sql} l where l.${listeners.$.state} = ${'active'} and l.${listeners.$.deletedAt} is null`;
+/** Disabled ones too: what happens meanwhile is held for them. */
+function selectStanding(database: Database): Sql {
+  const { listeners: l, listenerState: s } = database.tables;
+  const columns = l.select(
+    'l',
+    ...TARGET_COLUMNS,
+    ...(['owner', 'ownerKey', 'patterns', 'filter', 'ordering', 'rateLimit', 'state', 'afterSeq'] as const),
+  );
+  return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
 function readListener(row: Candidate): ReadListener {
   return { ...row, patterns: JSON.parse(row.patterns) as string[], filter: JSON.parse(row.filter) as Filter };
 }
 
-function deliveryValues(event: ReadEvent, listener: ReadListener, state: string, body: string | null, now: number) {
-  return [
-    newId('dlv'),
-    event.seq,
-    listener.id,
-    event.type,
-    listener.owner,
-    listener.ownerKey,
-    event.orderKey,
-    state,
-    body,
-    0,
-    0,
-    now,
-    state === 'discarded' ? FORMAT_FAILED : null,
-    now,
-  ];
+/** Rows of 16 parameters. */
+const DELIVERIES_PER_STATEMENT = 500;
+
+/** What a delivery is made of, for {@link insertDeliveries}. */
+export interface DeliveryValues {
+  readonly id: string;
+  readonly event: { readonly seq: unknown; readonly type: string };
+  readonly listener: { readonly id: string; readonly owner: string | null; readonly ownerKey: Buffer | null };
+  readonly orderKey: Buffer | null;
+  readonly body: string | null;
+  readonly state: 'due' | 'leased' | 'discarded';
 }
 
-/** Rows of 14 parameters. */
-const DELIVERIES_PER_STATEMENT = 400;
-
-export function* insertDeliveries(database: Database, rows: readonly unknown[][]): Script<void> {
-  const { sql: path, $ } = database.tables.deliveries;
-  for (const some of chunks(rows, DELIVERIES_PER_STATEMENT)) {
-    yield sql`insert into ${path} (${$.id}, ${$.eventSeq}, ${$.listenerId}, ${$.type}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.state}, ${$.body}, ${$.attempts}, ${$.retries}, ${$.nextAt}, ${$.lastError}, ${$.createdAt}) values ${bulk(some)}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
+/** @returns sequences by id, of those that were not there yet */
+export function* insertDeliveries(
+  database: Database,
+  deliveries: readonly DeliveryValues[],
+  { now, leaseMs, leaseToken }: { now: number; leaseMs: number; leaseToken: string },
+): Script<Map<string, string>> {
+  const { deliveries: d } = database.tables;
+  const { $ } = d;
+  const seqs = new Map<string, string>();
+  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT)) {
+    const rows = some.map(({ id, event, listener, orderKey, body, state }) => [
+      ...[id, event.seq, listener.id, event.type, listener.owner, listener.ownerKey, orderKey, state, body, 0, 0, now],
+      ...(state === 'leased' ? [leaseToken, now + leaseMs] : [null, null]),
+      ...(state === 'discarded' ? [FORMAT_FAILED, now] : [null, null]),
+      now,
+    ]);
+    const insert = sql`insert into ${d.sql} (${$.id}, ${$.eventSeq}, ${$.listenerId}, ${$.type}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.state}, ${$.body}, ${$.attempts}, ${$.retries}, ${$.nextAt}, ${$.leaseToken}, ${$.leaseUntil}, ${$.lastError}, ${$.finishedAt}, ${$.createdAt}) values ${bulk(rows)}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
+    let made: { seq: unknown; id: string }[];
+    if (database.dialect === 'mysql') {
+      yield insert;
+      made = yield* query(
+        sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${$.id} ${inList(some.map(({ id }) => id))}`,
+      );
+    } else {
+      made = yield* query(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
+    }
+    for (const { seq, id } of made) seqs.set(id, String(seq));
   }
+  return seqs;
 }
 
 function* setState(database: Database, events: readonly ClaimedEvent[], state: string): Script<void> {

@@ -2,10 +2,17 @@ import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
 import { canBeStored } from './can-be-stored.js';
-import { chunks } from './chunks.js';
+import { chunks, inList } from './chunks.js';
 import type { PagePosition } from './page.js';
 import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
+import {
+  expectDeliveries,
+  insertListenerState,
+  lockListenerStates,
+  nextDueOf,
+  writeListenerStates,
+} from './listener-state.js';
 import { execute, query, type Script } from './script.js';
 
 /** A listener as its row holds it; JSON columns as text. */
@@ -23,6 +30,9 @@ export interface ListenerRow {
   secrets: string;
   schemes: string;
   format: string;
+  ordering: string;
+  /** `{ limit, perSeconds }` as JSON. */
+  rateLimit: string | null;
   state: string;
   disabledReason: string | null;
   createdAt: unknown;
@@ -34,7 +44,7 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'format', 'state', 'disabledReason', 'createdAt', 'updatedAt'] as const),
+  ...(['schemes', 'format', 'ordering', 'rateLimit', 'state', 'disabledReason', 'createdAt', 'updatedAt'] as const),
 ] as const;
 
 /** Which listeners a caller may see: `undefined` all, a string those of one owner. */
@@ -55,10 +65,11 @@ export function* insertListener(
   );
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
-    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.state],
-    ...[row.disabledReason, last?.seq ?? 0, now, now],
+    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.ordering],
+    ...[row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield* insertListenerState(database, row.id);
   yield* insertRoutes(database, row.id, routes);
 }
 
@@ -123,40 +134,59 @@ export function* updateListener(
   yield* insertRoutes(database, id, routes);
 }
 
-/** The row stays for the log of its deliveries; its routes go, and what waits for it is discarded. */
+/** The row stays for the log of its deliveries; its routes go. What waits for it is discarded by {@link discardDue}, here or in the next claim. */
 export function* removeListener(database: Database, id: string, now: number): Script<void> {
   const { listeners: l } = database.tables;
   yield* execute(sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`);
   yield* deleteRoutes(database, id);
-  yield* moveWaiting(database, id, ['due', 'held'], 'discarded', now);
+  yield* expectDeliveries(database, new Map([[id, now]]));
 }
 
-/**
- * Deliveries that wait for a listener follow its state: held while it is disabled, due again when it is enabled. One that
- * is being sent at this moment is left to its worker.
- */
-export function* moveWaiting(
-  database: Database,
-  listenerId: string,
-  from: readonly string[],
-  to: string,
-  now: number,
-): Script<void> {
-  const { sql: path, $ } = database.tables.deliveries;
-  const finished = to === 'discarded' ? sql`, ${$.finishedAt} = ${now}` : sql``;
-  yield* execute(
-    sql`update ${path} set ${$.state} = ${to}${finished} where ${$.listenerId} = ${listenerId} and ${$.state} in (${join([...from])})`,
-  );
-}
-
-/** Stops a listener. @returns whether it was active until now */
+/** Stops a listener: what is due to it is held, by its state alone. @returns whether it was active until now */
 export function* disableListener(database: Database, id: string, reason: string, now: number): Script<boolean> {
   const { sql: path, $ } = database.tables.listeners;
   const changed = yield* execute(
     sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} = ${'active'} and ${$.deletedAt} is null`,
   );
-  yield* moveWaiting(database, id, ['due'], 'held', now);
   return changed > 0;
+}
+
+/** After a listener was made active in this transaction: what was held may go, and its failures are forgotten. */
+export function* resumeListener(database: Database, id: string): Script<void> {
+  const states = yield* lockListenerStates(database, [id]);
+  const next = yield* nextDueOf(database, [id]);
+  const healthy = { failuresInARow: 0, failingSince: null, pausedAt: null, pausedUntil: null };
+  yield* writeListenerStates(
+    database,
+    states.map((state) => ({ ...state, ...healthy, readyAt: next.get(id) ?? null })),
+  );
+}
+
+/** How many deliveries one transaction discards. */
+export const DISCARD_BATCH = 1_000;
+
+/**
+ * Discards some of what is due to a listener, the longest due first.
+ *
+ * @param upTo only deliveries of events up to this sequence
+ * @returns how many; fewer than `limit` when that was all
+ */
+export function* discardDue(
+  database: Database,
+  listenerId: string,
+  options: { now: number; limit: number; upTo?: string },
+): Script<number> {
+  const { deliveries: d } = database.tables;
+  const upTo = options.upTo === undefined ? sql`` : sql` and d.${d.$.eventSeq} <= ${options.upTo}`;
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${listenerId} and d.${d.$.state} = ${'due'}${upTo} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${options.limit}`,
+  );
+  if (!found.length) return 0;
+  const seqs = found.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
+  yield* execute(
+    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.finishedAt} = ${options.now} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+  );
+  return found.length;
 }
 
 function* deleteRoutes(database: Database, listenerId: string): Script<void> {

@@ -50,6 +50,15 @@ export class ServerDatabase extends Database {
     }
   }
 
+  async read<T>(script: () => Script<T>): Promise<T> {
+    const runner = this.dataSource.createQueryRunner('master');
+    try {
+      return await this.play(runner, script());
+    } finally {
+      await runner.release();
+    }
+  }
+
   close(): Promise<void> {
     return this.dataSource.destroy();
   }

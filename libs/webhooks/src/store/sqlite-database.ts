@@ -69,6 +69,11 @@ export class SqliteDatabase extends Database {
     return this.exclusively(() => this.once(script));
   }
 
+  read<T>(script: () => Script<T>): Promise<T> {
+    // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
+    return isFileSqlite(this.application) ? Promise.resolve(this.play(script)) : this.transaction(script);
+  }
+
   async close(): Promise<void> {
     this.statements.clear();
     if (isFileSqlite(this.application)) await this.own.destroy();
@@ -93,15 +98,20 @@ export class SqliteDatabase extends Database {
   private once<T>(script: () => Script<T>): T {
     this.run('BEGIN IMMEDIATE', []);
     try {
-      const running = script();
-      let step = running.next();
-      while (!step.done) step = this.step(running, step.value);
+      const result = this.play(script);
       this.run('COMMIT', []);
-      return step.value;
+      return result;
     } catch (error) {
       if (this.connection.inTransaction) this.run('ROLLBACK', []);
       throw error;
     }
+  }
+
+  private play<T>(script: () => Script<T>): T {
+    const running = script();
+    let step = running.next();
+    while (!step.done) step = this.step(running, step.value);
+    return step.value;
   }
 
   private step<T>(running: Script<T>, sql: Sql): IteratorResult<Sql, T> {

@@ -3,7 +3,8 @@ import { newId } from '../ids.js';
 import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';
 import type { Database } from './database.js';
-import { FORMAT_FAILED, insertDeliveries, type BodyOf } from './fan-out.js';
+import { insertDeliveries, type BodyOf } from './fan-out.js';
+import { expectDeliveries } from './listener-state.js';
 import type { ListenerRow } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
 
@@ -31,6 +32,7 @@ export function* storeTestEvent(
     superTypes: [],
     audience: listener.owner === null ? ('application' as const) : ('owner_only' as const),
     orderKey: null,
+    isOrdered: false,
     dedupeKey: null,
     context: null,
     createdAt: now,
@@ -49,12 +51,17 @@ export function* storeTestEvent(
   } catch {
     isRendered = false; // which is what the test was for: its delivery says so
   }
-  const state = isRendered ? 'due' : 'discarded';
-  const error = isRendered ? null : FORMAT_FAILED;
   const deliveryId = newId('dlv');
   const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);
-  yield* insertDeliveries(database, [
-    [deliveryId, row?.seq, listener.id, event.type, listener.owner, ownerKey, null, state, body, 0, 0, now, error, now],
-  ]);
+  const delivery = {
+    id: deliveryId,
+    event: { seq: row?.seq, type: event.type },
+    listener: { id: listener.id, owner: listener.owner, ownerKey },
+    orderKey: null,
+    body,
+    state: isRendered ? ('due' as const) : ('discarded' as const),
+  };
+  yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
+  if (isRendered) yield* expectDeliveries(database, new Map([[listener.id, now]]));
   return deliveryId;
 }

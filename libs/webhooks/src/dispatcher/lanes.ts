@@ -1,0 +1,169 @@
+import type { ClaimedDelivery, Room } from '../store/claim-deliveries.js';
+
+/** A delivery in the memory of this process, leased to it. */
+export interface LanedDelivery {
+  readonly delivery: ClaimedDelivery;
+  /** Until when an attempt may start, on the monotonic clock: its lease must cover the attempt. */
+  readonly startBefore: number;
+  /** Called once, when its attempt is recorded or it was given back. */
+  readonly settled: () => void;
+}
+
+export interface LanesOptions {
+  /** Requests under way at once. */
+  readonly concurrency: number;
+  /** Of these to one listener. */
+  readonly perListener: number;
+  /** Deliveries that wait in memory, at most. */
+  readonly waiting: number;
+  /** Makes the attempt; settles when its slot is free again. Never rejects. */
+  readonly send: (laned: LanedDelivery) => Promise<void>;
+  /** Its lease no longer covers an attempt. */
+  readonly expired: (laned: LanedDelivery) => void;
+}
+
+interface Lane {
+  readonly listenerId: string;
+  queue: LanedDelivery[];
+  running: number;
+  /** Attempts that ended in the current stretch of {@link RATE_WINDOW_MS}, and in the one before. */
+  ended: number;
+  endedBefore: number;
+  since: number;
+}
+
+const RATE_WINDOW_MS = 500;
+
+/**
+ * A lane for each listener: the bulkhead. What one listener is slow at fills its own lane, and nothing else.
+ *
+ * A lane takes in advance what it sent in the last second, and at least `perListener`: enough never to run dry before the next claim,
+ * and of a receiver that is slow or dead no more than a handful, so that other processes can take the rest. Lanes take
+ * turns for free slots.
+ */
+export class Lanes {
+  private readonly lanes = new Map<string, Lane>();
+  /** Lanes with something to send and a slot of their own, in the order of their turns. */
+  private readonly turns = new Set<Lane>();
+  private running = 0;
+  private queued = 0;
+
+  constructor(private readonly options: LanesOptions) {}
+
+  /** Deliveries that are being sent. */
+  get sending(): number {
+    return this.running;
+  }
+
+  /** Nothing is in memory. */
+  get isEmpty(): boolean {
+    return this.running + this.queued === 0;
+  }
+
+  /** What may be taken now, seen at once: a script that runs again after a deadlock decides the same. */
+  room(): Room {
+    const { concurrency, waiting } = this.options;
+    const now = performance.now();
+    const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
+    return {
+      total: Math.max(0, concurrency - this.running) + Math.max(0, waiting - this.queued),
+      of: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
+      full: full.map((lane) => lane.listenerId),
+    };
+  }
+
+  /** Whether so few wait that it is time to take more. */
+  get isThirsty(): boolean {
+    return this.queued * 2 <= this.options.waiting;
+  }
+
+  add(laned: readonly LanedDelivery[]): void {
+    for (const one of laned) {
+      const lane = this.laneOf(one.delivery.listener.id);
+      lane.queue.push(one);
+      this.queued++;
+      this.offer(lane);
+    }
+    this.start();
+  }
+
+  /** Takes what waits for a listener out of memory, or for all of them. What is being sent goes on. */
+  evict(listenerId?: string): LanedDelivery[] {
+    const lanes = listenerId === undefined ? [...this.lanes.values()] : [this.lanes.get(listenerId)];
+    const evicted: LanedDelivery[] = [];
+    for (const lane of lanes) {
+      if (!lane) continue;
+      evicted.push(...lane.queue);
+      this.queued -= lane.queue.length;
+      lane.queue = [];
+      this.turns.delete(lane);
+      this.forget(lane);
+    }
+    return evicted;
+  }
+
+  private laneOf(listenerId: string): Lane {
+    let lane = this.lanes.get(listenerId);
+    if (!lane) {
+      lane = { listenerId, queue: [], running: 0, ended: 0, endedBefore: 0, since: performance.now() };
+      this.lanes.set(listenerId, lane);
+    }
+    return lane;
+  }
+
+  private roomOf(lane: Lane | undefined, now: number): number {
+    const { perListener, waiting } = this.options;
+    if (!lane) return 2 * perListener;
+    turnWindow(lane, now);
+    const ahead = Math.min(waiting, Math.max(perListener, 2 * Math.max(lane.ended, lane.endedBefore)));
+    return Math.max(0, perListener - lane.running) + ahead - lane.queue.length;
+  }
+
+  private offer(lane: Lane): void {
+    if (lane.queue.length && lane.running < this.options.perListener) this.turns.add(lane);
+  }
+
+  private start(): void {
+    while (this.running < this.options.concurrency) {
+      const [lane] = this.turns;
+      if (!lane) return;
+      this.turns.delete(lane);
+      const laned = lane.queue.shift();
+      if (!laned) continue;
+      this.queued--;
+      if (performance.now() > laned.startBefore) {
+        this.offer(lane);
+        this.options.expired(laned);
+        continue;
+      }
+      lane.running++;
+      this.running++;
+      this.offer(lane);
+      void this.options.send(laned).then(() => this.ended(lane));
+    }
+  }
+
+  private ended(lane: Lane): void {
+    turnWindow(lane, performance.now());
+    lane.ended++;
+    lane.running--;
+    this.running--;
+    this.offer(lane);
+    this.forget(lane);
+    this.start();
+  }
+
+  /** Lanes come and go with their deliveries: a million listeners leave nothing behind. */
+  private forget(lane: Lane): void {
+    if (lane.running || lane.queue.length || this.lanes.size <= 1_000) return;
+    this.lanes.delete(lane.listenerId);
+  }
+}
+
+function turnWindow(lane: Lane, now: number): void {
+  const passed = now - lane.since;
+  if (passed < RATE_WINDOW_MS) return;
+  lane.endedBefore = passed < 2 * RATE_WINDOW_MS ? lane.ended : 0;
+  lane.ended = 0;
+  lane.since = now;
+}

@@ -1,0 +1,166 @@
+import sql, { raw } from 'sql-template-tag';
+import { chunks, inList } from './chunks.js';
+import type { Database } from './database.js';
+import { jsonRows, updateFromRows } from './json-rows.js';
+import { query, type Script } from './script.js';
+
+/**
+ * A listener in the queue of listeners: the row that says when it is next worth looking at.
+ *
+ * `readyAt` is never later than the time at which one of its due deliveries may be sent. Whoever makes a delivery due, or
+ * changes when one may be sent, holds the row's lock until the commit; a claim skips rows that are locked. So neither can
+ * miss what the other does. It may be too early, as it is for a disabled listener: then a claim looks, and corrects it.
+ */
+export interface ListenerState {
+  readonly seq: string;
+  readonly listenerId: string;
+  readonly readyAt: number | null;
+  /** Attempts that failed since the last one that succeeded. */
+  readonly failuresInARow: number;
+  /** When the first of these was made. */
+  readonly failingSince: number | null;
+  /** When the present pause, or the last one if no success came since, began. */
+  readonly pausedAt: number | null;
+  /** Nothing is sent before this time: an open circuit, or a receiver that asked to wait. */
+  readonly pausedUntil: number | null;
+  /** The end of the time that the requests made so far use up, in microseconds since 1970; see `rate-limit.ts`. */
+  readonly rateSpentUntil: number | null;
+}
+
+type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string };
+
+const COLUMNS = [
+  ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'pausedAt'] as const),
+  ...(['pausedUntil', 'rateSpentUntil'] as const),
+] as const;
+
+/** The row of a new listener. */
+export function* insertListenerState(database: Database, listenerId: string): Script<void> {
+  const { sql: path, $ } = database.tables.listenerState;
+  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}) values (${listenerId}, ${0})`;
+}
+
+/** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
+export function* claimReadyListeners(
+  database: Database,
+  options: { now: number; limit: number; except: readonly string[] },
+): Script<ListenerState[]> {
+  const { listenerState: s } = database.tables;
+  const columns = s.select('s', ...COLUMNS);
+  const except = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
+  const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
+  if (database.dialect !== 'mysql') {
+    return (yield* query<StateRow>(sql`select ${columns} from ${ready}${raw(database.skipLocked)}`)).map(toState);
+  }
+  // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
+  const found = yield* query<{ seq: unknown }>(sql`select ${s.select('s', 'seq')} from ${ready}`);
+  if (!found.length) return [];
+  const rows = yield* query<StateRow>(
+    sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${raw(database.skipLocked)}`,
+  );
+  return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
+}
+
+/** Locks the rows of these listeners, waiting for those of other transactions. */
+export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
+  const { listenerState: s } = database.tables;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+  const states: ListenerState[] = [];
+  for (const some of chunks(listenerIds)) {
+    const rows = yield* query<StateRow>(
+      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.seq}${lock}`,
+    );
+    states.push(...rows.map(toState));
+  }
+  return states;
+}
+
+/** Writes back rows that this transaction has locked. */
+export function* writeListenerStates(database: Database, states: readonly ListenerState[]): Script<void> {
+  for (const some of chunks(states, 1_000)) {
+    const rows = jsonRows(
+      database.dialect,
+      {
+        ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
+        ...({ paused: 'bigint', resume: 'bigint', rate: 'bigint' } as const),
+      },
+      some.map((state) => ({
+        seq: Number(state.seq),
+        ready: state.readyAt,
+        failures: state.failuresInARow,
+        since: state.failingSince,
+        paused: state.pausedAt,
+        resume: state.pausedUntil,
+        rate: state.rateSpentUntil,
+      })),
+    );
+    yield updateFromRows(database, 'listenerState', rows, {
+      readyAt: sql`r.ready`,
+      failuresInARow: sql`r.failures`,
+      failingSince: sql`r.since`,
+      pausedAt: sql`r.paused`,
+      pausedUntil: sql`r.resume`,
+      rateSpentUntil: sql`r.rate`,
+    });
+  }
+}
+
+/** When the first due delivery of each of these listeners may be sent, its pause aside; none for those without one. */
+export function* nextDueOf(database: Database, listenerIds: readonly string[]): Script<Map<string, number>> {
+  const { listenerState: s, deliveries: d } = database.tables;
+  const next = new Map<string, number>();
+  // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
+  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = ${'due'} order by d.${d.$.nextAt} limit 1)`;
+  for (const some of chunks(listenerIds)) {
+    const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
+      sql`select ${s.select('s', 'listenerId')}, ${first} ${s.as('nextAt')} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
+    );
+    for (const { listenerId, nextAt } of rows) if (nextAt !== null) next.set(listenerId, Number(nextAt));
+  }
+  return next;
+}
+
+/** Deliveries of these listeners were made due, at these times: they are looked at by then. */
+export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string, number>): Script<void> {
+  if (!dueAt.size) return;
+  const states = yield* lockListenerStates(database, [...dueAt.keys()]);
+  const earlier: ListenerState[] = [];
+  for (const state of states) {
+    const readyAt = Math.max(dueAt.get(state.listenerId) ?? 0, state.pausedUntil ?? 0);
+    if (state.readyAt === null || state.readyAt > readyAt) earlier.push({ ...state, readyAt });
+  }
+  yield* writeListenerStates(database, earlier);
+}
+
+/** `readyAt` of these listeners anew, from what is due. */
+export function* refreshReadyAt(database: Database, listenerIds: readonly string[]): Script<void> {
+  const states = yield* lockListenerStates(database, listenerIds);
+  const next = yield* nextDueOf(database, listenerIds);
+  yield* writeListenerStates(
+    database,
+    states.map((state) => ({ ...state, readyAt: readyFrom(next.get(state.listenerId), state.pausedUntil) })),
+  );
+}
+
+/** The time to look at a listener: that of its first due delivery, but not before it may be sent. */
+export function readyFrom(nextDueAt: number | undefined, notBefore: number | null): number | null {
+  return nextDueAt === undefined ? null : Math.max(nextDueAt, notBefore ?? 0);
+}
+
+function toState(row: StateRow): ListenerState {
+  return {
+    seq: String(row.seq),
+    listenerId: row.listenerId,
+    readyAt: numberOrNull(row.readyAt),
+    failuresInARow: Number(row.failuresInARow),
+    failingSince: numberOrNull(row.failingSince),
+    pausedAt: numberOrNull(row.pausedAt),
+    pausedUntil: numberOrNull(row.pausedUntil),
+    rateSpentUntil: numberOrNull(row.rateSpentUntil),
+  };
+}
+
+function numberOrNull(value: unknown): number | null {
+  return value === null || value === undefined ? null : Number(value);
+}
