@@ -28,6 +28,7 @@ export {
   type EntityAction,
   type EntityClass,
   type EntityProperty,
+  type Ordering,
   type WebhookOptions,
 } from './capture/webhook.decorator.js';
 
@@ -37,6 +38,8 @@ export { PublishError } from './events/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
 export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
 
+export type { CircuitPolicy } from './listeners/circuit.js';
+export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
 export { ListenerService } from './listeners/listener.service.js';
@@ -60,7 +63,14 @@ export {
 export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
 export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
 
-export { eventName, WEBHOOK_FACTS, type DeliveryFact, type ListenerDisabledFact } from './dispatcher/delivery-facts.js';
+export {
+  eventName,
+  WEBHOOK_FACTS,
+  type DeliveryFact,
+  type EventDamagedFact,
+  type ListenerDisabledFact,
+  type WebhookFact,
+} from './dispatcher/delivery-facts.js';
 export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
 
 export { GoogleCodeScheme } from './signing/google-code-scheme.js';

@@ -146,10 +146,9 @@ export class DispatcherService {
   /** One round by hand: takes one batch of events, sends one batch of what is due, and waits for the outcomes. */
   async runOnce(): Promise<RoundResult> {
     const routed = await this.route({ limit: this.parts.options.batch });
-    const first = this.take(routed.leased);
     await this.reclaim();
     const { deliveries } = await this.claim();
-    const all = [...first, ...this.take(deliveries)];
+    const all = this.take([...routed.leased, ...deliveries]);
     await Promise.all(all);
     await this.returning;
     return { events: routed.events, attempts: all.length };
