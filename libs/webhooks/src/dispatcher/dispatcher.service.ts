@@ -223,13 +223,13 @@ export class DispatcherService {
       this.cursor.found(routed.lastSeq);
       this.hasEvents = routed.events > 0;
       if (routed.hasDue) this.readyAt = 0;
-      this.take(routed.leased);
+      void this.take(routed.leased);
       isBusy = routed.events > 0;
     }
     if (this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.room().total > 0) {
       this.readyAt = null;
       const { deliveries, isExhaustive } = await this.claim();
-      this.take(deliveries);
+      void this.take(deliveries);
       if (!isExhaustive || deliveries.length) this.expect(0);
       isBusy ||= deliveries.length > 0;
     }
