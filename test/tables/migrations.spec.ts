@@ -49,7 +49,7 @@ describeDatabases('the tables', (database) => {
     const source = await new DataSource({
       ...fresh.options,
       ...options,
-      entities: webhookEntities({ type, ...prefix }),
+      entities: webhookEntities({ type, ...prefix, ...options }),
       migrations: webhookMigrations(prefix),
     } as DataSourceOptions).initialize();
     try {

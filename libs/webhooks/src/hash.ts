@@ -1,18 +1,19 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /**
  * 16 bytes of SHA-256 over a tuple whose parts carry their length: no part can be written so that it looks like two, long
  * values fit an index, and no collation has a say in comparing them.
  */
 export function tupleHash(...parts: readonly string[]): Buffer {
-  const hash = createHash('sha256');
+  const tuple = Buffer.allocUnsafe(parts.reduce((length, part) => length + 4 + Buffer.byteLength(part), 0));
+  let end = 0;
   for (const part of parts) {
-    const bytes = Buffer.from(part, 'utf8');
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(bytes.length);
-    hash.update(length).update(bytes);
+    const length = tuple.write(part, end + 4);
+    tuple.writeUInt32BE(length, end);
+    end += 4 + length;
   }
-  return hash.digest().subarray(0, 16);
+  // In one call, which costs half of what making a Hash object does.
+  return hash('sha256', tuple, 'buffer').subarray(0, 16);
 }
 
 /** The key that rows of an owner are found by. */

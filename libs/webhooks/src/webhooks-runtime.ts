@@ -302,5 +302,7 @@ function render(
   if (!format) throw new Error(`there is no payload format '${name}' in this application`);
   const body: unknown = format.render(event);
   if (typeof body !== 'string') throw new TypeError(`the payload format '${name}' gave no text`);
+  if (body.includes('\0'))
+    throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);
   return body;
 }

@@ -6,7 +6,7 @@ export interface LanedDelivery {
   /** Until when an attempt may start, on the monotonic clock: its lease must cover the attempt. */
   readonly startBefore: number;
   /** Called once, when its attempt is recorded or it was given back. */
-  readonly settled: () => void;
+  readonly settled: (() => void) | undefined;
 }
 
 export interface LanesOptions {
@@ -72,9 +72,9 @@ export class Lanes {
     };
   }
 
-  /** Whether so few wait that it is time to take more. */
+  /** Whether so few wait that it is time to take more: while these are fetched, the others are sent. */
   get isThirsty(): boolean {
-    return this.queued * 2 <= this.options.waiting;
+    return this.queued * 3 <= this.options.waiting * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {

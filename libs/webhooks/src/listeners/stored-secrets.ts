@@ -23,10 +23,8 @@ export function readSecrets(text: string): StoredSecret[] {
 }
 
 /** Those that sign at this time, newest first. */
-export function signingSecrets(text: string, now: number): string[] {
-  return readSecrets(text)
-    .filter((secret) => secret.expiresAt === null || secret.expiresAt > now)
-    .map((secret) => secret.value);
+export function signingSecrets(secrets: readonly StoredSecret[], now: number): string[] {
+  return secrets.filter((secret) => secret.expiresAt === null || secret.expiresAt > now).map((secret) => secret.value);
 }
 
 /** Those whose signature the verify view still knows. */

@@ -1,4 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { inState, isSet } from '../store/tables.js';
 import { createTable, tablePathOf, type FrozenTable } from './create-table.js';
 
 /**
@@ -28,7 +29,7 @@ const TABLES: readonly FrozenTable[] = [
       createdAt: 'milliseconds',
     },
     unique: [['id'], ['dedupeKey']],
-    indexes: [['state', 'seq'], ['createdAt']],
+    indexes: [{ of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] }, ['createdAt']],
   },
   {
     name: 'listeners',
@@ -99,11 +100,23 @@ const TABLES: readonly FrozenTable[] = [
     },
     unique: [['id'], ['eventSeq', 'listenerId']],
     indexes: [
-      ['listenerId', 'state', 'nextAt', 'seq'],
-      ['state', 'leaseUntil'],
-      ['listenerId', 'orderKey', 'eventSeq'],
+      {
+        of: ['listenerId', 'nextAt', 'seq'],
+        where: inState('due'),
+        mysql: ['listenerId', 'state', 'nextAt', 'seq'],
+      },
+      { of: ['leaseUntil'], where: inState('leased'), mysql: ['state', 'leaseUntil'] },
+      {
+        of: ['listenerId', 'orderKey', 'eventSeq'],
+        where: isSet('orderKey'),
+        mysql: ['listenerId', 'orderKey', 'eventSeq'],
+      },
       ['listenerId', 'createdAt', 'seq'],
-      ['ownerKey', 'createdAt', 'seq'],
+      {
+        of: ['ownerKey', 'createdAt', 'seq'],
+        where: isSet('ownerKey'),
+        mysql: ['ownerKey', 'createdAt', 'seq'],
+      },
       ['createdAt', 'seq'],
     ],
   },

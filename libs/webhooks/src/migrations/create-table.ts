@@ -1,6 +1,6 @@
 import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
-import { columnOptions, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
-import { databaseName } from '../store/tables.js';
+import { columnOptions, dialectOf, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
+import { databaseName, indexOf, type IndexShape } from '../store/tables.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
 export interface FrozenTable {
@@ -8,7 +8,7 @@ export interface FrozenTable {
   /** Kinds by property; a trailing `?` means nullable. */
   readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
   readonly unique: readonly (readonly string[])[];
-  readonly indexes: readonly (readonly string[])[];
+  readonly indexes: readonly IndexShape[];
 }
 
 /** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
@@ -43,10 +43,15 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
   });
   const path = tablePathOf(runner, tablePrefix, table.name);
   const plainName = path.split('.').at(-1) as string;
-  const index = (isUnique: boolean) => (properties: readonly string[]) => {
+  const index = (shape: IndexShape, isUnique: boolean) => {
+    const { columns: properties, where } = indexOf(shape, dialectOf(type), columnName);
     const columnNames = properties.map(columnName);
-    return new TableIndex({ name: namingStrategy.indexName(plainName, columnNames), columnNames, isUnique });
+    const name = namingStrategy.indexName(plainName, columnNames, where);
+    return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
   };
-  const indices = [...table.unique.map(index(true)), ...table.indexes.map(index(false))];
+  const indices = [
+    ...table.unique.map((shape) => index(shape, true)),
+    ...table.indexes.map((shape) => index(shape, false)),
+  ];
   await runner.createTable(new Table({ name: path, columns, indices }), true);
 }

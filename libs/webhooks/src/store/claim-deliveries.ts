@@ -2,6 +2,7 @@ import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
 import { allowanceOf, type RateLimit } from '../listeners/rate-limit.js';
 import { newId } from '../ids.js';
+import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import {
@@ -20,7 +21,7 @@ export interface ListenerTarget {
   readonly id: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly secrets: string;
+  readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
   readonly format: string;
   /** Its last attempt failed, when this was read: the next success is news. */
@@ -62,7 +63,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     id: row.id,
     url: row.url,
     headers: JSON.parse(row.headers) as Record<string, string>,
-    secrets: row.secrets,
+    secrets: readSecrets(row.secrets),
     schemes: JSON.parse(row.schemes) as string[],
     format: row.format,
     isFailing,
@@ -187,7 +188,7 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
   const { deliveries: d } = database.tables;
   const branches = asked.map(
     ({ target, allowed }, n) =>
-      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = ${'due'} and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
+      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
   );
   const found = yield* query<{ seq: unknown }>(join(branches, ' union all '));
   return found.map(({ seq }) => seq);
@@ -196,13 +197,13 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
 /** An ordered delivery goes only while no earlier one of its listener and row is unfinished: judged here, whatever became of that one. */
 function isFirstOfItsRow(database: Database): Sql {
   const { deliveries: d } = database.tables;
-  return sql` and (d.${d.$.orderKey} is null or not exists (select 1 from ${d.sql} p where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} in (${'due'}, ${'leased'})))`;
+  return sql` and (d.${d.$.orderKey} is null or not exists (select 1 from ${d.sql} p where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} in ('due', 'leased')))`;
 }
 
 function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
   const { deliveries: d, events: e } = database.tables;
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+    sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = 'due'`,
   );
   const columns = d.select(
     'd',
@@ -276,7 +277,7 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
  */
 export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
   const { deliveries: d } = database.tables;
-  const isExpired = sql`d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now}`;
+  const isExpired = sql`d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now}`;
   const found = yield* query<{ seq: unknown }>(
     sql`select ${d.select('d', 'seq')} from ${d.sql} d where ${isExpired} order by d.${d.$.leaseUntil} limit ${limit}`,
   );
@@ -307,7 +308,7 @@ export interface Outlook {
 export function* readOutlook(database: Database): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
   const [row] = yield* query<{ event: unknown; ready: unknown; lease: unknown }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = ${'pending'} order by e.${e.$.seq} limit 1) as event, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = ${'leased'} order by d.${d.$.leaseUntil} limit 1) as lease`,
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease`,
   );
   const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {

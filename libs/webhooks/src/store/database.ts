@@ -20,8 +20,8 @@ export abstract class Database {
    */
   abstract transaction<T>(script: () => Script<T>): Promise<T>;
 
-  /** Runs a script that only reads, and needs no transaction: one round trip a statement. */
-  abstract read<T>(script: () => Script<T>): Promise<T>;
+  /** Runs a script that only reads, or is one statement: without a transaction around it. Retried like one. */
+  abstract single<T>(script: () => Script<T>): Promise<T>;
 
   /** Closes the connections that are the module's own. */
   abstract close(): Promise<void>;

@@ -1,4 +1,4 @@
-import sql, { bulk, raw, type Sql } from 'sql-template-tag';
+import sql, { raw, type Sql } from 'sql-template-tag';
 import { newId } from '../ids.js';
 import { patternsMatching } from '../events/event-type.js';
 import type { JsonObject } from '../events/json.js';
@@ -7,9 +7,17 @@ import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
 import { matchesFilter, type Filter } from '../listeners/filter.js';
 import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../listeners/route-key.js';
 import { chunks, inList } from './chunks.js';
-import { TARGET_COLUMNS, toTarget, type ClaimedDelivery, type Room, type TargetRow } from './claim-deliveries.js';
+import {
+  TARGET_COLUMNS,
+  toTarget,
+  type ClaimedDelivery,
+  type ListenerTarget,
+  type Room,
+  type TargetRow,
+} from './claim-deliveries.js';
 import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
+import { insertFromRows } from './json-rows.js';
 import { expectDeliveries } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
 
@@ -86,9 +94,12 @@ interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-interface ReadListener extends Omit<Candidate, 'patterns' | 'filter'> {
+interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
+  afterSeq: number;
+  target: ListenerTarget;
+  isFree: boolean;
 }
 
 /** A delivery to be made. */
@@ -126,7 +137,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     }
   }
 
-  const listenersOf = yield* candidates(database, events);
+  const listenersOf = yield* candidates(database, options, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const event of events) {
@@ -175,7 +186,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
 
 function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
-    Number(event.seq) > Number(listener.afterSeq) &&
+    Number(event.seq) > listener.afterSeq &&
     reaches(event, listener.owner) &&
     matchesAnyPattern(listener.patterns, event.types) &&
     matchesFilter(listener.filter, event)
@@ -213,7 +224,7 @@ function* outOfOrder(
   if (!ordered.size || !last || database.dialect === 'sqlite') return early;
   const { events: e } = database.tables;
   const pending = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${'pending'} and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
+    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = 'pending' and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
   );
   const ours = new Set(events.map(({ seq }) => String(seq)));
   const firstOf = new Map<string, number>();
@@ -230,21 +241,16 @@ function* outOfOrder(
 }
 
 /** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
-function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, circuit, only }: FanOutOptions): void {
+function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only }: FanOutOptions): void {
   let left = room.total;
   const taken = new Map<string, number>();
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
+    // Behind what is due already, unless somebody waits for this one.
+    const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
+    if (delivery.state !== 'due' || orderKey !== null || !listener.isFree || !isNext || left < 1) continue;
     const count = taken.get(listener.id) ?? 0;
-    const isFree =
-      listener.state === 'active' &&
-      orderKey === null &&
-      listener.rateLimit === null &&
-      Number(listener.pausedUntil ?? 0) <= now &&
-      !isOpen(Number(listener.failuresInARow), circuit) &&
-      // Behind what is due already, unless somebody waits for this one.
-      (only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now);
-    if (delivery.state !== 'due' || !isFree || left < 1 || count >= room.of(listener.id)) continue;
+    if (count >= room.of(listener.id)) continue;
     delivery.state = 'leased';
     taken.set(listener.id, count + 1);
     left--;
@@ -263,7 +269,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
     event: { id: event.id, seq: String(event.seq), payload: event.payload },
     body: body ?? event.thinPayload ?? event.payload,
     isOrdered: false,
-    listener: toTarget(listener, Number(listener.failuresInARow) > 0),
+    listener: listener.target,
   };
 }
 
@@ -285,7 +291,7 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
     ] as const),
     ...(['thinPayload', 'droppedFields'] as const),
   );
-  const isPending = sql`e.${events.$.state} = ${'pending'}`;
+  const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
   if (database.dialect !== 'mysql') {
@@ -316,11 +322,16 @@ function read(event: ClaimedEvent): ReadEvent {
 }
 
 /** The listeners that the routes find for each event. They are candidates: owner and filter are judged on each again. */
-function* candidates(database: Database, events: readonly ReadEvent[]): Script<Map<ReadEvent, ReadListener[]>> {
+function* candidates(
+  database: Database,
+  options: FanOutOptions,
+  events: readonly ReadEvent[],
+): Script<Map<ReadEvent, ReadListener[]>> {
   const result = new Map<ReadEvent, ReadListener[]>();
   if (!events.length) return result;
   const { routes, routePaths } = database.tables;
-  const patterns = [...new Set(events.flatMap((event) => event.types).flatMap(patternsMatching))];
+  const types = new Set(events.flatMap((event) => event.types));
+  const patterns = [...new Set([...types].flatMap(patternsMatching))];
   // Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts.
   const paths = yield* query<RoutePath>(
     sql`select ${routePaths.select('p', 'pattern', 'path')} from ${routePaths.sql} p where p.${routePaths.$.pattern} ${inList(patterns)}`,
@@ -331,55 +342,61 @@ function* candidates(database: Database, events: readonly ReadEvent[]): Script<M
   const keys: Buffer[] = [];
   for (const event of events) {
     for (const key of keysOfEvent(event, paths)) {
-      const hex = key.toString('hex');
-      const sharing = eventsByKey.get(hex);
+      const text = key.toString('latin1');
+      const sharing = eventsByKey.get(text);
       if (sharing) sharing.push(event);
       else {
-        eventsByKey.set(hex, [event]);
+        eventsByKey.set(text, [event]);
         keys.push(key);
       }
     }
   }
-  const listenerIds = new Map<ReadEvent, Set<string>>(events.map((event) => [event, new Set()]));
+  const idsByKey: { events: readonly ReadEvent[]; listenerId: string }[] = [];
   for (const some of chunks(keys)) {
     const found = yield* query<{ key: Uint8Array; listenerId: string }>(
       sql`select ${routes.select('r', 'key', 'listenerId')} from ${routes.sql} r where r.${routes.$.key} ${inList(some)}`,
     );
     for (const { key, listenerId } of found) {
-      for (const event of eventsByKey.get(Buffer.from(key).toString('hex')) ?? []) {
-        listenerIds.get(event)?.add(listenerId);
-      }
+      idsByKey.push({ events: eventsByKey.get(Buffer.from(key).toString('latin1')) ?? [], listenerId });
     }
   }
-  const listeners = yield* standingListeners(database, [
-    ...new Set([...listenerIds.values()].flatMap((ids) => [...ids])),
+  const listeners = yield* standingListeners(database, options, [
+    ...new Set(idsByKey.map((found) => found.listenerId)),
   ]);
-  for (const event of events) {
-    const of = [...(listenerIds.get(event) ?? [])]
-      .map((id) => listeners.get(id))
-      .filter((found) => found !== undefined);
-    result.set(event, of);
+  for (const { events: keyed, listenerId } of idsByKey) {
+    const listener = listeners.get(listenerId);
+    if (!listener) continue;
+    for (const event of keyed) {
+      const of = result.get(event);
+      if (!of) result.set(event, [listener]);
+      // Two patterns of one listener.
+      else if (!of.includes(listener)) of.push(listener);
+    }
   }
   for (const event of events) {
     // A value that was too large to store gives no key: then every listener is a candidate.
-    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database));
+    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database, options));
   }
   return result;
 }
 
-function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
+function* standingListeners(
+  database: Database,
+  options: FanOutOptions,
+  ids: readonly string[],
+): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
   const found = new Map<string, ReadListener>();
   for (const some of chunks(ids)) {
     const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
-    for (const row of rows) found.set(row.id, readListener(row));
+    for (const row of rows) found.set(row.id, readListener(row, options));
   }
   return found;
 }
 
-function* everyListener(database: Database): Script<ReadListener[]> {
+function* everyListener(database: Database, options: FanOutOptions): Script<ReadListener[]> {
   const rows = yield* query<Candidate>(selectStanding(database));
-  return rows.map(readListener);
+  return rows.map((row) => readListener(row, options));
 }
 
 /** Disabled ones too: what happens meanwhile is held for them. */
@@ -393,12 +410,23 @@ function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-function readListener(row: Candidate): ReadListener {
-  return { ...row, patterns: JSON.parse(row.patterns) as string[], filter: JSON.parse(row.filter) as Filter };
+function readListener(row: Candidate, { now, circuit }: FanOutOptions): ReadListener {
+  const failures = Number(row.failuresInARow);
+  return {
+    ...row,
+    patterns: JSON.parse(row.patterns) as string[],
+    filter: JSON.parse(row.filter) as Filter,
+    afterSeq: Number(row.afterSeq),
+    target: toTarget(row, failures > 0),
+    isFree:
+      row.state === 'active' &&
+      row.rateLimit === null &&
+      Number(row.pausedUntil ?? 0) <= now &&
+      !isOpen(failures, circuit),
+  };
 }
 
-/** Rows of 16 parameters. */
-const DELIVERIES_PER_STATEMENT = 500;
+const DELIVERIES_PER_STATEMENT = 1_000;
 
 /** What a delivery is made of, for {@link insertDeliveries}. */
 export interface DeliveryValues {
@@ -420,13 +448,32 @@ export function* insertDeliveries(
   const { $ } = d;
   const seqs = new Map<string, string>();
   for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT)) {
-    const rows = some.map(({ id, event, listener, orderKey, body, state }) => [
-      ...[id, event.seq, listener.id, event.type, listener.owner, listener.ownerKey, orderKey, state, body, 0, 0, now],
-      ...(state === 'leased' ? [leaseToken, now + leaseMs] : [null, null]),
-      ...(state === 'discarded' ? [FORMAT_FAILED, now] : [null, null]),
-      now,
-    ]);
-    const insert = sql`insert into ${d.sql} (${$.id}, ${$.eventSeq}, ${$.listenerId}, ${$.type}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.state}, ${$.body}, ${$.attempts}, ${$.retries}, ${$.nextAt}, ${$.leaseToken}, ${$.leaseUntil}, ${$.lastError}, ${$.finishedAt}, ${$.createdAt}) values ${bulk(rows)}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
+    const insertion = insertFromRows(
+      database,
+      'deliveries',
+      {
+        ...({ id: 'text', eventSeq: 'bigint', listenerId: 'text', type: 'text', owner: 'text' } as const),
+        ...({ ownerKey: 'hash', orderKey: 'hash', state: 'text', body: 'text', attempts: 0, retries: 0 } as const),
+        ...({ nextAt: now, leaseToken: 'text', leaseUntil: 'bigint', lastError: 'text' } as const),
+        ...({ finishedAt: 'bigint', createdAt: now } as const),
+      },
+      some.map(({ id, event, listener, orderKey, body, state }) => ({
+        id,
+        eventSeq: Number(event.seq),
+        listenerId: listener.id,
+        type: event.type,
+        owner: listener.owner,
+        ownerKey: hex(listener.ownerKey),
+        orderKey: hex(orderKey),
+        state,
+        body,
+        leaseToken: state === 'leased' ? leaseToken : null,
+        leaseUntil: state === 'leased' ? now + leaseMs : null,
+        lastError: state === 'discarded' ? FORMAT_FAILED : null,
+        finishedAt: state === 'discarded' ? now : null,
+      })),
+    );
+    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
     let made: { seq: unknown; id: string }[];
     if (database.dialect === 'mysql') {
       yield insert;
@@ -446,4 +493,8 @@ function* setState(database: Database, events: readonly ClaimedEvent[], state: s
   for (const some of chunks(events)) {
     yield* execute(sql`update ${path} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
   }
+}
+
+function hex(bytes: Uint8Array | null): string | null {
+  return bytes && Buffer.from(bytes).toString('hex');
 }

@@ -179,12 +179,12 @@ export function* discardDue(
   const { deliveries: d } = database.tables;
   const upTo = options.upTo === undefined ? sql`` : sql` and d.${d.$.eventSeq} <= ${options.upTo}`;
   const found = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${listenerId} and d.${d.$.state} = ${'due'}${upTo} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${options.limit}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${listenerId} and d.${d.$.state} = 'due'${upTo} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${options.limit}`,
   );
   if (!found.length) return 0;
   const seqs = found.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.finishedAt} = ${options.now} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.finishedAt} = ${options.now} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = 'due'`,
   );
   return found.length;
 }

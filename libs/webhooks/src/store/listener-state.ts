@@ -111,7 +111,7 @@ export function* nextDueOf(database: Database, listenerIds: readonly string[]): 
   const { listenerState: s, deliveries: d } = database.tables;
   const next = new Map<string, number>();
   // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
-  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = ${'due'} order by d.${d.$.nextAt} limit 1)`;
+  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
   for (const some of chunks(listenerIds)) {
     const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
       sql`select ${s.select('s', 'listenerId')}, ${first} ${s.as('nextAt')} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,

@@ -1,8 +1,8 @@
-import sql, { bulk, raw } from 'sql-template-tag';
+import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { afterAttempts, type CircuitPolicy, type HealthSign } from '../listeners/circuit.js';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
-import { jsonRows, updateFromRows } from './json-rows.js';
+import { insertFromRows, jsonRows, updateFromRows } from './json-rows.js';
 import { expectDeliveries, lockListenerStates, nextDueOf, readyFrom, writeListenerStates } from './listener-state.js';
 import { disableListener } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
@@ -40,6 +40,8 @@ export interface RecordResult {
   readonly disabled: readonly { listenerId: string; reason: string }[];
 }
 
+const RECORDS_PER_STATEMENT = 1_000;
+
 /** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
 export const GONE = 410;
 const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
@@ -56,12 +58,8 @@ export function* recordAttempts(
   { now, circuit }: { now: number; circuit: CircuitPolicy },
 ): Script<RecordResult> {
   const moved = new Set<string>();
-  for (const some of chunks(records, 500)) {
-    const held = yield* heldLeases(database, some);
-    const current = some.filter((record) => held.get(record.deliverySeq) === record.leaseToken);
-    if (current.length) yield* moveDeliveries(database, current);
-    for (const { deliverySeq } of current) moved.add(deliverySeq);
-    yield* insertAttempts(database, some, moved);
+  for (const some of chunks(records, RECORDS_PER_STATEMENT)) {
+    for (const seq of yield* record(database, some)) moved.add(seq);
   }
   const health = yield* judgeListeners(
     database,
@@ -72,33 +70,132 @@ export function* recordAttempts(
   return { moved, ...health };
 }
 
-function* heldLeases(database: Database, records: readonly AttemptRecord[]): Script<Map<string, string | null>> {
-  const { deliveries: d } = database.tables;
-  const lock = database.dialect === 'sqlite' ? '' : ' for update';
-  const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
-    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} and d.${d.$.state} = ${'leased'} order by d.${d.$.seq}${raw(lock)}`,
+/** Whether {@link recordAttempts} is one statement of these: nothing is to be said of their listeners' health. */
+export function isOneStatement(database: Database, records: readonly AttemptRecord[]): boolean {
+  return (
+    database.dialect === 'postgres' &&
+    records.length <= RECORDS_PER_STATEMENT &&
+    records.every((r) => r.outcome === 'accepted' && !r.wasFailing && !r.isOrdered)
   );
-  return new Map(rows.map((row) => [String(row.seq), row.leaseToken]));
 }
 
-function* moveDeliveries(database: Database, records: readonly AttemptRecord[]): Script<void> {
-  const { $ } = database.tables.deliveries;
+/** @returns sequences of the deliveries that moved */
+function record(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
+  return database.dialect === 'postgres' ? recordAtOnce(database, records) : recordInSteps(database, records);
+}
+
+const MOVE_COLUMNS = {
+  ...({ seq: 'bigint', token: 'text', state: 'text', next: 'bigint', finished: 'bigint' } as const),
+  ...({ status: 'bigint', error: 'text' } as const),
+};
+
+const ATTEMPT_COLUMNS = {
+  ...({ deliverySeq: 'bigint', number: 'bigint', outcome: 'text', status: 'bigint', errorCode: 'text' } as const),
+  ...({
+    errorDetail: 'text',
+    durationMs: 'bigint',
+    response: 'text',
+    superseded: 'bigint',
+    startedAt: 'bigint',
+  } as const),
+};
+
+/** One statement: the leases that stand move, and every attempt is inserted, knowing whether its own did. */
+function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
+  const { deliveries: d, attempts: a } = database.tables;
   const rows = jsonRows(
     database.dialect,
     {
-      ...({ seq: 'bigint', state: 'text', next: 'bigint', finished: 'bigint' } as const),
-      ...({ status: 'bigint', error: 'text' } as const),
+      ...MOVE_COLUMNS,
+      ...({
+        num: 'bigint',
+        outcome: 'text',
+        detail: 'text',
+        ms: 'bigint',
+        response: 'text',
+        started: 'bigint',
+      } as const),
     },
     records.map((r) => ({
-      seq: Number(r.deliverySeq),
-      state: r.next.state,
-      next: r.next.at,
-      finished: r.next.state === 'due' ? null : r.next.at,
-      status: r.status,
-      error: r.errorCode,
+      ...moveOf(r),
+      num: r.number,
+      outcome: r.outcome,
+      detail: r.errorDetail,
+      ms: r.durationMs,
+      response: r.response,
+      started: r.startedAt,
     })),
   );
-  yield updateFromRows(database, 'deliveries', rows, {
+  const { $ } = a;
+  // Said twice: the planner knows nothing of the rows in JSON, and would join them by a scan of the whole table. And the state
+  // is not said, although a token stands in leased rows only: it would be read from an index full of rows that were.
+  const seqs = `{${records.map((r) => r.deliverySeq).join(',')}}`;
+  const found = yield* query<{ seq: unknown }>(
+    sql`with r as materialized (select * from ${rows}), moved as (
+      update ${d.sql} as t set ${movedSet(database)} from r
+      where t.${d.$.seq} = any(cast(${seqs} as bigint[])) and t.${d.$.seq} = r.seq and t.${d.$.leaseToken} = r.token returning t.${d.$.seq} as seq
+    ), logged as (
+      insert into ${a.sql} (${$.deliverySeq}, ${$.number}, ${$.outcome}, ${$.status}, ${$.errorCode}, ${$.errorDetail}, ${$.durationMs}, ${$.response}, ${$.superseded}, ${$.startedAt})
+      select r.seq, r.num, r.outcome, r.status, r.error, r.detail, r.ms, r.response, case when moved.seq is null then 1 else 0 end, r.started
+      from r left join moved on moved.seq = r.seq
+    ) select seq from moved`,
+  );
+  return found.map(({ seq }) => String(seq));
+}
+
+/** Without `returning` for updates: the rows are locked first, so what they were leased by is known. */
+function* recordInSteps(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
+  const { deliveries: d } = database.tables;
+  const lock = database.dialect === 'sqlite' ? '' : ' for update';
+  const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
+    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} and d.${d.$.state} = 'leased' order by d.${d.$.seq}${raw(lock)}`,
+  );
+  const tokens = new Map(rows.map(({ seq, leaseToken }) => [String(seq), leaseToken]));
+  const current = records.filter((r) => tokens.get(r.deliverySeq) === r.leaseToken);
+  if (current.length) {
+    yield updateFromRows(
+      database,
+      'deliveries',
+      jsonRows(database.dialect, MOVE_COLUMNS, current.map(moveOf)),
+      movedValues(database),
+    );
+  }
+  const moved = new Set(current.map(({ deliverySeq }) => deliverySeq));
+  yield insertFromRows(
+    database,
+    'attempts',
+    ATTEMPT_COLUMNS,
+    records.map((r) => ({
+      deliverySeq: Number(r.deliverySeq),
+      number: r.number,
+      outcome: r.outcome,
+      status: r.status,
+      errorCode: r.errorCode,
+      errorDetail: r.errorDetail,
+      durationMs: r.durationMs,
+      response: r.response,
+      superseded: moved.has(r.deliverySeq) ? 0 : 1,
+      startedAt: r.startedAt,
+    })),
+  );
+  return [...moved];
+}
+
+function moveOf({ deliverySeq, leaseToken, next, status, errorCode }: AttemptRecord) {
+  return {
+    seq: Number(deliverySeq),
+    token: leaseToken,
+    state: next.state,
+    next: next.at,
+    finished: next.state === 'due' ? null : next.at,
+    status,
+    error: errorCode,
+  };
+}
+
+function movedValues(database: Database) {
+  const { $ } = database.tables.deliveries;
+  return {
     state: sql`r.state`,
     attempts: sql`t.${$.attempts} + 1`,
     retries: sql`t.${$.retries} + 1`,
@@ -108,28 +205,12 @@ function* moveDeliveries(database: Database, records: readonly AttemptRecord[]):
     lastError: sql`r.error`,
     leaseToken: sql`null`,
     leaseUntil: sql`null`,
-  });
+  };
 }
 
-function* insertAttempts(
-  database: Database,
-  records: readonly AttemptRecord[],
-  moved: ReadonlySet<string>,
-): Script<void> {
-  const { sql: path, $ } = database.tables.attempts;
-  const rows = records.map((r) => [
-    r.deliverySeq,
-    r.number,
-    r.outcome,
-    r.status,
-    r.errorCode,
-    r.errorDetail,
-    r.durationMs,
-    r.response,
-    moved.has(r.deliverySeq) ? 0 : 1,
-    r.startedAt,
-  ]);
-  yield sql`insert into ${path} (${$.deliverySeq}, ${$.number}, ${$.outcome}, ${$.status}, ${$.errorCode}, ${$.errorDetail}, ${$.durationMs}, ${$.response}, ${$.superseded}, ${$.startedAt}) values ${bulk(rows)}`;
+function movedSet(database: Database): Sql {
+  const $: Readonly<Record<string, Sql>> = database.tables.deliveries.$;
+  return join(Object.entries(movedValues(database)).map(([property, value]) => sql`${$[property]} = ${value}`));
 }
 
 function* judgeListeners(

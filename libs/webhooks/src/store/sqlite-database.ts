@@ -43,7 +43,15 @@ export class SqliteDatabase extends Database {
   static async open(application: DataSource, tablePrefix: string): Promise<SqliteDatabase> {
     const file = isFileSqlite(application);
     const own = await new DataSource({
-      ...ownDataSourceOptions(application, webhookEntities({ type: 'better-sqlite3', tablePrefix }), 1),
+      ...ownDataSourceOptions(
+        application,
+        webhookEntities({
+          type: 'better-sqlite3',
+          tablePrefix,
+          namingStrategy: application.namingStrategy,
+        }),
+        1,
+      ),
       // A busy wait of better-sqlite3 is synchronous and freezes the event loop: the retry is ours, and asynchronous.
       timeout: 0,
       ...(file ? {} : { database: ':memory:' }),
@@ -69,7 +77,7 @@ export class SqliteDatabase extends Database {
     return this.exclusively(() => this.once(script));
   }
 
-  read<T>(script: () => Script<T>): Promise<T> {
+  single<T>(script: () => Script<T>): Promise<T> {
     // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
     return isFileSqlite(this.application) ? Promise.resolve(this.play(script)) : this.transaction(script);
   }

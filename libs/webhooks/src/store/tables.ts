@@ -1,6 +1,23 @@
-import { EntitySchema, type DataSource, type EntityMetadata, type EntitySchemaColumnOptions } from 'typeorm';
+import {
+  EntitySchema,
+  type DataSource,
+  type EntityMetadata,
+  type EntitySchemaColumnOptions,
+  type NamingStrategyInterface,
+} from 'typeorm';
 import { raw, type Sql } from 'sql-template-tag';
-import { columnOptions, type ColumnKind, type SupportedDriver } from './column-kinds.js';
+import { columnOptions, dialectOf, type ColumnKind, type DialectName, type SupportedDriver } from './column-kinds.js';
+
+/** Which rows stand in a partial index, in the words of its table's columns. */
+export type IndexCondition = (columnOf: (property: string) => string) => string;
+export const inState =
+  (state: string): IndexCondition =>
+  (columnOf) =>
+    `"${columnOf('state')}" = '${state}'`;
+export const isSet =
+  (property: string): IndexCondition =>
+  (columnOf) =>
+    `"${columnOf(property)}" is not null`;
 
 /**
  * The tables as they are now; `docs/decisions/0001-tables.md` gives the reason of each column.
@@ -27,7 +44,7 @@ const TABLES = {
       createdAt: 'milliseconds',
     },
     unique: [['id'], ['dedupeKey']],
-    indexes: [['state', 'seq'], ['createdAt']],
+    indexes: [{ of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] }, ['createdAt']],
   },
   listeners: {
     columns: {
@@ -94,11 +111,23 @@ const TABLES = {
     },
     unique: [['id'], ['eventSeq', 'listenerId']],
     indexes: [
-      ['listenerId', 'state', 'nextAt', 'seq'],
-      ['state', 'leaseUntil'],
-      ['listenerId', 'orderKey', 'eventSeq'],
+      {
+        of: ['listenerId', 'nextAt', 'seq'],
+        where: inState('due'),
+        mysql: ['listenerId', 'state', 'nextAt', 'seq'],
+      },
+      { of: ['leaseUntil'], where: inState('leased'), mysql: ['state', 'leaseUntil'] },
+      {
+        of: ['listenerId', 'orderKey', 'eventSeq'],
+        where: isSet('orderKey'),
+        mysql: ['listenerId', 'orderKey', 'eventSeq'],
+      },
       ['listenerId', 'createdAt', 'seq'],
-      ['ownerKey', 'createdAt', 'seq'],
+      {
+        of: ['ownerKey', 'createdAt', 'seq'],
+        where: isSet('ownerKey'),
+        mysql: ['ownerKey', 'createdAt', 'seq'],
+      },
       ['createdAt', 'seq'],
     ],
   },
@@ -143,7 +172,27 @@ const TABLES = {
 interface TableShape {
   columns: Record<string, ColumnKind | `${ColumnKind}?`>;
   unique: readonly (readonly string[])[];
-  indexes: readonly (readonly string[])[];
+  indexes: readonly IndexShape[];
+}
+
+/**
+ * An index: its columns; or with `where` only some rows, which keeps what is finished out of it. MySQL and MariaDB have no
+ * such indexes, and get all rows by other columns.
+ *
+ * A statement that wants a partial index says its condition in words: no parameter proves it to SQLite.
+ */
+export type IndexShape =
+  | readonly string[]
+  | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] };
+
+/** An index as a dialect has it. */
+export function indexOf(
+  shape: IndexShape,
+  dialect: DialectName,
+  columnOf: (property: string) => string,
+): { columns: string[]; where?: string } {
+  if (!('of' in shape)) return { columns: [...shape] };
+  return dialect === 'mysql' ? { columns: [...shape.mysql] } : { columns: [...shape.of], where: shape.where(columnOf) };
 }
 
 /** The name of one of our tables, as code says it. */
@@ -167,13 +216,18 @@ export const DEFAULT_TABLE_PREFIX = 'webhook_';
  *
  * The module does not need them there: it knows its own tables. List them when your data source should know the tables
  * too, for example to generate migrations from it. `type` is that of your data source, since a long text is another
- * type on each database.
+ * type on each database; `namingStrategy`, too, where that renames columns which have a name.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Order, ...webhookEntities({ type: 'postgres' })] });
  */
-export function webhookEntities(options: WebhookTablesOptions & { type: SupportedDriver }): EntitySchema[] {
+export function webhookEntities(
+  options: WebhookTablesOptions & { type: SupportedDriver; namingStrategy?: NamingStrategyInterface },
+): EntitySchema[] {
   const prefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
+  const { namingStrategy } = options;
+  const columnOf = (property: string) =>
+    namingStrategy?.columnName(property, databaseName(property), []) ?? databaseName(property);
   return Object.entries<TableShape>(TABLES).map(([table, shape]) => {
     const columns: Record<string, EntitySchemaColumnOptions> = {};
     for (const [property, kind] of Object.entries(shape.columns)) {
@@ -190,7 +244,7 @@ export function webhookEntities(options: WebhookTablesOptions & { type: Supporte
       columns,
       indices: [
         ...shape.unique.map((of) => ({ columns: [...of], unique: true })),
-        ...shape.indexes.map((of) => ({ columns: [...of] })),
+        ...shape.indexes.map((index) => indexOf(index, dialectOf(options.type), columnOf)),
       ],
     });
   });
