@@ -1,0 +1,107 @@
+import { expect, it, describe } from 'vitest';
+import { Module } from '@nestjs/common';
+import { EventEmitterModule } from '@nestjs/event-emitter';
+import { Test } from '@nestjs/testing';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { ConfigurationError, ListenerService, WebhooksModule, type WebhooksOptions } from 'nestjs-entity-webhooks';
+
+/** Boots an application and says why it refused; `null` when it started. */
+async function refusal(webhooks: ReturnType<typeof WebhooksModule.forRoot>): Promise<ConfigurationError | null> {
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({ type: 'better-sqlite3', database: ':memory:', synchronize: true, retryAttempts: 0 }),
+      EventEmitterModule.forRoot(),
+      webhooks,
+    ],
+  })
+  class AppModule {}
+  try {
+    const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
+    const app = module.createNestApplication({ logger: false });
+    try {
+      await app.init();
+    } finally {
+      await app.close();
+    }
+    return null;
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error;
+    throw error;
+  }
+}
+
+const wrong: [key: string, value: string, options: unknown][] = [
+  ['dispatch', `'now'`, { dispatch: 'now' }],
+  ['tablePrefix', `'my hooks'`, { tablePrefix: 'my hooks' }],
+  ['publishes', `'order.paid'`, { publishes: ['order.paid', 'order.paid'] }],
+  ['lookup', '4', { lookup: 4 }],
+  ['dispatcher', 'null', { dispatcher: null }],
+  ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
+  ['dispatcher.concurrency', '0', { dispatcher: { concurrency: 0 } }],
+  ['dispatcher.perListener', '1.5', { dispatcher: { perListener: 1.5 } }],
+  ['dispatcher.batch', '5000', { dispatcher: { batch: 5_000 } }],
+  ['dispatcher.timeoutMs', '-1', { dispatcher: { timeoutMs: -1 } }],
+  ['dispatcher.leaseMs', '15000', { dispatcher: { leaseMs: 15_000 } }],
+  ['dispatcher.pollIntervalMs', '1', { dispatcher: { pollIntervalMs: 1 } }],
+  ['dispatcher.poolSize', `'4'`, { dispatcher: { poolSize: '4' } }],
+  ['dispatcher.retryAfterCapMs', '-5', { dispatcher: { retryAfterCapMs: -5 } }],
+  ['dispatcher.circuit.failures', '0', { dispatcher: { circuit: { failures: 0 } } }],
+  ['dispatcher.circuit.maxCooldownMs', '10', { dispatcher: { circuit: { cooldownMs: 20, maxCooldownMs: 10 } } }],
+  ['dispatcher.circuit.cooldown', '5', { dispatcher: { circuit: { cooldown: 5 } } }],
+  ['dispatcher.timeout', '5', { dispatcher: { timeout: 5 } }],
+  ['payload.maxPayloadBytes', '10', { payload: { maxPayloadBytes: 10 } }],
+  ['payload.maxStoredBytes', '2048', { payload: { maxStoredBytes: 2_048 } }],
+  ['secrets.rotationOverlapMs', '-1', { secrets: { rotationOverlapMs: -1 } }],
+  ['security.allowHttp', '"yes"', { security: { allowHttp: 'yes' } }],
+  ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],
+  ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],
+  ['sqlite.lockTimeoutMs', '0', { sqlite: { lockTimeoutMs: 0 } }],
+  ['retries', '3', { retries: 3 }],
+];
+
+describe('an option that cannot be', () => {
+  it.each(wrong)('stops the bootstrap: %s is %s', async (key, value, options) => {
+    const error = await refusal(WebhooksModule.forRoot(options as WebhooksOptions));
+    expect(error).toMatchObject({ code: 'INVALID_OPTION' });
+    expect(error?.message).toContain(key);
+    expect(error?.message).toContain(value);
+    // Key and value, then what to do about it.
+    expect(error?.message).toMatch(/[:,] .{10,}\.$/);
+  });
+
+  it('stops it all the same when it comes from a factory', async () => {
+    const options = { dispatcher: { concurrency: 0 } };
+    const error = await refusal(WebhooksModule.forRootAsync({ useFactory: async () => options }));
+    expect(error?.message).toContain('dispatcher.concurrency is 0');
+  });
+
+  it('is no option at all when it is undefined: the default holds', async () => {
+    expect(await refusal(WebhooksModule.forRoot({ dispatcher: { concurrency: undefined as never } }))).toBeNull();
+  });
+});
+
+it('an application without any option starts', async () => {
+  expect(await refusal(WebhooksModule.forRoot())).toBeNull();
+  expect(await refusal(WebhooksModule.forRootAsync({ useFactory: () => ({}) }))).toBeNull();
+});
+
+it('a factory injects what its imports export', async () => {
+  @Module({ providers: [{ provide: 'PREFIX', useValue: 'hooks_' }], exports: ['PREFIX'] })
+  class ConfigModule {}
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({ type: 'better-sqlite3', database: ':memory:', synchronize: true }),
+      EventEmitterModule.forRoot(),
+      WebhooksModule.forRootAsync({
+        imports: [ConfigModule],
+        inject: ['PREFIX'],
+        useFactory: (tablePrefix: string) => ({ tablePrefix }),
+      }),
+    ],
+  })
+  class AppModule {}
+  const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
+  const app = await module.createNestApplication({ logger: false }).init();
+  expect(await app.get(ListenerService).list()).toEqual({ items: [], next: null });
+  await app.close();
+});
