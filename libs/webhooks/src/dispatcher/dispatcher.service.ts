@@ -13,9 +13,10 @@ import {
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
 import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
+import { fanOutWide } from '../store/wide-fan-out.js';
 import { isOneStatement, recordAttempts, releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
-import { Lanes, type LanedDelivery } from './lanes.js';
+import { Lanes, type LanedDelivery, type Source } from './lanes.js';
 import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
@@ -82,6 +83,8 @@ export class DispatcherService {
   private isStopping = false;
   /** There may be pending events. */
   private hasEvents = true;
+  /** There may be events that are fanned out page by page. */
+  private hasWide = true;
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
@@ -92,7 +95,7 @@ export class DispatcherService {
     this.lanes = new Lanes({
       concurrency,
       perListener,
-      waiting: 3 * batch,
+      waiting: { fresh: 3 * batch, backlog: batch },
       send: (laned) => this.attempt(laned),
       expired: (laned) => this.giveBack([laned]),
     });
@@ -146,13 +149,8 @@ export class DispatcherService {
 
   /** One round by hand: takes one batch of events, sends one batch of what is due, and waits for the outcomes. */
   async runOnce(): Promise<RoundResult> {
-    const routed = await this.route({ limit: this.parts.options.batch });
-    await this.reclaim();
-    const { deliveries } = await this.claim();
-    const all = [...routed.leased, ...deliveries];
-    await this.takeAndWait(all);
-    await this.returning;
-    return { events: routed.events, attempts: all.length };
+    const { events, attempts } = await this.round();
+    return { events, attempts };
   }
 
   /**
@@ -165,12 +163,23 @@ export class DispatcherService {
     let events = 0;
     let attempts = 0;
     for (;;) {
-      const round = await this.runOnce();
+      const round = await this.round();
       events += round.events;
       attempts += round.attempts;
       if (!this.isIdle) await this.idle();
-      else if (!round.events && !round.attempts) return { events, attempts };
+      else if (!round.events && !round.attempts && round.isExhaustive) return { events, attempts };
     }
+  }
+
+  /** @returns also whether every listener that seemed ready was looked at: a round may find only those that have nothing */
+  private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
+    const routed = await this.route({ limit: this.parts.options.batch });
+    const wide = await this.routeWide();
+    await this.reclaim();
+    const { deliveries, isExhaustive } = await this.claim();
+    await Promise.all([this.takeAndWait('fresh', routed.leased), this.takeAndWait('backlog', deliveries)]);
+    await this.returning;
+    return { events: routed.events + wide, attempts: routed.leased.length + deliveries.length, isExhaustive };
   }
 
   /**
@@ -185,7 +194,7 @@ export class DispatcherService {
     });
     const firstAttempts = async () => {
       const { leased } = await this.route({ limit: eventIds.length, only: eventIds });
-      await this.takeAndWait(leased);
+      await this.takeAndWait('fresh', leased);
     };
     try {
       await Promise.race([limit, firstAttempts()]);
@@ -214,39 +223,49 @@ export class DispatcherService {
     }
   }
 
+  private get mayRoute(): boolean {
+    return this.hasEvents && this.lanes.isThirsty('fresh');
+  }
+
+  private get mayClaim(): boolean {
+    return this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.isThirsty('backlog');
+  }
+
   /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
   private async fill(): Promise<boolean> {
     const { batch } = this.parts.options;
-    if (!this.lanes.isThirsty) return false;
     let isBusy = false;
-    if (this.hasEvents) {
-      const limit = Math.max(1, Math.min(batch, this.lanes.room().total));
+    if (this.mayRoute) {
+      const limit = Math.max(1, Math.min(batch, this.lanes.room('fresh').total));
       const routed = await this.route({ limit, afterSeq: this.cursor.look() });
       this.cursor.found(routed.lastSeq);
       this.hasEvents = routed.events > 0;
-      if (routed.hasDue) this.readyAt = 0;
-      this.take(routed.leased);
-      isBusy = routed.events > 0;
+      if (routed.hasDue) this.expect(0);
+      this.take('fresh', routed.leased);
+      isBusy ||= routed.events > 0 && this.lanes.isThirsty('fresh');
     }
-    if (this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.room().total > 0) {
+    if (this.hasWide) {
+      this.hasWide = (await this.routeWide()) > 0;
+      isBusy ||= this.hasWide;
+    }
+    if (this.mayClaim) {
       this.readyAt = null;
       const { deliveries, isExhaustive } = await this.claim();
-      this.take(deliveries);
+      this.take('backlog', deliveries);
       if (!isExhaustive || deliveries.length) this.expect(0);
-      isBusy ||= deliveries.length > 0;
+      isBusy ||= deliveries.length > 0 && this.lanes.isThirsty('backlog');
     }
-    return isBusy && this.lanes.isThirsty;
+    return isBusy;
   }
 
-  /** How long nothing is to be done, unless the signal is raised. */
+  /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
   private sleepMs(): number {
     const { pollIntervalMs } = this.parts.options;
     const untilPoll = this.polledAt + pollIntervalMs - performance.now();
-    // What is being sent raises the signal when it ends.
-    if (!this.lanes.isThirsty) return Math.max(1, untilPoll);
-    const untilReady = this.readyAt === null ? Infinity : this.readyAt - this.parts.clock.now();
-    const untilSweep = this.cursor.untilSweepMs ?? Infinity;
-    return Math.min(untilPoll, Math.max(1, untilReady), Math.max(1, untilSweep));
+    const waits = [];
+    if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
+    if (this.cursor.untilSweepMs !== null && this.lanes.isThirsty('fresh')) waits.push(this.cursor.untilSweepMs);
+    return Math.min(untilPoll, ...waits.map((ms) => Math.max(1, ms)));
   }
 
   private async poll(): Promise<void> {
@@ -255,6 +274,7 @@ export class DispatcherService {
     const outlook: Outlook = await database.single(() => readOutlook(database));
     if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
     if (outlook.hasEvents) this.hasEvents = true;
+    if (outlook.hasWide) this.hasWide = true;
     if (outlook.readyAt !== null) this.expect(outlook.readyAt);
   }
 
@@ -268,8 +288,8 @@ export class DispatcherService {
   }
 
   private async route(what: { limit: number; only?: readonly string[]; afterSeq?: number }): Promise<FanOutResult> {
-    const { database, clock, options, bodyOf, logger } = this.parts;
-    const room = this.lanes.room();
+    const { database, clock, options, bodyOf } = this.parts;
+    const room = this.lanes.room('fresh');
     const result = await database.transaction(() =>
       fanOut(database, {
         ...what,
@@ -280,38 +300,55 @@ export class DispatcherService {
         bodyOf,
       }),
     );
-    for (const { id, type, error } of result.damaged) {
+    this.tellOfFanOut(result);
+    if (result.hasWide) this.hasWide = true;
+    return result;
+  }
+
+  /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
+  private async routeWide(): Promise<number> {
+    const { database, clock, options, bodyOf } = this.parts;
+    const result = await database.transaction(() =>
+      fanOutWide(database, { now: clock.now(), circuit: options.circuit, bodyOf }),
+    );
+    this.tellOfFanOut(result);
+    if (result.hasDue) this.expect(0);
+    return result.hasMore ? 1 : 0;
+  }
+
+  private tellOfFanOut({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
+    const { logger } = this.parts;
+    for (const { id, type, error } of damaged) {
       logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
       this.parts.emit(WEBHOOK_FACTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
     }
-    for (const { listenerId, eventId, error } of result.unrendered) {
+    for (const { listenerId, eventId, error } of unrendered) {
       logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
     }
-    return result;
   }
 
   private claim(): ReturnType<typeof claimWith> {
     const { database, clock, options } = this.parts;
-    const room = this.lanes.room();
+    const room = this.lanes.room('backlog');
     if (room.total < 1) return Promise.resolve({ deliveries: [], isExhaustive: false });
     return claimWith(database, { now: clock.now(), leaseMs: options.leaseMs, room, circuit: options.circuit });
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
-  private take(deliveries: readonly ClaimedDelivery[], settled?: () => void): void {
+  private take(source: Source, deliveries: readonly ClaimedDelivery[], settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
     const startBefore = performance.now() + leaseMs - timeoutMs - margin;
-    const laned = deliveries.map((delivery): LanedDelivery => ({ delivery, startBefore, settled }));
+    const laned = deliveries.map((delivery): LanedDelivery => ({ delivery, startBefore, settled, source }));
     if (this.isStopping) this.giveBack(laned);
     else this.lanes.add(laned);
   }
 
-  private async takeAndWait(deliveries: readonly ClaimedDelivery[]): Promise<void> {
+  private async takeAndWait(source: Source, deliveries: readonly ClaimedDelivery[]): Promise<void> {
     if (!deliveries.length) return;
     let left = deliveries.length;
     await new Promise<void>((resolve) => {
-      this.take(deliveries, () => {
+      this.take(source, deliveries, () => {
         if (--left === 0) resolve();
       });
     });
@@ -348,7 +385,7 @@ export class DispatcherService {
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();
     this.ended.raise();
-    if (this.lanes.isThirsty) this.signal.raise();
+    if (this.mayRoute || this.mayClaim) this.signal.raise();
   }
 
   /** One batch after the other: what comes while one is written makes up the next. */

@@ -7,7 +7,15 @@ export interface LanedDelivery {
   readonly startBefore: number;
   /** Called once, when its attempt is recorded or it was given back. */
   readonly settled: (() => void) | undefined;
+  readonly source: Source;
 }
+
+/**
+ * Where a delivery came from: `fresh` ones were leased as they were made, `backlog` ones had to wait in the database. Each has room of
+ * its own, and they take turns, so that a hundred thousand deliveries of one event delay nobody's next one.
+ */
+export type Source = 'fresh' | 'backlog';
+const SOURCES: readonly Source[] = ['fresh', 'backlog'];
 
 export interface LanesOptions {
   /** Requests under way at once. */
@@ -15,7 +23,7 @@ export interface LanesOptions {
   /** Of these to one listener. */
   readonly perListener: number;
   /** Deliveries that wait in memory, at most. */
-  readonly waiting: number;
+  readonly waiting: Readonly<Record<Source, number>>;
   /** Makes the attempt; settles when its slot is free again. Never rejects. */
   readonly send: (laned: LanedDelivery) => Promise<void>;
   /** Its lease no longer covers an attempt. */
@@ -43,10 +51,11 @@ const RATE_WINDOW_MS = 500;
  */
 export class Lanes {
   private readonly lanes = new Map<string, Lane>();
-  /** Lanes with something to send and a slot of their own, in the order of their turns. */
-  private readonly turns = new Set<Lane>();
+  /** Lanes with something to send and a slot of their own, in the order of their turns, by the source of what is first in them. */
+  private readonly turns: Readonly<Record<Source, Set<Lane>>> = { fresh: new Set(), backlog: new Set() };
   private running = 0;
-  private queued = 0;
+  private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
+  private nextTurn: Source = 'fresh';
 
   constructor(private readonly options: LanesOptions) {}
 
@@ -57,31 +66,31 @@ export class Lanes {
 
   /** Nothing is in memory. */
   get isEmpty(): boolean {
-    return this.running + this.queued === 0;
+    return this.running + this.queued.fresh + this.queued.backlog === 0;
   }
 
   /** What may be taken now, seen at once: a script that runs again after a deadlock decides the same. */
-  room(): Room {
+  room(source: Source): Room {
     const { concurrency, waiting } = this.options;
     const now = performance.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
     return {
-      total: Math.max(0, concurrency - this.running) + Math.max(0, waiting - this.queued),
+      total: Math.max(0, concurrency - this.running) + Math.max(0, waiting[source] - this.queued[source]),
       of: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
       full: full.map((lane) => lane.listenerId),
     };
   }
 
   /** Whether so few wait that it is time to take more: while these are fetched, the others are sent. */
-  get isThirsty(): boolean {
-    return this.queued * 3 <= this.options.waiting * 2;
+  isThirsty(source: Source): boolean {
+    return this.queued[source] * 3 <= this.options.waiting[source] * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {
     for (const one of laned) {
       const lane = this.laneOf(one.delivery.listener.id);
       lane.queue.push(one);
-      this.queued++;
+      this.queued[one.source]++;
       this.offer(lane);
     }
     this.start();
@@ -94,9 +103,9 @@ export class Lanes {
     for (const lane of lanes) {
       if (!lane) continue;
       evicted.push(...lane.queue);
-      this.queued -= lane.queue.length;
+      for (const { source } of lane.queue) this.queued[source]--;
       lane.queue = [];
-      this.turns.delete(lane);
+      for (const source of SOURCES) this.turns[source].delete(lane);
       this.forget(lane);
     }
     return evicted;
@@ -115,22 +124,32 @@ export class Lanes {
     const { perListener, waiting } = this.options;
     if (!lane) return 2 * perListener;
     turnWindow(lane, now);
-    const ahead = Math.min(waiting, Math.max(perListener, 2 * Math.max(lane.ended, lane.endedBefore)));
+    const ahead = Math.min(waiting.fresh, Math.max(perListener, 2 * Math.max(lane.ended, lane.endedBefore)));
     return Math.max(0, perListener - lane.running) + ahead - lane.queue.length;
   }
 
   private offer(lane: Lane): void {
-    if (lane.queue.length && lane.running < this.options.perListener) this.turns.add(lane);
+    const [first] = lane.queue;
+    if (first && lane.running < this.options.perListener) this.turns[first.source].add(lane);
+  }
+
+  /** The lane whose turn it is: one with something fresh, then one with backlog, as long as there are both. */
+  private takeTurn(): Lane | undefined {
+    const other: Source = this.nextTurn === 'fresh' ? 'backlog' : 'fresh';
+    const source = this.turns[this.nextTurn].size ? this.nextTurn : other;
+    this.nextTurn = source === 'fresh' ? 'backlog' : 'fresh';
+    const [lane] = this.turns[source];
+    if (lane) this.turns[source].delete(lane);
+    return lane;
   }
 
   private start(): void {
     while (this.running < this.options.concurrency) {
-      const [lane] = this.turns;
+      const lane = this.takeTurn();
       if (!lane) return;
-      this.turns.delete(lane);
       const laned = lane.queue.shift();
       if (!laned) continue;
-      this.queued--;
+      this.queued[laned.source]--;
       if (performance.now() > laned.startBefore) {
         this.offer(lane);
         this.options.expired(laned);

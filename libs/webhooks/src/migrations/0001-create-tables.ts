@@ -25,11 +25,16 @@ const TABLES: readonly FrozenTable[] = [
       payload: 'text',
       thinPayload: 'text?',
       droppedFields: 'text?',
+      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
     },
     unique: [['id'], ['dedupeKey']],
-    indexes: [{ of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] }, ['createdAt']],
+    indexes: [
+      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
+      { of: ['seq'], where: inState('routing'), mysql: null },
+      ['createdAt'],
+    ],
   },
   {
     name: 'listeners',

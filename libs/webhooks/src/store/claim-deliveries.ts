@@ -298,6 +298,8 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
 export interface Outlook {
   /** Whether an event waits to be routed. */
   readonly hasEvents: boolean;
+  /** Whether an event is routed page by page. */
+  readonly hasWide: boolean;
   /** When a listener is next worth looking at. */
   readonly readyAt: number | null;
   /** When the first lease runs out. */
@@ -307,12 +309,13 @@ export interface Outlook {
 /** One query: all that an idle dispatcher asks. */
 export function* readOutlook(database: Database): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
-  const [row] = yield* query<{ event: unknown; ready: unknown; lease: unknown }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease`,
+  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease`,
   );
   const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
     hasEvents: numberOrNull(row?.event) !== null,
+    hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
     leaseUntil: numberOrNull(row?.lease),
   };

@@ -36,14 +36,22 @@ export interface FanOutResult {
   readonly leased: readonly ClaimedDelivery[];
   /** Whether deliveries were made that wait to be claimed. */
   readonly hasDue: boolean;
+  /** Whether an event was set aside for `fanOutWide`. */
+  readonly hasWide: boolean;
   /** Events that could not be read; they are `damaged` now, and wait for somebody to look. */
   readonly damaged: readonly { id: string; type: string; error: unknown }[];
   /** Deliveries whose format threw; they are `discarded`. */
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
 }
 
-export interface FanOutOptions {
+/** What judging a listener takes. */
+export interface JudgeOptions {
   readonly now: number;
+  readonly circuit: CircuitPolicy;
+  readonly bodyOf: BodyOf;
+}
+
+export interface FanOutOptions extends JudgeOptions {
   /** The most events to take. */
   readonly limit: number;
   /** Looks only at events after this sequence: see `OutboxCursor`. */
@@ -53,11 +61,9 @@ export interface FanOutOptions {
   /** Deliveries that fit into it are leased as they are made; the others become due. */
   readonly room: Room;
   readonly leaseMs: number;
-  readonly circuit: CircuitPolicy;
-  readonly bodyOf: BodyOf;
 }
 
-interface ClaimedEvent {
+export interface ClaimedEvent {
   seq: unknown;
   id: string;
   type: string;
@@ -72,14 +78,14 @@ interface ClaimedEvent {
   droppedFields: string | null;
 }
 
-interface ReadEvent extends ClaimedEvent {
+export interface ReadEvent extends ClaimedEvent {
   types: string[];
   data: JsonObject;
   previous?: JsonObject;
   dropped?: ReadonlySet<string>;
 }
 
-interface Candidate extends TargetRow {
+export interface Candidate extends TargetRow {
   owner: string | null;
   ownerKey: Buffer | null;
   patterns: string;
@@ -94,7 +100,7 @@ interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
+export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
   afterSeq: number;
@@ -103,7 +109,7 @@ interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq
 }
 
 /** A delivery to be made. */
-interface NewDelivery {
+export interface NewDelivery {
   readonly id: string;
   readonly event: ReadEvent;
   readonly listener: ReadListener;
@@ -137,13 +143,13 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     }
   }
 
-  const listenersOf = yield* candidates(database, options, events);
+  const { listenersOf, wide } = yield* candidates(database, options, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
-  for (const event of events) {
+  for (const [event, listeners] of listenersOf) {
     const of: NewDelivery[] = [];
     try {
-      for (const listener of listenersOf.get(event) ?? []) {
+      for (const listener of listeners) {
         if (wants(listener, event)) of.push(newDelivery(event, listener, options.bodyOf, unrendered));
       }
     } catch (error) {
@@ -154,37 +160,43 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     deliveries.push(...of);
   }
 
-  const early = yield* outOfOrder(database, routed, deliveries);
-  const made = deliveries.filter(({ event }) => !early.has(event));
+  const early = yield* outOfOrder(database, { routed, wide, deliveries });
+  const isTimely = (event: ReadEvent) => !early.has(event);
+  const made = deliveries.filter(({ event }) => isTimely(event));
   const leaseToken = newId('lease');
   leaseWhatFits(made, options);
   const seqs = yield* insertDeliveries(database, made, { now: options.now, leaseMs: options.leaseMs, leaseToken });
-  yield* setState(
-    database,
-    routed.filter((event) => !early.has(event)),
-    'routed',
-  );
+  yield* setState(database, routed.filter(isTimely), 'routed');
+  yield* setState(database, wide.filter(isTimely), 'routing');
   yield* setState(database, broken, 'damaged');
-  const due = made.filter(({ state, listener }) => state === 'due' && listener.state === 'active');
-  yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, options.now])));
+  const due = yield* expectDue(database, made, options.now);
 
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     const seq = seqs.get(delivery.id);
     if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
   }
-  const last = claimed.at(-1);
+  const finished = broken.length + [...routed, ...wide].filter(isTimely).length;
   return {
-    events: claimed.length - early.size,
-    lastSeq: last && !early.size ? Number(last.seq) : null,
+    events: finished,
+    // Some are left: the next look must not begin behind them.
+    lastSeq: finished === claimed.length && claimed.length ? Number(claimed.at(-1)?.seq) : null,
     leased,
-    hasDue: due.length > 0,
+    hasDue: due > 0,
+    hasWide: wide.some(isTimely),
     damaged,
     unrendered,
   };
 }
 
-function wants(listener: ReadListener, event: ReadEvent): boolean {
+/** Deliveries that wait are looked for by the claim. @returns how many do */
+export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
+  const due = made.filter(({ state, listener }) => state === 'due' && listener.state === 'active');
+  yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, now])));
+  return due.length;
+}
+
+export function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
     Number(event.seq) > listener.afterSeq &&
     reaches(event, listener.owner) &&
@@ -193,7 +205,7 @@ function wants(listener: ReadListener, event: ReadEvent): boolean {
   );
 }
 
-function newDelivery(
+export function newDelivery(
   event: ReadEvent,
   listener: ReadListener,
   bodyOf: BodyOf,
@@ -210,28 +222,35 @@ function newDelivery(
 }
 
 /**
- * Ordered events that another worker's claim has overtaken: an earlier one of their row is still pending, so they are left
- * in the outbox. Few can be before ours and not with us: those that other workers hold at this moment.
+ * Ordered events that came too early: an earlier one of their row is not routed yet, because another worker has it, or because
+ * it is so wide that it is fanned out by itself. They are left in the outbox.
  */
 function* outOfOrder(
   database: Database,
-  events: readonly ReadEvent[],
-  deliveries: readonly NewDelivery[],
+  {
+    routed,
+    wide,
+    deliveries,
+  }: { routed: readonly ReadEvent[]; wide: readonly ReadEvent[]; deliveries: readonly NewDelivery[] },
 ): Script<Set<ReadEvent>> {
   const early = new Set<ReadEvent>();
-  const ordered = new Set(deliveries.filter(({ orderKey }) => orderKey !== null).map(({ event }) => event));
-  const last = events.at(-1);
-  if (!ordered.size || !last || database.dialect === 'sqlite') return early;
+  // Which of its listeners want order is not known yet of a wide one.
+  const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
+  for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
+  if (!ordered.size) return early;
+  const lastSeq = Math.max(...[...ordered].map(({ seq }) => Number(seq)));
   const { events: e } = database.tables;
-  const pending = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = 'pending' and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
-  );
-  const ours = new Set(events.map(({ seq }) => String(seq)));
+  const ours = new Set(routed.map(({ seq }) => String(seq)));
   const firstOf = new Map<string, number>();
-  for (const { seq, orderKey } of pending) {
-    if (orderKey === null || ours.has(String(seq))) continue;
-    const key = Buffer.from(orderKey).toString('hex');
-    if (!firstOf.has(key)) firstOf.set(key, Number(seq));
+  for (const state of ["'pending'", "'routing'"]) {
+    const unfinished = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
+      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} <= ${lastSeq} order by e.${e.$.seq}`,
+    );
+    for (const { seq, orderKey } of unfinished) {
+      if (orderKey === null || ours.has(String(seq))) continue;
+      const key = Buffer.from(orderKey).toString('hex');
+      firstOf.set(key, Math.min(firstOf.get(key) ?? Infinity, Number(seq)));
+    }
   }
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
@@ -273,24 +292,18 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
   };
 }
 
+/** The columns of a {@link ClaimedEvent}, of `e`. */
+export function selectEvent(database: Database): Sql {
+  return database.tables.events.select(
+    'e',
+    ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields'] as const),
+  );
+}
+
 function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptions): Script<ClaimedEvent[]> {
   const { events } = database.tables;
-  const columns = events.select(
-    'e',
-    ...([
-      'seq',
-      'id',
-      'type',
-      'superTypes',
-      'audience',
-      'owner',
-      'ownerKey',
-      'orderKey',
-      'ordered',
-      'payload',
-    ] as const),
-    ...(['thinPayload', 'droppedFields'] as const),
-  );
+  const columns = selectEvent(database);
   const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
@@ -309,7 +322,7 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
 }
 
-function read(event: ClaimedEvent): ReadEvent {
+export function read(event: ClaimedEvent): ReadEvent {
   const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
   const superTypes = event.superTypes === null ? [] : (JSON.parse(event.superTypes) as string[]);
   return {
@@ -321,68 +334,105 @@ function read(event: ClaimedEvent): ReadEvent {
   };
 }
 
-/** The listeners that the routes find for each event. They are candidates: owner and filter are judged on each again. */
-function* candidates(
-  database: Database,
-  options: FanOutOptions,
-  events: readonly ReadEvent[],
-): Script<Map<ReadEvent, ReadListener[]>> {
-  const result = new Map<ReadEvent, ReadListener[]>();
-  if (!events.length) return result;
-  const { routes, routePaths } = database.tables;
-  const types = new Set(events.flatMap((event) => event.types));
-  const patterns = [...new Set([...types].flatMap(patternsMatching))];
-  // Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts.
-  const paths = yield* query<RoutePath>(
-    sql`select ${routePaths.select('p', 'pattern', 'path')} from ${routePaths.sql} p where p.${routePaths.$.pattern} ${inList(patterns)}`,
-  );
-  if (!paths.length) return result;
+/** Pairs of an event and a listener that one round judges: what bounds its memory and its time, whoever listens to what. */
+const PAIRS_PER_ROUND = 5_000;
+/** An event that more listeners may want than this is fanned out by itself, page by page. */
+const NARROW = 1_000;
 
-  const eventsByKey = new Map<string, ReadEvent[]>();
-  const keys: Buffer[] = [];
-  for (const event of events) {
-    for (const key of keysOfEvent(event, paths)) {
-      const text = key.toString('latin1');
-      const sharing = eventsByKey.get(text);
-      if (sharing) sharing.push(event);
-      else {
-        eventsByKey.set(text, [event]);
-        keys.push(key);
-      }
-    }
-  }
-  const idsByKey: { events: readonly ReadEvent[]; listenerId: string }[] = [];
-  for (const some of chunks(keys)) {
-    const found = yield* query<{ key: Uint8Array; listenerId: string }>(
-      sql`select ${routes.select('r', 'key', 'listenerId')} from ${routes.sql} r where r.${routes.$.key} ${inList(some)}`,
-    );
-    for (const { key, listenerId } of found) {
-      idsByKey.push({ events: eventsByKey.get(Buffer.from(key).toString('latin1')) ?? [], listenerId });
-    }
-  }
-  const listeners = yield* standingListeners(database, options, [
-    ...new Set(idsByKey.map((found) => found.listenerId)),
-  ]);
-  for (const { events: keyed, listenerId } of idsByKey) {
-    const listener = listeners.get(listenerId);
-    if (!listener) continue;
-    for (const event of keyed) {
-      const of = result.get(event);
-      if (!of) result.set(event, [listener]);
-      // Two patterns of one listener.
-      else if (!of.includes(listener)) of.push(listener);
-    }
-  }
-  for (const event of events) {
-    // A value that was too large to store gives no key: then every listener is a candidate.
-    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database, options));
-  }
-  return result;
+/** What the routes find. */
+interface Candidates {
+  /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
+  readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadListener[]>;
+  /** Events for `fanOutWide`. What is in neither is left to the next round. */
+  readonly wide: readonly ReadEvent[];
 }
 
-function* standingListeners(
+function* candidates(database: Database, options: FanOutOptions, events: readonly ReadEvent[]): Script<Candidates> {
+  const paths = yield* pathsInUse(database, events);
+  const wide: ReadEvent[] = [];
+  const routable: ReadEvent[] = [];
+  // A value that was too large to store gives no key: then every listener is a candidate.
+  for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
+  const listenersOf = new Map<ReadEvent, ReadListener[]>();
+  const idsOf = yield* listenerIdsOf(database, routable, paths);
+  const narrow = new Map<ReadEvent, ReadonlySet<string>>();
+  let pairs = 0;
+  for (const [event, ids] of idsOf) {
+    if (ids === 'wide' || ids.size > NARROW) {
+      wide.push(event);
+      continue;
+    }
+    pairs += ids.size;
+    if (pairs > PAIRS_PER_ROUND) break;
+    narrow.set(event, ids);
+  }
+  const listeners = yield* standingListeners(database, options, [
+    ...new Set([...narrow.values()].flatMap((ids) => [...ids])),
+  ]);
+  for (const [event, ids] of narrow) {
+    listenersOf.set(
+      event,
+      [...ids].flatMap((id) => listeners.get(id) ?? []),
+    );
+  }
+  return { listenersOf, wide: wide.toSorted((a, b) => Number(a.seq) - Number(b.seq)) };
+}
+
+/** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */
+export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
+  const { routePaths: p } = database.tables;
+  const types = new Set(events.flatMap((event) => event.types));
+  if (!types.size) return [];
+  const patterns = [...new Set([...types].flatMap(patternsMatching))];
+  return yield* query<RoutePath>(
+    sql`select ${p.select('p', 'pattern', 'path')} from ${p.sql} p where p.${p.$.pattern} ${inList(patterns)}`,
+  );
+}
+
+/**
+ * The ids of the listeners that the routes find for each of the first of these events: all of them, or as many as the rows
+ * that one round reads can tell of. An event that alone has more rows is `'wide'`.
+ */
+function* listenerIdsOf(
   database: Database,
-  options: FanOutOptions,
+  events: readonly ReadEvent[],
+  paths: readonly RoutePath[],
+): Script<Map<ReadEvent, Set<string> | 'wide'>> {
+  const { routes: r } = database.tables;
+  for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
+    const idsOf = new Map(some.map((event) => [event, new Set<string>()] as const));
+    const eventsOf = new Map<string, ReadEvent[]>();
+    const keys: Buffer[] = [];
+    for (const event of some) {
+      for (const key of keysOfEvent(event, paths)) {
+        const text = key.toString('latin1');
+        const sharing = eventsOf.get(text);
+        if (sharing) sharing.push(event);
+        else {
+          eventsOf.set(text, [event]);
+          keys.push(key);
+        }
+      }
+    }
+    let left = PAIRS_PER_ROUND;
+    for (const chunk of chunks(keys)) {
+      const found = yield* query<{ key: Uint8Array; listenerId: string }>(
+        sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(chunk)} limit ${left + 1}`,
+      );
+      left -= found.length;
+      if (left < 0) break;
+      for (const { key, listenerId } of found) {
+        for (const event of eventsOf.get(Buffer.from(key).toString('latin1')) ?? []) idsOf.get(event)?.add(listenerId);
+      }
+    }
+    if (left >= 0) return idsOf;
+    if (some.length === 1) return new Map(some.map((event) => [event, 'wide'] as const));
+  }
+}
+
+export function* standingListeners(
+  database: Database,
+  options: JudgeOptions,
   ids: readonly string[],
 ): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
@@ -394,13 +444,8 @@ function* standingListeners(
   return found;
 }
 
-function* everyListener(database: Database, options: FanOutOptions): Script<ReadListener[]> {
-  const rows = yield* query<Candidate>(selectStanding(database));
-  return rows.map((row) => readListener(row, options));
-}
-
 /** Disabled ones too: what happens meanwhile is held for them. */
-function selectStanding(database: Database): Sql {
+export function selectStanding(database: Database): Sql {
   const { listeners: l, listenerState: s } = database.tables;
   const columns = l.select(
     'l',
@@ -410,7 +455,7 @@ function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-function readListener(row: Candidate, { now, circuit }: FanOutOptions): ReadListener {
+export function readListener(row: Candidate, { now, circuit }: JudgeOptions): ReadListener {
   const failures = Number(row.failuresInARow);
   return {
     ...row,
@@ -488,7 +533,11 @@ export function* insertDeliveries(
   return seqs;
 }
 
-function* setState(database: Database, events: readonly ClaimedEvent[], state: string): Script<void> {
+export function* setState(
+  database: Database,
+  events: readonly { readonly seq: unknown }[],
+  state: 'routing' | 'routed' | 'damaged',
+): Script<void> {
   const { sql: path, $ } = database.tables.events;
   for (const some of chunks(events)) {
     yield* execute(sql`update ${path} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);

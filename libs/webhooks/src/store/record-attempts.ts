@@ -3,7 +3,14 @@ import { afterAttempts, type CircuitPolicy, type HealthSign } from '../listeners
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
 import { insertFromRows, jsonRows, updateFromRows } from './json-rows.js';
-import { expectDeliveries, lockListenerStates, nextDueOf, readyFrom, writeListenerStates } from './listener-state.js';
+import {
+  expectDeliveries,
+  lockListenerStates,
+  nextDueOf,
+  readyFrom,
+  refreshReadyAt,
+  writeListenerStates,
+} from './listener-state.js';
 import { disableListener } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
 
@@ -220,12 +227,12 @@ function* judgeListeners(
   circuit: CircuitPolicy,
 ): Script<Omit<RecordResult, 'moved'>> {
   const signs = new Map<string, HealthSign[]>();
-  // The next of its row may go now: whoever looks at the listener finds it.
-  const freed = new Map<string, number>();
+  // The next of its row may go now.
+  const freed = new Set<string>();
   const gone = new Set<string>();
   for (const record of records) {
     if (record.status === GONE) gone.add(record.listenerId);
-    if (record.isOrdered) freed.set(record.listenerId, now);
+    if (record.isOrdered) freed.add(record.listenerId);
     const { listenerId, status, retryAfterMs, startedAt: at } = record;
     const accepted = record.outcome === 'accepted';
     const of = signs.get(listenerId);
@@ -249,7 +256,7 @@ function* judgeListeners(
     yield* writeListenerStates(database, after);
   }
   for (const listenerId of changing) freed.delete(listenerId);
-  yield* expectDeliveries(database, freed);
+  if (freed.size) yield* refreshReadyAt(database, [...freed]);
   const reasons = [
     ...[...gone].map((listenerId) => ({ listenerId, reason: DISABLED_BY_410 })),
     ...[...givenUp].map(([listenerId, since]) => ({

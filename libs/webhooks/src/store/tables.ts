@@ -40,11 +40,16 @@ const TABLES = {
       payload: 'text',
       thinPayload: 'text?',
       droppedFields: 'text?',
+      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
     },
     unique: [['id'], ['dedupeKey']],
-    indexes: [{ of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] }, ['createdAt']],
+    indexes: [
+      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
+      { of: ['seq'], where: inState('routing'), mysql: null },
+      ['createdAt'],
+    ],
   },
   listeners: {
     columns: {
@@ -177,22 +182,25 @@ interface TableShape {
 
 /**
  * An index: its columns; or with `where` only some rows, which keeps what is finished out of it. MySQL and MariaDB have no
- * such indexes, and get all rows by other columns.
+ * such indexes, and get all rows by other columns, or with `null` another index serves there.
  *
  * A statement that wants a partial index says its condition in words: no parameter proves it to SQLite.
  */
 export type IndexShape =
   | readonly string[]
-  | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] };
+  | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] | null };
 
-/** An index as a dialect has it. */
-export function indexOf(
-  shape: IndexShape,
+/** The indexes as a dialect has them. */
+export function indexesOf(
+  shapes: readonly IndexShape[],
   dialect: DialectName,
   columnOf: (property: string) => string,
-): { columns: string[]; where?: string } {
-  if (!('of' in shape)) return { columns: [...shape] };
-  return dialect === 'mysql' ? { columns: [...shape.mysql] } : { columns: [...shape.of], where: shape.where(columnOf) };
+): { columns: string[]; where?: string }[] {
+  return shapes.flatMap((shape) => {
+    if (!('of' in shape)) return [{ columns: [...shape] }];
+    if (dialect !== 'mysql') return [{ columns: [...shape.of], where: shape.where(columnOf) }];
+    return shape.mysql ? [{ columns: [...shape.mysql] }] : [];
+  });
 }
 
 /** The name of one of our tables, as code says it. */
@@ -244,7 +252,7 @@ export function webhookEntities(
       columns,
       indices: [
         ...shape.unique.map((of) => ({ columns: [...of], unique: true })),
-        ...shape.indexes.map((index) => indexOf(index, dialectOf(options.type), columnOf)),
+        ...indexesOf(shape.indexes, dialectOf(options.type), columnOf),
       ],
     });
   });
