@@ -163,16 +163,23 @@ describeDatabases('a change and its transaction', (database) => {
 
   it('tells the whole row when two writers change different columns of it', async () => {
     const { id } = await orders().save({ status: 'a', total: 1 });
-    // TypeORM reads the row without a lock: each may have read it before the other's column changed.
-    await Promise.all([
-      app.dataSource.transaction((manager) => manager.save(Order, { id, status: 'b' })),
-      app.dataSource.transaction((manager) => manager.save(Order, { id, total: 2 })),
-    ]);
-    const row = await orders().findOneByOrFail({ id });
+    const first = app.dataSource.createQueryRunner();
+    await first.startTransaction();
+    await first.manager.save(Order, { id, status: 'b' });
+    let hasRead = () => undefined as void;
+    const read = new Promise<void>((resolve) => (hasRead = resolve));
+    // TypeORM reads the row without a lock: the second writer has seen the old status when the first one commits.
+    const spy: EntitySubscriberInterface = { beforeUpdate: () => hasRead() };
+    app.dataSource.subscribers.push(spy);
+    const second = app.dataSource.transaction((manager) => manager.save(Order, { id, total: 2 }));
+    // On SQLite it cannot even begin before that.
+    if (database.name !== 'sqlite') await read;
+    await first.commitTransaction();
+    await first.release();
+    await second;
     const last = (await storedEvents(app)).at(-1);
-    expect(last?.type).toBe('order.updated');
-    expect(last?.data).toMatchObject({ status: row.status, total: row.total });
-    expect(row).toMatchObject({ status: 'b', total: 2 });
+    expect(last).toMatchObject({ type: 'order.updated', data: { status: 'b', total: 2 }, previous: { total: 1 } });
+    expect(await orders().findOneByOrFail({ id })).toMatchObject({ status: 'b', total: 2 });
   });
 
   it('tells nothing of an update that changes nothing that goes out', async () => {
@@ -239,6 +246,15 @@ describeDatabases('a change and its transaction', (database) => {
       await manager.update(Order, { status: 'a' }, { total: 1 });
       await manager.update(Order, { status: 'nobody' }, { total: 1 });
       await manager.increment(Order, { status: 'a' }, 'total', 1);
+      await manager.decrement(Order, { status: 'nobody' }, 'total', 1);
+      await manager.upsert(Order, { id: 1, status: 'a' }, ['id']);
+      await manager.createQueryBuilder().insert().into(Order).values({ id: 1, status: 'z' }).orIgnore().execute();
+      await manager
+        .createQueryBuilder()
+        .update(Order)
+        .set({ total: 2 })
+        .where('status = :status', { status: 'a' })
+        .execute();
       await manager.softDelete(Order, { status: 'nobody' });
       await manager.restore(Order, { status: 'nobody' });
       await manager.delete(Order, { status: 'nobody' });

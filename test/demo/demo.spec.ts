@@ -76,11 +76,23 @@ describe('npm run demo', () => {
 
 describe('a demo that cannot run', () => {
   it.each([
-    ['postgres://postgres@127.0.0.1:1/shop', 'ECONNREFUSED'],
-    ['redis://127.0.0.1', 'DATABASE_URL must begin with postgres://, mysql:// or mariadb://'],
-  ])('says why in one line and exits with 1: %s', async (url, reason) => {
-    const failed = run(process.execPath, [MAIN, '--once'], { env: { ...process.env, DATABASE_URL: url } });
-    await expect(failed).rejects.toMatchObject({ code: 1, stdout: expect.stringContaining(reason) as string });
+    [
+      { DATABASE_URL: 'postgres://postgres@127.0.0.1:1/shop' },
+      /ECONNREFUSED.*Start its server and create the database/,
+    ],
+    [{ DATABASE_URL: 'redis://127.0.0.1' }, /DATABASE_URL must begin with postgres:\/\/, mysql:\/\/ or mariadb:\/\//],
+    [{ PORT: 'http' }, /PORT is 'http': give a whole number/],
+  ])('says why and what to do in one line, and exits with 1: %o', async (env, reason) => {
+    const failed = run(process.execPath, [MAIN, '--once'], { env: { ...process.env, DATABASE_URL: '', ...env } });
+    await expect(failed).rejects.toMatchObject({ code: 1, stdout: expect.stringMatching(reason) as string });
+  });
+
+  it('does not take a misspelt option for none, and stay open', async () => {
+    const failed = run(process.execPath, [MAIN, '--onec'], { timeout: 20 * SECOND });
+    await expect(failed).rejects.toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining("Unknown option '--onec'") as string,
+    });
   });
 });
 

@@ -117,6 +117,31 @@ describe('an application that is wired wrongly does not start, and says what is 
     await expect(boot(imports)).rejects.toMatchObject({ code: 'ENTITY_NOT_DECORATED' });
   });
 
+  it.each([
+    [undefined, 'Import WebhooksModule.forRoot() in your root module'],
+    ['billing', "Import WebhooksModule.forRoot({ dataSource: 'billing' }) in your root module"],
+  ])('with entities of an instance that is not there: %s', async (name, fix) => {
+    const other = webhooks({ dataSource: 'other' });
+    const imports = [database(await newDatabase(), [Note], { name: 'other' }), emitter, other];
+    await expect(boot([...imports, WebhooksModule.forFeature([Note], name)])).rejects.toMatchObject({
+      code: 'WEBHOOKS_MODULE_MISSING',
+      message: expect.stringContaining(fix) as string,
+    });
+  });
+
+  it('with two instances on one data source', async () => {
+    const imports = [database(await newDatabase(), [Note]), emitter, webhooks(), WebhooksModule.forFeature([Note])];
+    await expect(boot([...imports, webhooks({ dispatch: 'inline' })])).rejects.toMatchObject({
+      code: 'DATA_SOURCE_SERVED_TWICE',
+      message: expect.stringContaining('Import it once') as string,
+    });
+  });
+
+  it.each([undefined, null, 'Note', { entity: undefined }])('with %j for an entity', (entity) => {
+    const feature = () => WebhooksModule.forFeature([Note, entity as never]);
+    expect(feature).toThrow(/forFeature\(\[\.\.\.\]\) has .* for an entity at index 1: give a class/);
+  });
+
   it('with two entities of one name', async () => {
     const same = WebhooksModule.forFeature([Note, { entity: Draft, name: 'note' }]);
     await expect(boot([database(await newDatabase(), [Note, Draft]), emitter, webhooks(), same])).rejects.toMatchObject(

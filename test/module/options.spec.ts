@@ -34,6 +34,9 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['dispatch', `'now'`, { dispatch: 'now' }],
   ['tablePrefix', `'my hooks'`, { tablePrefix: 'my hooks' }],
   ['publishes', `'order.paid'`, { publishes: ['order.paid', 'order.paid'] }],
+  ['publishes', `'order.paid'`, { publishes: 'order.paid' }],
+  ['publishes', 'null', { publishes: ['order.paid', null] }],
+  ['publishes', '"id"', { publishes: [{ type: 'order.paid', fields: 'id' }] }],
   ['lookup', '4', { lookup: 4 }],
   ['dispatcher', 'null', { dispatcher: null }],
   ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
@@ -73,6 +76,11 @@ describe('an option that cannot be', () => {
     const options = { dispatcher: { concurrency: 0 } };
     const error = await refusal(WebhooksModule.forRootAsync({ useFactory: async () => options }));
     expect(error?.message).toContain('dispatcher.concurrency is 0');
+  });
+
+  it.each([undefined, null, 'hooks_'])('a factory that gives %j stops it too', async (options) => {
+    const error = await refusal(WebhooksModule.forRootAsync({ useFactory: () => options as never }));
+    expect(error).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('useFactory') as string });
   });
 
   it('is no option at all when it is undefined: the default holds', async () => {

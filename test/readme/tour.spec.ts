@@ -39,11 +39,12 @@ afterAll(() => project.remove());
 describe('the tour of README.md', () => {
   it('compiles and runs as written, and prints what it says', async () => {
     for (const file of FILES) await project.write(file, await codeBlock('README.md', file));
-    await project.compile();
+    const [, build = '', main = ''] = (await codeBlock('README.md', 'run')).match(/^(npm .*) && node (.*)$/m) ?? [];
+    await project.shell(build);
 
     const port = await freePort();
     const secret = `whsec_${randomBytes(32).toString('base64')}`;
-    const program = startProgram(process.execPath, ['dist/main.js'], {
+    const program = startProgram(process.execPath, [main], {
       cwd: project.folder,
       env: { PORT: String(port), WEBHOOK_SECRET: secret, NO_COLOR: '1' },
     });

@@ -37,28 +37,40 @@ export interface ScratchProject {
   write(name: string, text: string): Promise<void>;
   /** Compiles what was written, strictly, to `dist`. @throws with what the compiler says */
   compile(): Promise<void>;
+  /** Runs a command of a page, such as `npm run build`, in the folder. @throws with what it says */
+  shell(command: string): Promise<void>;
   remove(): Promise<void>;
 }
 
-/** As `nest new` writes it (Nest 12, ESM), and `strict` whatever was answered there. */
-const TSCONFIG = {
-  compilerOptions: {
-    module: 'nodenext',
-    moduleResolution: 'nodenext',
-    resolvePackageJsonExports: true,
-    esModuleInterop: true,
-    isolatedModules: true,
-    emitDecoratorMetadata: true,
-    experimentalDecorators: true,
-    target: 'ES2023',
-    outDir: './dist',
-    rootDir: './src',
-    skipLibCheck: true,
-    strict: true,
-    strictPropertyInitialization: false,
-    types: ['node'],
+/** What `nest new` writes (Nest 12, ESM, strict), as far as a build depends on it. */
+const NEST_NEW = {
+  'package.json': { private: true, type: 'module', scripts: { build: 'nest build' } },
+  'nest-cli.json': { sourceRoot: 'src', compilerOptions: { deleteOutDir: true } },
+  'tsconfig.json': {
+    compilerOptions: {
+      module: 'nodenext',
+      moduleResolution: 'nodenext',
+      resolvePackageJsonExports: true,
+      esModuleInterop: true,
+      isolatedModules: true,
+      declaration: true,
+      emitDecoratorMetadata: true,
+      experimentalDecorators: true,
+      target: 'ES2023',
+      outDir: './dist',
+      rootDir: '.',
+      skipLibCheck: true,
+      strict: true,
+      strictPropertyInitialization: false,
+      types: ['node'],
+    },
   },
-  include: ['src'],
+  'tsconfig.build.json': {
+    extends: './tsconfig.json',
+    compilerOptions: { rootDir: './src' },
+    include: ['src'],
+    exclude: ['node_modules', 'test', 'dist', '**/*spec.ts'],
+  },
 };
 
 export async function createScratchProject(): Promise<ScratchProject> {
@@ -69,8 +81,7 @@ export async function createScratchProject(): Promise<ScratchProject> {
   };
   try {
     await installDependencies(join(folder, 'node_modules'));
-    await write('package.json', JSON.stringify({ private: true, type: 'module' }));
-    await write('tsconfig.json', JSON.stringify(TSCONFIG));
+    for (const [name, content] of Object.entries(NEST_NEW)) await write(name, JSON.stringify(content));
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
     throw error;
@@ -78,7 +89,8 @@ export async function createScratchProject(): Promise<ScratchProject> {
   return {
     folder,
     write,
-    compile: () => compiler('-p', folder),
+    compile: () => compiler('-p', join(folder, 'tsconfig.build.json')),
+    shell: (command) => shell(command, folder),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
 }
@@ -101,5 +113,14 @@ async function compiler(...args: string[]): Promise<void> {
     await run(process.execPath, [join(WORKSPACE, 'node_modules/typescript/bin/tsc'), ...args]);
   } catch (error) {
     throw new Error(`tsc ${args.join(' ')}\n${(error as { stdout: string }).stdout}`, { cause: error });
+  }
+}
+
+async function shell(command: string, cwd: string): Promise<void> {
+  try {
+    await run('sh', ['-c', command], { cwd });
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${command}\n${stdout}${stderr}`, { cause: error });
   }
 }

@@ -59,12 +59,25 @@ async function onServer(url: string): Promise<DemoDatabase> {
 /** Before the application starts, or its dispatcher would first send what the last tour left. */
 async function dropTables(options: DataSourceOptions, type: 'postgres' | 'mysql' | 'mariadb'): Promise<void> {
   const entities = [User, Order, ...webhookEntities({ type })];
-  const dataSource = await new DataSource({ ...options, entities, synchronize: false }).initialize();
+  const dataSource = await connected(new DataSource({ ...options, entities, synchronize: false }));
   try {
     const runner = dataSource.createQueryRunner();
     for (const { tablePath } of dataSource.entityMetadatas) await runner.dropTable(tablePath, true);
     await runner.release();
   } finally {
     await dataSource.destroy();
+  }
+}
+
+async function connected(dataSource: DataSource): Promise<DataSource> {
+  try {
+    return await dataSource.initialize();
+  } catch (cause) {
+    // The error of a host with several addresses has no message of its own.
+    const { message, code } = cause as { message: string; code?: string };
+    throw new Error(
+      `no way into the database of DATABASE_URL: ${message || code}. Start its server and create the database, or leave DATABASE_URL out to run on SQLite.`,
+      { cause },
+    );
   }
 }

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import { parseArgs } from 'node:util';
 import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { DeliveryService, generateSecret } from 'nestjs-entity-webhooks';
@@ -16,13 +17,13 @@ const print = (line: string) => void process.stdout.write(`${line}\n`);
 
 /** Plays the tour; with `--once` that is all, otherwise the shop stays open until Ctrl-C. */
 async function main(): Promise<void> {
-  const isOnce = process.argv.includes('--once');
+  const { once: isOnce } = parseArgs({ options: { once: { type: 'boolean', default: false } } }).values;
+  const port = portOf(process.env['PORT'], isOnce);
   const database = await freshDatabase(process.env['DATABASE_URL']);
   try {
     const app = await createApp(database);
     try {
-      // A tour that nobody visits needs no port that anybody knows.
-      await app.listen(Number(process.env['PORT'] ?? (isOnce ? 0 : 3_000)), '127.0.0.1');
+      await app.listen(port, '127.0.0.1');
       const baseUrl = await app.getUrl();
       print(`A shop at ${baseUrl}, on ${database.label}`);
       const isAsExpected = await playTour(app, baseUrl);
@@ -34,6 +35,15 @@ async function main(): Promise<void> {
   } finally {
     await database.discard();
   }
+}
+
+/** A tour that nobody visits needs no port that anybody knows. */
+function portOf(given: string | undefined, isOnce: boolean): number {
+  const port = Number(given ?? (isOnce ? 0 : 3_000));
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new Error(`PORT is '${given}': give a whole number from 0 to 65535.`);
+  }
+  return port;
 }
 
 async function createApp({ options }: DemoDatabase): Promise<NestExpressApplication> {

@@ -144,7 +144,7 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, or what a wrong option is
+   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
     const { emitter, options, dataSource } = parts;
@@ -282,7 +282,10 @@ function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions,
 function named<T extends { readonly name: string }>(parts: readonly T[], what: string): Map<string, T> {
   const map = new Map<string, T>();
   for (const part of parts) {
-    if (map.has(part.name) || part.name === '') {
+    if (typeof part.name !== 'string' || part.name === '') {
+      throw new ConfigurationError('INVALID_PART', `A ${what} has no name: listeners choose it by that. Give it one.`);
+    }
+    if (map.has(part.name)) {
       throw new ConfigurationError(
         'INVALID_PART',
         `Two ${what}s are called '${part.name}': give each a name of its own.`,

@@ -2,6 +2,7 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import type { EntitySchema } from 'typeorm';
 import type { EntityRegistry, RegisteredEntity } from './capture/entity-registry.js';
 import { webhookOptionsOf, type EntityClass, type WebhookOptions } from './capture/webhook.decorator.js';
+import { ConfigurationError } from './errors.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
 import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
@@ -60,20 +61,27 @@ export class WebhooksModule {
    * Names entities whose changes become events.
    *
    * @param dataSource that of the instance, as in `forRoot({ dataSource })` @defaultValue the default one
+   * @throws ConfigurationError `INVALID_OPTION` for what is no entity; the others stop the bootstrap
    * @example WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }])
    */
   static forFeature<const F extends readonly WebhookFeature[]>(
     entities: F & { [K in keyof F]: Fitting<F[K]> },
     dataSource: string = DEFAULT_INSTANCE,
   ): DynamicModule {
-    const registered = entities.map(registeredEntity);
+    const registered = entities.map((feature: WebhookFeature, index) => {
+      assertFeature(feature, index);
+      return registeredEntity(feature);
+    });
     return {
       module: WebhooksModule,
       providers: [
         {
           provide: Symbol('nestjs-entity-webhooks:feature'),
-          useFactory: (registry: EntityRegistry) => registry.register(registered),
-          inject: [registryToken(dataSource)],
+          useFactory: (registry: EntityRegistry | undefined) => {
+            if (!registry) throw withoutInstance(dataSource);
+            registry.register(registered);
+          },
+          inject: [{ token: registryToken(dataSource), optional: true }],
         },
       ],
     };
@@ -82,6 +90,25 @@ export class WebhooksModule {
 
 function instance(dataSource: WebhooksModuleOptions['dataSource'], parts: WebhooksModuleOptions['parts']) {
   return { ...(dataSource === undefined ? {} : { dataSource }), ...(parts === undefined ? {} : { parts }) };
+}
+
+/** `undefined` is what an import that goes in a circle gives. */
+function assertFeature(feature: unknown, index: number): void {
+  const entity = typeof feature === 'object' && feature !== null && 'entity' in feature ? feature.entity : feature;
+  if (typeof entity === 'function' || (typeof entity === 'object' && entity !== null)) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `WebhooksModule.forFeature([...]) has ${String(entity)} for an entity at index ${index}: give a class or an EntitySchema. An import that goes in a circle is undefined when the module is made.`,
+  );
+}
+
+function withoutInstance(dataSource: string): ConfigurationError {
+  const [options, name] =
+    dataSource === DEFAULT_INSTANCE ? ['', ''] : [`{ dataSource: '${dataSource}' }`, `'${dataSource}'`];
+  return new ConfigurationError(
+    'WEBHOOKS_MODULE_MISSING',
+    `WebhooksModule.forFeature([...]${name && `, ${name}`}) belongs to an instance that is not there. Import WebhooksModule.forRoot(${options}) in your root module.`,
+  );
 }
 
 function registeredEntity(feature: WebhookFeature): RegisteredEntity {

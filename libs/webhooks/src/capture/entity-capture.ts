@@ -13,6 +13,7 @@ import type {
 import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
+import { ConfigurationError } from '../errors.js';
 import { EVENT_ROWS_PER_STATEMENT, insertEvents, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
@@ -64,10 +65,18 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /**
    * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
+   *
+   * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each would know half of the entities
    */
   attach(): void {
     const { dataSource } = this.options;
     let subscribers = dataSource.subscribers;
+    if (subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
+      throw new ConfigurationError(
+        'DATA_SOURCE_SERVED_TWICE',
+        'WebhooksModule.forRoot() was called twice for one data source. Import it once, in your root module; other modules say WebhooksModule.forFeature([...]) only.',
+      );
+    }
     Object.defineProperty(dataSource, 'subscribers', {
       configurable: true,
       enumerable: true,

@@ -128,7 +128,7 @@ export class DeliveryService {
    * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
    * a retry is sent now. One that its listener's format could not render is rendered again.
    *
-   * @throws DeliveryNotFoundError, ResendError
+   * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
    */
   async resend(id: string): Promise<Delivery> {
     const { database, clock } = this.parts;
@@ -154,7 +154,7 @@ export class DeliveryService {
     return toDelivery(found(row, id));
   }
 
-  /** How many there are in each state. */
+  /** How many there are in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
   async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
     const { database } = this.parts;
     const row = this.filterRow(filter);

@@ -56,7 +56,8 @@ export class WebhooksService {
    * @param type one of `publishes` in the module's options
    * @param data an object; Dates become ISO 8601, bigints text, Buffers base64
    * @returns the event, or the first one of its idempotency key
-   * @throws PublishError
+   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
+   * `WRONG_DATA_SOURCE`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
    */
   async publish(type: string, data: object, options: PublishOptions = {}): Promise<WebhookEvent> {

@@ -31,9 +31,13 @@ export class EventCatalog {
         : this.registry.find(this.dataSource, entity);
     if (definition) return `${definition.name}.*`;
     const name = typeof entity === 'function' ? entity.name : String(entity);
-    throw new InvalidListenerError('UNKNOWN_ENTITY', `'${name.slice(0, 128)}' is no entity that has webhooks.`, {
-      details: { known: this.registry.all().map((known) => known.metadata.name) },
-    });
+    throw new InvalidListenerError(
+      'UNKNOWN_ENTITY',
+      `'${name.slice(0, 128)}' is no entity that has webhooks: it has to be in WebhooksModule.forFeature([...]).`,
+      {
+        details: { known: this.registry.all().map((known) => known.metadata.name) },
+      },
+    );
   }
 
   /** @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_PATTERN`, `OWNER_NOT_DECLARED` */

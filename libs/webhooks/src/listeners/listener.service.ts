@@ -86,9 +86,10 @@ export class ListenerService {
   /**
    * Creates a listener. Its secret is in the answer and is never shown again.
    *
-   * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `UNKNOWN_EVENT_TYPE`,
+   * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `INVALID_SECRET`, `INVALID_OWNER`, `OWNER_NOT_DECLARED`
+   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -225,7 +226,7 @@ export class ListenerService {
    * Gives a new secret, shown only here. The one before it signs beside the new one for `overlapMs`.
    *
    * @param options `overlapMs: 0` after a leak @defaultValue `secrets.rotationOverlapMs`
-   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`
+   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`
    */
   async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
     if (options.secret !== undefined) assertSecret(options.secret);
@@ -245,7 +246,7 @@ export class ListenerService {
    * Sends the listener an event of type `webhook.test`, marked `"test": true`, that nobody else receives.
    *
    * @returns the delivery to look at: `deliveries.get(deliveryId)`
-   * @throws ListenerNotFoundError
+   * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`
    */
   async sendTest(id: string): Promise<{ deliveryId: string }> {
     const { database } = this.parts;

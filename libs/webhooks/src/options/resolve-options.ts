@@ -26,7 +26,8 @@ export interface ResolvedWebhooksOptions {
 }
 
 /** @throws ConfigurationError `INVALID_OPTION`: names key, value and fix. */
-export function resolveOptions(options: WebhooksOptions = {}): ResolvedWebhooksOptions {
+export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOptions {
+  assertObject(options);
   refuseUnknownKeys(options);
   const dispatcher = {
     autoStart: flag('dispatcher.autoStart', options.dispatcher?.autoStart, true),
@@ -120,6 +121,15 @@ function propertyOf(value: unknown, key: string): unknown {
   return (value as Record<string, unknown> | undefined)?.[key];
 }
 
+/** A factory that forgot to return would otherwise mean every default. */
+function assertObject(options: unknown): void {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `The options of WebhooksModule are ${show(options)}: return an object from useFactory, {} for every default.`,
+  );
+}
+
 /** A misspelt key would otherwise be a default that nobody asked for. */
 function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
@@ -175,13 +185,24 @@ function prefix(value: string | undefined): string {
 
 function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {
   const types = new Map<string, PublishedType>();
-  for (const entry of given) {
-    const published = typeof entry === 'string' ? { type: entry } : entry;
+  if (!Array.isArray(given)) throw invalid('publishes', given, "give a list, such as ['invoice.overdue']");
+  for (const entry of given as readonly unknown[]) {
+    const published = (typeof entry === 'string' ? { type: entry } : entry) as PublishedType;
+    if (!isPublishedType(published)) {
+      throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …] }");
+    }
     assertEventType(published.type, 'configuration');
     if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
     types.set(published.type, published);
   }
   return types;
+}
+
+function isPublishedType(entry: unknown): boolean {
+  if (typeof entry !== 'object' || entry === null) return false;
+  const { type, fields, ...others } = entry as Record<string, unknown>;
+  const isList = Array.isArray(fields) && fields.every((field) => typeof field === 'string');
+  return typeof type === 'string' && (fields === undefined || isList) && Object.keys(others).length === 0;
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {

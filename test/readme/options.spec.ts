@@ -1,0 +1,27 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+import { resolveOptions } from '../../libs/webhooks/src/options/resolve-options.js';
+import { WORKSPACE } from '../support/scratch-project.js';
+
+/** What is known while modules are wired, and so no part of the resolved options. */
+const OF_THE_WIRING = ['dataSource', 'parts'];
+const WHOLE = ['publishes', 'lookup', 'security.allowedAddresses'];
+
+function pathsOf(options: object, prefix = ''): string[] {
+  return Object.entries(options).flatMap(([key, value]: [string, unknown]) => {
+    const path = prefix + key;
+    const isGroup = typeof value === 'object' && value !== null && !WHOLE.includes(path);
+    return isGroup ? pathsOf(value, `${path}.`) : [path];
+  });
+}
+
+describe('docs/options.md', () => {
+  it('lists every option, and no other', async () => {
+    const page = await readFile(join(WORKSPACE, 'docs/options.md'), 'utf8');
+    const [table = ''] = page.split('\n## ');
+    const listed = [...table.matchAll(/^\| `([\w.]+)`/gm)].map(([, path = '']) => path);
+    expect(listed.toSorted()).toEqual([...OF_THE_WIRING, ...pathsOf(resolveOptions({}))].toSorted());
+  });
+});
