@@ -6,7 +6,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
 
 const ROWS = 1_000;
-/** 1,000 rows by the numbers that capture works with: 500 rows a read, 400 events an insert. */
+/** 1,000 rows by the numbers that capture works with: 500 rows a read, 400 events an insert. What was inserted whole is not read. */
 const READS = 2;
 const INSERTS = 3;
 /** TypeORM's own statements for more rows than this are too deep for SQLite; all chunks are in one transaction. */
@@ -81,11 +81,11 @@ describeDatabases('a thousand rows in one transaction', (database) => {
     const parcels = app.dataSource.getRepository(Parcel);
     const rows = await parcels.save(numbers.map((number) => ({ number })));
     expect(await told()).toEqual({ types: ['parcel.created'], numbers });
-    expect(counted()).toEqual({ reads: READS, inserts: INSERTS });
+    expect(counted()).toEqual({ reads: 0, inserts: INSERTS });
 
     await parcels.save(rows.map(({ id, number }) => ({ id, number: number + ROWS })));
     expect(await told(ROWS)).toEqual({ types: ['parcel.updated'], numbers: numbers.map((number) => number + ROWS) });
-    expect(counted()).toEqual({ reads: 2 * READS, inserts: 2 * INSERTS });
+    expect(counted()).toEqual({ reads: READS, inserts: 2 * INSERTS });
 
     await parcels.remove(await parcels.find({ order: { id: 'ASC' } }), IN_CHUNKS);
     expect(await told(2 * ROWS)).toEqual({
@@ -93,15 +93,17 @@ describeDatabases('a thousand rows in one transaction', (database) => {
       numbers: numbers.map((number) => number + ROWS),
     });
     // What is removed was loaded by TypeORM already.
-    expect(counted()).toEqual({ reads: 2 * READS, inserts: 3 * INSERTS });
+    expect(counted()).toEqual({ reads: READS, inserts: 3 * INSERTS });
   });
 
   it('are read together at the commit when each is saved by a call of its own', async () => {
+    const parcels = await app.dataSource.getRepository(Parcel).save(numbers.map((number) => ({ number })));
+    Object.assign(counter, { reads: 0, inserts: 0 });
     await app.dataSource.transaction(async (manager) => {
-      for (const number of numbers) await manager.save(Parcel, { number });
+      for (const { id, number } of parcels) await manager.save(Parcel, { id, number: number + ROWS });
       expect(counted()).toEqual({ reads: 0, inserts: 0 });
     });
-    expect(await told()).toEqual({ types: ['parcel.created'], numbers });
+    expect(await told(ROWS)).toEqual({ types: ['parcel.updated'], numbers: numbers.map((number) => number + ROWS) });
     expect(counted()).toEqual({ reads: READS, inserts: INSERTS });
   });
 
@@ -109,7 +111,12 @@ describeDatabases('a thousand rows in one transaction', (database) => {
     const slots = numbers.map((number) => ({ shelf: 1, place: `p${number}`, number }));
     await app.dataSource.getRepository(Slot).save(slots, IN_CHUNKS);
     expect(await told()).toEqual({ types: ['slot.created'], numbers });
-    expect(counted()).toEqual({ reads: READS, inserts: INSERTS });
+    await app.dataSource.getRepository(Slot).save(
+      slots.map((slot) => ({ ...slot, number: slot.number + ROWS })),
+      IN_CHUNKS,
+    );
+    expect(await told(ROWS)).toEqual({ types: ['slot.updated'], numbers: numbers.map((number) => number + ROWS) });
+    expect(counted()).toEqual({ reads: READS, inserts: 2 * INSERTS });
   });
 
   it('leave no event when the transaction rolls back', async () => {

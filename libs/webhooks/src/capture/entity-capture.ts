@@ -21,6 +21,7 @@ import type { Database } from '../store/database.js';
 import { eventsOf } from './change-events.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
+import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
@@ -46,6 +47,15 @@ type WriteEvent =
   | SoftRemoveEvent<ObjectLiteral>
   | RecoverEvent<ObjectLiteral>;
 
+interface Inserting {
+  readonly definition: EntityDefinition;
+  /** As it stands in the statement. */
+  readonly table: string;
+  values: InsertedValues | null;
+}
+
+const INSERT = /^\s*insert\b/i;
+
 /** InnoDB rolls the whole transaction back on a deadlock; no statement says so. */
 const ER_LOCK_DEADLOCK = 1213;
 
@@ -60,6 +70,8 @@ export class EntityCapture implements EntitySubscriberInterface {
   private readonly warned = new Set<string>();
   /** Rows read before they were removed, where the hook after it has no image. */
   private readonly beforeImages = new WeakMap<QueryRunner, Map<string, RowImage>>();
+  /** Entities that a query runner is inserting, and what they held when their INSERT passed. */
+  private readonly inserting = new WeakMap<QueryRunner, Map<ObjectLiteral, Inserting>>();
 
   constructor(private readonly options: EntityCaptureOptions) {}
 
@@ -119,6 +131,8 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   async beforeQuery(event: BeforeQueryEvent): Promise<void> {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
+    const inserting = this.inserting.get(queryRunner);
+    if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
     const log = this.logs.get(queryRunner);
     if (!log?.pending.length) return;
     const statement = transactionStatement(query, this.options.database.dialect);
@@ -128,11 +142,13 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterQuery(event: AfterQueryEvent): Promise<void> {
     const { queryRunner, query, success, rawResults, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
     if (!success) {
+      this.inserting.delete(queryRunner);
       this.followFailure(queryRunner, query, error);
       return;
     }
     const statement = transactionStatement(query, this.options.database.dialect);
     if (!statement) return;
+    this.inserting.delete(queryRunner);
     const log = this.logOf(queryRunner);
     // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
     const wasRolledBack =
@@ -143,11 +159,26 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (committed.length) await this.options.onCommitted(committed, isUncertain);
   }
 
+  beforeInsert(event: InsertEvent<ObjectLiteral>): void {
+    const definition = this.definitionOf(event.metadata);
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for rows of a junction, whatever the type says
+    if (!definition || !event.entity || !mayKnowInserted(definition)) return;
+    let inserting = this.inserting.get(event.queryRunner);
+    if (!inserting) this.inserting.set(event.queryRunner, (inserting = new Map()));
+    const { driver } = this.options.dataSource;
+    const table = event.metadata.tablePath.split('.').map((part) => driver.escape(part));
+    inserting.set(event.entity, { definition, table: `${table.join('.')}(`, values: null });
+  }
+
   async afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> {
     const definition = this.definitionOf(event.metadata);
     if (!definition) return;
+    const inserting = this.inserting.get(event.queryRunner);
+    const values = inserting?.get(event.entity)?.values ?? null;
+    inserting?.delete(event.entity);
     if (event.entityId === undefined) return this.warn(definition, 'insert(), upsert() or an insert query builder');
-    await this.changed(event, definition, 'created', null, null);
+    const image = values && insertedImage(definition, values, event.entity, this.options.dataSource);
+    await this.changed(event, definition, 'created', null, image);
   }
 
   async beforeUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
@@ -392,6 +423,12 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (this.warned.has(key)) return;
     this.warned.add(key);
     this.options.logger.warn(message);
+  }
+}
+
+function noteInserted(inserting: ReadonlyMap<ObjectLiteral, Inserting>, query: string): void {
+  for (const [entity, one] of inserting) {
+    if (one.values === null && query.includes(one.table)) one.values = insertedValues(one.definition, entity);
   }
 }
 

@@ -57,6 +57,7 @@ const OPTION_KEYS: readonly string[] = [
   'owner',
   'when',
   'ordering',
+  'readInserted',
 ] satisfies (keyof WebhookOptions)[];
 
 /** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */

@@ -49,13 +49,18 @@ export async function readRows(
 
 /** Whether what TypeORM loads of an entity differs from the row in a value that goes out. */
 export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
-  const isInexact = (column: ColumnMetadata) => exactExpression(column, '', dataSource) !== null;
+  const isInexact = (column: ColumnMetadata) => isReadInexactly(column, dataSource);
   return (
     definition.columnsNeeded.some(isInexact) ||
     definition.relationsNeeded.some((relation) =>
       relation.joinColumns.some((join) => isInexact(join.referencedColumn ?? join)),
     )
   );
+}
+
+/** Whether what TypeORM reads of a column may differ from what stands in it. */
+export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource): boolean {
+  return exactExpression(column, '', dataSource) !== null;
 }
 
 /** How a value is selected so that the driver cannot spoil it; `null` where it does not. */

@@ -56,6 +56,13 @@ export interface WebhookOptions<E = ObjectLiteral> {
    * @defaultValue 'none'
    */
   ordering?: Ordering;
+  /**
+   * Read every inserted row again before its event is written. Needed only for tables with triggers that change what is inserted: what
+   * the database fills in or may write otherwise (defaults, generated columns, rounding) is read again anyway.
+   *
+   * @defaultValue false
+   */
+  readInserted?: boolean;
 }
 
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;
