@@ -2,6 +2,7 @@ import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeo
 import { dialectOf } from '../store/column-kinds.js';
 import { keyText, mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { plainRead, readPlainly } from './plain-read.js';
 
 /** SQLite refuses deep OR chains, and PostgreSQL many parameters: rows are read in chunks. */
 const ROWS_PER_SELECT = 500;
@@ -79,6 +80,12 @@ function exactExpression(column: ColumnMetadata, value: string, dataSource: Data
   }
 }
 
+/** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */
+function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
+  const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
+  return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
+}
+
 /** mysql2 makes a Date of a day in the zone of its option, TypeORM the day of that Date in the process's: another one. */
 function readsDatesInAnotherZone({ options }: DataSource): boolean {
   const { timezone = 'local' } = options as { timezone?: string };
@@ -101,6 +108,12 @@ async function readChunk(
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
   const { dataSource } = runner.manager;
+  const plain = plainRead(definition, dataSource, lastingExpression);
+  if (plain) {
+    const read = await readPlainly(plain, runner, definition, ids);
+    for (const { entity, exact } of read) setForeignKeys(definition, entity, exact);
+    return new Map(read.map((image) => [image.key, image]));
+  }
   const builder = runner.manager
     .createQueryBuilder(metadata.target as EntityTarget<ObjectLiteral>, 'e')
     .withDeleted()
