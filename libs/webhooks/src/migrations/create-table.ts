@@ -1,6 +1,6 @@
 import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
 import { columnOptions, dialectOf, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
-import { databaseName, indexOf, type IndexShape } from '../store/tables.js';
+import { databaseName, indexesOf, type IndexShape } from '../store/tables.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
 export interface FrozenTable {
@@ -43,15 +43,14 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
   });
   const path = tablePathOf(runner, tablePrefix, table.name);
   const plainName = path.split('.').at(-1) as string;
-  const index = (shape: IndexShape, isUnique: boolean) => {
-    const { columns: properties, where } = indexOf(shape, dialectOf(type), columnName);
+  const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
     const columnNames = properties.map(columnName);
     const name = namingStrategy.indexName(plainName, columnNames, where);
     return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
   };
   const indices = [
-    ...table.unique.map((shape) => index(shape, true)),
-    ...table.indexes.map((shape) => index(shape, false)),
+    ...table.unique.map((of) => index({ columns: of }, true)),
+    ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
   ];
   await runner.createTable(new Table({ name: path, columns, indices }), true);
 }

@@ -5,7 +5,7 @@ import type { Database } from './database.js';
 import { typed } from './dialect-sql.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
-import type { PagePosition } from './page.js';
+import { isAfter, type PagePosition } from './page.js';
 import { execute, query, type Script } from './script.js';
 
 export interface DeliveryRow {
@@ -81,7 +81,9 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
     where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
-  if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
+  // In words, as the index of the exhausted ones has it.
+  if (state === 'exhausted') where.push(sql`d.${d.$.state} = 'exhausted'`);
+  else if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
   if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
   if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
   if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
@@ -98,11 +100,7 @@ export function* listDeliveries(
 ): Script<DeliveryRow[]> {
   const { deliveries: d } = database.tables;
   const where = conditions(database, filter);
-  if (after) {
-    where.push(
-      sql`(d.${d.$.createdAt} < ${after.at} or (d.${d.$.createdAt} = ${after.at} and d.${d.$.seq} < ${after.seq}))`,
-    );
-  }
+  if (after) where.push(isAfter(database.dialect, sql`d.${d.$.createdAt}`, sql`d.${d.$.seq}`, after));
   return yield* query<DeliveryRow>(
     sql`${selectDeliveries(database)} where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc limit ${limit}`,
   );

@@ -20,6 +20,7 @@ import { skipConflict } from './dialect-sql.js';
 import { insertFromRows } from './json-rows.js';
 import { expectDeliveries } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
+import { compareSequences } from './sequence.js';
 
 /** `lastError` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
@@ -94,10 +95,9 @@ interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
+interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
-  afterSeq: number;
   target: ListenerTarget;
   isFree: boolean;
 }
@@ -186,7 +186,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
 
 function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
-    Number(event.seq) > listener.afterSeq &&
+    compareSequences(event.seq, listener.afterSeq) > 0 &&
     reaches(event, listener.owner) &&
     matchesAnyPattern(listener.patterns, event.types) &&
     matchesFilter(listener.filter, event)
@@ -227,15 +227,15 @@ function* outOfOrder(
     sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = 'pending' and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
   );
   const ours = new Set(events.map(({ seq }) => String(seq)));
-  const firstOf = new Map<string, number>();
+  const firstOf = new Map<string, unknown>();
   for (const { seq, orderKey } of pending) {
     if (orderKey === null || ours.has(String(seq))) continue;
     const key = Buffer.from(orderKey).toString('hex');
-    if (!firstOf.has(key)) firstOf.set(key, Number(seq));
+    if (!firstOf.has(key)) firstOf.set(key, seq);
   }
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
-    if (typeof first === 'number' && first < Number(event.seq)) early.add(event);
+    if (first != null && compareSequences(first, event.seq) < 0) early.add(event);
   }
   return early;
 }
@@ -305,7 +305,7 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
   if (!found.length) return [];
   return yield* query<ClaimedEvent>(
-    sql`select ${columns} from ${events.sql} e where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
   );
 }
 
@@ -416,7 +416,6 @@ function readListener(row: Candidate, { now, circuit }: FanOutOptions): ReadList
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
-    afterSeq: Number(row.afterSeq),
     target: toTarget(row, failures > 0),
     isFree:
       row.state === 'active' &&
@@ -447,7 +446,7 @@ export function* insertDeliveries(
   const { deliveries: d } = database.tables;
   const { $ } = d;
   const seqs = new Map<string, string>();
-  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT)) {
+  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
     const insertion = insertFromRows(
       database,
       'deliveries',
@@ -459,7 +458,7 @@ export function* insertDeliveries(
       },
       some.map(({ id, event, listener, orderKey, body, state }) => ({
         id,
-        eventSeq: Number(event.seq),
+        eventSeq: String(event.seq),
         listenerId: listener.id,
         type: event.type,
         owner: listener.owner,
@@ -489,9 +488,11 @@ export function* insertDeliveries(
 }
 
 function* setState(database: Database, events: readonly ClaimedEvent[], state: string): Script<void> {
-  const { sql: path, $ } = database.tables.events;
+  const { sql: path, byKey, $ } = database.tables.events;
   for (const some of chunks(events)) {
-    yield* execute(sql`update ${path} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
+    yield* execute(
+      sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`,
+    );
   }
 }
 

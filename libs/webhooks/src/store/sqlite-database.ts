@@ -1,5 +1,4 @@
 import { DataSource } from 'typeorm';
-import type { Sql } from 'sql-template-tag';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
 import type { Script, StatementResult } from './script.js';
@@ -118,18 +117,8 @@ export class SqliteDatabase extends Database {
   private play<T>(script: () => Script<T>): T {
     const running = script();
     let step = running.next();
-    while (!step.done) step = this.step(running, step.value);
+    while (!step.done) step = running.next(this.run(step.value.sql, step.value.values));
     return step.value;
-  }
-
-  private step<T>(running: Script<T>, sql: Sql): IteratorResult<Sql, T> {
-    let result: StatementResult;
-    try {
-      result = this.run(sql.sql, sql.values);
-    } catch (error) {
-      return running.throw(error);
-    }
-    return running.next(result);
   }
 
   private run(text: string, values: unknown[]): StatementResult {
