@@ -105,13 +105,16 @@ export function* listListeners(
 ): Script<ListenerRow[]> {
   const { listeners: l } = database.tables;
   const where = [sql`l.${l.$.deletedAt} is null`];
+  let path = l.through('createdAt', 'seq');
+  if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
+  if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
   if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
   // In words, as the index of the disabled ones has it.
   if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
   return yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
   );
 }
 

@@ -28,7 +28,7 @@ export interface PagePosition {
  */
 export function isAfter(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
   if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) < (${at}, ${last})`;
-  return sql`(${createdAt} < ${at} or (${createdAt} = ${at} and ${seq} < ${last}))`;
+  return sql`${createdAt} <= ${at} and (${createdAt} < ${at} or ${seq} < ${last})`;
 }
 
 const MAX_LIMIT = 500;

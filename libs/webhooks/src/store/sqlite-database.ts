@@ -16,6 +16,9 @@ interface SqliteStatement {
   run(...values: unknown[]): { changes: number };
 }
 
+/** Somebody's transaction is open on the connection that the driver shares. */
+const NOT_NOW = Symbol('not now');
+
 /** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
 const WRITER_PATIENCE_MS = 10_000;
 
@@ -78,7 +81,7 @@ export class SqliteDatabase extends Database {
 
   single<T>(script: () => Script<T>): Promise<T> {
     // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
-    return isFileSqlite(this.application) ? Promise.resolve(this.play(script)) : this.transaction(script);
+    return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
   }
 
   async close(): Promise<void> {
@@ -87,16 +90,25 @@ export class SqliteDatabase extends Database {
   }
 
   /** Waits for this process's turn to write, then tries until the file is free. */
-  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
-    const deadline = performance.now() + WRITER_PATIENCE_MS;
-    for (let attempt = 1; ; attempt++) {
+  private exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    return this.patiently(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
-        if (!this.connection.inTransaction) return await work();
-      } catch (error) {
-        if (!isRetryable(error) || performance.now() > deadline) throw error;
+        return this.connection.inTransaction ? NOT_NOW : await work();
       } finally {
         release?.();
+      }
+    });
+  }
+
+  private async patiently<T>(work: () => T | typeof NOT_NOW | Promise<T | typeof NOT_NOW>): Promise<T> {
+    const deadline = performance.now() + WRITER_PATIENCE_MS;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const result = await work();
+        if (result !== NOT_NOW) return result;
+      } catch (error) {
+        if (!isRetryable(error) || performance.now() > deadline) throw error;
       }
       await pause(Math.min(attempt, 20));
     }
