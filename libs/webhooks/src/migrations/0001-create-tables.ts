@@ -1,5 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet } from '../store/tables.js';
+import { inState, isSet, isUnfinishedAndOrdered } from '../store/tables.js';
 import { createTable, tablePathOf, type FrozenTable } from './create-table.js';
 
 /**
@@ -65,6 +65,7 @@ const TABLES: readonly FrozenTable[] = [
     indexes: [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
     ],
   },
   {
@@ -113,10 +114,11 @@ const TABLES: readonly FrozenTable[] = [
       { of: ['leaseUntil'], where: inState('leased'), mysql: ['state', 'leaseUntil'] },
       {
         of: ['listenerId', 'orderKey', 'eventSeq'],
-        where: isSet('orderKey'),
-        mysql: ['listenerId', 'orderKey', 'eventSeq'],
+        where: isUnfinishedAndOrdered,
+        mysql: ['listenerId', 'orderKey', 'state', 'eventSeq'],
       },
       ['listenerId', 'createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('exhausted'), mysql: null },
       {
         of: ['ownerKey', 'createdAt', 'seq'],
         where: isSet('ownerKey'),
@@ -156,7 +158,7 @@ const TABLES: readonly FrozenTable[] = [
       rateSpentUntil: 'reference?',
     },
     unique: [['listenerId']],
-    indexes: [['readyAt']],
+    indexes: [['readyAt', 'seq']],
   },
   {
     name: 'chores',

@@ -20,6 +20,7 @@ import { skipConflict } from './dialect-sql.js';
 import { insertFromRows } from './json-rows.js';
 import { expectDeliveries } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
+import { compareSequences } from './sequence.js';
 
 /** `lastError` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
@@ -100,10 +101,9 @@ export interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
+export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
-  afterSeq: number;
   target: ListenerTarget;
   isFree: boolean;
 }
@@ -198,7 +198,7 @@ export function* expectDue(database: Database, made: readonly NewDelivery[], now
 
 export function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
-    Number(event.seq) > listener.afterSeq &&
+    compareSequences(event.seq, listener.afterSeq) > 0 &&
     reaches(event, listener.owner) &&
     matchesAnyPattern(listener.patterns, event.types) &&
     matchesFilter(listener.filter, event)
@@ -222,8 +222,18 @@ export function newDelivery(
 }
 
 /**
- * Ordered events that came too early: an earlier one of their row is not routed yet, because another worker has it, or because
- * it is so wide that it is fanned out by itself. They are left in the outbox.
+ * How many unfinished events before ours are looked at: those that we and others hold at this moment, a batch each, and what they
+ * left. Of what comes after so many, an ordered event is not routed yet.
+ */
+const UNFINISHED_LOOKED_AT = 5_000;
+
+/**
+ * Ordered events that have overtaken an earlier one of their row, which is not routed yet: another worker has claimed it, an inline
+ * delivery is ahead of its turn, or it is so wide that it is fanned out by itself. They are left in the outbox, where a later look
+ * finds them.
+ *
+ * The earlier event is seen here, whatever the other worker does: it was committed before ours could be written, since its
+ * writer held the row until then; and once it is not pending for us, its deliveries are there for the claim to see.
  */
 function* outOfOrder(
   database: Database,
@@ -238,23 +248,29 @@ function* outOfOrder(
   const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
   for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
   if (!ordered.size) return early;
-  const lastSeq = Math.max(...[...ordered].map(({ seq }) => Number(seq)));
   const { events: e } = database.tables;
+  const last = [...ordered].map(({ seq }) => seq).toSorted(compareSequences).at(-1);
   const ours = new Set(routed.map(({ seq }) => String(seq)));
-  const firstOf = new Map<string, number>();
+  const firstOf = new Map<string, unknown>();
+  let seenUpTo: unknown = last;
   for (const state of ["'pending'", "'routing'"]) {
     const unfinished = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} <= ${lastSeq} order by e.${e.$.seq}`,
+      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} < ${last} order by e.${e.$.seq} limit ${UNFINISHED_LOOKED_AT}`,
     );
+    if (unfinished.length === UNFINISHED_LOOKED_AT) {
+      seenUpTo = [seenUpTo, unfinished.at(-1)?.seq].toSorted(compareSequences)[0];
+    }
     for (const { seq, orderKey } of unfinished) {
       if (orderKey === null || ours.has(String(seq))) continue;
       const key = Buffer.from(orderKey).toString('hex');
-      firstOf.set(key, Math.min(firstOf.get(key) ?? Infinity, Number(seq)));
+      const first = firstOf.get(key);
+      if (first === undefined || compareSequences(seq, first) < 0) firstOf.set(key, seq);
     }
   }
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
-    if (typeof first === 'number' && first < Number(event.seq)) early.add(event);
+    const isOvertaking = first !== undefined && first !== null && compareSequences(first, event.seq) < 0;
+    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) early.add(event);
   }
   return early;
 }
@@ -318,7 +334,7 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
   if (!found.length) return [];
   return yield* query<ClaimedEvent>(
-    sql`select ${columns} from ${events.sql} e where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
   );
 }
 
@@ -461,7 +477,6 @@ export function readListener(row: Candidate, { now, circuit }: JudgeOptions): Re
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
-    afterSeq: Number(row.afterSeq),
     target: toTarget(row, failures > 0),
     isFree:
       row.state === 'active' &&
@@ -492,7 +507,7 @@ export function* insertDeliveries(
   const { deliveries: d } = database.tables;
   const { $ } = d;
   const seqs = new Map<string, string>();
-  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT)) {
+  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
     const insertion = insertFromRows(
       database,
       'deliveries',
@@ -504,7 +519,7 @@ export function* insertDeliveries(
       },
       some.map(({ id, event, listener, orderKey, body, state }) => ({
         id,
-        eventSeq: Number(event.seq),
+        eventSeq: String(event.seq),
         listenerId: listener.id,
         type: event.type,
         owner: listener.owner,
@@ -538,9 +553,11 @@ export function* setState(
   events: readonly { readonly seq: unknown }[],
   state: 'routing' | 'routed' | 'damaged',
 ): Script<void> {
-  const { sql: path, $ } = database.tables.events;
+  const { sql: path, byKey, $ } = database.tables.events;
   for (const some of chunks(events)) {
-    yield* execute(sql`update ${path} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
+    yield* execute(
+      sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`,
+    );
   }
 }
 

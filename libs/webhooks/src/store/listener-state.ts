@@ -62,14 +62,19 @@ export function* claimReadyListeners(
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
 
-/** Locks the rows of these listeners, waiting for those of other transactions. */
+/**
+ * Locks the rows of these listeners, waiting for those of other transactions.
+ *
+ * In the order of their ids, in all statements together: two transactions never wait for each other. And not in that of
+ * `seq`, for which PostgreSQL would read all listeners along the primary key.
+ */
 export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
   const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const states: ListenerState[] = [];
-  for (const some of chunks(listenerIds)) {
+  for (const some of chunks(listenerIds.toSorted())) {
     const rows = yield* query<StateRow>(
-      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.seq}${lock}`,
+      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.listenerId}${lock}`,
     );
     states.push(...rows.map(toState));
   }
@@ -86,7 +91,7 @@ export function* writeListenerStates(database: Database, states: readonly Listen
         ...({ paused: 'bigint', resume: 'bigint', rate: 'bigint' } as const),
       },
       some.map((state) => ({
-        seq: Number(state.seq),
+        seq: state.seq,
         ready: state.readyAt,
         failures: state.failuresInARow,
         since: state.failingSince,
@@ -111,7 +116,7 @@ export function* nextDueOf(database: Database, listenerIds: readonly string[]): 
   const { listenerState: s, deliveries: d } = database.tables;
   const next = new Map<string, number>();
   // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
-  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
+  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
   for (const some of chunks(listenerIds)) {
     const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
       sql`select ${s.select('s', 'listenerId')}, ${first} ${s.as('nextAt')} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
