@@ -42,6 +42,13 @@ export interface RoundResult {
   readonly attempts: number;
 }
 
+/** Deliveries leased to this process. */
+interface Leased {
+  readonly leased: readonly ClaimedDelivery[];
+  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
+  readonly leasedAt: number;
+}
+
 /** One attempt that was made and waits to be recorded. */
 interface Attempted {
   readonly laned: LanedDelivery;
@@ -76,6 +83,8 @@ export class DispatcherService {
   private readonly lanes: Lanes;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
+  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
+  private readonly failing = new Set<string>();
   private loop: Promise<void> | null = null;
   private recording: Promise<void> | null = null;
   private returning: Promise<void> | null = null;
@@ -148,11 +157,10 @@ export class DispatcherService {
   async runOnce(): Promise<RoundResult> {
     const routed = await this.route({ limit: this.parts.options.batch });
     await this.reclaim();
-    const { deliveries } = await this.claim();
-    const all = [...routed.leased, ...deliveries];
-    await this.takeAndWait(all);
+    const claimed = await this.claim();
+    await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
     await this.returning;
-    return { events: routed.events, attempts: all.length };
+    return { events: routed.events, attempts: routed.leased.length + claimed.leased.length };
   }
 
   /**
@@ -184,8 +192,7 @@ export class DispatcherService {
       timer = setTimeout(resolve, timeoutMs);
     });
     const firstAttempts = async () => {
-      const { leased } = await this.route({ limit: eventIds.length, only: eventIds });
-      await this.takeAndWait(leased);
+      await this.takeAndWait(await this.route({ limit: eventIds.length, only: eventIds }));
     };
     try {
       await Promise.race([limit, firstAttempts()]);
@@ -219,21 +226,22 @@ export class DispatcherService {
     const { batch } = this.parts.options;
     if (!this.lanes.isThirsty) return false;
     let isBusy = false;
-    if (this.hasEvents) {
+    if (this.hasEvents || this.cursor.untilSweepMs === 0) {
       const limit = Math.max(1, Math.min(batch, this.lanes.room().total));
       const routed = await this.route({ limit, afterSeq: this.cursor.look() });
       this.cursor.found(routed.lastSeq);
-      this.hasEvents = routed.events > 0;
+      // Also past those that were left for later: behind them there may be others.
+      this.hasEvents = routed.lastSeq !== null;
       if (routed.hasDue) this.readyAt = 0;
-      this.take(routed.leased);
-      isBusy = routed.events > 0;
+      this.take(routed);
+      isBusy = this.hasEvents;
     }
     if (this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.room().total > 0) {
       this.readyAt = null;
-      const { deliveries, isExhaustive } = await this.claim();
-      this.take(deliveries);
-      if (!isExhaustive || deliveries.length) this.expect(0);
-      isBusy ||= deliveries.length > 0;
+      const claimed = await this.claim();
+      this.take(claimed);
+      if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
+      isBusy ||= claimed.leased.length > 0;
     }
     return isBusy && this.lanes.isThirsty;
   }
@@ -267,9 +275,14 @@ export class DispatcherService {
     while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
   }
 
-  private async route(what: { limit: number; only?: readonly string[]; afterSeq?: number }): Promise<FanOutResult> {
+  private async route(what: {
+    limit: number;
+    only?: readonly string[];
+    afterSeq?: number;
+  }): Promise<FanOutResult & Leased> {
     const { database, clock, options, bodyOf, logger } = this.parts;
     const room = this.lanes.room();
+    const leasedAt = performance.now();
     const result = await database.transaction(() =>
       fanOut(database, {
         ...what,
@@ -287,31 +300,36 @@ export class DispatcherService {
     for (const { listenerId, eventId, error } of result.unrendered) {
       logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
     }
-    return result;
+    return { ...result, leasedAt };
   }
 
-  private claim(): ReturnType<typeof claimWith> {
+  private async claim(): Promise<Leased & { isExhaustive: boolean }> {
     const { database, clock, options } = this.parts;
+    const { leaseMs, circuit } = options;
     const room = this.lanes.room();
-    if (room.total < 1) return Promise.resolve({ deliveries: [], isExhaustive: false });
-    return claimWith(database, { now: clock.now(), leaseMs: options.leaseMs, room, circuit: options.circuit });
+    const leasedAt = performance.now();
+    if (room.total < 1) return { leased: [], leasedAt, isExhaustive: false };
+    const { deliveries, isExhaustive } = await database.transaction(() =>
+      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit }),
+    );
+    return { leased: deliveries, leasedAt, isExhaustive };
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
-  private take(deliveries: readonly ClaimedDelivery[], settled?: () => void): void {
+  private take({ leased, leasedAt }: Leased, settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
-    const startBefore = performance.now() + leaseMs - timeoutMs - margin;
-    const laned = deliveries.map((delivery): LanedDelivery => ({ delivery, startBefore, settled }));
+    const startBefore = leasedAt + leaseMs - timeoutMs - margin;
+    const laned = leased.map((delivery): LanedDelivery => ({ delivery, startBefore, settled }));
     if (this.isStopping) this.giveBack(laned);
     else this.lanes.add(laned);
   }
 
-  private async takeAndWait(deliveries: readonly ClaimedDelivery[]): Promise<void> {
-    if (!deliveries.length) return;
-    let left = deliveries.length;
+  private async takeAndWait(leased: Leased): Promise<void> {
+    let left = leased.leased.length;
+    if (!left) return;
     await new Promise<void>((resolve) => {
-      this.take(deliveries, () => {
+      this.take(leased, () => {
         if (--left === 0) resolve();
       });
     });
@@ -371,21 +389,26 @@ export class DispatcherService {
 
   private async record(batch: readonly Attempted[]): Promise<void> {
     const { database, clock, options } = this.parts;
-    const records = batch.map(({ record }) => record).toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+    const records = batch.map(({ record }): AttemptRecord => {
+      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
+    });
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
     // One statement needs no transaction around it: two round trips less.
     const { moved, paused, disabled } = await (isOneStatement(database, records)
       ? database.single(script)
       : database.transaction(script));
-    for (const attempted of batch) {
-      if (!moved.has(attempted.record.deliverySeq)) continue;
-      const { next } = attempted.record;
+    for (const [index, attempted] of batch.entries()) {
+      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
+      if (!moved.has(deliverySeq)) continue;
       if (next.state === 'due') this.expect(next.at);
-      if (attempted.record.isOrdered || attempted.record.wasFailing) this.expect(0);
+      if (isOrdered || wasFailing) this.expect(0);
+      if (next.state === 'succeeded') this.failing.delete(listenerId);
+      else this.failing.add(listenerId);
       this.tell(attempted);
     }
     for (const listenerId of paused) this.giveBack(this.lanes.evict(listenerId));
     for (const { listenerId, reason } of disabled) {
+      this.failing.delete(listenerId);
       this.giveBack(this.lanes.evict(listenerId));
       this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
     }
@@ -466,10 +489,6 @@ export class DispatcherService {
     if (this.isTroubled) this.parts.logger.log('The dispatcher works again.');
     this.isTroubled = false;
   }
-}
-
-function claimWith(database: Database, options: Parameters<typeof claimDeliveries>[1]) {
-  return database.transaction(() => claimDeliveries(database, options));
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */

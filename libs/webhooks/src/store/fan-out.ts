@@ -30,7 +30,7 @@ export type BodyOf = (format: string, event: { id: string; type: string; payload
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
-  /** Sequence of the last of them; `null` when there was none. */
+  /** Sequence of the last one looked at, taken or left for later; `null` when there was none. */
   readonly lastSeq: number | null;
   /** Deliveries that were made and leased at once: to be sent by this process. */
   readonly leased: readonly ClaimedDelivery[];
@@ -176,7 +176,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const last = claimed.at(-1);
   return {
     events: claimed.length - early.size,
-    lastSeq: last && !early.size ? Number(last.seq) : null,
+    lastSeq: last ? Number(last.seq) : null,
     leased,
     hasDue: due.length > 0,
     damaged,
@@ -210,8 +210,17 @@ function newDelivery(
 }
 
 /**
- * Ordered events that another worker's claim has overtaken: an earlier one of their row is still pending, so they are left
- * in the outbox. Few can be before ours and not with us: those that other workers hold at this moment.
+ * How many pending events before ours are looked at: those that we and others hold at this moment, a batch each, and what they
+ * left. Of what comes after so many, an ordered event is not routed yet.
+ */
+const PENDING_LOOKED_AT = 5_000;
+
+/**
+ * Ordered events that have overtaken an earlier one of their row, which is still pending: another worker has claimed it, or
+ * an inline delivery is ahead of its turn. They are left in the outbox, where a later look finds them.
+ *
+ * The earlier event is seen here, whatever the other worker does: it was committed before ours could be written, since its
+ * writer held the row until then; and once it is not pending for us, its deliveries are there for the claim to see.
  */
 function* outOfOrder(
   database: Database,
@@ -221,11 +230,12 @@ function* outOfOrder(
   const early = new Set<ReadEvent>();
   const ordered = new Set(deliveries.filter(({ orderKey }) => orderKey !== null).map(({ event }) => event));
   const last = events.at(-1);
-  if (!ordered.size || !last || database.dialect === 'sqlite') return early;
+  if (!ordered.size || !last) return early;
   const { events: e } = database.tables;
   const pending = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = 'pending' and e.${e.$.seq} <= ${last.seq} order by e.${e.$.seq}`,
+    sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = 'pending' and e.${e.$.seq} < ${last.seq} order by e.${e.$.seq} limit ${PENDING_LOOKED_AT}`,
   );
+  const seenUpTo = pending.length < PENDING_LOOKED_AT ? Infinity : Number(pending.at(-1)?.seq);
   const ours = new Set(events.map(({ seq }) => String(seq)));
   const firstOf = new Map<string, number>();
   for (const { seq, orderKey } of pending) {
@@ -235,7 +245,7 @@ function* outOfOrder(
   }
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
-    if (typeof first === 'number' && first < Number(event.seq)) early.add(event);
+    if (Number(event.seq) > seenUpTo || (typeof first === 'number' && first < Number(event.seq))) early.add(event);
   }
   return early;
 }
