@@ -17,6 +17,7 @@ function deliveries(listenerId: string, count: number, startBefore = Infinity): 
 class Bench {
   readonly sent: LanedDelivery[] = [];
   readonly expired: LanedDelivery[] = [];
+  hungry = 0;
   readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
   readonly lanes: Lanes;
 
@@ -31,6 +32,7 @@ class Bench {
         return new Promise((resolve) => this.underWay.push({ laned, end: resolve }));
       },
       expired: (laned) => this.expired.push(laned),
+      hungry: () => this.hungry++,
     });
   }
 
@@ -126,6 +128,23 @@ describe('the lanes', () => {
     expect([room.of('a'), room.full]).toEqual([0, ['a']]);
     expect(room.of('b')).toBe(8);
     expect(room.total).toBe(4 + 26);
+  });
+
+  it('say so once, when a listener that had no room has some again', async () => {
+    const bench = new Bench();
+    bench.lanes.add(deliveries('a', 8));
+    await bench.end();
+    // Nobody had asked.
+    expect(bench.hungry).toBe(0);
+    bench.lanes.add(deliveries('a', 3));
+    expect(bench.lanes.room().full).toEqual(['a']);
+    const hungry: number[] = [];
+    while (bench.underWay.length) {
+      await bench.end();
+      hungry.push(bench.hungry);
+    }
+    // When no more than half of four wait.
+    expect(hungry).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
   });
 
   it('take more in advance for a listener that answers fast, and less when it has become slow', async () => {

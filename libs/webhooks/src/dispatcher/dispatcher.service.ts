@@ -104,6 +104,10 @@ export class DispatcherService {
       waiting: 3 * batch,
       send: (laned) => this.attempt(laned),
       expired: (laned) => this.giveBack([laned]),
+      hungry: () => {
+        this.expect(0);
+        this.signal.raise();
+      },
     });
   }
 
