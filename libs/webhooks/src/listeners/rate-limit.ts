@@ -1,4 +1,4 @@
-/** At most `limit` requests in any stretch of `perSeconds`, by all processes together. */
+/** At most `limit` requests are taken to be sent in any stretch of `perSeconds`, by all processes together. */
 export interface RateLimit {
   readonly limit: number;
   readonly perSeconds: number;
