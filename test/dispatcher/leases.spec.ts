@@ -137,7 +137,7 @@ describe('a worker that is stopped', () => {
     scratch = await createScratchProject();
     await scratch.write('src/worker.ts', WORKER);
     await scratch.compile();
-  }, 120_000);
+  }, 240_000);
   afterAll(() => scratch.remove());
 
   describeDatabases('past its lease and goes on', (database) => {
