@@ -202,7 +202,7 @@ describe('a worker that is stopped', () => {
         ...Array.from({ length: 4 }, () => [false]),
         ...Array.from({ length: 2 }, () => [false, true]),
       ]);
-    });
+    }, 90_000);
   });
 });
 

@@ -234,8 +234,11 @@ describeDatabases('the events of one row, ordered', (database) => {
 
   it('are not overtaken by the inline delivery of a later one', async () => {
     await listen();
-    await change(Ticket, [1], 1);
-    const inline = await start({ dispatch: 'inline' });
+    await change(Ticket, [1], 0);
+    await change(Ticket, [2], 2);
+    await app.dataSource.getRepository(Ticket).save({ id: 1, step: 1 });
+    // One event a round: the inline one's delivery is there long before that of the one before it.
+    const inline = await start({ dispatch: 'inline', dispatcher: { batch: 1 } });
     await inline.dataSource.getRepository(Ticket).save({ id: 1, step: 2 });
     await inline.dispatcher.drain();
     expect(steps()).toEqual([0, 1, 2]);
