@@ -204,7 +204,7 @@ describeDatabases('a listener that fails', (database) => {
     const { items } = await app.deliveries.list();
     expect(items.reduce((sum, { attemptCount }) => sum + attemptCount, 0)).toBe(attempts);
     expect(await app.deliveries.counts()).toMatchObject({ held: 20, exhausted: 0 });
-  });
+  }, 90_000);
 
   function disabledFacts(of: TestApp): ListenerDisabledFact[] {
     const facts: ListenerDisabledFact[] = [];
