@@ -123,7 +123,7 @@ describeDatabases('the events of one row, ordered', (database) => {
       }
     }
     expect(most).toBe(1);
-  });
+  }, 90_000);
 
   it('wait for a retry of the one before, and only those of that row', async () => {
     await listen();
@@ -335,7 +335,7 @@ async function stalledOn({ dataSource }: TestApp, id: number): Promise<QueryRunn
   return runner;
 }
 
-async function waitUntil(isSo: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+async function waitUntil(isSo: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!(await isSo())) {
     if (Date.now() > deadline) throw new Error(`not so within ${timeoutMs} ms`);
