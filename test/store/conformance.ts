@@ -629,7 +629,7 @@ class World {
     const { deliveries: d, listeners: l, listenerState: s } = database.tables;
     const states = await rowsOf<Record<string, unknown> & { listenerId: string }>(
       database,
-      sql`select ${s.select('s', 'listenerId', 'readyAt', 'pausedUntil', 'rateSpentUntil')}, ${l.select('l', 'rateLimit')} from ${s.sql} s join ${l.sql} l on l.${l.$.id} = s.${s.$.listenerId} where l.${l.$.state} = 'active'`,
+      sql`select ${s.select('s', 'listenerId', 'readyAt', 'pausedUntil', 'rateTaken')}, ${l.select('l', 'rateLimit')} from ${s.sql} s join ${l.sql} l on l.${l.$.id} = s.${s.$.listenerId} where l.${l.$.state} = 'active'`,
     );
     const unfinished = await rowsOf<Record<string, unknown> & { orderKey: Uint8Array | null }>(
       database,
@@ -644,7 +644,7 @@ class World {
         if (delivery.state === 'leased') {
           expect(isBlocked, 'an ordered delivery goes out beside an earlier one').toBe(false);
         } else if (!isBlocked) {
-          const rate = state.rateLimit === null ? null : allowanceOf(RATE, Number(state.rateSpentUntil ?? 0), this.now);
+          const rate = state.rateLimit === null ? null : allowanceOf(RATE, state.rateTaken as string | null, this.now);
           const sendableAt = Math.max(
             Number(delivery.nextAt),
             Number(state.pausedUntil ?? 0),

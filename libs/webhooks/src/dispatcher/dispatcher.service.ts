@@ -43,6 +43,14 @@ export interface RoundResult {
   readonly attempts: number;
 }
 
+/** Deliveries leased to this process. */
+interface Leased {
+  readonly source: Source;
+  readonly leased: readonly ClaimedDelivery[];
+  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
+  readonly leasedAt: number;
+}
+
 /** One attempt that was made and waits to be recorded. */
 interface Attempted {
   readonly laned: LanedDelivery;
@@ -77,6 +85,8 @@ export class DispatcherService {
   private readonly lanes: Lanes;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
+  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
+  private readonly failing = new Set<string>();
   private loop: Promise<void> | null = null;
   private recording: Promise<void> | null = null;
   private returning: Promise<void> | null = null;
@@ -98,6 +108,10 @@ export class DispatcherService {
       waiting: { fresh: 3 * batch, backlog: batch },
       send: (laned) => this.attempt(laned),
       expired: (laned) => this.giveBack([laned]),
+      hungry: () => {
+        this.expect(0);
+        this.signal.raise();
+      },
     });
   }
 
@@ -176,10 +190,14 @@ export class DispatcherService {
     const routed = await this.route({ limit: this.parts.options.batch });
     const wide = await this.routeWide();
     await this.reclaim();
-    const { deliveries, isExhaustive } = await this.claim();
-    await Promise.all([this.takeAndWait('fresh', routed.leased), this.takeAndWait('backlog', deliveries)]);
+    const claimed = await this.claim();
+    await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
     await this.returning;
-    return { events: routed.events + wide, attempts: routed.leased.length + deliveries.length, isExhaustive };
+    return {
+      events: routed.events + wide,
+      attempts: routed.leased.length + claimed.leased.length,
+      isExhaustive: claimed.isExhaustive,
+    };
   }
 
   /**
@@ -193,8 +211,7 @@ export class DispatcherService {
       timer = setTimeout(resolve, timeoutMs);
     });
     const firstAttempts = async () => {
-      const { leased } = await this.route({ limit: eventIds.length, only: eventIds });
-      await this.takeAndWait('fresh', leased);
+      await this.takeAndWait(await this.route({ limit: eventIds.length, only: eventIds }));
     };
     try {
       await Promise.race([limit, firstAttempts()]);
@@ -224,7 +241,7 @@ export class DispatcherService {
   }
 
   private get mayRoute(): boolean {
-    return this.hasEvents && this.lanes.isThirsty('fresh');
+    return (this.hasEvents || this.cursor.untilSweepMs === 0) && this.lanes.isThirsty('fresh');
   }
 
   private get mayClaim(): boolean {
@@ -239,10 +256,11 @@ export class DispatcherService {
       const limit = Math.max(1, Math.min(batch, this.lanes.room('fresh').total));
       const routed = await this.route({ limit, afterSeq: this.cursor.look() });
       this.cursor.found(routed.lastSeq);
-      this.hasEvents = routed.events > 0;
+      // Also past those that were left for later: behind them there may be others.
+      this.hasEvents = routed.lastSeq !== null;
       if (routed.hasDue) this.expect(0);
-      this.take('fresh', routed.leased);
-      isBusy ||= routed.events > 0 && this.lanes.isThirsty('fresh');
+      this.take(routed);
+      isBusy ||= this.hasEvents && this.lanes.isThirsty('fresh');
     }
     if (this.hasWide) {
       this.hasWide = (await this.routeWide()) > 0;
@@ -250,10 +268,10 @@ export class DispatcherService {
     }
     if (this.mayClaim) {
       this.readyAt = null;
-      const { deliveries, isExhaustive } = await this.claim();
-      this.take('backlog', deliveries);
-      if (!isExhaustive || deliveries.length) this.expect(0);
-      isBusy ||= deliveries.length > 0 && this.lanes.isThirsty('backlog');
+      const claimed = await this.claim();
+      this.take(claimed);
+      if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
+      isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
     }
     return isBusy;
   }
@@ -287,9 +305,14 @@ export class DispatcherService {
     while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
   }
 
-  private async route(what: { limit: number; only?: readonly string[]; afterSeq?: number }): Promise<FanOutResult> {
+  private async route(what: {
+    limit: number;
+    only?: readonly string[];
+    afterSeq?: number;
+  }): Promise<FanOutResult & Leased> {
     const { database, clock, options, bodyOf } = this.parts;
     const room = this.lanes.room('fresh');
+    const leasedAt = performance.now();
     const result = await database.transaction(() =>
       fanOut(database, {
         ...what,
@@ -302,7 +325,7 @@ export class DispatcherService {
     );
     this.tellOfFanOut(result);
     if (result.hasWide) this.hasWide = true;
-    return result;
+    return { ...result, source: 'fresh', leasedAt };
   }
 
   /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
@@ -327,28 +350,33 @@ export class DispatcherService {
     }
   }
 
-  private claim(): ReturnType<typeof claimWith> {
+  private async claim(): Promise<Leased & { isExhaustive: boolean }> {
     const { database, clock, options } = this.parts;
+    const { leaseMs, circuit } = options;
     const room = this.lanes.room('backlog');
-    if (room.total < 1) return Promise.resolve({ deliveries: [], isExhaustive: false });
-    return claimWith(database, { now: clock.now(), leaseMs: options.leaseMs, room, circuit: options.circuit });
+    const leasedAt = performance.now();
+    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, isExhaustive: false };
+    const { deliveries, isExhaustive } = await database.transaction(() =>
+      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit }),
+    );
+    return { source: 'backlog', leased: deliveries, leasedAt, isExhaustive };
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
-  private take(source: Source, deliveries: readonly ClaimedDelivery[], settled?: () => void): void {
+  private take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
-    const startBefore = performance.now() + leaseMs - timeoutMs - margin;
-    const laned = deliveries.map((delivery): LanedDelivery => ({ delivery, startBefore, settled, source }));
+    const startBefore = leasedAt + leaseMs - timeoutMs - margin;
+    const laned = leased.map((delivery): LanedDelivery => ({ delivery, source, startBefore, settled }));
     if (this.isStopping) this.giveBack(laned);
     else this.lanes.add(laned);
   }
 
-  private async takeAndWait(source: Source, deliveries: readonly ClaimedDelivery[]): Promise<void> {
-    if (!deliveries.length) return;
-    let left = deliveries.length;
+  private async takeAndWait(leased: Leased): Promise<void> {
+    let left = leased.leased.length;
+    if (!left) return;
     await new Promise<void>((resolve) => {
-      this.take(source, deliveries, () => {
+      this.take(leased, () => {
         if (--left === 0) resolve();
       });
     });
@@ -408,21 +436,26 @@ export class DispatcherService {
 
   private async record(batch: readonly Attempted[]): Promise<void> {
     const { database, clock, options } = this.parts;
-    const records = batch.map(({ record }) => record).toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+    const records = batch.map(({ record }): AttemptRecord => {
+      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
+    });
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
     // One statement needs no transaction around it: two round trips less.
     const { moved, paused, disabled } = await (isOneStatement(database, records)
       ? database.single(script)
       : database.transaction(script));
-    for (const attempted of batch) {
-      if (!moved.has(attempted.record.deliverySeq)) continue;
-      const { next } = attempted.record;
+    for (const [index, attempted] of batch.entries()) {
+      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
+      if (!moved.has(deliverySeq)) continue;
       if (next.state === 'due') this.expect(next.at);
-      if (attempted.record.isOrdered || attempted.record.wasFailing) this.expect(0);
+      if (isOrdered || wasFailing) this.expect(0);
+      if (next.state === 'succeeded') this.failing.delete(listenerId);
+      else this.failing.add(listenerId);
       this.tell(attempted);
     }
     for (const listenerId of paused) this.giveBack(this.lanes.evict(listenerId));
     for (const { listenerId, reason } of disabled) {
+      this.failing.delete(listenerId);
       this.giveBack(this.lanes.evict(listenerId));
       this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
     }
@@ -503,10 +536,6 @@ export class DispatcherService {
     if (this.isTroubled) this.parts.logger.log('The dispatcher works again.');
     this.isTroubled = false;
   }
-}
-
-function claimWith(database: Database, options: Parameters<typeof claimDeliveries>[1]) {
-  return database.transaction(() => claimDeliveries(database, options));
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */

@@ -24,6 +24,8 @@ export interface ListenerTarget {
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
   readonly format: string;
+  /** It is sent the event's sequence. */
+  readonly sendsSequence: boolean;
   /** Its last attempt failed, when this was read: the next success is news. */
   readonly isFailing: boolean;
 }
@@ -55,8 +57,8 @@ export interface Room {
 }
 
 /** Columns of {@link ListenerTarget}, and how its row is read. */
-export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format'] as const;
-export type TargetRow = Record<(typeof TARGET_COLUMNS)[number], string>;
+export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format', 'sequence'] as const;
+export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence'>, string> & { sequence: unknown };
 
 export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
   return {
@@ -66,6 +68,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     secrets: readSecrets(row.secrets),
     schemes: JSON.parse(row.schemes) as string[],
     format: row.format,
+    sendsSequence: Number(row.sequence) === 1,
     isFailing,
   };
 }
@@ -160,7 +163,7 @@ function* sharesOf(
       idle.push({ ...state, readyAt: state.pausedUntil });
     } else {
       const limit = row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit);
-      const rate = limit && allowanceOf(limit, state.rateSpentUntil, now);
+      const rate = limit && allowanceOf(limit, state.rateTaken, now);
       const isProbe = isOpen(state.failuresInARow, circuit);
       const allowed = Math.min(room.of(state.listenerId), isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
       shares.push({ state, target: toTarget(row, state.failuresInARow > 0), rate, isProbe, allowed });
@@ -253,7 +256,7 @@ function* putBack(
       return {
         ...state,
         pausedUntil,
-        rateSpentUntil: rate && count ? rate.spentAfter(count) : state.rateSpentUntil,
+        rateTaken: rate && count ? rate.takenAfter(count) : state.rateTaken,
         readyAt: nextAt === undefined || nextAt > now ? readyFrom(nextAt, pausedUntil) : notBefore,
       };
     }),

@@ -31,7 +31,7 @@ export type BodyOf = (format: string, event: { id: string; type: string; payload
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
-  /** Sequence of the last of them; `null` when there was none. */
+  /** Sequence of the last one looked at, taken or left for later; `null` when there was none. */
   readonly lastSeq: number | null;
   /** Deliveries that were made and leased at once: to be sent by this process. */
   readonly leased: readonly ClaimedDelivery[];
@@ -143,7 +143,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     }
   }
 
-  const { listenersOf, wide } = yield* candidates(database, options, events);
+  const { listenersOf, wide, left } = yield* candidates(database, options, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const [event, listeners] of listenersOf) {
@@ -176,11 +176,12 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     const seq = seqs.get(delivery.id);
     if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
   }
-  const finished = broken.length + [...routed, ...wide].filter(isTimely).length;
+  // The next look begins behind what was left for later, and before what this one did not get to.
+  const [first] = left;
+  const lastLookedAt = first ? claimed[claimed.findIndex(({ id }) => id === first.id) - 1] : claimed.at(-1);
   return {
-    events: finished,
-    // Some are left: the next look must not begin behind them.
-    lastSeq: finished === claimed.length && claimed.length ? Number(claimed.at(-1)?.seq) : null,
+    events: broken.length + [...routed, ...wide].filter(isTimely).length,
+    lastSeq: lastLookedAt === undefined ? null : Number(lastLookedAt.seq),
     leased,
     hasDue: due > 0,
     hasWide: wide.some(isTimely),
@@ -249,7 +250,10 @@ function* outOfOrder(
   for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
   if (!ordered.size) return early;
   const { events: e } = database.tables;
-  const last = [...ordered].map(({ seq }) => seq).toSorted(compareSequences).at(-1);
+  const last = [...ordered]
+    .map(({ seq }) => seq)
+    .toSorted(compareSequences)
+    .at(-1);
   const ours = new Set(routed.map(({ seq }) => String(seq)));
   const firstOf = new Map<string, unknown>();
   let seenUpTo: unknown = last;
@@ -359,8 +363,10 @@ const NARROW = 1_000;
 interface Candidates {
   /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
   readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadListener[]>;
-  /** Events for `fanOutWide`. What is in neither is left to the next round. */
+  /** Events for `fanOutWide`. */
   readonly wide: readonly ReadEvent[];
+  /** What this round does not get to. */
+  readonly left: readonly ReadEvent[];
 }
 
 function* candidates(database: Database, options: FanOutOptions, events: readonly ReadEvent[]): Script<Candidates> {
@@ -391,7 +397,12 @@ function* candidates(database: Database, options: FanOutOptions, events: readonl
       [...ids].flatMap((id) => listeners.get(id) ?? []),
     );
   }
-  return { listenersOf, wide: wide.toSorted((a, b) => Number(a.seq) - Number(b.seq)) };
+  const looked = new Set([...narrow.keys(), ...wide]);
+  return {
+    listenersOf,
+    wide: wide.toSorted((a, b) => compareSequences(a.seq, b.seq)),
+    left: events.filter((event) => !looked.has(event)),
+  };
 }
 
 /** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */

@@ -31,6 +31,7 @@ export interface ListenerRow {
   schemes: string;
   format: string;
   ordering: string;
+  sequence: unknown;
   /** `{ limit, perSeconds }` as JSON. */
   rateLimit: string | null;
   state: string;
@@ -44,7 +45,8 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'format', 'ordering', 'rateLimit', 'state', 'disabledReason', 'createdAt', 'updatedAt'] as const),
+  ...(['schemes', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
+  ...(['createdAt', 'updatedAt'] as const),
 ] as const;
 
 /** Which listeners a caller may see: `undefined` all, a string those of one owner. */
@@ -66,9 +68,9 @@ export function* insertListener(
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
     ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.ordering],
-    ...[row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
+    ...[row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id);
   yield* insertRoutes(database, row.id, routes);
 }
@@ -157,7 +159,7 @@ export function* disableListener(database: Database, id: string, reason: string,
 export function* resumeListener(database: Database, id: string): Script<void> {
   const states = yield* lockListenerStates(database, [id]);
   const next = yield* nextDueOf(database, [id]);
-  const healthy = { failuresInARow: 0, failingSince: null, pausedAt: null, pausedUntil: null };
+  const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: null, pausedUntil: null };
   yield* writeListenerStates(
     database,
     states.map((state) => ({ ...state, ...healthy, readyAt: next.get(id) ?? null })),

@@ -59,6 +59,8 @@ const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
  * still stands moves anything: an attempt of a worker that lost its lease did happen, and is kept as `superseded`.
  *
  * A listener that succeeds, as it did before, costs nothing here: its row is left alone.
+ *
+ * @param records in the order in which the attempts ended
  */
 export function* recordAttempts(
   database: Database,
@@ -66,7 +68,8 @@ export function* recordAttempts(
   { now, circuit }: { now: number; circuit: CircuitPolicy },
 ): Script<RecordResult> {
   const moved = new Set<string>();
-  for (const some of chunks(records, RECORDS_PER_STATEMENT)) {
+  const inRowOrder = records.toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+  for (const some of chunks(inRowOrder, RECORDS_PER_STATEMENT)) {
     for (const seq of yield* record(database, some)) moved.add(seq);
   }
   const health = yield* judgeListeners(
