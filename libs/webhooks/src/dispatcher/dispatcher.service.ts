@@ -236,7 +236,8 @@ export class DispatcherService {
   }
 
   private get mayRoute(): boolean {
-    return this.hasEvents && this.lanes.isThirsty('fresh');
+    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
+    return (this.hasEvents || this.cursor.untilSweepMs === 0) && this.lanes.isThirsty('fresh');
   }
 
   private get mayClaim(): boolean {
