@@ -59,6 +59,8 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],
   ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],
   ['sqlite.lockTimeoutMs', '0', { sqlite: { lockTimeoutMs: 0 } }],
+  ['wakeUp', 'true', { wakeUp: true }],
+  ['wakeUp.url', `'…'`, { wakeUp: { url: 'mysql://root:secret@db/shop' } }],
   ['retries', '3', { retries: 3 }],
 ];
 

@@ -238,7 +238,16 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       event: { id: '', seq: '', payload: '' },
       body: '',
       isOrdered: false,
-      listener: { id: listenerId, url: '', headers: {}, secrets: [], schemes: [], format: '', isFailing: false },
+      listener: {
+        id: listenerId,
+        url: '',
+        headers: {},
+        secrets: [],
+        schemes: [],
+        format: '',
+        sendsSequence: false,
+        isFailing: false,
+      },
     }));
   };
 

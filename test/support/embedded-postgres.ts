@@ -95,8 +95,8 @@ export async function startEmbeddedPostgres(): Promise<RunningPostgres> {
   }
 }
 
-/** PostgreSQL refuses to run as root. Both accounts need an entry in the password file, which `initdb` looks up. */
-function unprivilegedAccount(): { uid: number; gid: number } {
+/** PostgreSQL and PgBouncer refuse to run as root. Both accounts need an entry in the password file, which `initdb` looks up. */
+export function unprivilegedAccount(): { uid: number; gid: number } {
   for (const name of ['postgres', 'nobody']) {
     const [uid, gid] = ['-u', '-g'].map((flag) => spawnSync('id', [flag, name], { encoding: 'utf8' }));
     if (uid?.status === 0 && gid?.status === 0) {

@@ -88,5 +88,5 @@ export type { SupportedDriver } from './store/column-kinds.js';
 export type { Page, PageOptions } from './store/page.js';
 export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
 
-export { Clock, SystemClock } from './clock.js';
+export { Clock, SystemClock, type ClockReading } from './clock.js';
 export { BadRequestError, ConfigurationError, WebhooksError, type WebhooksErrorOptions } from './errors.js';

@@ -12,6 +12,7 @@ import {
   type Outlook,
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
+import type { DatabaseTime } from '../store/database-time.js';
 import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { isOneStatement, recordAttempts, releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
@@ -21,11 +22,13 @@ import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
+import type { WakeUps } from './wake-ups.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
   readonly database: Database;
   readonly clock: Clock;
+  readonly time: DatabaseTime;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly transport: Transport;
   readonly retrySchedule: RetrySchedule;
@@ -33,6 +36,8 @@ export interface DispatcherParts {
   readonly bodyOf: BodyOf;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact) => void;
+  /** `null` where processes do not hear of each other. */
+  readonly wakeUps: WakeUps | null;
 }
 
 /** What one round did. */
@@ -120,6 +125,7 @@ export class DispatcherService {
     if (this.loop) return;
     this.isStopping = false;
     this.loop = this.run();
+    this.parts.wakeUps?.listen(() => this.wake());
   }
 
   /**
@@ -136,6 +142,7 @@ export class DispatcherService {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
     });
     const ended = (async () => {
+      await this.parts.wakeUps?.unlisten();
       await this.loop;
       this.giveBack(this.lanes.evict());
       await this.idle();
@@ -152,6 +159,11 @@ export class DispatcherService {
   /** Whether the loop runs. */
   get isRunning(): boolean {
     return this.loop !== null;
+  }
+
+  /** Whether what is due is sent by this process at once: it runs and has a slot free. */
+  get hasRoom(): boolean {
+    return this.isRunning && !this.isStopping && this.lanes.sending < this.parts.options.concurrency;
   }
 
   /** There may be work: the loop looks now instead of at its next poll. */
@@ -241,6 +253,7 @@ export class DispatcherService {
   }
 
   private get mayRoute(): boolean {
+    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
     return (this.hasEvents || this.cursor.untilSweepMs === 0) && this.lanes.isThirsty('fresh');
   }
 
@@ -287,9 +300,9 @@ export class DispatcherService {
   }
 
   private async poll(): Promise<void> {
-    const { database, clock } = this.parts;
+    const { database, clock, time } = this.parts;
     this.polledAt = performance.now();
-    const outlook: Outlook = await database.single(() => readOutlook(database));
+    const outlook: Outlook = await time.from(() => database.single(() => readOutlook(database)));
     if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
     if (outlook.hasEvents) this.hasEvents = true;
     if (outlook.hasWide) this.hasWide = true;

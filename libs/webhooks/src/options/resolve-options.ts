@@ -18,6 +18,7 @@ export interface ResolvedWebhooksOptions {
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
+  readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
   readonly secrets: { readonly rotationOverlapMs: number };
   readonly security: ResolvedSecurityOptions;
@@ -60,6 +61,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
+    wakeUp: wakeUp(options.wakeUp),
     payload,
     secrets: {
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
@@ -71,6 +73,16 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
     },
   });
+}
+
+function wakeUp(given: WebhooksOptions['wakeUp'] = {}): ResolvedWebhooksOptions['wakeUp'] {
+  if (given === false) return false;
+  const { url } = given;
+  // Not shown when it is wrong: it may carry a password.
+  if (url !== undefined && (typeof url !== 'string' || !/^postgres(ql)?:\/\/./.test(url))) {
+    throw invalid('wakeUp.url', typeof url === 'string' ? '…' : url, "give a 'postgres://…' URL of the database, past any pooler");
+  }
+  return { url };
 }
 
 function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
@@ -94,7 +106,7 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
 const KNOWN_KEYS = {
   '': [
     ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
-    ...['lookup', 'sqlite'],
+    ...['lookup', 'sqlite', 'wakeUp'],
   ],
   dispatcher: [
     ...[
@@ -115,6 +127,7 @@ const KNOWN_KEYS = {
   secrets: ['rotationOverlapMs'],
   security: ['allowedAddresses', 'allowHttp'],
   sqlite: ['isolate', 'lockTimeoutMs'],
+  wakeUp: ['url'],
 } as const;
 
 function propertyOf(value: unknown, key: string): unknown {
@@ -134,7 +147,7 @@ function assertObject(options: unknown): void {
 function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
     const value = group === '' ? options : group.split('.').reduce(propertyOf, options as unknown);
-    if (value === undefined) continue;
+    if (value === undefined || (group === 'wakeUp' && value === false)) continue;
     if (typeof value !== 'object' || value === null) throw invalid(group, value, 'give an object');
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;

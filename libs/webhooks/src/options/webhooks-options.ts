@@ -65,8 +65,8 @@ export interface DispatcherOptions {
    */
   leaseMs?: number;
   /**
-   * How often the database is asked for work that no commit of this process announced: retries, and events of other
-   * processes. In ms.
+   * How often the database is asked for work that nothing announced: on MySQL, MariaDB and SQLite what other processes
+   * committed, which it delays by as much; on PostgreSQL what a lost notification would have told of, see `wakeUp`. In ms.
    *
    * @defaultValue 1_000
    */
@@ -93,6 +93,16 @@ export interface WebhooksOptions {
    */
   dispatch?: 'queued' | 'inline';
   dispatcher?: DispatcherOptions;
+  /**
+   * How processes on one PostgreSQL database tell each other of commits: by NOTIFY, which is sent after the commit and never part
+   * of your transaction, and by LISTEN, for which a process that dispatches keeps one connection more than
+   * `dispatcher.poolSize`. `url` is where that connection goes when the data source goes through a pooler in transaction mode
+   * (PgBouncer), which passes no notifications on: the server itself, with user, password and database. `false` leaves
+   * `dispatcher.pollIntervalMs`, as it is on the other databases.
+   *
+   * @defaultValue `{}`: over a connection like those of the data source
+   */
+  wakeUp?: { url?: string } | false;
   payload?: {
     /** Payloads over this are sent thin: the id, `"truncated": true`, and the fields that fit. UTF-8 bytes. @defaultValue 262_144 */
     maxPayloadBytes?: number;

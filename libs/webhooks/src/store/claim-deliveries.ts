@@ -5,6 +5,7 @@ import { newId } from '../ids.js';
 import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
+import { databaseMs } from './database-time.js';
 import {
   claimReadyListeners,
   expectDeliveries,
@@ -313,13 +314,15 @@ export interface Outlook {
   readonly readyAt: number | null;
   /** When the first lease runs out. */
   readonly leaseUntil: number | null;
+  /** The database's time. */
+  readonly databaseMs: number;
 }
 
 /** One query: all that an idle dispatcher asks. */
 export function* readOutlook(database: Database): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
-  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease`,
+  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown; now: unknown }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
   const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
@@ -327,5 +330,6 @@ export function* readOutlook(database: Database): Script<Outlook> {
     hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
     leaseUntil: numberOrNull(row?.lease),
+    databaseMs: Number(row?.now),
   };
 }
