@@ -20,6 +20,7 @@ import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
+import type { Upkeep, UpkeepResult } from './upkeep.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
@@ -30,6 +31,7 @@ export interface DispatcherParts {
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
+  readonly upkeep: Upkeep;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact) => void;
 }
@@ -103,6 +105,7 @@ export class DispatcherService {
     if (this.loop) return;
     this.isStopping = false;
     this.loop = this.run();
+    this.parts.upkeep.start();
   }
 
   /**
@@ -118,8 +121,10 @@ export class DispatcherService {
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
     });
+    const upkeepEnded = this.parts.upkeep.stop();
     const ended = (async () => {
       await this.loop;
+      await upkeepEnded;
       this.giveBack(this.lanes.evict());
       await this.idle();
     })();
@@ -171,6 +176,16 @@ export class DispatcherService {
       if (!this.isIdle) await this.idle();
       else if (!round.events && !round.attempts) return { events, attempts };
     }
+  }
+
+  /**
+   * Does by hand what a running dispatcher does beside sending, as far as it is due: discards what waited for longer than
+   * `maxAgeMs`, and deletes what `retention` keeps no longer. For scripts that drain instead of running, and for tests.
+   *
+   * @returns what this process did; nothing when another one is at it
+   */
+  runChores(): Promise<UpkeepResult> {
+    return this.parts.upkeep.runDue();
   }
 
   /**
@@ -319,9 +334,11 @@ export class DispatcherService {
 
   /** Settles when the request has ended; its record follows. Never rejects. */
   private async attempt(laned: LanedDelivery): Promise<void> {
-    const { clock, retrySchedule } = this.parts;
+    const { clock, retrySchedule, options } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
+    // What is sent later than that was made due by hand, and has its whole schedule.
+    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
     let outcome: Outcome;
     try {
       outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
@@ -343,7 +360,13 @@ export class DispatcherService {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
-      next: nextState(outcome, delivery.retries, retrySchedule, clock.now()),
+      next: nextState(
+        outcome,
+        delivery.retries,
+        retrySchedule,
+        clock.now(),
+        startedAt > tooOldAt ? Infinity : tooOldAt,
+      ),
     };
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();

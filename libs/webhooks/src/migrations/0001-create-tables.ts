@@ -60,6 +60,7 @@ const TABLES: readonly FrozenTable[] = [
     indexes: [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   {
@@ -155,7 +156,14 @@ const TABLES: readonly FrozenTable[] = [
   },
   {
     name: 'chores',
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },

@@ -143,7 +143,7 @@ export function* countDeliveries(
 /** The event of a delivery, as payload formats see it. */
 export function* readEventOf(
   database: Database,
-  delivery: DeliveryRow,
+  delivery: Pick<DeliveryRow, 'eventId'>,
 ): Script<{ id: string; type: string; payload: string } | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<{ id: string; type: string; payload: string }>(
@@ -160,7 +160,7 @@ export function* readEventOf(
  */
 export function* rearmDelivery(
   database: Database,
-  delivery: DeliveryRow,
+  delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
   body: string | null | undefined,
 ): Script<boolean> {

@@ -57,7 +57,7 @@ export interface FanOutOptions {
   readonly bodyOf: BodyOf;
 }
 
-interface ClaimedEvent {
+export interface ClaimedEvent {
   seq: unknown;
   id: string;
   type: string;
@@ -70,9 +70,16 @@ interface ClaimedEvent {
   payload: string;
   thinPayload: string | null;
   droppedFields: string | null;
+  createdAt: unknown;
 }
 
-interface ReadEvent extends ClaimedEvent {
+/** Columns of {@link ClaimedEvent}. */
+export const EVENT_COLUMNS = [
+  ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
+  ...(['payload', 'thinPayload', 'droppedFields', 'createdAt'] as const),
+] as const;
+
+export interface ReadEvent extends ClaimedEvent {
   types: string[];
   data: JsonObject;
   previous?: JsonObject;
@@ -94,16 +101,16 @@ interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
+export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
   afterSeq: number;
+  failuresInARow: number;
   target: ListenerTarget;
-  isFree: boolean;
 }
 
 /** A delivery to be made. */
-interface NewDelivery {
+export interface NewDelivery {
   readonly id: string;
   readonly event: ReadEvent;
   readonly listener: ReadListener;
@@ -131,13 +138,13 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const events: ReadEvent[] = [];
   for (const event of claimed) {
     try {
-      events.push(read(event));
+      events.push(readEvent(event));
     } catch (error) {
       spoil(event, error);
     }
   }
 
-  const listenersOf = yield* candidates(database, options, events);
+  const listenersOf = yield* candidates(database, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const event of events) {
@@ -184,7 +191,8 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   };
 }
 
-function wants(listener: ReadListener, event: ReadEvent): boolean {
+/** Whether a listener is to hear of an event: the one place that decides it. */
+export function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
     Number(event.seq) > listener.afterSeq &&
     reaches(event, listener.owner) &&
@@ -193,7 +201,7 @@ function wants(listener: ReadListener, event: ReadEvent): boolean {
   );
 }
 
-function newDelivery(
+export function newDelivery(
   event: ReadEvent,
   listener: ReadListener,
   bodyOf: BodyOf,
@@ -241,20 +249,30 @@ function* outOfOrder(
 }
 
 /** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
-function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only }: FanOutOptions): void {
+function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   let left = room.total;
   const taken = new Map<string, number>();
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
     // Behind what is due already, unless somebody waits for this one.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
-    if (delivery.state !== 'due' || orderKey !== null || !listener.isFree || !isNext || left < 1) continue;
+    if (delivery.state !== 'due' || orderKey !== null || !isNext || left < 1) continue;
+    if (!isFree(listener, now, circuit)) continue;
     const count = taken.get(listener.id) ?? 0;
     if (count >= room.of(listener.id)) continue;
     delivery.state = 'leased';
     taken.set(listener.id, count + 1);
     left--;
   }
+}
+
+function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): boolean {
+  return (
+    listener.state === 'active' &&
+    listener.rateLimit === null &&
+    Number(listener.pausedUntil ?? 0) <= now &&
+    !isOpen(listener.failuresInARow, circuit)
+  );
 }
 
 function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, leaseToken: string): ClaimedDelivery {
@@ -266,7 +284,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
     retries: 0,
     type: event.type,
     owner: listener.owner,
-    event: { id: event.id, seq: String(event.seq), payload: event.payload },
+    event: { id: event.id, seq: String(event.seq), payload: event.payload, createdAt: Number(event.createdAt) },
     body: body ?? event.thinPayload ?? event.payload,
     isOrdered: false,
     listener: listener.target,
@@ -275,22 +293,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
 
 function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptions): Script<ClaimedEvent[]> {
   const { events } = database.tables;
-  const columns = events.select(
-    'e',
-    ...([
-      'seq',
-      'id',
-      'type',
-      'superTypes',
-      'audience',
-      'owner',
-      'ownerKey',
-      'orderKey',
-      'ordered',
-      'payload',
-    ] as const),
-    ...(['thinPayload', 'droppedFields'] as const),
-  );
+  const columns = events.select('e', ...EVENT_COLUMNS);
   const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
@@ -309,24 +312,25 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
 }
 
-function read(event: ClaimedEvent): ReadEvent {
+/** @throws SyntaxError when its text is no JSON: the event is damaged */
+export function readEvent(event: ClaimedEvent): ReadEvent {
   const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
-  const superTypes = event.superTypes === null ? [] : (JSON.parse(event.superTypes) as string[]);
   return {
     ...event,
-    types: [event.type, ...superTypes],
+    types: typesOf(event),
     data,
     ...(previous ? { previous } : {}),
     ...(event.droppedFields === null ? {} : { dropped: new Set(JSON.parse(event.droppedFields) as string[]) }),
   };
 }
 
+/** Its own type, then the types of its parents. */
+export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
+  return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
+}
+
 /** The listeners that the routes find for each event. They are candidates: owner and filter are judged on each again. */
-function* candidates(
-  database: Database,
-  options: FanOutOptions,
-  events: readonly ReadEvent[],
-): Script<Map<ReadEvent, ReadListener[]>> {
+function* candidates(database: Database, events: readonly ReadEvent[]): Script<Map<ReadEvent, ReadListener[]>> {
   const result = new Map<ReadEvent, ReadListener[]>();
   if (!events.length) return result;
   const { routes, routePaths } = database.tables;
@@ -360,9 +364,7 @@ function* candidates(
       idsByKey.push({ events: eventsByKey.get(Buffer.from(key).toString('latin1')) ?? [], listenerId });
     }
   }
-  const listeners = yield* standingListeners(database, options, [
-    ...new Set(idsByKey.map((found) => found.listenerId)),
-  ]);
+  const listeners = yield* standingListeners(database, [...new Set(idsByKey.map((found) => found.listenerId))]);
   for (const { events: keyed, listenerId } of idsByKey) {
     const listener = listeners.get(listenerId);
     if (!listener) continue;
@@ -375,28 +377,24 @@ function* candidates(
   }
   for (const event of events) {
     // A value that was too large to store gives no key: then every listener is a candidate.
-    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database, options));
+    if (droppedPaths(event, paths).length) result.set(event, yield* everyListener(database));
   }
   return result;
 }
 
-function* standingListeners(
-  database: Database,
-  options: FanOutOptions,
-  ids: readonly string[],
-): Script<Map<string, ReadListener>> {
+function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
   const found = new Map<string, ReadListener>();
   for (const some of chunks(ids)) {
     const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
-    for (const row of rows) found.set(row.id, readListener(row, options));
+    for (const row of rows) found.set(row.id, readListener(row));
   }
   return found;
 }
 
-function* everyListener(database: Database, options: FanOutOptions): Script<ReadListener[]> {
+function* everyListener(database: Database): Script<ReadListener[]> {
   const rows = yield* query<Candidate>(selectStanding(database));
-  return rows.map((row) => readListener(row, options));
+  return rows.map(readListener);
 }
 
 /** Disabled ones too: what happens meanwhile is held for them. */
@@ -410,19 +408,22 @@ function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-function readListener(row: Candidate, { now, circuit }: FanOutOptions): ReadListener {
-  const failures = Number(row.failuresInARow);
+/** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
+export function* standingListener(database: Database, id: string): Script<ReadListener | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  return row && readListener(row);
+}
+
+function readListener(row: Candidate): ReadListener {
+  const failuresInARow = Number(row.failuresInARow);
   return {
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
     afterSeq: Number(row.afterSeq),
-    target: toTarget(row, failures > 0),
-    isFree:
-      row.state === 'active' &&
-      row.rateLimit === null &&
-      Number(row.pausedUntil ?? 0) <= now &&
-      !isOpen(failures, circuit),
+    failuresInARow,
+    target: toTarget(row, failuresInARow > 0),
   };
 }
 

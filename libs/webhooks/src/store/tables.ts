@@ -74,6 +74,7 @@ const TABLES = {
     indexes: [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   routes: {
@@ -163,7 +164,14 @@ const TABLES = {
     indexes: [['readyAt']],
   },
   chores: {
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },
