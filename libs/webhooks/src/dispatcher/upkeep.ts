@@ -144,10 +144,7 @@ export class Upkeep {
     });
   }
 
-  private async attend(
-    chore: Chore,
-    total: { discarded: number; deliveries: number; events: number },
-  ): Promise<void> {
+  private async attend(chore: Chore, total: { discarded: number; deliveries: number; events: number }): Promise<void> {
     const { database, clock } = this.parts;
     const { name, everyMs } = chore;
     const token = newId('lease');
