@@ -1,6 +1,7 @@
 import sql, { raw } from 'sql-template-tag';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
+import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
 
@@ -58,7 +59,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   const firstLeft = () => (left.size ? Math.min(...left) : null);
   if (!events.length) return { discarded, firstLeft: null };
   const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
-    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${d.sql} d where d.${d.$.eventSeq} ${inList(events.map(({ seq }) => seq))} and d.${d.$.state} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${d.sql} d where d.${d.$.eventSeq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
   );
   for (const { eventSeq, state } of found) if (state === 'leased') left.add(Number(eventSeq));
   if (found.length === DELIVERIES_PER_BATCH) left.add(Number(found.at(-1)?.eventSeq));
@@ -68,7 +69,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   // First the listeners, as a claim does.
   yield* lockListenerStates(database, listenerIds);
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and d.${d.$.state} = 'due' order by d.${d.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${raw(database.skipLocked)}`,
   );
   const taken = new Set(locked.map(({ seq }) => String(seq)));
   for (const { seq, eventSeq } of due) if (!taken.has(String(seq))) left.add(Number(eventSeq));
@@ -124,7 +125,7 @@ export function* prune(
   let deleted = 0;
   if (found.length) {
     const locked = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${lock}`,
+      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${lock}`,
     );
     const going = locked.map(({ seq }) => seq);
     deleted = going.length;
@@ -153,8 +154,13 @@ export function* prune(
  */
 export function* pruneListeners(database: Database, removedBefore: number): Script<number> {
   const { listeners: l, listenerState: s, routes: r, deliveries: d } = database.tables;
+  // The first delivery at or past the listener, in the order of an index that begins with it: one lookup each. Asked for one of
+  // the listener itself (`not exists`, or `=`), PostgreSQL counts on finding it soon, and reads all deliveries. MariaDB reads
+  // them all when it is asked for a range.
+  const reach = raw(database.dialect === 'mysql' ? '=' : '>=');
+  const first = sql`(select d.${d.$.listenerId} from ${d.sql} d where d.${d.$.listenerId} ${reach} l.${l.$.id} order by d.${d.$.listenerId}, d.${d.$.createdAt}, d.${d.$.seq} limit 1)`;
   const found = yield* query<{ seq: unknown; id: string }>(
-    sql`select ${l.select('l', 'seq', 'id')} from ${l.sql} l where l.${l.$.deletedAt} is not null and l.${l.$.deletedAt} < ${removedBefore} and not exists (select 1 from ${d.sql} d where d.${d.$.listenerId} = l.${l.$.id}) order by l.${l.$.deletedAt} limit ${LISTENERS_PER_BATCH}`,
+    sql`select ${l.select('l', 'seq', 'id')} from ${l.sql} l where l.${l.$.deletedAt} is not null and l.${l.$.deletedAt} < ${removedBefore} and coalesce(${first}, '') <> l.${l.$.id} order by l.${l.$.deletedAt} limit ${LISTENERS_PER_BATCH}`,
   );
   if (!found.length) return 0;
   const ids = inList(found.map(({ id }) => id));

@@ -3,7 +3,7 @@ import { ownerKeyOf } from '../hash.js';
 import { canBeStored } from './can-be-stored.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
-import { readEventOf, rearmDelivery } from './delivery-rows.js';
+import { rearmDelivery, stateOf } from './delivery-rows.js';
 import { FORMAT_FAILED, type BodyOf } from './fan-out.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
@@ -29,11 +29,9 @@ interface FailedRow {
   id: string;
   listenerId: string;
   owner: string | null;
-  state: string;
   lastError: string | null;
   createdAt: unknown;
-  eventId: string;
-  format: string;
+  eventSeq: unknown;
 }
 
 /**
@@ -51,11 +49,16 @@ export function* recoverDeliveries(
   const last = found.at(-1);
   const next =
     last && found.length === RECOVERED_PER_BATCH ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
+  if (!found.length) return { recovered: 0, next };
+  const formats = yield* formatsOf(
+    database,
+    found.map(({ listenerId }) => listenerId),
+  );
   // Once more with ===: what a collation takes for equal is not.
-  const theirs = found.filter((row) => scope === undefined || row.owner === scope);
+  const theirs = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
   if (!theirs.length) return { recovered: 0, next };
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and d.${d.$.state} ${inList(options.states)} order by d.${d.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${raw(database.skipLocked)}`,
   );
   const ours = new Set(locked.map(({ seq }) => String(seq)));
   const rows = theirs.filter(({ seq }) => ours.has(String(seq)));
@@ -69,8 +72,9 @@ export function* recoverDeliveries(
     yield* expectDeliveries(database, new Map(plain.map(({ listenerId }) => [listenerId, now])));
   }
   for (const row of rows) {
-    if (row.lastError !== FORMAT_FAILED) continue;
-    const body = yield* render(database, row, options.bodyOf);
+    const format = formats.get(row.listenerId);
+    if (row.lastError !== FORMAT_FAILED || format === undefined) continue;
+    const body = yield* render(database, row, format, options.bodyOf);
     if (body !== undefined && (yield* rearmDelivery(database, row, now, body))) recovered++;
   }
   return { recovered, next };
@@ -81,23 +85,39 @@ function* failedDeliveries(
   { scope, listenerId, states, after, until }: RecoverOptions,
 ): Script<FailedRow[]> {
   if (!canBeStored(listenerId ?? '')) return [];
-  const { deliveries: d, listeners: l, events: e } = database.tables;
+  const { deliveries: d } = database.tables;
   const ofOwner = scope === undefined ? sql`` : sql` and d.${d.$.ownerKey} = ${ownerKeyOf(scope)}`;
   const ofListener = listenerId === undefined ? sql`` : sql` and d.${d.$.listenerId} = ${listenerId}`;
   return yield* query<FailedRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'state', 'lastError', 'createdAt')}, e.${e.$.id} ${e.as('eventId')}, ${l.select('l', 'format')}
-    from ${d.sql} d join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
+    sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'lastError', 'createdAt', 'eventSeq')} from ${d.sql} d
     where d.${d.$.createdAt} >= ${after.at} and d.${d.$.createdAt} < ${until} and (d.${d.$.createdAt} > ${after.at} or d.${d.$.seq} > ${after.seq})
-      and d.${d.$.state} ${inList(states)} and l.${l.$.deletedAt} is null${ofOwner}${ofListener}
+      and ${stateOf(database)} ${inList(states)}${ofOwner}${ofListener}
     order by d.${d.$.createdAt}, d.${d.$.seq} limit ${RECOVERED_PER_BATCH}`,
   );
 }
 
+/** Formats of those of these listeners that were not removed. */
+function* formatsOf(database: Database, listenerIds: readonly string[]): Script<Map<string, string>> {
+  const { listeners: l } = database.tables;
+  const rows = yield* query<{ id: string; format: string }>(
+    sql`select ${l.select('l', 'id', 'format')} from ${l.sql} l where l.${l.$.id} ${inList([...new Set(listenerIds)])} and l.${l.$.deletedAt} is null`,
+  );
+  return new Map(rows.map(({ id, format }) => [id, format]));
+}
+
 /** @returns `undefined` when the format still throws */
-function* render(database: Database, row: FailedRow, bodyOf: BodyOf): Script<string | null | undefined> {
-  const event = yield* readEventOf(database, row);
+function* render(
+  database: Database,
+  { eventSeq }: FailedRow,
+  format: string,
+  bodyOf: BodyOf,
+): Script<string | null | undefined> {
+  const { events: e } = database.tables;
+  const [event] = yield* query<{ id: string; type: string; payload: string }>(
+    sql`select ${e.select('e', 'id', 'type', 'payload')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq}`,
+  );
   try {
-    return event && bodyOf(row.format, event);
+    return event && bodyOf(format, event);
   } catch {
     return undefined;
   }
