@@ -15,6 +15,9 @@ export const DELIVERIES_PER_BATCH = 500;
 /** Removed listeners that it deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
+/** No fan-out will add deliveries to such an event. */
+const FINISHED_STATES: readonly string[] = ['routed', 'damaged'];
+
 export interface OldEvent {
   readonly seq: number;
   readonly state: string;
@@ -55,7 +58,7 @@ export interface DiscardResult {
 export function* discardWaiting(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
   const { deliveries: d } = database.tables;
   const discarded = new Map<string, number>();
-  const left = new Set(events.filter(({ state }) => state === 'pending').map(({ seq }) => seq));
+  const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
   const firstLeft = () => (left.size ? Math.min(...left) : null);
   if (!events.length) return { discarded, firstLeft: null };
   const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
@@ -110,10 +113,10 @@ export function* prune(
   const { events: e, deliveries: d, attempts: a } = database.tables;
   const lock = raw(database.skipLocked);
   const nothing = { deliveries: 0, events: 0, hasMore: false };
-  const asked = events.filter(({ state }) => state !== 'pending').map(({ seq }) => seq);
+  const asked = events.filter(({ state }) => FINISHED_STATES.includes(state)).map(({ seq }) => seq);
   if (!asked.length) return nothing;
   const held = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} <> 'pending' order by e.${e.$.seq}${lock}`,
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${lock}`,
   );
   if (!held.length) return nothing;
   const seqs = held.map(({ seq }) => seq);
