@@ -235,7 +235,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       retries: 1,
       type: '',
       owner: null,
-      event: { id: '', seq: '', payload: '' },
+      event: { id: '', seq: '', payload: '', createdAt: 0 },
       body: '',
       isOrdered: false,
       listener: {

@@ -88,6 +88,7 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     schemes: '["standard"]',
     format: options.format ?? 'standard',
     ordering,
+    sequence: 0,
     rateLimit: rateLimit && JSON.stringify(rateLimit),
     state: 'active',
     disabledReason: null,

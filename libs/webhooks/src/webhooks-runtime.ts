@@ -16,6 +16,7 @@ import type { RetrySchedule } from './deliveries/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
+import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
 import type { EventRow } from './events/event-rows.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
@@ -99,6 +100,14 @@ export class WebhooksRuntime
       retrySchedule,
       signers: { schemes: this.schemes, formats, timeoutMs: options.dispatcher.timeoutMs },
       bodyOf,
+      upkeep: new Upkeep({
+        database,
+        clock,
+        maxAgeMs: options.dispatcher.maxAgeMs,
+        retention: options.retention,
+        logger,
+        emit: (event, fact) => this.emit(event, fact),
+      }),
       logger,
       emit: (event, fact) => this.emit(event, fact),
       wakeUps: this.wakeUps,

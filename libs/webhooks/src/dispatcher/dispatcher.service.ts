@@ -23,6 +23,7 @@ import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import type { WakeUps } from './wake-ups.js';
+import type { Upkeep, UpkeepResult } from './upkeep.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
@@ -34,6 +35,7 @@ export interface DispatcherParts {
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
+  readonly upkeep: Upkeep;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact) => void;
   /** `null` where processes do not hear of each other. */
@@ -126,6 +128,7 @@ export class DispatcherService {
     this.isStopping = false;
     this.loop = this.run();
     this.parts.wakeUps?.listen(() => this.wake());
+    this.parts.upkeep.start();
   }
 
   /**
@@ -141,9 +144,11 @@ export class DispatcherService {
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
     });
+    const upkeepEnded = this.parts.upkeep.stop();
     const ended = (async () => {
       await this.parts.wakeUps?.unlisten();
       await this.loop;
+      await upkeepEnded;
       this.giveBack(this.lanes.evict());
       await this.idle();
     })();
@@ -210,6 +215,16 @@ export class DispatcherService {
       attempts: routed.leased.length + claimed.leased.length,
       isExhaustive: claimed.isExhaustive,
     };
+  }
+
+  /**
+   * Does by hand what a running dispatcher does beside sending, as far as it is due: discards what waited for longer than
+   * `maxAgeMs`, and deletes what `retention` keeps no longer. For scripts that drain instead of running, and for tests.
+   *
+   * @returns what this process did; nothing when another one is at it
+   */
+  runChores(): Promise<UpkeepResult> {
+    return this.parts.upkeep.runDue();
   }
 
   /**
@@ -343,9 +358,9 @@ export class DispatcherService {
 
   /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
   private async routeWide(): Promise<number> {
-    const { database, clock, options, bodyOf } = this.parts;
+    const { database, clock, bodyOf } = this.parts;
     const result = await database.transaction(() =>
-      fanOutWide(database, { now: clock.now(), circuit: options.circuit, bodyOf }),
+      fanOutWide(database, { now: clock.now(), bodyOf }),
     );
     this.tellOfFanOut(result);
     if (result.hasDue) this.expect(0);
@@ -397,9 +412,11 @@ export class DispatcherService {
 
   /** Settles when the request has ended; its record follows. Never rejects. */
   private async attempt(laned: LanedDelivery): Promise<void> {
-    const { clock, retrySchedule } = this.parts;
+    const { clock, retrySchedule, options } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
+    // What is sent later than that was made due by hand, and has its whole schedule.
+    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
     let outcome: Outcome;
     try {
       outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
@@ -421,7 +438,13 @@ export class DispatcherService {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
-      next: nextState(outcome, delivery.retries, retrySchedule, clock.now()),
+      next: nextState(
+        outcome,
+        delivery.retries,
+        retrySchedule,
+        clock.now(),
+        startedAt > tooOldAt ? Infinity : tooOldAt,
+      ),
     };
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();

@@ -67,6 +67,7 @@ const TABLES: readonly FrozenTable[] = [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
       { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   {
@@ -163,7 +164,14 @@ const TABLES: readonly FrozenTable[] = [
   },
   {
     name: 'chores',
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },

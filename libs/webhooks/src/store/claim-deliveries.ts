@@ -42,7 +42,13 @@ export interface ClaimedDelivery {
   readonly retries: number;
   readonly type: string;
   readonly owner: string | null;
-  readonly event: { readonly id: string; readonly seq: string; readonly payload: string };
+  readonly event: {
+    readonly id: string;
+    readonly seq: string;
+    readonly payload: string;
+    /** When it happened, in ms since 1970. */
+    readonly createdAt: number;
+  };
   readonly body: string;
   /** Later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
@@ -92,6 +98,7 @@ interface ClaimRow {
   body: string | null;
   eventSeq: unknown;
   eventId: string;
+  eventCreatedAt: unknown;
   payload: string;
   thinPayload: string | null;
 }
@@ -221,7 +228,7 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
     ...(['seq', 'id', 'listenerId', 'attempts', 'retries', 'type', 'owner', 'orderKey', 'body', 'eventSeq'] as const),
   );
   return yield* query<ClaimRow>(
-    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload')}
     from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
@@ -273,7 +280,12 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     retries: Number(row.retries),
     type: row.type,
     owner: row.owner,
-    event: { id: row.eventId, seq: String(row.eventSeq), payload: row.payload },
+    event: {
+      id: row.eventId,
+      seq: String(row.eventSeq),
+      payload: row.payload,
+      createdAt: Number(row.eventCreatedAt),
+    },
     body: row.body ?? row.thinPayload ?? row.payload,
     isOrdered: row.orderKey !== null,
     listener,

@@ -45,14 +45,8 @@ export interface FanOutResult {
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
 }
 
-/** What judging a listener takes. */
-export interface JudgeOptions {
+export interface FanOutOptions {
   readonly now: number;
-  readonly circuit: CircuitPolicy;
-  readonly bodyOf: BodyOf;
-}
-
-export interface FanOutOptions extends JudgeOptions {
   /** The most events to take. */
   readonly limit: number;
   /** Looks only at events after this sequence: see `OutboxCursor`. */
@@ -62,6 +56,8 @@ export interface FanOutOptions extends JudgeOptions {
   /** Deliveries that fit into it are leased as they are made; the others become due. */
   readonly room: Room;
   readonly leaseMs: number;
+  readonly circuit: CircuitPolicy;
+  readonly bodyOf: BodyOf;
 }
 
 export interface ClaimedEvent {
@@ -77,6 +73,7 @@ export interface ClaimedEvent {
   payload: string;
   thinPayload: string | null;
   droppedFields: string | null;
+  createdAt: unknown;
 }
 
 export interface ReadEvent extends ClaimedEvent {
@@ -104,8 +101,8 @@ export interface Candidate extends TargetRow {
 export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
+  failuresInARow: number;
   target: ListenerTarget;
-  isFree: boolean;
 }
 
 /** A delivery to be made. */
@@ -137,13 +134,13 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const events: ReadEvent[] = [];
   for (const event of claimed) {
     try {
-      events.push(read(event));
+      events.push(readEvent(event));
     } catch (error) {
       spoil(event, error);
     }
   }
 
-  const { listenersOf, wide, left } = yield* candidates(database, options, events);
+  const { listenersOf, wide, left } = yield* candidates(database, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const [event, listeners] of listenersOf) {
@@ -197,6 +194,7 @@ export function* expectDue(database: Database, made: readonly NewDelivery[], now
   return due.length;
 }
 
+/** Whether a listener is to hear of an event: the one place that decides it. */
 export function wants(listener: ReadListener, event: ReadEvent): boolean {
   return (
     compareSequences(event.seq, listener.afterSeq) > 0 &&
@@ -280,20 +278,30 @@ function* outOfOrder(
 }
 
 /** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
-function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only }: FanOutOptions): void {
+function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   let left = room.total;
   const taken = new Map<string, number>();
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
     // Behind what is due already, unless somebody waits for this one.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
-    if (delivery.state !== 'due' || orderKey !== null || !listener.isFree || !isNext || left < 1) continue;
+    if (delivery.state !== 'due' || orderKey !== null || !isNext || left < 1) continue;
+    if (!isFree(listener, now, circuit)) continue;
     const count = taken.get(listener.id) ?? 0;
     if (count >= room.of(listener.id)) continue;
     delivery.state = 'leased';
     taken.set(listener.id, count + 1);
     left--;
   }
+}
+
+function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): boolean {
+  return (
+    listener.state === 'active' &&
+    listener.rateLimit === null &&
+    Number(listener.pausedUntil ?? 0) <= now &&
+    !isOpen(listener.failuresInARow, circuit)
+  );
 }
 
 function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, leaseToken: string): ClaimedDelivery {
@@ -305,7 +313,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
     retries: 0,
     type: event.type,
     owner: listener.owner,
-    event: { id: event.id, seq: String(event.seq), payload: event.payload },
+    event: { id: event.id, seq: String(event.seq), payload: event.payload, createdAt: Number(event.createdAt) },
     body: body ?? event.thinPayload ?? event.payload,
     isOrdered: false,
     listener: listener.target,
@@ -317,7 +325,7 @@ export function selectEvent(database: Database): Sql {
   return database.tables.events.select(
     'e',
     ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
-    ...(['payload', 'thinPayload', 'droppedFields'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields', 'createdAt'] as const),
   );
 }
 
@@ -342,16 +350,21 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
 }
 
-export function read(event: ClaimedEvent): ReadEvent {
+/** @throws SyntaxError when its text is no JSON: the event is damaged */
+export function readEvent(event: ClaimedEvent): ReadEvent {
   const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
-  const superTypes = event.superTypes === null ? [] : (JSON.parse(event.superTypes) as string[]);
   return {
     ...event,
-    types: [event.type, ...superTypes],
+    types: typesOf(event),
     data,
     ...(previous ? { previous } : {}),
     ...(event.droppedFields === null ? {} : { dropped: new Set(JSON.parse(event.droppedFields) as string[]) }),
   };
+}
+
+/** Its own type, then the types of its parents. */
+export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
+  return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
 }
 
 /** Pairs of an event and a listener that one round judges: what bounds its memory and its time, whoever listens to what. */
@@ -369,7 +382,7 @@ interface Candidates {
   readonly left: readonly ReadEvent[];
 }
 
-function* candidates(database: Database, options: FanOutOptions, events: readonly ReadEvent[]): Script<Candidates> {
+function* candidates(database: Database, events: readonly ReadEvent[]): Script<Candidates> {
   const paths = yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
   const routable: ReadEvent[] = [];
@@ -388,9 +401,7 @@ function* candidates(database: Database, options: FanOutOptions, events: readonl
     if (pairs > PAIRS_PER_ROUND) break;
     narrow.set(event, ids);
   }
-  const listeners = yield* standingListeners(database, options, [
-    ...new Set([...narrow.values()].flatMap((ids) => [...ids])),
-  ]);
+  const listeners = yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]);
   for (const [event, ids] of narrow) {
     listenersOf.set(
       event,
@@ -457,16 +468,12 @@ function* listenerIdsOf(
   }
 }
 
-export function* standingListeners(
-  database: Database,
-  options: JudgeOptions,
-  ids: readonly string[],
-): Script<Map<string, ReadListener>> {
+export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
   const found = new Map<string, ReadListener>();
   for (const some of chunks(ids)) {
     const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
-    for (const row of rows) found.set(row.id, readListener(row, options));
+    for (const row of rows) found.set(row.id, readListener(row));
   }
   return found;
 }
@@ -482,18 +489,21 @@ export function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-export function readListener(row: Candidate, { now, circuit }: JudgeOptions): ReadListener {
-  const failures = Number(row.failuresInARow);
+/** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
+export function* standingListener(database: Database, id: string): Script<ReadListener | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  return row && readListener(row);
+}
+
+export function readListener(row: Candidate): ReadListener {
+  const failuresInARow = Number(row.failuresInARow);
   return {
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
-    target: toTarget(row, failures > 0),
-    isFree:
-      row.state === 'active' &&
-      row.rateLimit === null &&
-      Number(row.pausedUntil ?? 0) <= now &&
-      !isOpen(failures, circuit),
+    failuresInARow,
+    target: toTarget(row, failuresInARow > 0),
   };
 }
 

@@ -84,6 +84,7 @@ const TABLES = {
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
       { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   routes: {
@@ -174,7 +175,14 @@ const TABLES = {
     indexes: [['readyAt', 'seq']],
   },
   chores: {
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },
