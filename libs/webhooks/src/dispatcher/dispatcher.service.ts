@@ -3,7 +3,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { Outcome } from '../sending/outcome.js';
+import type { Outcome, OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -21,7 +21,7 @@ import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
-import { messageOf, Troubles, type TableWork } from './troubles.js';
+import { messageOf, Troubles, type Work } from './troubles.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
@@ -208,7 +208,7 @@ export class DispatcherService {
 
   private async run(): Promise<void> {
     this.wake();
-    let work: TableWork = 'claiming';
+    let work: Work = 'claiming';
     while (!this.isStopping) {
       try {
         work = 'claiming';
@@ -333,15 +333,27 @@ export class DispatcherService {
 
   /** Settles when the request has ended; its record follows. Never rejects. */
   private async attempt(laned: LanedDelivery): Promise<void> {
-    const { clock, retrySchedule } = this.parts;
+    const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
     let outcome: Outcome;
     try {
-      outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
+      outcome = recordable(await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers)));
     } catch (error) {
       outcome = notSent(error);
     }
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
+      // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
+      this.troubles.failed(
+        'sending',
+        'No connection can be opened, which is tried again every second',
+        outcome.errorDetail,
+      );
+      await this.rest();
+      this.giveBack([laned]);
+      return;
+    }
+    if (outcome.status !== null) this.troubles.succeeded('sending');
     const record: AttemptRecord = {
       deliverySeq: delivery.seq,
       leaseToken: delivery.leaseToken,
@@ -357,7 +369,7 @@ export class DispatcherService {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
-      next: nextState(outcome, delivery.retries, retrySchedule, clock.now()),
+      next: this.nextOf(outcome, delivery),
     };
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();
@@ -365,6 +377,20 @@ export class DispatcherService {
     if (this.lanes.isThirsty) this.signal.raise();
     // What is not recorded would be repeated if this process died now: never more than a batch, beside what has a slot.
     if (this.attempted.length > this.parts.options.batch) await new Promise<void>((free) => this.held.push(free));
+  }
+
+  /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
+  private nextOf(outcome: Outcome, delivery: ClaimedDelivery): AttemptRecord['next'] {
+    const { clock, retrySchedule, logger } = this.parts;
+    const now = clock.now();
+    try {
+      const next = nextState(outcome, delivery.retries, retrySchedule, now);
+      if (Number.isSafeInteger(next.at)) return next;
+      throw new TypeError(`it gave ${next.at - now} ms`);
+    } catch (error) {
+      logger.error(`The retry schedule failed, and ${delivery.id} is tried again in a minute: ${messageOf(error)}`);
+      return { state: 'due', at: now + 60_000 };
+    }
   }
 
   /**
@@ -521,6 +547,20 @@ export class DispatcherService {
 
 function claimWith(database: Database, options: Parameters<typeof claimDeliveries>[1]) {
   return database.transaction(() => claimDeliveries(database, options));
+}
+
+const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected', 'unreachable', 'blocked']);
+
+/** What a replaced transport gave, as the tables take it. @throws when it is no outcome */
+function recordable(outcome: Outcome): Outcome {
+  const { kind, status, durationMs, retryAfterMs } = outcome;
+  const isWhole = [status, retryAfterMs].every((value) => value === null || Number.isSafeInteger(value));
+  if (!KINDS.has(kind) || !isWhole || !Number.isFinite(durationMs)) {
+    throw new TypeError(
+      `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
+    );
+  }
+  return Number.isInteger(durationMs) ? outcome : { ...outcome, durationMs: Math.round(durationMs) };
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */

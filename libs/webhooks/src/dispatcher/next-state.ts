@@ -17,5 +17,5 @@ export function nextState(
   if (outcome.status === GONE) return { state: 'exhausted', at: now };
   const delay = schedule.delayMs(failuresBefore + 1);
   if (delay === null) return { state: 'exhausted', at: now };
-  return { state: 'due', at: now + Math.max(delay, outcome.retryAfterMs ?? 0) };
+  return { state: 'due', at: Math.ceil(now + Math.max(delay, outcome.retryAfterMs ?? 0)) };
 }

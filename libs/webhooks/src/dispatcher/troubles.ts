@@ -1,7 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 
-/** What the dispatcher does with its tables. */
-export type TableWork = 'claiming' | 'polling' | 'recording' | 'returning';
+/** What the dispatcher does that may go wrong for all listeners at once: with its tables, and with sockets. */
+export type Work = 'claiming' | 'polling' | 'recording' | 'returning' | 'sending';
 
 /**
  * A log that says once what happened, and once that it is over.
@@ -10,16 +10,16 @@ export type TableWork = 'claiming' | 'polling' | 'recording' | 'returning';
  * each that failed has succeeded again: that the tables can be read says nothing of whether attempts can be recorded.
  */
 export class Troubles {
-  private readonly failing = new Set<TableWork>();
+  private readonly failing = new Set<Work>();
 
   constructor(private readonly logger: LoggerService) {}
 
-  failed(work: TableWork, what: string, error: unknown): void {
+  failed(work: Work, what: string, error: unknown): void {
     if (!this.failing.size) this.logger.error(`${what}: ${messageOf(error)}`);
     this.failing.add(work);
   }
 
-  succeeded(work: TableWork): void {
+  succeeded(work: Work): void {
     if (this.failing.delete(work) && !this.failing.size) this.logger.log('The dispatcher works again.');
   }
 }
