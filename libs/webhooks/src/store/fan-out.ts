@@ -100,6 +100,8 @@ interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq
   afterSeq: number;
   target: ListenerTarget;
   isFree: boolean;
+  /** Why its row cannot be read. */
+  unreadable?: unknown;
 }
 
 /** A delivery to be made. */
@@ -184,7 +186,9 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   };
 }
 
+/** @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows */
 function wants(listener: ReadListener, event: ReadEvent): boolean {
+  if (listener.unreadable !== undefined) throw listener.unreadable;
   return (
     Number(event.seq) > listener.afterSeq &&
     reaches(event, listener.owner) &&
@@ -310,7 +314,8 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
 }
 
 function read(event: ClaimedEvent): ReadEvent {
-  const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
+  const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject };
+  if (typeof data !== 'object') throw new TypeError('its payload has no data');
   const superTypes = event.superTypes === null ? [] : (JSON.parse(event.superTypes) as string[]);
   return {
     ...event,
@@ -410,7 +415,17 @@ function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-function readListener(row: Candidate, { now, circuit }: FanOutOptions): ReadListener {
+function readListener(row: Candidate, options: FanOutOptions): ReadListener {
+  try {
+    return parseListener(row, options);
+  } catch (unreadable) {
+    const { id, url, format } = row;
+    const target = { id, url, format, headers: {}, secrets: [], schemes: [], isFailing: false };
+    return { ...row, patterns: [], filter: [], afterSeq: 0, target, isFree: false, unreadable };
+  }
+}
+
+function parseListener(row: Candidate, { now, circuit }: FanOutOptions): ReadListener {
   const failures = Number(row.failuresInARow);
   return {
     ...row,
