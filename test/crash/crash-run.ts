@@ -8,7 +8,7 @@ import type { DataSourceOptions } from 'typeorm';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { createScratchProject, type ScratchProject } from '../support/scratch-project.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
-import { Audit, Parcel, seededRandom, type WorkerOptions } from './parcels.js';
+import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
 
 /** Small, so that few duplicates are allowed; leases end soon, so that the end of the run comes soon. */
 export const DISPATCHER = { concurrency: 8, batch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
@@ -130,7 +130,7 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
   });
   await app.dataSource
     .getRepository(Parcel)
-    .insert(Array.from({ length: SHARED_ROWS }, () => ({ change: 'first', colour: 'white' })));
+    .insert(Array.from({ length: SHARED_ROWS }, () => ({ change: 'first', colour: SHARED_COLOUR })));
   await app.dispatcher.drain();
   for (const [path, { create }] of Object.entries(LISTENERS)) {
     await app.listeners.create({ ...create, url: new URL(path, app.receiver.url).href } as never);

@@ -2,6 +2,8 @@ import { Column, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 
 export const COLOURS = ['red', 'green', 'blue'] as const;
+/** Of the rows that all processes change. */
+export const SHARED_COLOUR = 'white';
 
 /** What the writers change. */
 @Webhook()
