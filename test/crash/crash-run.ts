@@ -143,14 +143,14 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
   const isOver = () => performance.now() >= until;
   const restUpTo = (ms: number) => pause(Math.max(0, Math.min(ms, until - performance.now())));
   let restarts = 0;
-  const restartServer = async () => {
-    while (server && !isOver()) {
+  const restartServer = async (killed: NonNullable<CrashRun['server']>) => {
+    while (!isOver()) {
       await restUpTo(between(SERVER_LIFE_MS));
       if (isOver()) return;
       workers.mayFail = true;
-      await server.crash();
+      await killed.crash();
       await pause(between({ from: 0, to: 300 }));
-      await server.restart();
+      await killed.restart();
       restarts++;
     }
   };
@@ -162,7 +162,7 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
       worker = await workers.start(true);
     }
   };
-  await Promise.all([restartServer(), ...first.map(killAndStart)]);
+  await Promise.all([server && restartServer(server), ...first.map(killAndStart)]);
 
   await workers.quiet();
   await untilDrained(app);

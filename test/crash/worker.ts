@@ -42,7 +42,7 @@ class Undone extends Error {}
 /** Committed rows that no other process changes. */
 const own: { id: number; change: string; colour: string }[] = [];
 let changes = 0;
-let isQuiet = false;
+const state = { isQuiet: false };
 
 async function write(manager: EntityManager): Promise<typeof own> {
   const change = `${options.name}-${++changes}`;
@@ -98,14 +98,14 @@ async function transaction(dataSource: DataSource): Promise<void> {
 }
 
 async function writeUntilQuiet(dataSource: DataSource): Promise<void> {
-  while (!isQuiet) {
+  while (!state.isQuiet) {
     // Deadlocks, and a database that is restarted: whether it was committed is what the audit says.
     await transaction(dataSource).catch((error: unknown) => (error instanceof Undone ? undefined : pause(50)));
     await pause(random() * 15);
   }
 }
 
-process.on('message', () => (isQuiet = true));
+process.on('message', () => (state.isQuiet = true));
 const app = await NestFactory.createApplicationContext(WorkerModule, { logger: ['error', 'warn'] });
 app.enableShutdownHooks();
 process.send?.('ready');
