@@ -39,12 +39,15 @@ class WorkerModule {}
 /** Thrown to roll back. */
 class Undone extends Error {}
 
-/** Committed rows that no other process changes. */
-const own: { id: number; change: string; colour: string }[] = [];
+/**
+ * Committed rows that one writer alone changes, and only in later transactions: what remove() tells is the row as TypeORM
+ * loaded it, which on InnoDB is the row as it was when the transaction began.
+ */
+type Own = { id: number; change: string; colour: string }[];
 let changes = 0;
 const state = { isQuiet: false };
 
-async function write(manager: EntityManager): Promise<typeof own> {
+async function write(manager: EntityManager, own: Own): Promise<Own> {
   const change = `${options.name}-${++changes}`;
   const colour = COLOURS[Math.floor(random() * COLOURS.length)] as string;
   const kind = random();
@@ -74,14 +77,14 @@ async function write(manager: EntityManager): Promise<typeof own> {
 }
 
 /** Some changes, perhaps a savepoint, and then a commit or a rollback. */
-async function transaction(dataSource: DataSource): Promise<void> {
+async function transaction(dataSource: DataSource, own: Own): Promise<void> {
   const rows = await dataSource.transaction(async (manager) => {
-    const written = await write(manager);
+    const written = await write(manager, own);
     if (random() < 0.4) {
       try {
         written.push(
           ...(await manager.transaction(async (inner) => {
-            const more = await write(inner);
+            const more = await write(inner, own);
             if (random() < 0.5) throw new Undone();
             return more;
           })),
@@ -90,7 +93,7 @@ async function transaction(dataSource: DataSource): Promise<void> {
         if (!(error instanceof Undone)) throw error;
       }
     }
-    if (random() < 0.5) written.push(...(await write(manager)));
+    if (random() < 0.5) written.push(...(await write(manager, own)));
     if (random() < 0.3) throw new Undone();
     return written;
   });
@@ -98,9 +101,10 @@ async function transaction(dataSource: DataSource): Promise<void> {
 }
 
 async function writeUntilQuiet(dataSource: DataSource): Promise<void> {
+  const own: Own = [];
   while (!state.isQuiet) {
     // Deadlocks, and a database that is restarted: whether it was committed is what the audit says.
-    await transaction(dataSource).catch((error: unknown) => (error instanceof Undone ? undefined : pause(50)));
+    await transaction(dataSource, own).catch((error: unknown) => (error instanceof Undone ? undefined : pause(50)));
     await pause(random() * 15);
   }
 }
