@@ -291,7 +291,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!definition || !(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
     await this.logOf(event.queryRunner).exclusively(async () => {
       const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
-      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)]);
+      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], true);
       const images = this.beforeImages.get(event.queryRunner) ?? new Map<string, RowImage>();
       for (const [key, image] of read) images.set(definition.name + key, image);
       this.beforeImages.set(event.queryRunner, images);

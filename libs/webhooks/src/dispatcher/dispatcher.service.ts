@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { Outcome } from '../sending/outcome.js';
+import type { Outcome, OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -22,8 +23,9 @@ import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
-import type { WakeUps } from './wake-ups.js';
+import { messageOf, Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
+import type { WakeUps } from './wake-ups.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
@@ -88,7 +90,10 @@ export class DispatcherService {
   private readonly signal = new Signal();
   /** A request has ended. */
   private readonly ended = new Signal();
+  /** In the order in which they ended; those that are being recorded stand in front. */
   private readonly attempted: Attempted[] = [];
+  /** Attempts that keep their slot until others are recorded. */
+  private readonly held: (() => void)[] = [];
   private readonly lanes: Lanes;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
@@ -98,6 +103,7 @@ export class DispatcherService {
   private recording: Promise<void> | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
+  private stopped = new AbortController();
   /** There may be pending events. */
   private hasEvents = true;
   /** There may be events that are fanned out page by page. */
@@ -105,9 +111,10 @@ export class DispatcherService {
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
-  private isTroubled = false;
+  private readonly troubles: Troubles;
 
   constructor(private readonly parts: DispatcherParts) {
+    this.troubles = new Troubles(parts.logger);
     const { concurrency, perListener, batch } = parts.options;
     this.lanes = new Lanes({
       concurrency,
@@ -126,6 +133,7 @@ export class DispatcherService {
   start(): void {
     if (this.loop) return;
     this.isStopping = false;
+    this.stopped = new AbortController();
     this.loop = this.run();
     this.parts.wakeUps?.listen(() => this.wake());
     this.parts.upkeep.start();
@@ -138,6 +146,7 @@ export class DispatcherService {
    */
   async stop(): Promise<void> {
     this.isStopping = true;
+    this.stopped.abort();
     this.signal.raise();
     this.giveBack(this.lanes.evict());
     let timer: NodeJS.Timeout | undefined;
@@ -252,17 +261,20 @@ export class DispatcherService {
 
   private async run(): Promise<void> {
     this.wake();
+    let work: Work = 'claiming';
     while (!this.isStopping) {
       try {
+        work = 'claiming';
         const isBusy = await this.fill();
-        this.recovered();
         if (isBusy) continue;
         await this.signal.wait(this.sleepMs());
+        work = 'polling';
         if (this.sleepMs() <= 0) await this.poll();
       } catch (error) {
-        this.troubled('The dispatcher cannot reach its tables, and tries again every second', error);
-        this.wake();
-        await this.signal.wait(REST_AFTER_ERROR_MS);
+        this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
+        this.hasEvents = true;
+        this.readyAt = 0;
+        await this.rest();
       }
     }
   }
@@ -301,6 +313,7 @@ export class DispatcherService {
       if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
       isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
     }
+    this.troubles.succeeded('claiming');
     return isBusy;
   }
 
@@ -322,6 +335,7 @@ export class DispatcherService {
     if (outlook.hasEvents) this.hasEvents = true;
     if (outlook.hasWide) this.hasWide = true;
     if (outlook.readyAt !== null) this.expect(outlook.readyAt);
+    this.troubles.succeeded('polling');
   }
 
   private expect(at: number): void {
@@ -359,9 +373,7 @@ export class DispatcherService {
   /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
   private async routeWide(): Promise<number> {
     const { database, clock, bodyOf } = this.parts;
-    const result = await database.transaction(() =>
-      fanOutWide(database, { now: clock.now(), bodyOf }),
-    );
+    const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
     this.tellOfFanOut(result);
     if (result.hasDue) this.expect(0);
     return result.hasMore ? 1 : 0;
@@ -412,17 +424,27 @@ export class DispatcherService {
 
   /** Settles when the request has ended; its record follows. Never rejects. */
   private async attempt(laned: LanedDelivery): Promise<void> {
-    const { clock, retrySchedule, options } = this.parts;
+    const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
-    // What is sent later than that was made due by hand, and has its whole schedule.
-    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
     let outcome: Outcome;
     try {
-      outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
+      outcome = recordable(await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers)));
     } catch (error) {
       outcome = notSent(error);
     }
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
+      // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
+      this.troubles.failed(
+        'sending',
+        'No connection can be opened, which is tried again every second',
+        outcome.errorDetail,
+      );
+      await this.rest();
+      this.giveBack([laned]);
+      return;
+    }
+    if (outcome.status !== null) this.troubles.succeeded('sending');
     const record: AttemptRecord = {
       deliverySeq: delivery.seq,
       leaseToken: delivery.leaseToken,
@@ -438,36 +460,79 @@ export class DispatcherService {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
-      next: nextState(
-        outcome,
-        delivery.retries,
-        retrySchedule,
-        clock.now(),
-        startedAt > tooOldAt ? Infinity : tooOldAt,
-      ),
+      next: this.nextOf(outcome, delivery, startedAt),
     };
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();
     this.ended.raise();
     if (this.mayRoute || this.mayClaim) this.signal.raise();
+    // What is not recorded would be repeated if this process died now: never more than a batch, beside what has a slot.
+    if (this.attempted.length > this.parts.options.batch) await new Promise<void>((free) => this.held.push(free));
   }
 
-  /** One batch after the other: what comes while one is written makes up the next. */
+  /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
+  private nextOf(outcome: Outcome, delivery: ClaimedDelivery, startedAt: number): AttemptRecord['next'] {
+    const { clock, options, retrySchedule, logger } = this.parts;
+    const now = clock.now();
+    // What is sent later than that was made due by hand, and has its whole schedule.
+    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
+    try {
+      const next = nextState(outcome, delivery.retries, retrySchedule, now, startedAt > tooOldAt ? Infinity : tooOldAt);
+      if (Number.isSafeInteger(next.at)) return next;
+      throw new TypeError(`it gave ${next.at - now} ms`);
+    } catch (error) {
+      logger.error(`The retry schedule failed, and ${delivery.id} is tried again in a minute: ${messageOf(error)}`);
+      return { state: 'due', at: now + 60_000 };
+    }
+  }
+
+  /**
+   * One batch after the other: what comes while one is written makes up the next. What the database refuses is tried again
+   * for as long as the loop runs, as these requests were made; halved each time, so that a record that cannot be written
+   * ends up alone.
+   */
   private async recordAll(): Promise<void> {
     // What ends in the same turn of the event loop goes into the same batch.
     await new Promise((resolve) => setImmediate(resolve));
+    const { batch } = this.parts.options;
+    let size = batch;
+    let wasAnswered = false;
     while (this.attempted.length) {
-      const batch = this.attempted.splice(0, this.parts.options.batch);
+      const some = this.attempted.slice(0, size);
       try {
-        await this.record(batch);
+        await this.record(some);
+        this.troubles.succeeded('recording');
+        size = batch;
       } catch (error) {
-        // Their leases run out, and they are sent again: at least once.
-        this.troubled(`${batch.length} attempts could not be recorded, and are repeated after their lease`, error);
+        if (this.isLasting && !(some.length === 1 && wasAnswered)) {
+          this.troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);
+          size = Math.ceil(some.length / 2);
+          wasAnswered = some.length === 1 && (await this.isAnswered());
+          if (some.length === 1 && !wasAnswered) await this.rest();
+          continue;
+        }
+        this.parts.logger.error(
+          `${some.length === 1 ? `The attempt of delivery ${some[0]?.laned.delivery.id}` : `${some.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
+        );
       }
-      for (const { laned } of batch) laned.settled?.();
+      wasAnswered = false;
+      this.attempted.splice(0, some.length);
+      for (const { laned } of some) laned.settled?.();
+      if (this.attempted.length <= batch) for (const free of this.held.splice(0)) free();
     }
     this.recording = null;
     this.signal.raise();
+  }
+
+  /** Whether the database answers at all: what it refuses then is itself at fault. */
+  private async isAnswered(): Promise<boolean> {
+    const { database } = this.parts;
+    return database
+      .single(() => readOutlook(database))
+      .then(
+        () => true,
+        () => false,
+      );
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
@@ -509,16 +574,21 @@ export class DispatcherService {
     await Promise.resolve();
     while (this.returned.length) {
       const batch = this.returned.splice(0);
+      const leases = batch.map(({ delivery }) => delivery);
       try {
-        await database.transaction(() =>
-          releaseDeliveries(
-            database,
-            batch.map(({ delivery }) => delivery),
-            clock.now(),
-          ),
-        );
+        await database.transaction(() => releaseDeliveries(database, leases, clock.now()));
+        this.troubles.succeeded('returning');
       } catch (error) {
-        this.troubled(`${batch.length} deliveries could not be given back, and wait for the end of their lease`, error);
+        this.troubles.failed(
+          'returning',
+          `${batch.length} deliveries could not be given back: they are sent when their lease is over, at the latest`,
+          error,
+        );
+        if (this.isLasting) {
+          this.returned.unshift(...batch);
+          await this.rest();
+          continue;
+        }
       }
       for (const { settled } of batch) settled?.();
     }
@@ -562,16 +632,29 @@ export class DispatcherService {
     }
   }
 
-  /** Said once, however often it happens, until {@link recovered}. */
-  private troubled(what: string, error: unknown): void {
-    if (!this.isTroubled) this.parts.logger.error(`${what}: ${messageOf(error)}`);
-    this.isTroubled = true;
+  /** Whether it is worth trying again what the database refused: by hand, and while it stops, it is tried once. */
+  private get isLasting(): boolean {
+    return this.loop !== null && !this.isStopping;
   }
 
-  private recovered(): void {
-    if (this.isTroubled) this.parts.logger.log('The dispatcher works again.');
-    this.isTroubled = false;
+  /** After an error of the database; {@link stop} ends it. */
+  private async rest(): Promise<void> {
+    await sleep(REST_AFTER_ERROR_MS, undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }
+}
+
+const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected', 'unreachable', 'blocked']);
+
+/** What a replaced transport gave, as the tables take it. @throws when it is no outcome */
+function recordable(outcome: Outcome): Outcome {
+  const { kind, status, durationMs, retryAfterMs } = outcome;
+  const isWhole = [status, retryAfterMs].every((value) => value === null || Number.isSafeInteger(value));
+  if (!KINDS.has(kind) || !isWhole || !Number.isFinite(durationMs)) {
+    throw new TypeError(
+      `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
+    );
+  }
+  return Number.isInteger(durationMs) ? outcome : { ...outcome, durationMs: Math.round(durationMs) };
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */
@@ -585,8 +668,4 @@ function notSent(error: unknown): Outcome {
     response: null,
     retryAfterMs: null,
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -19,6 +19,6 @@ export function nextState(
   if (outcome.status === GONE) return { state: 'exhausted', at: now };
   const delay = schedule.delayMs(failuresBefore + 1);
   if (delay === null) return { state: 'exhausted', at: now };
-  const at = now + Math.max(delay, outcome.retryAfterMs ?? 0);
+  const at = Math.ceil(now + Math.max(delay, outcome.retryAfterMs ?? 0));
   return at > retryUntil ? { state: 'exhausted', at: now } : { state: 'due', at };
 }

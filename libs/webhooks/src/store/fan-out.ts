@@ -103,6 +103,8 @@ export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'f
   filter: Filter;
   failuresInARow: number;
   target: ListenerTarget;
+  /** Why its row cannot be read. */
+  unreadable?: unknown;
 }
 
 /** A delivery to be made. */
@@ -194,8 +196,13 @@ export function* expectDue(database: Database, made: readonly NewDelivery[], now
   return due.length;
 }
 
-/** Whether a listener is to hear of an event: the one place that decides it. */
+/**
+ * Whether a listener is to hear of an event: the one place that decides it.
+ *
+ * @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows
+ */
 export function wants(listener: ReadListener, event: ReadEvent): boolean {
+  if (listener.unreadable !== undefined) throw listener.unreadable;
   return (
     compareSequences(event.seq, listener.afterSeq) > 0 &&
     reaches(event, listener.owner) &&
@@ -350,9 +357,10 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
 }
 
-/** @throws SyntaxError when its text is no JSON: the event is damaged */
+/** @throws when its text is no JSON, or without data: the event is damaged */
 export function readEvent(event: ClaimedEvent): ReadEvent {
-  const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
+  const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject };
+  if (typeof data !== 'object') throw new TypeError('its payload has no data');
   return {
     ...event,
     types: typesOf(event),
@@ -497,6 +505,16 @@ export function* standingListener(database: Database, id: string): Script<ReadLi
 }
 
 export function readListener(row: Candidate): ReadListener {
+  try {
+    return parseListener(row);
+  } catch (unreadable) {
+    const { id, url, format } = row;
+    const target = { id, url, format, headers: {}, secrets: [], schemes: [], sendsSequence: false, isFailing: false };
+    return { ...row, patterns: [], filter: [], failuresInARow: 0, target, unreadable };
+  }
+}
+
+function parseListener(row: Candidate): ReadListener {
   const failuresInARow = Number(row.failuresInARow);
   return {
     ...row,
