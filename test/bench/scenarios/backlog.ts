@@ -1,6 +1,7 @@
 import type { WebhooksOptions } from 'nestjs-entity-webhooks';
 import type { Child, Programs } from '../child.js';
 import { rate, type Measurement } from '../measure.js';
+import type { Tenth } from '../programs/application.js';
 import { expectCount, type Bench, type Size } from '../scenario.js';
 
 const MINUTE = 60 * 1000;
@@ -23,16 +24,23 @@ export interface Backlog {
   readonly listeners: number;
   readonly webhooks?: WebhooksOptions;
   readonly isIntercepted?: boolean;
+  /** Begins something that goes on while the backlog is drained. @param url of the database @returns what ends it */
+  readonly during?: (url: string) => Promise<() => Promise<void>>;
+}
+
+export interface Drained extends Measurement {
+  readonly perSecond: number;
+  readonly tenths: readonly Tenth[];
 }
 
 /**
  * A backlog of events, each for exactly one of the listeners, stored by one process and drained by another; checked to the
  * last row.
  *
- * @returns deliveries per second and what else was seen
+ * @returns how fast, over all and by tenths of the backlog
  */
-export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Measurement & { perSecond: number }> {
-  const { events, listeners, webhooks = {}, isIntercepted = false } = backlog;
+export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drained> {
+  const { events, listeners, webhooks = {}, isIntercepted = false, during } = backlog;
   const database = await bench.freshDatabase();
   const receiver = bench.start('receiver');
   const url = await receiver.call('listen');
@@ -47,7 +55,9 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Meas
   await worker.call('drain', warmUp, DRAINED_WITHIN_MS);
   await receiver.call('reset');
   await writer.call('fill', events, listeners);
+  const end = await during?.((database as { url?: string }).url ?? '');
   const measurement = await worker.call('drain', events, DRAINED_WITHIN_MS);
+  await end?.();
 
   await expectDelivered(writer, receiver, { received: events, stored: warmUp + events });
   await bench.end();
