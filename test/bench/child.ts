@@ -83,7 +83,7 @@ export class Child<P> {
     const exited = once(this.process, 'exit');
     if (signal === 'SIGKILL') this.process.kill(signal);
     else this.process.disconnect();
-    const timer = setTimeout(() => this.process.kill('SIGKILL'), 5_000);
+    const timer = setTimeout(() => this.process.kill('SIGKILL'), 20_000);
     await exited;
     clearTimeout(timer);
   }

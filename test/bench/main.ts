@@ -2,6 +2,8 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
+import { median } from './measure.js';
+import { profilesIn, topFunctions } from './profile.js';
 import { asJson, settings, table } from './report.js';
 import { Bench, type Result, type Scenario, type Size } from './scenario.js';
 import { scenarios } from './scenarios/index.js';
@@ -15,7 +17,8 @@ const USAGE = `npm run bench -- [options]
   --short              small sizes, which only show that every scenario runs and counts right
   --full               the sizes that the targets are about; by default some are smaller
   --scale NUMBER       multiplies every size
-  --profile FOLDER     leaves CPU profiles of what is measured there
+  --repeat NUMBER      runs everything so often, and tells the medians
+  --profile FOLDER     leaves CPU profiles of what is measured there, and names the functions that took longest
   --list               names the scenarios`;
 
 interface Arguments {
@@ -24,6 +27,7 @@ interface Arguments {
   readonly json: string | undefined;
   readonly size: Size;
   readonly scale: number;
+  readonly repeat: number;
   readonly profileFolder: string | null;
 }
 
@@ -39,10 +43,25 @@ if (given) {
 }
 process.exitCode = failed.length ? 1 : process.exitCode;
 
-async function runAll({ chosen, databases, json, size, scale, profileFolder }: Arguments, servers: Servers) {
+async function runAll(given: Arguments, servers: Servers) {
+  const { json, repeat } = given;
   console.log(`On ${machine()}, Node.js ${process.versions.node}, ${servers.found.join(', ')}`);
   if (servers.missing.length) console.log(`Left out for want of a server: ${servers.missing.join(', ')}`);
   const began = performance.now();
+  const rounds: Result[][] = [];
+  for (let round = 1; round <= repeat; round++) {
+    if (repeat > 1) console.log(`\nround ${round} of ${repeat}`);
+    rounds.push(await runRound(given, servers));
+  }
+  const results = middle(rounds.flat());
+  console.log(`\n${table(results)}\n\n${settings(results)}\n`);
+  if (json !== undefined) await writeFile(json, `${JSON.stringify(results.map(asJson), null, 2)}\n`);
+  console.log(
+    failed.length ? `failed: ${failed.join(', ')}` : `All scenarios ran, and counted right, in ${seconds(began)}.`,
+  );
+}
+
+async function runRound({ chosen, databases, size, scale, profileFolder }: Arguments, servers: Servers) {
   const results: Result[] = [];
   for (const scenario of chosen) {
     const leftOut = whyNot(scenario, servers);
@@ -56,23 +75,40 @@ async function runAll({ chosen, databases, json, size, scale, profileFolder }: A
       console.log(`\n${name}: ${scenario.what} …`);
       const bench = new Bench(servers, database, size, scale, results, profileFolder);
       const start = performance.now();
+      const profiles = new Set(profileFolder === null ? [] : await profilesIn(profileFolder));
       try {
-        const found = (await scenario.run(bench)).map((result) => (size === 'short' ? untargeted(result) : result));
-        results.push(...found);
-        console.log(`${table(found)}\n${settings(found)}\n(${seconds(start)})`);
+        const found = await scenario.run(bench);
+        results.push(...(size === 'short' ? found.map(untargeted) : found));
+        console.log(`${table(results.slice(-found.length))}\n${settings(found)}\n(${seconds(start)})`);
       } catch (error) {
         failed.push(name);
         console.error(`${name} FAILED: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
       } finally {
         await bench.end();
       }
+      for (const file of profileFolder === null ? [] : await profilesIn(profileFolder)) {
+        if (!profiles.has(file)) console.log(`\n${file}\n${await topFunctions(file)}`);
+      }
     }
   }
-  console.log(`\n${table(results)}\n\n${settings(results)}\n`);
-  if (json !== undefined) await writeFile(json, `${JSON.stringify(results.map(asJson), null, 2)}\n`);
-  console.log(
-    failed.length ? `failed: ${failed.join(', ')}` : `All scenarios ran, and counted right, in ${seconds(began)}.`,
-  );
+  return results;
+}
+
+/** Of several rounds: the median of each value and ratio. Ratios were made within a round. */
+function middle(results: readonly Result[]): Result[] {
+  const isFirst = (result: Result, i: number) => results.findIndex((other) => isSame(other, result)) === i;
+  return results.filter(isFirst).map((first) => {
+    const group = results.filter((other) => isSame(other, first));
+    const ratios = Object.keys(first.ratios).map((ratio): [string, number | undefined] => {
+      const values = group.map((result) => result.ratios[ratio]).filter((value) => value !== undefined);
+      return [ratio, values.length ? median(values) : undefined];
+    });
+    return { ...first, value: median(group.map(({ value }) => value)), ratios: Object.fromEntries(ratios) };
+  });
+}
+
+function isSame(a: Result, b: Result): boolean {
+  return a.name === b.name && a.database === b.database;
 }
 
 /** Targets are about real sizes. */
@@ -98,6 +134,7 @@ function readArguments(): Arguments | undefined {
       short: { type: 'boolean', default: false },
       full: { type: 'boolean', default: false },
       scale: { type: 'string', default: '1' },
+      repeat: { type: 'string', default: '1' },
       profile: { type: 'string' },
       list: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -125,6 +162,7 @@ function readArguments(): Arguments | undefined {
     json: values.json,
     size: values.short ? 'short' : values.full ? 'full' : 'usual',
     scale,
+    repeat: Math.max(1, Math.round(Number(values.repeat)) || 1),
     profileFolder: values.profile ?? null,
   };
 }

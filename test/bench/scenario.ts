@@ -44,7 +44,8 @@ export interface Scenario {
 
 /** What a scenario works with, on one database. Whatever it starts ends with it. */
 export class Bench {
-  private readonly endings: (() => Promise<unknown>)[] = [];
+  private readonly children: Child<never>[] = [];
+  private readonly drops: (() => Promise<void>)[] = [];
 
   constructor(
     readonly servers: Servers,
@@ -77,14 +78,14 @@ export class Bench {
     const create = this.servers.databases.get(name);
     if (!create) throw new Error(`there is no ${name}`);
     const fresh = await create();
-    this.endings.push(fresh.drop);
+    this.drops.push(fresh.drop);
     return fresh.options;
   }
 
   /** Starts a program in a process of its own. `isMeasured`: `--profile` is about it. */
   start<N extends keyof Programs>(program: N, isMeasured = false): Child<Programs[N]> {
     const child = Child.start(program, isMeasured ? this.profileFolder : null);
-    this.endings.push(() => child.stop());
+    this.children.push(child as Child<never>);
     return child;
   }
 
@@ -99,9 +100,10 @@ export class Bench {
     return other === undefined ? undefined : value / other;
   }
 
-  /** Ends everything that was started, the last first. */
+  /** Ends every process that was started, and then removes the databases. */
   async end(): Promise<void> {
-    for (const ending of this.endings.splice(0).toReversed()) await ending();
+    await Promise.all(this.children.splice(0).map((child) => child.stop()));
+    for (const drop of this.drops.splice(0)) await drop();
   }
 }
 

@@ -45,7 +45,7 @@ const MB = 2 ** 20;
 let peakRss = 0;
 setInterval(() => {
   peakRss = Math.max(peakRss, process.memoryUsage.rss());
-}, 50).unref();
+}, 250).unref();
 
 export async function open(options: ApplicationOptions): Promise<void> {
   if (options.areNameServersSilent) await silenceNameServers();

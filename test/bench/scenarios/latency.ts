@@ -32,7 +32,7 @@ async function measured(bench: Bench, dispatcher: 'same process' | 'another proc
   await worker.call('start');
   const traffic = { perSecond: PER_SECOND, topics: [0, LISTENERS - 1] } as const;
   await latencyOf(writer, receiver, { ...traffic, seconds: Math.min(seconds, 3) });
-  const { p50, p99, writes } = await latencyOf(writer, receiver, { ...traffic, seconds });
+  const { p50, p99, writes, perSecond } = await latencyOf(writer, receiver, { ...traffic, seconds });
   await bench.end();
   return {
     name: dispatcher === 'same process' ? 'latency' : 'latency-across-processes',
@@ -50,5 +50,6 @@ async function measured(bench: Bench, dispatcher: 'same process' | 'another proc
       listeners: LISTENERS,
       bodyBytes: 1024,
     },
+    details: { committedPerSecond: perSecond },
   };
 }

@@ -1,5 +1,5 @@
 import { monotonicMs } from '../measure.js';
-import { expectCount, type Bench, type Result, type Scenario } from '../scenario.js';
+import { expectCount, type Bench, type Scenario } from '../scenario.js';
 import { CHANGED_OPTIONS, expectDelivered, WARM_UP } from './backlog.js';
 import { until } from './traffic.js';
 
@@ -13,21 +13,26 @@ export const scale: Scenario = {
   databases: ['postgres'],
   async run(bench) {
     const events = bench.count({ short: 500, usual: 30_000, full: 100_000 });
-    const results: Result[] = [];
+    const rates: number[] = [];
+    const details: Record<string, number | string> = { deliveriesSentTwice: 0 };
     for (const processes of PROCESSES) {
       const { perSecond, shares } = await shared(bench, processes, events);
-      const first = results[0]?.value;
-      results.push({
-        name: `scale-${processes}`,
-        database: bench.database,
-        unit: 'deliveries/s',
-        value: perSecond,
-        ratios: first === undefined ? {} : { ratioToOneProcess: perSecond / first },
-        options: { ...CHANGED_OPTIONS, processes, events, listeners: LISTENERS, bodyBytes: 1024 },
-        details: { sentTwice: 0, sharesPercent: shares.map((share) => Math.round(share * 100)).join(' ') },
-      });
+      rates.push(perSecond);
+      details[`perSecondOf${processes}`] = perSecond;
+      details[`percentByProcessOf${processes}`] = shares.map((share) => Math.round(share * 100)).join(' ');
     }
-    return results;
+    const [one = Number.NaN, two = Number.NaN, four = Number.NaN] = rates;
+    return [
+      {
+        name: 'scale',
+        database: bench.database,
+        unit: 'deliveries/s of one',
+        value: one,
+        ratios: { ratioOfTwoToOne: two / one, ratioOfFourToOne: four / one },
+        options: { ...CHANGED_OPTIONS, processes: PROCESSES.join(', '), events, listeners: LISTENERS, bodyBytes: 1024 },
+        details,
+      },
+    ];
   },
 };
 

@@ -12,6 +12,8 @@ export interface Latency {
   readonly p50: number;
   readonly p99: number;
   readonly writes: number;
+  /** Writes committed per second, as it came out. */
+  readonly perSecond: number;
 }
 
 /** Writes at a pace and waits for the webhook of each. @throws WrongCount when one does not come */
@@ -23,7 +25,9 @@ export async function latencyOf(
   const written = await writer.call('write', traffic);
   const arrived = await allArrived(receiver, written);
   const waits = written.map(({ committedAt }, i) => (arrived[i] ?? Number.NaN) - committedAt);
-  return { p50: percentile(waits, 50), p99: percentile(waits, 99), writes: written.length };
+  const commits = written.map(({ committedAt }) => committedAt);
+  const perSecond = (commits.length / (Math.max(...commits) - Math.min(...commits))) * SECOND;
+  return { p50: percentile(waits, 50), p99: percentile(waits, 99), writes: written.length, perSecond };
 }
 
 async function allArrived(receiver: Child<Programs['receiver']>, written: readonly Written[]): Promise<number[]> {
