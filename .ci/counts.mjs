@@ -29,6 +29,7 @@ for (const { name, passed } of files) {
 
 const all = files.flatMap(({ passed }) => passed);
 const counts = new Map(['sqlite', 'postgres', ...MARIADB].map((database) => [database, on(all, database)]));
+counts.set('PgBouncer', all.filter((test) => test.includes('PgBouncer')).length);
 counts.set('the Django receiver', all.filter((test) => /django/i.test(test)).length);
 counts.set('the PHP receiver', all.filter((test) => /\bphp\b/i.test(test)).length);
 for (const [what, count] of counts) {

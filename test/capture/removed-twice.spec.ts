@@ -38,3 +38,28 @@ describeDatabases('a row that is removed a second time', (db) => {
     }
   });
 });
+
+describeDatabases('a row that was made after a transaction began', (db) => {
+  it('is told of when that transaction removes it, though its snapshot does not show it', async () => {
+    if (db.name === 'sqlite') return; // has one writer at a time
+    const database = await db.create();
+    const app = await startApp({ database: database.options, entities: [Ticket] });
+    try {
+      await app.listeners.create({ events: ['ticket.deleted'], url: app.receiver.url });
+      const tickets = app.dataSource.getRepository(Ticket);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.find(Ticket);
+        const ticket = await tickets.save({ title: 'since' });
+        await manager.remove(Ticket, ticket);
+      });
+      expect(await tickets.count()).toBe(0);
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map(({ json }) => (json as { data: unknown }).data)).toEqual([
+        { id: 1, title: 'since' },
+      ]);
+    } finally {
+      await app.close();
+      await database.drop();
+    }
+  });
+});

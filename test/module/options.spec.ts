@@ -46,6 +46,11 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['dispatcher.timeoutMs', '-1', { dispatcher: { timeoutMs: -1 } }],
   ['dispatcher.leaseMs', '15000', { dispatcher: { leaseMs: 15_000 } }],
   ['dispatcher.pollIntervalMs', '1', { dispatcher: { pollIntervalMs: 1 } }],
+  ['dispatcher.maxAgeMs', '1000', { dispatcher: { maxAgeMs: 1_000 } }],
+  ['retention', 'true', { retention: true }],
+  ['retention.failedMs', '0', { retention: { failedMs: 0 } }],
+  ['retention.succeededMs', `'30d'`, { retention: { succeededMs: '30d' } }],
+  ['retention.days', '30', { retention: { days: 30 } }],
   ['dispatcher.poolSize', `'4'`, { dispatcher: { poolSize: '4' } }],
   ['dispatcher.retryAfterCapMs', '-5', { dispatcher: { retryAfterCapMs: -5 } }],
   ['dispatcher.circuit.failures', '0', { dispatcher: { circuit: { failures: 0 } } }],
@@ -59,6 +64,8 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],
   ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],
   ['sqlite.lockTimeoutMs', '0', { sqlite: { lockTimeoutMs: 0 } }],
+  ['wakeUp', 'true', { wakeUp: true }],
+  ['wakeUp.url', `'…'`, { wakeUp: { url: 'mysql://root:secret@db/shop' } }],
   ['retries', '3', { retries: 3 }],
 ];
 

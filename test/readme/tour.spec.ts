@@ -22,6 +22,7 @@ const PAGES = [
   'docs/errors.md',
   'docs/filters.md',
   'docs/options.md',
+  'docs/ordering.md',
   'docs/owners.md',
   'docs/payload.md',
   'docs/replaceable-parts.md',

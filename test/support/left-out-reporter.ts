@@ -18,13 +18,18 @@ export default class LeftOutReporter implements Reporter {
   }
 }
 
-function summary({ postgres, mysql }: TestServers): string {
+function summary({ postgres, mysql, pgbouncer }: TestServers): string {
   const ran = ['SQLite', `PostgreSQL ${postgres.version}${postgres.embedded ? ' (embedded)' : ''}`];
   const leftOut: string[] = [];
   if (mysql) {
     ran.push(`${mysql.product} ${mysql.version}`);
   } else {
     leftOut.push('MariaDB and MySQL (set MYSQL_URL)');
+  }
+  if (pgbouncer) {
+    ran.push(`PgBouncer ${pgbouncer.version}`);
+  } else {
+    leftOut.push('PgBouncer (install pgbouncer)');
   }
   if (postgres.embedded) {
     leftOut.push('a PostgreSQL server of your own (set POSTGRES_URL)');

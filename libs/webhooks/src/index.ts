@@ -14,6 +14,7 @@ export {
 export type {
   DispatcherOptions,
   PublishedType,
+  RetentionOptions,
   WebhooksInstanceOptions,
   WebhooksModuleAsyncOptions,
   WebhooksModuleOptions,
@@ -59,6 +60,9 @@ export {
   type Delivery,
   type DeliveryFilter,
   type DeliveryState,
+  type FailedState,
+  type RecoverOptions,
+  type ReplayOptions,
 } from './deliveries/delivery.service.js';
 export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
 export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
@@ -66,12 +70,14 @@ export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedul
 export {
   eventName,
   WEBHOOK_FACTS,
+  type DeliveriesDiscardedFact,
   type DeliveryFact,
   type EventDamagedFact,
   type ListenerDisabledFact,
   type WebhookFact,
 } from './dispatcher/delivery-facts.js';
 export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
+export type { UpkeepResult } from './dispatcher/upkeep.js';
 
 export { GoogleCodeScheme } from './signing/google-code-scheme.js';
 export { generateSecret } from './signing/secret.js';
@@ -88,5 +94,5 @@ export type { SupportedDriver } from './store/column-kinds.js';
 export type { Page, PageOptions } from './store/page.js';
 export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
 
-export { Clock, SystemClock } from './clock.js';
+export { Clock, SystemClock, type ClockReading } from './clock.js';
 export { BadRequestError, ConfigurationError, WebhooksError, type WebhooksErrorOptions } from './errors.js';

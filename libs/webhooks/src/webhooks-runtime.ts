@@ -15,6 +15,8 @@ import { DeliveryService } from './deliveries/delivery.service.js';
 import type { RetrySchedule } from './deliveries/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
+import { WakeUps } from './dispatcher/wake-ups.js';
+import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
 import type { EventRow } from './events/event-rows.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
@@ -30,6 +32,7 @@ import { StandardScheme } from './signing/standard-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
+import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf } from './store/fan-out.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
@@ -69,10 +72,12 @@ export class WebhooksRuntime
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   private readonly logger: Logger;
   private readonly capture: EntityCapture;
+  private readonly wakeUps: WakeUps | null;
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
     readonly database: Database,
+    private readonly time: DatabaseTime,
   ) {
     const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
     this.logger = new Logger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
@@ -82,18 +87,32 @@ export class WebhooksRuntime
     this.schemes = named([new StandardScheme(), new GoogleCodeScheme(), ...parts.signatureSchemes], 'signature scheme');
     const formats = named(parts.payloadFormats, 'payload format');
     const bodyOf: BodyOf = (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event));
+    this.wakeUps =
+      options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
+        ? new WakeUps(database, options.wakeUp.url, logger)
+        : null;
     this.dispatcher = new DispatcherService({
       database,
       clock,
+      time,
       options: options.dispatcher,
       transport,
       retrySchedule,
       signers: { schemes: this.schemes, formats, timeoutMs: options.dispatcher.timeoutMs },
       bodyOf,
+      upkeep: new Upkeep({
+        database,
+        clock,
+        maxAgeMs: options.dispatcher.maxAgeMs,
+        retention: options.retention,
+        logger,
+        emit: (event, fact) => this.emit(event, fact),
+      }),
       logger,
       emit: (event, fact) => this.emit(event, fact),
+      wakeUps: this.wakeUps,
     });
-    const wake = () => this.dispatcher.wake();
+    const wake = () => this.wake();
     this.capture = new EntityCapture({
       dataSource,
       database,
@@ -160,9 +179,13 @@ export class WebhooksRuntime
       dialect === 'sqlite'
         ? await SqliteDatabase.open(dataSource, options.tablePrefix)
         : await ServerDatabase.open(dataSource, options.tablePrefix, options.dispatcher.poolSize);
+    const time = new DatabaseTime(database, parts.clock);
     try {
-      return new WebhooksRuntime({ ...parts, emitter }, database);
+      // Before anything asks the clock.
+      await time.start();
+      return new WebhooksRuntime({ ...parts, emitter }, database, time);
     } catch (error) {
+      time.stop();
       await database.close();
       throw error;
     }
@@ -204,12 +227,17 @@ export class WebhooksRuntime
   }
 
   async beforeApplicationShutdown(): Promise<void> {
+    const { isRunning } = this.dispatcher;
     await this.dispatcher.stop();
+    // Others go on with what it gave back.
+    if (isRunning) this.wakeUps?.tell();
   }
 
   async onApplicationShutdown(): Promise<void> {
+    this.time.stop();
     this.capture.detach();
     await this.parts.transport.close();
+    await this.wakeUps?.close();
     await this.database.close();
   }
 
@@ -222,8 +250,14 @@ export class WebhooksRuntime
     if (this.parts.options.dispatch === 'inline') {
       await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
     } else {
-      this.dispatcher.wake();
+      this.wake();
     }
+  }
+
+  /** There may be work: for this process, and for others when it has its hands full or does not dispatch. */
+  private wake(): void {
+    if (!this.dispatcher.hasRoom) this.wakeUps?.tell();
+    this.dispatcher.wake();
   }
 
   /** Savepoints that could not be followed: the database knows which events are there. */

@@ -14,7 +14,7 @@ import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
-import { EVENT_ROWS_PER_STATEMENT, insertEvents, type EventRow } from '../events/event-rows.js';
+import { insertsOfEvents, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
@@ -291,7 +291,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!definition || !(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
     await this.logOf(event.queryRunner).exclusively(async () => {
       const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
-      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)]);
+      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], true);
       const images = this.beforeImages.get(event.queryRunner) ?? new Map<string, RowImage>();
       for (const [key, image] of read) images.set(definition.name + key, image);
       this.beforeImages.set(event.queryRunner, images);
@@ -363,8 +363,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
     const rows = items.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
-    for (let start = 0; start < rows.length; start += EVENT_ROWS_PER_STATEMENT) {
-      const sql = insertEvents(this.options.database.tables, rows.slice(start, start + EVENT_ROWS_PER_STATEMENT));
+    for (const sql of insertsOfEvents(this.options.database.tables, rows)) {
       const { text, values } = this.options.database.statement(sql);
       await runner.query(text, values);
     }

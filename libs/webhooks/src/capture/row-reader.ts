@@ -16,12 +16,15 @@ export function rowKey(definition: EntityDefinition, id: ObjectLiteral): string 
  * Reads rows as they are now, in the writer's own transaction: what it has written is locked by it, so no other writer's
  * half of the row can be missed or mixed in.
  *
+ * @param willWrite the writer has not written them yet: they are locked here, as InnoDB's REPEATABLE READ would show them as
+ * they were when the transaction began, and hide those that came since
  * @returns images by {@link rowKey}; a row that is gone has none
  */
 export async function readRows(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
+  willWrite = false,
 ): Promise<Map<string, RowImage>> {
   const images = new Map<string, RowImage>();
   const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
@@ -31,6 +34,7 @@ export async function readRows(
       runner,
       definition,
       chunk.map(([, id]) => id),
+      willWrite,
     );
     const missing = chunk.filter(([key]) => !read.has(key));
     for (const [key] of chunk) {
@@ -41,7 +45,7 @@ export async function readRows(
     // The database wrote a key otherwise than the writer did (a padded `char`, another case): asked for alone, it is found.
     if (!read.size) continue;
     for (const [key, id] of missing) {
-      const [alone] = (await readChunk(runner, definition, [id])).values();
+      const [alone] = (await readChunk(runner, definition, [id], willWrite)).values();
       if (alone) images.set(key, alone);
     }
   }
@@ -105,6 +109,7 @@ async function readChunk(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
+  willWrite: boolean,
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
   const { dataSource } = runner.manager;
@@ -119,6 +124,9 @@ async function readChunk(
     .withDeleted()
     .callListeners(false)
     .whereInIds([...ids]);
+  if (willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) === 'mysql') {
+    builder.setLock('pessimistic_write');
+  }
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
   const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];

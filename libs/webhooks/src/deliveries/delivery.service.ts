@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
+import { ListenerNotFoundError } from '../listeners/errors.js';
 import { ownerText } from '../owner.js';
 import type { OutcomeKind } from '../sending/outcome.js';
 import type { Database } from '../store/database.js';
@@ -14,10 +15,12 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/fan-out.js';
+import { FORMAT_FAILED, standingListener, type BodyOf } from '../store/fan-out.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listener-rows.js';
 import type { Script } from '../store/script.js';
-import { page, readPage, type Page, type PageOptions } from '../store/page.js';
+import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/page.js';
+import { recoverDeliveries } from '../store/recover-deliveries.js';
+import { replayEvents } from '../store/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
 
 /**
@@ -26,10 +29,15 @@ import { DeliveryNotFoundError, ResendError } from './errors.js';
  * - `held`: its listener is disabled
  * - `succeeded`: a 2xx came back
  * - `exhausted`: every attempt failed
- * - `discarded`: its listener was removed, or its format could not render it
+ * - `discarded`: its listener was removed, its format could not render it, it waited for longer than
+ *   `dispatcher.maxAgeMs`, or whoever enabled its listener said so
  */
 export type DeliveryState = 'due' | 'leased' | 'held' | 'succeeded' | 'exhausted' | 'discarded';
 
+/** Finished, and not well: what {@link DeliveryService.recover} can make due again. */
+export type FailedState = 'exhausted' | 'discarded';
+
+const FAILED_STATES: readonly FailedState[] = ['exhausted', 'discarded'];
 const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
 /** One event on its way to one listener. */
@@ -80,6 +88,25 @@ export interface DeliveryFilter {
   from?: Date;
   /** Created before this time. */
   to?: Date;
+}
+
+export interface RecoverOptions {
+  /** Only those of this listener. @defaultValue every listener that the service sees */
+  listenerId?: string;
+  /** Made at this time or later. */
+  since: Date;
+  /** Made before this time. @defaultValue now */
+  until?: Date;
+  /** What to send again. */
+  state: FailedState | readonly FailedState[];
+}
+
+export interface ReplayOptions {
+  listenerId: string;
+  /** Events that happened at this time or later. */
+  since: Date;
+  /** Events that happened before this time. @defaultValue now */
+  until?: Date;
 }
 
 /** The log of what was sent, and to whom. `forOwner(id)` sees one owner's deliveries only. */
@@ -154,6 +181,62 @@ export class DeliveryService {
     return toDelivery(found(row, id));
   }
 
+  /**
+   * Sends again what failed: like {@link resend} for each delivery, outside of any order. In batches, each a short
+   * transaction of its own: should one fail, the ones before it stand, and calling again goes on.
+   *
+   * Deliveries of a disabled listener become held, those of a removed one stay as they are, and so do those that their
+   * format still cannot render.
+   *
+   * @returns how many are due again
+   * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
+   * @example await deliveries.recover({ since: outage.start, until: outage.end, state: 'exhausted' });
+   */
+  async recover({ listenerId, since, until, state }: RecoverOptions): Promise<number> {
+    const { database, clock, bodyOf } = this.parts;
+    const states = [...new Set(Array.isArray(state) ? (state as FailedState[]) : [state as FailedState])];
+    if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
+      throw new BadRequestError('INVALID_STATE', `state must be ${FAILED_STATES.join(' or ')}, or a list of them`);
+    }
+    const options = {
+      ...{ scope: this.boundTo, states, bodyOf },
+      listenerId: listenerId === undefined ? undefined : String(listenerId),
+      until: until === undefined ? clock.now() + 1 : milliseconds(until, 'until'),
+    };
+    return this.inBatches(milliseconds(since, 'since'), async (after) => {
+      const { recovered, next } = await database.transaction(() =>
+        recoverDeliveries(database, { ...options, after, now: clock.now() }),
+      );
+      return { count: recovered, next };
+    });
+  }
+
+  /**
+   * Sends past events to a listener, also one that was made after them: every event that it wants by its types, filter and
+   * owner, and of which it has no delivery yet, outside of any order. As far back as `retention.succeededMs`. In batches, like
+   * {@link recover}. A disabled listener's are held.
+   *
+   * @returns how many deliveries were made
+   * @throws ListenerNotFoundError, BadRequestError `INVALID_TIME`
+   * @example await deliveries.replay({ listenerId: created.id, since: startOfMonth });
+   */
+  async replay({ listenerId, since, until }: ReplayOptions): Promise<number> {
+    const { database, clock, bodyOf } = this.parts;
+    const scope = this.boundTo;
+    const end = until === undefined ? clock.now() + 1 : milliseconds(until, 'until');
+    const start = milliseconds(since, 'since');
+    return this.inBatches(start, async (after) => {
+      const { made, next } = await database.transaction(function* () {
+        // With each batch: it may be removed on the way.
+        const visible = yield* readListener(database, String(listenerId), scope);
+        const listener = visible && (yield* standingListener(database, visible.id));
+        if (!listener) throw new ListenerNotFoundError(String(listenerId));
+        return yield* replayEvents(database, listener, { after, until: end, now: clock.now(), bodyOf });
+      });
+      return { count: made, next };
+    });
+  }
+
   /** How many there are in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
   async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
     const { database } = this.parts;
@@ -163,6 +246,21 @@ export class DeliveryService {
       counts[state as DeliveryState] = Number(count);
     }
     return counts;
+  }
+
+  private async inBatches(
+    since: number,
+    batch: (after: PagePosition) => Promise<{ count: number; next: PagePosition | null }>,
+  ): Promise<number> {
+    let total = 0;
+    let after: PagePosition | null = { at: since, seq: '0' };
+    while (after) {
+      const { count, next } = await batch(after);
+      if (count) this.parts.wake();
+      total += count;
+      after = next;
+    }
+    return total;
   }
 
   private *rendered(delivery: DeliveryRow, listener: ListenerRow): Script<string | null> {
@@ -183,8 +281,8 @@ export class DeliveryService {
       if (filter[key] !== undefined) row[key] = String(filter[key]);
     }
     if (state !== undefined) row.state = state;
-    if (from !== undefined) row.from = milliseconds(from);
-    if (to !== undefined) row.to = milliseconds(to);
+    if (from !== undefined) row.from = milliseconds(from, 'from');
+    if (to !== undefined) row.to = milliseconds(to, 'to');
     return row;
   }
 
@@ -203,9 +301,9 @@ export class DeliveryService {
   }
 }
 
-function milliseconds(date: Date): number {
+function milliseconds(date: Date, key: string): number {
   const ms = date instanceof Date ? date.getTime() : Number.NaN;
-  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', 'from and to must be valid dates');
+  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', `${key} must be a valid date`);
   return ms;
 }
 

@@ -24,6 +24,14 @@ export interface ListenerDisabledFact {
   readonly reason: string;
 }
 
+/** Emitted as `webhooks.delivery.discarded`: deliveries that waited too long, once for each listener and look. */
+export interface DeliveriesDiscardedFact {
+  readonly listenerId: string;
+  readonly count: number;
+  /** `TOO_OLD`, as in their `lastError`: they waited for longer than `dispatcher.maxAgeMs`. */
+  readonly reason: string;
+}
+
 /** Emitted as `webhooks.outbox.damaged`: it could not be read, and nobody receives it until somebody repairs it. */
 export interface EventDamagedFact {
   readonly eventId: string;
@@ -31,13 +39,14 @@ export interface EventDamagedFact {
   readonly reason: string;
 }
 
-export type WebhookFact = DeliveryFact | ListenerDisabledFact | EventDamagedFact;
+export type WebhookFact = DeliveryFact | DeliveriesDiscardedFact | ListenerDisabledFact | EventDamagedFact;
 
 /** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
 export const WEBHOOK_FACTS = {
   succeeded: 'webhooks.delivery.succeeded',
   failed: 'webhooks.delivery.failed',
   exhausted: 'webhooks.delivery.exhausted',
+  discarded: 'webhooks.delivery.discarded',
   listenerDisabled: 'webhooks.listener.disabled',
   eventDamaged: 'webhooks.outbox.damaged',
 } as const;

@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { Outcome } from '../sending/outcome.js';
+import type { Outcome, OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -12,6 +13,7 @@ import {
   type Outlook,
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
+import type { DatabaseTime } from '../store/database-time.js';
 import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { isOneStatement, recordAttempts, releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
@@ -21,18 +23,25 @@ import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
+import { messageOf, Troubles, type Work } from './troubles.js';
+import type { Upkeep, UpkeepResult } from './upkeep.js';
+import type { WakeUps } from './wake-ups.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
   readonly database: Database;
   readonly clock: Clock;
+  readonly time: DatabaseTime;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly transport: Transport;
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
+  readonly upkeep: Upkeep;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact) => void;
+  /** `null` where processes do not hear of each other. */
+  readonly wakeUps: WakeUps | null;
 }
 
 /** What one round did. */
@@ -41,6 +50,14 @@ export interface RoundResult {
   readonly events: number;
   /** Requests made. */
   readonly attempts: number;
+}
+
+/** Deliveries leased to this process. */
+interface Leased {
+  readonly source: Source;
+  readonly leased: readonly ClaimedDelivery[];
+  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
+  readonly leasedAt: number;
 }
 
 /** One attempt that was made and waits to be recorded. */
@@ -73,14 +90,20 @@ export class DispatcherService {
   private readonly signal = new Signal();
   /** A request has ended. */
   private readonly ended = new Signal();
+  /** In the order in which they ended; those that are being recorded stand in front. */
   private readonly attempted: Attempted[] = [];
+  /** Attempts that keep their slot until others are recorded. */
+  private readonly held: (() => void)[] = [];
   private readonly lanes: Lanes;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
+  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
+  private readonly failing = new Set<string>();
   private loop: Promise<void> | null = null;
   private recording: Promise<void> | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
+  private stopped = new AbortController();
   /** There may be pending events. */
   private hasEvents = true;
   /** There may be events that are fanned out page by page. */
@@ -88,9 +111,10 @@ export class DispatcherService {
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
-  private isTroubled = false;
+  private readonly troubles: Troubles;
 
   constructor(private readonly parts: DispatcherParts) {
+    this.troubles = new Troubles(parts.logger);
     const { concurrency, perListener, batch } = parts.options;
     this.lanes = new Lanes({
       concurrency,
@@ -98,6 +122,10 @@ export class DispatcherService {
       waiting: { fresh: 3 * batch, backlog: batch },
       send: (laned) => this.attempt(laned),
       expired: (laned) => this.giveBack([laned]),
+      hungry: () => {
+        this.expect(0);
+        this.signal.raise();
+      },
     });
   }
 
@@ -105,7 +133,10 @@ export class DispatcherService {
   start(): void {
     if (this.loop) return;
     this.isStopping = false;
+    this.stopped = new AbortController();
     this.loop = this.run();
+    this.parts.wakeUps?.listen(() => this.wake());
+    this.parts.upkeep.start();
   }
 
   /**
@@ -115,14 +146,18 @@ export class DispatcherService {
    */
   async stop(): Promise<void> {
     this.isStopping = true;
+    this.stopped.abort();
     this.signal.raise();
     this.giveBack(this.lanes.evict());
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
     });
+    const upkeepEnded = this.parts.upkeep.stop();
     const ended = (async () => {
+      await this.parts.wakeUps?.unlisten();
       await this.loop;
+      await upkeepEnded;
       this.giveBack(this.lanes.evict());
       await this.idle();
     })();
@@ -138,6 +173,11 @@ export class DispatcherService {
   /** Whether the loop runs. */
   get isRunning(): boolean {
     return this.loop !== null;
+  }
+
+  /** Whether what is due is sent by this process at once: it runs and has a slot free. */
+  get hasRoom(): boolean {
+    return this.isRunning && !this.isStopping && this.lanes.sending < this.parts.options.concurrency;
   }
 
   /** There may be work: the loop looks now instead of at its next poll. */
@@ -176,10 +216,24 @@ export class DispatcherService {
     const routed = await this.route({ limit: this.parts.options.batch });
     const wide = await this.routeWide();
     await this.reclaim();
-    const { deliveries, isExhaustive } = await this.claim();
-    await Promise.all([this.takeAndWait('fresh', routed.leased), this.takeAndWait('backlog', deliveries)]);
+    const claimed = await this.claim();
+    await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
     await this.returning;
-    return { events: routed.events + wide, attempts: routed.leased.length + deliveries.length, isExhaustive };
+    return {
+      events: routed.events + wide,
+      attempts: routed.leased.length + claimed.leased.length,
+      isExhaustive: claimed.isExhaustive,
+    };
+  }
+
+  /**
+   * Does by hand what a running dispatcher does beside sending, as far as it is due: discards what waited for longer than
+   * `maxAgeMs`, and deletes what `retention` keeps no longer. For scripts that drain instead of running, and for tests.
+   *
+   * @returns what this process did; nothing when another one is at it
+   */
+  runChores(): Promise<UpkeepResult> {
+    return this.parts.upkeep.runDue();
   }
 
   /**
@@ -193,8 +247,7 @@ export class DispatcherService {
       timer = setTimeout(resolve, timeoutMs);
     });
     const firstAttempts = async () => {
-      const { leased } = await this.route({ limit: eventIds.length, only: eventIds });
-      await this.takeAndWait('fresh', leased);
+      await this.takeAndWait(await this.route({ limit: eventIds.length, only: eventIds }));
     };
     try {
       await Promise.race([limit, firstAttempts()]);
@@ -208,23 +261,27 @@ export class DispatcherService {
 
   private async run(): Promise<void> {
     this.wake();
+    let work: Work = 'claiming';
     while (!this.isStopping) {
       try {
+        work = 'claiming';
         const isBusy = await this.fill();
-        this.recovered();
         if (isBusy) continue;
         await this.signal.wait(this.sleepMs());
+        work = 'polling';
         if (this.sleepMs() <= 0) await this.poll();
       } catch (error) {
-        this.troubled('The dispatcher cannot reach its tables, and tries again every second', error);
-        this.wake();
-        await this.signal.wait(REST_AFTER_ERROR_MS);
+        this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
+        this.hasEvents = true;
+        this.readyAt = 0;
+        await this.rest();
       }
     }
   }
 
   private get mayRoute(): boolean {
-    return this.hasEvents && this.lanes.isThirsty('fresh');
+    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
+    return (this.hasEvents || this.cursor.untilSweepMs === 0) && this.lanes.isThirsty('fresh');
   }
 
   private get mayClaim(): boolean {
@@ -239,10 +296,11 @@ export class DispatcherService {
       const limit = Math.max(1, Math.min(batch, this.lanes.room('fresh').total));
       const routed = await this.route({ limit, afterSeq: this.cursor.look() });
       this.cursor.found(routed.lastSeq);
-      this.hasEvents = routed.events > 0;
+      // Also past those that were left for later: behind them there may be others.
+      this.hasEvents = routed.lastSeq !== null;
       if (routed.hasDue) this.expect(0);
-      this.take('fresh', routed.leased);
-      isBusy ||= routed.events > 0 && this.lanes.isThirsty('fresh');
+      this.take(routed);
+      isBusy ||= this.hasEvents && this.lanes.isThirsty('fresh');
     }
     if (this.hasWide) {
       this.hasWide = (await this.routeWide()) > 0;
@@ -250,11 +308,12 @@ export class DispatcherService {
     }
     if (this.mayClaim) {
       this.readyAt = null;
-      const { deliveries, isExhaustive } = await this.claim();
-      this.take('backlog', deliveries);
-      if (!isExhaustive || deliveries.length) this.expect(0);
-      isBusy ||= deliveries.length > 0 && this.lanes.isThirsty('backlog');
+      const claimed = await this.claim();
+      this.take(claimed);
+      if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
+      isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
     }
+    this.troubles.succeeded('claiming');
     return isBusy;
   }
 
@@ -269,13 +328,14 @@ export class DispatcherService {
   }
 
   private async poll(): Promise<void> {
-    const { database, clock } = this.parts;
+    const { database, clock, time } = this.parts;
     this.polledAt = performance.now();
-    const outlook: Outlook = await database.single(() => readOutlook(database));
+    const outlook: Outlook = await time.from(() => database.single(() => readOutlook(database)));
     if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
     if (outlook.hasEvents) this.hasEvents = true;
     if (outlook.hasWide) this.hasWide = true;
     if (outlook.readyAt !== null) this.expect(outlook.readyAt);
+    this.troubles.succeeded('polling');
   }
 
   private expect(at: number): void {
@@ -287,9 +347,14 @@ export class DispatcherService {
     while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
   }
 
-  private async route(what: { limit: number; only?: readonly string[]; afterSeq?: number }): Promise<FanOutResult> {
+  private async route(what: {
+    limit: number;
+    only?: readonly string[];
+    afterSeq?: number;
+  }): Promise<FanOutResult & Leased> {
     const { database, clock, options, bodyOf } = this.parts;
     const room = this.lanes.room('fresh');
+    const leasedAt = performance.now();
     const result = await database.transaction(() =>
       fanOut(database, {
         ...what,
@@ -302,15 +367,13 @@ export class DispatcherService {
     );
     this.tellOfFanOut(result);
     if (result.hasWide) this.hasWide = true;
-    return result;
+    return { ...result, source: 'fresh', leasedAt };
   }
 
   /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
   private async routeWide(): Promise<number> {
-    const { database, clock, options, bodyOf } = this.parts;
-    const result = await database.transaction(() =>
-      fanOutWide(database, { now: clock.now(), circuit: options.circuit, bodyOf }),
-    );
+    const { database, clock, bodyOf } = this.parts;
+    const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
     this.tellOfFanOut(result);
     if (result.hasDue) this.expect(0);
     return result.hasMore ? 1 : 0;
@@ -327,28 +390,33 @@ export class DispatcherService {
     }
   }
 
-  private claim(): ReturnType<typeof claimWith> {
+  private async claim(): Promise<Leased & { isExhaustive: boolean }> {
     const { database, clock, options } = this.parts;
+    const { leaseMs, circuit } = options;
     const room = this.lanes.room('backlog');
-    if (room.total < 1) return Promise.resolve({ deliveries: [], isExhaustive: false });
-    return claimWith(database, { now: clock.now(), leaseMs: options.leaseMs, room, circuit: options.circuit });
+    const leasedAt = performance.now();
+    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, isExhaustive: false };
+    const { deliveries, isExhaustive } = await database.transaction(() =>
+      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit }),
+    );
+    return { source: 'backlog', leased: deliveries, leasedAt, isExhaustive };
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
-  private take(source: Source, deliveries: readonly ClaimedDelivery[], settled?: () => void): void {
+  private take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
-    const startBefore = performance.now() + leaseMs - timeoutMs - margin;
-    const laned = deliveries.map((delivery): LanedDelivery => ({ delivery, startBefore, settled, source }));
+    const startBefore = leasedAt + leaseMs - timeoutMs - margin;
+    const laned = leased.map((delivery): LanedDelivery => ({ delivery, source, startBefore, settled }));
     if (this.isStopping) this.giveBack(laned);
     else this.lanes.add(laned);
   }
 
-  private async takeAndWait(source: Source, deliveries: readonly ClaimedDelivery[]): Promise<void> {
-    if (!deliveries.length) return;
-    let left = deliveries.length;
+  private async takeAndWait(leased: Leased): Promise<void> {
+    let left = leased.leased.length;
+    if (!left) return;
     await new Promise<void>((resolve) => {
-      this.take(source, deliveries, () => {
+      this.take(leased, () => {
         if (--left === 0) resolve();
       });
     });
@@ -356,15 +424,27 @@ export class DispatcherService {
 
   /** Settles when the request has ended; its record follows. Never rejects. */
   private async attempt(laned: LanedDelivery): Promise<void> {
-    const { clock, retrySchedule } = this.parts;
+    const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
     let outcome: Outcome;
     try {
-      outcome = await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers));
+      outcome = recordable(await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers)));
     } catch (error) {
       outcome = notSent(error);
     }
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
+      // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
+      this.troubles.failed(
+        'sending',
+        'No connection can be opened, which is tried again every second',
+        outcome.errorDetail,
+      );
+      await this.rest();
+      this.giveBack([laned]);
+      return;
+    }
+    if (outcome.status !== null) this.troubles.succeeded('sending');
     const record: AttemptRecord = {
       deliverySeq: delivery.seq,
       leaseToken: delivery.leaseToken,
@@ -380,49 +460,103 @@ export class DispatcherService {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
-      next: nextState(outcome, delivery.retries, retrySchedule, clock.now()),
+      next: this.nextOf(outcome, delivery, startedAt),
     };
     this.attempted.push({ laned, outcome, record });
     this.recording ??= this.recordAll();
     this.ended.raise();
     if (this.mayRoute || this.mayClaim) this.signal.raise();
+    // What is not recorded would be repeated if this process died now: never more than a batch, beside what has a slot.
+    if (this.attempted.length > this.parts.options.batch) await new Promise<void>((free) => this.held.push(free));
   }
 
-  /** One batch after the other: what comes while one is written makes up the next. */
+  /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
+  private nextOf(outcome: Outcome, delivery: ClaimedDelivery, startedAt: number): AttemptRecord['next'] {
+    const { clock, options, retrySchedule, logger } = this.parts;
+    const now = clock.now();
+    // What is sent later than that was made due by hand, and has its whole schedule.
+    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
+    try {
+      const next = nextState(outcome, delivery.retries, retrySchedule, now, startedAt > tooOldAt ? Infinity : tooOldAt);
+      if (Number.isSafeInteger(next.at)) return next;
+      throw new TypeError(`it gave ${next.at - now} ms`);
+    } catch (error) {
+      logger.error(`The retry schedule failed, and ${delivery.id} is tried again in a minute: ${messageOf(error)}`);
+      return { state: 'due', at: now + 60_000 };
+    }
+  }
+
+  /**
+   * One batch after the other: what comes while one is written makes up the next. What the database refuses is tried again
+   * for as long as the loop runs, as these requests were made; halved each time, so that a record that cannot be written
+   * ends up alone.
+   */
   private async recordAll(): Promise<void> {
     // What ends in the same turn of the event loop goes into the same batch.
     await new Promise((resolve) => setImmediate(resolve));
+    const { batch } = this.parts.options;
+    let size = batch;
+    let wasAnswered = false;
     while (this.attempted.length) {
-      const batch = this.attempted.splice(0, this.parts.options.batch);
+      const some = this.attempted.slice(0, size);
       try {
-        await this.record(batch);
+        await this.record(some);
+        this.troubles.succeeded('recording');
+        size = batch;
       } catch (error) {
-        // Their leases run out, and they are sent again: at least once.
-        this.troubled(`${batch.length} attempts could not be recorded, and are repeated after their lease`, error);
+        if (this.isLasting && !(some.length === 1 && wasAnswered)) {
+          this.troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);
+          size = Math.ceil(some.length / 2);
+          wasAnswered = some.length === 1 && (await this.isAnswered());
+          if (some.length === 1 && !wasAnswered) await this.rest();
+          continue;
+        }
+        this.parts.logger.error(
+          `${some.length === 1 ? `The attempt of delivery ${some[0]?.laned.delivery.id}` : `${some.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
+        );
       }
-      for (const { laned } of batch) laned.settled?.();
+      wasAnswered = false;
+      this.attempted.splice(0, some.length);
+      for (const { laned } of some) laned.settled?.();
+      if (this.attempted.length <= batch) for (const free of this.held.splice(0)) free();
     }
     this.recording = null;
     this.signal.raise();
   }
 
+  /** Whether the database answers at all: what it refuses then is itself at fault. */
+  private async isAnswered(): Promise<boolean> {
+    const { database } = this.parts;
+    return database
+      .single(() => readOutlook(database))
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
   private async record(batch: readonly Attempted[]): Promise<void> {
     const { database, clock, options } = this.parts;
-    const records = batch.map(({ record }) => record).toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+    const records = batch.map(({ record }): AttemptRecord => {
+      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
+    });
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
     // One statement needs no transaction around it: two round trips less.
     const { moved, paused, disabled } = await (isOneStatement(database, records)
       ? database.single(script)
       : database.transaction(script));
-    for (const attempted of batch) {
-      if (!moved.has(attempted.record.deliverySeq)) continue;
-      const { next } = attempted.record;
+    for (const [index, attempted] of batch.entries()) {
+      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
+      if (!moved.has(deliverySeq)) continue;
       if (next.state === 'due') this.expect(next.at);
-      if (attempted.record.isOrdered || attempted.record.wasFailing) this.expect(0);
+      if (isOrdered || wasFailing) this.expect(0);
+      if (next.state === 'succeeded') this.failing.delete(listenerId);
+      else this.failing.add(listenerId);
       this.tell(attempted);
     }
     for (const listenerId of paused) this.giveBack(this.lanes.evict(listenerId));
     for (const { listenerId, reason } of disabled) {
+      this.failing.delete(listenerId);
       this.giveBack(this.lanes.evict(listenerId));
       this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
     }
@@ -440,16 +574,21 @@ export class DispatcherService {
     await Promise.resolve();
     while (this.returned.length) {
       const batch = this.returned.splice(0);
+      const leases = batch.map(({ delivery }) => delivery);
       try {
-        await database.transaction(() =>
-          releaseDeliveries(
-            database,
-            batch.map(({ delivery }) => delivery),
-            clock.now(),
-          ),
-        );
+        await database.transaction(() => releaseDeliveries(database, leases, clock.now()));
+        this.troubles.succeeded('returning');
       } catch (error) {
-        this.troubled(`${batch.length} deliveries could not be given back, and wait for the end of their lease`, error);
+        this.troubles.failed(
+          'returning',
+          `${batch.length} deliveries could not be given back: they are sent when their lease is over, at the latest`,
+          error,
+        );
+        if (this.isLasting) {
+          this.returned.unshift(...batch);
+          await this.rest();
+          continue;
+        }
       }
       for (const { settled } of batch) settled?.();
     }
@@ -493,20 +632,29 @@ export class DispatcherService {
     }
   }
 
-  /** Said once, however often it happens, until {@link recovered}. */
-  private troubled(what: string, error: unknown): void {
-    if (!this.isTroubled) this.parts.logger.error(`${what}: ${messageOf(error)}`);
-    this.isTroubled = true;
+  /** Whether it is worth trying again what the database refused: by hand, and while it stops, it is tried once. */
+  private get isLasting(): boolean {
+    return this.loop !== null && !this.isStopping;
   }
 
-  private recovered(): void {
-    if (this.isTroubled) this.parts.logger.log('The dispatcher works again.');
-    this.isTroubled = false;
+  /** After an error of the database; {@link stop} ends it. */
+  private async rest(): Promise<void> {
+    await sleep(REST_AFTER_ERROR_MS, undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }
 }
 
-function claimWith(database: Database, options: Parameters<typeof claimDeliveries>[1]) {
-  return database.transaction(() => claimDeliveries(database, options));
+const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected', 'unreachable', 'blocked']);
+
+/** What a replaced transport gave, as the tables take it. @throws when it is no outcome */
+function recordable(outcome: Outcome): Outcome {
+  const { kind, status, durationMs, retryAfterMs } = outcome;
+  const isWhole = [status, retryAfterMs].every((value) => value === null || Number.isSafeInteger(value));
+  if (!KINDS.has(kind) || !isWhole || !Number.isFinite(durationMs)) {
+    throw new TypeError(
+      `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
+    );
+  }
+  return Number.isInteger(durationMs) ? outcome : { ...outcome, durationMs: Math.round(durationMs) };
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */
@@ -520,8 +668,4 @@ function notSent(error: unknown): Outcome {
     response: null,
     retryAfterMs: null,
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

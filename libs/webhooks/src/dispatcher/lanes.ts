@@ -28,12 +28,16 @@ export interface LanesOptions {
   readonly send: (laned: LanedDelivery) => Promise<void>;
   /** Its lease no longer covers an attempt. */
   readonly expired: (laned: LanedDelivery) => void;
+  /** A listener that had no room when it was last asked about has some again. */
+  readonly hungry: () => void;
 }
 
 interface Lane {
   readonly listenerId: string;
   queue: LanedDelivery[];
   running: number;
+  /** It had no room when {@link Lanes.room} was called, so nobody looked for what is due to it. */
+  wasFull: boolean;
   /** Attempts that ended in the current stretch of {@link RATE_WINDOW_MS}, and in the one before. */
   ended: number;
   endedBefore: number;
@@ -74,6 +78,7 @@ export class Lanes {
     const { concurrency, waiting } = this.options;
     const now = performance.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
+    for (const lane of full) lane.wasFull = true;
     return {
       total: Math.max(0, concurrency - this.running) + Math.max(0, waiting[source] - this.queued[source]),
       of: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
@@ -114,7 +119,7 @@ export class Lanes {
   private laneOf(listenerId: string): Lane {
     let lane = this.lanes.get(listenerId);
     if (!lane) {
-      lane = { listenerId, queue: [], running: 0, ended: 0, endedBefore: 0, since: performance.now() };
+      lane = { listenerId, queue: [], running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
       this.lanes.set(listenerId, lane);
     }
     return lane;
@@ -170,6 +175,10 @@ export class Lanes {
     this.offer(lane);
     this.forget(lane);
     this.start();
+    // Half empty, so that not every request that ends makes a claim.
+    if (!lane.wasFull || lane.queue.length * 2 > this.options.perListener) return;
+    lane.wasFull = false;
+    this.options.hungry();
   }
 
   /** Lanes come and go with their deliveries: a million listeners leave nothing behind. */

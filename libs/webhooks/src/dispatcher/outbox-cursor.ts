@@ -22,7 +22,7 @@ export class OutboxCursor {
     return this.isSweep ? 0 : this.afterSeq;
   }
 
-  /** Ends it. @param lastSeq of the last event taken, if any */
+  /** Ends it. @param lastSeq of the last event looked at, if any */
   found(lastSeq: number | null): void {
     const now = performance.now();
     if (this.isSweep) this.sweepAt = now + (now - this.lookedAt) / SWEEP_SHARE;

@@ -28,6 +28,7 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
     'webhook-id': id,
     'webhook-timestamp': String(timestamp),
   };
+  if (delivery.listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
   for (const name of delivery.listener.schemes) {
     const scheme = signers.schemes.get(name);
     if (!scheme) throw new Error(`there is no signature scheme '${name}' in this application`);

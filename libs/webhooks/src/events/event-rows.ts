@@ -1,5 +1,6 @@
 import sql, { bulk, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
+import { chunks } from '../store/chunks.js';
 import type { TablesSql } from '../store/tables.js';
 import type { PayloadLimits } from './payload.js';
 import { renderPayload } from './payload.js';
@@ -38,9 +39,16 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
 }
 
 /** Rows of one statement: 15 parameters each, well under PostgreSQL's 65,535 and SQLite's 32,766. */
-export const EVENT_ROWS_PER_STATEMENT = 400;
+const ROWS_PER_STATEMENT = 400;
 
-/** One multi-row insert; the caller cuts at {@link EVENT_ROWS_PER_STATEMENT}. */
+/** Multi-row inserts that every database takes: of bounded numbers of rows and lengths of payloads. */
+export function* insertsOfEvents(tables: TablesSql, rows: readonly EventRow[]): Generator<Sql> {
+  const lengthOf = ({ values }: EventRow) =>
+    values.reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 0), 0);
+  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) yield insertEvents(tables, some);
+}
+
+/** One insert of few rows; for many there is {@link insertsOfEvents}. */
 export function insertEvents(tables: TablesSql, rows: readonly EventRow[]): Sql {
   const { sql: path, $ } = tables.events;
   return sql`insert into ${path} (${$.id}, ${$.type}, ${$.superTypes}, ${$.state}, ${$.audience}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.ordered}, ${$.dedupeKey}, ${$.payload}, ${$.thinPayload}, ${$.droppedFields}, ${$.context}, ${$.createdAt}) values ${bulk(rows.map((row) => row.values))}`;

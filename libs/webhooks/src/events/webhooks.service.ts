@@ -26,7 +26,10 @@ export interface PublishOptions {
   manager?: EntityManager;
   /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
   idempotencyKey?: string;
-  /** Events with one key are about one thing: what ordered listeners keep in order. */
+  /**
+   * Events with one key are about one thing: listeners with `ordering: 'entity'` receive them one at a time, in the order of
+   * calls that do not overlap; see `docs/ordering.md`.
+   */
   orderKey?: string;
 }
 

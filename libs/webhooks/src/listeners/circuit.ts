@@ -37,8 +37,9 @@ export function isOpen(failuresInARow: number, policy: CircuitPolicy): boolean {
  * `cooldownMs`, then one delivery, the probe, which closes it by succeeding, or starts a pause twice as long. 429, 502, 503
  * and 504 pause a listener at once, for what `Retry-After` says or a second that doubles.
  *
- * What was under way when a pause began says nothing new by failing: the requests that a dead receiver held would otherwise
- * double its pause once each.
+ * An attempt that began before the end of the last pause says nothing new by failing. It was under way when the pause began, or
+ * is another process's, which had not heard of it: counted, the requests that a dead receiver holds would double its pause
+ * once each.
  *
  * @returns the state, and whether the listener has now failed for long enough to be disabled
  */
@@ -48,26 +49,26 @@ export function afterAttempts(
   now: number,
   policy: CircuitPolicy,
 ): { state: ListenerState; giveUp: boolean } {
-  let { failuresInARow, failingSince, pausedAt, pausedUntil } = before;
+  let { failuresInARow, failingSince, failuresCountFrom, pausedUntil } = before;
   for (const sign of signs) {
     if (sign.accepted) {
       failuresInARow = 0;
       failingSince = null;
-      pausedAt = null;
+      failuresCountFrom = null;
       pausedUntil = null;
       continue;
     }
-    if (pausedAt !== null && sign.at < pausedAt) continue;
+    if (failuresCountFrom !== null && sign.at < failuresCountFrom) continue;
     failuresInARow++;
     failingSince ??= sign.at;
     const pause = Math.max(cooldown(failuresInARow, policy), pace(sign, failuresInARow, policy));
     if (pause > 0) {
-      pausedAt = now;
       pausedUntil = now + pause;
+      failuresCountFrom = pausedUntil;
     }
   }
   return {
-    state: { ...before, failuresInARow, failingSince, pausedAt, pausedUntil },
+    state: { ...before, failuresInARow, failingSince, failuresCountFrom, pausedUntil },
     giveUp:
       failingSince !== null &&
       failuresInARow >= MIN_ATTEMPTS_BEFORE_DISABLING &&

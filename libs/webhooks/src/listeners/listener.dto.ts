@@ -2,6 +2,7 @@ import {
   ArrayMaxSize,
   ArrayNotEmpty,
   IsArray,
+  IsBoolean,
   IsIn,
   IsObject,
   IsOptional,
@@ -59,6 +60,10 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsIn(ORDERINGS)
   ordering?: Ordering;
+
+  @IsOptional()
+  @IsBoolean()
+  sequence?: boolean;
 
   @IsOptional()
   @IsObject()

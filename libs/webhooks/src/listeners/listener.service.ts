@@ -327,6 +327,7 @@ export class ListenerService {
       schemes: JSON.stringify(schemes),
       format,
       ordering: input.ordering ?? 'none',
+      sequence: input.sequence ? 1 : 0,
       rateLimit: rateLimitText(input.rateLimit),
     };
   }
@@ -422,6 +423,7 @@ function toListener(row: ListenerRow): Listener {
     schemes: JSON.parse(row.schemes) as string[],
     format: row.format,
     ordering: row.ordering as Listener['ordering'],
+    sequence: Number(row.sequence) === 1,
     rateLimit: row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit),
     state: row.state as Listener['state'],
     disabledReason: row.disabledReason,

@@ -52,6 +52,13 @@ export interface ListenerInput {
    * @defaultValue 'none': only those of entities that are ordered themselves
    */
   ordering?: Ordering;
+  /**
+   * Also send the header `webhook-sequence`: a whole number, which grows with each event of one row in the order of their
+   * commits. A receiver that keeps the highest per row can drop what is older. No scheme signs it; see `docs/ordering.md`.
+   *
+   * @defaultValue false
+   */
+  sequence?: boolean;
   /** The most requests it is sent in a stretch of time, by all processes together. @defaultValue no limit */
   rateLimit?: RateLimit | null;
 }
@@ -84,6 +91,7 @@ export interface Listener {
   readonly schemes: readonly string[];
   readonly format: string;
   readonly ordering: Ordering;
+  readonly sequence: boolean;
   readonly rateLimit: RateLimit | null;
   /** `disabled` ones are sent nothing; what is for them is held. */
   readonly state: 'active' | 'disabled';

@@ -1,25 +1,48 @@
-/** At most `limit` requests in any stretch of `perSeconds`, in all processes together. */
+/** At most `limit` requests are taken to be sent in any stretch of `perSeconds`, by all processes together. */
 export interface RateLimit {
   readonly limit: number;
   readonly perSeconds: number;
 }
 
+/** Requests taken in the slot of time that begins at `start`, in ms; the oldest slot first. */
+type Slots = [start: number, count: number][];
+
+/** The stretch is remembered in this many slots: each one is forgotten as a whole. */
+const SLOTS = 20;
+
 /**
- * The generic cell rate algorithm (ITU-T I.371): each request uses up `perSeconds / limit` of time, and as many may go at
- * once as fit into `perSeconds`. One number is all there is to keep: until when the requests made so far have used up the
- * time. In microseconds, as a limit of thousands a second is no whole number of milliseconds.
+ * What a limit leaves at `now`, by a sliding window: the whole `limit` may go at once, and then nothing until the first of it
+ * is `perSeconds` old. A receiver counts the same way. (A bucket that refills while it is emptied, as in GCRA, lets nearly twice
+ * the limit through in one stretch.)
  *
- * @returns how many may go at `now` (milliseconds), and how `spentUntil` moves when `taken` of them do
+ * Requests are remembered by slots of a twentieth of the stretch and count until the whole slot has passed. So a listener that
+ * always has something waiting gets up to 5 % less than its limit, and never more.
+ *
+ * @param taken what `takenAfter` gave last
  */
-export function allowanceOf({ limit, perSeconds }: RateLimit, spentUntil: number | null, now: number) {
-  const nowUs = now * 1_000;
-  const intervalUs = (perSeconds * 1_000_000) / limit;
-  const from = Math.max(nowUs, spentUntil ?? 0);
-  const left = perSeconds * 1_000_000 - (from - nowUs);
+export function allowanceOf({ limit, perSeconds }: RateLimit, taken: string | null, now: number) {
+  const stretchMs = perSeconds * 1_000;
+  const slotMs = stretchMs / SLOTS;
+  const endOf = (start: number) => start + slotMs + stretchMs;
+  const slots = taken === null ? [] : (JSON.parse(taken) as Slots).filter(([start]) => endOf(start) > now);
+  const allowed = Math.max(0, limit - slots.reduce((sum, [, count]) => sum + count, 0));
   return {
-    allowed: Math.max(0, Math.floor(left / intervalUs + 1e-6)),
-    spentAfter: (taken: number) => Math.ceil(from + taken * intervalUs),
-    /** When one more may go, in milliseconds, after `taken` have gone. */
-    nextAt: (taken: number) => Math.ceil((from + (taken + 1) * intervalUs - perSeconds * 1_000_000) / 1_000),
+    /** How many requests may be taken now. */
+    allowed,
+    /** What to remember after `count` of them were. */
+    takenAfter(count: number): string {
+      const start = Math.floor(now / slotMs) * slotMs;
+      const last = slots.at(-1);
+      // A clock that was ahead has taken in a later slot: that one counts for longer, which is safe.
+      const after: Slots =
+        last && last[0] >= start ? [...slots.slice(0, -1), [last[0], last[1] + count]] : [...slots, [start, count]];
+      return JSON.stringify(after);
+    },
+    /** When one more may go (ms), after `count` have gone. */
+    nextAt(count: number): number {
+      const [first] = slots;
+      if (count < allowed) return now;
+      return endOf(first?.[0] ?? Math.floor(now / slotMs) * slotMs);
+    },
   };
 }

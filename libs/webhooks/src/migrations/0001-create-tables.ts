@@ -1,5 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet } from '../store/tables.js';
+import { inState, isSet, isUnfinishedAndOrdered } from '../store/tables.js';
 import { createTable, tablePathOf, type FrozenTable } from './create-table.js';
 
 /**
@@ -53,6 +53,7 @@ const TABLES: readonly FrozenTable[] = [
       schemes: 'text',
       format: 'name',
       ordering: 'state',
+      sequence: 'flag',
       rateLimit: 'text?',
       state: 'state',
       disabledReason: 'text?',
@@ -65,6 +66,8 @@ const TABLES: readonly FrozenTable[] = [
     indexes: [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   {
@@ -113,10 +116,11 @@ const TABLES: readonly FrozenTable[] = [
       { of: ['leaseUntil'], where: inState('leased'), mysql: ['state', 'leaseUntil'] },
       {
         of: ['listenerId', 'orderKey', 'eventSeq'],
-        where: isSet('orderKey'),
-        mysql: ['listenerId', 'orderKey', 'eventSeq'],
+        where: isUnfinishedAndOrdered,
+        mysql: ['listenerId', 'orderKey', 'state', 'eventSeq'],
       },
       ['listenerId', 'createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('exhausted'), mysql: null },
       {
         of: ['ownerKey', 'createdAt', 'seq'],
         where: isSet('ownerKey'),
@@ -151,16 +155,23 @@ const TABLES: readonly FrozenTable[] = [
       readyAt: 'milliseconds?',
       failuresInARow: 'integer',
       failingSince: 'milliseconds?',
-      pausedAt: 'milliseconds?',
+      failuresCountFrom: 'milliseconds?',
       pausedUntil: 'milliseconds?',
-      rateSpentUntil: 'reference?',
+      rateTaken: 'text?',
     },
     unique: [['listenerId']],
-    indexes: [['readyAt']],
+    indexes: [['readyAt', 'seq']],
   },
   {
     name: 'chores',
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },

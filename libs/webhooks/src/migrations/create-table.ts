@@ -43,14 +43,14 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
   });
   const path = tablePathOf(runner, tablePrefix, table.name);
   const plainName = path.split('.').at(-1) as string;
-  const indices = (shapes: readonly IndexShape[], isUnique: boolean) =>
-    indexesOf(shapes, dialectOf(type), columnName).map(({ columns: properties, where }) => {
-      const columnNames = properties.map(columnName);
-      const name = namingStrategy.indexName(plainName, columnNames, where);
-      return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
-    });
-  await runner.createTable(
-    new Table({ name: path, columns, indices: [...indices(table.unique, true), ...indices(table.indexes, false)] }),
-    true,
-  );
+  const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
+    const columnNames = properties.map(columnName);
+    const name = namingStrategy.indexName(plainName, columnNames, where);
+    return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
+  };
+  const indices = [
+    ...table.unique.map((of) => index({ columns: of }, true)),
+    ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
+  ];
+  await runner.createTable(new Table({ name: path, columns, indices }), true);
 }

@@ -4,11 +4,13 @@ import type { CircuitPolicy } from '../listeners/circuit.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
-import type { DispatcherOptions, PublishedType, WebhooksOptions } from './webhooks-options.js';
+import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 
 const SECOND = 1_000;
-const HOUR = 60 * 60 * SECOND;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+const TEN_YEARS = 3_650 * DAY;
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
 
@@ -18,8 +20,10 @@ export interface ResolvedWebhooksOptions {
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
+  readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
   readonly secrets: { readonly rotationOverlapMs: number };
+  readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
@@ -35,6 +39,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     perListener: whole('dispatcher.perListener', options.dispatcher?.perListener, 16, 1, 10_000),
     circuit: circuitPolicy(options.dispatcher?.circuit),
     retryAfterCapMs: whole('dispatcher.retryAfterCapMs', options.dispatcher?.retryAfterCapMs, DAY, 0, 30 * DAY),
+    maxAgeMs: whole('dispatcher.maxAgeMs', options.dispatcher?.maxAgeMs, 30 * DAY, MINUTE, TEN_YEARS),
     batch: whole('dispatcher.batch', options.dispatcher?.batch, 250, 1, 1_000),
     timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * 60 * SECOND),
     leaseMs: whole('dispatcher.leaseMs', options.dispatcher?.leaseMs, 60 * SECOND, 10, HOUR),
@@ -60,10 +65,12 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
+    wakeUp: wakeUp(options.wakeUp),
     payload,
     secrets: {
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
     },
+    retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     lookup: lookupFunction(options.lookup),
     sqlite: {
@@ -71,6 +78,16 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
     },
   });
+}
+
+function wakeUp(given: WebhooksOptions['wakeUp'] = {}): ResolvedWebhooksOptions['wakeUp'] {
+  if (given === false) return false;
+  const { url } = given;
+  // Not shown when it is wrong: it may carry a password.
+  if (url !== undefined && (typeof url !== 'string' || !/^postgres(ql)?:\/\/./.test(url))) {
+    throw invalid('wakeUp.url', typeof url === 'string' ? '…' : url, "give a 'postgres://…' URL of the database, past any pooler");
+  }
+  return { url };
 }
 
 function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
@@ -91,10 +108,19 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
   return policy;
 }
 
+function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhooksOptions['retention'] {
+  if (given === false) return false;
+  // Not less than an hour: what is under way at this moment must be younger than what goes.
+  return {
+    succeededMs: whole('retention.succeededMs', given.succeededMs, 30 * DAY, HOUR, TEN_YEARS),
+    failedMs: whole('retention.failedMs', given.failedMs, 90 * DAY, HOUR, TEN_YEARS),
+  };
+}
+
 const KNOWN_KEYS = {
   '': [
     ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
-    ...['lookup', 'sqlite'],
+    ...['retention', 'lookup', 'sqlite', 'wakeUp'],
   ],
   dispatcher: [
     ...[
@@ -103,6 +129,7 @@ const KNOWN_KEYS = {
       'perListener',
       'circuit',
       'retryAfterCapMs',
+      'maxAgeMs',
       'batch',
       'timeoutMs',
       'leaseMs',
@@ -113,9 +140,14 @@ const KNOWN_KEYS = {
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
   secrets: ['rotationOverlapMs'],
+  retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp'],
   sqlite: ['isolate', 'lockTimeoutMs'],
+  wakeUp: ['url'],
 } as const;
+
+/** Groups that `false` turns off. */
+const CAN_BE_OFF: ReadonlySet<string> = new Set(['retention', 'wakeUp']);
 
 function propertyOf(value: unknown, key: string): unknown {
   return (value as Record<string, unknown> | undefined)?.[key];
@@ -134,7 +166,7 @@ function assertObject(options: unknown): void {
 function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
     const value = group === '' ? options : group.split('.').reduce(propertyOf, options as unknown);
-    if (value === undefined) continue;
+    if (value === undefined || (value === false && CAN_BE_OFF.has(group))) continue;
     if (typeof value !== 'object' || value === null) throw invalid(group, value, 'give an object');
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;

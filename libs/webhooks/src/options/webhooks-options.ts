@@ -53,6 +53,14 @@ export interface DispatcherOptions {
   circuit?: Partial<CircuitPolicy>;
   /** The longest wait that a receiver's `Retry-After` may ask for, in ms. @defaultValue 86_400_000 (24 hours) */
   retryAfterCapMs?: number;
+  /**
+   * How long a delivery may wait to be sent, in ms since its event happened: for a retry, behind an open circuit, or held
+   * for a disabled listener. Then it is discarded, its `lastError` is `TOO_OLD`, and no retry is made after this time. It is
+   * looked at every five minutes. What is resent, recovered or replayed later than this is sent all the same.
+   *
+   * @defaultValue 2_592_000_000 (30 days)
+   */
+  maxAgeMs?: number;
   /** Events or deliveries taken in one statement, and held in memory to be sent. 1 to 1,000. @defaultValue 250 */
   batch?: number;
   /** The limit of one attempt over name resolution, connect, TLS, headers and body, in ms. @defaultValue 15_000 */
@@ -65,14 +73,30 @@ export interface DispatcherOptions {
    */
   leaseMs?: number;
   /**
-   * How often the database is asked for work that no commit of this process announced: retries, and events of other
-   * processes. In ms.
+   * How often the database is asked for work that nothing announced: on MySQL, MariaDB and SQLite what other processes
+   * committed, which it delays by as much; on PostgreSQL what a lost notification would have told of, see `wakeUp`. In ms.
    *
    * @defaultValue 1_000
    */
   pollIntervalMs?: number;
   /** Connections of the dispatcher's own pool on server databases, beside the application's. @defaultValue 4 */
   poolSize?: number;
+}
+
+/**
+ * How long the log is kept, in ms since the event happened; `docs/operations.md` tells what goes when. What is due or held,
+ * and the event of it, stays whatever its age. From an hour to ten years.
+ */
+export interface RetentionOptions {
+  /**
+   * Deliveries that succeeded, and events that nobody wanted. Also how long `replay` reaches back, the verify view knows a
+   * webhook, and `publish()` remembers an idempotency key.
+   *
+   * @defaultValue 2_592_000_000 (30 days)
+   */
+  succeededMs?: number;
+  /** Deliveries that were exhausted or discarded, and damaged events. @defaultValue 7_776_000_000 (90 days) */
+  failedMs?: number;
 }
 
 export interface WebhooksOptions {
@@ -93,6 +117,16 @@ export interface WebhooksOptions {
    */
   dispatch?: 'queued' | 'inline';
   dispatcher?: DispatcherOptions;
+  /**
+   * How processes on one PostgreSQL database tell each other of commits: by NOTIFY, which is sent after the commit and never part
+   * of your transaction, and by LISTEN, for which a process that dispatches keeps one connection more than
+   * `dispatcher.poolSize`. `url` is where that connection goes when the data source goes through a pooler in transaction mode
+   * (PgBouncer), which passes no notifications on: the server itself, with user, password and database. `false` leaves
+   * `dispatcher.pollIntervalMs`, as it is on the other databases.
+   *
+   * @defaultValue `{}`: over a connection like those of the data source
+   */
+  wakeUp?: { url?: string } | false;
   payload?: {
     /** Payloads over this are sent thin: the id, `"truncated": true`, and the fields that fit. UTF-8 bytes. @defaultValue 262_144 */
     maxPayloadBytes?: number;
@@ -103,6 +137,8 @@ export interface WebhooksOptions {
     /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
     rotationOverlapMs?: number;
   };
+  /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
+  retention?: false | RetentionOptions;
   security?: SecurityOptions;
   /**
    * How names become addresses, in the form of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every address

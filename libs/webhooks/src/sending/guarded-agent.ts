@@ -1,10 +1,10 @@
-import { lookup as dnsLookup } from 'node:dns';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
 
 import { Agent, buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.js';
-import { describeError, SendError } from './send-error.js';
+import { describeError, isOutOfSockets, SendError } from './send-error.js';
+import { sharedLookup, unblockableLookup } from './shared-lookup.js';
 
 const SECOND = 1000;
 
@@ -38,7 +38,12 @@ export interface ConnectionOptions {
    * @defaultValue 60_000
    */
   connectionMaxAgeMs?: number;
-  /** How names become addresses, in the form of `dns.lookup`; it is always asked for all of them. @defaultValue dns.lookup */
+  /**
+   * How names become addresses, in the form of `dns.lookup`; it is always asked for all of them, and once for connections
+   * that are opened at the same time.
+   *
+   * @defaultValue dns.lookup, and c-ares while slow names hold its threads
+   */
   lookup?: LookupFunction;
 }
 
@@ -73,7 +78,11 @@ export class GuardedAgents {
       keepAliveMaxTimeout: 60 * SECOND,
       maxHeaderSize: 16 * 1024,
       // One for all agents: it keeps the TLS sessions, which makes reconnecting cheap.
-      connect: guardedConnector(guard, options.lookup ?? dnsLookup, options.connectTimeoutMs ?? 10 * SECOND),
+      connect: guardedConnector(
+        guard,
+        sharedLookup(options.lookup ?? unblockableLookup()),
+        options.connectTimeoutMs ?? 10 * SECOND,
+      ),
     };
   }
 
@@ -162,7 +171,8 @@ export function guardedLookup(guard: AddressGuard, lookup: LookupFunction): Look
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found, family) => {
       if (error !== null && error !== undefined) {
-        callback(new SendError('DNS_FAILED', describeError(error), { cause: error }), '');
+        const code = isOutOfSockets(error) ? 'OUT_OF_SOCKETS' : 'DNS_FAILED';
+        callback(new SendError(code, describeError(error), { cause: error }), '');
         return;
       }
       const addresses = Array.isArray(found) ? found : [{ address: found, family: family ?? isIP(found) }];

@@ -16,6 +16,7 @@ import { retryAfterMs } from './retry-after.js';
  * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, or its headers were too large |
  * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
  * | `INTERCEPTOR_FAILED` | unreachable | an interceptor threw, or took the whole time limit |
+ * | `OUT_OF_SOCKETS` | unreachable | this process has no file, buffer or memory left for a connection; the dispatcher counts no attempt |
  * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
  * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
  * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
@@ -33,6 +34,7 @@ export type SendErrorCode =
   | 'INVALID_RESPONSE'
   | 'INVALID_REQUEST'
   | 'INTERCEPTOR_FAILED'
+  | 'OUT_OF_SOCKETS'
   | 'TRANSPORT_CLOSED'
   | 'TRANSPORT_FAILED'
   | 'ADDRESS_BLOCKED'

@@ -26,9 +26,19 @@ const CODES: Readonly<Record<string, SendErrorCode>> = {
   UND_ERR_INVALID_ARG: 'INVALID_REQUEST',
   UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: 'INVALID_REQUEST',
   UND_ERR_NOT_SUPPORTED: 'INVALID_REQUEST',
+  EMFILE: 'OUT_OF_SOCKETS',
+  ENFILE: 'OUT_OF_SOCKETS',
+  ENOBUFS: 'OUT_OF_SOCKETS',
+  ENOMEM: 'OUT_OF_SOCKETS',
   UND_ERR_DESTROYED: 'TRANSPORT_CLOSED',
   UND_ERR_CLOSED: 'TRANSPORT_CLOSED',
 };
+
+/** Whether the fault is this machine's, which has no file, buffer or memory left for another socket. */
+export function isOutOfSockets(error: unknown): boolean {
+  const code = codeOf(error);
+  return code !== undefined && CODES[code] === 'OUT_OF_SOCKETS';
+}
 
 /** Names what undici or a socket threw, by its code and never by its message. */
 export function toSendError(error: unknown): SendError {

@@ -5,6 +5,7 @@ import { newId } from '../ids.js';
 import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
+import { databaseMs } from './database-time.js';
 import {
   claimReadyListeners,
   expectDeliveries,
@@ -24,6 +25,8 @@ export interface ListenerTarget {
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
   readonly format: string;
+  /** It is sent the event's sequence. */
+  readonly sendsSequence: boolean;
   /** Its last attempt failed, when this was read: the next success is news. */
   readonly isFailing: boolean;
 }
@@ -39,7 +42,13 @@ export interface ClaimedDelivery {
   readonly retries: number;
   readonly type: string;
   readonly owner: string | null;
-  readonly event: { readonly id: string; readonly seq: string; readonly payload: string };
+  readonly event: {
+    readonly id: string;
+    readonly seq: string;
+    readonly payload: string;
+    /** When it happened, in ms since 1970. */
+    readonly createdAt: number;
+  };
   readonly body: string;
   /** Later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
@@ -55,8 +64,8 @@ export interface Room {
 }
 
 /** Columns of {@link ListenerTarget}, and how its row is read. */
-export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format'] as const;
-export type TargetRow = Record<(typeof TARGET_COLUMNS)[number], string>;
+export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format', 'sequence'] as const;
+export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence'>, string> & { sequence: unknown };
 
 export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
   return {
@@ -66,6 +75,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     secrets: readSecrets(row.secrets),
     schemes: JSON.parse(row.schemes) as string[],
     format: row.format,
+    sendsSequence: Number(row.sequence) === 1,
     isFailing,
   };
 }
@@ -88,6 +98,7 @@ interface ClaimRow {
   body: string | null;
   eventSeq: unknown;
   eventId: string;
+  eventCreatedAt: unknown;
   payload: string;
   thinPayload: string | null;
 }
@@ -160,7 +171,7 @@ function* sharesOf(
       idle.push({ ...state, readyAt: state.pausedUntil });
     } else {
       const limit = row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit);
-      const rate = limit && allowanceOf(limit, state.rateSpentUntil, now);
+      const rate = limit && allowanceOf(limit, state.rateTaken, now);
       const isProbe = isOpen(state.failuresInARow, circuit);
       const allowed = Math.min(room.of(state.listenerId), isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
       shares.push({ state, target: toTarget(row, state.failuresInARow > 0), rate, isProbe, allowed });
@@ -188,7 +199,7 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
   const { deliveries: d } = database.tables;
   const branches = asked.map(
     ({ target, allowed }, n) =>
-      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
+      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
   );
   const found = yield* query<{ seq: unknown }>(join(branches, ' union all '));
   return found.map(({ seq }) => seq);
@@ -197,21 +208,28 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
 /** An ordered delivery goes only while no earlier one of its listener and row is unfinished: judged here, whatever became of that one. */
 function isFirstOfItsRow(database: Database): Sql {
   const { deliveries: d } = database.tables;
-  return sql` and (d.${d.$.orderKey} is null or not exists (select 1 from ${d.sql} p where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} in ('due', 'leased')))`;
+  const noEarlier = (isUnfinished: string) =>
+    sql`not exists (select 1 from ${d.sql} p${d.through('listenerId', 'orderKey', 'state', 'eventSeq')} where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} ${raw(isUnfinished)})`;
+  // MariaDB would read all that a row has had so far for an `in`, and SQLite has the partial index for no other words.
+  const isFirst =
+    database.dialect === 'mysql'
+      ? sql`${noEarlier("= 'due'")} and ${noEarlier("= 'leased'")}`
+      : noEarlier("in ('due', 'leased')");
+  return sql` and (d.${d.$.orderKey} is null or (${isFirst}))`;
 }
 
 function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
   const { deliveries: d, events: e } = database.tables;
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = 'due'`,
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
   );
   const columns = d.select(
     'd',
     ...(['seq', 'id', 'listenerId', 'attempts', 'retries', 'type', 'owner', 'orderKey', 'body', 'eventSeq'] as const),
   );
   return yield* query<ClaimRow>(
-    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, ${e.select('e', 'payload', 'thinPayload')}
-    from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload')}
+    from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
 }
@@ -246,7 +264,7 @@ function* putBack(
       return {
         ...state,
         pausedUntil,
-        rateSpentUntil: rate && count ? rate.spentAfter(count) : state.rateSpentUntil,
+        rateTaken: rate && count ? rate.takenAfter(count) : state.rateTaken,
         readyAt: nextAt === undefined || nextAt > now ? readyFrom(nextAt, pausedUntil) : notBefore,
       };
     }),
@@ -262,7 +280,12 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     retries: Number(row.retries),
     type: row.type,
     owner: row.owner,
-    event: { id: row.eventId, seq: String(row.eventSeq), payload: row.payload },
+    event: {
+      id: row.eventId,
+      seq: String(row.eventSeq),
+      payload: row.payload,
+      createdAt: Number(row.eventCreatedAt),
+    },
     body: row.body ?? row.thinPayload ?? row.payload,
     isOrdered: row.orderKey !== null,
     listener,
@@ -277,18 +300,17 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
  */
 export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
   const { deliveries: d } = database.tables;
-  const isExpired = sql`d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now}`;
   const found = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where ${isExpired} order by d.${d.$.leaseUntil} limit ${limit}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.leaseUntil} limit ${limit}`,
   );
   if (!found.length) return 0;
   const lock = database.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isExpired} order by d.${d.$.seq}${lock}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${lock}`,
   );
   if (!locked.length) return 0;
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'due'}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
   );
   yield* expectDeliveries(database, new Map(locked.map(({ listenerId }) => [listenerId, now])));
   return locked.length;
@@ -304,13 +326,15 @@ export interface Outlook {
   readonly readyAt: number | null;
   /** When the first lease runs out. */
   readonly leaseUntil: number | null;
+  /** The database's time. */
+  readonly databaseMs: number;
 }
 
 /** One query: all that an idle dispatcher asks. */
 export function* readOutlook(database: Database): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
-  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease`,
+  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown; now: unknown }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
   const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
@@ -318,5 +342,6 @@ export function* readOutlook(database: Database): Script<Outlook> {
     hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
     leaseUntil: numberOrNull(row?.lease),
+    databaseMs: Number(row?.now),
   };
 }

@@ -41,6 +41,7 @@ export abstract class Database {
 const RETRYABLE_CODES = new Set<unknown>([
   '40001', // serialization_failure
   '40P01', // deadlock_detected
+  '55P03', // lock_not_available: only where the application sets a `lock_timeout`
   1213, // ER_LOCK_DEADLOCK
   1205, // ER_LOCK_WAIT_TIMEOUT
 ]);

@@ -5,7 +5,7 @@ import type { Database } from './database.js';
 import { typed } from './dialect-sql.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
-import type { PagePosition } from './page.js';
+import { isAfter, type PagePosition } from './page.js';
 import { execute, query, type Script } from './script.js';
 
 export interface DeliveryRow {
@@ -47,25 +47,43 @@ export interface DeliveryFilterRow {
   to?: number;
 }
 
+/**
+ * The state of a delivery `d`, where only something else may lead to the row. As a plain column it tempts MariaDB to its index of
+ * states: that sorts all that ever failed for each batch, and a locking read would lock it.
+ */
+export function stateOf(database: Database): Sql {
+  const { deliveries: d } = database.tables;
+  return sql`coalesce(d.${d.$.state}, '')`;
+}
+
 /** `held` is no state of a row: it is `due` to a listener that is disabled. */
 function shownState(database: Database): Sql {
   const { deliveries: d, listeners: l } = database.tables;
   return sql`case when d.${d.$.state} = ${'due'} and l.${l.$.state} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
 }
 
-function fromDeliveries(database: Database): Sql {
+function fromDeliveries(database: Database, path = sql``): Sql {
   const { deliveries: d, listeners: l } = database.tables;
-  return sql`from ${d.sql} d left join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}`;
+  return sql`from ${d.sql} d${path} left join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}`;
 }
 
-function selectDeliveries(database: Database): Sql {
+/** The index that has a list in its order. What is rare is looked for otherwise. */
+function pathOf(database: Database, { scope, owner, listenerId, eventId, state }: DeliveryFilterRow): Sql {
+  const { deliveries: d } = database.tables;
+  if (eventId !== undefined || (state !== undefined && state !== 'succeeded')) return sql``;
+  if (listenerId !== undefined) return d.through('listenerId', 'createdAt', 'seq');
+  if ((scope ?? owner) !== undefined) return d.through('ownerKey', 'createdAt', 'seq');
+  return d.through('createdAt', 'seq');
+}
+
+function selectDeliveries(database: Database, path?: Sql): Sql {
   const { deliveries: d, events: e } = database.tables;
   const columns = d.select(
     'd',
     ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
     ...(['lastError', 'createdAt', 'finishedAt'] as const),
   );
-  return sql`select ${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} ${fromDeliveries(database)}`;
+  return sql`select ${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} ${fromDeliveries(database, path)}`;
 }
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
@@ -81,7 +99,9 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
     where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
-  if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
+  // In words, as the index of the exhausted ones has it.
+  if (state === 'exhausted') where.push(sql`d.${d.$.state} = 'exhausted'`);
+  else if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
   if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
   if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
   if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
@@ -98,13 +118,9 @@ export function* listDeliveries(
 ): Script<DeliveryRow[]> {
   const { deliveries: d } = database.tables;
   const where = conditions(database, filter);
-  if (after) {
-    where.push(
-      sql`(d.${d.$.createdAt} < ${after.at} or (d.${d.$.createdAt} = ${after.at} and d.${d.$.seq} < ${after.seq}))`,
-    );
-  }
+  if (after) where.push(isAfter(database.dialect, sql`d.${d.$.createdAt}`, sql`d.${d.$.seq}`, after));
   return yield* query<DeliveryRow>(
-    sql`${selectDeliveries(database)} where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc limit ${limit}`,
+    sql`${selectDeliveries(database, pathOf(database, filter))} where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc limit ${limit}`,
   );
 }
 
@@ -160,7 +176,7 @@ export function* readEventOf(
  */
 export function* rearmDelivery(
   database: Database,
-  delivery: DeliveryRow,
+  delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
   body: string | null | undefined,
 ): Script<boolean> {

@@ -20,6 +20,7 @@ import { skipConflict } from './dialect-sql.js';
 import { insertFromRows } from './json-rows.js';
 import { expectDeliveries } from './listener-state.js';
 import { execute, query, type Script } from './script.js';
+import { compareSequences } from './sequence.js';
 
 /** `lastError` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
@@ -30,7 +31,7 @@ export type BodyOf = (format: string, event: { id: string; type: string; payload
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
-  /** Sequence of the last of them; `null` when there was none. */
+  /** Sequence of the last one looked at, taken or left for later; `null` when there was none. */
   readonly lastSeq: number | null;
   /** Deliveries that were made and leased at once: to be sent by this process. */
   readonly leased: readonly ClaimedDelivery[];
@@ -44,14 +45,8 @@ export interface FanOutResult {
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
 }
 
-/** What judging a listener takes. */
-export interface JudgeOptions {
+export interface FanOutOptions {
   readonly now: number;
-  readonly circuit: CircuitPolicy;
-  readonly bodyOf: BodyOf;
-}
-
-export interface FanOutOptions extends JudgeOptions {
   /** The most events to take. */
   readonly limit: number;
   /** Looks only at events after this sequence: see `OutboxCursor`. */
@@ -61,6 +56,8 @@ export interface FanOutOptions extends JudgeOptions {
   /** Deliveries that fit into it are leased as they are made; the others become due. */
   readonly room: Room;
   readonly leaseMs: number;
+  readonly circuit: CircuitPolicy;
+  readonly bodyOf: BodyOf;
 }
 
 export interface ClaimedEvent {
@@ -76,6 +73,7 @@ export interface ClaimedEvent {
   payload: string;
   thinPayload: string | null;
   droppedFields: string | null;
+  createdAt: unknown;
 }
 
 export interface ReadEvent extends ClaimedEvent {
@@ -100,12 +98,13 @@ export interface Candidate extends TargetRow {
   failuresInARow: unknown;
 }
 
-export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'afterSeq' | 'failuresInARow'> {
+export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
-  afterSeq: number;
+  failuresInARow: number;
   target: ListenerTarget;
-  isFree: boolean;
+  /** Why its row cannot be read. */
+  unreadable?: unknown;
 }
 
 /** A delivery to be made. */
@@ -137,13 +136,13 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const events: ReadEvent[] = [];
   for (const event of claimed) {
     try {
-      events.push(read(event));
+      events.push(readEvent(event));
     } catch (error) {
       spoil(event, error);
     }
   }
 
-  const { listenersOf, wide } = yield* candidates(database, options, events);
+  const { listenersOf, wide, left } = yield* candidates(database, events);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const [event, listeners] of listenersOf) {
@@ -176,11 +175,12 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     const seq = seqs.get(delivery.id);
     if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
   }
-  const finished = broken.length + [...routed, ...wide].filter(isTimely).length;
+  // The next look begins behind what was left for later, and before what this one did not get to.
+  const [first] = left;
+  const lastLookedAt = first ? claimed[claimed.findIndex(({ id }) => id === first.id) - 1] : claimed.at(-1);
   return {
-    events: finished,
-    // Some are left: the next look must not begin behind them.
-    lastSeq: finished === claimed.length && claimed.length ? Number(claimed.at(-1)?.seq) : null,
+    events: broken.length + [...routed, ...wide].filter(isTimely).length,
+    lastSeq: lastLookedAt === undefined ? null : Number(lastLookedAt.seq),
     leased,
     hasDue: due > 0,
     hasWide: wide.some(isTimely),
@@ -196,9 +196,15 @@ export function* expectDue(database: Database, made: readonly NewDelivery[], now
   return due.length;
 }
 
+/**
+ * Whether a listener is to hear of an event: the one place that decides it.
+ *
+ * @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows
+ */
 export function wants(listener: ReadListener, event: ReadEvent): boolean {
+  if (listener.unreadable !== undefined) throw listener.unreadable;
   return (
-    Number(event.seq) > listener.afterSeq &&
+    compareSequences(event.seq, listener.afterSeq) > 0 &&
     reaches(event, listener.owner) &&
     matchesAnyPattern(listener.patterns, event.types) &&
     matchesFilter(listener.filter, event)
@@ -222,8 +228,18 @@ export function newDelivery(
 }
 
 /**
- * Ordered events that came too early: an earlier one of their row is not routed yet, because another worker has it, or because
- * it is so wide that it is fanned out by itself. They are left in the outbox.
+ * How many unfinished events before ours are looked at: those that we and others hold at this moment, a batch each, and what they
+ * left. Of what comes after so many, an ordered event is not routed yet.
+ */
+const UNFINISHED_LOOKED_AT = 5_000;
+
+/**
+ * Ordered events that have overtaken an earlier one of their row, which is not routed yet: another worker has claimed it, an inline
+ * delivery is ahead of its turn, or it is so wide that it is fanned out by itself. They are left in the outbox, where a later look
+ * finds them.
+ *
+ * The earlier event is seen here, whatever the other worker does: it was committed before ours could be written, since its
+ * writer held the row until then; and once it is not pending for us, its deliveries are there for the claim to see.
  */
 function* outOfOrder(
   database: Database,
@@ -238,42 +254,61 @@ function* outOfOrder(
   const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
   for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
   if (!ordered.size) return early;
-  const lastSeq = Math.max(...[...ordered].map(({ seq }) => Number(seq)));
   const { events: e } = database.tables;
+  const last = [...ordered]
+    .map(({ seq }) => seq)
+    .toSorted(compareSequences)
+    .at(-1);
   const ours = new Set(routed.map(({ seq }) => String(seq)));
-  const firstOf = new Map<string, number>();
+  const firstOf = new Map<string, unknown>();
+  let seenUpTo: unknown = last;
   for (const state of ["'pending'", "'routing'"]) {
     const unfinished = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} <= ${lastSeq} order by e.${e.$.seq}`,
+      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} < ${last} order by e.${e.$.seq} limit ${UNFINISHED_LOOKED_AT}`,
     );
+    if (unfinished.length === UNFINISHED_LOOKED_AT) {
+      seenUpTo = [seenUpTo, unfinished.at(-1)?.seq].toSorted(compareSequences)[0];
+    }
     for (const { seq, orderKey } of unfinished) {
       if (orderKey === null || ours.has(String(seq))) continue;
       const key = Buffer.from(orderKey).toString('hex');
-      firstOf.set(key, Math.min(firstOf.get(key) ?? Infinity, Number(seq)));
+      const first = firstOf.get(key);
+      if (first === undefined || compareSequences(seq, first) < 0) firstOf.set(key, seq);
     }
   }
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
-    if (typeof first === 'number' && first < Number(event.seq)) early.add(event);
+    const isOvertaking = first !== undefined && first !== null && compareSequences(first, event.seq) < 0;
+    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) early.add(event);
   }
   return early;
 }
 
 /** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
-function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only }: FanOutOptions): void {
+function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   let left = room.total;
   const taken = new Map<string, number>();
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
     // Behind what is due already, unless somebody waits for this one.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
-    if (delivery.state !== 'due' || orderKey !== null || !listener.isFree || !isNext || left < 1) continue;
+    if (delivery.state !== 'due' || orderKey !== null || !isNext || left < 1) continue;
+    if (!isFree(listener, now, circuit)) continue;
     const count = taken.get(listener.id) ?? 0;
     if (count >= room.of(listener.id)) continue;
     delivery.state = 'leased';
     taken.set(listener.id, count + 1);
     left--;
   }
+}
+
+function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): boolean {
+  return (
+    listener.state === 'active' &&
+    listener.rateLimit === null &&
+    Number(listener.pausedUntil ?? 0) <= now &&
+    !isOpen(listener.failuresInARow, circuit)
+  );
 }
 
 function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, leaseToken: string): ClaimedDelivery {
@@ -285,7 +320,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
     retries: 0,
     type: event.type,
     owner: listener.owner,
-    event: { id: event.id, seq: String(event.seq), payload: event.payload },
+    event: { id: event.id, seq: String(event.seq), payload: event.payload, createdAt: Number(event.createdAt) },
     body: body ?? event.thinPayload ?? event.payload,
     isOrdered: false,
     listener: listener.target,
@@ -297,7 +332,7 @@ export function selectEvent(database: Database): Sql {
   return database.tables.events.select(
     'e',
     ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
-    ...(['payload', 'thinPayload', 'droppedFields'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields', 'createdAt'] as const),
   );
 }
 
@@ -318,20 +353,26 @@ function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptio
   );
   if (!found.length) return [];
   return yield* query<ClaimedEvent>(
-    sql`select ${columns} from ${events.sql} e where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
   );
 }
 
-export function read(event: ClaimedEvent): ReadEvent {
-  const { data, previous } = JSON.parse(event.payload) as { data: JsonObject; previous?: JsonObject };
-  const superTypes = event.superTypes === null ? [] : (JSON.parse(event.superTypes) as string[]);
+/** @throws when its text is no JSON, or without data: the event is damaged */
+export function readEvent(event: ClaimedEvent): ReadEvent {
+  const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject };
+  if (typeof data !== 'object') throw new TypeError('its payload has no data');
   return {
     ...event,
-    types: [event.type, ...superTypes],
+    types: typesOf(event),
     data,
     ...(previous ? { previous } : {}),
     ...(event.droppedFields === null ? {} : { dropped: new Set(JSON.parse(event.droppedFields) as string[]) }),
   };
+}
+
+/** Its own type, then the types of its parents. */
+export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
+  return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
 }
 
 /** Pairs of an event and a listener that one round judges: what bounds its memory and its time, whoever listens to what. */
@@ -343,11 +384,13 @@ const NARROW = 1_000;
 interface Candidates {
   /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
   readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadListener[]>;
-  /** Events for `fanOutWide`. What is in neither is left to the next round. */
+  /** Events for `fanOutWide`. */
   readonly wide: readonly ReadEvent[];
+  /** What this round does not get to. */
+  readonly left: readonly ReadEvent[];
 }
 
-function* candidates(database: Database, options: FanOutOptions, events: readonly ReadEvent[]): Script<Candidates> {
+function* candidates(database: Database, events: readonly ReadEvent[]): Script<Candidates> {
   const paths = yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
   const routable: ReadEvent[] = [];
@@ -366,16 +409,19 @@ function* candidates(database: Database, options: FanOutOptions, events: readonl
     if (pairs > PAIRS_PER_ROUND) break;
     narrow.set(event, ids);
   }
-  const listeners = yield* standingListeners(database, options, [
-    ...new Set([...narrow.values()].flatMap((ids) => [...ids])),
-  ]);
+  const listeners = yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]);
   for (const [event, ids] of narrow) {
     listenersOf.set(
       event,
       [...ids].flatMap((id) => listeners.get(id) ?? []),
     );
   }
-  return { listenersOf, wide: wide.toSorted((a, b) => Number(a.seq) - Number(b.seq)) };
+  const looked = new Set([...narrow.keys(), ...wide]);
+  return {
+    listenersOf,
+    wide: wide.toSorted((a, b) => compareSequences(a.seq, b.seq)),
+    left: events.filter((event) => !looked.has(event)),
+  };
 }
 
 /** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */
@@ -430,16 +476,12 @@ function* listenerIdsOf(
   }
 }
 
-export function* standingListeners(
-  database: Database,
-  options: JudgeOptions,
-  ids: readonly string[],
-): Script<Map<string, ReadListener>> {
+export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
   const found = new Map<string, ReadListener>();
   for (const some of chunks(ids)) {
     const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
-    for (const row of rows) found.set(row.id, readListener(row, options));
+    for (const row of rows) found.set(row.id, readListener(row));
   }
   return found;
 }
@@ -455,19 +497,31 @@ export function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-export function readListener(row: Candidate, { now, circuit }: JudgeOptions): ReadListener {
-  const failures = Number(row.failuresInARow);
+/** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
+export function* standingListener(database: Database, id: string): Script<ReadListener | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  return row && readListener(row);
+}
+
+export function readListener(row: Candidate): ReadListener {
+  try {
+    return parseListener(row);
+  } catch (unreadable) {
+    const { id, url, format } = row;
+    const target = { id, url, format, headers: {}, secrets: [], schemes: [], sendsSequence: false, isFailing: false };
+    return { ...row, patterns: [], filter: [], failuresInARow: 0, target, unreadable };
+  }
+}
+
+function parseListener(row: Candidate): ReadListener {
+  const failuresInARow = Number(row.failuresInARow);
   return {
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
-    afterSeq: Number(row.afterSeq),
-    target: toTarget(row, failures > 0),
-    isFree:
-      row.state === 'active' &&
-      row.rateLimit === null &&
-      Number(row.pausedUntil ?? 0) <= now &&
-      !isOpen(failures, circuit),
+    failuresInARow,
+    target: toTarget(row, failuresInARow > 0),
   };
 }
 
@@ -492,7 +546,7 @@ export function* insertDeliveries(
   const { deliveries: d } = database.tables;
   const { $ } = d;
   const seqs = new Map<string, string>();
-  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT)) {
+  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
     const insertion = insertFromRows(
       database,
       'deliveries',
@@ -504,7 +558,7 @@ export function* insertDeliveries(
       },
       some.map(({ id, event, listener, orderKey, body, state }) => ({
         id,
-        eventSeq: Number(event.seq),
+        eventSeq: String(event.seq),
         listenerId: listener.id,
         type: event.type,
         owner: listener.owner,
@@ -538,9 +592,11 @@ export function* setState(
   events: readonly { readonly seq: unknown }[],
   state: 'routing' | 'routed' | 'damaged',
 ): Script<void> {
-  const { sql: path, $ } = database.tables.events;
+  const { sql: path, byKey, $ } = database.tables.events;
   for (const some of chunks(events)) {
-    yield* execute(sql`update ${path} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
+    yield* execute(
+      sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`,
+    );
   }
 }
 

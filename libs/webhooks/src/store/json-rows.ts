@@ -9,8 +9,8 @@ type JsonColumn = 'bigint' | 'text' | 'hash';
 /**
  * Rows as a table named `r`, from one parameter of JSON: the statement has the same text for any number of rows.
  *
- * @param columns names (lower case) and types; each row has exactly these keys. Text must
- * hold no NUL, which PostgreSQL takes in no text.
+ * @param columns names (lower case) and types; each row has exactly these keys. A bigint may be given as text, which holds
+ * more than a number. NUL and halves of surrogate pairs become U+FFFD.
  */
 export function jsonRows<C extends Record<string, JsonColumn>>(
   dialect: DialectName,
@@ -31,12 +31,12 @@ export function jsonRows<C extends Record<string, JsonColumn>>(
   }
 }
 
-/** PostgreSQL refuses halves of surrogate pairs, which JavaScript's texts may hold, and JSON escapes. */
+/** PostgreSQL refuses NUL and halves of surrogate pairs, which JavaScript's texts may hold, and JSON escapes. */
 function jsonText(rows: readonly object[]): string {
   const text = JSON.stringify(rows);
-  if (!text.includes('\\ud')) return text;
+  if (!text.includes('\\ud') && !text.includes('\\u0000')) return text;
   return JSON.stringify(rows, (_, value: unknown) =>
-    typeof value === 'string' ? value.replaceAll(/\p{Surrogate}/gu, '\ufffd') : value,
+    typeof value === 'string' ? value.replaceAll(/[\0\p{Surrogate}]/gu, '\ufffd') : value,
   );
 }
 

@@ -3,7 +3,7 @@ import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
 import { canBeStored } from './can-be-stored.js';
 import { chunks, inList } from './chunks.js';
-import type { PagePosition } from './page.js';
+import { isAfter, type PagePosition } from './page.js';
 import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
 import {
@@ -31,6 +31,7 @@ export interface ListenerRow {
   schemes: string;
   format: string;
   ordering: string;
+  sequence: unknown;
   /** `{ limit, perSeconds }` as JSON. */
   rateLimit: string | null;
   state: string;
@@ -44,7 +45,8 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'format', 'ordering', 'rateLimit', 'state', 'disabledReason', 'createdAt', 'updatedAt'] as const),
+  ...(['schemes', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
+  ...(['createdAt', 'updatedAt'] as const),
 ] as const;
 
 /** Which listeners a caller may see: `undefined` all, a string those of one owner. */
@@ -66,9 +68,9 @@ export function* insertListener(
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
     ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.ordering],
-    ...[row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
+    ...[row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id);
   yield* insertRoutes(database, row.id, routes);
 }
@@ -105,14 +107,16 @@ export function* listListeners(
 ): Script<ListenerRow[]> {
   const { listeners: l } = database.tables;
   const where = [sql`l.${l.$.deletedAt} is null`];
+  let path = l.through('createdAt', 'seq');
+  if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
+  if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
   if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
-  if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
-  if (options.after) {
-    const { at, seq } = options.after;
-    where.push(sql`(l.${l.$.createdAt} < ${at} or (l.${l.$.createdAt} = ${at} and l.${l.$.seq} < ${seq}))`);
-  }
+  // In words, as the index of the disabled ones has it.
+  if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
+  else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
+  if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
   return yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
   );
 }
 
@@ -155,7 +159,7 @@ export function* disableListener(database: Database, id: string, reason: string,
 export function* resumeListener(database: Database, id: string): Script<void> {
   const states = yield* lockListenerStates(database, [id]);
   const next = yield* nextDueOf(database, [id]);
-  const healthy = { failuresInARow: 0, failingSince: null, pausedAt: null, pausedUntil: null };
+  const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: null, pausedUntil: null };
   yield* writeListenerStates(
     database,
     states.map((state) => ({ ...state, ...healthy, readyAt: next.get(id) ?? null })),
@@ -179,12 +183,12 @@ export function* discardDue(
   const { deliveries: d } = database.tables;
   const upTo = options.upTo === undefined ? sql`` : sql` and d.${d.$.eventSeq} <= ${options.upTo}`;
   const found = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.listenerId} = ${listenerId} and d.${d.$.state} = 'due'${upTo} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${options.limit}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = ${listenerId} and d.${d.$.state} = 'due'${upTo} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${options.limit}`,
   );
   if (!found.length) return 0;
   const seqs = found.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.finishedAt} = ${options.now} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = 'due'`,
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'discarded'}, ${d.$.finishedAt} = ${options.now} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
   );
   return found.length;
 }

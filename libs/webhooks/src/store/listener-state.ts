@@ -19,19 +19,19 @@ export interface ListenerState {
   readonly failuresInARow: number;
   /** When the first of these was made. */
   readonly failingSince: number | null;
-  /** When the present pause, or the last one if no success came since, began. */
-  readonly pausedAt: number | null;
-  /** Nothing is sent before this time: an open circuit, or a receiver that asked to wait. */
+  /** Attempts that began before it say nothing new by failing: the end of the last pause since a success. */
+  readonly failuresCountFrom: number | null;
+  /** Nothing is sent before this time: an open circuit, or a receiver that asked to wait, or its probe is under way. */
   readonly pausedUntil: number | null;
-  /** The end of the time that the requests made so far use up, in microseconds since 1970; see `rate-limit.ts`. */
-  readonly rateSpentUntil: number | null;
+  /** How many requests were taken lately, of a listener with a rate limit; see `rate-limit.ts`. */
+  readonly rateTaken: string | null;
 }
 
-type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string };
+type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
 const COLUMNS = [
-  ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'pausedAt'] as const),
-  ...(['pausedUntil', 'rateSpentUntil'] as const),
+  ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
+  ...(['pausedUntil', 'rateTaken'] as const),
 ] as const;
 
 /** The row of a new listener. */
@@ -62,14 +62,19 @@ export function* claimReadyListeners(
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
 
-/** Locks the rows of these listeners, waiting for those of other transactions. */
+/**
+ * Locks the rows of these listeners, waiting for those of other transactions.
+ *
+ * In the order of their ids, in all statements together: two transactions never wait for each other. And not in that of
+ * `seq`, for which PostgreSQL would read all listeners along the primary key.
+ */
 export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
   const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const states: ListenerState[] = [];
-  for (const some of chunks(listenerIds)) {
+  for (const some of chunks(listenerIds.toSorted())) {
     const rows = yield* query<StateRow>(
-      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.seq}${lock}`,
+      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.listenerId}${lock}`,
     );
     states.push(...rows.map(toState));
   }
@@ -83,25 +88,25 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       database.dialect,
       {
         ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
-        ...({ paused: 'bigint', resume: 'bigint', rate: 'bigint' } as const),
+        ...({ count_from: 'bigint', resume: 'bigint', rate: 'text' } as const),
       },
       some.map((state) => ({
-        seq: Number(state.seq),
+        seq: state.seq,
         ready: state.readyAt,
         failures: state.failuresInARow,
         since: state.failingSince,
-        paused: state.pausedAt,
+        count_from: state.failuresCountFrom,
         resume: state.pausedUntil,
-        rate: state.rateSpentUntil,
+        rate: state.rateTaken,
       })),
     );
     yield updateFromRows(database, 'listenerState', rows, {
       readyAt: sql`r.ready`,
       failuresInARow: sql`r.failures`,
       failingSince: sql`r.since`,
-      pausedAt: sql`r.paused`,
+      failuresCountFrom: sql`r.count_from`,
       pausedUntil: sql`r.resume`,
-      rateSpentUntil: sql`r.rate`,
+      rateTaken: sql`r.rate`,
     });
   }
 }
@@ -111,7 +116,7 @@ export function* nextDueOf(database: Database, listenerIds: readonly string[]): 
   const { listenerState: s, deliveries: d } = database.tables;
   const next = new Map<string, number>();
   // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
-  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
+  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
   for (const some of chunks(listenerIds)) {
     const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
       sql`select ${s.select('s', 'listenerId')}, ${first} ${s.as('nextAt')} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
@@ -155,9 +160,9 @@ function toState(row: StateRow): ListenerState {
     readyAt: numberOrNull(row.readyAt),
     failuresInARow: Number(row.failuresInARow),
     failingSince: numberOrNull(row.failingSince),
-    pausedAt: numberOrNull(row.pausedAt),
+    failuresCountFrom: numberOrNull(row.failuresCountFrom),
     pausedUntil: numberOrNull(row.pausedUntil),
-    rateSpentUntil: numberOrNull(row.rateSpentUntil),
+    rateTaken: row.rateTaken,
   };
 }
 

@@ -1,4 +1,6 @@
+import sql, { type Sql } from 'sql-template-tag';
 import { BadRequestError } from '../errors.js';
+import type { DialectName } from './column-kinds.js';
 
 /** One page of a list, newest first. */
 export interface Page<T> {
@@ -18,6 +20,15 @@ export interface PageOptions {
 export interface PagePosition {
   readonly at: number;
   readonly seq: string;
+}
+
+/**
+ * What comes after a position in a list that is newest first, as a bound of the index over both columns: every page costs the
+ * same. MySQL makes none of a comparison of pairs, and PostgreSQL and SQLite none of the long form.
+ */
+export function isAfter(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
+  if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) < (${at}, ${last})`;
+  return sql`${createdAt} <= ${at} and (${createdAt} < ${at} or ${seq} < ${last})`;
 }
 
 const MAX_LIMIT = 500;

@@ -47,7 +47,8 @@ export interface RecordResult {
   readonly disabled: readonly { listenerId: string; reason: string }[];
 }
 
-const RECORDS_PER_STATEMENT = 1_000;
+/** With 4 KB of response each. */
+const RECORDS_PER_STATEMENT = 500;
 
 /** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
 export const GONE = 410;
@@ -58,6 +59,8 @@ const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
  * still stands moves anything: an attempt of a worker that lost its lease did happen, and is kept as `superseded`.
  *
  * A listener that succeeds, as it did before, costs nothing here: its row is left alone.
+ *
+ * @param records in the order in which the attempts ended
  */
 export function* recordAttempts(
   database: Database,
@@ -65,7 +68,8 @@ export function* recordAttempts(
   { now, circuit }: { now: number; circuit: CircuitPolicy },
 ): Script<RecordResult> {
   const moved = new Set<string>();
-  for (const some of chunks(records, RECORDS_PER_STATEMENT)) {
+  const inRowOrder = records.toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+  for (const some of chunks(inRowOrder, RECORDS_PER_STATEMENT)) {
     for (const seq of yield* record(database, some)) moved.add(seq);
   }
   const health = yield* judgeListeners(
@@ -150,12 +154,15 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
   return found.map(({ seq }) => String(seq));
 }
 
-/** Without `returning` for updates: the rows are locked first, so what they were leased by is known. */
+/**
+ * Without `returning` for updates: the rows are locked first, so what they were leased by is known. The state
+ * is not asked for: a token stands in leased rows only.
+ */
 function* recordInSteps(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
   const { deliveries: d } = database.tables;
   const lock = database.dialect === 'sqlite' ? '' : ' for update';
   const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
-    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} and d.${d.$.state} = 'leased' order by d.${d.$.seq}${raw(lock)}`,
+    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} order by d.${d.$.seq}${raw(lock)}`,
   );
   const tokens = new Map(rows.map(({ seq, leaseToken }) => [String(seq), leaseToken]));
   const current = records.filter((r) => tokens.get(r.deliverySeq) === r.leaseToken);
@@ -173,7 +180,7 @@ function* recordInSteps(database: Database, records: readonly AttemptRecord[]): 
     'attempts',
     ATTEMPT_COLUMNS,
     records.map((r) => ({
-      deliverySeq: Number(r.deliverySeq),
+      deliverySeq: r.deliverySeq,
       number: r.number,
       outcome: r.outcome,
       status: r.status,
@@ -190,7 +197,7 @@ function* recordInSteps(database: Database, records: readonly AttemptRecord[]): 
 
 function moveOf({ deliverySeq, leaseToken, next, status, errorCode }: AttemptRecord) {
   return {
-    seq: Number(deliverySeq),
+    seq: deliverySeq,
     token: leaseToken,
     state: next.state,
     next: next.at,
@@ -277,10 +284,10 @@ export function* releaseDeliveries(
   leases: readonly { seq: string; leaseToken: string; listener: { id: string } }[],
   now: number,
 ): Script<void> {
-  const { sql: path, $ } = database.tables.deliveries;
+  const { sql: path, byKey, $ } = database.tables.deliveries;
   for (const some of chunks(leases.toSorted((a, b) => Number(a.seq) - Number(b.seq)))) {
     yield* execute(
-      sql`update ${path} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
+      sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
     );
   }
   yield* expectDeliveries(database, new Map(leases.map(({ listener }) => [listener.id, now])));

@@ -15,6 +15,9 @@ export interface StatementResult {
  * Written once, it runs asynchronously over a pool on server databases, and synchronously on SQLite, where nothing else
  * of this process can then come between its statements. It may run again from the start after a deadlock, so it changes
  * nothing outside the database before it returns.
+ *
+ * A statement that fails ends it there, and its transaction with it: a script that went on would commit half of itself on
+ * SQLite and MySQL, and on PostgreSQL nothing, without an error.
  */
 export type Script<T> = Generator<Sql, T, StatementResult>;
 

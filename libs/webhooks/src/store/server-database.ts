@@ -95,16 +95,7 @@ export class ServerDatabase extends Database {
 
   private async play<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     let step = script.next();
-    while (!step.done) {
-      let result: StatementResult;
-      try {
-        result = await this.run(runner, step.value);
-      } catch (error) {
-        step = script.throw(error);
-        continue;
-      }
-      step = script.next(result);
-    }
+    while (!step.done) step = script.next(await this.run(runner, step.value));
     return step.value;
   }
 

@@ -1,5 +1,4 @@
 import { DataSource } from 'typeorm';
-import type { Sql } from 'sql-template-tag';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
 import type { Script, StatementResult } from './script.js';
@@ -16,6 +15,9 @@ interface SqliteStatement {
   all(...values: unknown[]): StatementResult['rows'];
   run(...values: unknown[]): { changes: number };
 }
+
+/** Somebody's transaction is open on the connection that the driver shares. */
+const NOT_NOW = Symbol('not now');
 
 /** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
 const WRITER_PATIENCE_MS = 10_000;
@@ -79,7 +81,7 @@ export class SqliteDatabase extends Database {
 
   single<T>(script: () => Script<T>): Promise<T> {
     // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
-    return isFileSqlite(this.application) ? Promise.resolve(this.play(script)) : this.transaction(script);
+    return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
   }
 
   async close(): Promise<void> {
@@ -88,16 +90,25 @@ export class SqliteDatabase extends Database {
   }
 
   /** Waits for this process's turn to write, then tries until the file is free. */
-  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
-    const deadline = performance.now() + WRITER_PATIENCE_MS;
-    for (let attempt = 1; ; attempt++) {
+  private exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    return this.patiently(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
-        if (!this.connection.inTransaction) return await work();
-      } catch (error) {
-        if (!isRetryable(error) || performance.now() > deadline) throw error;
+        return this.connection.inTransaction ? NOT_NOW : await work();
       } finally {
         release?.();
+      }
+    });
+  }
+
+  private async patiently<T>(work: () => T | typeof NOT_NOW | Promise<T | typeof NOT_NOW>): Promise<T> {
+    const deadline = performance.now() + WRITER_PATIENCE_MS;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const result = await work();
+        if (result !== NOT_NOW) return result;
+      } catch (error) {
+        if (!isRetryable(error) || performance.now() > deadline) throw error;
       }
       await pause(Math.min(attempt, 20));
     }
@@ -118,18 +129,8 @@ export class SqliteDatabase extends Database {
   private play<T>(script: () => Script<T>): T {
     const running = script();
     let step = running.next();
-    while (!step.done) step = this.step(running, step.value);
+    while (!step.done) step = running.next(this.run(step.value.sql, step.value.values));
     return step.value;
-  }
-
-  private step<T>(running: Script<T>, sql: Sql): IteratorResult<Sql, T> {
-    let result: StatementResult;
-    try {
-      result = this.run(sql.sql, sql.values);
-    } catch (error) {
-      return running.throw(error);
-    }
-    return running.next(result);
   }
 
   private run(text: string, values: unknown[]): StatementResult {

@@ -5,7 +5,7 @@ import {
   type EntitySchemaColumnOptions,
   type NamingStrategyInterface,
 } from 'typeorm';
-import { raw, type Sql } from 'sql-template-tag';
+import sql, { raw, type Sql } from 'sql-template-tag';
 import { columnOptions, dialectOf, type ColumnKind, type DialectName, type SupportedDriver } from './column-kinds.js';
 
 /** Which rows stand in a partial index, in the words of its table's columns. */
@@ -18,6 +18,9 @@ export const isSet =
   (property: string): IndexCondition =>
   (columnOf) =>
     `"${columnOf(property)}" is not null`;
+
+export const isUnfinishedAndOrdered: IndexCondition = (columnOf) =>
+  `"${columnOf('orderKey')}" is not null and "${columnOf('state')}" in ('due', 'leased')`;
 
 /**
  * The tables as they are now; `docs/decisions/0001-tables.md` gives the reason of each column.
@@ -67,6 +70,7 @@ const TABLES = {
       schemes: 'text',
       format: 'name',
       ordering: 'state',
+      sequence: 'flag',
       rateLimit: 'text?',
       state: 'state',
       disabledReason: 'text?',
@@ -79,6 +83,8 @@ const TABLES = {
     indexes: [
       ['ownerKey', 'createdAt', 'seq'],
       ['createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
+      { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
     ],
   },
   routes: {
@@ -124,10 +130,11 @@ const TABLES = {
       { of: ['leaseUntil'], where: inState('leased'), mysql: ['state', 'leaseUntil'] },
       {
         of: ['listenerId', 'orderKey', 'eventSeq'],
-        where: isSet('orderKey'),
-        mysql: ['listenerId', 'orderKey', 'eventSeq'],
+        where: isUnfinishedAndOrdered,
+        mysql: ['listenerId', 'orderKey', 'state', 'eventSeq'],
       },
       ['listenerId', 'createdAt', 'seq'],
+      { of: ['createdAt', 'seq'], where: inState('exhausted'), mysql: null },
       {
         of: ['ownerKey', 'createdAt', 'seq'],
         where: isSet('ownerKey'),
@@ -160,15 +167,22 @@ const TABLES = {
       readyAt: 'milliseconds?',
       failuresInARow: 'integer',
       failingSince: 'milliseconds?',
-      pausedAt: 'milliseconds?',
+      failuresCountFrom: 'milliseconds?',
       pausedUntil: 'milliseconds?',
-      rateSpentUntil: 'reference?',
+      rateTaken: 'text?',
     },
     unique: [['listenerId']],
-    indexes: [['readyAt']],
+    indexes: [['readyAt', 'seq']],
   },
   chores: {
-    columns: { seq: 'sequence', name: 'name', leaseToken: 'id?', leaseUntil: 'milliseconds', dueAt: 'milliseconds' },
+    columns: {
+      seq: 'sequence',
+      name: 'name',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      dueAt: 'milliseconds',
+      position: 'reference',
+    },
     unique: [['name']],
     indexes: [],
   },
@@ -190,7 +204,7 @@ export type IndexShape =
   | readonly string[]
   | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] | null };
 
-/** The indexes as a dialect has them. */
+/** Indexes as a dialect has them. */
 export function indexesOf(
   shapes: readonly IndexShape[],
   dialect: DialectName,
@@ -199,7 +213,7 @@ export function indexesOf(
   return shapes.flatMap((shape) => {
     if (!('of' in shape)) return [{ columns: [...shape] }];
     if (dialect !== 'mysql') return [{ columns: [...shape.of], where: shape.where(columnOf) }];
-    return shape.mysql ? [{ columns: [...shape.mysql] }] : [];
+    return shape.mysql === null ? [] : [{ columns: [...shape.mysql] }];
   });
 }
 
@@ -269,6 +283,16 @@ export interface TableSql<T extends TableName> {
   /** Escaped, for templates: `sql\`select ${events.$.id} from ${events.sql}\``. */
   readonly sql: Sql;
   readonly $: Readonly<Record<ColumnName<T>, Sql>>;
+  /**
+   * Said after the alias: MySQL and MariaDB read through the index of these columns, and through no other. Their statistics
+   * follow a table some time after its rows: believing it empty, they read all of it instead. Nothing elsewhere.
+   */
+  through(...columns: ColumnName<T>[]): Sql;
+  /**
+   * Said after the path or its alias, where rows are asked for by `seq`: they are found by it, whatever else is said of them.
+   * Through an index of states MySQL locks other workers' rows too, and SQLite reads all of a partial one.
+   */
+  readonly byKey: Sql;
   /** An alias for something selected beside the columns. */
   as(name: string): Sql;
   /** `alias.column as "property"` for each, so that rows carry property names whatever the naming strategy. */
@@ -292,7 +316,12 @@ export function tablesSql(dataSource: DataSource, prefix: string): TablesSql {
     const select = (alias: string, ...columns: string[]) =>
       raw(columns.map((property) => `${alias}.${escaped.get(property)} as ${driver.escape(property)}`).join(', '));
     const as = (name: string) => raw(`as ${driver.escape(name)}`);
-    return [table, { metadata, path, sql: raw(path), $, select, as }];
+    const dialect = dialectOf(dataSource.options.type);
+    const byKey = raw({ mysql: ' force index (primary)', sqlite: ' not indexed', postgres: '' }[dialect]);
+    const indexes = new Map(metadata.indices.map((i) => [i.columns.map((c) => c.propertyName).join(), i.name]));
+    const through = (...columns: string[]) =>
+      dialect === 'mysql' ? raw(` force index (${driver.escape(indexes.get(columns.join()) as string)})`) : sql``;
+    return [table, { metadata, path, sql: raw(path), $, select, through, byKey, as }];
   });
   return Object.fromEntries(entries) as TablesSql;
 }

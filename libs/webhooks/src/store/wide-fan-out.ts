@@ -6,7 +6,7 @@ import {
   insertDeliveries,
   newDelivery,
   pathsInUse,
-  read,
+  readEvent,
   readListener,
   selectEvent,
   selectStanding,
@@ -16,7 +16,7 @@ import {
   type Candidate,
   type ClaimedEvent,
   type FanOutResult,
-  type JudgeOptions,
+  type BodyOf,
   type ReadEvent,
   type ReadListener,
 } from './fan-out.js';
@@ -35,26 +35,29 @@ export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrend
  * of the listeners' ids, and the event remembers how far that has come, so a process that dies half way leaves nothing undone and
  * nothing done twice. They are never leased at once: the claim shares the sending out with everybody else's deliveries.
  */
-export function* fanOutWide(database: Database, options: JudgeOptions): Script<WideFanOutResult> {
+export function* fanOutWide(
+  database: Database,
+  { now, bodyOf }: { now: number; bodyOf: BodyOf },
+): Script<WideFanOutResult> {
   const claimed = yield* claimWideEvent(database);
   if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
-  const event = attempted(() => read(claimed));
+  const event = attempted(() => readEvent(claimed));
   if ('error' in event) return yield* spoiled(database, claimed, event.error);
-  const page = yield* nextPage(database, options, event.value, claimed.routedThrough ?? '');
+  const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '');
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const judged = attempted(() =>
     page.listeners
       .filter((listener) => wants(listener, event.value))
-      .map((listener) => newDelivery(event.value, listener, options.bodyOf, unrendered)),
+      .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
   );
   if ('error' in judged) return yield* spoiled(database, claimed, judged.error);
-  yield* insertDeliveries(database, judged.value, { now: options.now, leaseMs: 0, leaseToken: '' });
+  yield* insertDeliveries(database, judged.value, { now: now, leaseMs: 0, leaseToken: '' });
   if (page.through === null) yield* setState(database, [claimed], 'routed');
   else {
     const { sql: path, $ } = database.tables.events;
     yield* execute(sql`update ${path} set ${$.routedThrough} = ${page.through} where ${$.seq} = ${claimed.seq}`);
   }
-  const due = yield* expectDue(database, judged.value, options.now);
+  const due = yield* expectDue(database, judged.value, now);
   return { damaged: [], unrendered, hasDue: due > 0, hasMore: true };
 }
 
@@ -107,7 +110,7 @@ interface Page {
 }
 
 /** The next listeners by id: those that the routes name, or all of them where a value that routes was too large to store. */
-function* nextPage(database: Database, options: JudgeOptions, event: ReadEvent, after: string): Script<Page> {
+function* nextPage(database: Database, event: ReadEvent, after: string): Script<Page> {
   const { listeners: l, routes: r } = database.tables;
   const paths = yield* pathsInUse(database, [event]);
   if (droppedPaths(event, paths).length) {
@@ -115,7 +118,7 @@ function* nextPage(database: Database, options: JudgeOptions, event: ReadEvent, 
       sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${LISTENERS_PER_PAGE}`,
     );
     const last = rows.length < LISTENERS_PER_PAGE ? undefined : rows.at(-1);
-    return { listeners: rows.map((row) => readListener(row, options)), through: last?.id ?? null };
+    return { listeners: rows.map((row) => readListener(row)), through: last?.id ?? null };
   }
   const keys = keysOfEvent(event, paths);
   if (!keys.length) return { listeners: [], through: null };
@@ -126,7 +129,7 @@ function* nextPage(database: Database, options: JudgeOptions, event: ReadEvent, 
   );
   const found = yield* query<{ listenerId: string }>(join(branches, ' union all '));
   const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, LISTENERS_PER_PAGE);
-  const listeners = yield* standingListeners(database, options, ids);
+  const listeners = yield* standingListeners(database, ids);
   return {
     listeners: [...listeners.values()],
     through: ids.length < LISTENERS_PER_PAGE ? null : (ids.at(-1) ?? null),

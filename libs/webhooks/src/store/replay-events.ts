@@ -1,0 +1,119 @@
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { matchesAnyPattern } from '../listeners/route-key.js';
+import { inList } from './chunks.js';
+import type { Database } from './database.js';
+import {
+  insertDeliveries,
+  newDelivery,
+  readEvent,
+  typesOf,
+  wants,
+  type BodyOf,
+  type ClaimedEvent,
+  type NewDelivery,
+  type ReadListener,
+  selectEvent,
+} from './fan-out.js';
+import { expectDeliveries } from './listener-state.js';
+import type { PagePosition } from './page.js';
+import { query, type Script } from './script.js';
+import { TEST_EVENT_TYPE } from './test-event.js';
+
+/** Events that one transaction looks at. */
+const EVENTS_PER_BATCH = 200;
+/** Payloads that it reads, in bytes; but always one event. */
+const BYTES_PER_BATCH = 8 * 1_024 * 1_024;
+
+export interface ReplayResult {
+  /** Deliveries that were made, and wait to be sent. */
+  readonly made: number;
+  /** Where to go on; `null` when that was all. */
+  readonly next: PagePosition | null;
+}
+
+interface PastEvent {
+  seq: unknown;
+  type: string;
+  superTypes: string | null;
+  createdAt: unknown;
+  bytes: unknown;
+}
+
+/**
+ * Makes deliveries of past events for one listener, where it wants them and has none yet: judged as a fan-out judges, but for
+ * when the listener was made, and outside of any order.
+ *
+ * Those that are not routed yet are taken, too: a listener that was made after them would never hear of them. An event's
+ * row is locked, so that retention does not delete it meanwhile.
+ */
+export function* replayEvents(
+  database: Database,
+  listener: ReadListener,
+  options: { after: PagePosition; until: number; now: number; bodyOf: BodyOf },
+): Script<ReplayResult> {
+  const { events: e } = database.tables;
+  const past = yield* pastEvents(database, options);
+  const batch = withinBytes(past);
+  const wanted = batch.filter((event) => isOfType(event, listener));
+  const last = batch.at(-1);
+  const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
+  const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
+  if (!wanted.length) return { made: 0, next };
+
+  const lock = database.dialect === 'sqlite' ? '' : ' for update';
+  const rows = yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${raw(lock)}`,
+  );
+  const everything = { ...listener, afterSeq: 0 };
+  const deliveries: NewDelivery[] = [];
+  for (const row of rows) {
+    try {
+      const event = readEvent(row);
+      // A format that throws leaves a discarded delivery, which `recover` renders again.
+      if (wants(everything, event)) {
+        deliveries.push({ ...newDelivery(event, everything, options.bodyOf, []), orderKey: null });
+      }
+    } catch {
+      continue; // a damaged event, or one that is about to be found so
+    }
+  }
+  if (!deliveries.length) return { made: 0, next };
+  const { now } = options;
+  const seqs = yield* insertDeliveries(database, deliveries, { now, leaseMs: 0, leaseToken: '' });
+  const made = deliveries.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
+  if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));
+  return { made, next };
+}
+
+/** In the order of their time, which is indexed: what was written by a machine whose clock is off is in its place. */
+function* pastEvents(
+  database: Database,
+  { after, until }: { after: PagePosition; until: number },
+): Script<PastEvent[]> {
+  const { events: e } = database.tables;
+  const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
+  // An example event is its own listener's alone.
+  const isReal = sql`e.${e.$.type} <> ${TEST_EVENT_TYPE} and e.${e.$.state} <> 'damaged'`;
+  return yield* query<PastEvent>(
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e where ${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  );
+}
+
+function byteLength(database: Database, text: Sql): Sql {
+  // SQLite has octet_length since 3.43 only.
+  return database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`octet_length(${text})`;
+}
+
+function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
+  let bytes = 0;
+  const end = events.findIndex((event, n) => (bytes += Number(event.bytes)) > BYTES_PER_BATCH && n > 0);
+  return end === -1 ? events : events.slice(0, end);
+}
+
+function isOfType(event: PastEvent, listener: ReadListener): boolean {
+  try {
+    return matchesAnyPattern(listener.patterns, typesOf(event));
+  } catch {
+    return false;
+  }
+}

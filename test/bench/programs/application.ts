@@ -1,0 +1,327 @@
+import 'reflect-metadata';
+import { Module, type INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EventEmitter2, EventEmitterModule } from '@nestjs/event-emitter';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import type { HttpService } from '@nestjs/axios';
+import {
+  DeliveryService,
+  DispatcherService,
+  getWebhooksHttpToken,
+  ListenerService,
+  WEBHOOK_FACTS,
+  eventName,
+  WebhooksModule,
+  type DeliveryFact,
+  type DeliveryState,
+  type WebhookEvent,
+  type WebhooksOptions,
+} from 'nestjs-entity-webhooks';
+import { DataSource, type DataSourceOptions, type EntitySubscriberInterface, type QueryRunner } from 'typeorm';
+import { LOOPBACK } from '../loopback.js';
+import { measure, monotonicMs, type Measurement } from '../measure.js';
+import { FILLING } from '../signed.js';
+import { copyListeners, type CopiedListeners } from './copied-listeners.js';
+import { silenceNameServers } from './never-resolved.js';
+import { Parcel, PlainParcel } from './parcel.js';
+
+// A Nest application as a user of the library writes it.
+
+export interface ApplicationOptions {
+  readonly database: DataSourceOptions;
+  /** Make the tables: once per database. */
+  readonly synchronize?: boolean;
+  /** Over the defaults. `security` is set, and the dispatcher waits for {@link start}. */
+  readonly webhooks?: WebhooksOptions;
+  /** Name servers never answer for `*.never.test`. */
+  readonly areNameServersSilent?: boolean;
+  /** Add an interceptor to the module's `HttpService`, as somebody does who signs for a gateway. */
+  readonly isIntercepted?: boolean;
+}
+
+let app: INestApplicationContext;
+
+const MB = 2 ** 20;
+let peakRss = 0;
+setInterval(() => {
+  peakRss = Math.max(peakRss, process.memoryUsage.rss());
+}, 250).unref();
+
+export async function open(options: ApplicationOptions): Promise<void> {
+  if (options.areNameServersSilent) await silenceNameServers();
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({
+        ...options.database,
+        entities: [Parcel, PlainParcel],
+        synchronize: options.synchronize ?? false,
+        retryAttempts: 0,
+      }),
+      EventEmitterModule.forRoot(),
+      WebhooksModule.forRoot({
+        security: LOOPBACK,
+        ...options.webhooks,
+        dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
+      }),
+      WebhooksModule.forFeature([Parcel]),
+    ],
+  })
+  class AppModule {}
+  app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'], abortOnError: false });
+  if (!options.isIntercepted) return;
+  app.get<HttpService>(getWebhooksHttpToken(), { strict: false }).axiosRef.interceptors.request.use((config) => {
+    config.headers.set('x-gateway', 'bench');
+    return config;
+  });
+}
+
+/** Listeners to `url/0`, `url/1`, …, each of which asks for a topic of its own. */
+export async function addListeners(url: string, count: number): Promise<void> {
+  const listeners = app.get(ListenerService);
+  for (let topic = 0; topic < count; topic++) {
+    await listeners.create({ entity: Parcel, where: { topic }, url: `${url}/${topic}` });
+  }
+}
+
+/** One listener that asks for a topic. */
+export async function addListener(url: string, topic: number): Promise<void> {
+  await app.get(ListenerService).create({ entity: Parcel, where: { topic }, url });
+}
+
+/** Stores events by `save()` of 1,000 entities at a time, whose topics go round. */
+export async function fill(count: number, topics: number): Promise<void> {
+  for (let from = 0; from < count; from += 1_000) {
+    await save(Array.from({ length: Math.min(1_000, count - from) }, (_, i) => (from + i) % topics));
+  }
+}
+
+/** Stores one event for each topic, by `save()` of 1,000 entities at a time. */
+export async function save(topics: readonly number[]): Promise<void> {
+  const parcels = app.get(DataSource).getRepository(Parcel);
+  for (let from = 0; from < topics.length; from += 1_000) {
+    await parcels.save(topics.slice(from, from + 1_000).map((topic) => parcels.create({ topic, text: FILLING })));
+  }
+}
+
+/** One tenth of a backlog. */
+export interface Tenth {
+  readonly perSecond: number;
+  /** The largest resident size in it. */
+  readonly rssMb: number;
+}
+
+/** Starts the dispatcher and times it until so many deliveries have succeeded and are recorded, then stops it. */
+export async function drain(count: number, timeoutMs: number): Promise<Measurement & { tenths: Tenth[] }> {
+  const dispatcher = app.get(DispatcherService);
+  const tenths: Tenth[] = [];
+  const tenth = Math.ceil(count / 10);
+  let began = performance.now();
+  peakRss = 0;
+  const finished = succeeded(count, timeoutMs, (done) => {
+    if (done % tenth !== 0) return;
+    const now = performance.now();
+    tenths.push({ perSecond: (tenth / (now - began)) * 1000, rssMb: peakRss / MB });
+    began = now;
+    peakRss = process.memoryUsage.rss();
+  });
+  try {
+    const measurement = await measure(count, () => {
+      dispatcher.start();
+      return finished;
+    });
+    return { ...measurement, tenths };
+  } finally {
+    await dispatcher.stop();
+  }
+}
+
+/** Settles when so many deliveries have been recorded as succeeded; rejects when one has failed. */
+function succeeded(count: number, timeoutMs: number, onProgress: (done: number) => void): Promise<void> {
+  const emitter = app.get(EventEmitter2);
+  return new Promise((resolve, reject) => {
+    let done = 0;
+    const end = (error?: Error): void => {
+      clearTimeout(timer);
+      emitter.off(WEBHOOK_FACTS.succeeded, onSucceeded);
+      emitter.off(WEBHOOK_FACTS.failed, onFailed);
+      if (error) reject(error);
+      else resolve();
+    };
+    const onSucceeded = (): void => {
+      onProgress(++done);
+      if (done === count) end();
+    };
+    const onFailed = ({ outcome, status, errorCode }: DeliveryFact): void =>
+      end(new Error(`an attempt failed: ${outcome}, ${status ?? errorCode}`));
+    const timer = setTimeout(
+      () => end(new Error(`only ${done} of ${count} deliveries had succeeded after ${timeoutMs} ms`)),
+      timeoutMs,
+    );
+    emitter.on(WEBHOOK_FACTS.succeeded, onSucceeded);
+    emitter.on(WEBHOOK_FACTS.failed, onFailed);
+  });
+}
+
+/** Listeners by the thousands, on PostgreSQL. */
+export function addManyListeners(what: CopiedListeners): Promise<void> {
+  return copyListeners(app.get(DataSource), app.get(ListenerService), what);
+}
+
+/** Routes all that is pending and sends what comes of it, one batch after the other. */
+export async function route(count: number): Promise<Measurement & { events: number; attempts: number }> {
+  let did = { events: 0, attempts: 0 };
+  const measurement = await measure(count, async () => {
+    did = await app.get(DispatcherService).drain();
+  });
+  return { ...measurement, ...did };
+}
+
+const progress = { succeeded: 0, lastAt: 0 };
+
+function progressOne(): void {
+  progress.succeeded++;
+  progress.lastAt = monotonicMs();
+}
+
+/** Starts the dispatcher, and leaves it running. Successes are counted from here on. */
+export function start(): void {
+  progress.succeeded = 0;
+  app.get(EventEmitter2).on(WEBHOOK_FACTS.succeeded, progressOne);
+  app.get(DispatcherService).start();
+}
+
+/** Stops it again. */
+export async function halt(): Promise<void> {
+  await app.get(DispatcherService).stop();
+  app.get(EventEmitter2).off(WEBHOOK_FACTS.succeeded, progressOne);
+}
+
+/** Deliveries that this process has recorded since {@link start}, and when the last was; and the largest resident size. */
+export function progressed(): { succeeded: number; lastAt: number; rssMb: number } {
+  return { ...progress, rssMb: peakRss / MB };
+}
+
+/** Events stored that no worker has routed yet. */
+export async function pending(): Promise<number> {
+  const [row] = await app
+    .get(DataSource)
+    .query<{ count: unknown }[]>("select count(*) as count from webhook_events where state = 'pending'");
+  return Number(row?.count);
+}
+
+/** One write among many. */
+export interface Written {
+  /** Path of the listener, and `webhook-id`, as the receiver tells them. */
+  readonly key: string;
+  /** When its COMMIT was done, by the host's monotonic clock, in milliseconds. */
+  readonly committedAt: number;
+}
+
+export interface Traffic {
+  readonly perSecond: number;
+  readonly seconds: number;
+  /** The topics of the rows go round from the first to the last. */
+  readonly topics: readonly [first: number, last: number];
+}
+
+/** Saves one row after the other, each in its own transaction, at a pace that does not wait for those before. */
+export async function write({ perSecond, seconds, topics: [first, last] }: Traffic): Promise<Written[]> {
+  const dataSource = app.get(DataSource);
+  const emitter = app.get(EventEmitter2);
+  const commits = new CommitTimes();
+  const ids = new Map<number, string>();
+  const onEvent = ({ id, data }: WebhookEvent): void => void ids.set(Number(data['id']), id);
+  emitter.on(eventName('parcel.created'), onEvent);
+  dataSource.subscribers.push(commits);
+  const parcels = dataSource.getRepository(Parcel);
+  const count = Math.round(perSecond * seconds);
+  const saves: Promise<Parcel>[] = [];
+  const start = performance.now();
+  await new Promise<void>((resolve) => {
+    const timer = setInterval(() => {
+      const due = Math.min(count, Math.ceil(((performance.now() - start) / 1000) * perSecond));
+      while (saves.length < due) {
+        const topic = first + (saves.length % (last - first + 1));
+        saves.push(parcels.save(parcels.create({ topic, text: FILLING })));
+      }
+      if (saves.length < count) return;
+      clearInterval(timer);
+      resolve();
+    }, 1);
+  });
+  const saved = await Promise.all(saves);
+  // Events are emitted after the promise of their write has settled.
+  await new Promise((resolve) => setImmediate(resolve));
+  dataSource.subscribers.splice(dataSource.subscribers.indexOf(commits), 1);
+  emitter.off(eventName('parcel.created'), onEvent);
+  return saved.map(({ id, topic }) => ({
+    key: `/${topic} ${ids.get(id)}`,
+    committedAt: commits.at.get(id) ?? Number.NaN,
+  }));
+}
+
+/** Notes when the COMMIT of each inserted row was done. */
+class CommitTimes implements EntitySubscriberInterface<Parcel> {
+  readonly at = new Map<number, number>();
+  private readonly inserted = new WeakMap<QueryRunner, number>();
+
+  afterInsert({ entity, queryRunner }: { entity: { id?: unknown }; queryRunner: QueryRunner }): void {
+    this.inserted.set(queryRunner, Number(entity.id));
+  }
+
+  afterTransactionCommit({ queryRunner }: { queryRunner: QueryRunner }): void {
+    const id = this.inserted.get(queryRunner);
+    if (id !== undefined) this.at.set(id, monotonicMs());
+    this.inserted.delete(queryRunner);
+  }
+}
+
+/** How long writes took, in milliseconds each: of a decorated entity, and of its twin. */
+export interface WriteTimes {
+  readonly decorated: number[];
+  readonly plain: number[];
+}
+
+/** Saves rows of both entities in turn, so that whatever slows the machine slows both. */
+export async function timeWrites(what: 'updated' | 'inserted', times: number, rowsEach: number): Promise<WriteTimes> {
+  const dataSource = app.get(DataSource);
+  const found: WriteTimes = { decorated: [], plain: [] };
+  const twins = [
+    { rows: dataSource.getRepository(Parcel), into: found.decorated },
+    { rows: dataSource.getRepository<Parcel>(PlainParcel), into: found.plain },
+  ] as const;
+  const some = (topic: number) => Array.from({ length: rowsEach }, () => ({ topic, text: FILLING }));
+  const standing = await Promise.all(twins.map(({ rows }) => rows.save(rows.create(some(0)))));
+  for (let topic = 1; topic <= times; topic++) {
+    for (const [i, { rows, into }] of twins.entries()) {
+      const updated = standing[i] ?? [];
+      for (const row of updated) row.topic = topic;
+      const written = what === 'updated' ? updated : rows.create(some(topic));
+      const start = performance.now();
+      await rows.save(written);
+      into.push(performance.now() - start);
+    }
+  }
+  return found;
+}
+
+/** Of the event that was stored last: its deliveries, and the listeners that they are for. */
+export async function lastEvent(): Promise<{ deliveries: number; listeners: number }> {
+  const [row] = await app
+    .get(DataSource)
+    .query<{ deliveries: unknown; listeners: unknown }[]>(
+      'select count(*) as deliveries, count(distinct listener_id) as listeners from webhook_deliveries where event_seq = (select max(seq) from webhook_events)',
+    );
+  return { deliveries: Number(row?.deliveries), listeners: Number(row?.listeners) };
+}
+
+/** What stands in the tables. */
+export async function stored(): Promise<{ deliveries: Record<DeliveryState, number>; attempts: number }> {
+  const deliveries = await app.get(DeliveryService).counts();
+  const [row] = await app.get(DataSource).query<{ count: unknown }[]>('select count(*) as count from webhook_attempts');
+  return { deliveries, attempts: Number(row?.count) };
+}
+
+export function close(): Promise<void> {
+  return app.close();
+}

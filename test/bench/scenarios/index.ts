@@ -1,0 +1,19 @@
+import type { Scenario } from '../scenario.js';
+import { ceiling } from './ceiling.js';
+import { drain } from './drain.js';
+import { latency } from './latency.js';
+import { longTransaction, memory } from './long-backlogs.js';
+import { manyListeners, noEquality } from './many-listeners.js';
+import { badNeighbour, slowDns } from './neighbours.js';
+import { bullmq, bullmqUndici, byHand } from './queues.js';
+import { scale } from './scale.js';
+import { singleListener } from './single-listener.js';
+import { wideFanout } from './wide-fanout.js';
+import { writeCost } from './write-cost.js';
+
+/** In the order in which they run: what is compared with comes first. */
+export const scenarios: readonly Scenario[] = [
+  ...[ceiling, bullmq, bullmqUndici, byHand, drain, singleListener],
+  ...[latency, writeCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns],
+  ...[longTransaction, memory, scale],
+];

@@ -1,0 +1,72 @@
+import type { Child, Programs } from '../child.js';
+import { median } from '../measure.js';
+import type { Scenario, Target } from '../scenario.js';
+import { DATABASES, type DatabaseName } from '../servers.js';
+
+const ROWS = 1_000;
+
+const targets = (updated: number, inserted: number, bulk: number): Record<string, Target> => ({
+  ratioUpdated: { atMost: updated },
+  ratioInserted: { atMost: inserted },
+  ratioBulkInserted: { atMost: bulk },
+  ratioBulkUpdated: { atMost: bulk },
+});
+const TARGETS: Record<DatabaseName, Record<string, Target>> = {
+  postgres: targets(1.6, 1.3, 1.6),
+  sqlite: targets(1.6, 1.3, 1.6),
+  mariadb: targets(2, 2, 2),
+};
+
+export const writeCost: Scenario = {
+  name: 'write-cost',
+  what: 'save() of a decorated entity against that of its undecorated twin, in turn; medians',
+  databases: DATABASES,
+  async run(bench) {
+    const singles = bench.count({ short: 20, usual: 1_000, full: 3_000 });
+    const bulks = bench.count({ short: 2, usual: 20, full: 50 });
+    const application = bench.start('application', true);
+    await application.call('open', { database: await bench.freshDatabase(), synchronize: true });
+    // Twice as many as it takes to warm up; what is measured follows.
+    for (const what of ['updated', 'inserted'] as const) await compare(application, what, Math.min(singles, 200), 1);
+    const updated = await compare(application, 'updated', singles, 1);
+    const inserted = await compare(application, 'inserted', singles, 1);
+    const bulkInserted = await compare(application, 'inserted', bulks, ROWS);
+    const bulkUpdated = await compare(application, 'updated', bulks, ROWS);
+    return [
+      {
+        name: 'write-cost',
+        database: bench.database,
+        unit: 'us per updated row',
+        value: updated.decorated * 1_000,
+        ratios: {
+          ratioUpdated: updated.ratio,
+          ratioInserted: inserted.ratio,
+          ratioBulkInserted: bulkInserted.ratio,
+          ratioBulkUpdated: bulkUpdated.ratio,
+        },
+        targets: TARGETS[bench.database],
+        options: {
+          'dispatcher.autoStart': 'false: what is measured is the write',
+          durability: "the database's default",
+          writesEach: singles,
+          transactionsOf1000RowsEach: bulks,
+        },
+        details: {
+          insertedRowUs: inserted.decorated * 1_000,
+          insertedRowOfThousandUs: bulkInserted.decorated,
+          updatedRowOfThousandUs: bulkUpdated.decorated,
+        },
+      },
+    ];
+  },
+};
+
+async function compare(
+  application: Child<Programs['application']>,
+  what: 'updated' | 'inserted',
+  times: number,
+  rowsEach: number,
+): Promise<{ decorated: number; ratio: number }> {
+  const { decorated, plain } = await application.call('timeWrites', what, times, rowsEach);
+  return { decorated: median(decorated), ratio: median(decorated) / median(plain) };
+}

@@ -1,0 +1,296 @@
+import { createHash } from 'node:crypto';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { DataSourceOptions } from 'typeorm';
+import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
+import { createScratchProject, type ScratchProject } from '../support/scratch-project.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
+
+/** Small, so that few duplicates are allowed; leases end soon, so that the end of the run comes soon. */
+export const DISPATCHER = { concurrency: 8, batch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
+/** Processes that write and send, and are killed. One more only writes, and lives. */
+const WORKERS = 2;
+const SHARED_ROWS = 4;
+/** How long a worker lives once it is ready. */
+const LIFE_MS = { from: 100, to: 1_500 };
+const SERVER_LIFE_MS = { from: 1_500, to: 4_000 };
+/** How often the receiver answers 500. */
+const FAILING = 0.03;
+const DRAINED_WITHIN_MS = 60_000;
+const STOPPED_WITHIN_MS = 10_000;
+
+export interface CrashRun {
+  database: DataSourceOptions;
+  seconds: number;
+  seed: number;
+  /** A server that is killed, too. */
+  server?: { crash(): Promise<void>; restart(): Promise<void> };
+}
+
+export interface CrashReport {
+  kills: number;
+  restarts: number;
+  /** Changes that the database holds. */
+  committed: number;
+  /** Committed changes times the listeners that want them. */
+  wanted: number;
+  /** Wanted, and never answered 2xx. */
+  lost: string[];
+  /** Received, and not committed or not wanted. */
+  ghosts: string[];
+  /** Answered 2xx more than once; each repetition counts. */
+  duplicates: number;
+  /** Ids under which different bodies came, and changes that came under different ids. */
+  inconsistent: string[];
+  /** Workers that ended without being killed, or did not end when they were told to. */
+  surprises: string[];
+}
+
+interface Change {
+  type: string;
+  change: string;
+  colour: string;
+}
+
+/** Who listens, by path of the receiver; and whom a change concerns. */
+const LISTENERS: Record<string, { create: object; wants(change: Change): boolean }> = {
+  '/all': { create: { events: ['*'] }, wants: () => true },
+  '/deleted': { create: { events: ['parcel.deleted'] }, wants: ({ type }) => type === 'parcel.deleted' },
+  '/red': {
+    create: { events: ['parcel.created', 'parcel.updated'], where: { colour: 'red' } },
+    wants: ({ type, colour }) => colour === 'red' && type !== 'parcel.deleted',
+  },
+};
+
+/** The workers, compiled against the built library. */
+export async function buildWorkers(): Promise<ScratchProject> {
+  const scratch = await createScratchProject();
+  for (const name of ['worker.ts', 'parcels.ts']) {
+    await scratch.write(`src/${name}`, await readFile(join(import.meta.dirname, name), 'utf8'));
+  }
+  await scratch.compile();
+  return scratch;
+}
+
+/** What the receiver was sent: few bytes for each request, as there are many. */
+class Received {
+  /** By listener and change: how often it was answered 2xx. */
+  readonly accepted = new Map<string, number>();
+  readonly inconsistent = new Set<string>();
+  readonly seen = new Map<string, Change>();
+  private readonly bodies = new Map<string, string>();
+  private readonly ids = new Map<string, string>();
+
+  note({ url, headers, rawBody, json }: ReceivedRequest, isAccepted: boolean): void {
+    const id = String(headers['webhook-id']);
+    const { type, data } = json as { type: string; data: Omit<Change, 'type'> };
+    const change = `${type} ${data.change}`;
+    this.same(this.bodies, id, createHash('sha256').update(rawBody).digest('base64'));
+    this.same(this.ids, change, id);
+    this.seen.set(change, { type, change: data.change, colour: data.colour });
+    const key = `${url} ${change}`;
+    this.accepted.set(key, (this.accepted.get(key) ?? 0) + (isAccepted ? 1 : 0));
+  }
+
+  private same(known: Map<string, string>, key: string, value: string): void {
+    const before = known.get(key) ?? value;
+    if (before !== value) this.inconsistent.add(`${key}: ${before}, then ${value}`);
+    known.set(key, value);
+  }
+}
+
+/**
+ * Writers commit and roll back, workers are killed at random moments and started again; at the end everything is drained.
+ * The audit in the database says what was to be received.
+ */
+export async function crashRun(scratch: ScratchProject, run: CrashRun): Promise<CrashReport> {
+  const app = await startApp({ database: run.database, entities: [Parcel], others: [Audit] });
+  const workers = new Workers(scratch, run);
+  try {
+    return await play(app, workers, run);
+  } finally {
+    await workers.killAll();
+    await app.close();
+  }
+}
+
+async function play(app: TestApp, workers: Workers, { seconds, seed, server }: CrashRun): Promise<CrashReport> {
+  const random = seededRandom(seed);
+  const between = ({ from, to }: { from: number; to: number }) => from + random() * (to - from);
+  const received = new Received();
+  app.receiver.respond((request) => {
+    const status = random() < FAILING ? 500 : 204;
+    received.note(request, status === 204);
+    app.receiver.clear();
+    return { status };
+  });
+  await app.dataSource
+    .getRepository(Parcel)
+    .insert(Array.from({ length: SHARED_ROWS }, () => ({ change: 'first', colour: SHARED_COLOUR })));
+  await app.dispatcher.drain();
+  for (const [path, { create }] of Object.entries(LISTENERS)) {
+    await app.listeners.create({ ...create, url: new URL(path, app.receiver.url).href } as never);
+  }
+
+  const [, ...first] = await Promise.all(
+    [false, ...Array.from({ length: WORKERS }, () => true)].map((autoStart) => workers.start(autoStart)),
+  );
+  const until = performance.now() + seconds * 1_000;
+  const isOver = () => performance.now() >= until;
+  const restUpTo = (ms: number) => pause(Math.max(0, Math.min(ms, until - performance.now())));
+  let restarts = 0;
+  const restartServer = async (killed: NonNullable<CrashRun['server']>) => {
+    while (!isOver()) {
+      await restUpTo(between(SERVER_LIFE_MS));
+      if (isOver()) return;
+      workers.mayFail = true;
+      await killed.crash();
+      await pause(between({ from: 0, to: 300 }));
+      await killed.restart();
+      restarts++;
+    }
+  };
+  const killAndStart = async (worker: ChildProcess) => {
+    while (!isOver()) {
+      await restUpTo(between(LIFE_MS));
+      if (isOver()) return;
+      await workers.kill(worker);
+      worker = await workers.start(true);
+    }
+  };
+  await Promise.all([server && restartServer(server), ...first.map(killAndStart)]);
+
+  await workers.quiet();
+  await untilDrained(app);
+  await workers.stop();
+  const audit: Change[] = await app.dataSource.getRepository(Audit).find();
+  const committed = new Map(audit.map((change) => [`${change.type} ${change.change}`, change]));
+  const wanted = [...committed].flatMap(([name, change]) =>
+    Object.entries(LISTENERS).flatMap(([path, { wants }]) => (wants(change) ? [`${path} ${name}`] : [])),
+  );
+  const isWanted = new Set(wanted);
+  const counts = [...received.accepted.values()];
+  return {
+    kills: workers.kills,
+    restarts,
+    committed: committed.size,
+    wanted: wanted.length,
+    lost: wanted.filter((key) => !received.accepted.get(key)),
+    ghosts: [...received.accepted.keys()].filter((key) => !isWanted.has(key)),
+    duplicates: counts.reduce((sum, count) => sum + Math.max(0, count - 1), 0),
+    inconsistent: [...received.inconsistent],
+    surprises: workers.surprises,
+  };
+}
+
+/** No event waits, and no delivery is unfinished. */
+async function untilDrained({ dataSource }: TestApp): Promise<void> {
+  const deadline = performance.now() + DRAINED_WITHIN_MS;
+  for (;;) {
+    const left: { what: string; count: unknown }[] = await dataSource.query(
+      `select 'events' as what, count(*) as count from webhook_events where state <> 'routed'
+       union all select 'deliveries', count(*) from webhook_deliveries where state <> 'succeeded'`,
+    );
+    if (left.every(({ count }) => Number(count) === 0)) return;
+    if (performance.now() > deadline) throw new Error(`not drained in time: ${JSON.stringify(left)}`);
+    await pause(50);
+  }
+}
+
+/** The processes of a run. */
+class Workers {
+  kills = 0;
+  /** The database goes away: applications that start meanwhile fail, as they should. */
+  mayFail = false;
+  readonly surprises: string[] = [];
+  private readonly alive = new Set<ChildProcess>();
+  private started = 0;
+
+  constructor(
+    private readonly scratch: ScratchProject,
+    private readonly run: CrashRun,
+  ) {}
+
+  /** Starts one and returns when it is ready. */
+  async start(autoStart: boolean): Promise<ChildProcess> {
+    for (;;) {
+      const number = ++this.started;
+      const options: WorkerOptions = {
+        database: this.run.database,
+        name: `w${number}`,
+        seed: this.run.seed + number,
+        autoStart,
+        dispatcher: DISPATCHER,
+        sharedRows: SHARED_ROWS,
+      };
+      const worker = spawn(process.execPath, [join(this.scratch.folder, 'dist/worker.js')], {
+        env: { ...process.env, CRASH_WORKER: JSON.stringify(options) },
+        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      });
+      let said = '';
+      worker.stderr?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2_000)));
+      this.alive.add(worker);
+      const ended = new Promise<false>((resolve) => {
+        worker.once('exit', (code, signal) => {
+          // Those that are killed or stopped have been taken off the list.
+          if (this.alive.delete(worker) && !this.mayFail) {
+            this.surprises.push(`w${number} ended by itself (${signal ?? code}): ${said}`);
+          }
+          resolve(false);
+        });
+      });
+      if (await Promise.race([once(worker, 'message').then(() => true), ended])) return worker;
+      if (!this.mayFail) throw new Error(`a worker did not start: ${said}`);
+      await pause(100);
+    }
+  }
+
+  async kill(worker: ChildProcess): Promise<void> {
+    if (!this.alive.delete(worker)) return;
+    this.kills++;
+    await end(worker, 'SIGKILL');
+  }
+
+  /** Has them write no more. */
+  async quiet(): Promise<void> {
+    await Promise.all(
+      [...this.alive].map(async (worker) => {
+        const quiet = once(worker, 'message');
+        worker.send('quiet');
+        await quiet;
+      }),
+    );
+  }
+
+  /** Stops them as an operator does. */
+  async stop(): Promise<void> {
+    await Promise.all(
+      [...this.alive].map(async (worker) => {
+        this.alive.delete(worker);
+        const late = setTimeout(() => {
+          this.surprises.push(`a worker did not end within ${STOPPED_WITHIN_MS} ms of SIGTERM`);
+          worker.kill('SIGKILL');
+        }, STOPPED_WITHIN_MS);
+        await end(worker, 'SIGTERM');
+        clearTimeout(late);
+      }),
+    );
+  }
+
+  async killAll(): Promise<void> {
+    const workers = [...this.alive];
+    this.alive.clear();
+    await Promise.all(workers.map((worker) => end(worker, 'SIGKILL')));
+  }
+}
+
+async function end(worker: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (worker.exitCode !== null || worker.signalCode !== null) return;
+  const exited = once(worker, 'exit');
+  worker.kill(signal);
+  await exited;
+}

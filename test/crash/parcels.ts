@@ -1,0 +1,58 @@
+import { Column, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+
+export const COLOURS = ['red', 'green', 'blue'] as const;
+/** Of the rows that all processes change. */
+export const SHARED_COLOUR = 'white';
+
+/** What the writers change. */
+@Webhook()
+@Entity('crash_parcel')
+export class Parcel {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  /** Names the last change that was made to it: no two changes of a run have one name. */
+  @Column({ type: 'varchar', length: 60 })
+  change: string;
+
+  @Column({ type: 'varchar', length: 10 })
+  colour: string;
+}
+
+/** What was changed, written in the same transaction as the change: what stands here at the end was committed. */
+@Entity('crash_audit')
+export class Audit {
+  @PrimaryColumn({ type: 'varchar', length: 30 })
+  type: string;
+
+  @PrimaryColumn({ type: 'varchar', length: 60 })
+  change: string;
+
+  @Column({ type: 'varchar', length: 10 })
+  colour: string;
+}
+
+/** What a worker is told, as JSON in the environment variable `CRASH_WORKER`. */
+export interface WorkerOptions {
+  database: object;
+  /** No two processes of a run have one name. */
+  name: string;
+  seed: number;
+  /** Whether it sends, too, or writes only. */
+  autoStart: boolean;
+  dispatcher: object;
+  /** Rows that every worker changes; ids from 1. */
+  sharedRows: number;
+}
+
+/** A small seeded generator (mulberry32). @returns numbers from 0 to below 1 */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

@@ -1,0 +1,39 @@
+import type { DataSource } from 'typeorm';
+import { vi } from 'vitest';
+import type { Database } from '../../libs/webhooks/src/store/database.js';
+import type { Script, StatementResult } from '../../libs/webhooks/src/store/script.js';
+import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
+import type { TestApp } from '../support/webhooks-app.js';
+
+/** How many rows stand in each of these tables. */
+export async function countRows<T extends string>(dataSource: DataSource, ...tables: T[]): Promise<Record<T, number>> {
+  const counts = {} as Record<T, number>;
+  for (const table of tables) {
+    const [row] = await dataSource.query<{ n: unknown }[]>(`SELECT COUNT(*) AS n FROM webhook_${table}`);
+    counts[table] = Number(row?.n);
+  }
+  return counts;
+}
+
+/** From now on: the rows that each transaction of the module changes or deletes, by table. Those that change none are left out. */
+export function changesOf(app: TestApp): Record<string, number>[] {
+  const transactions: Record<string, number>[] = [];
+  const { database } = app.app.get<{ database: Database }>(runtimeToken('default'));
+  const transaction = database.transaction.bind(database);
+  vi.spyOn(database, 'transaction').mockImplementation(<T>(script: () => Script<T>) =>
+    transaction(function* () {
+      const changes: Record<string, number> = {};
+      const running = script();
+      let step = running.next();
+      while (!step.done) {
+        const result: StatementResult = yield step.value;
+        const table = /^\s*(?:delete from|update|insert into)\s+\S*webhook_(\w+)/i.exec(step.value.sql)?.[1];
+        if (table && result.affected) changes[table] = (changes[table] ?? 0) + result.affected;
+        step = running.next(result);
+      }
+      if (Object.keys(changes).length) transactions.push(changes);
+      return step.value;
+    }),
+  );
+  return transactions;
+}

@@ -1,0 +1,365 @@
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import {
+  PayloadFormat,
+  RetrySchedule,
+  Webhook,
+  type CreateListenerInput,
+  type FailedState,
+  type RecoverOptions,
+} from 'nestjs-entity-webhooks';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { changesOf, countRows } from './outbox.js';
+
+@Webhook({ owner: 'customerId' })
+@Entity('recovered_order')
+class Order {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50, default: 'new' })
+  status: string;
+
+  @Column({ type: 'varchar', length: 50, default: 'acme' })
+  customerId: string;
+}
+
+const HOUR = 60 * 60 * 1_000;
+const DAY = 24 * HOUR;
+
+/** One attempt and no more. */
+class Once extends RetrySchedule {
+  delayMs(): null {
+    return null;
+  }
+}
+
+let isBroken = false;
+
+class ShortFormat extends PayloadFormat {
+  readonly name = 'short';
+  readonly contentType = 'text/plain';
+  render({ type }: { type: string }): string {
+    if (isBroken) throw new Error('a bug in the format');
+    return `it happened: ${type}`;
+  }
+}
+
+const TABLES = ['events', 'listeners', 'routes', 'route_paths', 'deliveries', 'attempts', 'listener_state'];
+
+describeDatabases('after an outage', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let start: number;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Order],
+      webhooks: {
+        publishes: ['invoice.overdue'],
+        parts: { retrySchedule: Once, payloadFormats: [ShortFormat] },
+        dispatcher: { circuit: { failures: 1_000_000 } },
+      },
+    });
+    start = app.clock.now();
+  });
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    isBroken = false;
+    app.clock.set(start);
+    app.receiver.respond({ status: 204 }).clear();
+    for (const table of TABLES) await app.dataSource.query(`DELETE FROM webhook_${table}`);
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const listen = (input: Partial<CreateListenerInput> = {}) =>
+    app.listeners.create({ events: ['*'], url: app.receiver.url, ...input });
+  const save = (customerId = 'acme', status = 'new') => app.dataSource.manager.save(Order, { customerId, status });
+  const publishMany = (count: number) =>
+    app.dataSource.transaction(async (manager) => {
+      for (let n = 0; n < count; n++) await app.webhooks.publish('invoice.overdue', { n }, { manager });
+    });
+  const since = () => new Date(start);
+  const requests = () => {
+    const all = [...app.receiver.requests];
+    app.receiver.clear();
+    return all;
+  };
+  const fail = async () => {
+    app.receiver.respond({ status: 500 });
+    await app.dispatcher.drain();
+    app.receiver.respond({ status: 204 }).clear();
+  };
+
+  describe('recover', () => {
+    const recover = (options: Partial<RecoverOptions> = {}) =>
+      app.deliveries.recover({ since: since(), state: 'exhausted', ...options });
+
+    it('sends what was exhausted again, the same bytes under the same id, and says how many', async () => {
+      await listen();
+      await save();
+      await save();
+      app.receiver.respond({ status: 500 });
+      await app.dispatcher.drain();
+      const first = requests().map(({ rawBody, headers }) => `${String(headers['webhook-id'])} ${rawBody.toString()}`);
+      app.receiver.respond({ status: 204 });
+      expect(await recover()).toBe(2);
+      expect(await app.deliveries.counts()).toMatchObject({ due: 2 });
+      await app.dispatcher.drain();
+      const again = requests().map(({ rawBody, headers }) => `${String(headers['webhook-id'])} ${rawBody.toString()}`);
+      expect(again.toSorted()).toEqual(first.toSorted());
+      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 2 });
+      expect(await recover()).toBe(0);
+    });
+
+    it('takes those of one listener, of a stretch of time and of the states that are asked for', async () => {
+      const one = await listen();
+      const other = await listen();
+      await save();
+      await fail();
+      app.clock.advance(HOUR);
+      await save();
+      await fail();
+      await app.dataSource.query(
+        `UPDATE webhook_deliveries SET state = 'discarded', last_error = 'TOO_OLD' WHERE listener_id = '${other.id}'`,
+      );
+      const at = (hours: number) => new Date(start + hours * HOUR);
+      expect(await recover({ since: at(2) })).toBe(0);
+      expect(await recover({ since: at(0), until: at(0) })).toBe(0);
+      expect(await recover({ listenerId: other.id })).toBe(0);
+      expect(await recover({ listenerId: 'lst_unknown' })).toBe(0);
+      expect(await recover({ listenerId: one.id, until: at(1) })).toBe(1);
+      expect(await recover({ listenerId: other.id, state: 'discarded', since: at(1) })).toBe(1);
+      expect(await recover({ state: ['exhausted', 'discarded'] })).toBe(2);
+      expect(await app.deliveries.counts()).toMatchObject({ due: 4 });
+    });
+
+    it('starts the schedule over, and leaves what succeeded, waits or is held alone', async () => {
+      const { id } = await listen();
+      await save();
+      await app.dispatcher.drain();
+      await app.listeners.disable(id);
+      await save();
+      await app.dispatcher.drain();
+      expect(await recover({ state: ['exhausted', 'discarded'] })).toBe(0);
+      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, held: 1 });
+    });
+
+    it('holds those of a disabled listener, and leaves those of a removed one', async () => {
+      const disabled = await listen();
+      const removed = await listen();
+      await save();
+      await fail();
+      await app.listeners.disable(disabled.id);
+      await app.listeners.remove(removed.id);
+      expect(await recover({ listenerId: removed.id })).toBe(0);
+      expect(await recover()).toBe(1);
+      await app.dispatcher.drain();
+      expect(requests()).toEqual([]);
+      expect(await app.deliveries.counts()).toMatchObject({ held: 1, exhausted: 1 });
+      await app.listeners.enable(disabled.id);
+      await app.dispatcher.drain();
+      expect(requests()).toHaveLength(1);
+    });
+
+    it('renders anew what a format could not, and leaves it where it still cannot', async () => {
+      await listen({ format: 'short' });
+      isBroken = true;
+      await save();
+      await app.dispatcher.drain();
+      expect(await recover({ state: 'discarded' })).toBe(0);
+      expect((await app.deliveries.list()).items).toMatchObject([{ state: 'discarded', lastError: 'FORMAT_FAILED' }]);
+      isBroken = false;
+      expect(await recover({ state: 'discarded' })).toBe(1);
+      await app.dispatcher.drain();
+      expect(requests().map(({ rawBody }) => rawBody.toString())).toEqual(['it happened: order.created']);
+    });
+
+    it('is outside of any order: an earlier delivery of the row does not hold it back', async () => {
+      await listen({ ordering: 'entity' });
+      await save();
+      await fail();
+      expect(await recover()).toBe(1);
+      expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
+    });
+
+    it('of one owner is not another’s, whatever listener is named', async () => {
+      const acme = await listen({ owner: 'acme' });
+      await listen({ owner: 'globex' });
+      await listen();
+      await save('acme');
+      await save('globex');
+      await fail();
+      const globex = app.deliveries.forOwner('globex');
+      expect(await globex.recover({ listenerId: acme.id, since: since(), state: 'exhausted' })).toBe(0);
+      expect(await globex.recover({ since: since(), state: 'exhausted' })).toBe(1);
+      expect(await app.deliveries.counts({ owner: 'globex' })).toMatchObject({ due: 1 });
+      expect(await app.deliveries.counts({ owner: 'acme' })).toMatchObject({ exhausted: 1 });
+    });
+
+    it('is done in transactions of a bounded number of rows', async () => {
+      await listen();
+      await publishMany(1_100);
+      await app.dispatcher.runOnce();
+      await app.dataSource.query(`UPDATE webhook_events SET state = 'routed'`);
+      await app.dispatcher.drain();
+      await fillWithExhausted();
+      const { exhausted } = await app.deliveries.counts();
+      expect(exhausted).toBe(1_100);
+      const transactions = changesOf(app);
+      expect(await recover()).toBe(1_100);
+      expect(transactions.map(({ deliveries }) => deliveries)).toEqual([500, 500, 100]);
+    });
+
+    /** An exhausted delivery of every event to the only listener there is. */
+    async function fillWithExhausted(): Promise<void> {
+      const [{ id }] = await app.dataSource.query('SELECT id FROM webhook_listeners');
+      await app.dataSource.query('DELETE FROM webhook_deliveries');
+      const concat = database.name === 'sqlite' ? `'dlv_' || seq` : `concat('dlv_', seq)`;
+      await app.dataSource.query(
+        `INSERT INTO webhook_deliveries (id, event_seq, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) SELECT ${concat}, seq, '${id}', type, 'exhausted', 1, 1, ${start}, ${start}, ${start} FROM webhook_events`,
+      );
+    }
+
+    it('refuses times and states that cannot be', async () => {
+      const refused = async (options: object, code: string) => {
+        const given = { since: since(), state: 'exhausted' as FailedState, ...options };
+        await expect(app.deliveries.recover(given)).rejects.toMatchObject({ code, httpStatus: 400 });
+      };
+      await refused({ since: new Date(Number.NaN) }, 'INVALID_TIME');
+      await refused({ since: undefined }, 'INVALID_TIME');
+      await refused({ until: 'tomorrow' }, 'INVALID_TIME');
+      for (const state of ['succeeded', 'due', undefined, [], ['exhausted', 'held']]) {
+        await refused({ state }, 'INVALID_STATE');
+      }
+    });
+  });
+
+  describe('replay', () => {
+    it('sends past events to a listener that was made later, those that it wants and has not had', async () => {
+      await listen({ owner: 'acme' });
+      await save('acme', 'paid');
+      await save('acme', 'new');
+      await save('globex', 'paid');
+      await app.webhooks.publish('invoice.overdue', {}, { owner: 'acme' });
+      await app.dispatcher.drain();
+      requests();
+      app.clock.advance(HOUR);
+      const late = await listen({ owner: 'acme', events: ['order.*'], where: { status: 'paid' } });
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
+      await app.dispatcher.drain();
+      const [request, ...more] = requests();
+      expect(more).toEqual([]);
+      expect(request?.json).toMatchObject({ type: 'order.created', data: { status: 'paid', customerId: 'acme' } });
+      const [event] = await app.dataSource.query(
+        `SELECT id FROM webhook_events WHERE type = 'order.created' ORDER BY seq LIMIT 1`,
+      );
+      expect(request?.headers['webhook-id']).toBe(event.id);
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(0);
+    });
+
+    it('takes a stretch of time, and what is not routed yet', async () => {
+      for (let hours = 0; hours < 4; hours++) {
+        app.clock.set(start + hours * HOUR);
+        await save();
+      }
+      const late = await listen();
+      const at = (hours: number) => new Date(start + hours * HOUR);
+      expect(await app.deliveries.replay({ listenerId: late.id, since: at(1), until: at(3) })).toBe(2);
+      await app.dispatcher.drain();
+      expect(requests()).toHaveLength(2);
+      expect(await app.deliveries.replay({ listenerId: late.id, since: at(0) })).toBe(2);
+    });
+
+    it('skips a damaged event, and another listener’s test', async () => {
+      const other = await listen();
+      await app.listeners.sendTest(other.id);
+      await save();
+      await save();
+      await app.dispatcher.drain();
+      await app.dataSource.query(
+        `UPDATE webhook_events SET state = 'damaged' WHERE seq = (SELECT seq FROM (SELECT MAX(seq) AS seq FROM webhook_events) m)`,
+      );
+      await app.dataSource.query(
+        `INSERT INTO webhook_events (id, type, state, audience, ordered, payload, created_at) VALUES ('evt_bad', 'order.created', 'routed', 'application', 0, 'no JSON', ${start})`,
+      );
+      const late = await listen();
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
+    });
+
+    it('is outside of any order, also for a listener that asks for one', async () => {
+      await save();
+      await app.dispatcher.drain();
+      const late = await listen({ ordering: 'entity' });
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
+      expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
+    });
+
+    it('is held for a disabled listener, and refused for one that is removed, unknown or another owner’s', async () => {
+      await save();
+      await app.dispatcher.drain();
+      const late = await listen({ owner: 'acme' });
+      await app.listeners.disable(late.id);
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
+      expect(await app.deliveries.counts()).toMatchObject({ held: 1 });
+      const refused = { code: 'LISTENER_NOT_FOUND', httpStatus: 404 };
+      const globex = app.deliveries.forOwner('globex');
+      await expect(globex.replay({ listenerId: late.id, since: since() })).rejects.toMatchObject(refused);
+      await expect(app.deliveries.replay({ listenerId: 'lst_?', since: since() })).rejects.toMatchObject(refused);
+      await app.listeners.remove(late.id);
+      await expect(app.deliveries.replay({ listenerId: late.id, since: since() })).rejects.toMatchObject(refused);
+      const mine = await listen({ owner: 'acme' });
+      expect(await app.deliveries.forOwner('acme').replay({ listenerId: mine.id, since: since() })).toBe(1);
+    });
+
+    it('never gives an owner what is another’s, nor the application’s own', async () => {
+      await save('acme');
+      await save('globex');
+      await app.webhooks.publish('invoice.overdue', {});
+      await app.dispatcher.drain();
+      const globex = await listen({ owner: 'globex' });
+      expect(await app.deliveries.forOwner('globex').replay({ listenerId: globex.id, since: since() })).toBe(1);
+      await app.dispatcher.drain();
+      expect(requests().map(({ json }) => json)).toMatchObject([{ data: { customerId: 'globex' } }]);
+    });
+
+    it('is done in transactions of a bounded number of rows, and twice at once makes each delivery once', async () => {
+      await publishMany(450);
+      await app.dispatcher.drain();
+      const late = await listen();
+      const transactions = changesOf(app);
+      const replay = () => app.deliveries.replay({ listenerId: late.id, since: since() });
+      const made = await Promise.all([replay(), replay()]);
+      expect(made.reduce((sum, count) => sum + count, 0)).toBe(450);
+      expect(await countRows(app.dataSource, 'deliveries')).toEqual({ deliveries: 450 });
+      for (const { deliveries = 0 } of transactions) expect(deliveries).toBeLessThanOrEqual(200);
+      await app.dispatcher.drain();
+      expect(requests()).toHaveLength(450);
+    });
+
+    it('makes deliveries of events that are older than maxAgeMs, and gives them their whole schedule', async () => {
+      await save();
+      await app.dispatcher.drain();
+      app.clock.advance(60 * DAY);
+      const late = await listen();
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
+      await app.dispatcher.drain();
+      expect(requests()).toHaveLength(1);
+    });
+
+    it('refuses times that cannot be', async () => {
+      const { id } = await listen();
+      const refused = { code: 'INVALID_TIME', httpStatus: 400 };
+      await expect(app.deliveries.replay({ listenerId: id, since: undefined as never })).rejects.toMatchObject(refused);
+      await expect(
+        app.deliveries.replay({ listenerId: id, since: since(), until: new Date('never') }),
+      ).rejects.toMatchObject(refused);
+    });
+  });
+});

@@ -1,0 +1,124 @@
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import type { DispatcherOptions } from 'nestjs-entity-webhooks';
+import { Audit, Line, Order } from '../capture/shop.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+describeDatabases('listeners that share a dispatcher', (database) => {
+  let fresh: FreshDatabase;
+  const apps: TestApp[] = [];
+
+  async function start(dispatcher: DispatcherOptions = {}): Promise<TestApp> {
+    const app = await startApp({
+      database: fresh.options,
+      entities: [Order, Line],
+      others: [Audit],
+      webhooks: { dispatcher },
+    });
+    apps.push(app);
+    return app;
+  }
+
+  beforeEach(async () => {
+    fresh = await database.create();
+  });
+  afterEach(async () => {
+    for (const app of apps.splice(0)) await app.close();
+    await fresh.drop();
+  });
+
+  const listen = ({ listeners, receiver }: TestApp, name: string) =>
+    listeners.create({ events: ['order.*'], where: { note: name }, url: `${receiver.url}/${name}` });
+  const place = ({ dataSource }: TestApp, name: string, count: number) =>
+    dataSource.getRepository(Order).save(
+      Array.from({ length: count }, (_, n) => ({ status: `${n}`, note: name })),
+      { chunk: 1_000 },
+    );
+  const nameOf = ({ url }: { url: string }) => url.slice(url.lastIndexOf('/') + 1);
+
+  it('are never sent more requests at once than both limits allow', async () => {
+    const app = await start({ concurrency: 5, perListener: 2 });
+    const names = ['a', 'b', 'c', 'd'];
+    for (const name of names) await listen(app, name);
+    for (const name of names) await place(app, name, 15);
+    const underWay: string[] = [];
+    const most = { all: 0, one: 0 };
+    app.receiver.respond(async (request) => {
+      const name = nameOf(request);
+      underWay.push(name);
+      most.all = Math.max(most.all, underWay.length);
+      most.one = Math.max(most.one, underWay.filter((other) => other === name).length);
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+      underWay.splice(underWay.indexOf(name), 1);
+      return { status: 204 };
+    });
+    app.dispatcher.start();
+    await app.receiver.waitFor(60, { timeoutMs: 20_000 });
+    // As many as allowed, and not one more.
+    expect(most).toEqual({ all: 5, one: 2 });
+  });
+
+  it('do not wait for one that answers nothing', async () => {
+    const app = await start({ concurrency: 6, perListener: 2, batch: 10 });
+    await listen(app, 'dead');
+    await listen(app, 'alive');
+    let release = () => undefined as void;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    app.receiver.respond((request) => ({
+      status: 204,
+      ...(nameOf(request) === 'dead' ? { delayUntil: held } : {}),
+    }));
+    await place(app, 'dead', 60);
+    await place(app, 'alive', 60);
+    app.dispatcher.start();
+    const alive = () => app.receiver.requests.filter((request) => nameOf(request) === 'alive').length;
+    await app.receiver.waitForRequest(() => alive() === 60);
+    expect(app.receiver.requests.length - alive()).toBe(2);
+    release();
+  });
+
+  it('have their turn although ten thousand deliveries of another one are due before', async () => {
+    const app = await start({ perListener: 4, batch: 1_000, concurrency: 8 });
+    const many = await listen(app, 'many');
+    const single = await listen(app, 'single');
+    for (const { id } of [many, single]) await app.listeners.disable(id);
+    await place(app, 'many', 10_000);
+    await place(app, 'single', 1);
+    // What is for a disabled listener is held: routed, and due as soon as it is enabled.
+    while ((await app.dispatcher.runOnce()).events);
+    for (const { id } of [many, single]) await app.listeners.enable(id);
+    expect(await app.deliveries.counts()).toMatchObject({ due: 10_001 });
+    app.dispatcher.start();
+    await app.receiver.waitForRequest((request) => nameOf(request) === 'single');
+    await app.dispatcher.stop();
+    const before = app.receiver.requests.findIndex((request) => nameOf(request) === 'single');
+    // A claim takes 8 at most of a listener that it knows nothing of, twice its limit.
+    expect(before).toBeLessThanOrEqual(8);
+  }, 120_000);
+
+  it('are each sent no more than their rate limit by all processes together', async () => {
+    const app = await start();
+    const other = await start();
+    other.clock.set(app.clock.now());
+    await app.listeners.create({
+      events: ['order.*'],
+      url: app.receiver.url,
+      rateLimit: { limit: 5, perSeconds: 60 },
+    });
+    await place(app, 'any', 13);
+    const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
+    const advance = (ms: number) => apps.forEach(({ clock }) => clock.advance(ms));
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(5);
+    advance(59_999);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(5);
+    advance(3_001);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(10);
+    advance(63_000);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(13);
+    expect(await app.deliveries.counts()).toMatchObject({ succeeded: 13, due: 0 });
+  });
+});

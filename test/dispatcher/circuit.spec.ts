@@ -1,0 +1,228 @@
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import { Audit, Line, Order } from '../capture/shop.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+/** A minute apart, for as long as it takes. */
+class EveryMinute extends RetrySchedule {
+  override delayMs(): number {
+    return 60_000;
+  }
+}
+
+const CIRCUIT = { failures: 3, cooldownMs: 600_000, maxCooldownMs: 3_600_000, disableAfterMs: 86_400_000 };
+const HOUR = 3_600_000;
+
+describeDatabases('a listener that fails', (database) => {
+  let fresh: FreshDatabase;
+  const apps: TestApp[] = [];
+  let app: TestApp;
+  /** Another process on the same database. */
+  let other: TestApp;
+
+  async function start(): Promise<TestApp> {
+    const started = await startApp({
+      database: fresh.options,
+      entities: [Order, Line],
+      others: [Audit],
+      webhooks: {
+        parts: { retrySchedule: EveryMinute },
+        // A batch is sent at once and recorded before the next one: so none is under way when the circuit opens.
+        dispatcher: { circuit: CIRCUIT, batch: 3, retryAfterCapMs: 2 * HOUR },
+      },
+    });
+    apps.push(started);
+    return started;
+  }
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await start();
+    other = await start();
+    other.clock.set(app.clock.now());
+  });
+  afterEach(async () => {
+    for (const one of apps.splice(0)) await one.close();
+    await fresh.drop();
+  });
+
+  const listen = () => app.listeners.create({ events: ['order.*'], url: app.receiver.url });
+  const orders = () => app.dataSource.getRepository(Order);
+  async function placeOrders(count: number): Promise<void> {
+    for (let n = 0; n < count; n++) await orders().save({ status: `order ${n}` });
+  }
+  const told = () => app.receiver.requests.map(({ json }) => (json as { data: { status: string } }).data.status);
+  function advance(ms: number): void {
+    for (const { clock } of apps) clock.advance(ms);
+  }
+  const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
+
+  it('is left alone by every process, once it has failed so often', async () => {
+    await listen();
+    app.receiver.respond({ status: 500 });
+    await placeOrders(6);
+    await app.dispatcher.drain();
+    expect(told().toSorted()).toEqual(['order 0', 'order 1', 'order 2']);
+    await other.dispatcher.drain();
+    advance(60_000);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(3);
+  });
+
+  it('costs those that wait no attempts and no claims', async () => {
+    const { id } = await listen();
+    app.receiver.respond({ status: 500 });
+    await placeOrders(6);
+    await app.dispatcher.drain();
+    const before = await waiting();
+    advance(9 * 60_000);
+    await placeOrders(1);
+    await drainBoth();
+    expect((await waiting()).slice(0, 6)).toEqual(before);
+    // The listener itself is not looked at either, although deliveries are due to it, and a new one was made.
+    const [{ ready_at: readyAt }] = await app.dataSource.query<[{ ready_at: unknown }]>(
+      `SELECT ready_at FROM webhook_listener_state WHERE listener_id = '${id}'`,
+    );
+    expect(Number(readyAt)).toBe(app.clock.now() + 60_000);
+  });
+
+  async function waiting(): Promise<unknown[]> {
+    const { items } = await app.deliveries.list();
+    return items.toReversed().map(({ id, state, attemptCount }) => ({ id, state, attemptCount }));
+  }
+
+  it('is tried again with the one that has waited longest, by one process alone', async () => {
+    await listen();
+    app.receiver.respond({ status: 500 });
+    await placeOrders(6);
+    await app.dispatcher.drain();
+    app.receiver.clear();
+    advance(600_000);
+    await drainBoth();
+    expect(told()).toEqual(['order 3']);
+    // It failed: the pause is twice as long now.
+    advance(20 * 60_000 - 1);
+    await drainBoth();
+    expect(told()).toEqual(['order 3']);
+    advance(1);
+    await drainBoth();
+    expect(told()).toEqual(['order 3', 'order 4']);
+  });
+
+  it('is sent everything that waits, once the probe succeeds', async () => {
+    await listen();
+    app.receiver.failTimes(3);
+    await placeOrders(6);
+    await app.dispatcher.drain();
+    app.receiver.clear();
+    advance(600_000);
+    await drainBoth();
+    expect(told()[0]).toBe('order 3');
+    expect(told().toSorted()).toEqual(['order 0', 'order 1', 'order 2', 'order 3', 'order 4', 'order 5']);
+    expect(await app.deliveries.counts()).toMatchObject({ succeeded: 6, due: 0 });
+  });
+
+  it('has failed in a row only if no other process was answered between', async () => {
+    await listen();
+    app.receiver.respond((_, index) => ({ status: index === 2 ? 204 : 500 }));
+    await placeOrders(2);
+    await app.dispatcher.drain();
+    await placeOrders(1);
+    await other.dispatcher.drain();
+    await placeOrders(3);
+    await app.dispatcher.drain();
+    // Two failures, a success, and three failures more.
+    expect(app.receiver.requests).toHaveLength(6);
+    await placeOrders(1);
+    await app.dispatcher.drain();
+    expect(app.receiver.requests).toHaveLength(6);
+  });
+
+  it.each([
+    ['seconds', () => '5400', 5_400_000],
+    ['a date', () => new Date(Math.ceil(Date.now() / 1_000) * 1_000 + 5_400_000).toUTCString(), 5_400_000],
+    ['longer than the cap', () => '999999', 2 * HOUR],
+  ])('is left alone for as long as its Retry-After asks: %s', async (_, header, expected) => {
+    const { id } = await listen();
+    app.receiver.respond([{ status: 503, headers: { 'retry-after': header() } }]);
+    await placeOrders(1);
+    await app.dispatcher.drain();
+    await placeOrders(1);
+    await other.dispatcher.drain();
+    expect(app.receiver.requests).toHaveLength(1);
+    const [{ paused_until: pausedUntil }] = await app.dataSource.query<[{ paused_until: unknown }]>(
+      `SELECT paused_until FROM webhook_listener_state WHERE listener_id = '${id}'`,
+    );
+    const pausedFor = Number(pausedUntil) - app.clock.now();
+    // A date is read by the machine's clock, which has gone on while the test's stands.
+    expect(pausedFor).toBeGreaterThan(expected - 1_000);
+    expect(pausedFor).toBeLessThan(expected + 60_000);
+    advance(pausedFor - 1);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(1);
+    advance(1);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(3);
+  });
+
+  it('is disabled by a 410, and what waits for it is held', async () => {
+    const { id } = await listen();
+    app.receiver.respond({ status: 410 });
+    await placeOrders(1);
+    const facts = disabledFacts(app);
+    await app.dispatcher.drain();
+    await placeOrders(2);
+    await drainBoth();
+    expect(app.receiver.requests).toHaveLength(1);
+    expect(await app.listeners.get(id)).toMatchObject({
+      state: 'disabled',
+      disabledReason: 'the endpoint answered 410 Gone',
+    });
+    expect(facts).toEqual([{ listenerId: id, reason: 'the endpoint answered 410 Gone' }]);
+    expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, held: 2 });
+  });
+
+  it('is disabled once after failing for so long, with an event and its reason', async () => {
+    const { id } = await listen();
+    app.receiver.respond({ status: 500 });
+    const since = new Date(app.clock.now()).toISOString();
+    await placeOrders(20);
+    const facts = [disabledFacts(app), disabledFacts(other)];
+    await app.dispatcher.drain();
+    for (let hour = 0; hour < 30; hour++) {
+      await drainBoth();
+      advance(HOUR);
+    }
+    const reason = `every attempt has failed since ${since}`;
+    expect(facts.flat()).toEqual([{ listenerId: id, reason }]);
+    expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason: reason });
+    // Three that opened the circuit, then probes only: after 10, 20 and 40 minutes of pause, then one an hour, until a day had passed.
+    const attempts = app.receiver.requests.length;
+    expect(attempts).toBe(3 + 24);
+    const { items } = await app.deliveries.list();
+    expect(items.reduce((sum, { attemptCount }) => sum + attemptCount, 0)).toBe(attempts);
+    expect(await app.deliveries.counts()).toMatchObject({ held: 20, exhausted: 0 });
+  }, 90_000);
+
+  function disabledFacts(of: TestApp): ListenerDisabledFact[] {
+    const facts: ListenerDisabledFact[] = [];
+    of.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: ListenerDisabledFact) => facts.push(fact));
+    return facts;
+  }
+
+  it('is given time by the ordinary schedule: what waits behind a circuit uses up no attempts', async () => {
+    await listen();
+    app.receiver.respond({ status: 500 });
+    await placeOrders(6);
+    await app.dispatcher.drain();
+    for (let step = 0; step < 5; step++) {
+      await drainBoth();
+      advance(600_000);
+    }
+    const { items } = await app.deliveries.list();
+    // Three at first, and probes at 10 and 30 minutes.
+    expect(items.map(({ attemptCount }) => attemptCount).toSorted()).toEqual([0, 1, 1, 1, 1, 1]);
+  });
+});

@@ -1,0 +1,206 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Lanes, type LanedDelivery, type LanesOptions, type Source } from '../../libs/webhooks/src/dispatcher/lanes.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';
+
+let nextSeq = 0;
+
+function deliveries(
+  listenerId: string,
+  count: number,
+  startBefore = Infinity,
+  source: Source = 'fresh',
+): LanedDelivery[] {
+  return Array.from({ length: count }, () => ({
+    delivery: { seq: String(nextSeq++), listener: { id: listenerId } } as ClaimedDelivery,
+    startBefore,
+    settled: undefined,
+    source,
+  }));
+}
+
+/** Lanes whose requests end when a test ends them. */
+class Bench {
+  readonly sent: LanedDelivery[] = [];
+  readonly expired: LanedDelivery[] = [];
+  hungry = 0;
+  readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
+  readonly lanes: Lanes;
+
+  constructor(options: Partial<Pick<LanesOptions, 'concurrency' | 'perListener' | 'waiting'>> = {}) {
+    this.lanes = new Lanes({
+      concurrency: 8,
+      perListener: 4,
+      waiting: { fresh: 30, backlog: 10 },
+      ...options,
+      send: (laned) => {
+        this.sent.push(laned);
+        return new Promise((resolve) => this.underWay.push({ laned, end: resolve }));
+      },
+      expired: (laned) => this.expired.push(laned),
+      hungry: () => this.hungry++,
+    });
+  }
+
+  order(): string {
+    return this.sent.map(({ delivery }) => delivery.listener.id).join('');
+  }
+
+  /** Ends a request. */
+  async end(index = 0): Promise<void> {
+    const [request] = this.underWay.splice(index, 1);
+    request?.end();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  sending(listenerId: string): number {
+    return this.underWay.filter(({ laned }) => laned.delivery.listener.id === listenerId).length;
+  }
+}
+
+describe('the lanes', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('send to one listener what its limit allows, and the next when one ends', async () => {
+    const bench = new Bench();
+    bench.lanes.add(deliveries('a', 10));
+    expect(bench.sent).toHaveLength(4);
+    await bench.end();
+    expect(bench.sent).toHaveLength(5);
+  });
+
+  it('let listeners take turns, however much one of them has', async () => {
+    const bench = new Bench({ concurrency: 2 });
+    bench.lanes.add([...deliveries('a', 20), ...deliveries('b', 2), ...deliveries('c', 2)]);
+    while (bench.sent.length < 8) await bench.end();
+    expect(bench.order()).toBe('abcabcaa');
+  });
+
+  it('give every slot to the others while one listener answers nothing', async () => {
+    const bench = new Bench({ concurrency: 8, perListener: 4 });
+    bench.lanes.add(deliveries('a', 20));
+    bench.lanes.add(deliveries('b', 10));
+    expect([bench.sending('a'), bench.sending('b')]).toEqual([4, 4]);
+    for (let ended = 0; ended < 10; ended++) {
+      await bench.end(bench.underWay.findIndex(({ laned }) => laned.delivery.listener.id === 'b'));
+    }
+    expect([bench.sending('a'), bench.sending('b')]).toEqual([4, 0]);
+    expect(bench.sent).toHaveLength(14);
+  });
+
+  it('never send more at once than either limit, and everything in the end, in the order of each lane', async () => {
+    const listeners = fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 40 });
+    const limits = fc.record({
+      concurrency: fc.integer({ min: 1, max: 6 }),
+      perListener: fc.integer({ min: 1, max: 6 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(limits, listeners, fc.array(fc.nat(5), { maxLength: 20 }), async (limit, ids, ends) => {
+        const bench = new Bench(limit);
+        const all = ids.flatMap((id) => deliveries(id, 1));
+        for (const one of all) {
+          bench.lanes.add([one]);
+          const end = ends.pop();
+          if (end !== undefined && end < bench.underWay.length) await bench.end(end);
+          expect(bench.underWay.length).toBeLessThanOrEqual(limit.concurrency);
+          for (const id of 'abc') expect(bench.sending(id)).toBeLessThanOrEqual(limit.perListener);
+        }
+        while (bench.underWay.length) await bench.end();
+        for (const id of 'abc') {
+          const of = (laned: readonly LanedDelivery[]) => laned.filter(({ delivery }) => delivery.listener.id === id);
+          expect(of(bench.sent)).toEqual(of(all));
+        }
+        expect(bench.lanes.isEmpty).toBe(true);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('have room for a new listener, up to twice its limit', () => {
+    const { lanes } = new Bench();
+    expect(lanes.room('fresh').of('new')).toBe(8);
+    expect(lanes.room('fresh').total).toBe(8 + 30);
+  });
+
+  it('have no room for a listener that answers nothing, and name it', () => {
+    const { lanes } = new Bench();
+    lanes.add(deliveries('a', 8));
+    const room = lanes.room('fresh');
+    expect([room.of('a'), room.full]).toEqual([0, ['a']]);
+    expect(room.of('b')).toBe(8);
+    expect(room.total).toBe(4 + 26);
+  });
+
+  it('say so once, when a listener that had no room has some again', async () => {
+    const bench = new Bench();
+    bench.lanes.add(deliveries('a', 8));
+    await bench.end();
+    // Nobody had asked.
+    expect(bench.hungry).toBe(0);
+    bench.lanes.add(deliveries('a', 3));
+    expect(bench.lanes.room('fresh').full).toEqual(['a']);
+    const hungry: number[] = [];
+    while (bench.underWay.length) {
+      await bench.end();
+      hungry.push(bench.hungry);
+    }
+    // When no more than half of four wait.
+    expect(hungry).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
+  });
+
+  it('take more in advance for a listener that answers fast, and less when it has become slow', async () => {
+    const bench = new Bench();
+    bench.lanes.add(deliveries('a', 20));
+    for (let ended = 0; ended < 16; ended++) await bench.end();
+    // 16 ended lately: twice as many are taken in advance, but no more than may wait at all.
+    expect(bench.lanes.room('fresh').of('a')).toBe(30);
+    vi.advanceTimersByTime(1_000);
+    expect(bench.lanes.room('fresh').of('a')).toBe(4);
+  });
+
+  it('are thirsty while less than two thirds of what may wait is waiting', () => {
+    const { lanes } = new Bench();
+    lanes.add(deliveries('a', 24));
+    expect(lanes.isThirsty('fresh')).toBe(true);
+    lanes.add(deliveries('a', 1));
+    expect(lanes.isThirsty('fresh')).toBe(false);
+  });
+
+  it('send what is fresh and what is backlog in turns, while there is room for both', async () => {
+    const bench = new Bench({ concurrency: 1 });
+    for (const id of ['a', 'b', 'c', 'd', 'e', 'f']) bench.lanes.add(deliveries(id, 1, Infinity, 'backlog'));
+    expect(bench.lanes.room('backlog').total).toBe(10 - 5);
+    expect(bench.lanes.room('fresh').total).toBe(30);
+    for (const id of ['x', 'y']) bench.lanes.add(deliveries(id, 1));
+    while (bench.underWay.length) await bench.end();
+    expect(bench.order()).toBe('axbycdef');
+    expect(bench.lanes.isThirsty('backlog')).toBe(true);
+  });
+
+  it('take out what waits for one listener, and let go on what is being sent', async () => {
+    const bench = new Bench();
+    bench.lanes.add([...deliveries('a', 6), ...deliveries('b', 1)]);
+    expect(bench.lanes.evict('a')).toHaveLength(2);
+    await bench.end();
+    expect(bench.order()).toBe('abaaa');
+    expect(bench.lanes.evict()).toEqual([]);
+    expect(bench.lanes.sending).toBe(4);
+  });
+
+  it('send nothing whose lease no longer covers an attempt, and use up no slot for it', async () => {
+    const bench = new Bench();
+    const now = performance.now();
+    bench.lanes.add([...deliveries('a', 4), ...deliveries('a', 3, now + 100), ...deliveries('a', 1)]);
+    vi.advanceTimersByTime(101);
+    await bench.end();
+    expect(bench.expired).toHaveLength(3);
+    expect(bench.sent).toHaveLength(5);
+    while (bench.underWay.length) await bench.end();
+    expect(bench.lanes.isEmpty).toBe(true);
+  });
+});

@@ -1,0 +1,344 @@
+import { Column, Entity, PrimaryGeneratedColumn, type QueryRunner } from 'typeorm';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { RetrySchedule, Webhook, type CreateListenerInput, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
+import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+@Webhook({ ordering: 'entity', owner: 'customerId' })
+@Entity('ordered_ticket')
+class Ticket {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'int', default: 0 })
+  step: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'acme' })
+  customerId: string;
+}
+
+/** Not ordered by itself: a listener may ask for it. */
+@Webhook()
+@Entity('ordered_note')
+class Note {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'int', default: 0 })
+  step: number;
+}
+
+/** Three attempts, a minute apart: the clock of a test moves by hand. */
+class EveryMinute extends RetrySchedule {
+  override delayMs(failures: number): number | null {
+    return failures < 3 ? 60_000 : null;
+  }
+}
+
+/** One attempt more, at once. */
+class AtOnce extends RetrySchedule {
+  override delayMs(failures: number): number | null {
+    return failures < 5 ? 0 : null;
+  }
+}
+
+const POLL_MS = 20;
+
+type Body = { type: string; data: { id: number; step: number } };
+const bodyOf = ({ json }: ReceivedRequest) => json as Body;
+
+describeDatabases('the events of one row, ordered', (database) => {
+  let fresh: FreshDatabase;
+  const apps: TestApp[] = [];
+  let app: TestApp;
+
+  async function start(webhooks: WebhooksModuleOptions = {}): Promise<TestApp> {
+    const started = await startApp({
+      database: fresh.options,
+      entities: [Ticket, Note],
+      webhooks: { publishes: ['invoice.step'], parts: { retrySchedule: EveryMinute }, ...webhooks },
+    });
+    apps.push(started);
+    return started;
+  }
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await start();
+  });
+  afterEach(async () => {
+    for (const one of apps.splice(0)) await one.close();
+    await fresh.drop();
+  });
+
+  const listen = (input: Partial<CreateListenerInput> = {}) =>
+    app.listeners.create({ events: ['ticket.*'], url: app.receiver.url, ...input } as CreateListenerInput);
+  const steps = (of: { requests: readonly ReceivedRequest[] } = app.receiver, id = 1) =>
+    of.requests
+      .map(bodyOf)
+      .filter(({ data }) => data.id === id)
+      .map(({ data }) => data.step);
+
+  /** `count` changes of each of these rows, one transaction each. */
+  async function change(entity: typeof Ticket | typeof Note, ids: readonly number[], count: number): Promise<void> {
+    const repository = app.dataSource.getRepository(entity);
+    for (const id of ids) await repository.save({ id, step: 0 });
+    for (let step = 1; step <= count; step++) for (const id of ids) await repository.save({ id, step });
+  }
+
+  it('arrive one at a time and in the order of their commits, with four workers that take one event each', async () => {
+    const rows = [1, 2, 3];
+    const ordered = await listen();
+    const asked = await listen({ events: ['note.*'], ordering: 'entity', url: `${app.receiver.url}/notes` });
+    const underWay = new Map<string, number>();
+    let most = 0;
+    app.receiver.respond(async (request, index) => {
+      const key = `${request.url} ${bodyOf(request).data.id}`;
+      const now = (underWay.get(key) ?? 0) + 1;
+      most = Math.max(most, now);
+      underWay.set(key, now);
+      await new Promise((resolve) => setImmediate(resolve));
+      underWay.set(key, now - 1);
+      // Every seventh is refused, and goes again before anything of its row that came later.
+      return { status: index % 7 === 6 ? 500 : 204 };
+    });
+    const options: WebhooksModuleOptions = {
+      parts: { retrySchedule: AtOnce },
+      dispatcher: { batch: 1, concurrency: 4, pollIntervalMs: POLL_MS, autoStart: true, circuit: { failures: 1_000 } },
+    };
+    for (let worker = 0; worker < 4; worker++) await start(options);
+    await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);
+    await waitUntil(async () => {
+      const { succeeded = 0 } = await app.deliveries.counts();
+      return succeeded === 2 * 3 * 9;
+    });
+    for (const url of [ordered.url, asked.url]) {
+      const path = new URL(url).pathname;
+      const requests = app.receiver.requests.filter((request) => request.url === path);
+      for (const id of rows) {
+        // What was refused stands there again at once.
+        const seen = steps({ requests }, id).filter((step, index, all) => step !== all[index - 1]);
+        expect(seen).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+      }
+    }
+    expect(most).toBe(1);
+  }, 90_000);
+
+  it('wait for a retry of the one before, and only those of that row', async () => {
+    await listen();
+    app.receiver.failTimes(1);
+    await change(Ticket, [1], 2);
+    await app.dispatcher.drain();
+    expect(steps()).toEqual([0]);
+    await change(Ticket, [2], 1);
+    await app.dispatcher.drain();
+    expect(steps(app.receiver, 2)).toEqual([0, 1]);
+    app.clock.advance(60_000);
+    await app.dispatcher.drain();
+    expect(steps()).toEqual([0, 0, 1, 2]);
+  });
+
+  it('go on when the one before is exhausted', async () => {
+    await listen();
+    app.receiver.failTimes(3);
+    await change(Ticket, [1], 1);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await app.dispatcher.drain();
+      app.clock.advance(60_000);
+    }
+    expect(steps()).toEqual([0, 0, 0, 1]);
+    expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, succeeded: 1 });
+  });
+
+  it('are not held back by a resend, which goes outside of the order', async () => {
+    await listen();
+    app.receiver.failTimes(1);
+    await change(Ticket, [1], 1);
+    await app.dispatcher.drain();
+    const first = (await app.deliveries.list()).items.find(({ attemptCount }) => attemptCount === 1);
+    app.receiver.respond({ status: 500 });
+    await app.deliveries.resend(first?.id ?? '');
+    await app.dispatcher.drain();
+    // The resent one and, although that failed again, the next of the row.
+    expect(steps().toSorted()).toEqual([0, 0, 1]);
+  });
+
+  it('go to another listener although one is behind', async () => {
+    await listen();
+    await listen({ url: `${app.receiver.url}/other` });
+    app.receiver.respond(({ url }) => ({ status: url.endsWith('/other') ? 204 : 500 }));
+    await change(Ticket, [1], 2);
+    await app.dispatcher.drain();
+    const others = app.receiver.requests.filter(({ url }) => url.endsWith('/other'));
+    expect(steps({ requests: others })).toEqual([0, 1, 2]);
+  });
+
+  it('tell the old owner last that the row is gone, and the new one everything from then on', async () => {
+    const old = await listen({ owner: 'acme', url: `${app.receiver.url}/acme` });
+    const next = await listen({ owner: 'globex', url: `${app.receiver.url}/globex` });
+    const tickets = app.dataSource.getRepository(Ticket);
+    await tickets.save({ id: 1, step: 0 });
+    await tickets.save({ id: 1, step: 1 });
+    await tickets.save({ id: 1, step: 2, customerId: 'globex' });
+    await tickets.save({ id: 1, step: 3 });
+    app.receiver.failTimes(1);
+    for (let round = 0; round < 2; round++) {
+      await app.dispatcher.drain();
+      app.clock.advance(60_000);
+    }
+    const told = ({ url }: { url: string }) =>
+      app.receiver.requests
+        .filter((request) => request.url === new URL(url).pathname)
+        .map(({ json }) => json as Body)
+        .map(({ type, data }) => `${type} ${data.step ?? '-'}`)
+        .filter((text, index, all) => text !== all[index - 1]);
+    expect(told(old)).toEqual(['ticket.created 0', 'ticket.updated 1', 'ticket.deleted -']);
+    expect(told(next)).toEqual(['ticket.updated 2', 'ticket.updated 3']);
+  });
+
+  it('come in the order in which two writers got hold of the row', async () => {
+    await listen();
+    const tickets = app.dataSource.getRepository(Ticket);
+    await tickets.save({ id: 1, step: 0 });
+    await Promise.all(
+      Array.from({ length: 12 }, (_, index) => tickets.save({ id: 1, step: index + 1 }).catch(() => undefined)),
+    );
+    const [last] = await tickets.find();
+    await app.dispatcher.drain();
+    const told = steps();
+    expect(told[0]).toBe(0);
+    expect(told.at(-1)).toBe(last?.step);
+    const stored = await app.dataSource.query<{ payload: string }[]>('SELECT payload FROM webhook_events ORDER BY seq');
+    expect(told).toEqual(stored.map(({ payload }) => (JSON.parse(payload) as Body).data.step));
+  });
+
+  it('include what is published with an order key, for a listener that is ordered', async () => {
+    await listen({ events: ['invoice.*'], ordering: 'entity' });
+    await listen({ events: ['invoice.*'], url: `${app.receiver.url}/unordered` });
+    app.receiver.respond((request, index) => ({ status: index < 2 ? 500 : 204 }));
+    for (let step = 0; step < 2; step++) {
+      await app.webhooks.publish('invoice.step', { id: 1, step }, { orderKey: 'invoice 1' });
+      await app.webhooks.publish('invoice.step', { id: 2, step });
+    }
+    await app.dispatcher.drain();
+    const path = new URL(app.receiver.url).pathname;
+    const ordered = () => app.receiver.requests.filter(({ url }) => url === path);
+    const unordered = app.receiver.requests.filter(({ url }) => url !== path);
+    expect(unordered).toHaveLength(4);
+    expect(steps({ requests: ordered() }, 2).toSorted()).toEqual([0, 1]);
+    app.clock.advance(60_000);
+    await app.dispatcher.drain();
+    expect(steps({ requests: ordered() }).filter((step, index, all) => step !== all[index - 1])).toEqual([0, 1]);
+  });
+
+  it('are not overtaken by the inline delivery of a later one', async () => {
+    await listen();
+    await change(Ticket, [1], 0);
+    await change(Ticket, [2], 2);
+    await app.dataSource.getRepository(Ticket).save({ id: 1, step: 1 });
+    // One event a round: the inline one's delivery is there long before that of the one before it.
+    const inline = await start({ dispatch: 'inline', dispatcher: { batch: 1 } });
+    await inline.dataSource.getRepository(Ticket).save({ id: 1, step: 2 });
+    await inline.dispatcher.drain();
+    expect(steps()).toEqual([0, 1, 2]);
+  });
+
+  it.skipIf(database.name === 'sqlite')('are not overtaken while another worker holds an earlier one', async () => {
+    await listen();
+    await change(Ticket, [1, 2], 2);
+    const holder = await stalledOn(app, 1);
+    try {
+      await app.dispatcher.drain();
+      expect(steps()).toEqual([]);
+      expect(steps(app.receiver, 2)).toEqual([0, 1, 2]);
+      // It had taken it: nothing of the row is lost with it.
+      await holder.rollbackTransaction();
+      await app.dispatcher.drain();
+      expect(steps()).toEqual([0, 1, 2]);
+    } finally {
+      await holder.release();
+    }
+  });
+
+  it.skipIf(database.name === 'sqlite')('let others through, when there are more of them than a batch', async () => {
+    await listen();
+    await change(Ticket, [1], 9);
+    await change(Ticket, [2], 0);
+    const other = await start({ dispatcher: { batch: 4, pollIntervalMs: 3_600_000 } });
+    const holder = await stalledOn(app, 1);
+    try {
+      other.dispatcher.start();
+      await app.receiver.waitForRequest((request) => bodyOf(request).data.id === 2);
+      expect(steps()).toEqual([]);
+      // And not by the poll, once it is free.
+      await holder.rollbackTransaction();
+      await waitUntil(() => steps().length === 10);
+      expect(steps()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    } finally {
+      await holder.release();
+    }
+  });
+
+  it('carry a number that grows in their order, for a listener that wants it', async () => {
+    await listen({ sequence: true });
+    await listen({ url: `${app.receiver.url}/plain` });
+    await change(Ticket, [1], 3);
+    await app.dispatcher.drain();
+    const path = new URL(app.receiver.url).pathname;
+    const numbers = app.receiver.requests
+      .filter(({ url }) => url === path)
+      .map(({ headers }) => String(headers['webhook-sequence']));
+    expect(numbers).toHaveLength(4);
+    for (const [index, number] of numbers.entries()) {
+      expect(number).toMatch(/^[1-9]\d*$/);
+      if (index) expect(BigInt(number)).toBeGreaterThan(BigInt(numbers[index - 1] ?? ''));
+    }
+    const plain = app.receiver.requests.filter(({ url }) => url !== path);
+    expect(plain.map(({ headers }) => headers['webhook-sequence'])).toEqual([
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it('keep their number in a retry and in a resend', async () => {
+    const { id } = await listen();
+    expect((await app.listeners.get(id)).sequence).toBe(false);
+    expect((await app.listeners.update(id, { sequence: true })).sequence).toBe(true);
+    await app.listeners.update(id, { description: 'still' });
+    app.receiver.failTimes(1);
+    await change(Ticket, [1], 0);
+    await app.dispatcher.drain();
+    app.clock.advance(60_000);
+    await app.dispatcher.drain();
+    const [delivery] = (await app.deliveries.list()).items;
+    await app.deliveries.resend(delivery?.id ?? '');
+    await app.dispatcher.drain();
+    const numbers = app.receiver.requests.map(({ headers }) => headers['webhook-sequence']);
+    expect(numbers).toHaveLength(3);
+    expect(new Set(numbers).size).toBe(1);
+  });
+});
+
+/** A worker that has taken the first event of a row and gets no further. */
+async function stalledOn({ dataSource }: TestApp, id: number): Promise<QueryRunner> {
+  const runner = dataSource.createQueryRunner();
+  await runner.startTransaction('READ COMMITTED');
+  const rows = (await runner.query('SELECT seq, payload FROM webhook_events ORDER BY seq')) as {
+    seq: unknown;
+    payload: string;
+  }[];
+  const first = rows.find(({ payload }) => (JSON.parse(payload) as Body).data.id === id);
+  await runner.query(`SELECT seq FROM webhook_events WHERE seq = ${String(first?.seq)} FOR UPDATE`);
+  return runner;
+}
+
+async function waitUntil(isSo: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error(`not so within ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}

@@ -1,0 +1,177 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Column, DataSource, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { databases, type FreshDatabase } from '../support/databases.js';
+import { listenToLog, type Said } from '../support/said.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+@Webhook()
+@Entity('item')
+class Item {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+/** What InnoDB says of its transactions stands still while it is asked more often than every 100 ms. */
+const INNODB_REFRESH_MS = 150;
+const WAIT = { timeout: 20_000, interval: 20 };
+
+let fresh: FreshDatabase;
+let app: TestApp;
+let said: Said;
+
+afterEach(async () => {
+  await app.close();
+  await fresh.drop();
+  vi.restoreAllMocks();
+});
+
+/** Starts the application, with a listener and a running dispatcher. */
+async function start(database: DataSourceOptions): Promise<void> {
+  app = await startApp({ database, entities: [Item], webhooks: { dispatcher: { pollIntervalMs: 100 } } });
+  await app.listeners.create({ events: ['*'], url: app.receiver.url });
+  said = listenToLog();
+  app.dispatcher.start();
+}
+
+const save = (name: string) => app.dataSource.getRepository(Item).save({ name });
+const names = () => app.receiver.requests.map(({ json }) => (json as { data: { name: string } }).data.name);
+const attempts = async (): Promise<number> => {
+  const [row] = (await app.dataSource.query('select count(*) as n from webhook_attempts')) as [{ n: unknown }];
+  return Number(row.n);
+};
+
+/** Has the next request wait for its answer. @returns gives it */
+function holdAnswer(status = 204): () => void {
+  let release = () => undefined as void;
+  app.receiver.respond([{ status, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
+  return release;
+}
+
+const servers = databases.filter(({ name }) => name === 'postgres' || name === 'mariadb');
+
+describe.each(servers)('a database that goes away while a request is under way ($name)', (database) => {
+  let proxy: TcpProxy;
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    const { url, host, port } = fresh.options as { url?: string; host?: string; port?: number };
+    const direct = new URL(url ?? `any://${host}:${port}`);
+    proxy = await TcpProxy.to({ host: direct.hostname, port: Number(direct.port || 5432) });
+    direct.host = `127.0.0.1:${proxy.port}`;
+    await start({
+      ...fresh.options,
+      ...(url ? { url: direct.href } : { port: proxy.port, host: '127.0.0.1' }),
+    } as never);
+  });
+  afterEach(() => proxy.close());
+
+  it('is found again: the attempt is recorded and not repeated, what comes after goes out, and the log says two things', async () => {
+    const release = holdAnswer();
+    await save('before');
+    await app.receiver.waitFor(1);
+    proxy.cut();
+    release();
+    await vi.waitFor(() => expect(said.errors).toHaveLength(1), WAIT);
+    const refused = proxy.refused;
+    // Tries of the loop and of the recorder.
+    await vi.waitFor(() => expect(proxy.refused).toBeGreaterThan(refused + 3), WAIT);
+    proxy.mend();
+    await vi.waitFor(() => expect(said.news).toEqual(['The dispatcher works again.']), WAIT);
+    await save('after');
+    await vi.waitFor(
+      async () => expect(await app.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 }),
+      WAIT,
+    );
+    expect(names()).toEqual(['before', 'after']);
+    expect(await attempts()).toBe(2);
+    expect(said.errors).toHaveLength(1);
+  });
+});
+
+describe.each(servers)('a statement that dead-locks ($name)', (database) => {
+  let other: DataSource;
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    await start(fresh.options);
+    other = await new DataSource({ ...fresh.options, poolSize: 2 } as DataSourceOptions).initialize();
+  });
+  afterEach(() => other.destroy());
+
+  const isPostgres = database.name === 'postgres';
+  const waiting = async (): Promise<number> => {
+    const [{ n }] = (await other.query(
+      isPostgres
+        ? `select count(*) as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`
+        : `select count(*) as n from information_schema.innodb_trx where trx_state = 'LOCK WAIT' and trx_query like '%webhook_%'`,
+    )) as [{ n: unknown }];
+    return Number(n);
+  };
+
+  it('runs again, and nobody hears of it', async () => {
+    const release = holdAnswer(500);
+    await save('a');
+    await app.receiver.waitFor(1);
+    const runner = other.createQueryRunner();
+    await runner.startTransaction();
+    // InnoDB rolls back whichever has changed less.
+    for (let i = 0; i < 20; i++) await runner.query(`insert into item (name) values ('weight')`);
+    await runner.query('select * from webhook_listener_state for update');
+    release();
+    // The record has its delivery, and waits for its listener.
+    await vi.waitFor(async () => expect(await waiting()).toBe(1), { ...WAIT, interval: INNODB_REFRESH_MS });
+    await runner.query('update webhook_deliveries set type = type');
+    await runner.commitTransaction();
+    await runner.release();
+    await vi.waitFor(async () => expect(await app.deliveries.counts()).toMatchObject({ due: 1, leased: 0 }), WAIT);
+    expect(await attempts()).toBe(1);
+    expect(said.errors).toEqual([]);
+  });
+});
+
+describe('a SQLite file that another process holds', () => {
+  let other: ChildProcess;
+
+  beforeEach(async () => {
+    fresh = await databases[0]!.create();
+    await start(fresh.options);
+    other = fork(join(import.meta.dirname, '../sqlite/other-process.mjs'), [String(fresh.options.database)]);
+    await once(other, 'message');
+  });
+  afterEach(async () => {
+    const exited = once(other, 'exit');
+    other.disconnect();
+    await exited;
+  });
+  const tell = async (...order: unknown[]) => {
+    other.send(order);
+    await once(other, 'message');
+  };
+
+  it('is waited for: the attempt is recorded once, and nobody hears of it', async () => {
+    const release = holdAnswer();
+    await save('a');
+    await app.receiver.waitFor(1);
+    await tell('begin');
+    const run = vi.spyOn(app.dispatcher as unknown as { record(batch: unknown): Promise<void> }, 'record');
+    release();
+    await vi.waitFor(() => expect(run).toHaveBeenCalledOnce(), WAIT);
+    expect(await attempts()).toBe(0);
+    await tell('commit');
+    await vi.waitFor(
+      async () => expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, leased: 0 }),
+      WAIT,
+    );
+    expect(run).toHaveBeenCalledOnce();
+    expect(names()).toEqual(['a']);
+    expect(said.errors).toEqual([]);
+  });
+});

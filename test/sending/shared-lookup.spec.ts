@@ -1,0 +1,89 @@
+import type { LookupAddress } from 'node:dns';
+import type { LookupFunction } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending/shared-lookup.js';
+
+type Callback = Parameters<LookupFunction>[2];
+const ADDRESS: LookupAddress[] = [{ address: '192.0.2.1', family: 4 }];
+
+/** A resolver that answers when a test says so. */
+class Resolver {
+  readonly asked: { name: string; answer: () => void; fail: (error: Error) => void }[] = [];
+  readonly lookup: LookupFunction = (name, _options, callback: Callback) => {
+    this.asked.push({ name, answer: () => callback(null, ADDRESS), fail: (error) => callback(error as never, '') });
+  };
+  get names(): string[] {
+    return this.asked.map(({ name }) => name);
+  }
+}
+
+const ask = (lookup: LookupFunction, name: string) =>
+  new Promise<unknown>((resolve) => lookup(name, { all: true }, (error, found) => resolve(error ?? found)));
+
+describe('a name that several connections ask for at once', () => {
+  it('is asked for once, and all have the answer', async () => {
+    const resolver = new Resolver();
+    const lookup = sharedLookup(resolver.lookup);
+    const answers = [ask(lookup, 'a.example'), ask(lookup, 'a.example'), ask(lookup, 'b.example')];
+    expect(resolver.names).toEqual(['a.example', 'b.example']);
+    for (const { answer } of resolver.asked) answer();
+    expect(await Promise.all(answers)).toEqual([ADDRESS, ADDRESS, ADDRESS]);
+  });
+
+  it('is asked for anew once it was answered, well or badly', async () => {
+    const resolver = new Resolver();
+    const lookup = sharedLookup(resolver.lookup);
+    const first = ask(lookup, 'a.example');
+    const error = new Error('no');
+    resolver.asked[0]?.fail(error);
+    expect(await first).toBe(error);
+    const second = ask(lookup, 'a.example');
+    resolver.asked[1]?.answer();
+    expect(await second).toEqual(ADDRESS);
+  });
+});
+
+describe('while names whose servers do not answer hold every thread', () => {
+  let threads: Resolver;
+  let lookup: LookupFunction;
+  const withoutThread = vi.fn();
+
+  beforeEach(() => {
+    vi.useFakeTimers();
+    threads = new Resolver();
+    withoutThread.mockReset().mockResolvedValue(ADDRESS);
+    lookup = unblockableLookup({ withThread: threads.lookup, withoutThread });
+    void ask(lookup, 'dead-1.example');
+    void ask(lookup, 'dead-2.example');
+  });
+  afterEach(() => vi.useRealTimers());
+
+  it('another name is found without one', async () => {
+    const found = ask(lookup, 'alive.example');
+    await vi.advanceTimersByTimeAsync(200);
+    expect(await found).toEqual(ADDRESS);
+    expect(threads.names).toEqual(['dead-1.example', 'dead-2.example']);
+    threads.asked[0]?.answer();
+    expect(threads.names).toHaveLength(2);
+  });
+
+  it('a name that only this machine knows waits for its turn', async () => {
+    withoutThread.mockRejectedValue(new Error('not known'));
+    const found = ask(lookup, 'of-etc-hosts');
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(threads.names).toHaveLength(2);
+    threads.asked[0]?.answer();
+    expect(threads.names[2]).toBe('of-etc-hosts');
+    threads.asked[2]?.answer();
+    expect(await found).toEqual(ADDRESS);
+  });
+
+  it('a thread that becomes free at once is waited for', async () => {
+    const found = ask(lookup, 'next.example');
+    threads.asked[1]?.answer();
+    threads.asked[2]?.answer();
+    expect(await found).toEqual(ADDRESS);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(withoutThread).not.toHaveBeenCalled();
+  });
+});

@@ -1,0 +1,714 @@
+import fc from 'fast-check';
+import sql from 'sql-template-tag';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { insertsOfEvents } from '../../libs/webhooks/src/events/event-rows.js';
+import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
+import {
+  claimDeliveries,
+  readOutlook,
+  reclaimExpired,
+  type ClaimedDelivery,
+} from '../../libs/webhooks/src/store/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database.js';
+import {
+  countDeliveries,
+  listDeliveries,
+  readAttempts,
+  readDelivery,
+  rearmDelivery,
+  type DeliveryRow,
+} from '../../libs/webhooks/src/store/delivery-rows.js';
+import { fanOut, type FanOutOptions } from '../../libs/webhooks/src/store/fan-out.js';
+import {
+  disableListener,
+  discardDue,
+  listListeners,
+  lockListener,
+  readListener,
+  removeListener,
+  resumeListener,
+  updateListener,
+  type ListenerRow,
+} from '../../libs/webhooks/src/store/listener-rows.js';
+import { publishOnce } from '../../libs/webhooks/src/store/published-events.js';
+import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/record-attempts.js';
+import type { TableName } from '../../libs/webhooks/src/store/tables.js';
+import { storeTestEvent } from '../../libs/webhooks/src/store/test-event.js';
+import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
+import type { FreshDatabase } from '../support/databases.js';
+import {
+  addEvents,
+  addListener,
+  anEvent,
+  attemptOf,
+  CIRCUIT,
+  deliveriesOf,
+  failureOf,
+  LEASE_MS,
+  NO_ROOM,
+  openStore,
+  OWN_TEXT,
+  roomFor,
+  rowsOf,
+  run,
+  type OpenStore,
+} from './support.js';
+
+const START = 1_800_000_000_000;
+const MIB = 1024 * 1024;
+
+/**
+ * What every store promises, statement family by statement family.
+ *
+ * @param create a database of this kind; its `options` may lead through a pooler
+ */
+export function describeStore(title: string, create: () => Promise<FreshDatabase>): void {
+  describe(`${title}`, () => {
+    let fresh: FreshDatabase;
+    let store: OpenStore;
+    let database: Database;
+
+    beforeAll(async () => {
+      fresh = await create();
+      store = await openStore(fresh.options);
+      database = store.database;
+    });
+    afterAll(async () => {
+      await store?.close();
+      await fresh?.drop();
+    });
+    beforeEach(() => empty(database));
+
+    const fan = (options: Partial<FanOutOptions> = {}, by = database) =>
+      by.transaction(() =>
+        fanOut(by, {
+          now: START,
+          limit: 250,
+          room: NO_ROOM,
+          leaseMs: LEASE_MS,
+          circuit: CIRCUIT,
+          bodyOf: OWN_TEXT,
+          ...options,
+        }),
+      );
+    const claim = (now: number, total = 250, each = total, by = database) =>
+      by.transaction(() =>
+        claimDeliveries(by, { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT }),
+      );
+    const record = (records: Parameters<typeof recordAttempts>[1], now: number) =>
+      database.transaction(() => recordAttempts(database, records, { now, circuit: CIRCUIT }));
+    const states = async () => (await deliveriesOf(database)).map(({ state }) => state);
+
+    describe('a fan-out', () => {
+      it('makes one delivery of an event for each listener that wants it, and takes the event from the outbox', async () => {
+        const wanting = [await addListener(database, START), await addListener(database, START, { patterns: ['*'] })];
+        await addListener(database, START, { patterns: ['user.created'] });
+        await addEvents(database, 3);
+        const result = await fan();
+        expect(result).toMatchObject({ events: 3, leased: [], hasDue: true });
+        const made = await deliveriesOf(database);
+        expect(made.map(({ state }) => state)).toEqual(Array(6).fill('due'));
+        expect(new Set(made.map(({ listenerId }) => listenerId))).toEqual(new Set(wanting));
+        expect(await fan()).toMatchObject({ events: 0, leased: [] });
+      });
+
+      it('makes no second delivery of an event that is routed again', async () => {
+        await addListener(database, START);
+        await addEvents(database, 2);
+        await fan();
+        const { events: e } = database.tables;
+        await run(database, sql`update ${e.sql} set ${e.$.state} = ${'pending'}`);
+        expect(await fan({ room: roomFor(10) })).toMatchObject({ events: 2, leased: [] });
+        expect(await states()).toEqual(['due', 'due']);
+      });
+
+      it('leases what its worker has room for, and leaves the rest due', async () => {
+        await addListener(database, START);
+        await addEvents(database, 5);
+        const { leased, hasDue } = await fan({ room: roomFor(3) });
+        expect([leased.length, hasDue]).toEqual([3, true]);
+        const made = await deliveriesOf(database);
+        expect(made.map(({ state, leaseUntil }) => [state, leaseUntil])).toEqual([
+          ...[1, 2, 3].map(() => ['leased', START + LEASE_MS]),
+          ...[4, 5].map(() => ['due', null]),
+        ]);
+        expect(leased.map(({ seq }) => seq)).toEqual(made.slice(0, 3).map(({ seq }) => seq));
+      });
+
+      it('keeps owners apart', async () => {
+        const acme = await addListener(database, START, { owner: 'acme', patterns: ['*'] });
+        await addListener(database, START, { owner: 'ACME', patterns: ['*'] });
+        const ours = await addListener(database, START, { patterns: ['*'] });
+        await addEvents(database, 1, { owner: 'acme' });
+        await fan();
+        expect((await deliveriesOf(database)).map(({ listenerId }) => listenerId).toSorted()).toEqual(
+          [acme, ours].toSorted(),
+        );
+      });
+    });
+
+    describe('a claim', () => {
+      it('shares its room out among listeners, and no delivery is claimed twice', async () => {
+        const busy = await addListener(database, START);
+        await addEvents(database, 8);
+        await fan();
+        const quiet = await addListener(database, START, { patterns: ['user.created'] });
+        await addEvents(database, 1, { type: 'user.created' });
+        await fan();
+        const first = await claim(START, 4);
+        // What the quiet one leaves of its half is for the next claim.
+        expect(first.deliveries.map(({ listener }) => listener.id).toSorted()).toEqual([quiet, busy, busy].toSorted());
+        const second = await claim(START);
+        const seqs = [...first.deliveries, ...second.deliveries].map(({ seq }) => seq);
+        expect([seqs.length, new Set(seqs).size]).toEqual([9, 9]);
+      });
+
+      it('leaves alone what is due later, held or discarded', async () => {
+        const later = await addListener(database, START);
+        await addEvents(database, 1);
+        const { leased } = await fan({ room: roomFor(1) });
+        await record([failureOf(leased[0] as ClaimedDelivery, START, 60_000)], START);
+        expect((await claim(START)).deliveries).toEqual([]);
+        expect((await claim(START + 60_000)).deliveries).toHaveLength(1);
+        await database.transaction(() => disableListener(database, later, 'no more', START));
+        await addEvents(database, 1);
+        await fan();
+        expect((await claim(START + 120_000)).deliveries).toEqual([]);
+      });
+
+      it('discards what is due to a listener that was removed', async () => {
+        const id = await addListener(database, START);
+        await addEvents(database, 3);
+        await fan();
+        await database.transaction(function* () {
+          yield* lockListener(database, id, undefined);
+          yield* removeListener(database, id, START);
+        });
+        expect((await claim(START)).deliveries).toEqual([]);
+        expect(await states()).toEqual(['discarded', 'discarded', 'discarded']);
+      });
+    });
+
+    describe('a record', () => {
+      const one = async () => {
+        await addListener(database, START);
+        await addEvents(database, 1);
+        const { leased } = await fan({ room: roomFor(1) });
+        return leased[0] as ClaimedDelivery;
+      };
+
+      it('ends a delivery, with its attempt', async () => {
+        const delivery = await one();
+        const { moved } = await record([attemptOf(delivery, START + 5)], START + 5);
+        expect([...moved]).toEqual([delivery.seq]);
+        expect(await deliveriesOf(database)).toMatchObject([
+          { state: 'succeeded', attempts: 1, leaseToken: null, leaseUntil: null },
+        ]);
+        const attempts = await database.transaction(() => readAttempts(database, delivery.seq));
+        expect(attempts).toMatchObject([{ outcome: 'accepted', response: 'ok' }]);
+        expect(Number(attempts[0]?.superseded)).toBe(0);
+      });
+
+      it('of a worker that lost its lease moves nothing, and is kept as superseded', async () => {
+        const delivery = await one();
+        const late = START + LEASE_MS;
+        expect(await database.transaction(() => reclaimExpired(database, late, 10))).toBe(1);
+        const [successor] = (await claim(late)).deliveries;
+        expect(successor?.seq).toBe(delivery.seq);
+        const before = await deliveriesOf(database);
+        const { moved, paused, disabled } = await record([attemptOf(delivery, START, { status: 410 })], late);
+        expect([moved.size, paused.size, disabled]).toEqual([0, 0, []]);
+        expect(await deliveriesOf(database)).toEqual(before);
+        await record([attemptOf(successor as ClaimedDelivery, late)], late);
+        const attempts = await database.transaction(() => readAttempts(database, delivery.seq));
+        expect(attempts.map(({ superseded }) => Number(superseded))).toEqual([1, 0]);
+      });
+
+      it('of a stale lease among others moves the others', async () => {
+        await addListener(database, START);
+        await addEvents(database, 3);
+        const { leased } = await fan({ room: roomFor(3) });
+        const records = leased.map((delivery, n) =>
+          attemptOf(delivery, START, n === 1 ? { leaseToken: 'lease_of_another' } : {}),
+        );
+        expect((await record(records, START)).moved.size).toBe(2);
+        expect(await states()).toEqual(['succeeded', 'leased', 'succeeded']);
+      });
+
+      it('of 410 disables the listener, and of failures pauses it for all', async () => {
+        const delivery = await one();
+        const gone = attemptOf(delivery, START, {
+          outcome: 'rejected',
+          status: 410,
+          next: { state: 'exhausted', at: START },
+        });
+        expect((await record([gone], START)).disabled).toMatchObject([{ listenerId: delivery.listener.id }]);
+        const row = await database.transaction(() => readListener(database, delivery.listener.id, undefined));
+        expect(row?.state).toBe('disabled');
+      });
+
+      it('of nothing new to say leaves the listener alone: what is due stays expected', async () => {
+        await addListener(database, START);
+        await addEvents(database, 3);
+        const { leased } = await fan({ room: roomFor(2) });
+        await record(
+          leased.map((delivery) => attemptOf(delivery, START)),
+          START,
+        );
+        expect((await claim(START)).deliveries).toHaveLength(1);
+      });
+    });
+
+    describe('a lease', () => {
+      it('is given back only by its token', async () => {
+        await addListener(database, START);
+        await addEvents(database, 1);
+        const { leased } = await fan({ room: roomFor(1) });
+        const [mine] = leased as [ClaimedDelivery];
+        const release = (leaseToken: string) =>
+          database.transaction(() => releaseDeliveries(database, [{ ...mine, leaseToken }], START));
+        await release('lease_of_another');
+        expect(await states()).toEqual(['leased']);
+        await release(mine.leaseToken);
+        expect(await deliveriesOf(database)).toMatchObject([{ state: 'due', leaseToken: null, leaseUntil: null }]);
+        expect((await claim(START)).deliveries.map(({ seq }) => seq)).toEqual([mine.seq]);
+      });
+
+      it('is taken back when it has run out, and no sooner', async () => {
+        await addListener(database, START);
+        await addEvents(database, 3);
+        await fan({ room: roomFor(3) });
+        const reclaim = (now: number, limit: number) =>
+          database.transaction(() => reclaimExpired(database, now, limit));
+        expect(await reclaim(START + LEASE_MS - 1, 10)).toBe(0);
+        expect(await reclaim(START + LEASE_MS, 2)).toBe(2);
+        expect(await reclaim(START + LEASE_MS, 2)).toBe(1);
+        expect((await claim(START + LEASE_MS)).deliveries).toHaveLength(3);
+      });
+    });
+
+    it('says what waits: events, the first listener that is ready, the first lease to end', async () => {
+      const outlook = () => database.single(() => readOutlook(database));
+      expect(await outlook()).toEqual({ hasEvents: false, readyAt: null, leaseUntil: null });
+      await addListener(database, START);
+      await addEvents(database, 2);
+      expect(await outlook()).toMatchObject({ hasEvents: true, readyAt: null });
+      const { leased } = await fan({ room: roomFor(1) });
+      expect(await outlook()).toEqual({ hasEvents: false, readyAt: START, leaseUntil: START + LEASE_MS });
+      await claim(START);
+      await record([failureOf(leased[0] as ClaimedDelivery, START, 5_000)], START);
+      expect(await outlook()).toMatchObject({ readyAt: START + 5_000 });
+    });
+
+    describe('a listener', () => {
+      it('is read, changed and listed; its routes follow', async () => {
+        const id = await addListener(database, START, { owner: 'acme' });
+        const other = await addListener(database, START + 1, { owner: 'globex' });
+        const routes = routesOf({ owner: 'acme', patterns: ['user.created'], filter: [] });
+        await database.transaction(() =>
+          updateListener(database, id, { patterns: '["user.created"]', description: '' }, routes, START + 2),
+        );
+        const row = await database.transaction(() => readListener(database, id, 'acme'));
+        expect(row).toMatchObject({ description: '', rateLimit: null });
+        expect(await database.transaction(() => readListener(database, id, 'globex'))).toBeUndefined();
+        const list = (options: { scope?: string; state?: string }) =>
+          database.transaction(() =>
+            listListeners(database, { scope: options.scope, after: null, limit: 10, ...options }),
+          );
+        expect((await list({})).map((listener) => listener.id)).toEqual([other, id]);
+        expect((await list({ scope: 'acme' })).map((listener) => listener.id)).toEqual([id]);
+        await database.transaction(() => disableListener(database, other, 'no more', START));
+        expect((await list({ state: 'disabled' })).map((listener) => listener.id)).toEqual([other]);
+        expect((await list({ state: 'active' })).map((listener) => listener.id)).toEqual([id]);
+        await addEvents(database, 1, { owner: 'acme' });
+        await addEvents(database, 1, { owner: 'acme', type: 'user.created' });
+        await fan();
+        expect(await deliveriesOf(database)).toMatchObject([{ listenerId: id }]);
+      });
+
+      it('that was disabled gets what was held, or not', async () => {
+        const id = await addListener(database, START);
+        await database.transaction(() => disableListener(database, id, 'no more', START));
+        await addEvents(database, 3);
+        await fan();
+        const counts = () => database.transaction(() => countDeliveries(database, { scope: undefined }));
+        expect((await counts()).map(({ state, count }) => [state, Number(count)])).toEqual([['held', 3]]);
+        expect(await database.transaction(() => discardDue(database, id, { now: START, limit: 1 }))).toBe(1);
+        await database.transaction(function* () {
+          yield* updateListener(database, id, { state: 'active' }, null, START);
+          yield* resumeListener(database, id);
+        });
+        expect((await claim(START)).deliveries).toHaveLength(2);
+      });
+    });
+
+    it('lists deliveries newest first, page by page, and counts them', async () => {
+      await addListener(database, START);
+      for (const now of [START, START + 1]) {
+        await addEvents(database, 3);
+        await fan({ now });
+      }
+      const all = (await deliveriesOf(database)).map(({ id }) => id).toReversed();
+      const pages: string[] = [];
+      let after: { at: number; seq: string } | null = null;
+      for (;;) {
+        const rows: DeliveryRow[] = await database.transaction(() =>
+          listDeliveries(database, { scope: undefined }, after, 2),
+        );
+        pages.push(...rows.map(({ id }) => id));
+        const last = rows.at(-1);
+        if (!last) break;
+        after = { at: Number(last.createdAt), seq: String(last.seq) };
+      }
+      expect(pages).toEqual(all);
+    });
+
+    it('sends a delivery again that has ended, and none that is under way', async () => {
+      await addListener(database, START);
+      await addEvents(database, 2);
+      const { leased } = await fan({ room: roomFor(2) });
+      await record([attemptOf(leased[0] as ClaimedDelivery, START)], START);
+      const rearm = (n: number) =>
+        database.transaction(function* () {
+          const row = yield* readDelivery(database, leased[n]?.id ?? '', undefined);
+          return yield* rearmDelivery(database, row as DeliveryRow, START + 1, undefined);
+        });
+      expect([await rearm(0), await rearm(1)]).toEqual([true, false]);
+      expect((await claim(START + 1)).deliveries).toMatchObject([{ seq: leased[0]?.seq, attempts: 1, retries: 0 }]);
+    });
+
+    it('publishes once under one idempotency key', async () => {
+      const key = Buffer.alloc(16, 1);
+      const publish = () => {
+        const row = anEvent();
+        const values = row.values.map((value, n) => (n === DEDUPE_KEY ? key : value));
+        return database.transaction(() => publishOnce(database, { ...row, values }, key));
+      };
+      const first = await publish();
+      expect(await publish()).toEqual(first);
+      const { events: e } = database.tables;
+      expect(await rowsOf(database, sql`select ${e.select('e', 'id')} from ${e.sql} e`)).toHaveLength(1);
+    });
+
+    it('stores a test event for one listener, which no fan-out sees', async () => {
+      const id = await addListener(database, START, { patterns: ['*'] });
+      await addListener(database, START, { patterns: ['*'] });
+      const listener = await database.transaction(() => readListener(database, id, undefined));
+      const deliveryId = await database.transaction(() =>
+        storeTestEvent(database, listener as ListenerRow, START, OWN_TEXT),
+      );
+      expect((await fan()).events).toBe(0);
+      expect((await claim(START)).deliveries.map((delivery) => delivery.id)).toEqual([deliveryId]);
+    });
+
+    describe('values', () => {
+      it.each([
+        ['an empty text', '', ''],
+        ['digits', '007', '007'],
+        ['the word null', 'null', 'null'],
+        ['quotes and backslashes', String.raw`"\'"\n\u0041`, String.raw`"\'"\n\u0041`],
+        ['every plane', 'é漢🪝\u2028', 'é漢🪝\u2028'],
+        ['a NUL', 'a\0b', 'a\ufffdb'],
+        ['half of a surrogate pair', 'a\ud800b', 'a\ufffdb'],
+      ])('keep %s', async (_, given, kept) => {
+        await addListener(database, START);
+        await addEvents(database, 1);
+        const { leased } = await fan({ room: roomFor(1), bodyOf: () => given });
+        await record([attemptOf(leased[0] as ClaimedDelivery, START, { response: given, errorDetail: given })], START);
+        expect((await deliveriesOf(database))[0]?.body).toBe(kept);
+        const [attempt] = await database.transaction(() => readAttempts(database, leased[0]?.seq));
+        expect(attempt).toMatchObject({ response: kept, errorDetail: kept, errorCode: null });
+      });
+
+      it('of many megabytes are stored, whatever a statement may hold', async () => {
+        const text = `"${'é'.repeat(2 * MIB - 100)}"`;
+        await addListener(database, START);
+        const rows = Array.from({ length: 5 }, () => anEvent({ data: { id: 1, text } }));
+        await database.transaction(function* () {
+          for (const insert of insertsOfEvents(database.tables, rows)) yield insert;
+        });
+        const { leased } = await fan({ room: roomFor(5), bodyOf: (_format, { payload }) => payload });
+        expect(leased).toHaveLength(5);
+        const bodies = (await deliveriesOf(database)).map(({ body }) => body);
+        expect(bodies.every((body) => body === leased[0]?.event.payload)).toBe(true);
+        expect(bodies[0]?.length).toBeGreaterThan(2 * MIB - 100);
+      });
+
+      // better-sqlite3 gives integers as JavaScript's numbers.
+      it.skipIf(title.includes('sqlite'))('are sequences beyond 2^53, told apart', async () => {
+        const far = 2n ** 53n;
+        const tables: TableName[] = ['events', 'deliveries', 'listenerState'];
+        for (const table of tables) {
+          const { metadata, sql: path } = database.tables[table];
+          await store.application.query(
+            database.dialect === 'mysql'
+              ? `alter table ${path.sql} auto_increment = ${far}`
+              : `select setval(pg_get_serial_sequence('${metadata.tablePath}', 'seq'), ${far})`,
+          );
+        }
+        await addListener(database, START);
+        await addEvents(database, 4);
+        const { leased } = await fan({ room: roomFor(2) });
+        const rest = (await claim(START)).deliveries;
+        const all = [...leased, ...rest];
+        expect(new Set(all.map(({ seq }) => seq)).size).toBe(4);
+        expect(all.every(({ seq }) => BigInt(seq) >= far)).toBe(true);
+        const { moved } = await record(
+          all.map((delivery) => attemptOf(delivery, START)),
+          START,
+        );
+        expect(moved).toEqual(new Set(all.map(({ seq }) => seq)));
+        expect(await states()).toEqual(Array(4).fill('succeeded'));
+        await addListener(database, START);
+        await addEvents(database, 1);
+        expect((await fan({ room: roomFor(9) })).leased).toHaveLength(2);
+      });
+    });
+
+    describe('whatever happens', () => {
+      it('a listener is looked at before something due to it may be sent, and nothing is left for ever', async () => {
+        await fc.assert(
+          fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 20 }), async (steps) => {
+            await empty(database);
+            const world = new World(database);
+            await world.begin();
+            for (const [what, n] of steps) {
+              await world.do(what, n);
+              await world.checkReadiness();
+            }
+            await world.finish();
+          }),
+          { numRuns: 15, endOnFailure: true },
+        );
+      }, 180_000);
+    });
+
+    if (title.includes('sqlite')) return;
+    it('two workers that route and claim at once share the work, and miss nothing', async () => {
+      const other = await openStore(fresh.options, { synchronize: false });
+      try {
+        for (let n = 0; n < 8; n++) await addListener(database, START);
+        for (let n = 0; n < 10; n++) await addEvents(database, 20);
+        const workers = [database, other.database];
+        const routed = await Promise.all(
+          workers.flatMap((by) => [0, 1, 2].map(() => fan({ limit: 40, room: roomFor(40) }, by))),
+        );
+        for (let left = 1; left > 0;) {
+          const more = await fan({ room: roomFor(40) });
+          routed.push(more);
+          left = more.events;
+        }
+        expect(routed.reduce((sum, { events }) => sum + events, 0)).toBe(200);
+        const seqs = routed.flatMap(({ leased }) => leased.map(({ seq }) => seq));
+        for (let idle = 0; idle < 2;) {
+          const claims = await Promise.all(workers.map((by) => claim(START + 10_000, 100, 16, by)));
+          const got = claims.flatMap(({ deliveries }) => deliveries.map(({ seq }) => seq));
+          seqs.push(...got);
+          idle = got.length ? 0 : idle + 1;
+        }
+        expect([seqs.length, new Set(seqs).size]).toEqual([1_600, 1_600]);
+      } finally {
+        await other.close();
+      }
+    });
+  });
+}
+
+/** Where `eventRow` has the idempotency key among its values. */
+const DEDUPE_KEY = 9;
+
+async function empty(database: Database): Promise<void> {
+  for (const { sql: path } of Object.values(database.tables)) await run(database, sql`delete from ${path}`);
+}
+
+type Step =
+  | 'event'
+  | 'fanOut'
+  | 'claim'
+  | 'succeed'
+  | 'fail'
+  | 'pace'
+  | 'exhaust'
+  | 'release'
+  | 'wait'
+  | 'reclaim'
+  | 'disable'
+  | 'enable'
+  | 'discard'
+  | 'resend';
+
+const step = fc.tuple(
+  fc.oneof(
+    { weight: 5, arbitrary: fc.constantFrom<Step>('event', 'fanOut', 'claim') },
+    { weight: 4, arbitrary: fc.constantFrom<Step>('succeed', 'fail', 'wait', 'reclaim') },
+    {
+      weight: 2,
+      arbitrary: fc.constantFrom<Step>('pace', 'exhaust', 'release', 'disable', 'enable', 'discard', 'resend'),
+    },
+  ),
+  fc.integer({ min: 0, max: 11 }),
+);
+
+const RATE: RateLimit = { limit: 3, perSeconds: 2 };
+
+/** A store with three listeners (a plain one, an ordered one, one with a rate limit), and a worker that does anything. */
+class World {
+  private now = START;
+  private readonly listeners: string[] = [];
+  private held: ClaimedDelivery[] = [];
+
+  constructor(private readonly database: Database) {}
+
+  async begin(): Promise<void> {
+    for (const options of [{}, { ordering: 'entity' as const }, { rateLimit: RATE }]) {
+      this.listeners.push(await addListener(this.database, this.now, options));
+    }
+  }
+
+  async do(what: Step, n: number): Promise<void> {
+    const { database, now } = this;
+    const listener = this.listeners[n % 3] as string;
+    const some = this.held.slice(0, 1 + (n % 4));
+    switch (what) {
+      case 'event':
+        await addEvents(database, 1 + (n % 3), { row: `row ${n % 2}` });
+        return;
+      case 'fanOut':
+        await this.fanOut(roomFor(n % 5));
+        return;
+      case 'claim':
+        await this.claim(1 + n, 1 + (n % 3));
+        return;
+      case 'succeed':
+        return this.record(some, (delivery) => attemptOf(delivery, now));
+      case 'fail':
+        return this.record(some, (delivery) => failureOf(delivery, now, n * 1_000));
+      case 'pace':
+        return this.record(some, (delivery) => ({
+          ...failureOf(delivery, now, n * 1_000),
+          status: 429,
+          retryAfterMs: n * 2_000,
+        }));
+      case 'exhaust':
+        return this.record(some, (delivery) => ({
+          ...failureOf(delivery, now, 0),
+          next: { state: 'exhausted', at: now },
+        }));
+      case 'release':
+        this.held = this.held.slice(some.length);
+        return database.transaction(() => releaseDeliveries(database, some, now));
+      case 'wait':
+        this.now += n * n * 700;
+        return;
+      case 'reclaim':
+        await database.transaction(() => reclaimExpired(database, now, 1 + n));
+        return;
+      case 'disable':
+        await database.transaction(() => disableListener(database, listener, 'a test', now));
+        return;
+      case 'enable':
+        return this.enable(listener);
+      case 'discard':
+        await database.transaction(() => discardDue(database, listener, { now, limit: n }));
+        return;
+      case 'resend': {
+        const rows = await deliveriesOf(database);
+        const chosen = rows[n % (rows.length || 1)];
+        if (!chosen) return;
+        await database.transaction(function* () {
+          const row = yield* readDelivery(database, chosen.id, undefined);
+          yield* rearmDelivery(database, row as DeliveryRow, now, undefined);
+        });
+      }
+    }
+  }
+
+  /** The invariant of `ListenerState`, and that an ordered delivery is not leased beside an earlier one of its row. */
+  async checkReadiness(): Promise<void> {
+    const { database } = this;
+    const { deliveries: d, listeners: l, listenerState: s } = database.tables;
+    const states = await rowsOf<Record<string, unknown> & { listenerId: string }>(
+      database,
+      sql`select ${s.select('s', 'listenerId', 'readyAt', 'pausedUntil', 'rateTaken')}, ${l.select('l', 'rateLimit')} from ${s.sql} s join ${l.sql} l on l.${l.$.id} = s.${s.$.listenerId} where l.${l.$.state} = 'active'`,
+    );
+    const unfinished = await rowsOf<Record<string, unknown> & { orderKey: Uint8Array | null }>(
+      database,
+      sql`select ${d.select('d', 'listenerId', 'state', 'nextAt', 'orderKey', 'eventSeq')} from ${d.sql} d where d.${d.$.state} in ('due', 'leased') order by d.${d.$.eventSeq}`,
+    );
+    for (const state of states) {
+      const before = new Set<string>();
+      for (const delivery of unfinished.filter(({ listenerId }) => listenerId === state.listenerId)) {
+        const key = delivery.orderKey && Buffer.from(delivery.orderKey).toString('hex');
+        const isBlocked = key !== null && before.has(key);
+        if (key !== null) before.add(key);
+        if (delivery.state === 'leased') {
+          expect(isBlocked, 'an ordered delivery goes out beside an earlier one').toBe(false);
+        } else if (!isBlocked) {
+          const rate = state.rateLimit === null ? null : allowanceOf(RATE, state.rateTaken as string | null, this.now);
+          const sendableAt = Math.max(
+            Number(delivery.nextAt),
+            Number(state.pausedUntil ?? 0),
+            rate && rate.allowed < 1 ? rate.nextAt(0) : 0,
+          );
+          expect(state.readyAt, 'something is due, and nobody will look').not.toBeNull();
+          // A claim puts those that have waited at its own time, behind the others.
+          expect(Number(state.readyAt)).toBeLessThanOrEqual(Math.max(sendableAt, this.now));
+        }
+      }
+    }
+  }
+
+  /** Works on, as a dispatcher would, and only at the times at which the store says that there is something to do. */
+  async finish(): Promise<void> {
+    const { database } = this;
+    for (const listener of this.listeners) await this.enable(listener);
+    // What is held in memory is lost with its worker.
+    this.held = [];
+    for (let round = 0; round < 500; round++) {
+      const outlook = await database.single(() => readOutlook(database));
+      const { hasEvents, readyAt, leaseUntil } = outlook;
+      if (!hasEvents && readyAt === null && leaseUntil === null) break;
+      this.now = Math.max(this.now, hasEvents ? 0 : Math.min(readyAt ?? Infinity, leaseUntil ?? Infinity));
+      await database.transaction(() => reclaimExpired(database, this.now, 100));
+      await this.fanOut(roomFor(5));
+      await this.claim(20, 20);
+      await this.record(this.held, (delivery) => attemptOf(delivery, this.now));
+    }
+    const left = (await deliveriesOf(database)).filter(({ state }) => state === 'due' || state === 'leased');
+    expect(left).toEqual([]);
+  }
+
+  private async fanOut(room: ReturnType<typeof roomFor>): Promise<void> {
+    const { database, now } = this;
+    const options = { now, limit: 5, room, leaseMs: LEASE_MS, circuit: CIRCUIT, bodyOf: OWN_TEXT };
+    const { leased } = await database.transaction(() => fanOut(database, options));
+    this.held.push(...leased);
+  }
+
+  private async claim(total: number, each: number): Promise<void> {
+    const { database, now } = this;
+    const options = { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT };
+    const { deliveries } = await database.transaction(() => claimDeliveries(database, options));
+    this.held.push(...deliveries);
+  }
+
+  private async record(
+    some: readonly ClaimedDelivery[],
+    recordOf: (delivery: ClaimedDelivery) => ReturnType<typeof attemptOf>,
+  ): Promise<void> {
+    const { database, now } = this;
+    this.held = this.held.filter((delivery) => !some.includes(delivery));
+    const records = some.map(recordOf);
+    if (records.length) await database.transaction(() => recordAttempts(database, records, { now, circuit: CIRCUIT }));
+  }
+
+  private enable(listener: string): Promise<void> {
+    const { database, now } = this;
+    return database.transaction(function* () {
+      const row = yield* lockListener(database, listener, undefined);
+      if (row?.state !== 'disabled') return;
+      yield* updateListener(database, listener, { state: 'active', disabledReason: null }, null, now);
+      yield* resumeListener(database, listener);
+    });
+  }
+}

@@ -1,0 +1,119 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database.js';
+import { fanOut } from '../../libs/webhooks/src/store/fan-out.js';
+import { recordAttempts } from '../../libs/webhooks/src/store/record-attempts.js';
+import type { Script } from '../../libs/webhooks/src/store/script.js';
+import { ServerDatabase } from '../../libs/webhooks/src/store/server-database.js';
+import { databases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { attemptOf, CIRCUIT, failureOf, LEASE_MS, OWN_TEXT, roomFor } from './support.js';
+
+@Webhook()
+@Entity()
+class Ticket {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  text: string;
+}
+
+const WRITERS = 50;
+/** Above what fifty commits take on a busy machine, and far below InnoDB's lock wait timeout of 50 s. */
+const PATIENCE_MS = 20_000;
+
+/** A transaction of the store that has sent all of its statements, and is held before its commit. */
+class HeldScript {
+  private open!: () => void;
+  readonly ended: Promise<unknown>;
+  readonly isHeld: Promise<void>;
+
+  constructor(database: Database, script: () => Script<unknown>) {
+    const gate = new Promise<void>((resolve) => (this.open = resolve));
+    let reached!: () => void;
+    this.isHeld = new Promise((resolve) => (reached = resolve));
+    const server = database as unknown as { play(runner: unknown, running: Script<unknown>): Promise<unknown> };
+    const held = Object.create(server) as typeof server & Database;
+    held.play = async (runner, running) => {
+      const result = await server.play.call(held, runner, running);
+      reached();
+      await gate;
+      return result;
+    };
+    this.ended = held.transaction(script);
+  }
+
+  async release(): Promise<void> {
+    this.open();
+    await this.ended;
+  }
+}
+
+// SQLite has one writer, whoever it is: `test/sqlite` tells what is promised there.
+const servers = databases.filter(({ name }) => name !== 'sqlite');
+
+describe.each(servers)('while the store works ($name)', (target) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let database: Database;
+  beforeEach(async () => {
+    fresh = await target.create();
+    app = await startApp({ database: fresh.options, entities: [Ticket] });
+    database = await ServerDatabase.open(app.dataSource, 'webhook_', 3);
+    for (let n = 0; n < 3; n++) await app.listeners.create({ events: ['*'], url: app.receiver.url });
+    await app.dataSource.getRepository(Ticket).save(Array.from({ length: 20 }, () => ({ text: 'before' })));
+  });
+  afterEach(async () => {
+    await database?.close();
+    await app?.close();
+    await fresh?.drop();
+  });
+
+  const now = () => app.clock.now();
+  const policy = () => ({ now: now(), leaseMs: LEASE_MS, circuit: CIRCUIT });
+  const fan = (room: number) => () =>
+    fanOut(database, { ...policy(), limit: 10, room: roomFor(room), bodyOf: OWN_TEXT });
+
+  it.each<{ what: string; prepare: () => Promise<() => Script<unknown>> }>([
+    { what: 'a fan-out', prepare: () => Promise.resolve(fan(5)) },
+    {
+      what: 'a claim',
+      prepare: async () => {
+        await database.transaction(fan(0));
+        return () => claimDeliveries(database, { ...policy(), room: roomFor(10) });
+      },
+    },
+    {
+      what: 'a record of successes and failures',
+      prepare: async () => {
+        const { leased } = await database.transaction(fan(10));
+        const records = leased.map((delivery: ClaimedDelivery, n) =>
+          n % 2 ? attemptOf(delivery, now()) : failureOf(delivery, now(), 1_000),
+        );
+        return () => recordAttempts(database, records, policy());
+      },
+    },
+  ])('$what that is held open keeps no user transaction waiting', async ({ prepare }) => {
+    const held = new HeldScript(database, await prepare());
+    await held.isHeld;
+    try {
+      const tickets = app.dataSource.getRepository(Ticket);
+      const writes = Array.from({ length: WRITERS }, (_, n) =>
+        n % 2 ? tickets.save({ text: `new ${n}` }) : tickets.save({ id: 1 + (n % 20), text: `changed ${n}` }),
+      );
+      let timer: NodeJS.Timeout | undefined;
+      const limit = new Promise<'waits'>((resolve) => (timer = setTimeout(resolve, PATIENCE_MS, 'waits')));
+      const written = await Promise.race([Promise.all(writes), limit]);
+      clearTimeout(timer);
+      expect(written).not.toBe('waits');
+    } finally {
+      await held.release();
+    }
+    await app.dispatcher.drain();
+    const types = app.receiver.requests.map(({ json }) => (json as { data: { text: string } }).data.text);
+    expect(types.filter((text) => text.startsWith('new'))).toHaveLength((3 * WRITERS) / 2);
+  });
+});

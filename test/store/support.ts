@@ -1,0 +1,215 @@
+import sql, { type Sql } from 'sql-template-tag';
+import { DataSource, type DataSourceOptions } from 'typeorm';
+import { eventRow, insertEvents } from '../../libs/webhooks/src/events/event-rows.js';
+import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
+import { newId } from '../../libs/webhooks/src/ids.js';
+import type { CircuitPolicy } from '../../libs/webhooks/src/listeners/circuit.js';
+import type { Filter } from '../../libs/webhooks/src/listeners/filter.js';
+import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
+import { writeSecrets } from '../../libs/webhooks/src/listeners/stored-secrets.js';
+import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
+import type { ClaimedDelivery, Room } from '../../libs/webhooks/src/store/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database.js';
+import type { BodyOf } from '../../libs/webhooks/src/store/fan-out.js';
+import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listener-rows.js';
+import type { AttemptRecord } from '../../libs/webhooks/src/store/record-attempts.js';
+import { query } from '../../libs/webhooks/src/store/script.js';
+import { ServerDatabase } from '../../libs/webhooks/src/store/server-database.js';
+import { SqliteDatabase } from '../../libs/webhooks/src/store/sqlite-database.js';
+
+/** A store without an application around it: the data source that would be the application's, and the module's own. */
+export interface OpenStore {
+  readonly application: DataSource;
+  readonly database: Database;
+  close(): Promise<void>;
+}
+
+export async function openStore(
+  options: DataSourceOptions,
+  { poolSize = 3, synchronize = true, entities = [] as readonly unknown[] } = {},
+): Promise<OpenStore> {
+  const application = await new DataSource({ ...options, synchronize, entities } as DataSourceOptions).initialize();
+  if (application.options.type === 'better-sqlite3' && isFileSqlite(application)) isolateSqlite(application);
+  const database =
+    application.options.type === 'better-sqlite3'
+      ? await SqliteDatabase.open(application, 'webhook_')
+      : await ServerDatabase.open(application, 'webhook_', poolSize);
+  return {
+    application,
+    database,
+    async close() {
+      await database.close();
+      await application.destroy();
+    },
+  };
+}
+
+/** Opens after ten failures, as by default, and never gives a listener up. */
+export const CIRCUIT: CircuitPolicy = {
+  failures: 10,
+  cooldownMs: 10_000,
+  maxCooldownMs: 60_000,
+  disableAfterMs: Number.MAX_SAFE_INTEGER,
+};
+
+export const LEASE_MS = 60_000;
+
+/** Room for `total` deliveries, `each` of one listener. */
+export function roomFor(total: number, each = total): Room {
+  return { total, of: () => each, full: [] };
+}
+
+export const NO_ROOM = roomFor(0);
+
+/** The standard format: what is sent is the event's own text. */
+export const OWN_TEXT: BodyOf = () => null;
+
+export interface ListenerOptions {
+  owner?: string | null;
+  patterns?: string[];
+  filter?: Filter;
+  ordering?: 'none' | 'entity';
+  rateLimit?: { limit: number; perSeconds: number } | null;
+  format?: string;
+}
+
+export function listenerValues(options: ListenerOptions = {}): ListenerValues {
+  const { owner = null, patterns = ['order.created'], filter = [], ordering = 'none', rateLimit = null } = options;
+  return {
+    id: newId('lst'),
+    owner,
+    url: 'https://example.com/hooks',
+    patterns: JSON.stringify(patterns),
+    filter: JSON.stringify(filter),
+    definition: '{}',
+    description: null,
+    headers: '{}',
+    secrets: writeSecrets([{ value: 'whsec_c2VjcmV0', createdAt: 0, expiresAt: null }]),
+    schemes: '["standard"]',
+    format: options.format ?? 'standard',
+    ordering,
+    sequence: 0,
+    rateLimit: rateLimit && JSON.stringify(rateLimit),
+    state: 'active',
+    disabledReason: null,
+  };
+}
+
+/** @returns its id */
+export async function addListener(database: Database, now: number, options: ListenerOptions = {}): Promise<string> {
+  const { owner = null, patterns = ['order.created'], filter = [] } = options;
+  const values = listenerValues(options);
+  await database.transaction(() => insertListener(database, values, routesOf({ owner, patterns, filter }), now));
+  return values.id;
+}
+
+export interface EventOptions {
+  type?: string;
+  data?: Record<string, string | number | null>;
+  owner?: string | null;
+  audience?: Audience;
+  /** Names the row that the event is about. */
+  row?: string;
+  createdAt?: number;
+}
+
+/** An event row as capture makes it. */
+export function anEvent(options: EventOptions = {}) {
+  const { type = 'order.created', data = { id: 1 }, owner = null, createdAt = 0, row } = options;
+  const audience = options.audience ?? (owner === null ? 'application' : 'owner');
+  return eventRow(
+    {
+      event: { id: newId('evt'), type, timestamp: new Date(createdAt).toISOString(), data, owner },
+      superTypes: [],
+      audience,
+      orderKey: row === undefined ? null : Buffer.alloc(16, row),
+      isOrdered: false,
+      dedupeKey: null,
+      context: null,
+      createdAt,
+    },
+    ['id'],
+    { maxPayloadBytes: Infinity, maxStoredBytes: Infinity },
+  );
+}
+
+/** @returns their ids */
+export async function addEvents(database: Database, count: number, options: EventOptions = {}): Promise<string[]> {
+  const rows = Array.from({ length: count }, () => anEvent(options));
+  await database.transaction(function* () {
+    yield insertEvents(database.tables, rows);
+  });
+  return rows.map((row) => row.source.event.id);
+}
+
+/** What an attempt of a delivery came to, for `recordAttempts`. */
+export function attemptOf(delivery: ClaimedDelivery, now: number, options: Partial<AttemptRecord> = {}): AttemptRecord {
+  return {
+    deliverySeq: delivery.seq,
+    leaseToken: delivery.leaseToken,
+    listenerId: delivery.listener.id,
+    wasFailing: delivery.listener.isFailing,
+    isOrdered: delivery.isOrdered,
+    number: delivery.attempts + 1,
+    outcome: 'accepted',
+    status: 200,
+    errorCode: null,
+    errorDetail: null,
+    durationMs: 5,
+    response: 'ok',
+    retryAfterMs: null,
+    startedAt: now,
+    next: { state: 'succeeded', at: now },
+    ...options,
+  };
+}
+
+/** A failed attempt that is to be repeated after `delayMs`. */
+export function failureOf(delivery: ClaimedDelivery, now: number, delayMs: number): AttemptRecord {
+  return attemptOf(delivery, now, {
+    outcome: 'rejected',
+    status: 500,
+    errorCode: 'HTTP_STATUS',
+    next: { state: 'due', at: now + delayMs },
+  });
+}
+
+/** Rows of a statement of the test's own. */
+export function rowsOf<R = Record<string, unknown>>(database: Database, statement: Sql): Promise<R[]> {
+  return database.transaction(() => query<R>(statement));
+}
+
+export async function run(database: Database, statement: Sql): Promise<void> {
+  await database.transaction(function* () {
+    yield statement;
+  });
+}
+
+/** Every delivery, in the order in which it was made. */
+export async function deliveriesOf(database: Database) {
+  const { deliveries: d } = database.tables;
+  const rows = await rowsOf<{
+    seq: unknown;
+    id: string;
+    eventSeq: unknown;
+    listenerId: string;
+    state: string;
+    attempts: unknown;
+    nextAt: unknown;
+    leaseToken: string | null;
+    leaseUntil: unknown;
+    body: string | null;
+    lastError: string | null;
+  }>(
+    database,
+    sql`select ${d.select('d', 'seq', 'id', 'eventSeq', 'listenerId', 'state', 'attempts', 'nextAt', 'leaseToken', 'leaseUntil', 'body', 'lastError')} from ${d.sql} d order by d.${d.$.seq}`,
+  );
+  return rows.map((row) => ({
+    ...row,
+    seq: String(row.seq),
+    eventSeq: String(row.eventSeq),
+    attempts: Number(row.attempts),
+    nextAt: Number(row.nextAt),
+    leaseUntil: row.leaseUntil === null ? null : Number(row.leaseUntil),
+  }));
+}

@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Column, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
+import { Webhook, type WebhooksOptions } from 'nestjs-entity-webhooks';
+import { createScratchProject } from './scratch-project.js';
+import { LOOPBACK } from './webhooks-app.js';
+
+/** What such a process has webhooks for. */
+@Webhook()
+@Entity('parcel')
+export class Parcel {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+const MAIN = `
+import 'reflect-metadata';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EventEmitterModule } from '@nestjs/event-emitter';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { Column, DataSource, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Webhook, WebhooksModule } from 'nestjs-entity-webhooks';
+
+@Webhook()
+@Entity('parcel')
+class Parcel {
+  @PrimaryGeneratedColumn() id: number;
+  @Column({ type: 'varchar', length: 50 }) name: string;
+}
+
+const { database, webhooks, saves } = JSON.parse(process.env.PROCESS ?? '{}');
+
+@Module({
+  imports: [
+    TypeOrmModule.forRoot({ ...database, entities: [Parcel], retryAttempts: 0 }),
+    EventEmitterModule.forRoot(),
+    WebhooksModule.forRoot(webhooks),
+    WebhooksModule.forFeature([Parcel]),
+  ],
+})
+class AppModule {}
+
+const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
+app.enableShutdownHooks();
+for (const name of saves) await app.get(DataSource).getRepository(Parcel).save({ name });
+console.log('ready');
+`;
+
+/** Loaded first: everything in the process believes that it is another time. */
+const SHIFT = `
+const { clockShiftMs } = JSON.parse(process.env.PROCESS ?? '{}');
+const HostDate = Date;
+const now = () => HostDate.now() + clockShiftMs;
+globalThis.Date = new Proxy(HostDate, {
+  construct: (date, args, as) => Reflect.construct(date, args.length ? args : [now()], as),
+  get: (date, key, as) => (key === 'now' ? now : Reflect.get(date, key, as)),
+});
+export {};
+`;
+
+export interface DispatchingProcessOptions {
+  database: DataSourceOptions;
+  webhooks?: WebhooksOptions;
+  /** How much the clock of its host is ahead, in ms. */
+  clockShiftMs?: number;
+  /** Names of the parcels that it saves as it starts. */
+  saves?: readonly string[];
+}
+
+/** Another process on the same database, with the library as its users have it. */
+export interface DispatchingProcesses {
+  /** Returns when it runs and has saved its parcels. It dispatches unless its options say otherwise. */
+  start(options: DispatchingProcessOptions): Promise<{ stop(): Promise<void> }>;
+  remove(): Promise<void>;
+}
+
+/** Compiles it once: for a `beforeAll`. */
+export async function prepareProcesses(): Promise<DispatchingProcesses> {
+  const scratch = await createScratchProject();
+  await scratch.write('src/main.ts', MAIN);
+  await scratch.write('src/shift.ts', SHIFT);
+  await scratch.compile();
+  const dist = (file: string) => join(scratch.folder, 'dist', file);
+  return {
+    async start({ database, webhooks, clockShiftMs = 0, saves = [] }) {
+      const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves };
+      const child = spawn(process.execPath, ['--import', dist('shift.js'), dist('main.js')], {
+        env: { ...process.env, PROCESS: JSON.stringify(settings) },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const exited = once(child, 'exit');
+      const lines = createInterface(child.stdout);
+      const isReady = (async () => {
+        for await (const line of lines) if (line === 'ready') return;
+        throw new Error('the process ended before it was ready');
+      })();
+      await isReady;
+      child.stdout.resume();
+      return {
+        async stop() {
+          child.kill('SIGKILL');
+          await exited;
+        },
+      };
+    },
+    remove: () => scratch.remove(),
+  };
+}

@@ -1,0 +1,87 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { createConnection, type Connection } from 'mysql2/promise';
+import pg from 'pg';
+import type { DataSourceOptions } from 'typeorm';
+
+export interface FreshDatabase {
+  /** What a `DataSource` or `TypeOrmModule.forRoot` takes; spread it and add the entities. */
+  options: DataSourceOptions;
+  /** Removes the database, also while connections to it are open. */
+  drop(): Promise<void>;
+}
+
+function uniqueName(): string {
+  return `webhooks_test_${randomBytes(8).toString('hex')}`;
+}
+
+/** A file in a folder of its own. */
+export async function createSqlite(): Promise<FreshDatabase> {
+  const folder = await mkdtemp(join(tmpdir(), 'webhooks-sqlite-'));
+  return {
+    options: { type: 'better-sqlite3', database: join(folder, 'test.sqlite') },
+    drop: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/** A database of its own on the server at `server`. */
+export async function createPostgres(server: string): Promise<FreshDatabase> {
+  const database = uniqueName();
+  await onPostgres(server, (client) => client.query(`create database ${database}`));
+  const url = new URL(server);
+  url.pathname = database;
+  return {
+    options: { type: 'postgres', url: url.href },
+    drop: () => onPostgres(server, (client) => client.query(`drop database if exists ${database} with (force)`)),
+  };
+}
+
+async function onPostgres(server: string, run: (client: pg.Client) => Promise<unknown>): Promise<void> {
+  const client = new pg.Client({ connectionString: server });
+  await client.connect();
+  try {
+    await run(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** A database of its own on the server at `server`, for TypeORM's type of that name. */
+export async function createMysql(server: string, type: 'mariadb' | 'mysql'): Promise<FreshDatabase> {
+  const database = uniqueName();
+  await onMysql(server, (connection) => connection.query(`create database ${database} character set utf8mb4`));
+  const url = new URL(server);
+  return {
+    options: {
+      type,
+      host: url.hostname,
+      port: Number(url.port || 3306),
+      username: decodeURIComponent(url.username),
+      password: decodeURIComponent(url.password),
+      database,
+      charset: 'utf8mb4',
+      timezone: 'Z',
+    },
+    drop: () =>
+      onMysql(server, async (connection) => {
+        // An open transaction holds metadata locks that `drop database` would wait for.
+        const [open] = await connection.query('select id from information_schema.processlist where db = ?', [database]);
+        for (const { id } of open as { id: number }[]) {
+          await connection.query('kill ?', [id]).catch(() => undefined); // it may have ended by itself
+        }
+        await connection.query(`drop database if exists ${database}`);
+      }),
+  };
+}
+
+async function onMysql(server: string, run: (connection: Connection) => Promise<unknown>): Promise<void> {
+  const connection = await createConnection(server);
+  try {
+    await run(connection);
+  } finally {
+    await connection.end();
+  }
+}

@@ -1,0 +1,16 @@
+import { Logger } from '@nestjs/common';
+import { vi } from 'vitest';
+
+/** What the library says in the log, instead of printing it. */
+export interface Said {
+  errors: string[];
+  news: string[];
+}
+
+/** Listens to every Nest logger until `vi.restoreAllMocks()`. */
+export function listenToLog(): Said {
+  const said: Said = { errors: [], news: [] };
+  vi.spyOn(Logger.prototype, 'error').mockImplementation((text: unknown) => void said.errors.push(String(text)));
+  vi.spyOn(Logger.prototype, 'log').mockImplementation((text: unknown) => void said.news.push(String(text)));
+  return said;
+}
