@@ -85,7 +85,11 @@ function wakeUp(given: WebhooksOptions['wakeUp'] = {}): ResolvedWebhooksOptions[
   const { url } = given;
   // Not shown when it is wrong: it may carry a password.
   if (url !== undefined && (typeof url !== 'string' || !/^postgres(ql)?:\/\/./.test(url))) {
-    throw invalid('wakeUp.url', typeof url === 'string' ? '…' : url, "give a 'postgres://…' URL of the database, past any pooler");
+    throw invalid(
+      'wakeUp.url',
+      typeof url === 'string' ? '…' : url,
+      "give a 'postgres://…' URL of the database, past any pooler",
+    );
   }
   return { url };
 }
