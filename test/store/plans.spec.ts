@@ -118,6 +118,7 @@ function* fillTables(database: Database): Script<void> {
     schemes: constant('["standard"]'),
     format: constant('standard'),
     ordering: constant('none'),
+    sequence: raw('0'),
     state: raw(`case when n % 100 = 1 then 'disabled' else 'active' end`),
     afterSeq: raw('0'),
     createdAt: raw(`${NOW} - n`),

@@ -40,12 +40,15 @@ export async function readPlainly(
   { text, key, selected }: PlainRead,
   runner: QueryRunner,
   { metadata }: EntityDefinition,
-  ids: readonly ObjectLiteral[],
+  { ids, isLocking }: { ids: readonly ObjectLiteral[]; isLocking: boolean },
 ): Promise<RowImage[]> {
   const { driver } = runner.dataSource;
   const list = ids.map((_, n) => driver.createParameter(`id${n}`, n)).join(', ');
   const values = ids.map((id): unknown => driver.preparePersistentValue(key.getEntityValue(id), key));
-  const rows = (await runner.query(`${text} (${list})`, values)) as Record<string, unknown>[];
+  const rows = (await runner.query(`${text} (${list})${isLocking ? ' FOR UPDATE' : ''}`, values)) as Record<
+    string,
+    unknown
+  >[];
   return rows.map((row) => {
     const entity = metadata.create(runner, { fromDeserializer: true });
     const exact = new Map<string, unknown>();

@@ -113,9 +113,10 @@ async function readChunk(
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
   const { dataSource } = runner.manager;
+  const isLocking = willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) === 'mysql';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
-    const read = await readPlainly(plain, runner, definition, ids);
+    const read = await readPlainly(plain, runner, definition, { ids, isLocking });
     for (const { entity, exact } of read) setForeignKeys(definition, entity, exact);
     return new Map(read.map((image) => [image.key, image]));
   }
@@ -124,9 +125,7 @@ async function readChunk(
     .withDeleted()
     .callListeners(false)
     .whereInIds([...ids]);
-  if (willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) === 'mysql') {
-    builder.setLock('pessimistic_write');
-  }
+  if (isLocking) builder.setLock('pessimistic_write');
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
   const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];
