@@ -56,8 +56,13 @@ export class WebhooksCoreModule {
         { provide: Clock, useClass: SystemClock },
         {
           provide: HTTP,
-          useFactory: ({ security, lookup }: ResolvedWebhooksOptions) =>
-            createWebhooksHttpService({ security, ...(lookup ? { lookup } : {}) }),
+          useFactory: ({ security, lookup, dispatcher }: ResolvedWebhooksOptions) =>
+            createWebhooksHttpService({
+              security,
+              // Customers may share an origin. A request that waits for a connection uses up its time limit.
+              connectionsPerOrigin: dispatcher.concurrency,
+              ...(lookup ? { lookup } : {}),
+            }),
           inject: [optionsToken(name)],
         },
         { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },

@@ -285,8 +285,11 @@ export class WebhooksRuntime
 
   /** A handler that throws stops neither the dispatcher nor the other handlers' events. */
   private emit(name: string, value: unknown): void {
+    const { emitter } = this.parts;
+    // Nobody listens, mostly, and this is said for every delivery.
+    if (!emitter.hasListeners(name) && !emitter.listenersAny().length) return;
     try {
-      this.parts.emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
+      emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
     } catch (error) {
       this.handlerFailed(name, error);
     }

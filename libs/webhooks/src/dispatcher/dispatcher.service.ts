@@ -71,6 +71,11 @@ interface Attempted {
 const REST_AFTER_ERROR_MS = 1_000;
 /** Expired leases are taken back in batches of this size. */
 const RECLAIM_BATCH = 500;
+/**
+ * How long an outcome waits for others to be recorded with it. Without it there is a commit for each handful that ended while the last
+ * one was written, and the database spends more on them than on the rows.
+ */
+const RECORD_TOGETHER_MS = 20;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
 const LEASE_MARGIN_MS = 1_000;
 
@@ -94,6 +99,8 @@ export class DispatcherService {
   private readonly attempted: Attempted[] = [];
   /** Attempts that keep their slot until others are recorded. */
   private readonly held: (() => void)[] = [];
+  /** Somebody waits for what is to be recorded, or there is enough of it. */
+  private readonly recordNow = new Signal();
   private readonly lanes: Lanes;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
@@ -463,6 +470,10 @@ export class DispatcherService {
       next: this.nextOf(outcome, delivery, startedAt),
     };
     this.attempted.push({ laned, outcome, record });
+    const isLast = this.lanes.sending === 1;
+    const isEnough = this.attempted.length * 2 >= this.parts.options.batch;
+    if (isLast || isEnough || laned.settled || delivery.isOrdered || outcome.kind !== 'accepted')
+      this.recordNow.raise();
     this.recording ??= this.recordAll();
     this.ended.raise();
     if (this.mayRoute || this.mayClaim) this.signal.raise();
@@ -492,12 +503,13 @@ export class DispatcherService {
    * ends up alone.
    */
   private async recordAll(): Promise<void> {
-    // What ends in the same turn of the event loop goes into the same batch.
-    await new Promise((resolve) => setImmediate(resolve));
     const { batch } = this.parts.options;
     let size = batch;
     let wasAnswered = false;
     while (this.attempted.length) {
+      if (this.attempted.length * 2 < batch) await this.recordNow.wait(RECORD_TOGETHER_MS);
+      // What ends in the same turn of the event loop goes into the same batch.
+      await new Promise((resolve) => setImmediate(resolve));
       const some = this.attempted.slice(0, size);
       try {
         await this.record(some);

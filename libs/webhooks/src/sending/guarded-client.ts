@@ -31,10 +31,17 @@ export function failedPost(error: SendError): PostResult {
   return { status: null, headers: {}, body: '', error };
 }
 
+/** A URL as it is asked for, or why it is not. Nothing of its address: that is decided at each connection. */
+type Target = { readonly origin: string; readonly path: string } | { readonly refusal: string };
+
+/** A busy listener's URL is read once, not for each request. */
+const MAX_CACHED_TARGETS = 10_000;
+
 /** POSTs bytes to guarded addresses, and follows nothing. The only place in the library that opens a connection. */
 export class GuardedClient {
   readonly #agents: GuardedAgents;
   readonly #allowHttp: boolean;
+  readonly #targets = new Map<string, Target>();
 
   constructor(security: ResolvedSecurityOptions, connections: ConnectionOptions = {}) {
     this.#agents = new GuardedAgents(new AddressGuard(security.allowedAddresses), connections);
@@ -43,18 +50,15 @@ export class GuardedClient {
 
   /** Never rejects. The time limit begins with the call. */
   post(url: string, headers: PostHeaders, body: Buffer, timeoutMs: number): Promise<PostResult> {
-    const target = URL.canParse(url) ? new URL(url) : null;
-    const refusal = this.#refusalOf(target);
-    if (target === null || refusal !== null) {
-      return Promise.resolve(failedPost(new SendError('URL_REFUSED', refusal ?? 'the URL cannot be read')));
-    }
+    const target = this.#targetOf(url);
+    if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
       const exchange = new Exchange(resolve, timeoutMs);
       try {
         this.#agents.get().dispatch(
           {
             origin: target.origin,
-            path: target.pathname + target.search,
+            path: target.path,
             method: 'POST',
             headers: headers as Record<string, string | string[]>,
             body,
@@ -75,12 +79,25 @@ export class GuardedClient {
     return this.#agents.destroy();
   }
 
-  #refusalOf(url: URL | null): string | null {
-    if (url === null) return 'the URL cannot be read';
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && this.#allowHttp)) {
-      return `${url.protocol} is not allowed${url.protocol === 'http:' ? ' without security.allowHttp' : ''}`;
+  #targetOf(url: string): Target {
+    let target = this.#targets.get(url);
+    if (target === undefined) {
+      if (this.#targets.size >= MAX_CACHED_TARGETS) this.#targets.clear();
+      this.#targets.set(url, (target = this.#read(url)));
     }
-    return url.username === '' && url.password === '' ? null : 'the URL holds credentials';
+    return target;
+  }
+
+  #read(text: string): Target {
+    if (!URL.canParse(text)) return { refusal: 'the URL cannot be read' };
+    const url = new URL(text);
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && this.#allowHttp)) {
+      return {
+        refusal: `${url.protocol} is not allowed${url.protocol === 'http:' ? ' without security.allowHttp' : ''}`,
+      };
+    }
+    if (url.username !== '' || url.password !== '') return { refusal: 'the URL holds credentials' };
+    return { origin: url.origin, path: url.pathname + url.search };
   }
 }
 

@@ -84,11 +84,14 @@ export function insertFromRows<
     types[name] = type;
     values.push(jsonValue(dialect, name, type));
   }
-  const given = rows.map((row) =>
-    Object.fromEntries(
-      Object.entries(names).map(([property, name]) => [name, (row as Record<string, never>)[property]]),
-    ),
-  );
+  const pairs = Object.entries(names);
+  const given = rows.map((row) => {
+    const one: Record<string, string | number | undefined> = {};
+    // A null is a key that is not there, which makes the text shorter by a third.
+    for (const [property, name] of pairs)
+      one[name] = (row as Record<string, string | number | null>)[property] ?? undefined;
+    return one;
+  });
   const list = join(Object.keys(columns).map((property) => $[property] as Sql));
   // SQLite would read an `on conflict` after it as the join's condition, but for the `where`.
   return sql`insert into ${path} (${list}) select ${join(values)} from ${jsonRows(dialect, types, given)} where 1 = 1`;

@@ -131,9 +131,9 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
       ...moveOf(r),
       num: r.number,
       outcome: r.outcome,
-      detail: r.errorDetail,
+      detail: r.errorDetail ?? undefined,
       ms: r.durationMs,
-      response: r.response,
+      response: r.response ?? undefined,
       started: r.startedAt,
     })),
   );
@@ -201,9 +201,10 @@ function moveOf({ deliverySeq, leaseToken, next, status, errorCode }: AttemptRec
     token: leaseToken,
     state: next.state,
     next: next.at,
-    finished: next.state === 'due' ? null : next.at,
-    status,
-    error: errorCode,
+    // A null is a key that is not there.
+    finished: next.state === 'due' ? undefined : next.at,
+    status: status ?? undefined,
+    error: errorCode ?? undefined,
   };
 }
 
