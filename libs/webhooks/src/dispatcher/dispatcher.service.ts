@@ -16,11 +16,12 @@ import type { Database } from '../store/database.js';
 import type { DatabaseTime } from '../store/database-time.js';
 import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
-import { isOneStatement, recordAttempts, releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Lanes, type LanedDelivery, type Source } from './lanes.js';
 import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
+import { Recorder } from './recorder.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import { messageOf, Troubles, type Work } from './troubles.js';
@@ -60,22 +61,10 @@ interface Leased {
   readonly leasedAt: number;
 }
 
-/** One attempt that was made and waits to be recorded. */
-interface Attempted {
-  readonly laned: LanedDelivery;
-  readonly outcome: Outcome;
-  readonly record: AttemptRecord;
-}
-
 /** How long the loop rests after an error of the database, before it tries again. */
 const REST_AFTER_ERROR_MS = 1_000;
 /** Expired leases are taken back in batches of this size. */
 const RECLAIM_BATCH = 500;
-/**
- * How long an outcome waits for others to be recorded with it. Without it there is a commit for each handful that ended while the last
- * one was written, and the database spends more on them than on the rows.
- */
-const RECORD_TOGETHER_MS = 20;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
 const LEASE_MARGIN_MS = 1_000;
 
@@ -95,19 +84,11 @@ export class DispatcherService {
   private readonly signal = new Signal();
   /** A request has ended. */
   private readonly ended = new Signal();
-  /** In the order in which they ended; those that are being recorded stand in front. */
-  private readonly attempted: Attempted[] = [];
-  /** Attempts that keep their slot until others are recorded. */
-  private readonly held: (() => void)[] = [];
-  /** Somebody waits for what is to be recorded, or there is enough of it. */
-  private readonly recordNow = new Signal();
   private readonly lanes: Lanes;
+  private readonly recorder: Recorder;
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
-  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
-  private readonly failing = new Set<string>();
   private loop: Promise<void> | null = null;
-  private recording: Promise<void> | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
   private stopped = new AbortController();
@@ -133,6 +114,15 @@ export class DispatcherService {
         this.expect(0);
         this.signal.raise();
       },
+    });
+    this.recorder = new Recorder({
+      ...parts,
+      troubles: this.troubles,
+      isLasting: () => this.isLasting,
+      rest: () => this.rest(),
+      expect: (at) => this.expect(at),
+      stopped: (listenerId) => this.giveBack(this.lanes.evict(listenerId)),
+      idle: () => this.signal.raise(),
     });
   }
 
@@ -272,11 +262,10 @@ export class DispatcherService {
     while (!this.isStopping) {
       try {
         work = 'claiming';
-        const isBusy = await this.fill();
-        if (isBusy) continue;
-        await this.signal.wait(this.sleepMs());
+        if (!(await this.fill())) await this.signal.wait(this.sleepMs());
         work = 'polling';
-        if (this.sleepMs() <= 0) await this.poll();
+        // Also when there is no end of work: what a dead process held is somebody's, too.
+        if (this.untilPollMs <= 0) await this.poll();
       } catch (error) {
         this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
         this.hasEvents = true;
@@ -326,12 +315,14 @@ export class DispatcherService {
 
   /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
   private sleepMs(): number {
-    const { pollIntervalMs } = this.parts.options;
-    const untilPoll = this.polledAt + pollIntervalMs - performance.now();
     const waits = [];
     if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
     if (this.cursor.untilSweepMs !== null && this.lanes.isThirsty('fresh')) waits.push(this.cursor.untilSweepMs);
-    return Math.min(untilPoll, ...waits.map((ms) => Math.max(1, ms)));
+    return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
+  }
+
+  private get untilPollMs(): number {
+    return this.polledAt + this.parts.options.pollIntervalMs - performance.now();
   }
 
   private async poll(): Promise<void> {
@@ -469,16 +460,10 @@ export class DispatcherService {
       startedAt,
       next: this.nextOf(outcome, delivery, startedAt),
     };
-    this.attempted.push({ laned, outcome, record });
-    const isLast = this.lanes.sending === 1;
-    const isEnough = this.attempted.length * 2 >= this.parts.options.batch;
-    if (isLast || isEnough || laned.settled || delivery.isOrdered || outcome.kind !== 'accepted')
-      this.recordNow.raise();
-    this.recording ??= this.recordAll();
+    const room = this.recorder.add({ laned, outcome, record }, { isLast: this.lanes.sending === 1 });
     this.ended.raise();
     if (this.mayRoute || this.mayClaim) this.signal.raise();
-    // What is not recorded would be repeated if this process died now: never more than a batch, beside what has a slot.
-    if (this.attempted.length > this.parts.options.batch) await new Promise<void>((free) => this.held.push(free));
+    await room;
   }
 
   /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
@@ -494,83 +479,6 @@ export class DispatcherService {
     } catch (error) {
       logger.error(`The retry schedule failed, and ${delivery.id} is tried again in a minute: ${messageOf(error)}`);
       return { state: 'due', at: now + 60_000 };
-    }
-  }
-
-  /**
-   * One batch after the other: what comes while one is written makes up the next. What the database refuses is tried again
-   * for as long as the loop runs, as these requests were made; halved each time, so that a record that cannot be written
-   * ends up alone.
-   */
-  private async recordAll(): Promise<void> {
-    const { batch } = this.parts.options;
-    let size = batch;
-    let wasAnswered = false;
-    while (this.attempted.length) {
-      if (this.attempted.length * 2 < batch) await this.recordNow.wait(RECORD_TOGETHER_MS);
-      // What ends in the same turn of the event loop goes into the same batch.
-      await new Promise((resolve) => setImmediate(resolve));
-      const some = this.attempted.slice(0, size);
-      try {
-        await this.record(some);
-        this.troubles.succeeded('recording');
-        size = batch;
-      } catch (error) {
-        if (this.isLasting && !(some.length === 1 && wasAnswered)) {
-          this.troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);
-          size = Math.ceil(some.length / 2);
-          wasAnswered = some.length === 1 && (await this.isAnswered());
-          if (some.length === 1 && !wasAnswered) await this.rest();
-          continue;
-        }
-        this.parts.logger.error(
-          `${some.length === 1 ? `The attempt of delivery ${some[0]?.laned.delivery.id}` : `${some.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
-        );
-      }
-      wasAnswered = false;
-      this.attempted.splice(0, some.length);
-      for (const { laned } of some) laned.settled?.();
-      if (this.attempted.length <= batch) for (const free of this.held.splice(0)) free();
-    }
-    this.recording = null;
-    this.signal.raise();
-  }
-
-  /** Whether the database answers at all: what it refuses then is itself at fault. */
-  private async isAnswered(): Promise<boolean> {
-    const { database } = this.parts;
-    return database
-      .single(() => readOutlook(database))
-      .then(
-        () => true,
-        () => false,
-      );
-  }
-
-  private async record(batch: readonly Attempted[]): Promise<void> {
-    const { database, clock, options } = this.parts;
-    const records = batch.map(({ record }): AttemptRecord => {
-      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
-    });
-    const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
-    // One statement needs no transaction around it: two round trips less.
-    const { moved, paused, disabled } = await (isOneStatement(database, records)
-      ? database.single(script)
-      : database.transaction(script));
-    for (const [index, attempted] of batch.entries()) {
-      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
-      if (!moved.has(deliverySeq)) continue;
-      if (next.state === 'due') this.expect(next.at);
-      if (isOrdered || wasFailing) this.expect(0);
-      if (next.state === 'succeeded') this.failing.delete(listenerId);
-      else this.failing.add(listenerId);
-      this.tell(attempted);
-    }
-    for (const listenerId of paused) this.giveBack(this.lanes.evict(listenerId));
-    for (const { listenerId, reason } of disabled) {
-      this.failing.delete(listenerId);
-      this.giveBack(this.lanes.evict(listenerId));
-      this.parts.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
     }
   }
 
@@ -608,37 +516,14 @@ export class DispatcherService {
     this.expect(0);
   }
 
-  private tell({ laned: { delivery }, outcome, record }: Attempted): void {
-    const names = {
-      succeeded: WEBHOOK_FACTS.succeeded,
-      due: WEBHOOK_FACTS.failed,
-      exhausted: WEBHOOK_FACTS.exhausted,
-    } as const;
-    const fact = {
-      deliveryId: delivery.id,
-      eventId: delivery.event.id,
-      listenerId: delivery.listener.id,
-      type: delivery.type,
-      owner: delivery.owner,
-      attempt: record.number,
-      outcome: outcome.kind,
-      status: outcome.status,
-      errorCode: outcome.errorCode,
-      durationMs: outcome.durationMs,
-      nextAttemptAt: record.next.state === 'due' ? new Date(record.next.at) : null,
-    };
-    if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact);
-    this.parts.emit(names[record.next.state], fact);
-  }
-
   /** Nothing is being sent, recorded or given back. */
   private get isIdle(): boolean {
-    return this.lanes.isEmpty && !this.recording && !this.returning;
+    return this.lanes.isEmpty && !this.recorder.recording && !this.returning;
   }
 
   private async idle(): Promise<void> {
     while (!this.isIdle) {
-      await this.recording;
+      await this.recorder.recording;
       await this.returning;
       if (!this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }

@@ -1,0 +1,185 @@
+import type { LoggerService } from '@nestjs/common';
+import type { Clock } from '../clock.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { Outcome } from '../sending/outcome.js';
+import { readOutlook } from '../store/claim-deliveries.js';
+import type { Database } from '../store/database.js';
+import { isOneStatement, recordAttempts, type AttemptRecord } from '../store/record-attempts.js';
+import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import type { LanedDelivery } from './lanes.js';
+import { Signal } from './signal.js';
+import { messageOf, type Troubles } from './troubles.js';
+
+/** One attempt that was made and waits to be recorded. */
+export interface Attempted {
+  readonly laned: LanedDelivery;
+  readonly outcome: Outcome;
+  readonly record: AttemptRecord;
+}
+
+/** What the recorder works with, and whom it tells. */
+export interface RecorderParts {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly options: ResolvedWebhooksOptions['dispatcher'];
+  readonly logger: LoggerService;
+  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly troubles: Troubles;
+  /** Whether it is worth trying again what the database refused. */
+  readonly isLasting: () => boolean;
+  /** Settles after a moment, or when the dispatcher stops. */
+  readonly rest: () => Promise<void>;
+  /** A delivery may be due at this time. */
+  readonly expect: (at: number) => void;
+  /** Nothing more is sent to this listener for now. */
+  readonly stopped: (listenerId: string) => void;
+  /** Everything is recorded. */
+  readonly idle: () => void;
+}
+
+/**
+ * How long an outcome waits for others to be recorded with it. Without it there is a commit for each handful that ended while the last
+ * one was written, and the database spends more on them than on the rows.
+ */
+const RECORD_TOGETHER_MS = 20;
+/**
+ * Writes down what came of attempts, in batches: of whatever has come together while the last one was written, or within
+ * {@link RECORD_TOGETHER_MS}. What is not recorded would be repeated if this process died now, so it is never more than a batch, beside
+ * what has a slot.
+ */
+export class Recorder {
+  /** In the order in which they ended; those that are being recorded stand in front. */
+  private readonly attempted: Attempted[] = [];
+  /** Attempts that keep their slot until others are recorded. */
+  private readonly held: (() => void)[] = [];
+  /** Somebody waits for what is to be recorded, or there is enough of it. */
+  private readonly now = new Signal();
+  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
+  private readonly failing = new Set<string>();
+  private loop: Promise<void> | null = null;
+
+  constructor(private readonly parts: RecorderParts) {}
+
+  /** Settles when nothing waits to be recorded; `null` when nothing does. */
+  get recording(): Promise<void> | null {
+    return this.loop;
+  }
+
+  /**
+   * Takes an attempt over.
+   *
+   * @param isLast nothing else is being sent, so there is nothing to wait for
+   * @returns a promise when its slot is to be kept for a while
+   */
+  add(attempted: Attempted, { isLast }: { isLast: boolean }): Promise<void> | undefined {
+    const { batch } = this.parts.options;
+    const { laned, outcome } = attempted;
+    this.attempted.push(attempted);
+    const isEnough = this.attempted.length * 2 >= batch;
+    const isAwaited = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
+    if (isLast || isEnough || isAwaited) this.now.raise();
+    this.loop ??= this.recordAll();
+    return this.attempted.length > batch ? new Promise((free) => this.held.push(free)) : undefined;
+  }
+
+  /**
+   * One batch after the other: what comes while one is written makes up the next. What the database refuses is tried again
+   * for as long as the loop runs, as these requests were made; halved each time, so that a record that cannot be written
+   * ends up alone.
+   */
+  private async recordAll(): Promise<void> {
+    const { isLasting, rest, troubles, logger, options } = this.parts;
+    const { batch } = options;
+    let size = batch;
+    let wasAnswered = false;
+    while (this.attempted.length) {
+      if (this.attempted.length * 2 < batch) await this.now.wait(RECORD_TOGETHER_MS);
+      // What ends in the same turn of the event loop goes into the same batch.
+      await new Promise((resolve) => setImmediate(resolve));
+      const some = this.attempted.slice(0, size);
+      try {
+        await this.record(some);
+        troubles.succeeded('recording');
+        size = batch;
+      } catch (error) {
+        if (isLasting() && !(some.length === 1 && wasAnswered)) {
+          troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);
+          size = Math.ceil(some.length / 2);
+          wasAnswered = some.length === 1 && (await this.isAnswered());
+          if (some.length === 1 && !wasAnswered) await rest();
+          continue;
+        }
+        logger.error(
+          `${some.length === 1 ? `The attempt of delivery ${some[0]?.laned.delivery.id}` : `${some.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
+        );
+      }
+      wasAnswered = false;
+      this.attempted.splice(0, some.length);
+      for (const { laned } of some) laned.settled?.();
+      if (this.attempted.length <= batch) for (const free of this.held.splice(0)) free();
+    }
+    this.loop = null;
+    this.parts.idle();
+  }
+
+  /** Whether the database answers at all: what it refuses then is itself at fault. */
+  private async isAnswered(): Promise<boolean> {
+    const { database } = this.parts;
+    return database
+      .single(() => readOutlook(database))
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
+  private async record(batch: readonly Attempted[]): Promise<void> {
+    const { database, clock, options, expect, stopped, emit } = this.parts;
+    const records = batch.map(({ record }): AttemptRecord => {
+      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
+    });
+    const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
+    // One statement needs no transaction around it: two round trips less.
+    const { moved, paused, disabled } = await (isOneStatement(database, records)
+      ? database.single(script)
+      : database.transaction(script));
+    for (const [index, attempted] of batch.entries()) {
+      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
+      if (!moved.has(deliverySeq)) continue;
+      if (next.state === 'due') expect(next.at);
+      if (isOrdered || wasFailing) expect(0);
+      if (next.state === 'succeeded') this.failing.delete(listenerId);
+      else this.failing.add(listenerId);
+      this.tell(attempted);
+    }
+    for (const listenerId of paused) stopped(listenerId);
+    for (const { listenerId, reason } of disabled) {
+      this.failing.delete(listenerId);
+      stopped(listenerId);
+      emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
+    }
+  }
+
+  private tell({ laned: { delivery }, outcome, record }: Attempted): void {
+    const names = {
+      succeeded: WEBHOOK_FACTS.succeeded,
+      due: WEBHOOK_FACTS.failed,
+      exhausted: WEBHOOK_FACTS.exhausted,
+    } as const;
+    const fact = {
+      deliveryId: delivery.id,
+      eventId: delivery.event.id,
+      listenerId: delivery.listener.id,
+      type: delivery.type,
+      owner: delivery.owner,
+      attempt: record.number,
+      outcome: outcome.kind,
+      status: outcome.status,
+      errorCode: outcome.errorCode,
+      durationMs: outcome.durationMs,
+      nextAttemptAt: record.next.state === 'due' ? new Date(record.next.at) : null,
+    };
+    if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact);
+    this.parts.emit(names[record.next.state], fact);
+  }
+}
