@@ -10,7 +10,7 @@ import { writeSecrets } from '../../libs/webhooks/src/listeners/stored-secrets.j
 import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
 import type { ClaimedDelivery, Room } from '../../libs/webhooks/src/store/claim-deliveries.js';
 import type { Database } from '../../libs/webhooks/src/store/database.js';
-import type { BodyOf } from '../../libs/webhooks/src/store/fan-out.js';
+import type { BodyOf } from '../../libs/webhooks/src/store/new-deliveries.js';
 import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listener-rows.js';
 import type { AttemptRecord } from '../../libs/webhooks/src/store/record-attempts.js';
 import { query } from '../../libs/webhooks/src/store/script.js';

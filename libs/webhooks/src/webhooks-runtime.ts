@@ -33,7 +33,7 @@ import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
 import { DatabaseTime } from './store/database-time.js';
-import type { BodyOf } from './store/fan-out.js';
+import type { BodyOf } from './store/new-deliveries.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';

@@ -15,7 +15,8 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/delivery-rows.js';
-import { FORMAT_FAILED, standingListener, type BodyOf } from '../store/fan-out.js';
+import { FORMAT_FAILED, type BodyOf } from '../store/new-deliveries.js';
+import { standingListener } from '../store/candidates.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listener-rows.js';
 import type { Script } from '../store/script.js';
 import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/page.js';

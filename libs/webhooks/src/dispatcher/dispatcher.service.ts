@@ -14,7 +14,8 @@ import {
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
 import type { DatabaseTime } from '../store/database-time.js';
-import { fanOut, type BodyOf, type FanOutResult } from '../store/fan-out.js';
+import { fanOut, type FanOutResult } from '../store/fan-out.js';
+import type { BodyOf } from '../store/new-deliveries.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';

@@ -4,7 +4,7 @@ import { canBeStored } from './can-be-stored.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import { rearmDelivery, stateOf } from './delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf } from './fan-out.js';
+import { FORMAT_FAILED, type BodyOf } from './new-deliveries.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
 import type { PagePosition } from './page.js';

@@ -2,18 +2,9 @@ import sql, { raw, type Sql } from 'sql-template-tag';
 import { matchesAnyPattern } from '../listeners/route-key.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
-import {
-  insertDeliveries,
-  newDelivery,
-  readEvent,
-  typesOf,
-  wants,
-  type BodyOf,
-  type ClaimedEvent,
-  type NewDelivery,
-  type ReadListener,
-  selectEvent,
-} from './fan-out.js';
+import { insertDeliveries, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
+import { readEvent, typesOf, type ClaimedEvent, selectEvent } from './outbox-events.js';
+import { wants, type ReadListener } from './candidates.js';
 import { expectDeliveries } from './listener-state.js';
 import type { PagePosition } from './page.js';
 import { query, type Script } from './script.js';

@@ -3,7 +3,7 @@ import { newId } from '../ids.js';
 import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';
 import type { Database } from './database.js';
-import { insertDeliveries, type BodyOf } from './fan-out.js';
+import { insertDeliveries, type BodyOf } from './new-deliveries.js';
 import { expectDeliveries } from './listener-state.js';
 import type { ListenerRow } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';

@@ -1,25 +1,18 @@
 import sql, { join, raw } from 'sql-template-tag';
 import { droppedPaths, keysOfEvent } from '../listeners/route-key.js';
 import type { Database } from './database.js';
+import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
 import {
-  expectDue,
-  insertDeliveries,
-  newDelivery,
   pathsInUse,
-  readEvent,
   readListener,
-  selectEvent,
   selectStanding,
-  setState,
   standingListeners,
   wants,
   type Candidate,
-  type ClaimedEvent,
-  type FanOutResult,
-  type BodyOf,
-  type ReadEvent,
   type ReadListener,
-} from './fan-out.js';
+} from './candidates.js';
+import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } from './outbox-events.js';
+import type { FanOutResult } from './fan-out.js';
 import { execute, query, type Script } from './script.js';
 
 /** Listeners of one page: a page is one transaction, and holds up nobody for long. */

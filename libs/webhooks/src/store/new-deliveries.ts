@@ -1,0 +1,116 @@
+import sql from 'sql-template-tag';
+import { newId } from '../ids.js';
+import type { ReadListener } from './candidates.js';
+import { chunks, inList } from './chunks.js';
+import type { Database } from './database.js';
+import { skipConflict } from './dialect-sql.js';
+import { insertFromRows } from './json-rows.js';
+import { expectDeliveries } from './listener-state.js';
+import type { ReadEvent } from './outbox-events.js';
+import { query, type Script } from './script.js';
+
+/** `lastError` of a delivery that its listener's format could not render. */
+export const FORMAT_FAILED = 'FORMAT_FAILED';
+
+/** Renders what a listener's format sends. `null`: the event's own payload. Throws when the format does. */
+export type BodyOf = (format: string, event: { id: string; type: string; payload: string }) => string | null;
+
+/** A delivery to be made. */
+export interface NewDelivery {
+  readonly id: string;
+  readonly event: ReadEvent;
+  readonly listener: ReadListener;
+  readonly orderKey: Buffer | null;
+  readonly body: string | null;
+  state: 'due' | 'leased' | 'discarded';
+}
+
+/** One event for one listener that wants it, with its body if the listener's format is not the standard one. */
+export function newDelivery(
+  event: ReadEvent,
+  listener: ReadListener,
+  bodyOf: BodyOf,
+  unrendered: { listenerId: string; eventId: string; error: unknown }[],
+): NewDelivery {
+  const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
+  const delivery = { id: newId('dlv'), event, listener, orderKey: isOrdered ? event.orderKey : null };
+  try {
+    return { ...delivery, body: bodyOf(listener.format, event), state: 'due' };
+  } catch (error) {
+    unrendered.push({ listenerId: listener.id, eventId: event.id, error });
+    return { ...delivery, body: null, state: 'discarded' };
+  }
+}
+
+/** Deliveries that wait are looked for by the claim. @returns how many do */
+export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
+  const due = made.filter(({ state, listener }) => state === 'due' && listener.state === 'active');
+  yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, now])));
+  return due.length;
+}
+
+const DELIVERIES_PER_STATEMENT = 1_000;
+
+/** What a delivery is made of, for {@link insertDeliveries}. */
+export interface DeliveryValues {
+  readonly id: string;
+  readonly event: { readonly seq: unknown; readonly type: string };
+  readonly listener: { readonly id: string; readonly owner: string | null; readonly ownerKey: Buffer | null };
+  readonly orderKey: Buffer | null;
+  readonly body: string | null;
+  readonly state: 'due' | 'leased' | 'discarded';
+}
+
+/** @returns sequences by id, of those that were not there yet */
+export function* insertDeliveries(
+  database: Database,
+  deliveries: readonly DeliveryValues[],
+  { now, leaseMs, leaseToken }: { now: number; leaseMs: number; leaseToken: string },
+): Script<Map<string, string>> {
+  const { deliveries: d } = database.tables;
+  const { $ } = d;
+  const seqs = new Map<string, string>();
+  for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
+    const insertion = insertFromRows(
+      database,
+      'deliveries',
+      {
+        ...({ id: 'text', eventSeq: 'bigint', listenerId: 'text', type: 'text', owner: 'text' } as const),
+        ...({ ownerKey: 'hash', orderKey: 'hash', state: 'text', body: 'text', attempts: 0, retries: 0 } as const),
+        ...({ nextAt: now, leaseToken: 'text', leaseUntil: 'bigint', lastError: 'text' } as const),
+        ...({ finishedAt: 'bigint', createdAt: now } as const),
+      },
+      some.map(({ id, event, listener, orderKey, body, state }) => ({
+        id,
+        eventSeq: String(event.seq),
+        listenerId: listener.id,
+        type: event.type,
+        owner: listener.owner,
+        ownerKey: hex(listener.ownerKey),
+        orderKey: hex(orderKey),
+        state,
+        body,
+        leaseToken: state === 'leased' ? leaseToken : null,
+        leaseUntil: state === 'leased' ? now + leaseMs : null,
+        lastError: state === 'discarded' ? FORMAT_FAILED : null,
+        finishedAt: state === 'discarded' ? now : null,
+      })),
+    );
+    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
+    let made: { seq: unknown; id: string }[];
+    if (database.dialect === 'mysql') {
+      yield insert;
+      made = yield* query(
+        sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${$.id} ${inList(some.map(({ id }) => id))}`,
+      );
+    } else {
+      made = yield* query(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
+    }
+    for (const { seq, id } of made) seqs.set(id, String(seq));
+  }
+  return seqs;
+}
+
+function hex(bytes: Uint8Array | null): string | null {
+  return bytes && Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,72 @@
+import sql, { type Sql } from 'sql-template-tag';
+import type { JsonObject } from '../events/json.js';
+import type { Audience } from '../events/webhook-event.js';
+import { chunks, inList } from './chunks.js';
+import type { Database } from './database.js';
+import { execute, type Script } from './script.js';
+
+/** An event's row, as the fan-out takes it. */
+export interface ClaimedEvent {
+  seq: unknown;
+  id: string;
+  type: string;
+  superTypes: string | null;
+  audience: Audience;
+  owner: string | null;
+  ownerKey: Buffer | null;
+  orderKey: Buffer | null;
+  ordered: unknown;
+  payload: string;
+  thinPayload: string | null;
+  droppedFields: string | null;
+  createdAt: unknown;
+}
+
+/** An event whose text is read. */
+export interface ReadEvent extends ClaimedEvent {
+  types: string[];
+  data: JsonObject;
+  previous?: JsonObject;
+  dropped?: ReadonlySet<string>;
+}
+
+/** The columns of a {@link ClaimedEvent}, of `e`. */
+export function selectEvent(database: Database): Sql {
+  return database.tables.events.select(
+    'e',
+    ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields', 'createdAt'] as const),
+  );
+}
+
+/** @throws when its text is no JSON, or without data: the event is damaged */
+export function readEvent(event: ClaimedEvent): ReadEvent {
+  const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject };
+  if (typeof data !== 'object') throw new TypeError('its payload has no data');
+  return {
+    ...event,
+    types: typesOf(event),
+    data,
+    ...(previous ? { previous } : {}),
+    ...(event.droppedFields === null ? {} : { dropped: new Set(JSON.parse(event.droppedFields) as string[]) }),
+  };
+}
+
+/** Its own type, then the types of its parents. */
+export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
+  return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
+}
+
+/** Where events of the outbox are now; none of them `pending`. */
+export function* setState(
+  database: Database,
+  events: readonly { readonly seq: unknown }[],
+  state: 'routing' | 'routed' | 'damaged',
+): Script<void> {
+  const { sql: path, byKey, $ } = database.tables.events;
+  for (const some of chunks(events)) {
+    yield* execute(
+      sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`,
+    );
+  }
+}
