@@ -425,7 +425,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         await addListener(database, START);
         const rows = Array.from({ length: 5 }, () => anEvent({ data: { id: 1, text } }));
         await database.transaction(function* () {
-          for (const insert of insertsOfEvents(database.tables, rows)) yield insert;
+          for (const insert of insertsOfEvents(database, rows)) yield insert;
         });
         const { leased } = await fan({ room: roomFor(5), bodyOf: (_format, { payload }) => payload });
         expect(leased).toHaveLength(5);

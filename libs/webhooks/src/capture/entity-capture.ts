@@ -363,7 +363,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
     const rows = items.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
-    for (const sql of insertsOfEvents(this.options.database.tables, rows)) {
+    for (const sql of insertsOfEvents(this.options.database, rows)) {
       const { text, values } = this.options.database.statement(sql);
       await runner.query(text, values);
     }

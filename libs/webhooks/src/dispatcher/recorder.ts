@@ -99,8 +99,9 @@ export class Recorder {
       const some = this.attempted.slice(0, size);
       try {
         await this.record(some);
-        troubles.succeeded('recording');
-        size = batch;
+        size = Math.min(batch, 2 * size);
+        // A part that could be written does not end it: what could not is still there.
+        if (size === batch || some.length === this.attempted.length) troubles.succeeded('recording');
       } catch (error) {
         if (isLasting() && !(some.length === 1 && wasAnswered)) {
           troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);

@@ -1,6 +1,8 @@
-import sql, { bulk, type Sql } from 'sql-template-tag';
+import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import { chunks } from '../store/chunks.js';
+import type { Database } from '../store/database.js';
+import { jsonRows, jsonValue } from '../store/json-rows.js';
 import type { TablesSql } from '../store/tables.js';
 import type { PayloadLimits } from './payload.js';
 import { renderPayload } from './payload.js';
@@ -40,16 +42,55 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
 
 /** Rows of one statement: 15 parameters each, well under PostgreSQL's 65,535 and SQLite's 32,766. */
 const ROWS_PER_STATEMENT = 400;
+/** PostgreSQL takes longer to plan thousands of parameters than to insert their rows; a few cost less than JSON does. */
+const ROWS_WORTH_JSON = 8;
 
-/** Multi-row inserts that every database takes: of bounded numbers of rows and lengths of payloads. */
-export function* insertsOfEvents(tables: TablesSql, rows: readonly EventRow[]): Generator<Sql> {
+/** Multi-row inserts that every database takes: of bounded numbers of rows and lengths of payloads, in their order. */
+export function* insertsOfEvents(
+  { dialect, tables }: Pick<Database, 'dialect' | 'tables'>,
+  rows: readonly EventRow[],
+): Generator<Sql> {
   const lengthOf = ({ values }: EventRow) =>
     values.reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 0), 0);
-  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) yield insertEvents(tables, some);
+  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) {
+    yield dialect === 'postgres' && some.length >= ROWS_WORTH_JSON
+      ? insertFromJson(tables, some)
+      : insertEvents(tables, some);
+  }
 }
 
 /** One insert of few rows; for many there is {@link insertsOfEvents}. */
 export function insertEvents(tables: TablesSql, rows: readonly EventRow[]): Sql {
-  const { sql: path, $ } = tables.events;
-  return sql`insert into ${path} (${$.id}, ${$.type}, ${$.superTypes}, ${$.state}, ${$.audience}, ${$.owner}, ${$.ownerKey}, ${$.orderKey}, ${$.ordered}, ${$.dedupeKey}, ${$.payload}, ${$.thinPayload}, ${$.droppedFields}, ${$.context}, ${$.createdAt}) values ${bulk(rows.map((row) => row.values))}`;
+  return sql`insert into ${tables.events.sql} (${columnsOf(tables)}) values ${bulk(rows.map((row) => row.values))}`;
+}
+
+/** Columns of `EventRow.values`, in their order, and how they travel in JSON. */
+const COLUMNS = {
+  ...({ id: 'text', type: 'text', superTypes: 'text', state: 'text', audience: 'text', owner: 'text' } as const),
+  ...({ ownerKey: 'hash', orderKey: 'hash', ordered: 'bigint', dedupeKey: 'hash', payload: 'text' } as const),
+  ...({ thinPayload: 'text', droppedFields: 'text', context: 'text', createdAt: 'bigint' } as const),
+} as const;
+
+function columnsOf({ events: { $ } }: TablesSql): Sql {
+  return join(Object.keys(COLUMNS).map((property) => $[property as keyof typeof COLUMNS]));
+}
+
+function insertFromJson(tables: TablesSql, rows: readonly EventRow[]): Sql {
+  const types = Object.values(COLUMNS);
+  const names = types.map((_, n) => `c${n}`);
+  const given = rows.map(({ values }, row) => {
+    const one: Record<string, string | number | undefined> = { n: row };
+    // A null is a key that is not there.
+    values.forEach((value, n) => {
+      if (value !== null) one[names[n] as string] = Buffer.isBuffer(value) ? value.toString('hex') : (value as string);
+    });
+    return one;
+  });
+  const columns = Object.fromEntries([['n', 'bigint'], ...types.map((type, n) => [names[n], type])]) as Record<
+    string,
+    (typeof types)[number]
+  >;
+  const values = types.map((type, n) => jsonValue('postgres', `c${n}`, type));
+  // Sequences are drawn in this order.
+  return sql`insert into ${tables.events.sql} (${columnsOf(tables)}) select ${join(values)} from ${jsonRows('postgres', columns, given)} order by r.n`;
 }
