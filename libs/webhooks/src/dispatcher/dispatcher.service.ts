@@ -209,18 +209,18 @@ export class DispatcherService {
     }
   }
 
-  /** @returns also whether every listener that seemed ready was looked at: a round may find only those that have nothing */
+  /** @returns also whether it looked at all there is: a round may find only listeners that have nothing, or make one page */
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
     const routed = await this.route({ limit: this.parts.options.batch });
-    const wide = await this.routeWide();
+    const hasWide = await this.routeWide();
     await this.reclaim();
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
     await this.returning;
     return {
-      events: routed.events + wide,
+      events: routed.events,
       attempts: routed.leased.length + claimed.leased.length,
-      isExhaustive: claimed.isExhaustive,
+      isExhaustive: claimed.isExhaustive && !hasWide,
     };
   }
 
@@ -300,7 +300,7 @@ export class DispatcherService {
       isBusy ||= this.hasEvents && this.lanes.isThirsty('fresh');
     }
     if (this.hasWide) {
-      this.hasWide = (await this.routeWide()) > 0;
+      this.hasWide = await this.routeWide();
       isBusy ||= this.hasWide;
     }
     if (this.mayClaim) {
@@ -369,13 +369,13 @@ export class DispatcherService {
     return { ...result, source: 'fresh', leasedAt };
   }
 
-  /** One page of an event with very many listeners. @returns how many events it went on with: one or none */
-  private async routeWide(): Promise<number> {
+  /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
+  private async routeWide(): Promise<boolean> {
     const { database, clock, bodyOf } = this.parts;
     const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
     this.tellOfFanOut(result);
     if (result.hasDue) this.expect(0);
-    return result.hasMore ? 1 : 0;
+    return result.hasMore;
   }
 
   private tellOfFanOut({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
