@@ -161,7 +161,8 @@ describe('a SQLite file that another process holds', () => {
     await save('a');
     await app.receiver.waitFor(1);
     await tell('begin');
-    const run = vi.spyOn(app.dispatcher as unknown as { record(batch: unknown): Promise<void> }, 'record');
+    const { recorder } = app.dispatcher as unknown as { recorder: { record(batch: unknown): Promise<void> } };
+    const run = vi.spyOn(recorder, 'record');
     release();
     await vi.waitFor(() => expect(run).toHaveBeenCalledOnce(), WAIT);
     expect(await attempts()).toBe(0);
