@@ -19,9 +19,11 @@ const problems = report.success ? [] : ['a test failed'];
 const on = (/** @type {string[]} */ tests, /** @type {string} */ database) =>
   tests.filter((test) => test.includes(`('${database}')`) || test.includes(`(${database})`)).length;
 const MARIADB = ['mariadb', 'mysql2'];
+/** Ten seconds for each server, whichever driver speaks to it. */
+const BY_ONE_DRIVER = ['test/crash/crash.spec.ts'];
 for (const { name, passed } of files) {
   if (on(passed, 'sqlite') > 0 && on(passed, 'postgres') > 0) {
-    for (const database of MARIADB) {
+    for (const database of BY_ONE_DRIVER.includes(name) ? ['mariadb'] : MARIADB) {
       if (on(passed, database) === 0) problems.push(`${name} did not run on ${database}`);
     }
   }
