@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { vi } from 'vitest';
 import type { Database } from '../../libs/webhooks/src/store/database.js';
-import type { Script, StatementResult } from '../../libs/webhooks/src/store/script.js';
+import { type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/script.js';
 import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
@@ -27,8 +27,13 @@ export function changesOf(app: TestApp): Record<string, number>[] {
       let step = running.next();
       while (!step.done) {
         const result: StatementResult = yield step.value;
-        const table = /^\s*(?:delete from|update|insert into)\s+\S*webhook_(\w+)/i.exec(step.value.sql)?.[1];
-        if (table && result.affected) changes[table] = (changes[table] ?? 0) + result.affected;
+        const [statements, results] =
+          step.value instanceof Together ? [step.value.statements, result.all ?? []] : [[step.value], [result]];
+        for (const [n, statement] of statements.entries()) {
+          const table = /^\s*(?:delete from|update|insert into)\s+\S*webhook_(\w+)/i.exec(statement.sql)?.[1];
+          const affected = results[n]?.affected;
+          if (table && affected) changes[table] = (changes[table] ?? 0) + affected;
+        }
         step = running.next(result);
       }
       if (Object.keys(changes).length) transactions.push(changes);

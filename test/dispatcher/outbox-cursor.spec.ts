@@ -15,8 +15,8 @@ describe('where the outbox is looked at', () => {
   const look = (ms: number, lastSeq: number | null) => {
     const from = cursor.look();
     vi.advanceTimersByTime(ms);
-    cursor.found(lastSeq);
-    return from;
+    cursor.found(from, lastSeq);
+    return from.afterSeq;
   };
 
   it('is the start at first, and then past the last event, for nine tenths of the time', () => {
@@ -49,5 +49,20 @@ describe('where the outbox is looked at', () => {
     expect(cursor.untilSweepMs).toBe(0);
     look(5, null);
     expect(cursor.untilSweepMs).toBeNull();
+  });
+
+  it('is never the start while other events are being routed, which would be found there again', () => {
+    const first = cursor.look();
+    cursor.found(first, 250);
+    const second = cursor.look(false);
+    expect(second.afterSeq).toBe(250);
+    cursor.found(second, 500);
+    expect(cursor.look(true).afterSeq).toBe(0);
+  });
+
+  it('goes back to what a look has found and left', () => {
+    look(10, 500);
+    cursor.left(300);
+    expect(look(10, null)).toBe(300);
   });
 });

@@ -1,6 +1,6 @@
 import sql, { type Sql } from 'sql-template-tag';
 import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { query, type Script } from '../../libs/webhooks/src/store/script.js';
+import { query, type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/script.js';
 
 /** What one statement cost its database. */
 export interface Cost {
@@ -32,9 +32,14 @@ export async function measure<T>(
     const running = script();
     let step = running.next();
     while (!step.done) {
-      const { cost, answer } = yield* measured(database, step.value);
-      costs.push(cost);
-      step = running.next(answer);
+      const { value } = step;
+      const all: StatementResult[] = [];
+      for (const statement of value instanceof Together ? value.statements : [value]) {
+        const { cost, answer } = yield* measured(database, statement);
+        costs.push(cost);
+        all.push(answer);
+      }
+      step = running.next(value instanceof Together ? { rows: [], affected: 0, all } : (all[0] as StatementResult));
     }
     result = step.value;
   };
@@ -57,10 +62,7 @@ export async function measure<T>(
   return { result: result as T, costs };
 }
 
-function* measured(
-  database: Database,
-  statement: Sql,
-): Script<{ cost: Cost; answer: { rows: Record<string, unknown>[]; affected: number } }> {
+function* measured(database: Database, statement: Sql): Script<{ cost: Cost; answer: StatementResult }> {
   const { text } = database.statement(statement);
   switch (database.dialect) {
     case 'postgres': {

@@ -9,7 +9,7 @@ const MINUTE = 60 * 1000;
 /** Of the comparators; the default of the library. */
 export const CONCURRENCY = 64;
 /** Deliveries made before the clock starts, by everything that is compared: a process that runs for weeks is warm. */
-export const WARM_UP: Readonly<Record<Size, number>> = { short: 200, usual: 2_000, full: 2_000 };
+export const WARM_UP: Readonly<Record<Size, number>> = { short: 200, usual: 10_000, full: 10_000 };
 const DRAINED_WITHIN_MS = 20 * MINUTE;
 
 /** What every scenario changes of the library's options. */

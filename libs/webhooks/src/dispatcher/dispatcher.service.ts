@@ -14,7 +14,7 @@ import {
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
 import type { DatabaseTime } from '../store/database-time.js';
-import { fanOut, type FanOutResult } from '../store/fan-out.js';
+import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
 import type { BodyOf } from '../store/new-deliveries.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
@@ -66,6 +66,8 @@ interface Leased {
 const REST_AFTER_ERROR_MS = 1_000;
 /** Expired leases are taken back in batches of this size. */
 const RECLAIM_BATCH = 500;
+/** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
+const ROUTED_AT_ONCE = 2;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
 const LEASE_MARGIN_MS = 1_000;
 
@@ -90,6 +92,11 @@ export class DispatcherService {
   private readonly cursor = new OutboxCursor();
   private readonly returned: LanedDelivery[] = [];
   private loop: Promise<void> | null = null;
+  /** Batches of events that are being routed beside the loop, by how many they may be. */
+  private readonly routing = new Map<Promise<void>, number>();
+  /** The last of them has taken its events: the next one would find others. */
+  private hasClaimed = true;
+  private routingFailure: { error: unknown } | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
   private stopped = new AbortController();
@@ -263,22 +270,42 @@ export class DispatcherService {
     while (!this.isStopping) {
       try {
         work = 'claiming';
+        if (this.routingFailure) throw this.routingFailure.error;
         if (!(await this.fill())) await this.signal.wait(this.sleepMs());
         work = 'polling';
         // Also when there is no end of work: what a dead process held is somebody's, too.
         if (this.untilPollMs <= 0) await this.poll();
       } catch (error) {
         this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
+        await this.routed();
+        this.routingFailure = null;
         this.hasEvents = true;
         this.readyAt = 0;
         await this.rest();
       }
     }
+    await this.routed();
+  }
+
+  private async routed(): Promise<void> {
+    while (this.routing.size) await Promise.all(this.routing.keys());
   }
 
   private get mayRoute(): boolean {
     // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
-    return (this.hasEvents || this.cursor.untilSweepMs === 0) && this.lanes.isThirsty('fresh');
+    const { database, options } = this.parts;
+    // A connection each for them, one for claims and polls, and one for records.
+    const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+    const isLooking = this.routing.size > 0;
+    if (this.routing.size >= atOnce || !this.hasClaimed || this.routingFailure) return false;
+    return (
+      (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) &&
+      this.lanes.isThirsty('fresh', this.beingRouted)
+    );
+  }
+
+  private get beingRouted(): number {
+    return [...this.routing.values()].reduce((sum, limit) => sum + limit, 0);
   }
 
   private get mayClaim(): boolean {
@@ -287,18 +314,8 @@ export class DispatcherService {
 
   /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
   private async fill(): Promise<boolean> {
-    const { batch } = this.parts.options;
     let isBusy = false;
-    if (this.mayRoute) {
-      const limit = Math.max(1, Math.min(batch, this.lanes.room('fresh').total));
-      const routed = await this.route({ limit, afterSeq: this.cursor.look() });
-      this.cursor.found(routed.lastSeq);
-      // Also past those that were left for later: behind them there may be others.
-      this.hasEvents = routed.lastSeq !== null;
-      if (routed.hasDue) this.expect(0);
-      this.take(routed);
-      isBusy ||= this.hasEvents && this.lanes.isThirsty('fresh');
-    }
+    if (this.mayRoute) this.routeBeside();
     if (this.hasWide) {
       this.hasWide = await this.routeWide();
       isBusy ||= this.hasWide;
@@ -310,8 +327,46 @@ export class DispatcherService {
       if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
       isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
     }
-    this.troubles.succeeded('claiming');
-    return isBusy;
+    if (!this.routing.size) this.troubles.succeeded('claiming');
+    return isBusy || this.mayRoute;
+  }
+
+  /** Routes the next batch of events, and raises the signal twice: when it has claimed them, and at its end. */
+  private routeBeside(): void {
+    const limit = Math.max(1, Math.min(this.parts.options.batch, this.lanes.room('fresh').total - this.beingRouted));
+    const look = this.cursor.look(this.routing.size === 0);
+    this.hasEvents = false;
+    this.hasClaimed = false;
+    let found = 0;
+    const claimed = ({ lastSeq, count }: Claimed) => {
+      // A script that runs again after a deadlock claims again.
+      if (this.hasClaimed) return;
+      found = count;
+      this.cursor.found(look, lastSeq);
+      this.hasClaimed = true;
+      if (count >= limit) this.hasEvents = true;
+      this.signal.raise();
+    };
+    const routing = this.route({ limit, afterSeq: look.afterSeq, claimed })
+      .then(
+        (routed) => {
+          if (routed.leftAfterSeq !== null) this.cursor.left(routed.leftAfterSeq);
+          // Some were left for later: behind an earlier event of their row, or to another process.
+          if (routed.events < found) this.hasEvents = true;
+          if (routed.hasDue) this.expect(0);
+          this.troubles.succeeded('claiming');
+          this.take(routed);
+        },
+        (error: unknown) => {
+          this.routingFailure ??= { error };
+        },
+      )
+      .finally(() => {
+        this.routing.delete(routing);
+        this.hasClaimed = true;
+        this.signal.raise();
+      });
+    this.routing.set(routing, limit);
   }
 
   /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
@@ -350,6 +405,7 @@ export class DispatcherService {
     limit: number;
     only?: readonly string[];
     afterSeq?: number;
+    claimed?: (claimed: Claimed) => void;
   }): Promise<FanOutResult & Leased> {
     const { database, clock, options, bodyOf } = this.parts;
     const room = this.lanes.room('fresh');

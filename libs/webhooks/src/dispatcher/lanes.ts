@@ -86,9 +86,13 @@ export class Lanes {
     };
   }
 
-  /** Whether so few wait that it is time to take more: while these are fetched, the others are sent. */
-  isThirsty(source: Source): boolean {
-    return this.queued[source] * 3 <= this.options.waiting[source] * 2;
+  /**
+   * Whether so few wait that it is time to take more: while these are fetched, the others are sent.
+   *
+   * @param coming how many are being fetched already
+   */
+  isThirsty(source: Source, coming = 0): boolean {
+    return (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {

@@ -12,25 +12,42 @@ const SWEEP_SHARE = 0.1;
 export class OutboxCursor {
   private afterSeq = 0;
   private sweepAt = 0;
-  private lookedAt = 0;
   private isSweep = false;
 
-  /** Begins a look. @returns the sequence after which to look */
-  look(): number {
-    this.lookedAt = performance.now();
-    this.isSweep = this.lookedAt >= this.sweepAt;
-    return this.isSweep ? 0 : this.afterSeq;
+  /**
+   * Begins a look.
+   *
+   * @param isAlone no other look's events are still being routed; a sweep would find them again
+   */
+  look(isAlone = true): Look {
+    const at = performance.now();
+    this.isSweep = isAlone && at >= this.sweepAt;
+    return { afterSeq: this.isSweep ? 0 : this.afterSeq, isSweep: this.isSweep, at };
   }
 
-  /** Ends it. @param lastSeq of the last event looked at, if any */
-  found(lastSeq: number | null): void {
+  /** Ends it. @param lastSeq of the last event that it found, if any */
+  found(look: Look, lastSeq: number | null): void {
     const now = performance.now();
-    if (this.isSweep) this.sweepAt = now + (now - this.lookedAt) / SWEEP_SHARE;
+    if (look.isSweep) this.sweepAt = now + (now - look.at) / SWEEP_SHARE;
     if (lastSeq !== null) this.afterSeq = Math.max(this.afterSeq, lastSeq);
+  }
+
+  /** What was found after this sequence was left where it is, and has to be found again. */
+  left(afterSeq: number): void {
+    this.afterSeq = Math.min(this.afterSeq, afterSeq);
   }
 
   /** How long until a look that found nothing is worth repeating from the start, in ms; `null` when it was a sweep itself. */
   get untilSweepMs(): number | null {
     return this.isSweep ? null : Math.max(0, this.sweepAt - performance.now());
   }
+}
+
+/** One look into the outbox. */
+export interface Look {
+  /** The sequence after which to look. */
+  readonly afterSeq: number;
+  readonly isSweep: boolean;
+  /** When it began, on the monotonic clock. */
+  readonly at: number;
 }

@@ -58,8 +58,21 @@ const MAX_ROUTED_PATH_LENGTH = 150;
  * @param value canonical ({@link canonicalValue}), `''` for none
  */
 export function routeKey(space: OwnerSpace, owner: string, pattern: string, path: string, value: string): Buffer {
-  return tupleHash('route', space, owner, pattern, path, value);
+  // Spaces and patterns have no bar in them, and what may have one says how long it is: no two tuples look alike.
+  const tuple = `${space}|${pattern}|${owner.length}|${owner}|${path.length}|${path}|${value}`;
+  let key = keysOfTuples.get(tuple);
+  if (key === undefined) {
+    if (keysOfTuples.size >= MAX_REMEMBERED_KEYS) keysOfTuples.clear();
+    key = tupleHash('route', space, owner, pattern, path, value);
+    if (tuple.length <= MAX_REMEMBERED_LENGTH) keysOfTuples.set(tuple, key);
+  }
+  return key;
 }
+
+/** Owners and values come again and again: a hash costs ten times what looking it up does. */
+const keysOfTuples = new Map<string, Buffer>();
+const MAX_REMEMBERED_KEYS = 10_000;
+const MAX_REMEMBERED_LENGTH = 300;
 
 /**
  * The one text of a scalar in a route: `null` (or missing), booleans, numbers and texts never look alike, and a decimal is
@@ -185,9 +198,19 @@ function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: str
   return event.owner !== null && event.owner !== '';
 }
 
-function patternsOf(types: readonly string[]): Set<string> {
-  return new Set(types.flatMap(patternsMatching));
+function patternsOf(types: readonly string[]): ReadonlySet<string> {
+  const [type] = types;
+  if (type === undefined || types.length > 1) return new Set(types.flatMap(patternsMatching));
+  let patterns = patternsOfTypes.get(type);
+  if (patterns === undefined) {
+    if (patternsOfTypes.size >= MAX_REMEMBERED_TYPES) patternsOfTypes.clear();
+    patternsOfTypes.set(type, (patterns = new Set(patternsMatching(type))));
+  }
+  return patterns;
 }
+
+const patternsOfTypes = new Map<string, ReadonlySet<string>>();
+const MAX_REMEMBERED_TYPES = 1_000;
 
 function routedValueOf(event: RoutedEvent, routePath: string): string | undefined {
   const path = routePath.slice(2);

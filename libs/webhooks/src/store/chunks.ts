@@ -37,3 +37,8 @@ export function* chunks<T>(
 export function inList(values: readonly unknown[]): Sql {
   return sql`in (${join(values)})`;
 }
+
+/** The same for whole numbers on PostgreSQL: one parameter and one text, however many they are. */
+export function anyOf(wholeNumbers: readonly unknown[]): Sql {
+  return sql`= any(cast(${`{${wholeNumbers.join(',')}}`} as bigint[]))`;
+}

@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
-import type { DialectName } from './column-kinds.js';
+import { dialectOf, type DialectName } from './column-kinds.js';
 import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
@@ -87,8 +87,13 @@ export function ownDataSourceOptions(
     replication?: { master: object };
     extra?: object;
   };
-  // Drivers let `extra` overrule `poolSize`.
-  const ownExtra = { ...extra, ...(extra && 'max' in extra ? { max: poolSize } : {}) };
+  const ownExtra = {
+    ...extra,
+    // Drivers let `extra` overrule `poolSize`.
+    ...(extra && 'max' in extra ? { max: poolSize } : {}),
+    // Passed over by versions of `pg` that cannot; see `ServerDatabase`.
+    ...(dialectOf(application.options.type) === 'postgres' ? { pipeline: true } : {}),
+  };
   return {
     ...rest,
     ...replication?.master,

@@ -5,16 +5,16 @@ import { candidates, type ReadListener, wants } from './candidates.js';
 import { inList } from './chunks.js';
 import type { ClaimedDelivery, Room } from './claim-deliveries.js';
 import type { Database } from './database.js';
-import { type BodyOf, expectDue, insertDeliveries, type NewDelivery, newDelivery } from './new-deliveries.js';
-import { type ClaimedEvent, type ReadEvent, readEvent, selectEvent, setState } from './outbox-events.js';
+import { type BodyOf, expectDue, insertDeliveries, isDue, type NewDelivery, newDelivery } from './new-deliveries.js';
+import { type ClaimedEvent, type ReadEvent, readEvent, selectEvent, settingState } from './outbox-events.js';
 import { query, type Script } from './script.js';
 import { compareSequences } from './sequence.js';
 
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
-  /** Sequence of the last one looked at, taken or left for later; `null` when there was none. */
-  readonly lastSeq: number | null;
+  /** Sequence after which some were claimed and not looked at, as the round was full; `null` when all were. */
+  readonly leftAfterSeq: number | null;
   /** Deliveries that were made and leased at once: to be sent by this process. */
   readonly leased: readonly ClaimedDelivery[];
   /** Whether deliveries were made that wait to be claimed. */
@@ -25,6 +25,13 @@ export interface FanOutResult {
   readonly damaged: readonly { id: string; type: string; error: unknown }[];
   /** Deliveries whose format threw; they are `discarded`. */
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
+}
+
+/** What a claim has found, told before anything else is done with it. */
+export interface Claimed {
+  /** Sequence of the last event found, also if another worker has it; `null` when there was none. */
+  readonly lastSeq: number | null;
+  readonly count: number;
 }
 
 export interface FanOutOptions {
@@ -40,6 +47,8 @@ export interface FanOutOptions {
   readonly leaseMs: number;
   readonly circuit: CircuitPolicy;
   readonly bodyOf: BodyOf;
+  /** Called when the events are claimed: from then on another fan-out would find others. */
+  readonly claimed?: (claimed: Claimed) => void;
 }
 
 /**
@@ -89,25 +98,34 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const made = deliveries.filter(({ event }) => isTimely(event));
   const leaseToken = newId('lease');
   leaseWhatFits(made, options);
-  const seqs = yield* insertDeliveries(database, made, { now: options.now, leaseMs: options.leaseMs, leaseToken });
-  yield* setState(database, routed.filter(isTimely), 'routed');
-  yield* setState(database, wide.filter(isTimely), 'routing');
-  yield* setState(database, broken, 'damaged');
-  const due = yield* expectDue(database, made, options.now);
+  const hasDue = made.some(isDue);
+  const seqs = yield* insertDeliveries(
+    database,
+    made,
+    { now: options.now, leaseMs: options.leaseMs, leaseToken },
+    {
+      statements: [
+        ...settingState(database, routed.filter(isTimely), 'routed'),
+        ...settingState(database, wide.filter(isTimely), 'routing'),
+        ...settingState(database, broken, 'damaged'),
+      ],
+      isEnd: !hasDue,
+    },
+  );
+  yield* expectDue(database, made, options.now);
 
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     const seq = seqs.get(delivery.id);
     if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
   }
-  // The next look begins behind what was left for later, and before what this one did not get to.
   const [first] = left;
-  const lastLookedAt = first ? claimed[claimed.findIndex(({ id }) => id === first.id) - 1] : claimed.at(-1);
+  const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
   return {
     events: broken.length + [...routed, ...wide].filter(isTimely).length,
-    lastSeq: lastLookedAt === undefined ? null : Number(lastLookedAt.seq),
+    leftAfterSeq: first ? Number(lastLookedAt?.seq ?? 0) : null,
     leased,
-    hasDue: due > 0,
+    hasDue,
     hasWide: wide.some(isTimely),
     damaged,
     unrendered,
@@ -214,23 +232,34 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
   };
 }
 
-function* claimEvents(database: Database, { limit, only, afterSeq }: FanOutOptions): Script<ClaimedEvent[]> {
+function* claimEvents(database: Database, { limit, only, afterSeq, claimed }: FanOutOptions): Script<ClaimedEvent[]> {
   const { events } = database.tables;
   const columns = selectEvent(database);
   const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
+  const tell = (found: readonly { seq: unknown }[]) => {
+    const last = found.at(-1);
+    claimed?.({ lastSeq: last === undefined ? null : Number(last.seq), count: found.length });
+  };
   if (database.dialect !== 'mysql') {
-    return yield* query<ClaimedEvent>(
+    const rows = yield* query<ClaimedEvent>(
       sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${raw(database.skipLocked)}`,
     );
+    tell(rows);
+    return rows;
   }
   // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
   const found = yield* query<{ seq: unknown }>(
     sql`select ${events.select('e', 'seq')} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}`,
   );
-  if (!found.length) return [];
-  return yield* query<ClaimedEvent>(
+  if (!found.length) {
+    tell(found);
+    return [];
+  }
+  const rows = yield* query<ClaimedEvent>(
     sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
   );
+  tell(found);
+  return rows;
 }

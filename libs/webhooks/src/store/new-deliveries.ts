@@ -1,4 +1,4 @@
-import sql from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { newId } from '../ids.js';
 import type { ReadListener } from './candidates.js';
 import { chunks, inList } from './chunks.js';
@@ -7,7 +7,7 @@ import { skipConflict } from './dialect-sql.js';
 import { insertFromRows } from './json-rows.js';
 import { expectDeliveries } from './listener-state.js';
 import type { ReadEvent } from './outbox-events.js';
-import { query, type Script } from './script.js';
+import { query, type Script, together } from './script.js';
 
 /** `lastError` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
@@ -42,9 +42,14 @@ export function newDelivery(
   }
 }
 
+/** Whether the claim has to look for it: it is neither leased already nor held. */
+export function isDue({ state, listener }: NewDelivery): boolean {
+  return state === 'due' && listener.state === 'active';
+}
+
 /** Deliveries that wait are looked for by the claim. @returns how many do */
 export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
-  const due = made.filter(({ state, listener }) => state === 'due' && listener.state === 'active');
+  const due = made.filter(isDue);
   yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, now])));
   return due.length;
 }
@@ -61,15 +66,20 @@ export interface DeliveryValues {
   readonly state: 'due' | 'leased' | 'discarded';
 }
 
-/** @returns sequences by id, of those that were not there yet */
+/**
+ * @param after statements that follow in any case, and whether they end the transaction
+ * @returns sequences by id, of those that were not there yet
+ */
 export function* insertDeliveries(
   database: Database,
   deliveries: readonly DeliveryValues[],
   { now, leaseMs, leaseToken }: { now: number; leaseMs: number; leaseToken: string },
+  after: { readonly statements: readonly Sql[]; readonly isEnd: boolean } = { statements: [], isEnd: false },
 ): Script<Map<string, string>> {
   const { deliveries: d } = database.tables;
   const { $ } = d;
   const seqs = new Map<string, string>();
+  const inserts: Sql[] = [];
   for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
     const insertion = insertFromRows(
       database,
@@ -97,16 +107,19 @@ export function* insertDeliveries(
       })),
     );
     const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
-    let made: { seq: unknown; id: string }[];
-    if (database.dialect === 'mysql') {
-      yield insert;
-      made = yield* query(
-        sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${$.id} ${inList(some.map(({ id }) => id))}`,
-      );
-    } else {
-      made = yield* query(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
+    if (database.dialect !== 'mysql') {
+      inserts.push(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
+      continue;
     }
+    yield insert;
+    const made = yield* query<{ seq: unknown; id: string }>(
+      sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`,
+    );
     for (const { seq, id } of made) seqs.set(id, String(seq));
+  }
+  const results = yield* together([...inserts, ...after.statements], after);
+  for (const { rows } of results.slice(0, inserts.length)) {
+    for (const { seq, id } of rows as { seq: unknown; id: string }[]) seqs.set(id, String(seq));
   }
   return seqs;
 }

@@ -1,9 +1,9 @@
 import sql, { type Sql } from 'sql-template-tag';
 import type { JsonObject } from '../events/json.js';
 import type { Audience } from '../events/webhook-event.js';
-import { chunks, inList } from './chunks.js';
+import { anyOf, chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
-import { execute, type Script } from './script.js';
+import type { Script } from './script.js';
 
 /** An event's row, as the fan-out takes it. */
 export interface ClaimedEvent {
@@ -63,10 +63,18 @@ export function* setState(
   events: readonly { readonly seq: unknown }[],
   state: 'routing' | 'routed' | 'damaged',
 ): Script<void> {
-  const { sql: path, byKey, $ } = database.tables.events;
-  for (const some of chunks(events)) {
-    yield* execute(
-      sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`,
-    );
-  }
+  for (const statement of settingState(database, events, state)) yield statement;
+}
+
+/** The statements of {@link setState}: none for no events. */
+export function settingState(
+  { tables, dialect }: Database,
+  events: readonly { readonly seq: unknown }[],
+  state: 'routing' | 'routed' | 'damaged',
+): Sql[] {
+  const { sql: path, byKey, $ } = tables.events;
+  return [...chunks(events)].map((some) => {
+    const seqs = some.map(({ seq }) => seq);
+    return sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${dialect === 'postgres' ? anyOf(seqs) : inList(seqs)}`;
+  });
 }

@@ -7,6 +7,17 @@ export interface StatementResult {
   rows: Row[];
   /** Rows changed, where the statement changes any. */
   affected: number;
+  /** Of each, for several statements {@link together}. */
+  all?: readonly StatementResult[];
+}
+
+/** Several statements, of which none needs the result of another. */
+export class Together {
+  constructor(
+    readonly statements: readonly Sql[],
+    /** Nothing follows: the COMMIT may go with them. */
+    readonly isEnd: boolean,
+  ) {}
 }
 
 /**
@@ -19,7 +30,7 @@ export interface StatementResult {
  * A statement that fails ends it there, and its transaction with it: a script that went on would commit half of itself on
  * SQLite and MySQL, and on PostgreSQL nothing, without an error.
  */
-export type Script<T> = Generator<Sql, T, StatementResult>;
+export type Script<T> = Generator<Sql | Together, T, StatementResult>;
 
 /** Runs a statement and gives its rows. */
 export function* query<R = Row>(statement: Sql): Script<R[]> {
@@ -31,4 +42,18 @@ export function* query<R = Row>(statement: Sql): Script<R[]> {
 export function* execute(statement: Sql): Script<number> {
   const { affected } = yield statement;
   return affected;
+}
+
+/**
+ * Runs statements of which none needs the result of another, in their order. PostgreSQL gets them all at once, where its driver can do
+ * that: one wait instead of several, and in a busy process a wait is a turn of the event loop.
+ *
+ * @param isEnd nothing follows in this transaction, so that its COMMIT goes with them
+ */
+export function* together(
+  statements: readonly Sql[],
+  { isEnd }: { isEnd: boolean },
+): Script<readonly StatementResult[]> {
+  const { all = [] } = yield new Together(statements, isEnd);
+  return all;
 }

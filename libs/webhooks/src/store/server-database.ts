@@ -2,7 +2,7 @@ import { DataSource, type QueryRunner } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from './column-kinds.js';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
-import type { Script, StatementResult } from './script.js';
+import { type Script, type StatementResult, Together } from './script.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 
 const MAX_TRIES = 10;
@@ -46,10 +46,9 @@ export class ServerDatabase extends Database {
   transaction<T>(script: () => Script<T>): Promise<T> {
     return this.retried(async (runner) => {
       try {
-        await this.begin(runner);
-        const result = await this.play(runner, script());
-        await runner.query('COMMIT');
-        return result;
+        return await (this.dialect === 'postgres' && (await isPipelined(runner))
+          ? this.playAhead(runner, script())
+          : this.playInTurns(runner, script()));
       } catch (error) {
         // A connection that cannot roll back is broken, and the error that broke it is the one to report.
         await runner.query('ROLLBACK').catch(() => undefined);
@@ -93,9 +92,46 @@ export class ServerDatabase extends Database {
     await runner.query('START TRANSACTION');
   }
 
+  private async playInTurns<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
+    await this.begin(runner);
+    const result = await this.play(runner, script);
+    await runner.query('COMMIT');
+    return result;
+  }
+
+  /**
+   * As {@link playInTurns}, without waiting for the BEGIN, nor before the COMMIT where the script says that it ends. What follows a
+   * statement that failed is refused by the server, and a COMMIT then rolls back: nothing half done can stay.
+   */
+  private async playAhead<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
+    let step = script.next();
+    let ahead = [this.begin(runner)];
+    let isOver = false;
+    while (!step.done) {
+      const { value } = step;
+      const statements = value instanceof Together ? value.statements : [value];
+      const running = statements.map((statement) => this.run(runner, statement));
+      isOver = value instanceof Together && value.isEnd;
+      const committed = isOver ? [runner.query('COMMIT')] : [];
+      const all = await everyOne([...ahead, ...running, ...committed], ahead.length, running.length);
+      ahead = [];
+      step = script.next(value instanceof Together ? { rows: [], affected: 0, all } : (all[0] as StatementResult));
+    }
+    await Promise.all(ahead);
+    if (!isOver) await runner.query('COMMIT');
+    return step.value;
+  }
+
   private async play<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     let step = script.next();
-    while (!step.done) step = script.next(await this.run(runner, step.value));
+    while (!step.done) {
+      const { value } = step;
+      if (value instanceof Together) {
+        const all: StatementResult[] = [];
+        for (const statement of value.statements) all.push(await this.run(runner, statement));
+        step = script.next({ rows: [], affected: 0, all });
+      } else step = script.next(await this.run(runner, value));
+    }
     return step.value;
   }
 
@@ -104,4 +140,17 @@ export class ServerDatabase extends Database {
     const { records, affected } = await runner.query(text, values, true);
     return { rows: (records ?? []) as StatementResult['rows'], affected: affected ?? 0 };
   }
+}
+
+/** Whether the driver sends a statement before the last one is answered: `pg` from 8.23 does, when asked to. */
+async function isPipelined(runner: QueryRunner): Promise<boolean> {
+  const client = (await runner.connect()) as { pipeline?: unknown };
+  return client.pipeline === true;
+}
+
+/** Waits for all of them, whatever becomes of one: the connection is not free before. @throws what the first that failed does */
+async function everyOne(work: readonly Promise<unknown>[], start: number, count: number): Promise<StatementResult[]> {
+  const settled = await Promise.allSettled(work);
+  for (const one of settled) if (one.status === 'rejected') throw one.reason;
+  return settled.slice(start, start + count).map((one) => (one as PromiseFulfilledResult<StatementResult>).value);
 }

@@ -1,7 +1,8 @@
 import { DataSource } from 'typeorm';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
+import type { Sql } from 'sql-template-tag';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
-import type { Script, StatementResult } from './script.js';
+import { type Script, type StatementResult, Together } from './script.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 
 /** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
@@ -129,8 +130,13 @@ export class SqliteDatabase extends Database {
   private play<T>(script: () => Script<T>): T {
     const running = script();
     let step = running.next();
-    while (!step.done) step = running.next(this.run(step.value.sql, step.value.values));
+    while (!step.done) step = running.next(this.results(step.value));
     return step.value;
+  }
+
+  private results(step: Sql | Together): StatementResult {
+    if (!(step instanceof Together)) return this.run(step.sql, step.values);
+    return { rows: [], affected: 0, all: step.statements.map(({ sql, values }) => this.run(sql, values)) };
   }
 
   private run(text: string, values: unknown[]): StatementResult {
