@@ -107,6 +107,7 @@ export class DispatcherService {
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
+  private pagedAt = 0;
   private readonly troubles: Troubles;
 
   constructor(private readonly parts: DispatcherParts) {
@@ -308,6 +309,15 @@ export class DispatcherService {
     return [...this.routing.values()].reduce((sum, limit) => sum + limit, 0);
   }
 
+  /**
+   * A page of a wide event is made when the one before is being sent: what is due to others waits behind a page then, and not behind a
+   * hundred thousand deliveries. Where there is always something due, one page is made each poll interval.
+   */
+  private get mayPage(): boolean {
+    const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isThirsty('backlog');
+    return this.hasWide && (isClear || performance.now() - this.pagedAt >= this.parts.options.pollIntervalMs);
+  }
+
   private get mayClaim(): boolean {
     return this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.isThirsty('backlog');
   }
@@ -316,9 +326,10 @@ export class DispatcherService {
   private async fill(): Promise<boolean> {
     let isBusy = false;
     if (this.mayRoute) this.routeBeside();
-    if (this.hasWide) {
+    if (this.mayPage) {
+      this.pagedAt = performance.now();
       this.hasWide = await this.routeWide();
-      isBusy ||= this.hasWide;
+      isBusy ||= this.mayPage;
     }
     if (this.mayClaim) {
       this.readyAt = null;
@@ -374,6 +385,7 @@ export class DispatcherService {
     const waits = [];
     if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
     if (this.cursor.untilSweepMs !== null && this.lanes.isThirsty('fresh')) waits.push(this.cursor.untilSweepMs);
+    if (this.hasWide) waits.push(this.pagedAt + this.parts.options.pollIntervalMs - performance.now());
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
   }
 
@@ -519,7 +531,7 @@ export class DispatcherService {
     };
     const room = this.recorder.add({ laned, outcome, record }, { isLast: this.lanes.sending === 1 });
     this.ended.raise();
-    if (this.mayRoute || this.mayClaim) this.signal.raise();
+    if (this.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
     await room;
   }
 
