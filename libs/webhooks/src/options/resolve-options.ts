@@ -145,7 +145,8 @@ const KNOWN_KEYS = {
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
   secrets: ['rotationOverlapMs'],
   retention: ['succeededMs', 'failedMs'],
-  security: ['allowedAddresses', 'allowHttp'],
+  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
+  'security.proxy': ['url', 'resolvesNames'],
   sqlite: ['isolate', 'lockTimeoutMs'],
   wakeUp: ['url'],
 } as const;

@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending/shared-lookup.js';
+import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending/lookup.js';
 
 type Callback = Parameters<LookupFunction>[2];
 const ADDRESS: LookupAddress[] = [{ address: '192.0.2.1', family: 4 }];
