@@ -29,6 +29,7 @@ import { WebhooksRuntime } from './webhooks-runtime.js';
 
 const HTTP = Symbol('nestjs-entity-webhooks:http');
 const LOOKUP = Symbol('nestjs-entity-webhooks:lookup');
+const CONNECT_TIMEOUT_MS = 10_000;
 const FORMATS = Symbol('nestjs-entity-webhooks:formats');
 const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
 
@@ -70,6 +71,8 @@ export class WebhooksCoreModule {
               security,
               // Customers may share an origin. A request that waits for a connection uses up its time limit.
               connectionsPerOrigin: dispatcher.concurrency,
+              // What the attempt has given up is not connected to any longer.
+              connectTimeoutMs: Math.min(dispatcher.timeoutMs, CONNECT_TIMEOUT_MS),
               lookup,
             }),
           inject: [optionsToken(name), LOOKUP],

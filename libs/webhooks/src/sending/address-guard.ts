@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 import { ConfigurationError } from '../errors.js';
+import { show } from '../options/show.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
@@ -116,6 +117,6 @@ function parseRange(entry: unknown): [Address, number] {
 function invalidRange(entry: unknown, fix: string): ConfigurationError {
   return new ConfigurationError(
     'INVALID_OPTION',
-    `security.allowedAddresses has ${JSON.stringify(entry)}, which is no CIDR range: ${fix}.`,
+    `security.allowedAddresses has ${show(entry)}, which is no CIDR range: ${fix}.`,
   );
 }

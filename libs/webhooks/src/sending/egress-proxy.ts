@@ -1,9 +1,11 @@
+import { X509Certificate } from 'node:crypto';
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import { ConfigurationError } from '../errors.js';
+import { show } from '../options/show.js';
 import { hostOf } from './lookup.js';
 import { describeError, SendError } from './send-error.js';
 
@@ -23,33 +25,55 @@ export interface EgressProxyOptions {
    * @defaultValue false
    */
   resolvesNames?: boolean;
+
+  /**
+   * The authorities that may have signed the certificate of an `https:` proxy, in PEM.
+   *
+   * @defaultValue the public ones
+   */
+  ca?: string;
 }
 
 /** {@link EgressProxyOptions}, checked. */
 export interface ResolvedEgressProxy {
   readonly url: string;
   readonly resolvesNames: boolean;
+  readonly ca: string | undefined;
 }
 
 /** @throws {@link ConfigurationError} `INVALID_OPTION`; the URL is not repeated, as it may hold a password */
 export function resolveEgressProxy(given: EgressProxyOptions | undefined): ResolvedEgressProxy | null {
   if (given === undefined) return null;
-  const { url, resolvesNames = false } = given;
+  const { url, resolvesNames = false, ca } = given;
   const parsed = typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
   const isOrigin = parsed !== null && parsed.pathname === '/' && parsed.search === '' && parsed.hash === '';
   if (!isOrigin || !['http:', 'https:'].includes(parsed.protocol) || !canBeDecoded(parsed)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.url is ${typeof url === 'string' ? "'…'" : JSON.stringify(url)}: give the URL of a proxy such as 'http://proxy.internal:3128', without a path.`,
+      `security.proxy.url is ${typeof url === 'string' ? "'…'" : show(url)}: give the URL of a proxy such as 'http://proxy.internal:3128', without a path.`,
     );
   }
   if (typeof resolvesNames !== 'boolean') {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.resolvesNames is ${JSON.stringify(resolvesNames)}: give true or false.`,
+      `security.proxy.resolvesNames is ${show(resolvesNames)}: give true or false.`,
     );
   }
-  return Object.freeze({ url, resolvesNames });
+  if (ca !== undefined && !isCertificate(ca)) {
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `security.proxy.ca is ${typeof ca === 'string' ? "'…'" : show(ca)}: give certificates in PEM.`,
+    );
+  }
+  return Object.freeze({ url, resolvesNames, ca });
+}
+
+function isCertificate(pem: unknown): boolean {
+  try {
+    return new X509Certificate(pem as string).raw.length > 0;
+  } catch {
+    return false;
+  }
 }
 
 function canBeDecoded({ username, password }: URL): boolean {
@@ -65,9 +89,11 @@ function canBeDecoded({ username, password }: URL): boolean {
 export class EgressProxy {
   readonly resolvesNames: boolean;
   readonly #url: URL;
+  readonly #ca: string | undefined;
   readonly #headers: Readonly<Record<string, string>>;
 
-  constructor({ url, resolvesNames }: ResolvedEgressProxy) {
+  constructor({ url, resolvesNames, ca }: ResolvedEgressProxy) {
+    this.#ca = ca;
     this.resolvesNames = resolvesNames;
     this.#url = new URL(url);
     const { username, password } = this.#url;
@@ -95,6 +121,7 @@ export class EgressProxy {
         agent: false,
         // Else NODE_TLS_REJECT_UNAUTHORIZED=0, set for something else, would send our password to anybody.
         rejectUnauthorized: true,
+        ca: this.#ca,
         maxHeaderSize: 16 * 1024,
       });
       const timer = setTimeout(() => {

@@ -9,6 +9,9 @@ import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { describeError, isOutOfSockets, SendError, toSendError } from './send-error.js';
 
 const SECOND = 1000;
+/** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
+const MAX_ANSWER_BYTES = 512 * 1024;
+const PIECE_BYTES = 4 * 1024;
 /** Addresses of a name that are tried through a proxy. */
 const MAX_TUNNELS = 4;
 
@@ -187,7 +190,15 @@ function guardedConnector(
     rejectUnauthorized: true,
   } as buildConnector.BuildOptions);
 
-  return (options, callback) => {
+  return (options, done) => {
+    const callback: buildConnector.Callback = (error, socket) => {
+      if (error === null) {
+        limitAnswers(socket);
+        done(null, socket);
+      } else {
+        done(error, null);
+      }
+    };
     const host = hostOf(options);
     if (isIP(host) !== 0 && !guard.isAllowed(host)) {
       callback(blocked(host), null);
@@ -209,8 +220,7 @@ function connectDirectly(
   callback: buildConnector.Callback,
 ): void {
   let connected = false;
-  // The function returns its socket, which its type does not say.
-  const socket = connect(options, (error, open) => {
+  const settle: buildConnector.Callback = (error, open) => {
     if (error !== null) {
       callback(connected && options.protocol === 'https:' ? tlsFailed(error) : error, null);
       return;
@@ -222,13 +232,53 @@ function connectDirectly(
       open.destroy();
       callback(refused, null);
     }
-  }) as unknown as Socket | undefined;
+  };
+  let socket: Socket | undefined;
+  try {
+    // The function returns its socket, which its type does not say.
+    socket = connect(options, settle) as unknown as Socket | undefined;
+  } catch (error) {
+    // A certificate or key of the identity that cannot be read.
+    callback(tlsFailed(error as Error), null);
+    return;
+  }
   // In front of the listener that starts TLS: a refused address does not even get the handshake's first message.
-  socket?.prependOnceListener('connect', () => {
+  socket?.prependOnceListener('connect', function (this: Socket) {
     connected = true;
-    const refused = refusedPeer(guard, socket);
-    if (refused !== null) socket.destroy(refused);
+    const refused = refusedPeer(guard, this);
+    if (refused !== null) this.destroy(refused);
   });
+}
+
+/**
+ * Hands undici what a receiver says in small pieces, and breaks the connection when it says too much in answer to one request, in
+ * whatever part of it.
+ *
+ * undici limits headers, and we the body. Nobody limits the extensions of chunks, which would keep the event loop busy for as
+ * long as the time limit lasts. And undici (7.30) makes an error for each header after the one that was too much, to the end of what it
+ * was handed: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10.
+ */
+function limitAnswers(socket: Socket): void {
+  const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
+  let written = socket.bytesWritten;
+  let taken = 0;
+  socket.read = (size?: number): Buffer | null => {
+    // Of the stream itself.
+    if (size !== undefined) return read(size);
+    if (socket.destroyed) return null;
+    if (socket.bytesWritten !== written) {
+      // Another request.
+      written = socket.bytesWritten;
+      taken = 0;
+    }
+    if (taken > MAX_ANSWER_BYTES) {
+      socket.destroy(new SendError('INVALID_RESPONSE', `an answer of more than ${MAX_ANSWER_BYTES} bytes`));
+      return null;
+    }
+    const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
+    taken += piece?.length ?? 0;
+    return piece;
+  };
 }
 
 /** A socket through the proxy to an address that was checked, or to the name when the proxy is the guard. */
@@ -266,15 +316,19 @@ function speakThrough(
     callback(null, tunnel.setNoDelay(true));
     return;
   }
-  // The name in `options` is what TLS asks for and what the certificate must bear.
-  connect({ ...options, httpSocket: tunnel }, (error, open) => {
-    if (error === null) {
-      callback(null, open);
-      return;
-    }
+  const failed = (error: Error): void => {
     tunnel.destroy();
     callback(tlsFailed(error), null);
-  });
+  };
+  try {
+    // The name in `options` is what TLS asks for and what the certificate must bear.
+    connect({ ...options, httpSocket: tunnel }, (error, open) => {
+      if (error === null) callback(null, open);
+      else failed(error);
+    });
+  } catch (error) {
+    failed(error as Error);
+  }
 }
 
 function tlsFailed(error: Error): Error {

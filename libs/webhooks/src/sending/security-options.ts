@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.js';
+import { show } from '../options/show.js';
 import { AddressGuard } from './address-guard.js';
 import { type EgressProxyOptions, resolveEgressProxy, type ResolvedEgressProxy } from './egress-proxy.js';
 
@@ -54,15 +55,12 @@ export function isPortAllowed(url: URL, allowedPorts: ResolvedSecurityOptions['a
 export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedSecurityOptions {
   const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any' } = options;
   if (typeof allowHttp !== 'boolean') {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `security.allowHttp is ${JSON.stringify(allowHttp)}: give true or false.`,
-    );
+    throw new ConfigurationError('INVALID_OPTION', `security.allowHttp is ${show(allowHttp)}: give true or false.`);
   }
   if (!Array.isArray(allowedAddresses)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.allowedAddresses is ${JSON.stringify(allowedAddresses)}: give an array of CIDR ranges such as "10.0.0.0/8".`,
+      `security.allowedAddresses is ${show(allowedAddresses)}: give an array of CIDR ranges such as "10.0.0.0/8".`,
     );
   }
   void new AddressGuard(allowedAddresses);
@@ -81,6 +79,6 @@ function assertPorts(given: unknown): void {
   if (Array.isArray(given) && given.length > 0 && given.every(isPort)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `security.allowedPorts is ${JSON.stringify(given)}: give 'any', or a list of ports from 1 to 65535 such as [443].`,
+    `security.allowedPorts is ${show(given)}: give 'any', or a list of ports from 1 to 65535 such as [443].`,
   );
 }
