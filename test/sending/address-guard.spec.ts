@@ -80,6 +80,29 @@ describe('with allowedAddresses', () => {
     expect(new AddressGuard(['fd00:0ec2::254/128']).isAllowed('fd00:ec2::254')).toBe(true);
   });
 
+  it.each([
+    ['mapped', '::ffff:169.254.169.254'],
+    ['compatible', '::169.254.169.254'],
+    ['translated', '::ffff:0:169.254.169.254'],
+    ['NAT64', '64:ff9b::169.254.169.254'],
+    ['NAT64 for local use', '64:ff9b:1:a9fe:a9:fe00::'],
+    ['NAT64 of the network, 96 bits', '2606:4700:64::169.254.169.254'],
+    ['NAT64 of the network, 64 bits', '2606:4700:64:1:a9:fea9:fe00::'],
+    ['NAT64 of the network, 56 bits', '2606:4700:64:a9:fe:a9fe::'],
+    ['NAT64 of the network, 48 bits', '2606:4700:64:a9fe:a9:fe00::'],
+    ['NAT64 of the network, 40 bits', '2606:4700:a9:fea9:fe::'],
+    ['NAT64 of the network, 32 bits', '2606:4700:a9fe:a9fe::'],
+    ['6to4', '2002:a9fe:a9fe::1'],
+    ['Teredo', '2001:0:4136:e378:8000:63bf:5601:5601'],
+    ['ISATAP', '2606:4700::5efe:a9fe:a9fe'],
+    ['link-local, as OpenStack has it', 'fe80::a9fe:a9fe%eth0'],
+    ["mapped, of Azure's public address", '::ffff:168.63.129.16'],
+  ])('cloud metadata stays blocked inside IPv6: %s', (_form, address) => {
+    expect(new AddressGuard(['::/0']).isAllowed(address)).toBe(false);
+    const [named = ''] = address.split('%');
+    expect(new AddressGuard([`${named}/128`]).isAllowed(address)).toBe(true);
+  });
+
   it.each(['127.0.0.1', '::1'])('%s alone is refused, and the message says how to write it', (entry) => {
     expect(() => new AddressGuard([entry])).toThrow(new RegExp(`write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
   });
@@ -107,12 +130,33 @@ describe('with allowedAddresses', () => {
 describe('security options', () => {
   it('allow nothing more by default, and are frozen', () => {
     const resolved = resolveSecurityOptions();
-    expect(resolved).toEqual({ allowedAddresses: [], allowHttp: false });
+    expect(resolved).toEqual({ allowedAddresses: [], allowHttp: false, allowedPorts: 'any', proxy: null });
     expect(resolveSecurityOptions({ allowedAddresses: undefined, allowHttp: undefined })).toEqual(resolved);
     expect(Object.isFrozen(resolved) && Object.isFrozen(resolved.allowedAddresses)).toBe(true);
   });
 
-  it.each([{ allowHttp: 'yes' }, { allowedAddresses: '127.0.0.0/8' }])('refuse %j', (options) => {
+  it.each([
+    { allowHttp: 'yes' },
+    { allowedAddresses: '127.0.0.0/8' },
+    { allowedPorts: [] },
+    { allowedPorts: [0] },
+    { allowedPorts: [443, 65_536] },
+    { allowedPorts: ['443'] },
+    { allowedPorts: 443 },
+    { allowedPorts: 'all' },
+    { proxy: {} },
+    { proxy: { url: 'socks5://proxy:1080' } },
+    { proxy: { url: 'proxy:3128' } },
+    { proxy: { url: 'http://proxy:3128/path' } },
+    { proxy: { url: 'http://%zz@proxy:3128' } },
+    { proxy: { url: 'http://proxy:3128', resolvesNames: 'yes' } },
+  ])('refuse %j', (options) => {
     expect(() => resolveSecurityOptions(options as never)).toThrow(ConfigurationError);
+  });
+
+  it('never repeat the URL of a proxy, which may hold a password', () => {
+    expect(() => resolveSecurityOptions({ proxy: { url: 'ftp://user:hunter2@proxy' } })).toThrow(
+      expect.not.stringContaining('hunter2') as string,
+    );
   });
 });

@@ -241,7 +241,7 @@ describe.each([
 
   it('stops at its limit when only 1xx answers come', async () => {
     const url = await tcp((socket) => {
-      const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n'), 5);
+      const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n'), 30);
       socket.on('close', () => clearInterval(timer));
     });
     expect(await sender().send(request(url, { timeoutMs: 150 }))).toMatchObject({ errorCode: 'TIMEOUT', status: null });
@@ -556,13 +556,16 @@ describe('axios that the application uses elsewhere', () => {
     expect(seen).toBe(0);
   });
 
-  it('has no proxy of ours in the environment', async () => {
+  it('takes no proxy from the environment', async () => {
     const proxy = await receiver();
     const to = await receiver();
-    process.env.HTTP_PROXY = process.env.http_proxy = proxy.url;
+    const names = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NODE_USE_ENV_PROXY'];
+    for (const name of names) process.env[name] = process.env[name.toLowerCase()] = proxy.url;
     cleanups.push(() => {
-      delete process.env.HTTP_PROXY;
-      delete process.env.http_proxy;
+      for (const name of names) {
+        delete process.env[name];
+        delete process.env[name.toLowerCase()];
+      }
     });
     const { transport, webhooks } = setup();
     await transport.send(request(to.url));

@@ -29,7 +29,7 @@ function codeOf(run: () => unknown): string {
 
 describe('the URL of a listener', () => {
   const check = (url: unknown, guard = STRICT, allowHttp = false) =>
-    assertListenerUrl(url as string, guard, { allowHttp }).href;
+    assertListenerUrl(url as string, guard, { allowHttp, allowedPorts: 'any' }).href;
 
   it.each([
     ['https://example.com', 'https://example.com/'],
@@ -145,6 +145,17 @@ describe('the URL of a listener', () => {
       expect(check(url, loopback, true)).toBe(url);
     }
     expect(codeOf(() => check('http://10.0.0.1/', loopback, true))).toBe('URL_ADDRESS_BLOCKED');
+  });
+
+  it('has a port that the application allows, the one of its scheme included', () => {
+    const guarded = (url: string) =>
+      assertListenerUrl(url, STRICT, { allowHttp: true, allowedPorts: [443, 8443] }).href;
+    for (const url of ['https://example.com/', 'https://example.com:8443/', 'http://example.com:443/']) {
+      expect(guarded(url)).toBe(url);
+    }
+    for (const url of ['https://example.com:22/', 'http://example.com/', 'https://example.com:80/']) {
+      expect([url, codeOf(() => guarded(url))]).toEqual([url, 'URL_PORT_BLOCKED']);
+    }
   });
 
   it('is never repeated in an error', () => {

@@ -84,6 +84,8 @@ export { generateSecret } from './signing/secret.js';
 export type { SignatureScheme, SigningInput, VerifyInput } from './signing/signature-scheme.js';
 export { StandardScheme } from './signing/standard-scheme.js';
 
+export type { EgressProxyOptions } from './sending/egress-proxy.js';
+export type { TlsIdentity } from './sending/guarded-agent.js';
 export type { Outcome, OutcomeKind, SendErrorCode } from './sending/outcome.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { Transport, type SignedRequest } from './sending/transport.js';

@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
@@ -8,6 +9,7 @@ import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedul
 import type { PayloadFormat } from './events/payload-format.js';
 import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
 import type { WebhooksInstanceOptions, WebhooksParts } from './options/webhooks-options.js';
+import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
 import { Transport } from './sending/transport.js';
 import { createWebhooksHttpService, type WebhooksHttp } from './sending/webhooks-http-service.js';
@@ -26,6 +28,8 @@ import {
 import { WebhooksRuntime } from './webhooks-runtime.js';
 
 const HTTP = Symbol('nestjs-entity-webhooks:http');
+const LOOKUP = Symbol('nestjs-entity-webhooks:lookup');
+const CONNECT_TIMEOUT_MS = 10_000;
 const FORMATS = Symbol('nestjs-entity-webhooks:formats');
 const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
 
@@ -54,16 +58,24 @@ export class WebhooksCoreModule {
         { provide: optionsToken(name), useFactory: resolveOptions, inject: [RAW] },
         { provide: registryToken(name), useFactory: () => new EntityRegistry() },
         { provide: Clock, useClass: SystemClock },
+        // One for creating listeners and for sending: it bounds what is asked at once.
+        {
+          provide: LOOKUP,
+          useFactory: ({ lookup }: ResolvedWebhooksOptions) => boundedLookup(lookup),
+          inject: [optionsToken(name)],
+        },
         {
           provide: HTTP,
-          useFactory: ({ security, lookup, dispatcher }: ResolvedWebhooksOptions) =>
+          useFactory: ({ security, dispatcher }: ResolvedWebhooksOptions, lookup: LookupFunction) =>
             createWebhooksHttpService({
               security,
               // Customers may share an origin. A request that waits for a connection uses up its time limit.
               connectionsPerOrigin: dispatcher.concurrency,
-              ...(lookup ? { lookup } : {}),
+              // What the attempt has given up is not connected to any longer.
+              connectTimeoutMs: Math.min(dispatcher.timeoutMs, CONNECT_TIMEOUT_MS),
+              lookup,
             }),
-          inject: [optionsToken(name)],
+          inject: [optionsToken(name), LOOKUP],
         },
         { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },
         ...partProviders(parts, name),
@@ -117,6 +129,7 @@ function runtimeProvider(name: string): Provider {
       retrySchedule: RetrySchedule,
       payloadFormats: PayloadFormat[],
       signatureSchemes: SignatureScheme[],
+      lookup: LookupFunction,
     ) =>
       WebhooksRuntime.create({
         name,
@@ -129,6 +142,7 @@ function runtimeProvider(name: string): Provider {
         retrySchedule,
         payloadFormats,
         signatureSchemes,
+        lookup,
       }),
     inject: [
       optionsToken(name),
@@ -140,6 +154,7 @@ function runtimeProvider(name: string): Provider {
       RetrySchedule,
       FORMATS,
       SCHEMES,
+      LOOKUP,
     ] as FactoryProvider['inject'],
   };
 }

@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import {
   Logger,
   type BeforeApplicationShutdown,
@@ -25,6 +26,7 @@ import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';
+import { assertListenerAddress } from './sending/listener-url.js';
 import type { Transport } from './sending/transport.js';
 import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
@@ -53,6 +55,7 @@ export interface RuntimeParts {
   readonly retrySchedule: RetrySchedule;
   readonly payloadFormats: readonly PayloadFormat[];
   readonly signatureSchemes: readonly SignatureScheme[];
+  readonly lookup: LookupFunction;
 }
 
 /**
@@ -80,6 +83,7 @@ export class WebhooksRuntime
     private readonly time: DatabaseTime,
   ) {
     const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
+    const guard = new AddressGuard(options.security.allowedAddresses);
     this.logger = new Logger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
     const { logger } = this;
     registry.serve(dataSource, name);
@@ -136,7 +140,10 @@ export class WebhooksRuntime
       database,
       catalog,
       clock,
-      guard: new AddressGuard(options.security.allowedAddresses),
+      guard,
+      assertAddress: (url) =>
+        // Where the proxy resolves names, it may be that nobody else can.
+        options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, parts.lookup),
       options,
       schemes: new Set(this.schemes.keys()),
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { ListenerNotFoundError } from '../listeners/errors.js';
 import { ownerText } from '../owner.js';
-import type { OutcomeKind } from '../sending/outcome.js';
+import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import type { Database } from '../store/database.js';
 import {
   countDeliveries,
@@ -71,7 +71,8 @@ export interface Attempt {
   readonly errorCode: string | null;
   /** For operators: `null` in a service that is bound to an owner. */
   readonly errorDetail: string | null;
-  readonly durationMs: number;
+  /** `null` in a service that is bound to an owner, when a guard or the proxy refused the attempt. */
+  readonly durationMs: number | null;
   /** First 4 KB of the answer. */
   readonly response: string | null;
   /** Made by a process that had lost its lease: it happened, and changed nothing. */
@@ -287,15 +288,19 @@ export class DeliveryService {
     return row;
   }
 
+  /** A customer reads what their receiver did, and of what was blocked that it was: no answer, no address, no timing. */
   private toAttempt(row: AttemptRow): Attempt {
+    const kind = row.outcome as OutcomeKind;
+    const isOperator = this.boundTo === undefined;
+    const isBlocked = kind === 'blocked';
     return {
       number: Number(row.number),
-      outcome: row.outcome as OutcomeKind,
-      status: numberOrNull(row.status),
+      outcome: kind,
+      status: isBlocked && !isOperator ? null : numberOrNull(row.status),
       errorCode: row.errorCode,
-      errorDetail: this.boundTo === undefined ? row.errorDetail : null,
-      durationMs: Number(row.durationMs),
-      response: row.response,
+      errorDetail: isOperator ? row.errorDetail : null,
+      durationMs: isOperator || showsTiming({ kind, errorCode: row.errorCode }) ? Number(row.durationMs) : null,
+      response: isBlocked && !isOperator ? null : row.response,
       superseded: Number(row.superseded) === 1,
       startedAt: new Date(Number(row.startedAt)),
     };

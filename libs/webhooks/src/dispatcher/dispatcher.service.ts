@@ -3,7 +3,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { Outcome, OutcomeKind } from '../sending/outcome.js';
+import { showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -538,7 +538,8 @@ export class DispatcherService {
   /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
   private nextOf(outcome: Outcome, delivery: ClaimedDelivery, startedAt: number): AttemptRecord['next'] {
     const { clock, options, retrySchedule, logger } = this.parts;
-    const now = clock.now();
+    // Customers read these times, and what is blocked must not show them how long anything took.
+    const now = showsTiming(outcome) ? clock.now() : startedAt;
     // What is sent later than that was made due by hand, and has its whole schedule.
     const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
     try {

@@ -47,6 +47,8 @@ export interface ListenerServiceParts {
   readonly catalog: EventCatalog;
   readonly clock: Clock;
   readonly guard: AddressGuard;
+  /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */
+  readonly assertAddress: (url: URL) => Promise<void>;
   readonly options: ResolvedWebhooksOptions;
   readonly schemes: ReadonlySet<string>;
   readonly formats: ReadonlySet<string>;
@@ -88,7 +90,7 @@ export class ListenerService {
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
    * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
@@ -113,6 +115,7 @@ export class ListenerService {
       state: 'active',
       disabledReason: null,
     };
+    await this.parts.assertAddress(new URL(values.url));
     const { database } = this.parts;
     const row = await database.transaction(function* () {
       yield* insertListener(database, values, subscription.routes, now);
@@ -155,6 +158,7 @@ export class ListenerService {
     assertInput(input);
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
+    if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     return this.change(id, (row) => {
       const { events, where, ...present } = toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
@@ -305,8 +309,8 @@ export class ListenerService {
   }
 
   private delivering(input: Omit<ListenerInput, 'events' | 'where' | 'secret'> & { description?: string | null }) {
-    const { guard, options, schemes: knownSchemes, formats } = this.parts;
-    const url = assertListenerUrl(input.url, guard, { allowHttp: options.security.allowHttp });
+    const { schemes: knownSchemes, formats } = this.parts;
+    const url = this.urlOf(input.url);
     const schemes = [...new Set(input.schemes ?? ['standard'])];
     const unknown = schemes.find((scheme) => !knownSchemes.has(scheme));
     if (unknown !== undefined) {
@@ -330,6 +334,10 @@ export class ListenerService {
       sequence: input.sequence ? 1 : 0,
       rateLimit: rateLimitText(input.rateLimit),
     };
+  }
+
+  private urlOf(url: string): URL {
+    return assertListenerUrl(url, this.parts.guard, this.parts.options.security);
   }
 
   private entityEvents(entity: NonNullable<CreateListenerInput['entity']>, events: readonly string[] | undefined) {

@@ -4,6 +4,7 @@ import type { CircuitPolicy } from '../listeners/circuit.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
+import { show } from './show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 
 const SECOND = 1_000;
@@ -145,7 +146,8 @@ const KNOWN_KEYS = {
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
   secrets: ['rotationOverlapMs'],
   retention: ['succeededMs', 'failedMs'],
-  security: ['allowedAddresses', 'allowHttp'],
+  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
+  'security.proxy': ['url', 'resolvesNames', 'ca'],
   sqlite: ['isolate', 'lockTimeoutMs'],
   wakeUp: ['url'],
 } as const;
@@ -162,7 +164,7 @@ function assertObject(options: unknown): void {
   if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The options of WebhooksModule are ${show(options)}: return an object from useFactory, {} for every default.`,
+    `The options of WebhooksModule are ${quoted(options)}: return an object from useFactory, {} for every default.`,
   );
 }
 
@@ -242,13 +244,13 @@ function isPublishedType(entry: unknown): boolean {
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${show(value)}: ${fix}.`, {
+  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${quoted(value)}: ${fix}.`, {
     details: { key },
   });
 }
 
-function show(value: unknown): string {
-  return typeof value === 'string' ? `'${value}'` : (JSON.stringify(value) ?? String(value));
+function quoted(value: unknown): string {
+  return typeof value === 'string' ? `'${value}'` : show(value);
 }
 
 function deepFreeze<T extends object>(value: T): T {

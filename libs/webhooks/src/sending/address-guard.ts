@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 import { ConfigurationError } from '../errors.js';
+import { show } from '../options/show.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
@@ -18,6 +19,7 @@ const METADATA_ADDRESSES = new Set(
     '169.254.169.254', // AWS, Azure, Google, DigitalOcean, Oracle
     '169.254.170.2', // AWS ECS task credentials
     '169.254.170.23', // AWS EKS pod identity
+    '169.254.0.23', // Tencent
     '100.100.100.200', // Alibaba
     '168.63.129.16', // Azure's wire server
     '192.0.0.192', // Oracle, classic
@@ -27,6 +29,21 @@ const METADATA_ADDRESSES = new Set(
     'fd00:42::42', // Scaleway
   ].map((address) => ipaddr.parse(address).toNormalizedString()),
 );
+
+/**
+ * Where the bytes of an IPv4 address stand in an IPv6 address that carries one: the last four (mapped, compatible, translated,
+ * ISATAP, and NAT64 with a prefix of 96 bits), the places of shorter NAT64 prefixes (RFC 6052 section 2.2: a network may choose
+ * a prefix of its own), and those of 6to4.
+ */
+const CARRIED_AT = [
+  [12, 13, 14, 15],
+  [9, 10, 11, 12],
+  [7, 9, 10, 11],
+  [6, 7, 9, 10],
+  [5, 6, 7, 9],
+  [4, 5, 6, 7],
+  [2, 3, 4, 5],
+] as const;
 
 /**
  * Decides which addresses may be connected to: public unicast ones, and those that the application named.
@@ -56,12 +73,23 @@ export class AddressGuard {
     if (parsed instanceof ipaddr.IPv6) parsed.zoneId = undefined;
     const normalized = parsed.toNormalizedString();
     if (this.#named.has(normalized)) return true;
-    if (METADATA_ADDRESSES.has(normalized)) return false;
+    if (isMetadata(parsed)) return false;
     return (
       isPublic(parsed) ||
       this.#allowed.some(([base, bits]) => base.kind() === parsed.kind() && parsed.match(base, bits))
     );
   }
+}
+
+/** By itself, or inside an IPv6 address that something on the way may translate: a range such as `::/0` opens neither. */
+function isMetadata(address: Address): boolean {
+  if (METADATA_ADDRESSES.has(address.toNormalizedString())) return true;
+  if (address instanceof ipaddr.IPv4) return false;
+  const bytes = address.toByteArray();
+  const carried = CARRIED_AT.map((places) => places.map((place) => bytes[place] ?? 0));
+  // Teredo writes its client's address inverted.
+  carried.push(bytes.slice(12).map((byte) => byte ^ 0xff));
+  return carried.some((octets) => METADATA_ADDRESSES.has(octets.join('.')));
 }
 
 function isPublic(address: Address): boolean {
@@ -89,6 +117,6 @@ function parseRange(entry: unknown): [Address, number] {
 function invalidRange(entry: unknown, fix: string): ConfigurationError {
   return new ConfigurationError(
     'INVALID_OPTION',
-    `security.allowedAddresses has ${JSON.stringify(entry)}, which is no CIDR range: ${fix}.`,
+    `security.allowedAddresses has ${show(entry)}, which is no CIDR range: ${fix}.`,
   );
 }

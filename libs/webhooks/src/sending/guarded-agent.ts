@@ -1,12 +1,19 @@
+import { createHash } from 'node:crypto';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
 
 import { Agent, buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.js';
-import { describeError, isOutOfSockets, SendError } from './send-error.js';
-import { sharedLookup, unblockableLookup } from './shared-lookup.js';
+import type { EgressProxy } from './egress-proxy.js';
+import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
+import { describeError, isOutOfSockets, SendError, toSendError } from './send-error.js';
 
 const SECOND = 1000;
+/** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
+const MAX_ANSWER_BYTES = 512 * 1024;
+const PIECE_BYTES = 4 * 1024;
+/** Addresses of a name that are tried through a proxy. */
+const MAX_TUNNELS = 4;
 
 /** How sockets are made and kept. Every key has a default. */
 export interface ConnectionOptions {
@@ -39,117 +46,295 @@ export interface ConnectionOptions {
    */
   connectionMaxAgeMs?: number;
   /**
-   * How names become addresses, in the form of `dns.lookup`; it is always asked for all of them, and once for connections
-   * that are opened at the same time.
+   * How names become addresses, in the form of `dns.lookup`; it is always asked for all of them.
    *
-   * @defaultValue dns.lookup, and c-ares while slow names hold its threads
+   * @defaultValue `boundedLookup()`
    */
   lookup?: LookupFunction;
 }
 
+/** Who the client is in TLS, and whom it trusts. Everything in PEM. */
+export interface TlsIdentity {
+  /** A client certificate, for receivers that ask for one, and what leads from it to its root. */
+  readonly cert?: string;
+  /** Its private key. */
+  readonly key?: string;
+  /** The only authorities that are believed, in place of the public ones. */
+  readonly ca?: string;
+}
+
+/** What decides where connections may lead. */
+export interface AgentPolicy {
+  readonly guard: AddressGuard;
+  readonly proxy: EgressProxy | null;
+}
+
+/** Connections that were made in the same minute, for one identity. */
+interface Generation {
+  readonly agent: Agent;
+  readonly madeAt: number;
+}
+
 /**
- * Hands out an undici agent that connects to no address its guard refuses.
+ * Hands out undici agents that connect to no address their guard refuses.
  *
  * A name is resolved once for each connection, and refused when any of its addresses is not allowed: with mixed answers
  * the choice would be the attacker's. The socket connects to an address of that one answer, so nothing can change between
  * check and use. After the connect the address is read from the socket and checked again, which also covers whatever way
  * round the resolver there may be; a literal address, for which no resolver is called, is checked before.
  *
+ * No connection serves two policies, TLS identities or origins: a policy has an instance of this class, an identity an
+ * agent, an origin a pool of it. Nor are TLS sessions shared between identities.
+ *
  * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one closes its connections as
  * they finish. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
  * turn old never sends again (undici 7.30: the old ones count until they have closed, and nothing wakes the queue then).
  */
 export class GuardedAgents {
-  readonly #options: Agent.Options;
+  readonly #policy: AgentPolicy;
+  readonly #connections: ConnectionOptions;
+  readonly #lookup: LookupFunction;
   readonly #maxAgeMs: number;
+  /** By identity. */
+  readonly #current = new Map<string, Generation>();
+  readonly #connectors = new Map<string, buildConnector.connector>();
   readonly #retiring = new Set<Agent>();
-  #current: Agent | null = null;
-  #madeAt = 0;
   #closed = false;
 
-  constructor(guard: AddressGuard, options: ConnectionOptions = {}) {
-    this.#maxAgeMs = options.connectionMaxAgeMs ?? 60 * SECOND;
-    this.#options = {
-      // Said, not assumed: undici 8 turns HTTP/2 on, and there one connection would serve several names.
-      allowH2: false,
-      connections: options.connectionsPerOrigin ?? 32,
-      pipelining: 1,
-      keepAliveTimeout: options.keepAliveMs ?? 4 * SECOND,
-      keepAliveMaxTimeout: 60 * SECOND,
-      maxHeaderSize: 16 * 1024,
-      // One for all agents: it keeps the TLS sessions, which makes reconnecting cheap.
-      connect: guardedConnector(
-        guard,
-        sharedLookup(options.lookup ?? unblockableLookup()),
-        options.connectTimeoutMs ?? 10 * SECOND,
-      ),
-    };
+  constructor(policy: AgentPolicy, connections: ConnectionOptions = {}) {
+    this.#policy = policy;
+    this.#connections = connections;
+    this.#lookup = connections.lookup ?? boundedLookup(undefined);
+    this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
   }
 
   /** The agent for a request that is made now. After {@link destroy}, one that refuses. */
-  get(): Agent {
-    if (this.#current !== null && (this.#closed || performance.now() - this.#madeAt <= this.#maxAgeMs)) {
-      return this.#current;
+  get(tls?: TlsIdentity): Agent {
+    const key = keyOf(tls);
+    const generation = this.#current.get(key);
+    if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation.agent;
+    // Once a minute for each identity in use: a good time to let go of those that are not.
+    for (const [other, old] of this.#current) {
+      if (!this.#isOld(old)) continue;
+      this.#current.delete(other);
+      this.#retire(old.agent);
+      if (other !== key) this.#connectors.delete(other);
     }
-    const old = this.#current;
-    if (old !== null) {
-      this.#retiring.add(old);
-      // Bounded: every request has a time limit. A failure to close leaves nothing to do but to let go.
-      const done = (): boolean => this.#retiring.delete(old);
-      old.close().then(done, done);
-    }
-    this.#current = new Agent(this.#options);
-    this.#madeAt = performance.now();
-    return this.#current;
+    const agent = new Agent(this.#agentOptions(key, tls));
+    if (this.#closed) void agent.destroy();
+    this.#current.set(key, { agent, madeAt: performance.now() });
+    return agent;
   }
 
   /** Ends every connection at once. */
   async destroy(): Promise<void> {
     if (this.#closed) return;
-    const agents = [this.get(), ...this.#retiring];
     this.#closed = true;
+    const agents = [...[...this.#current.values()].map(({ agent }) => agent), ...this.#retiring];
     await Promise.all(agents.map((agent) => agent.destroy()));
+  }
+
+  #isOld({ madeAt }: Generation): boolean {
+    return performance.now() - madeAt > this.#maxAgeMs;
+  }
+
+  #retire(agent: Agent): void {
+    this.#retiring.add(agent);
+    // Bounded: every request has a time limit. A failure to close leaves nothing to do but to let go.
+    const done = (): boolean => this.#retiring.delete(agent);
+    agent.close().then(done, done);
+  }
+
+  #agentOptions(key: string, tls: TlsIdentity | undefined): Agent.Options {
+    const { connectionsPerOrigin = 32, keepAliveMs = 4 * SECOND, connectTimeoutMs = 10 * SECOND } = this.#connections;
+    // One for all generations: it keeps the TLS sessions, which makes reconnecting cheap.
+    let connect = this.#connectors.get(key);
+    if (connect === undefined) {
+      connect = guardedConnector(this.#policy, this.#lookup, connectTimeoutMs, tls);
+      this.#connectors.set(key, connect);
+    }
+    return {
+      // Said, not assumed: undici 8 turns HTTP/2 on, and there one connection would serve several names.
+      allowH2: false,
+      connections: connectionsPerOrigin,
+      pipelining: 1,
+      keepAliveTimeout: keepAliveMs,
+      // A receiver may ask for less by its header keep-alive, not for more.
+      keepAliveMaxTimeout: keepAliveMs,
+      maxHeaderSize: 16 * 1024,
+      connect,
+    };
   }
 }
 
-function guardedConnector(guard: AddressGuard, lookup: LookupFunction, timeout: number): buildConnector.connector {
+function keyOf(tls: TlsIdentity | undefined): string {
+  if (tls === undefined) return '';
+  return createHash('sha256')
+    .update(JSON.stringify([tls.cert, tls.key, tls.ca]))
+    .digest('base64');
+}
+
+function guardedConnector(
+  { guard, proxy }: AgentPolicy,
+  lookup: LookupFunction,
+  timeout: number,
+  tls: TlsIdentity = {},
+): buildConnector.connector {
+  const checked = guardedLookup(guard, lookup);
   const connect = buildConnector({
+    ...tls,
     allowH2: false,
     timeout,
-    lookup: guardedLookup(guard, lookup),
+    lookup: checked,
     // Else NODE_TLS_REJECT_UNAUTHORIZED=0, set for something else, would open these connections too.
     rejectUnauthorized: true,
   } as buildConnector.BuildOptions);
 
-  return (options, callback) => {
-    const host = options.hostname.replace(/^\[|\]$/g, '');
+  return (options, done) => {
+    const callback: buildConnector.Callback = (error, socket) => {
+      if (error === null) {
+        limitAnswers(socket);
+        done(null, socket);
+      } else {
+        done(error, null);
+      }
+    };
+    const host = hostOf(options);
     if (isIP(host) !== 0 && !guard.isAllowed(host)) {
       callback(blocked(host), null);
+    } else if (proxy === null) {
+      connectDirectly(connect, guard, options, callback);
+    } else {
+      openTunnel(proxy, checked, options, timeout).then(
+        (tunnel) => speakThrough(tunnel, connect, options, callback),
+        (error: unknown) => callback(toSendError(error), null),
+      );
+    }
+  };
+}
+
+function connectDirectly(
+  connect: buildConnector.connector,
+  guard: AddressGuard,
+  options: buildConnector.Options,
+  callback: buildConnector.Callback,
+): void {
+  let connected = false;
+  const settle: buildConnector.Callback = (error, open) => {
+    if (error !== null) {
+      callback(connected && options.protocol === 'https:' ? tlsFailed(error) : error, null);
       return;
     }
-    let connected = false;
-    // The function returns its socket, which its type does not say.
-    const socket = connect(options, (error, open) => {
-      if (error !== null) {
-        const tlsFailed = connected && options.protocol === 'https:' && !(error instanceof SendError);
-        callback(tlsFailed ? new SendError('TLS_FAILED', describeError(error), { cause: error }) : error, null);
-        return;
-      }
-      const refused = refusedPeer(guard, open);
-      if (refused === null) {
-        callback(null, open);
-      } else {
-        open.destroy();
-        callback(refused, null);
-      }
-    }) as unknown as Socket | undefined;
-    // In front of the listener that starts TLS: a refused address does not even get the handshake's first message.
-    socket?.prependOnceListener('connect', () => {
-      connected = true;
-      const refused = refusedPeer(guard, socket);
-      if (refused !== null) socket.destroy(refused);
-    });
+    const refused = refusedPeer(guard, open);
+    if (refused === null) {
+      callback(null, open);
+    } else {
+      open.destroy();
+      callback(refused, null);
+    }
   };
+  let socket: Socket | undefined;
+  try {
+    // The function returns its socket, which its type does not say.
+    socket = connect(options, settle) as unknown as Socket | undefined;
+  } catch (error) {
+    // A certificate or key of the identity that cannot be read.
+    callback(tlsFailed(error as Error), null);
+    return;
+  }
+  // In front of the listener that starts TLS: a refused address does not even get the handshake's first message.
+  socket?.prependOnceListener('connect', function (this: Socket) {
+    connected = true;
+    const refused = refusedPeer(guard, this);
+    if (refused !== null) this.destroy(refused);
+  });
+}
+
+/**
+ * Hands undici what a receiver says in small pieces, and breaks the connection when it says too much in answer to one request, in
+ * whatever part of it.
+ *
+ * undici limits headers, and we the body. Nobody limits the extensions of chunks, which would keep the event loop busy for as
+ * long as the time limit lasts. And undici (7.30) makes an error for each header after the one that was too much, to the end of what it
+ * was handed: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10.
+ */
+function limitAnswers(socket: Socket): void {
+  const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
+  let written = socket.bytesWritten;
+  let taken = 0;
+  socket.read = (size?: number): Buffer | null => {
+    // Of the stream itself.
+    if (size !== undefined) return read(size);
+    if (socket.destroyed) return null;
+    if (socket.bytesWritten !== written) {
+      // Another request.
+      written = socket.bytesWritten;
+      taken = 0;
+    }
+    if (taken > MAX_ANSWER_BYTES) {
+      socket.destroy(new SendError('INVALID_RESPONSE', `an answer of more than ${MAX_ANSWER_BYTES} bytes`));
+      return null;
+    }
+    const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
+    taken += piece?.length ?? 0;
+    return piece;
+  };
+}
+
+/** A socket through the proxy to an address that was checked, or to the name when the proxy is the guard. */
+async function openTunnel(
+  proxy: EgressProxy,
+  checked: LookupFunction,
+  { hostname, port, protocol }: buildConnector.Options,
+  timeout: number,
+): Promise<Socket> {
+  const host = hostOf({ hostname });
+  const isSaid = proxy.resolvesNames || isIP(host) !== 0;
+  const until = performance.now() + timeout;
+  const hosts = isSaid ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
+  const tried: unknown[] = [];
+  // As a direct connection would: a proxy without IPv6 refuses those addresses, and takes the others.
+  for (const each of hosts.slice(0, MAX_TUNNELS)) {
+    const left = until - performance.now();
+    if (left <= 0) break;
+    try {
+      return await proxy.connect(each, Number(port) || (protocol === 'https:' ? 443 : 80), left);
+    } catch (error) {
+      tried.push(error);
+    }
+  }
+  throw tried.at(-1) ?? new SendError('TIMEOUT', `no tunnel within ${timeout} ms`);
+}
+
+function speakThrough(
+  tunnel: Socket,
+  connect: buildConnector.connector,
+  options: buildConnector.Options,
+  callback: buildConnector.Callback,
+): void {
+  if (options.protocol !== 'https:') {
+    callback(null, tunnel.setNoDelay(true));
+    return;
+  }
+  const failed = (error: Error): void => {
+    tunnel.destroy();
+    callback(tlsFailed(error), null);
+  };
+  try {
+    // The name in `options` is what TLS asks for and what the certificate must bear.
+    connect({ ...options, httpSocket: tunnel }, (error, open) => {
+      if (error === null) callback(null, open);
+      else failed(error);
+    });
+  } catch (error) {
+    failed(error as Error);
+  }
+}
+
+function tlsFailed(error: Error): Error {
+  const isTimeout = (error as NodeJS.ErrnoException).code === 'UND_ERR_CONNECT_TIMEOUT';
+  if (error instanceof SendError || isTimeout) return error;
+  return new SendError('TLS_FAILED', describeError(error), { cause: error });
 }
 
 function refusedPeer(guard: AddressGuard, socket: Socket): SendError | null {
@@ -175,7 +360,7 @@ export function guardedLookup(guard: AddressGuard, lookup: LookupFunction): Look
         callback(new SendError(code, describeError(error), { cause: error }), '');
         return;
       }
-      const addresses = Array.isArray(found) ? found : [{ address: found, family: family ?? isIP(found) }];
+      const addresses = listOf(found, family);
       const refused = addresses.find(({ address }) => !guard.isAllowed(address));
       const [first] = addresses;
       if (refused !== undefined) {
@@ -183,7 +368,7 @@ export function guardedLookup(guard: AddressGuard, lookup: LookupFunction): Look
       } else if (first === undefined) {
         callback(new SendError('DNS_FAILED', `${hostname} has no address`), '');
       } else if (options.all === true) {
-        callback(null, addresses);
+        callback(null, [...addresses]);
       } else {
         callback(null, first.address, first.family);
       }

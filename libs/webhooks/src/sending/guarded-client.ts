@@ -4,8 +4,9 @@ import { StringDecoder } from 'node:string_decoder';
 import type { Dispatcher } from 'undici';
 
 import { AddressGuard } from './address-guard.js';
-import { type ConnectionOptions, GuardedAgents } from './guarded-agent.js';
-import type { ResolvedSecurityOptions } from './security-options.js';
+import { EgressProxy } from './egress-proxy.js';
+import { type ConnectionOptions, GuardedAgents, type TlsIdentity } from './guarded-agent.js';
+import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 import { SendError, toSendError } from './send-error.js';
 
 /** How much of a response body is kept. */
@@ -13,6 +14,9 @@ export const MAX_RESPONSE_BYTES = 4096;
 
 /** How much more is read, and thrown away, so that the connection can serve the next request; beyond, it is closed. */
 const MAX_DRAINED_BYTES = 64 * 1024;
+
+/** How many answers of 1xx may come before the real one: a receiver that sends them without end costs a process its time. */
+const MAX_INFORMATIONAL = 16;
 
 /** What one POST brought back: a status, or else the error that says why there is none. */
 export interface PostResult {
@@ -25,6 +29,15 @@ export interface PostResult {
 
 /** Headers as undici takes them. */
 export type PostHeaders = Readonly<Record<string, string | string[]>>;
+
+/** What is POSTed. */
+export interface PostRequest {
+  readonly url: string;
+  readonly headers: PostHeaders;
+  readonly body: Buffer;
+  readonly timeoutMs: number;
+  readonly tls?: TlsIdentity | undefined;
+}
 
 /** A result for a request that got no answer. */
 export function failedPost(error: SendError): PostResult {
@@ -40,22 +53,24 @@ const MAX_CACHED_TARGETS = 10_000;
 /** POSTs bytes to guarded addresses, and follows nothing. The only place in the library that opens a connection. */
 export class GuardedClient {
   readonly #agents: GuardedAgents;
-  readonly #allowHttp: boolean;
+  readonly #security: ResolvedSecurityOptions;
   readonly #targets = new Map<string, Target>();
 
   constructor(security: ResolvedSecurityOptions, connections: ConnectionOptions = {}) {
-    this.#agents = new GuardedAgents(new AddressGuard(security.allowedAddresses), connections);
-    this.#allowHttp = security.allowHttp;
+    const { allowedAddresses, proxy } = security;
+    const policy = { guard: new AddressGuard(allowedAddresses), proxy: proxy === null ? null : new EgressProxy(proxy) };
+    this.#agents = new GuardedAgents(policy, connections);
+    this.#security = security;
   }
 
   /** Never rejects. The time limit begins with the call. */
-  post(url: string, headers: PostHeaders, body: Buffer, timeoutMs: number): Promise<PostResult> {
+  post({ url, headers, body, timeoutMs, tls }: PostRequest): Promise<PostResult> {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
       const exchange = new Exchange(resolve, timeoutMs);
       try {
-        this.#agents.get().dispatch(
+        this.#agents.get(tls).dispatch(
           {
             origin: target.origin,
             path: target.path,
@@ -91,12 +106,14 @@ export class GuardedClient {
   #read(text: string): Target {
     if (!URL.canParse(text)) return { refusal: 'the URL cannot be read' };
     const url = new URL(text);
-    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && this.#allowHttp)) {
+    const { allowHttp, allowedPorts } = this.#security;
+    if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowHttp)) {
       return {
         refusal: `${url.protocol} is not allowed${url.protocol === 'http:' ? ' without security.allowHttp' : ''}`,
       };
     }
     if (url.username !== '' || url.password !== '') return { refusal: 'the URL holds credentials' };
+    if (!isPortAllowed(url, allowedPorts)) return { refusal: 'its port is not in security.allowedPorts' };
     return { origin: url.origin, path: url.pathname + url.search };
   }
 }
@@ -118,6 +135,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #headers: IncomingHttpHeaders = {};
   #kept: Buffer[] = [];
   #received = 0;
+  #informational = 0;
 
   constructor(resolve: (result: PostResult) => void, timeoutMs: number) {
     this.#resolve = resolve;
@@ -130,8 +148,13 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (this.#expired) controller.abort(new SendError('TIMEOUT', 'expired before it was sent'));
   }
 
-  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
-    if (status < 200) return;
+  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    if (status < 200) {
+      if (++this.#informational > MAX_INFORMATIONAL) {
+        controller.abort(new SendError('INVALID_RESPONSE', `more than ${MAX_INFORMATIONAL} answers of 1xx`));
+      }
+      return;
+    }
     this.#status = status;
     this.#headers = headers;
   }

@@ -1,8 +1,10 @@
 export { AddressGuard } from './address-guard.js';
-export type { ConnectionOptions } from './guarded-agent.js';
+export { EgressProxy, type EgressProxyOptions, type ResolvedEgressProxy } from './egress-proxy.js';
+export type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
 export { HttpTransport, type HttpTransportOptions } from './http-transport.js';
 export { assertListenerHeaders } from './listener-headers.js';
-export { assertListenerUrl, MAX_URL_LENGTH } from './listener-url.js';
+export { assertListenerAddress, assertListenerUrl, MAX_URL_LENGTH } from './listener-url.js';
+export { boundedLookup } from './lookup.js';
 export type { Outcome, OutcomeKind, SendErrorCode } from './outcome.js';
 export { retryAfterMs } from './retry-after.js';
 export { type ResolvedSecurityOptions, resolveSecurityOptions, type SecurityOptions } from './security-options.js';

@@ -13,14 +13,15 @@ import { retryAfterMs } from './retry-after.js';
  * | `CONNECTION_REFUSED` | unreachable | nothing listens on that port |
  * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
  * | `TLS_FAILED` | unreachable | no TLS handshake: certificate, name, protocol |
- * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, or its headers were too large |
+ * | `PROXY_FAILED` | unreachable | the proxy of `security.proxy` could not be reached, or opened no tunnel |
+ * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, its headers were too large, or 1xx came without end |
  * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
  * | `INTERCEPTOR_FAILED` | unreachable | an interceptor threw, or took the whole time limit |
  * | `OUT_OF_SOCKETS` | unreachable | this process has no file, buffer or memory left for a connection; the dispatcher counts no attempt |
  * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
  * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
  * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
- * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), with credentials, or no URL at all |
+ * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), a port outside `security.allowedPorts`, with credentials, or no URL at all |
  * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
  */
 export type SendErrorCode =
@@ -31,6 +32,7 @@ export type SendErrorCode =
   | 'CONNECTION_REFUSED'
   | 'CONNECTION_FAILED'
   | 'TLS_FAILED'
+  | 'PROXY_FAILED'
   | 'INVALID_RESPONSE'
   | 'INVALID_REQUEST'
   | 'INTERCEPTOR_FAILED'
@@ -65,6 +67,14 @@ export interface Outcome {
 }
 
 const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);
+
+/**
+ * Whether a customer may know how long an attempt took. Of one that was blocked, here or perhaps by the proxy, the time tells
+ * of the inner network.
+ */
+export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode: string | null }): boolean {
+  return kind !== 'blocked' && errorCode !== 'PROXY_FAILED';
+}
 
 const MAX_DETAIL_LENGTH = 500;
 

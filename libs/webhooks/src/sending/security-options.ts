@@ -1,5 +1,7 @@
 import { ConfigurationError } from '../errors.js';
+import { show } from '../options/show.js';
 import { AddressGuard } from './address-guard.js';
+import { type EgressProxyOptions, resolveEgressProxy, type ResolvedEgressProxy } from './egress-proxy.js';
 
 /** Where webhooks may be sent. No default depends on `NODE_ENV`: what is safe in production is what tests meet too. */
 export interface SecurityOptions {
@@ -18,10 +20,32 @@ export interface SecurityOptions {
    * @defaultValue false
    */
   allowHttp?: boolean;
+
+  /**
+   * The only ports that may be sent to, such as `[443, 8443]`. `'any'` lets customers make this application open connections
+   * to every port of public addresses; with `https:` all it says there is the beginning of a TLS handshake.
+   *
+   * @defaultValue 'any'
+   */
+  allowedPorts?: 'any' | readonly number[];
+
+  /**
+   * The proxy that every webhook goes through. None is ever taken from the environment.
+   *
+   * @defaultValue none: connections are made directly
+   */
+  proxy?: EgressProxyOptions;
 }
 
 /** {@link SecurityOptions} with every default filled in. */
-export type ResolvedSecurityOptions = Readonly<Required<SecurityOptions>>;
+export interface ResolvedSecurityOptions extends Readonly<Required<Omit<SecurityOptions, 'proxy'>>> {
+  readonly proxy: ResolvedEgressProxy | null;
+}
+
+/** Whether a URL's port, the scheme's own where it names none, may be sent to. */
+export function isPortAllowed(url: URL, allowedPorts: ResolvedSecurityOptions['allowedPorts']): boolean {
+  return allowedPorts === 'any' || allowedPorts.includes(Number(url.port) || (url.protocol === 'https:' ? 443 : 80));
+}
 
 /**
  * Fills in the defaults and checks what was given.
@@ -29,19 +53,32 @@ export type ResolvedSecurityOptions = Readonly<Required<SecurityOptions>>;
  * @throws {@link ConfigurationError} `INVALID_OPTION`, naming key, value and fix
  */
 export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedSecurityOptions {
-  const { allowedAddresses = [], allowHttp = false } = options;
+  const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any' } = options;
   if (typeof allowHttp !== 'boolean') {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `security.allowHttp is ${JSON.stringify(allowHttp)}: give true or false.`,
-    );
+    throw new ConfigurationError('INVALID_OPTION', `security.allowHttp is ${show(allowHttp)}: give true or false.`);
   }
   if (!Array.isArray(allowedAddresses)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.allowedAddresses is ${JSON.stringify(allowedAddresses)}: give an array of CIDR ranges such as "10.0.0.0/8".`,
+      `security.allowedAddresses is ${show(allowedAddresses)}: give an array of CIDR ranges such as "10.0.0.0/8".`,
     );
   }
   void new AddressGuard(allowedAddresses);
-  return Object.freeze({ allowedAddresses: Object.freeze([...allowedAddresses]), allowHttp });
+  assertPorts(allowedPorts);
+  return Object.freeze({
+    allowedAddresses: Object.freeze([...allowedAddresses]),
+    allowHttp,
+    allowedPorts: allowedPorts === 'any' ? allowedPorts : Object.freeze([...allowedPorts]),
+    proxy: resolveEgressProxy(options.proxy),
+  });
+}
+
+function assertPorts(given: unknown): void {
+  if (given === 'any') return;
+  const isPort = (port: unknown): boolean => Number.isInteger(port) && Number(port) >= 1 && Number(port) <= 65_535;
+  if (Array.isArray(given) && given.length > 0 && given.every(isPort)) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `security.allowedPorts is ${show(given)}: give 'any', or a list of ports from 1 to 65535 such as [443].`,
+  );
 }

@@ -1,3 +1,4 @@
+import type { TlsIdentity } from './guarded-agent.js';
 import type { Outcome } from './outcome.js';
 
 /** One attempt, ready to go: signed, and nothing left to decide. */
@@ -10,6 +11,8 @@ export interface SignedRequest {
   body: Buffer;
   /** The limit over name resolution, connect, TLS, headers and body together, in milliseconds. */
   timeoutMs: number;
+  /** Who the client is in TLS, and whom it trusts. @defaultValue nobody, and the public authorities */
+  tls?: TlsIdentity;
 }
 
 /**

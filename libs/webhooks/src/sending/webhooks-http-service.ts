@@ -9,7 +9,7 @@ import axios, {
   type InternalAxiosRequestConfig,
 } from 'axios';
 
-import type { ConnectionOptions } from './guarded-agent.js';
+import type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
 import { failedPost, GuardedClient, type PostHeaders, type PostResult } from './guarded-client.js';
 import type { ResolvedSecurityOptions } from './security-options.js';
 import { describeError, SendError } from './send-error.js';
@@ -47,10 +47,7 @@ export function createWebhooksHttpService(options: WebhooksHttpOptions): Webhook
   const instance = createIsolatedAxios(client);
   return {
     http: new HttpService(instance),
-    post: (request) =>
-      isIntercepted(instance)
-        ? postThroughAxios(instance, request)
-        : client.post(request.url, request.headers, request.body, request.timeoutMs),
+    post: (request) => (isIntercepted(instance) ? postThroughAxios(instance, request) : client.post(request)),
     close: () => client.close(),
   };
 }
@@ -76,6 +73,7 @@ class PendingPost {
     /** A copy: an interceptor could write into the Buffer that it is shown. */
     readonly body: Buffer,
     readonly deadline: number,
+    readonly tls: TlsIdentity | undefined,
   ) {}
 }
 
@@ -144,7 +142,7 @@ function hasHandler(handlers: InterceptorManager['handlers']): boolean {
 }
 
 async function postThroughAxios(instance: AxiosInstance, request: SignedRequest): Promise<PostResult> {
-  const pending = new PendingPost(Buffer.from(request.body), performance.now() + request.timeoutMs);
+  const pending = new PendingPost(Buffer.from(request.body), performance.now() + request.timeoutMs, request.tls);
   const config: PendingConfig<AxiosRequestConfig> = {
     url: request.url,
     method: 'post',
@@ -198,7 +196,13 @@ async function adapt(
     pending.result = failedPost(error);
     throw error;
   }
-  pending.running = client.post(urlOf(instance, config), headersOf(config), pending.body, remainingMs(pending));
+  pending.running = client.post({
+    url: urlOf(instance, config),
+    headers: headersOf(config),
+    body: pending.body,
+    timeoutMs: remainingMs(pending),
+    tls: pending.tls,
+  });
   const result = await pending.running;
   pending.result = result;
   pending.running = null;

@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending/shared-lookup.js';
+import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending/lookup.js';
 
 type Callback = Parameters<LookupFunction>[2];
 const ADDRESS: LookupAddress[] = [{ address: '192.0.2.1', family: 4 }];
@@ -43,6 +43,37 @@ describe('a name that several connections ask for at once', () => {
   });
 });
 
+describe('a resolver that never answers', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => vi.useRealTimers());
+
+  it('is given up after ten seconds by all who asked, and asked anew by the next', async () => {
+    const resolver = new Resolver();
+    const lookup = sharedLookup(resolver.lookup);
+    const answers = [ask(lookup, 'a.example'), ask(lookup, 'a.example')];
+    await vi.advanceTimersByTimeAsync(10_000);
+    for (const answer of answers) expect(await answer).toMatchObject({ code: 'ETIMEDOUT' });
+    const later = ask(lookup, 'a.example');
+    expect(resolver.names).toEqual(['a.example', 'a.example']);
+    // The first question's answer, when it comes at last, is nobody's.
+    resolver.asked[0]?.fail(new Error('too late'));
+    resolver.asked[1]?.answer();
+    expect(await later).toEqual(ADDRESS);
+  });
+
+  it('that throws fails those who asked, and nobody later', async () => {
+    const error = new Error('broken');
+    let isBroken = true;
+    const lookup = sharedLookup((_name, _options, callback) => {
+      if (isBroken) throw error;
+      callback(null, ADDRESS);
+    });
+    expect(await ask(lookup, 'a.example')).toBe(error);
+    isBroken = false;
+    expect(await ask(lookup, 'a.example')).toEqual(ADDRESS);
+  });
+});
+
 describe('while names whose servers do not answer hold every thread', () => {
   let threads: Resolver;
   let lookup: LookupFunction;
@@ -76,6 +107,19 @@ describe('while names whose servers do not answer hold every thread', () => {
     expect(threads.names[2]).toBe('of-etc-hosts');
     threads.asked[2]?.answer();
     expect(await found).toEqual(ADDRESS);
+  });
+
+  it('names that nobody knows wait ten seconds and no longer', async () => {
+    withoutThread.mockRejectedValue(new Error('not known'));
+    const unknown = Array.from({ length: 100 }, (_, i) => ask(lookup, `unknown-${i}.example`));
+    await vi.advanceTimersByTimeAsync(10_000);
+    for (const answer of unknown) expect(await answer).toMatchObject({ code: 'ETIMEDOUT' });
+    // None of them stands in the way of the next.
+    const next = ask(lookup, 'next.example');
+    threads.asked[0]?.answer();
+    expect(threads.names).toEqual(['dead-1.example', 'dead-2.example', 'next.example']);
+    threads.asked[2]?.answer();
+    expect(await next).toEqual(ADDRESS);
   });
 
   it('a thread that becomes free at once is waited for', async () => {

@@ -7,10 +7,42 @@ type Callback = Parameters<LookupFunction>[2];
 const THREADS = 2;
 /** How long a name waits for a thread before it is asked for without one. */
 const PATIENCE_MS = 200;
+/** How long anybody waits for a name: whatever asks for it has given up by then, or will ask again. */
+const LIMIT_MS = 10_000;
+
+/** The host of a URL, an IPv6 address without its brackets. */
+export function hostOf(url: Pick<URL, 'hostname'>): string {
+  return url.hostname.replace(/^\[|\]$/g, '');
+}
+
+/** Every address of a name. @throws what the resolver says */
+export function addressesOf(lookup: LookupFunction, name: string): Promise<readonly LookupAddress[]> {
+  return new Promise((resolve, reject) => {
+    lookup(name, { all: true }, (error, found, family) => {
+      if (error !== null && error !== undefined) reject(error);
+      else resolve(listOf(found, family));
+    });
+  });
+}
+
+/** What a resolver answered, as the list that it was asked for: some give a single address all the same. */
+export function listOf(found: string | LookupAddress[], family?: number): readonly LookupAddress[] {
+  return Array.isArray(found) ? found : [{ address: found, family: family ?? isIP(found) }];
+}
+
+/** The resolver of one instance of the module: `lookup` when the application brings one, else {@link unblockableLookup}. */
+export function boundedLookup(lookup: LookupFunction | undefined): LookupFunction {
+  return sharedLookup(lookup ?? unblockableLookup());
+}
+
+function tookTooLong(hostname: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`no answer for ${hostname} within ${LIMIT_MS} ms`), { code: 'ETIMEDOUT' });
+}
 
 /**
  * One question for a name at a time: connections that are opened while it is asked share its answer. Nothing is kept, so
- * every connection has an answer that is no older than itself.
+ * every connection has an answer that is no older than itself. A resolver that never answers is given up after
+ * {@link LIMIT_MS}, and asked anew by the next.
  *
  * Without it every waiting connection to a name whose server does not answer holds a thread of its own.
  */
@@ -25,11 +57,19 @@ export function sharedLookup(lookup: LookupFunction): LookupFunction {
     }
     const callbacks = [callback];
     asking.set(key, callbacks);
-    lookup(hostname, options, (...answer) => {
+    const answered = (...answer: Parameters<Callback>): void => {
+      clearTimeout(timer);
       // A resolver that answers twice answers nobody the second time.
       if (asking.get(key) === callbacks) asking.delete(key);
       for (const tell of callbacks.splice(0)) tell(...answer);
-    });
+    };
+    const timer = setTimeout(() => answered(tookTooLong(hostname), ''), LIMIT_MS);
+    timer.unref();
+    try {
+      lookup(hostname, options, answered);
+    } catch (error) {
+      answered(error as NodeJS.ErrnoException, '');
+    }
   };
 }
 
@@ -47,7 +87,7 @@ export interface LookupWays {
  * getaddrinfo() knows what the machine knows (`/etc/hosts`, search domains), but holds a thread until its name servers have
  * answered or it has given up on them, half a minute perhaps: two such names stop the resolution of every other. So no more
  * are asked at once than there are threads, and a name that has waited {@link PATIENCE_MS} for its turn is asked for
- * through c-ares, which needs no thread. What c-ares does not know waits on for its turn.
+ * through c-ares, which needs no thread. What c-ares does not know waits on for its turn, up to {@link LIMIT_MS}.
  */
 export function unblockableLookup(ways: LookupWays = systemWays()): LookupFunction {
   let running = 0;
@@ -70,8 +110,15 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
     }
     const go = (): void => {
       clearTimeout(timer);
+      clearTimeout(limit);
       ask(hostname, all, callback);
     };
+    // Else names whose servers never answer would pile up behind each other.
+    const limit = setTimeout(() => {
+      waiting.splice(waiting.indexOf(go), 1);
+      callback(tookTooLong(hostname), '');
+    }, LIMIT_MS);
+    limit.unref();
     const timer = setTimeout(() => {
       ways.withoutThread(hostname).then(
         (addresses) => {
@@ -79,6 +126,7 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
           // Its turn came meanwhile.
           if (place === -1) return;
           waiting.splice(place, 1);
+          clearTimeout(limit);
           callback(null, addresses);
         },
         () => undefined,

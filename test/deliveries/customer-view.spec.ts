@@ -1,0 +1,117 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { RetrySchedule } from 'nestjs-entity-webhooks';
+import { FakeDns } from 'nestjs-entity-webhooks/testing';
+import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
+
+const MINUTE = 60_000;
+/** What resolving the name of a blocked address took, by the clock of the application. */
+const RESOLVING_MS = 1_234;
+
+class TwoAttempts extends RetrySchedule {
+  delayMs(failures: number): number | null {
+    return failures < 2 ? MINUTE : null;
+  }
+}
+
+describeDatabases('what a customer reads of an attempt', (database) => {
+  const dns = new FakeDns();
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: {
+        publishes: ['tried'],
+        parts: { retrySchedule: TwoAttempts },
+        lookup: (name, options, callback) => {
+          app.clock.advance(RESOLVING_MS);
+          dns.lookup(name, options, callback);
+        },
+      },
+    });
+  });
+  afterEach(async () => {
+    for (const { id } of (await app.listeners.list()).items) await app.listeners.remove(id);
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  async function send(url: string): Promise<string> {
+    const { id } = await app.listeners.create({ events: ['tried'], url, owner: 'acme' });
+    const { deliveryId } = await app.listeners.sendTest(id);
+    await app.dispatcher.drain();
+    return deliveryId;
+  }
+
+  it('to a blocked address is that it was blocked: no answer, no address, no timing', async () => {
+    dns.set('rebind.example', '93.184.215.14');
+    const ofCustomer = app.deliveries.forOwner('acme');
+    const { id: listenerId } = await app.listeners.create({
+      ...{ events: ['tried'], url: 'https://rebind.example/', owner: 'acme' },
+    });
+    dns.set('rebind.example', '10.11.12.13');
+    const { deliveryId } = await app.listeners.sendTest(listenerId);
+
+    const firstAt = new Date(app.clock.now());
+    await app.dispatcher.drain();
+    const first = await ofCustomer.get(deliveryId);
+    const blocked = {
+      ...{ outcome: 'blocked', status: null, errorCode: 'ADDRESS_BLOCKED', errorDetail: null },
+      ...{ durationMs: null, response: null, superseded: false },
+    };
+    expect(first.attempts).toEqual([{ ...blocked, number: 1, startedAt: firstAt }]);
+    // The retry is counted from the beginning of the attempt: from its end it would say how long it took.
+    expect(first).toMatchObject({ state: 'due', nextAttemptAt: new Date(firstAt.getTime() + MINUTE) });
+
+    app.clock.advance(MINUTE);
+    const secondAt = new Date(app.clock.now());
+    await app.dispatcher.drain();
+    const second = await ofCustomer.get(deliveryId);
+    expect(second.attempts).toEqual([
+      { ...blocked, number: 1, startedAt: firstAt },
+      { ...blocked, number: 2, startedAt: secondAt },
+    ]);
+    expect(second).toMatchObject({ state: 'exhausted', finishedAt: secondAt, lastStatus: null });
+    expect(app.clock.now()).toBe(secondAt.getTime() + RESOLVING_MS);
+    expect(JSON.stringify([second, await ofCustomer.list(), await ofCustomer.counts()])).not.toContain('10.11.12.13');
+
+    const [forOperators] = (await app.deliveries.get(deliveryId)).attempts;
+    expect(forOperators?.errorDetail).toContain('10.11.12.13');
+    expect(forOperators?.durationMs).toBeTypeOf('number');
+  });
+
+  it('to their own receiver is all that came of it', async () => {
+    app.receiver.respond({ status: 500, body: 'out of order' });
+    const id = await send(app.receiver.url);
+    const [attempt] = (await app.deliveries.forOwner('acme').get(id)).attempts;
+    expect(attempt).toMatchObject({ outcome: 'rejected', status: 500, response: 'out of order', errorDetail: null });
+    expect(attempt?.durationMs).toBeTypeOf('number');
+  });
+});
+
+describe('what a customer reads of an attempt that the proxy refused', () => {
+  it('has no timing, as the proxy may have been asked for an address of the inner network', async () => {
+    const fresh = await (databases[0] as (typeof databases)[0]).create();
+    const app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: ['tried'], security: { ...LOOPBACK, proxy: { url: 'http://127.0.0.1:1' } } },
+    });
+    try {
+      const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: 'acme' });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const [attempt] = (await app.deliveries.forOwner('acme').get(deliveryId)).attempts;
+      expect(attempt).toMatchObject({ errorCode: 'PROXY_FAILED', durationMs: null, response: null, errorDetail: null });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
+  });
+});

@@ -1,0 +1,257 @@
+import { createHmac } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { BadRequestError, ConfigurationError, GoogleCodeScheme } from 'nestjs-entity-webhooks';
+import { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from 'nestjs-entity-webhooks/receiver';
+import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/listeners/filter.js';
+import {
+  AddressGuard,
+  assertListenerHeaders,
+  assertListenerUrl,
+  resolveSecurityOptions,
+  retryAfterMs,
+} from '../../libs/webhooks/src/sending/index.js';
+import { assertSecret } from '../../libs/webhooks/src/signing/secret.js';
+import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
+
+/**
+ * How long all of it takes: `npm run fuzz` a minute, or `FUZZ_SECONDS`. With the other tests, two seconds. `FUZZ_SEED` repeats
+ * what a run tried.
+ */
+const SECONDS = Number(process.env.FUZZ_SECONDS ?? 2);
+const SEED = process.env.FUZZ_SEED === undefined ? {} : { seed: Number(process.env.FUZZ_SEED) };
+const SUBJECTS = 8;
+const EACH_MS = (SECONDS * 1_000) / SUBJECTS;
+
+/** Tries until its share of the time is over; at least once. */
+function fuzz<T>(title: string, given: fc.Arbitrary<T>, hold: (value: T) => void): void {
+  it(
+    `${title}`,
+    () => {
+      let runs = 0;
+      const property = fc.property(given, (value) => {
+        runs++;
+        hold(value);
+      });
+      const limit = {
+        interruptAfterTimeLimit: EACH_MS,
+        markInterruptAsFailure: false,
+        numRuns: Number.MAX_SAFE_INTEGER,
+      };
+      fc.assert(property, { ...limit, ...SEED });
+      expect(runs).toBeGreaterThan(0);
+      if (process.env.FUZZ_SECONDS !== undefined) console.log(`fuzz: ${title}: ${runs} tried`);
+    },
+    EACH_MS + 30_000,
+  );
+}
+
+/** The code of a documented refusal, `accepted`, or else the error goes on. */
+function codeOf(
+  run: () => unknown,
+  ...documented: (abstract new (...args: never[]) => { code: string } & Error)[]
+): string {
+  try {
+    run();
+    return 'accepted';
+  } catch (error) {
+    const known = documented.find((type) => error instanceof type);
+    if (known === undefined) throw error;
+    return (error as { code: string }).code;
+  }
+}
+
+/** Any text, with much of what means something to a parser. */
+const text = (...pieces: string[]): fc.Arbitrary<string> =>
+  fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.string(),
+    fc
+      .array(fc.oneof(fc.constantFrom(...pieces), fc.string({ maxLength: 4 })), { maxLength: 12 })
+      .map((all) => all.join('')),
+  );
+
+/** Anything that JSON can be, or a program can hand over. */
+const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true });
+
+describe('URLs', () => {
+  const guard = new AddressGuard();
+  const pieces = [
+    'https://',
+    'http:',
+    '//',
+    '\\',
+    '@',
+    ':',
+    '[',
+    ']',
+    '::1',
+    '127.0.0.1',
+    '0x7f',
+    '%00',
+    '%2e',
+    '。',
+    '#',
+    '?',
+  ];
+  const url = fc.oneof(
+    text(...pieces),
+    text(...pieces).map((rest) => `https://${rest}`),
+    fc.webUrl({ withFragments: true, withQueryParameters: true }),
+    anything,
+  );
+  const codes = ['accepted', 'INVALID_URL', 'URL_SCHEME', 'URL_CREDENTIALS', 'URL_ADDRESS_BLOCKED', 'URL_PORT_BLOCKED'];
+
+  fuzz('of listeners are accepted in a form that says the same again, or refused with a code', url, (given) => {
+    const options = resolveSecurityOptions({ allowedPorts: [443, 8443] });
+    let stored: URL | undefined;
+    const code = codeOf(() => (stored = assertListenerUrl(given as string, guard, options)), BadRequestError);
+    expect(codes).toContain(code);
+    if (stored === undefined) return;
+    expect(assertListenerUrl(stored.href, guard, options).href).toBe(stored.href);
+    expect([stored.protocol, stored.username, stored.password, stored.hash]).toEqual(['https:', '', '', '']);
+  });
+
+  const cidr = fc.oneof(text('/', '.', ':', '10.0.0.0', '::', '/8', '/129', '%'), anything);
+  fuzz('and ranges of options are accepted or refused with a code', fc.array(cidr, { maxLength: 3 }), (ranges) => {
+    const code = codeOf(() => resolveSecurityOptions({ allowedAddresses: ranges as string[] }), ConfigurationError);
+    expect(['accepted', 'INVALID_OPTION']).toContain(code);
+    // What a resolver or a socket says is judged, never thrown at.
+    for (const address of ranges)
+      if (typeof address === 'string') expect(guard.isAllowed(address)).toBeTypeOf('boolean');
+  });
+});
+
+describe('headers', () => {
+  const name = fc.oneof(
+    text('x-', 'Host', 'webhook-', 'proxy-', '__proto__', ':', '\r\n', ' ', 'content-length'),
+    fc.string(),
+  );
+  const value = fc.oneof(text('\r\n', '\0', 'Bearer ', 'ä', ' '), anything);
+  const headers = fc.oneof(fc.dictionary(name, value), anything);
+
+  fuzz('of listeners can be sent, or are refused with a code', headers, (given) => {
+    let checked: Record<string, string> = {};
+    const code = codeOf(() => (checked = assertListenerHeaders(given as Record<string, string>)), BadRequestError);
+    expect(['accepted', 'INVALID_HEADER']).toContain(code);
+    // fetch's own judge of names and values.
+    expect(() => new Headers(checked)).not.toThrow();
+    for (const key of Object.keys(checked))
+      expect(key).toMatch(/^(?!host$|content-|transfer-|webhook-|proxy-)[^A-Z\s:]+$/);
+  });
+
+  fuzz(
+    'Retry-After is whole milliseconds up to the cap, or nothing',
+    text('GMT', 'Sun, 06 Nov 1994 ', '08:49:37', '-', '1e', '9'),
+    (given) => {
+      const asked = retryAfterMs(given, Date.UTC(2026, 0, 1), 86_400_000);
+      expect(asked === null || (Number.isInteger(asked) && asked >= 0 && asked <= 86_400_000)).toBe(true);
+    },
+  );
+});
+
+describe('signatures at a receiver', () => {
+  const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
+  const codes = [
+    ...['MISSING_HEADER', 'INVALID_TIMESTAMP', 'TIMESTAMP_TOO_OLD', 'TIMESTAMP_IN_FUTURE', 'SIGNATURE_MISMATCH'],
+    ...['INVALID_PAYLOAD', 'INVALID_SECRET', 'RAW_BODY_MISSING'],
+  ];
+  const headerValue = fc.oneof(
+    text('v1,', 'v1a,', 'v2,', ' ', ',', '=', '1614265330', 'evt_', '-', '1e9', 'whsec_'),
+    fc.array(fc.string(), { maxLength: 3 }),
+    fc.constant(undefined),
+  );
+  const headers = fc.record({
+    'webhook-id': headerValue,
+    'webhook-timestamp': headerValue,
+    'webhook-signature': headerValue,
+    'Webhook-Signature': headerValue,
+    'google-code-project-hosting-hook-hmac': headerValue,
+  });
+  const given = fc.record({
+    headers: fc.oneof(headers, fc.dictionary(fc.string(), headerValue)),
+    body: fc.oneof(fc.string(), fc.uint8Array(), fc.json()),
+    secrets: fc.oneof(
+      fc.constant(secret),
+      text('whsec_', 'MfKQ9r8G', '='),
+      fc.array(text('whsec_', '='), { maxLength: 3 }),
+    ),
+    scheme: fc.constantFrom(undefined, new GoogleCodeScheme()),
+    now: fc.constant(1_614_265_330_000),
+  });
+
+  fuzz('that nobody made are refused with a code', given, ({ headers: of, scheme, ...rest }) => {
+    const code = codeOf(
+      () => verifyWebhook({ ...rest, headers: of as WebhookHeaders, ...(scheme ? { scheme } : {}) }),
+      WebhookVerificationError,
+      ConfigurationError,
+      BadRequestError,
+    );
+    expect(codes).toContain(code);
+  });
+
+  const id = fc.string({ unit: fc.constantFrom(...'abcdef0123456789_'), minLength: 1, maxLength: 40 });
+  const payload = fc.oneof(
+    fc.json(),
+    fc.string(),
+    fc.json().map((data) => `{"type":"a.b","data":${data}}`),
+  );
+  fuzz('over any payload give it back, or say that it is none', fc.tuple(id, payload), ([webhookId, body]) => {
+    const key = Buffer.alloc(32, 7);
+    const signature = createHmac('sha256', key).update(`${webhookId}.1614265330.${body}`).digest('base64');
+    const signed = {
+      'webhook-id': webhookId,
+      'webhook-timestamp': '1614265330',
+      'webhook-signature': `v1,${signature}`,
+    };
+    const options = { headers: signed, body, secrets: secret, now: 1_614_265_330_000 };
+    const code = codeOf(() => expect(verifyWebhook(options).id).toBe(webhookId), WebhookVerificationError);
+    expect(['accepted', 'INVALID_PAYLOAD']).toContain(code);
+  });
+
+  fuzz(
+    'and secrets are accepted or refused with a code, and not repeated',
+    fc.oneof(text('whsec_', '=', '+', '-'), anything),
+    (given) => {
+      try {
+        assertSecret(given);
+      } catch (error) {
+        expect(error).toBeInstanceOf(BadRequestError);
+        expect((error as BadRequestError).code).toBe('INVALID_SECRET');
+        if (typeof given === 'string' && given.length > 12)
+          expect((error as BadRequestError).message).not.toContain(given);
+      }
+    },
+  );
+});
+
+describe('filters', () => {
+  const path = text('status', 'total', '.', '..', '__proto__', 'constructor', 'previous', '*', '[0]');
+  const json = fc.jsonValue({ maxDepth: 4 });
+  const operator = fc.constantFrom<string>(...OPERATORS, 'and', '$gt', '__proto__');
+  const condition = fc.oneof(json, fc.dictionary(operator, fc.oneof(json, anything), { maxKeys: 3 }), anything);
+  const where = fc.oneof(fc.dictionary(path, condition, { maxKeys: 4 }), anything);
+  const data = fc.oneof(fc.dictionary(fc.constantFrom('status', 'total', 'a'), json), fc.constant({}));
+  const codes = ['accepted', 'INVALID_FILTER', 'UNKNOWN_OPERATOR', 'UNKNOWN_PROPERTY'];
+
+  fuzz(
+    'are refused with a code, or judge any payload, also after they were stored',
+    fc.tuple(where, data, data),
+    ([given, now, before]) => {
+      let filter: Filter | undefined;
+      const code = codeOf(
+        () =>
+          (filter = compileFilter(given, (name) =>
+            name.startsWith('a') ? undefined : { numeric: name.includes('total'), routable: name.includes('status') },
+          )),
+        BadRequestError,
+      );
+      expect(codes).toContain(code);
+      if (filter === undefined) return;
+      const event = { data: now as JsonObject, previous: before as JsonObject };
+      const verdict = matchesFilter(filter, event);
+      expect(typeof verdict).toBe('boolean');
+      expect(matchesFilter(JSON.parse(JSON.stringify(filter)) as Filter, event)).toBe(verdict);
+    },
+  );
+});

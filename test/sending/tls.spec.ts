@@ -1,0 +1,155 @@
+import { once } from 'node:events';
+import { createSecureServer } from 'node:http2';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ConnectionOptions,
+  createWebhooksHttpService,
+  HttpTransport,
+  type Outcome,
+  resolveSecurityOptions,
+  type TlsIdentity,
+  type WebhooksHttp,
+} from '../../libs/webhooks/src/sending/index.js';
+import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
+import { certificateFor, type TestCertificate } from '../support/certificates.js';
+
+let ofReceiver: TestCertificate;
+let acme: TestCertificate;
+let globex: TestCertificate;
+
+beforeAll(async () => {
+  [ofReceiver, acme, globex] = await Promise.all([
+    certificateFor('hooks.example'),
+    certificateFor('acme'),
+    certificateFor('globex'),
+  ]);
+});
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+interface Arrival {
+  readonly client: string | undefined;
+  readonly isResumed: boolean;
+  readonly version: string;
+}
+
+/** Asks for a client certificate, and says whose came. */
+async function receiver(): Promise<{ port: number; arrivals: Arrival[]; connections: () => number }> {
+  const arrivals: Arrival[] = [];
+  let connections = 0;
+  const options = { ...ofReceiver, requestCert: true, ca: [acme.cert, globex.cert], rejectUnauthorized: false };
+  const server = createServer(options, (request, response) => {
+    const socket = request.socket as TLSSocket;
+    const { subject } = socket.getPeerCertificate();
+    arrivals.push({ client: subject?.CN as string, isResumed: socket.isSessionReused(), version: request.httpVersion });
+    request.resume().on('end', () => response.end());
+  }).on('secureConnection', () => connections++);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { port: (server.address() as AddressInfo).port, arrivals, connections: () => connections };
+}
+
+function sender(connections: ConnectionOptions = {}): {
+  http: WebhooksHttp;
+  send: (port: number, tls?: TlsIdentity, host?: string) => Promise<Outcome>;
+} {
+  const http = createWebhooksHttpService({
+    security: resolveSecurityOptions({ allowedAddresses: ['127.0.0.0/8'] }),
+    lookup: new FakeDns({ 'hooks.example': '127.0.0.1', 'other.example': '127.0.0.1' }).lookup,
+    connectionsPerOrigin: 1,
+    ...connections,
+  });
+  const transport = new HttpTransport(http);
+  closing.push(() => transport.close());
+  return {
+    http,
+    send: (port, tls, host = 'hooks.example') =>
+      transport.send({
+        ...{ url: `https://${host}:${port}/`, headers: {}, body: Buffer.from('{}'), timeoutMs: 5_000 },
+        ...(tls ? { tls } : {}),
+      }),
+  };
+}
+
+const as = ({ cert, key }: TestCertificate): TlsIdentity => ({ cert, key, ca: ofReceiver.cert });
+const TLS_FAILED = { kind: 'unreachable', errorCode: 'TLS_FAILED', response: null };
+
+describe('a connection over TLS', () => {
+  it('trusts public authorities only, whatever NODE_TLS_REJECT_UNAUTHORIZED says, unless another is given', async () => {
+    const { port, arrivals } = await receiver();
+    process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
+    closing.push(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
+    const { send } = sender();
+    expect(await send(port)).toMatchObject(TLS_FAILED);
+    expect(arrivals).toEqual([]);
+    expect(await send(port, { ca: ofReceiver.cert })).toMatchObject({ kind: 'accepted' });
+    expect(arrivals).toMatchObject([{ client: undefined }]);
+  });
+
+  it('asks for a certificate of the name in the URL', async () => {
+    const { port, arrivals } = await receiver();
+    expect(await sender().send(port, { ca: ofReceiver.cert }, 'other.example')).toMatchObject(TLS_FAILED);
+    expect(await sender().send(port, { ca: ofReceiver.cert }, '127.0.0.1')).toMatchObject(TLS_FAILED);
+    expect(arrivals).toEqual([]);
+  });
+
+  it('speaks HTTP/1.1 to a receiver that would rather speak HTTP/2', async () => {
+    const versions: string[] = [];
+    const server = createSecureServer({ ...ofReceiver, allowHTTP1: true }, (request, response) => {
+      versions.push(request.httpVersion);
+      request.resume();
+      response.end();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    closing.push(() => server.close());
+    const { send } = sender();
+    expect(await send((server.address() as AddressInfo).port, { ca: ofReceiver.cert })).toMatchObject({ status: 200 });
+    expect(versions).toEqual(['1.1']);
+  });
+
+  it('is nobody else’s: each identity has connections and sessions of its own to the same origin', async () => {
+    const { port, arrivals, connections } = await receiver();
+    const { send } = sender();
+    const identities = [as(acme), as(globex), { ca: ofReceiver.cert }, as(acme), as(globex)];
+    for (const identity of identities) expect(await send(port, identity)).toMatchObject({ kind: 'accepted' });
+    expect(arrivals.map(({ client }) => client)).toEqual(['acme', 'globex', undefined, 'acme', 'globex']);
+    expect(connections()).toBe(3);
+    expect(arrivals.some(({ isResumed }) => isResumed)).toBe(false);
+  });
+
+  it('that replaces an old one resumes the session of its own identity', async () => {
+    const { port, arrivals, connections } = await receiver();
+    const { send } = sender({ connectionMaxAgeMs: 1 });
+    for (const identity of [as(acme), as(globex), as(acme), as(globex)]) {
+      await send(port, identity);
+      const before = performance.now();
+      await expect.poll(() => performance.now() - before).toBeGreaterThan(2);
+    }
+    expect(arrivals.map(({ client }) => client)).toEqual(['acme', 'globex', 'acme', 'globex']);
+    expect(connections()).toBe(4);
+  });
+
+  it('keeps its identity through interceptors', async () => {
+    const { port, arrivals } = await receiver();
+    const { http, send } = sender();
+    http.http.axiosRef.interceptors.request.use((config) => config);
+    expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    expect(arrivals).toMatchObject([{ client: 'acme' }]);
+  });
+
+  it('is not made with a certificate that cannot be read', async () => {
+    const { port } = await receiver();
+    expect(await sender().send(port, { cert: 'no PEM', key: 'neither' })).toMatchObject(TLS_FAILED);
+  });
+});

@@ -1,0 +1,35 @@
+import { Socket } from 'node:net';
+
+/** An address that a socket of this process was told to connect to, by the operating system's own call. */
+export interface ConnectionAttempt {
+  readonly address: string;
+  readonly port: number;
+}
+
+/**
+ * Sees every connection that this process tries to open, TLS or not, whoever asks for it: `connectionAttempt` is emitted by the
+ * socket itself for each address, right before it is handed to the operating system.
+ */
+export class ConnectionAttempts {
+  readonly all: ConnectionAttempt[] = [];
+  // oxlint-disable-next-line typescript/unbound-method -- put back as it was, and called on the socket
+  readonly #connect = Socket.prototype.connect;
+
+  constructor() {
+    const { all } = this;
+    const connect = this.#connect as (this: Socket, ...args: unknown[]) => Socket;
+    Socket.prototype.connect = function (this: Socket, ...args: unknown[]) {
+      this.on('connectionAttempt', (address: string, port: number) => all.push({ address, port }));
+      return connect.apply(this, args);
+    } as typeof Socket.prototype.connect;
+  }
+
+  get addresses(): string[] {
+    return this.all.map(({ address }) => address);
+  }
+
+  /** Looks away again. */
+  stop(): void {
+    Socket.prototype.connect = this.#connect;
+  }
+}
