@@ -99,10 +99,9 @@ describeDatabases('what is written without capture', (database) => {
     expect(await stories(app)).toEqual(['shop.seeded 1']);
   });
 
-  it('is not what a handler of an event writes, whose write was made without capture around publish()', async () => {
+  it('is not what a handler writes of an event that was published inside', async () => {
     const emitter = app.app.get(EventEmitter2);
-    const handled = vi.fn<() => Promise<unknown>>(() => orders().save({ status: 'by a handler' }));
-    emitter.once('webhooks.event.shop.seeded', handled);
+    emitter.once('webhooks.event.shop.seeded', () => void orders().save({ status: 'by a handler' }));
     await app.webhooks.withoutCapture(() => app.webhooks.publish('shop.seeded', { id: 2 }));
     await vi.waitFor(async () => {
       expect(await stories(app)).toEqual(['shop.seeded 2', 'order.created by a handler']);
