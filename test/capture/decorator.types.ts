@@ -56,6 +56,9 @@ export class WithFunctions extends OrderColumns {}
 @Webhook({ owner: 'address.city' })
 export class OwnedByEmbedded extends OrderColumns {}
 
+@Webhook({ fields: ['id', 'status'], ignore: ['address.city', 'status'], coalesce: true, exactPrevious: true })
+export class Quiet extends OrderColumns {}
+
 @Webhook({ fields: ['id'] })
 export abstract class Base {
   id: number;
@@ -78,6 +81,10 @@ WebhooksModule.forFeature([{ entity: Customer, owner: (customer: Customer) => cu
 // @ts-expect-error -- there is no such property
 @Webhook({ fields: ['id', 'stauts'] })
 export class MisspeltField extends OrderColumns {}
+
+// @ts-expect-error -- there is no such property
+@Webhook({ ignore: ['stauts'] })
+export class MisspeltIgnored extends OrderColumns {}
 
 // @ts-expect-error -- there is no such property
 @Webhook({ owner: 'custmerId' })
@@ -105,6 +112,8 @@ export class MisspeltOption extends OrderColumns {}
 
 // @ts-expect-error -- there is no such property
 WebhooksModule.forFeature([{ entity: Named, fields: ['typo'] }]);
+// @ts-expect-error -- there is no such property
+WebhooksModule.forFeature([{ entity: Named, ignore: ['typo'] }]);
 // @ts-expect-error -- there is no such property
 WebhooksModule.forFeature([Plain, { entity: Named, owner: 'typo' }]);
 // @ts-expect-error -- the function takes another entity

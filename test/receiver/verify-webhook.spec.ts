@@ -44,10 +44,11 @@ function refusal(options: VerifyWebhookOptions): string {
 }
 
 describe('a genuine webhook', () => {
-  it('gives id, timestamp, type, data, previous and the whole payload', () => {
+  it('gives id, timestamp, depth, type, data, previous and the whole payload', () => {
     expect(verifyWebhook(request())).toEqual({
       id: 'evt_1',
       timestamp: NOW,
+      depth: 0,
       type: 'order.updated',
       data: PAYLOAD.data,
       previous: PAYLOAD.previous,

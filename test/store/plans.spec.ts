@@ -236,7 +236,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       retries: 1,
       type: '',
       owner: null,
-      event: { id: '', seq: '', payload: '', createdAt: 0 },
+      event: { id: '', seq: '', payload: '', createdAt: 0, context: null },
       body: '',
       isOrdered: false,
       listener: {

@@ -119,13 +119,13 @@ export function anEvent(options: EventOptions = {}) {
   const audience = options.audience ?? (owner === null ? 'application' : 'owner');
   return eventRow(
     {
-      event: { id: newId('evt'), type, timestamp: new Date(createdAt).toISOString(), data, owner },
+      event: { id: newId('evt'), type, timestamp: new Date(createdAt).toISOString(), data, owner, context: null },
       superTypes: [],
       audience,
       orderKey: row === undefined ? null : Buffer.alloc(16, row),
       isOrdered: false,
       dedupeKey: null,
-      context: null,
+      depth: 0,
       createdAt,
     },
     ['id'],

@@ -1,4 +1,11 @@
-import { Module, type DynamicModule, type INestApplication, type Type } from '@nestjs/common';
+import {
+  Module,
+  type DynamicModule,
+  type INestApplication,
+  type NestApplicationOptions,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
 import { EventEmitterModule } from '@nestjs/event-emitter';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -37,7 +44,9 @@ export interface TestAppOptions {
   others?: readonly Type[];
   webhooks?: WebhooksModuleOptions;
   imports?: (DynamicModule | Type)[];
-  providers?: Type[];
+  controllers?: Type[];
+  application?: NestApplicationOptions;
+  providers?: Provider[];
 }
 
 /**
@@ -67,6 +76,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
       WebhooksModule.forFeature(features as never),
       ...(options.imports ?? []),
     ],
+    controllers: options.controllers ?? [],
     providers: options.providers ?? [],
   })
   class AppModule {}
@@ -76,7 +86,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
       .overrideProvider(Clock)
       .useValue(clock)
       .compile();
-    app = module.createNestApplication({ logger: ['error', 'warn'] });
+    app = module.createNestApplication({ logger: ['error', 'warn'], ...options.application });
     await app.init();
   } catch (error) {
     await receiver.stop();

@@ -33,6 +33,7 @@ export {
   type WebhookOptions,
 } from './capture/webhook.decorator.js';
 
+export { ContextError, type WebhookContext } from './events/event-context.js';
 export type { Json, JsonObject } from './events/json.js';
 export { PayloadFormat } from './events/payload-format.js';
 export { PublishError } from './events/publish-errors.js';
@@ -58,6 +59,7 @@ export {
   DeliveryService,
   type Attempt,
   type Delivery,
+  type DeliveryDetails,
   type DeliveryFilter,
   type DeliveryState,
   type FailedState,

@@ -20,6 +20,7 @@ import { WakeUps } from './dispatcher/wake-ups.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
 import type { EventRow } from './events/event-rows.js';
+import { storedCause } from './events/event-context.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
 import { WebhooksService } from './events/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
@@ -35,12 +36,13 @@ import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
 import { DatabaseTime } from './store/database-time.js';
-import type { BodyOf } from './store/new-deliveries.js';
+import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
+import { runCausedBy, runOutside, type Cause } from './write-scope.js';
 
 /** What Nest provides to an instance. */
 export interface RuntimeParts {
@@ -113,7 +115,7 @@ export class WebhooksRuntime
         emit: (event, fact) => this.emit(event, fact),
       }),
       logger,
-      emit: (event, fact) => this.emit(event, fact),
+      emit: (event, fact, cause) => this.emit(event, fact, cause),
       wakeUps: this.wakeUps,
     });
     const wake = () => this.wake();
@@ -123,6 +125,7 @@ export class WebhooksRuntime
       registry,
       clock,
       limits: options.payload,
+      maxDepth: options.maxDepth,
       logger,
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
     });
@@ -252,7 +255,10 @@ export class WebhooksRuntime
     const standing = isUncertain ? await this.thatStand(rows) : rows;
     // The promise of the write settles first.
     setImmediate(() => {
-      for (const { source } of standing) this.emit(eventName(source.event.type), source.event);
+      for (const { source } of standing) {
+        const { event, depth } = source;
+        this.emit(eventName(event.type), event, { context: event.context, depth });
+      }
     });
     if (this.parts.options.dispatch === 'inline') {
       await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
@@ -291,12 +297,17 @@ export class WebhooksRuntime
   }
 
   /** A handler that throws stops neither the dispatcher nor the other handlers' events. */
-  private emit(name: string, value: unknown): void {
+  private emit(name: string, value: unknown, cause?: Cause): void {
     const { emitter } = this.parts;
     // Nobody listens, mostly, and this is said for every delivery.
     if (!emitter.hasListeners(name) && !emitter.listenersAny().length) return;
-    try {
+    const tell = () => {
       emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
+    };
+    try {
+      // Handlers are apart from what surrounded the write, and know what led to them.
+      if (cause) runCausedBy(cause, tell);
+      else runOutside(tell);
     } catch (error) {
       this.handlerFailed(name, error);
     }
@@ -343,11 +354,11 @@ function named<T extends { readonly name: string }>(parts: readonly T[], what: s
 function render(
   formats: ReadonlyMap<string, PayloadFormat>,
   name: string,
-  event: { id: string; type: string; payload: string },
+  { id, type, payload, context }: RenderedEvent,
 ): string {
   const format = formats.get(name);
   if (!format) throw new Error(`there is no payload format '${name}' in this application`);
-  const body: unknown = format.render(event);
+  const body: unknown = format.render({ id, type, payload, context: storedCause(context).context });
   if (typeof body !== 'string') throw new TypeError(`the payload format '${name}' gave no text`);
   if (body.includes('\0'))
     throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);

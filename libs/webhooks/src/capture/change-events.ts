@@ -28,6 +28,7 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
   if (before.owner.owner !== now.owner || before.owner.audience !== now.audience) {
     return passedOn(change, image, before, { action, ...now, data }, limits);
   }
+  if (action !== 'updated') return [row(change, image, { action, ...now, data }, limits)];
   const previous = previousOf(definition, before, image);
   return previous ? [row(change, image, { action, ...now, data, previous }, limits)] : [];
 }
@@ -61,7 +62,7 @@ function previousOf(definition: EntityDefinition, before: Before, image: RowImag
     const old = before.values.get(field.path);
     if (old === undefined || sameJson(old, definition.valueOf(field, image))) continue;
     setPath(previous, field.parts, old);
-    changed ||= before.touched.has(field.path);
+    changed ||= before.touched.has(field.path) && !definition.ignored.has(field);
   }
   return changed ? previous : undefined;
 }
@@ -93,6 +94,7 @@ function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLi
     data: told.data,
     ...(told.previous ? { previous: told.previous } : {}),
     owner: told.owner,
+    context: change.cause?.context ?? null,
   };
   const source = {
     event,
@@ -101,7 +103,7 @@ function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLi
     orderKey: tupleHash('entity', definition.metadata.tableName, key),
     isOrdered: definition.options.ordering === 'entity',
     dedupeKey: null,
-    context: null,
+    depth: change.cause?.depth ?? 0,
     createdAt: at,
   };
   return eventRow(source, definition.identity, limits);

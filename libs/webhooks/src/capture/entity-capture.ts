@@ -18,9 +18,12 @@ import { insertsOfEvents, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
+import { currentCause, isCapturedHere } from '../write-scope.js';
 import { eventsOf } from './change-events.js';
+import { coalesced } from './coalesce.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
+import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
@@ -36,6 +39,7 @@ export interface EntityCaptureOptions {
   readonly registry: EntityRegistry;
   readonly clock: Clock;
   readonly limits: PayloadLimits;
+  readonly maxDepth: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
 }
@@ -160,7 +164,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   beforeInsert(event: InsertEvent<ObjectLiteral>): void {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for rows of a junction, whatever the type says
     if (!definition || !event.entity || !mayKnowInserted(definition)) return;
     let inserting = this.inserting.get(event.queryRunner);
@@ -171,7 +175,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     if (!definition) return;
     const inserting = this.inserting.get(event.queryRunner);
     const values = inserting?.get(event.entity)?.values ?? null;
@@ -186,6 +190,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       event,
       event.databaseEntity,
       (definition) =>
+        definition.options.exactPrevious === true ||
         definition.hiddenColumnsNeeded.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
         lacksForeignKeys(
@@ -196,7 +201,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async afterUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     if (!definition) return;
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for bulk updates, whatever the type says
     if (!event.databaseEntity) {
@@ -224,6 +229,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       (definition) =>
         // An orphan removed by a cascade comes without its row.
         !event.databaseEntity ||
+        definition.options.exactPrevious === true ||
         definition.hiddenColumnsNeeded.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
         lacksForeignKeys(definition.relationsNeeded, event.databaseEntity),
@@ -231,7 +237,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async afterRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     if (!definition) return;
     if (event.entityId === undefined) return this.warn(definition, 'delete() or a delete query builder');
     const image = this.beforeImageOf(event, definition, event.databaseEntity);
@@ -245,7 +251,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async afterSoftRemove(event: SoftRemoveEvent<ObjectLiteral>): Promise<void> {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     if (!definition) return;
     if (event.entityId === undefined) return this.warn(definition, 'softDelete() or a soft-delete query builder');
     await this.changed(event, definition, 'deleted', null, null);
@@ -256,7 +262,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   async afterRecover(event: RecoverEvent<ObjectLiteral>): Promise<void> {
-    const definition = this.definitionOf(event.metadata);
+    const definition = this.toldOf(event);
     if (!definition) return;
     if (event.entityId === undefined) return this.warn(definition, 'restore() or a restore query builder');
     await this.changed(event, definition, 'restored', null, null);
@@ -264,6 +270,18 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
     return this.options.registry.definitionOf(metadata);
+  }
+
+  /** The definition of an entity whose write is to be told of. */
+  private toldOf({ metadata, queryRunner }: WriteEvent): EntityDefinition | undefined {
+    return this.isCaptured(queryRunner) ? this.definitionOf(metadata) : undefined;
+  }
+
+  /** `data` is what `save(x, { data })` was given, whatever that is. */
+  private isCaptured({ data }: QueryRunner): boolean {
+    return (
+      isCapturedHere(this.options.dataSource) && (data as { webhooks?: unknown } | null | undefined)?.webhooks !== false
+    );
   }
 
   private logOf(runner: QueryRunner): TransactionLog {
@@ -288,7 +306,9 @@ export class EntityCapture implements EntitySubscriberInterface {
       await log.exclusively(() => this.readImages(event.queryRunner, log, changesAgain));
     }
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
-    if (!definition || !(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
+    // The images of earlier changes above are wanted all the same.
+    if (!definition || !this.isCaptured(event.queryRunner)) return;
+    if (!(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
     await this.logOf(event.queryRunner).exclusively(async () => {
       const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
       const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], true);
@@ -326,7 +346,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     before: Before | null,
     image: RowImage | null,
   ): Promise<void> {
-    if (!definition.actions.has(action)) return;
+    // What nobody is told of may still change what the rest comes to.
+    if (!definition.actions.has(action) && !definition.options.coalesce) return;
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
     const source = entityId === undefined ? event.entity : definition.metadata.ensureEntityIdMap(entityId);
     const id = idOf(definition, source as ObjectLiteral);
@@ -345,8 +366,10 @@ export class EntityCapture implements EntitySubscriberInterface {
   /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
   private async record(runner: QueryRunner, item: RowChange | EventRow): Promise<void> {
     const log = this.logOf(runner);
+    if (!('values' in item)) item.cause ??= currentCause();
     log.pending.push(item);
-    if (log.isOpen) return;
+    // Said at once, and again before the COMMIT to whoever swallows it.
+    if (log.isOpen) return this.refuseLoop(item);
     try {
       await this.flush(runner);
     } catch (error) {
@@ -362,13 +385,23 @@ export class EntityCapture implements EntitySubscriberInterface {
     const items = log.pending;
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
-    const rows = items.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
+    for (const item of items) this.refuseLoop(item);
+    const rows = coalesced(items).flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
     for (const sql of insertsOfEvents(this.options.database, rows)) {
       const { text, values } = this.options.database.statement(sql);
       await runner.query(text, values);
     }
     log.pending = log.pending.slice(items.length);
     log.written.push(...rows);
+  }
+
+  private refuseLoop(item: RowChange | EventRow): void {
+    if ('values' in item || !item.cause || item.cause.depth <= this.options.maxDepth) return;
+    const { name } = item.definition.metadata;
+    const { depth } = item.cause;
+    throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxDepth), {
+      details: { entity: name, depth },
+    });
   }
 
   private eventsOf(change: RowChange): EventRow[] {

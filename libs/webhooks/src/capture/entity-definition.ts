@@ -58,11 +58,18 @@ const OPTION_KEYS: readonly string[] = [
   'when',
   'ordering',
   'readInserted',
+  'ignore',
+  'coalesce',
+  'exactPrevious',
 ] satisfies (keyof WebhookOptions)[];
+
+const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
 
 /** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */
 export class EntityDefinition {
   readonly fields: readonly OutField[];
+  /** Those of them whose change alone is no event. */
+  readonly ignored: ReadonlySet<OutField>;
   readonly actions: ReadonlySet<EntityAction>;
   readonly ownership: Ownership;
   /** Relations whose foreign key must be known to tell whose a row is. */
@@ -98,7 +105,13 @@ export class EntityDefinition {
     const { ordering = 'none' } = options;
     if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Use ${ORDERINGS.join(' or ')}`);
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
+    for (const option of SWITCHES) {
+      const value: unknown = options[option];
+      if (value !== undefined && typeof value !== 'boolean')
+        throw this.wrong(option, String(value), 'Say true or false');
+    }
     this.fields = this.resolveFields();
+    this.ignored = this.resolveIgnored();
     this.ownership = this.resolveOwnership();
     const { owner, when } = options;
     const owning = metadata.relations.filter((relation) => relation.joinColumns[0]?.isVirtual);
@@ -244,6 +257,21 @@ export class EntityDefinition {
       for (const field of matching) chosen.add(field);
     }
     return all.filter((field) => chosen.has(field));
+  }
+
+  /** A column that does not go out makes no event anyway: naming it is no mistake. */
+  private resolveIgnored(): Set<OutField> {
+    const { ignore = [] } = this.options;
+    if (!Array.isArray(ignore)) throw this.wrong('ignore', String(ignore), 'Give a list of properties');
+    const all = this.allFields();
+    const ignored = new Set<string>();
+    for (const name of ignore as string[]) {
+      const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
+      if (!matching.length)
+        throw this.wrong('ignore', name, `The columns are ${all.map((field) => field.path).join(', ')}`);
+      for (const { path } of matching) ignored.add(path);
+    }
+    return new Set(this.fields.filter(({ path }) => ignored.has(path)));
   }
 
   private allFields(): OutField[] {

@@ -16,8 +16,8 @@ export function rowKey(definition: EntityDefinition, id: ObjectLiteral): string 
  * Reads rows as they are now, in the writer's own transaction: what it has written is locked by it, so no other writer's
  * half of the row can be missed or mixed in.
  *
- * @param willWrite the writer has not written them yet: they are locked here, as InnoDB's REPEATABLE READ would show them as
- * they were when the transaction began, and hide those that came since
+ * @param willWrite the writer has not written them yet: they are locked here, as the next writer's change could come in between, and
+ * InnoDB's REPEATABLE READ would show them as they were when the transaction began
  * @returns images by {@link rowKey}; a row that is gone has none
  */
 export async function readRows(
@@ -113,7 +113,8 @@ async function readChunk(
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
   const { dataSource } = runner.manager;
-  const isLocking = willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) === 'mysql';
+  // SQLite has one writer at a time, and no words for it.
+  const isLocking = willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) !== 'sqlite';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
     const read = await readPlainly(plain, runner, definition, { ids, isLocking });

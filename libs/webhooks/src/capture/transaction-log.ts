@@ -1,6 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
+import type { Cause } from '../write-scope.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -12,10 +13,12 @@ export interface RowChange {
   readonly id: ObjectLiteral;
   readonly key: string;
   readonly at: number;
-  /** For updates: what was there before. */
+  /** For updates, and what was updated before it was deleted: what was there before. */
   readonly before: Before | null;
   /** `null` until it is read; `gone` when the row was no longer there. */
   image: RowImage | 'gone' | null;
+  /** What surrounded the write; noted when it is recorded. */
+  cause?: Cause;
 }
 
 /** What an update replaced. */

@@ -63,6 +63,28 @@ export interface WebhookOptions<E = ObjectLiteral> {
    * @defaultValue false
    */
   readInserted?: boolean;
+  /**
+   * Properties whose change alone makes no event: an `updatedAt` of your own, a counter. They still go out in `data`, and their
+   * old value in `previous`, when something else changed too. An update date and a version column are ignored anyway.
+   *
+   * @defaultValue none
+   */
+  ignore?: readonly EntityProperty<E>[];
+  /**
+   * Several changes of one row in one transaction make one event, with the first `previous` and the last `data`; one that comes to
+   * nothing makes none. What stands between two savepoints is merged for itself; see `docs/capture.md`.
+   *
+   * @defaultValue false: an event for each
+   */
+  coalesce?: boolean;
+  /**
+   * `previous`, and the row that a `deleted` tells of, are read under lock right before the write, and not taken from what TypeORM
+   * had loaded without one, which another writer may have changed meanwhile. One statement more for each row; exact in a transaction,
+   * which `save()` and `remove()` open unless told otherwise.
+   *
+   * @defaultValue false
+   */
+  exactPrevious?: boolean;
 }
 
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;
@@ -90,17 +112,19 @@ const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
  */
 export function Webhook<
   const Field extends string = never,
+  const Ignored extends string = never,
   // oxlint-disable-next-line typescript/no-explicit-any -- the decorated class is not known where its options stand
   const Owner extends string | EveryOwner | OwnerOf<any> = OwnerOf<any>,
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   Decision extends When<any> = When<any>,
 >(
-  options?: Omit<WebhookOptions, 'fields' | 'owner' | 'when'> & {
+  options?: Omit<WebhookOptions, 'fields' | 'ignore' | 'owner' | 'when'> & {
     fields?: readonly Field[];
+    ignore?: readonly Ignored[];
     owner?: Owner;
     when?: Decision;
   },
-): <C extends EntityClass>(target: C & Fits<InstanceType<C>, Field, Owner, Decision>) => void {
+): <C extends EntityClass>(target: C & Fits<InstanceType<C>, Field | Ignored, Owner, Decision>) => void {
   return (target) => {
     Reflect.defineMetadata(OPTIONS, options ?? {}, target);
   };

@@ -1,5 +1,7 @@
 import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
+import { storedCause } from '../events/event-context.js';
+import type { JsonObject } from '../events/json.js';
 import { ListenerNotFoundError } from '../listeners/errors.js';
 import { ownerText } from '../owner.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
@@ -7,6 +9,7 @@ import type { Database } from '../store/database.js';
 import {
   countDeliveries,
   listDeliveries,
+  readContextOf,
   readEventOf,
   readAttempts,
   readDelivery,
@@ -80,6 +83,14 @@ export interface Attempt {
   readonly startedAt: Date;
 }
 
+/** A delivery with all that is known of it. */
+export interface DeliveryDetails extends Delivery {
+  /** What `withContext()` said of its event. For operators: `null` in a service that is bound to an owner. */
+  readonly context: JsonObject | null;
+  /** The oldest first. */
+  readonly attempts: readonly Attempt[];
+}
+
 export interface DeliveryFilter {
   listenerId?: string;
   eventId?: string;
@@ -143,14 +154,19 @@ export class DeliveryService {
   }
 
   /** One delivery with its attempts, the oldest first. @throws DeliveryNotFoundError */
-  async get(id: string): Promise<Delivery & { readonly attempts: readonly Attempt[] }> {
+  async get(id: string): Promise<DeliveryDetails> {
     const { database } = this.parts;
     const scope = this.boundTo;
-    const { row, attempts } = await database.transaction(function* () {
+    const { row, attempts, context } = await database.transaction(function* () {
       const row = found(yield* readDelivery(database, String(id), scope), id);
-      return { row, attempts: yield* readAttempts(database, row.seq) };
+      const attempts = yield* readAttempts(database, row.seq);
+      return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
-    return { ...toDelivery(row), attempts: attempts.map((attempt) => this.toAttempt(attempt)) };
+    return {
+      ...toDelivery(row),
+      context: storedCause(context).context,
+      attempts: attempts.map((attempt) => this.toAttempt(attempt)),
+    };
   }
 
   /**

@@ -28,6 +28,7 @@ import { Signal } from './signal.js';
 import { messageOf, Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
 import type { WakeUps } from './wake-ups.js';
+import type { Cause } from '../write-scope.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
@@ -41,7 +42,7 @@ export interface DispatcherParts {
   readonly bodyOf: BodyOf;
   readonly upkeep: Upkeep;
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
   /** `null` where processes do not hear of each other. */
   readonly wakeUps: WakeUps | null;
 }

@@ -9,6 +9,8 @@ import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { LanedDelivery } from './lanes.js';
 import { Signal } from './signal.js';
 import { messageOf, type Troubles } from './troubles.js';
+import { storedCause } from '../events/event-context.js';
+import type { Cause } from '../write-scope.js';
 
 /** One attempt that was made and waits to be recorded. */
 export interface Attempted {
@@ -23,7 +25,7 @@ export interface RecorderParts {
   readonly clock: Clock;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
   readonly troubles: Troubles;
   /** Whether it is worth trying again what the database refused. */
   readonly isLasting: () => boolean;
@@ -180,7 +182,8 @@ export class Recorder {
       durationMs: outcome.durationMs,
       nextAttemptAt: record.next.state === 'due' ? new Date(record.next.at) : null,
     };
-    if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact);
-    this.parts.emit(names[record.next.state], fact);
+    const cause = storedCause(delivery.event.context);
+    if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact, cause);
+    this.parts.emit(names[record.next.state], fact, cause);
   }
 }

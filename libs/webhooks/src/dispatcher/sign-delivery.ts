@@ -1,4 +1,5 @@
 import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.js';
+import { causeHeaders } from './cause-headers.js';
 import { signingSecrets } from '../listeners/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
@@ -29,6 +30,7 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
     'webhook-timestamp': String(timestamp),
   };
   if (delivery.listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
+  Object.assign(headers, causeHeaders(delivery.event.context));
   for (const name of delivery.listener.schemes) {
     const scheme = signers.schemes.get(name);
     if (!scheme) throw new Error(`there is no signature scheme '${name}' in this application`);

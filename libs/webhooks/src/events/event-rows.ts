@@ -4,6 +4,7 @@ import { chunks } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import { jsonRows, jsonValue } from '../store/json-rows.js';
 import type { TablesSql } from '../store/tables.js';
+import { contextText } from './event-context.js';
 import type { PayloadLimits } from './payload.js';
 import { renderPayload } from './payload.js';
 import type { NewEvent } from './webhook-event.js';
@@ -34,7 +35,7 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       payload.text,
       payload.thin,
       payload.dropped ? JSON.stringify(payload.dropped) : null,
-      source.context ? JSON.stringify(source.context) : null,
+      contextText({ context: event.context, depth: source.depth }),
       source.createdAt,
     ],
   };

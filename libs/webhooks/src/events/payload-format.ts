@@ -1,8 +1,10 @@
+import type { JsonObject } from './json.js';
+
 /**
  * Turns an event's canonical text into the bytes that a listener gets: a replaceable part. A listener names its format.
  *
  * Runs when the delivery is made, and its text is stored with it, so every retry sends the same bytes. It sees the
- * canonical text and nothing else: no database read, no clock. What it throws discards that one delivery, with an error
+ * canonical text, the context and nothing else: no database read, no clock. What it throws discards that one delivery, with an error
  * in the log.
  *
  * @example
@@ -17,8 +19,11 @@ export abstract class PayloadFormat {
   abstract readonly name: string;
   /** Value of the `content-type` header. */
   abstract readonly contentType: string;
-  /** `payload` is the canonical text: JSON of `{ type, timestamp, data, previous? }`. */
-  abstract render(event: { id: string; type: string; payload: string }): string;
+  /**
+   * `payload` is the canonical text: JSON of `{ type, timestamp, data, previous? }`. `context` is what the application said of
+   * who made it, which receivers see only if a format shows it.
+   */
+  abstract render(event: { id: string; type: string; payload: string; context: JsonObject | null }): string;
 }
 
 /** The format that sends an event's stored text, byte for byte. */

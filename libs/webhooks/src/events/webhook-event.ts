@@ -29,6 +29,8 @@ export interface WebhookEvent<Data extends object = JsonObject> {
   readonly previous?: Partial<Data>;
   /** Whose it is, where an owner is declared. */
   readonly owner: string | null;
+  /** Who or what made it: what `withContext()` said where it happened. Receivers do not see it. */
+  readonly context: JsonObject | null;
 }
 
 /** An event on its way into the outbox. */
@@ -42,6 +44,7 @@ export interface NewEvent {
   /** Delivered in order to every listener, whether that one asks for it or not. */
   readonly isOrdered: boolean;
   readonly dedupeKey: Buffer | null;
-  readonly context: JsonObject | null;
+  /** How many events in a row led to this one; see `docs/capture.md`. */
+  readonly depth: number;
   readonly createdAt: number;
 }

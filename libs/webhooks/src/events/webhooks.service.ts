@@ -4,12 +4,15 @@ import type { EntityCapture } from '../capture/entity-capture.js';
 import type { Clock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
+import { loopMessage } from '../capture/errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database.js';
 import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/published-events.js';
+import { mergedContext, storedCause, type WebhookContext } from './event-context.js';
 import { eventRow, insertEvents, type EventRow } from './event-rows.js';
+import { currentCause, runUncaptured, runWithContext } from '../write-scope.js';
 import type { JsonObject } from './json.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from './webhook-event.js';
@@ -31,6 +34,8 @@ export interface PublishOptions {
    * calls that do not overlap; see `docs/ordering.md`.
    */
   orderKey?: string;
+  /** As `withContext()` around this one call. */
+  context?: WebhookContext;
 }
 
 /** What the service works with. @internal */
@@ -54,13 +59,45 @@ export class WebhooksService {
   }
 
   /**
+   * Runs work whose changes of entities make no event: seeds, imports, migrations. It counts for this chain of calls alone,
+   * however deep; writes elsewhere at the same time are captured as ever, and so is what handlers of in-process events write.
+   *
+   * What counts is where the write is made, not where its transaction began: in a transaction that began outside only the
+   * writes in here make no event. `publish()` is asked for by name, and makes its event here, too. For one call there is
+   * `save(order, { data: { webhooks: false } })`.
+   *
+   * @returns what `work` returns
+   * @example await webhooks.withoutCapture(() => orders.save(imported));
+   */
+  withoutCapture<T>(work: () => T): T {
+    return runUncaptured(this.parts.dataSource, work);
+  }
+
+  /**
+   * Runs work whose events carry who or what made them: stored with each, and shown to in-process handlers, to the delivery log
+   * and to payload formats; receivers do not see it. A context inside another adds to it. Of a W3C `traceparent` and
+   * `tracestate` among the keys each delivery is given the headers.
+   *
+   * It counts for this chain of calls, for every instance of the module, and for what in-process handlers of its events write.
+   *
+   * @param context any JSON, at most 4 KiB together with what surrounds it
+   * @returns what `work` returns
+   * @throws ContextError `INVALID_CONTEXT`, before `work` runs
+   * @example await webhooks.withContext({ actor: user.id, requestId, traceparent }, () => orders.save(order));
+   */
+  withContext<T>(context: WebhookContext, work: () => T): T {
+    return runWithContext(mergedContext(currentCause().context, context), work);
+  }
+
+  /**
    * Stores an event; listeners receive it as they do those of entities.
    *
    * @param type one of `publishes` in the module's options
    * @param data an object; Dates become ISO 8601, bigints text, Buffers base64
    * @returns the event, or the first one of its idempotency key
    * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
-   * `WRONG_DATA_SOURCE`
+   * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
+   * @throws ContextError `INVALID_CONTEXT`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
    */
   async publish(type: string, data: object, options: PublishOptions = {}): Promise<WebhookEvent> {
@@ -113,12 +150,19 @@ export class WebhooksService {
     const { clock, options: resolved } = this.parts;
     const now = clock.now();
     const { audience, owner } = audienceOf(options.owner);
+    const cause = currentCause();
+    if (cause.depth > resolved.maxDepth) {
+      throw new PublishError('WEBHOOK_LOOP', loopMessage(`publish('${type}')`, cause.depth, resolved.maxDepth), {
+        details: { type, depth: cause.depth },
+      });
+    }
     const event: WebhookEvent = {
       id: newId('evt'),
       type,
       timestamp: new Date(now).toISOString(),
       data: jsonData(type, data),
       owner,
+      context: options.context === undefined ? cause.context : mergedContext(cause.context, options.context),
     };
     const { idempotencyKey, orderKey } = options;
     if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
@@ -139,7 +183,7 @@ export class WebhooksService {
       orderKey: orderKey === undefined ? null : tupleHash('published', orderKey),
       isOrdered: false,
       dedupeKey,
-      context: null,
+      depth: cause.depth,
       createdAt: now,
     };
     return eventRow(source, ['id'], resolved.payload);
@@ -194,5 +238,12 @@ function jsonData(type: string, data: object): JsonObject {
 function standingEvent(standing: StandingEvent | undefined, row: EventRow): WebhookEvent {
   if (!standing || standing.id === row.source.event.id) return row.source.event;
   const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
-  return { id: standing.id, type, timestamp, data, owner: standing.owner };
+  return {
+    id: standing.id,
+    type,
+    timestamp,
+    data,
+    owner: standing.owner,
+    context: storedCause(standing.context).context,
+  };
 }

@@ -21,6 +21,7 @@ export interface ResolvedWebhooksOptions {
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
+  readonly maxDepth: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
   readonly secrets: { readonly rotationOverlapMs: number };
@@ -66,6 +67,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
+    maxDepth: whole('maxDepth', options.maxDepth, 16, 0, 1_000),
     wakeUp: wakeUp(options.wakeUp),
     payload,
     secrets: {
@@ -125,7 +127,7 @@ function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhoo
 const KNOWN_KEYS = {
   '': [
     ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
-    ...['retention', 'lookup', 'sqlite', 'wakeUp'],
+    ...['retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
     ...[

@@ -118,6 +118,14 @@ export interface WebhooksOptions {
   dispatch?: 'queued' | 'inline';
   dispatcher?: DispatcherOptions;
   /**
+   * How many events in a row may lead to one another: a write made while an event is handled, in process or by a receiver that
+   * says so, makes an event one deeper. A write that is deeper than this fails with `WEBHOOK_LOOP`. Too small stops honest chains;
+   * too large lets a loop run longer, at the speed of your handlers. 0: handlers write nothing that makes events. 0 to 1,000.
+   *
+   * @defaultValue 16
+   */
+  maxDepth?: number;
+  /**
    * How processes on one PostgreSQL database tell each other of commits: by NOTIFY, which is sent after the commit and never part
    * of your transaction, and by LISTEN, for which a process that dispatches keeps one connection more than
    * `dispatcher.poolSize`. `url` is where that connection goes when the data source goes through a pooler in transaction mode

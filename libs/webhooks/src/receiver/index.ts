@@ -11,6 +11,7 @@ export {
   StandardScheme,
   type VerifyInput,
 } from '../signing/index.js';
+export { depthOf, withIncomingWebhook } from './incoming-webhook.js';
 export {
   type VerifiedWebhook,
   verifyWebhook,

@@ -1,6 +1,7 @@
 import { ConfigurationError } from '../errors.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { StandardScheme } from '../signing/standard-scheme.js';
+import { depthOf } from './incoming-webhook.js';
 import { WebhookVerificationError } from './webhook-verification-error.js';
 
 const DEFAULT_TOLERANCE_SECONDS = 5 * 60;
@@ -46,6 +47,8 @@ export interface VerifiedWebhook<T = unknown> {
   data: T;
   /** On updates: the old values of what changed. */
   previous?: Record<string, unknown>;
+  /** How many events in a row led to this one; for {@link withIncomingWebhook}. */
+  depth: number;
   /** The whole JSON object. */
   payload: Record<string, unknown>;
 }
@@ -83,7 +86,7 @@ export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): Verif
       : new WebhookVerificationError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
   }
   assertRecent(timestamp, options);
-  return { id, timestamp, ...parsePayload<T>(body) };
+  return { id, timestamp, depth: depthOf(headers), ...parsePayload<T>(body) };
 }
 
 function secretsOf(given: string | readonly string[]): readonly string[] {

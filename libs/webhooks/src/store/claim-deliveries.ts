@@ -48,6 +48,8 @@ export interface ClaimedDelivery {
     readonly payload: string;
     /** When it happened, in ms since 1970. */
     readonly createdAt: number;
+    /** As it is stored: who made it, and its depth. */
+    readonly context: string | null;
   };
   readonly body: string;
   /** Later deliveries of the same row wait for it. */
@@ -101,6 +103,7 @@ interface ClaimRow {
   eventCreatedAt: unknown;
   payload: string;
   thinPayload: string | null;
+  context: string | null;
 }
 
 /** What one listener may be sent now, and when it is worth looking at again. */
@@ -228,7 +231,7 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
     ...(['seq', 'id', 'listenerId', 'attempts', 'retries', 'type', 'owner', 'orderKey', 'body', 'eventSeq'] as const),
   );
   return yield* query<ClaimRow>(
-    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload')}
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context')}
     from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
@@ -285,6 +288,7 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
       seq: String(row.eventSeq),
       payload: row.payload,
       createdAt: Number(row.eventCreatedAt),
+      context: row.context,
     },
     body: row.body ?? row.thinPayload ?? row.payload,
     isOrdered: row.orderKey !== null,

@@ -6,6 +6,7 @@ import { typed } from './dialect-sql.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
 import { isAfter, type PagePosition } from './page.js';
+import type { RenderedEvent } from './new-deliveries.js';
 import { execute, query, type Script } from './script.js';
 
 export interface DeliveryRow {
@@ -156,14 +157,20 @@ export function* countDeliveries(
   );
 }
 
-/** The event of a delivery, as payload formats see it. */
-export function* readEventOf(
-  database: Database,
-  delivery: DeliveryRow,
-): Script<{ id: string; type: string; payload: string } | undefined> {
+/** The stored context of a delivery's event. */
+export function* readContextOf(database: Database, delivery: DeliveryRow): Script<string | null> {
   const { events: e } = database.tables;
-  const [event] = yield* query<{ id: string; type: string; payload: string }>(
-    sql`select ${e.select('e', 'id', 'type', 'payload')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+  const [event] = yield* query<{ context: string | null }>(
+    sql`select ${e.select('e', 'context')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+  );
+  return event?.context ?? null;
+}
+
+/** The event of a delivery, as payload formats see it. */
+export function* readEventOf(database: Database, delivery: DeliveryRow): Script<RenderedEvent | undefined> {
+  const { events: e } = database.tables;
+  const [event] = yield* query<RenderedEvent>(
+    sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
   );
   return event;
 }

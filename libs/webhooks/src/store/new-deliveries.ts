@@ -12,8 +12,16 @@ import { query, type Script, together } from './script.js';
 /** `lastError` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
 
+/** What a payload format is shown of an event, as it is stored. */
+export interface RenderedEvent {
+  readonly id: string;
+  readonly type: string;
+  readonly payload: string;
+  readonly context: string | null;
+}
+
 /** Renders what a listener's format sends. `null`: the event's own payload. Throws when the format does. */
-export type BodyOf = (format: string, event: { id: string; type: string; payload: string }) => string | null;
+export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 
 /** A delivery to be made. */
 export interface NewDelivery {

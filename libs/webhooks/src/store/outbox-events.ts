@@ -19,6 +19,7 @@ export interface ClaimedEvent {
   payload: string;
   thinPayload: string | null;
   droppedFields: string | null;
+  context: string | null;
   createdAt: unknown;
 }
 
@@ -35,7 +36,7 @@ export function selectEvent(database: Database): Sql {
   return database.tables.events.select(
     'e',
     ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'ownerKey', 'orderKey', 'ordered'] as const),
-    ...(['payload', 'thinPayload', 'droppedFields', 'createdAt'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields', 'context', 'createdAt'] as const),
   );
 }
 

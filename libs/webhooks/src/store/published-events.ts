@@ -9,6 +9,7 @@ export interface StandingEvent {
   readonly id: string;
   readonly payload: string;
   readonly owner: string | null;
+  readonly context: string | null;
 }
 
 /** Inserts an event unless its idempotency key stands already. */
@@ -20,7 +21,7 @@ export function insertOnce(database: Database, row: EventRow): Sql {
 export function selectByKey(database: Database, dedupeKey: Buffer): Sql {
   const { events: e } = database.tables;
   const lock = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
-  return sql`select ${e.select('e', 'id', 'payload', 'owner')} from ${e.sql} e where e.${e.$.dedupeKey} = ${dedupeKey}${lock}`;
+  return sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.dedupeKey} = ${dedupeKey}${lock}`;
 }
 
 /** Inserts, and gives the event that stands afterwards: this one, or the first of its key. */

@@ -4,7 +4,7 @@ import { canBeStored } from './can-be-stored.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import { rearmDelivery, stateOf } from './delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf } from './new-deliveries.js';
+import { FORMAT_FAILED, type BodyOf, type RenderedEvent } from './new-deliveries.js';
 import { expectDeliveries } from './listener-state.js';
 import type { OwnerScope } from './listener-rows.js';
 import type { PagePosition } from './page.js';
@@ -113,8 +113,8 @@ function* render(
   bodyOf: BodyOf,
 ): Script<string | null | undefined> {
   const { events: e } = database.tables;
-  const [event] = yield* query<{ id: string; type: string; payload: string }>(
-    sql`select ${e.select('e', 'id', 'type', 'payload')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq}`,
+  const [event] = yield* query<RenderedEvent>(
+    sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq}`,
   );
   try {
     return event && bodyOf(format, event);

@@ -26,6 +26,7 @@ export function* storeTestEvent(
     timestamp: new Date(now).toISOString(),
     data: { test: true, listenerId: listener.id },
     owner: listener.owner,
+    context: null,
   };
   const source = {
     event,
@@ -34,7 +35,7 @@ export function* storeTestEvent(
     orderKey: null,
     isOrdered: false,
     dedupeKey: null,
-    context: null,
+    depth: 0,
     createdAt: now,
   };
   yield insertEvents(database.tables, [eventRow(source, [], NO_LIMITS)]);
@@ -47,7 +48,7 @@ export function* storeTestEvent(
   let body: string | null = null;
   let isRendered = true;
   try {
-    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: row?.payload ?? '' });
+    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: row?.payload ?? '', context: null });
   } catch {
     isRendered = false; // which is what the test was for: its delivery says so
   }

@@ -1,0 +1,175 @@
+import { Body, Controller, Headers, HttpCode, Post, Req, type RawBodyRequest } from '@nestjs/common';
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { DataSource } from 'typeorm';
+import { WEBHOOK_FACTS, type CaptureError, type DeliveryFact, type WebhookEvent } from 'nestjs-entity-webhooks';
+import { depthOf, verifyWebhook, withIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { Line, Order, stories } from './shop.js';
+
+const SECRET = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
+const LIMIT = 3;
+
+/** Each order that it hears of makes it write the next one: a loop over HTTP. */
+@Controller('hooks')
+class HooksController {
+  static last: unknown;
+
+  constructor(private readonly dataSource: DataSource) {}
+
+  @Post()
+  @HttpCode(204)
+  async receive(@Headers() headers: Record<string, string>, @Req() request: RawBodyRequest<object>): Promise<void> {
+    const webhook = verifyWebhook<{ id: number }>({ headers, body: request.rawBody ?? '', secrets: SECRET });
+    try {
+      await withIncomingWebhook(webhook, () =>
+        this.dataSource.getRepository(Order).save({ status: `after ${webhook.data.id}` }),
+      );
+    } catch (error) {
+      HooksController.last = error;
+      throw error;
+    }
+  }
+
+  /** Verifies nothing, and so believes nothing that the headers say. */
+  @Post('open')
+  @HttpCode(204)
+  async anybody(@Body() { status }: { status: string }): Promise<void> {
+    await this.dataSource.getRepository(Order).save({ status });
+  }
+}
+
+describeDatabases('a loop of events', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let emitter: EventEmitter2;
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Order, Line],
+      controllers: [HooksController],
+      webhooks: { maxDepth: LIMIT, publishes: ['shop.looped'] },
+    });
+    emitter = app.app.get(EventEmitter2);
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const orders = () => app.dataSource.getRepository(Order);
+  const loop = (depth: number) =>
+    expect.objectContaining({ code: 'WEBHOOK_LOOP', details: expect.objectContaining({ depth }) as unknown });
+
+  it('through a handler in the same process ends with an error at the limit, and its write is rolled back', async () => {
+    const failed = new Promise<unknown>((resolve) => {
+      emitter.on('webhooks.event.order.created', ({ data }: WebhookEvent<{ status: string }>) => {
+        orders()
+          .save({ status: `${data.status}+` })
+          .catch(resolve);
+      });
+    });
+    await orders().save({ status: 'a' });
+    expect(await failed).toEqual(loop(LIMIT + 1));
+    expect(await stories(app)).toEqual(['a', 'a+', 'a++', 'a+++'].map((status) => `order.created ${status}`));
+    expect(await orders().count()).toBe(LIMIT + 1);
+    // A request of its own is at the beginning again.
+    await app.webhooks.withoutCapture(() => orders().save({ status: 'silent' }));
+    emitter.removeAllListeners('webhooks.event.order.created');
+    await orders().save({ status: 'b' });
+    expect((await stories(app)).at(-1)).toBe('order.created b');
+  });
+
+  it('through publish() ends in the same way', async () => {
+    const failed = new Promise<unknown>((resolve) => {
+      emitter.on('webhooks.event.shop.looped', () => {
+        app.webhooks.publish('shop.looped', { id: 1 }).catch(resolve);
+      });
+    });
+    await app.webhooks.publish('shop.looped', { id: 1 });
+    expect(await failed).toEqual(loop(LIMIT + 1));
+    expect(await stories(app)).toHaveLength(LIMIT + 1);
+  });
+
+  it('through the fact that a delivery succeeded ends: the depth is stored with the event', async () => {
+    await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
+    let failure: unknown;
+    emitter.on(WEBHOOK_FACTS.succeeded, ({ eventId }: DeliveryFact) => {
+      orders()
+        .save({ status: `sent ${eventId.length}` })
+        .catch((error: unknown) => (failure = error));
+    });
+    await orders().save({ status: 'a' });
+    await vi.waitFor(async () => {
+      await app.dispatcher.drain();
+      expect(failure).toEqual(loop(LIMIT + 1));
+    });
+    expect(await stories(app)).toHaveLength(LIMIT + 1);
+    const depths = app.receiver.requests.map(({ headers }) => headers['webhook-depth']);
+    expect(depths).toEqual([undefined, '1', '2', '3']);
+  });
+
+  it('through a receiver in the same application ends: the depth travels with the delivery', async () => {
+    await app.close();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Order, Line],
+      controllers: [HooksController],
+      application: { rawBody: true },
+      webhooks: { maxDepth: LIMIT },
+    });
+    await app.app.listen(0, '127.0.0.1');
+    app.clock.set(Date.now());
+    await app.listeners.create({ events: ['order.*'], url: `${await app.app.getUrl()}/hooks`, secret: SECRET });
+    HooksController.last = undefined;
+    await orders().save({ status: 'a' });
+    await app.dispatcher.drain();
+    expect(HooksController.last).toEqual(loop(LIMIT + 1));
+    expect(await stories(app)).toHaveLength(LIMIT + 1);
+    const counts = await app.deliveries.counts();
+    expect(counts).toMatchObject({ succeeded: LIMIT, due: 1 });
+  });
+
+  it('cannot be invented by a stranger: an unverified header stops no write', async () => {
+    await app.app.listen(0, '127.0.0.1');
+    const response = await fetch(`${await app.app.getUrl()}/hooks/open`, {
+      method: 'POST',
+      headers: { 'webhook-depth': '900', 'content-type': 'application/json' },
+      body: JSON.stringify({ status: 'stranger' }),
+    });
+    expect(response.status).toBe(204);
+    expect(await stories(app)).toEqual(['order.created stranger']);
+  });
+
+  it('takes no number that is none from a genuine webhook, and never goes back to a smaller one', async () => {
+    for (const depth of ['-1', '1e3', '0x10', '1.5', '99999999', '']) {
+      expect(depthOf({ 'webhook-depth': depth })).toBe(0);
+    }
+    const deep = withIncomingWebhook({ depth: LIMIT }, () =>
+      withIncomingWebhook({ depth: 0 }, () => orders().save({ status: 'deep' })),
+    );
+    await expect(deep).rejects.toEqual(loop(LIMIT + 1));
+  });
+
+  it('is not committed by a caller who swallows the error', async () => {
+    const swallowing = withIncomingWebhook({ depth: LIMIT }, () =>
+      app.dataSource.transaction(async (manager) => {
+        await manager.save(Order, { status: 'swallowed' }).catch((error: CaptureError) => {
+          expect(error.code).toBe('WEBHOOK_LOOP');
+        });
+      }),
+    );
+    await expect(swallowing).rejects.toEqual(loop(LIMIT + 1));
+    expect(await orders().count()).toBe(0);
+  });
+
+  it('is no loop when the write makes no event', async () => {
+    await withIncomingWebhook({ depth: LIMIT }, () =>
+      app.webhooks.withoutCapture(() => orders().save({ status: 'quiet' })),
+    );
+    expect(await orders().count()).toBe(1);
+  });
+});
