@@ -15,7 +15,7 @@ export interface WebhookSource {
    */
   scheme?: IncomingSchemeName | IncomingScheme;
   /** What they sign with, as they showed it; several while one is being replaced: any of them may have signed. */
-  secrets?: string | readonly string[];
+  secrets?: string | readonly string[] | undefined;
   /**
    * How far a signed timestamp may be from now, either way, in seconds, 1 to 86,400. Too small refuses deliveries when a
    * clock drifts; too large gives somebody who recorded a request longer to send it again. `github` and `google-code` sign no
