@@ -89,7 +89,10 @@ function application(name, versionOf) {
 async function tryOut({ name, folder, peers }, tarball) {
   mkdirSync(folder);
   cpSync(join(root, 'test/pack'), folder, { recursive: true });
-  const dependencies = { ...peers, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
+  // The oldest and the newest Nest receive on both of its HTTP platforms.
+  const nest = peers['@nestjs/core'];
+  const platforms = { '@nestjs/platform-express': nest, '@nestjs/platform-fastify': nest };
+  const dependencies = { ...peers, ...platforms, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
   const devDependencies = { '@types/node': lockedVersion('@types/node') };
   writeFileSync(
     join(folder, 'package.json'),
