@@ -1,5 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { generateSecret, StandardScheme, Webhook } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
@@ -199,6 +203,24 @@ describe.each(RECEIVERS)('the $name receiver of docs/receiving', ({ name, missin
       expect(program.output().split(id), 'once, although it came twice').toHaveLength(2);
     }
   }, 60_000);
+});
+
+describe('nestjs-entity-webhooks/receiver', () => {
+  it('loads where no package is installed, neither Nest nor TypeORM', async () => {
+    const alone = await mkdtemp(join(tmpdir(), 'webhooks-alone-'));
+    try {
+      await cp(join(project.folder, 'node_modules/nestjs-entity-webhooks'), alone, { recursive: true });
+      const load = (entry: string) =>
+        spawnSync(process.execPath, ['--input-type=module', '--eval', `await import('./dist/${entry}/index.js')`], {
+          cwd: alone,
+          encoding: 'utf8',
+        });
+      expect(load('receiver')).toMatchObject({ status: 0, stderr: '' });
+      expect(load('receiver/nest').stderr).toContain('@nestjs/common');
+    } finally {
+      await rm(alone, { recursive: true, force: true });
+    }
+  });
 });
 
 /** @returns the same event as a receiver of the test's own got it, under the same secret */

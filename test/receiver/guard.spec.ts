@@ -415,6 +415,13 @@ describe('the bootstrap stops', () => {
     );
   });
 
+  it('for a factory that names the data source, which is known before it runs', async () => {
+    const receiver = WebhookReceiverModule.forRootAsync({
+      useFactory: () => ({ sources: SOURCES, dataSource: 'billing' }),
+    });
+    expect(await stops({ receiver })).toMatch(/^INVALID_OPTION: The option dataSource /);
+  });
+
   const wrong: [what: string, receiver: object, said: RegExp][] = [
     ['no sources', {}, /INVALID_OPTION: The option sources /],
     ['no source', { sources: {} }, /INVALID_OPTION: The option sources /],

@@ -119,7 +119,8 @@ const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
  */
 export async function resolveReceiverOptions(options: WebhookReceiverOptions): Promise<ResolvedReceiverOptions> {
   if (!isObject(options)) throw invalid('options', options, 'give an object with `sources`');
-  refuseUnknown('', options, ['sources', 'inbox', 'rawBody', 'maxBodyBytes', 'dataSource']);
+  // `dataSource` is not among them: a factory that gives it gives it too late.
+  refuseUnknown('', options, ['sources', 'inbox', 'rawBody', 'maxBodyBytes']);
   const { sources, inbox = false, rawBody = 'nest' } = options;
   if (!isObject(sources) || Object.keys(sources).length === 0) {
     throw invalid('sources', sources, "name whom you hear from: { billing: { secrets: ['whsec_…'] } }");
