@@ -28,6 +28,12 @@ const optionalPeers = Object.keys(manifest.peerDependencies).filter(
   (name) => !requiredPeers.some(([required]) => required === name),
 );
 
+/** Not ours to ask for, but the oldest and the newest Nest receive on both of them. Releases of the second before 11.0.3 ask for Nest 10. */
+const PLATFORMS = [
+  ['@nestjs/platform-express', '^11.0.0 || ^12.0.0'],
+  ['@nestjs/platform-fastify', '^11.0.3 || ^12.0.0'],
+];
+
 const { values } = parseArgs({
   options: { latest: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
 });
@@ -78,7 +84,8 @@ async function pack() {
  */
 function application(name, versionOf) {
   const peers = Object.fromEntries(requiredPeers.map(([peer, range]) => [peer, versionOf(peer, range)]));
-  return { name, folder: join(scratch, name), peers };
+  const platforms = Object.fromEntries(PLATFORMS.map(([platform, range]) => [platform, versionOf(platform, range)]));
+  return { name, folder: join(scratch, name), peers, platforms };
 }
 
 /**
@@ -86,10 +93,10 @@ function application(name, versionOf) {
  * @param {string} tarball
  * @returns {Promise<string>} what to say of it
  */
-async function tryOut({ name, folder, peers }, tarball) {
+async function tryOut({ name, folder, peers, platforms }, tarball) {
   mkdirSync(folder);
   cpSync(join(root, 'test/pack'), folder, { recursive: true });
-  const dependencies = { ...peers, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
+  const dependencies = { ...peers, ...platforms, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
   const devDependencies = { '@types/node': lockedVersion('@types/node') };
   writeFileSync(
     join(folder, 'package.json'),

@@ -1,12 +1,15 @@
 // A small application on the packed package: `scripts/pack-test.mjs` compiles it against the package's types and runs it, with
-// the oldest and the newest peers. It exits 0 only if a saved entity arrived at a receiver, signed.
+// the oldest and the newest peers. It exits 0 only if a saved entity arrived at a receiver, signed, and if a Nest application on
+// either platform lets in what is genuine, once, and nothing else.
 import 'reflect-metadata';
 import { strictEqual } from 'node:assert';
-import { Module } from '@nestjs/common';
+import { Controller, HttpCode, Module, Post } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EventEmitterModule } from '@nestjs/event-emitter';
+import { ExpressAdapter } from '@nestjs/platform-express';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { getRepositoryToken, TypeOrmModule } from '@nestjs/typeorm';
-import { Column, Entity, PrimaryGeneratedColumn, type Repository } from 'typeorm';
+import { Column, DataSource, Entity, PrimaryGeneratedColumn, type Repository } from 'typeorm';
 import {
   DispatcherService,
   ListenerService,
@@ -16,7 +19,13 @@ import {
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
 import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { StandardScheme, verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import {
+  IncomingWebhook,
+  ReceivedWebhook,
+  VerifyWebhook,
+  WebhookReceiverModule,
+} from 'nestjs-entity-webhooks/receiver/nest';
 import { expectDelivered, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
 import { WebhooksVerifyModule } from 'nestjs-entity-webhooks/verify';
 
@@ -55,6 +64,22 @@ const options: WebhooksModuleOptions = {
 })
 class AppModule {}
 
+let processed = 0;
+
+@Controller()
+class HooksController {
+  constructor(private readonly dataSource: DataSource) {}
+
+  @Post()
+  @HttpCode(204)
+  @VerifyWebhook('shop')
+  async receive(@IncomingWebhook() webhook: ReceivedWebhook): Promise<void> {
+    await webhook.processInTransaction(this.dataSource.manager, () => {
+      processed += 1;
+    });
+  }
+}
+
 const receiver = await new WebhookReceiver().start();
 const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
 const listener = await app.get(ListenerService).create({ entity: Invoice, url: receiver.url, owner: 'acme' });
@@ -73,6 +98,44 @@ strictEqual(verified.payload.type, 'invoice.created');
 strictEqual(receiver.requests.length, 1);
 strictEqual(webhookMigrations().length > 0, true);
 strictEqual(typeof WebhooksVerifyModule.forRoot, 'function');
+
+for (const platform of [new ExpressAdapter(), new FastifyAdapter()]) {
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({
+        type: 'better-sqlite3',
+        database: `${process.argv[2] ?? 'pack-test'}-hooks`,
+        synchronize: true,
+      }),
+      WebhookReceiverModule.forRoot({ sources: { shop: { secrets: listener.secret } }, inbox: {} }),
+    ],
+    controllers: [HooksController],
+  })
+  class HooksModule {}
+  const hooks = await NestFactory.create(HooksModule, platform, { rawBody: true, logger: ['error', 'warn'] });
+  await hooks.listen(0, '127.0.0.1');
+  const signed = {
+    id: `evt_${platform.getType()}`,
+    timestamp: Math.floor(Date.now() / 1_000),
+    body: rawBody,
+    secrets: [listener.secret],
+  };
+  const post = async (body: string) => {
+    const headers = {
+      'content-type': 'application/json',
+      'webhook-id': signed.id,
+      'webhook-timestamp': String(signed.timestamp),
+      ...new StandardScheme().sign(signed),
+    };
+    return (await fetch(await hooks.getUrl(), { method: 'POST', headers, body })).status;
+  };
+  processed = 0;
+  strictEqual(await post(rawBody.toString()), 204);
+  strictEqual(await post(rawBody.toString()), 204);
+  strictEqual(await post('{}'), 401);
+  strictEqual(processed, 1);
+  await hooks.close();
+}
 
 await app.close();
 await receiver.stop();

@@ -1,8 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { generateSecret } from 'nestjs-entity-webhooks';
 import { describe, expect, it } from 'vitest';
 
 import { resolveOptions } from '../../libs/webhooks/src/options/resolve-options.js';
+import { resolveReceiverOptions } from '../../libs/webhooks/src/receiver/nest/webhook-receiver-options.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 
 /** What is known while modules are wired, and so no part of the resolved options. */
@@ -25,5 +27,26 @@ describe('docs/options.md', () => {
     const [table = ''] = page.split('\n## ');
     const listed = [...table.matchAll(/^\| `([\w.]+)`/gm)].map(([, path = '']) => path);
     expect(listed.toSorted()).toEqual([...OF_THE_WIRING, ...GROUPS_LISTED, ...pathsOf(resolveOptions({}))].toSorted());
+  });
+});
+
+describe('docs/receiving/nest.md', () => {
+  it('lists every option of a receiver, and no other', async () => {
+    const page = await readFile(join(WORKSPACE, 'docs/receiving/nest.md'), 'utf8');
+    const table = page.slice(page.indexOf('\n## Options'));
+    const listed = [...table.matchAll(/^\| `([\w.<>]+)`/gm)].map(([, path = '']) => path);
+    const { sources, ...rest } = await resolveReceiverOptions({
+      sources: { a: { secrets: generateSecret() } },
+      inbox: {},
+    });
+    const ofSource = Object.keys(sources.get('a') ?? {}).filter((key) => key !== 'name');
+    const ofInbox = pathsOf(rest.inbox || {}, 'inbox.');
+    const expected = [
+      'dataSource',
+      ...Object.keys(rest),
+      ...ofInbox,
+      ...ofSource.map((key) => `sources.<name>.${key}`),
+    ];
+    expect(listed.toSorted()).toEqual(expected.toSorted());
   });
 });

@@ -1,5 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { generateSecret, StandardScheme, Webhook } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
@@ -22,23 +26,18 @@ class ReceivedOrder {
 
 interface Receiver {
   name: string;
+  /** Its page in docs/receiving, and the blocks of that page which are its files. */
+  page: string;
+  files: string[];
   /** Why it cannot run here, if so. */
   missing: string | null;
-  program(project: ScratchProject, port: number): Promise<{ command: string; args: string[] }>;
+  /** What starts it, after everything was compiled. */
+  command(port: number): [command: string, ...args: string[]];
+  /** What belongs around the example and is none of its business. */
+  write?(project: ScratchProject): Promise<void>;
+  /** It does nothing the second time. */
+  isOnceOnly?: boolean;
 }
-
-/** The tour's controller in an application of its own. */
-const NEST_MAIN = `
-import { Module } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
-import { HooksController } from './hooks.controller.js';
-
-@Module({ controllers: [HooksController] })
-class ReceiverModule {}
-
-const app = await NestFactory.create(ReceiverModule, { rawBody: true, logger: false });
-await app.listen(Number(process.env.PORT));
-`;
 
 /** A Django project around the view, in one file. */
 const DJANGO_PROJECT = `
@@ -56,98 +55,172 @@ urlpatterns = [path("hooks", hooks.hooks)]
 make_server("127.0.0.1", int(os.environ["PORT"]), get_wsgi_application()).serve_forever()
 `;
 
-const python = ['/usr/bin/python3', 'python3'].find((command) => works(command, '-c', 'import django'));
+/** Debian's Python first: another one in PATH does not see Debian's packages. */
+const pythonWith = (module: string) =>
+  ['/usr/bin/python3', 'python3'].find((command) => works(command, '-c', `import ${module}`));
+const django = pythonWith('django');
+const flask = pythonWith('flask');
+/** `go` if it is there; gccgo is smaller, and compiles this in half a second. */
+const goBuild = works('go', 'version') ? 'go build' : works('gccgo', '--version') ? 'gccgo' : null;
 
 const RECEIVERS: Receiver[] = [
   {
     name: 'Nest',
+    page: 'nest.md',
+    files: ['src/hooks.module.ts', 'src/hooks.controller.ts', 'src/payment.entity.ts', 'src/main.ts'],
     missing: null,
-    async program(project) {
-      await project.write('src/hooks.controller.ts', await codeBlock('README.md', 'src/hooks.controller.ts'));
-      await project.write('src/nest-receiver.ts', NEST_MAIN);
-      await project.compile();
-      return { command: process.execPath, args: ['dist/nest-receiver.js'] };
-    },
+    command: () => [process.execPath, 'dist/main.js'],
+    isOnceOnly: true,
   },
   {
     name: 'Express',
+    page: 'node.md',
+    files: ['src/express-receiver.ts'],
     missing: null,
-    async program(project) {
-      await project.write('src/express-receiver.ts', await codeBlock('README.md', 'src/express-receiver.ts'));
-      await project.compile();
-      return { command: process.execPath, args: ['dist/express-receiver.js'] };
-    },
+    command: () => [process.execPath, 'dist/express-receiver.js'],
+  },
+  {
+    name: 'Fastify',
+    page: 'node.md',
+    files: ['src/fastify-receiver.ts'],
+    missing: null,
+    command: () => [process.execPath, 'dist/fastify-receiver.js'],
   },
   {
     name: 'plain Node',
+    page: 'node.md',
+    files: ['node-receiver.mjs'],
     missing: null,
-    async program(project) {
-      await project.write('node-receiver.mjs', await codeBlock('README.md', 'node-receiver.mjs'));
-      return { command: process.execPath, args: ['node-receiver.mjs'] };
-    },
+    command: () => [process.execPath, 'node-receiver.mjs'],
   },
   {
     name: 'Django',
-    missing: python ? null : 'python3 with django (Debian: python3-django)',
-    async program(project) {
-      await project.write('hooks.py', await codeBlock('README.md', 'hooks.py'));
-      await project.write('project.py', DJANGO_PROJECT);
-      return { command: python ?? 'python3', args: ['project.py'] };
-    },
+    page: 'python.md',
+    files: ['hooks.py'],
+    missing: django ? null : 'python3 with django (Debian: python3-django)',
+    command: () => [django ?? 'python3', 'project.py'],
+    write: (project) => project.write('project.py', DJANGO_PROJECT),
+  },
+  {
+    name: 'Flask',
+    page: 'python.md',
+    files: ['flask_hooks.py'],
+    missing: flask ? null : 'python3 with flask (Debian: python3-flask)',
+    command: (port) => [flask ?? 'python3', '-m', 'flask', '--app', 'flask_hooks', 'run', '--port', String(port)],
   },
   {
     name: 'PHP',
+    page: 'php.md',
+    files: ['hooks.php'],
     missing: works('php', '--version') ? null : 'php (Debian: php-cli)',
-    async program(project, port) {
-      await project.write('hooks.php', await codeBlock('README.md', 'hooks.php'));
-      return { command: 'php', args: ['-S', `127.0.0.1:${port}`, 'hooks.php'] };
-    },
+    command: (port) => ['php', '-S', `127.0.0.1:${port}`, 'hooks.php'],
+  },
+  {
+    name: 'Go',
+    page: 'go.md',
+    files: ['hooks.go'],
+    missing: goBuild ? null : 'go or gccgo (Debian: gccgo)',
+    command: () => ['./hooks'],
+    write: (project) => project.shell(`${goBuild} -o hooks hooks.go`),
+  },
+  {
+    name: 'Ruby',
+    page: 'ruby.md',
+    files: ['config.ru'],
+    missing: works('rackup', '--version') ? null : 'rackup (Debian: ruby-rack)',
+    command: (port) => ['rackup', '--server', 'webrick', '--host', '127.0.0.1', '--port', String(port)],
   },
 ];
+
+interface StartedReceiver extends Receiver {
+  url: string;
+  secret: string;
+  program: RunningProgram;
+}
 
 let project: ScratchProject;
 let sender: TestApp;
 let dropDatabase: () => Promise<void>;
+const started = new Map<string, StartedReceiver>();
 
 beforeAll(async () => {
   project = await createScratchProject();
   const database = await (databases[0] as (typeof databases)[number]).create();
   dropDatabase = database.drop;
-  sender = await startApp({ database: database.options, entities: [ReceivedOrder] });
+  const [app] = await Promise.all([
+    startApp({ database: database.options, entities: [ReceivedOrder] }),
+    startReceivers(RECEIVERS.filter(({ missing }) => missing === null)),
+  ]);
+  sender = app;
 }, 120_000);
 
 afterAll(async () => {
-  await sender.close();
-  await dropDatabase();
-  await project.remove();
+  await Promise.all([...started.values()].map(({ program }) => program.stop()));
+  await sender?.close();
+  await dropDatabase?.();
+  await project?.remove();
 });
 
-describe.each(RECEIVERS)('the $name receiver of README.md', ({ name, missing, program: programOf }) => {
+/** All of them at once: interpreters take a second each, and mostly wait for the disk. */
+async function startReceivers(receivers: Receiver[]): Promise<void> {
+  await Promise.all(
+    receivers.flatMap(({ page, files }) =>
+      files.map(async (file) => project.write(file, await codeBlock(`docs/receiving/${page}`, file))),
+    ),
+  );
+  await Promise.all([project.compile(), ...receivers.map(({ write }) => write?.(project))]);
+  await Promise.all(
+    receivers.map(async (receiver) => {
+      const port = await freePort();
+      const url = `http://127.0.0.1:${port}/hooks`;
+      const secret = generateSecret();
+      const [command, ...args] = receiver.command(port);
+      const program = startProgram(command, args, {
+        cwd: project.folder,
+        env: { PORT: String(port), WEBHOOK_SECRET: secret, PYTHONDONTWRITEBYTECODE: '1' },
+      });
+      started.set(receiver.name, { ...receiver, url, secret, program });
+      await answering(url, program);
+    }),
+  );
+}
+
+describe.each(RECEIVERS)('the $name receiver of docs/receiving', ({ name, missing }) => {
   if (missing !== null && !process.env['CI']) {
-    console.log(`Left out: the ${name} receiver of README.md, for want of ${missing}.`);
+    console.log(`Left out: the ${name} receiver of docs/receiving, for want of ${missing}.`);
     it.skip(`needs ${missing}`);
     return;
   }
 
   it('accepts what the library sends, and nothing that was tampered with', async () => {
     expect(missing, 'with CI set every receiver must run').toBeNull();
-    const port = await freePort();
-    const url = `http://127.0.0.1:${port}/hooks`;
-    const secret = generateSecret();
-    const { command, args } = await programOf(project, port);
-    const program = startProgram(command, args, {
-      cwd: project.folder,
-      env: { PORT: String(port), WEBHOOK_SECRET: secret },
-    });
-    try {
-      await answering(url, program);
-      const request = await isDelivered(url, secret, program);
-      await isRefused(url, secret, request);
-      await isDeliveredWhileTheSecretRotates(url, secret, program);
-    } finally {
-      await program.stop();
+    const { url, secret, program, isOnceOnly } = started.get(name) as StartedReceiver;
+    const request = await isDelivered(url, secret, program);
+    await isRefused(url, secret, request);
+    await isDeliveredWhileTheSecretRotates(url, secret, program);
+    if (isOnceOnly) {
+      const id = String(request.headers['webhook-id']);
+      expect(program.output().split(id), 'once, although it came twice').toHaveLength(2);
     }
-  }, 120_000);
+  }, 60_000);
+});
+
+describe('nestjs-entity-webhooks/receiver', () => {
+  it('loads where no package is installed, neither Nest nor TypeORM', async () => {
+    const alone = await mkdtemp(join(tmpdir(), 'webhooks-alone-'));
+    try {
+      await cp(join(project.folder, 'node_modules/nestjs-entity-webhooks'), alone, { recursive: true });
+      const load = (entry: string) =>
+        spawnSync(process.execPath, ['--input-type=module', '--eval', `await import('./dist/${entry}/index.js')`], {
+          cwd: alone,
+          encoding: 'utf8',
+        });
+      expect(load('receiver')).toMatchObject({ status: 0, stderr: '' });
+      expect(load('receiver/nest').stderr).toContain('@nestjs/common');
+    } finally {
+      await rm(alone, { recursive: true, force: true });
+    }
+  });
 });
 
 /** @returns the same event as a receiver of the test's own got it, under the same secret */

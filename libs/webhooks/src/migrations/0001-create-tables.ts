@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet, isUnfinishedAndOrdered } from '../store/tables.js';
-import { createTable, tablePathOf, type FrozenTable } from './create-table.js';
+import { inState, isSet, isUnfinishedAndOrdered, tablePathOf } from '../store/tables.js';
+import { createTable, type FrozenTable } from './create-table.js';
 
 /**
  * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
@@ -191,7 +191,7 @@ export function createTablesMigration(tablePrefix: string): new () => MigrationI
 
     async down(runner: QueryRunner): Promise<void> {
       for (const table of TABLES.toReversed()) {
-        await runner.dropTable(tablePathOf(runner, tablePrefix, table.name), true);
+        await runner.dropTable(tablePathOf(runner.dataSource, tablePrefix, table.name), true);
       }
     }
   };

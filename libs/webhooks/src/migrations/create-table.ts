@@ -1,24 +1,16 @@
 import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
 import { columnOptions, dialectOf, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
-import { databaseName, indexesOf, type IndexShape } from '../store/tables.js';
+import { databaseName, indexesOf, tablePathOf, type IndexShape } from '../store/tables.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
 export interface FrozenTable {
   readonly name: string;
   /** Kinds by property; a trailing `?` means nullable. */
   readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
+  /** The primary key, where no column of kind `sequence` is it. */
+  readonly primary?: readonly string[];
   readonly unique: readonly (readonly string[])[];
   readonly indexes: readonly IndexShape[];
-}
-
-/** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
-export function tablePathOf(runner: QueryRunner, tablePrefix: string, table: string): string {
-  const { driver, namingStrategy, options } = runner.dataSource;
-  const given = tablePrefix + databaseName(table);
-  const named = namingStrategy.tableName(given, given);
-  const prefixed = options.entityPrefix ? namingStrategy.prefixTableName(options.entityPrefix, named) : named;
-  const { schema } = options as { schema?: string };
-  return driver.buildTableName(prefixed, schema);
 }
 
 /** Creates a table, with names and types as the schema builder would give them. */
@@ -36,12 +28,12 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
       ...(column.charset === undefined ? {} : { charset: column.charset }),
       ...(column.collation === undefined ? {} : { collation: column.collation }),
       isNullable,
-      isPrimary: column.primary === true,
+      isPrimary: column.primary === true || table.primary?.includes(property) === true,
       isGenerated: column.generated === 'increment',
       ...(column.generated === 'increment' ? { generationStrategy: 'increment' as const } : {}),
     };
   });
-  const path = tablePathOf(runner, tablePrefix, table.name);
+  const path = tablePathOf(runner.dataSource, tablePrefix, table.name);
   const plainName = path.split('.').at(-1) as string;
   const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
     const columnNames = properties.map(columnName);

@@ -1,8 +1,10 @@
 import type { MigrationInterface } from 'typeorm';
 import { DEFAULT_TABLE_PREFIX, type WebhookTablesOptions } from '../store/tables.js';
 import { createTablesMigration } from './0001-create-tables.js';
+import { createInboxMigration } from './inbox-0001-create-table.js';
 
 export { webhookEntities, type WebhookTablesOptions } from '../store/tables.js';
+export { webhookInboxEntities } from '../receiver/nest/inbox-table.js';
 export type { SupportedDriver } from '../store/column-kinds.js';
 
 /**
@@ -15,4 +17,15 @@ export type { SupportedDriver } from '../store/column-kinds.js';
 export function webhookMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
   const tablePrefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
   return [createTablesMigration(tablePrefix)];
+}
+
+/**
+ * The migrations that make the inbox of `WebhookReceiverModule`, in the database of an application that receives. Apart from
+ * those of a sender: few applications are both.
+ *
+ * @example
+ * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookInboxMigrations()] });
+ */
+export function webhookInboxMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
+  return [createInboxMigration(options.tablePrefix ?? DEFAULT_TABLE_PREFIX)];
 }

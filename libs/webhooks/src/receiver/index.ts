@@ -1,16 +1,27 @@
 /**
- * The other end: what an application needs that receives webhooks. It imports no table, no TypeORM and no Nest module.
+ * The other end: what an application needs that receives webhooks. It imports no table, no TypeORM and no Nest module;
+ * what a Nest application wants beyond it is in `nestjs-entity-webhooks/receiver/nest`.
  *
  * @packageDocumentation
  */
 export { ConfigurationError, WebhooksError } from '../errors.js';
 export {
+  GithubScheme,
   GoogleCodeScheme,
   type SignatureScheme,
   type SigningInput,
   StandardScheme,
+  StripeScheme,
   type VerifyInput,
 } from '../signing/index.js';
+export { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme } from './incoming-scheme.js';
+export {
+  GithubIncoming,
+  GoogleCodeIncoming,
+  type IncomingSchemeName,
+  StandardIncoming,
+  StripeIncoming,
+} from './incoming-schemes.js';
 export { depthOf, withIncomingWebhook } from './incoming-webhook.js';
 export {
   type VerifiedWebhook,
@@ -18,4 +29,6 @@ export {
   type VerifyWebhookOptions,
   type WebhookHeaders,
 } from './verify-webhook.js';
+export { SenderVerified } from './sender-verified.js';
+export { SenderUnavailableError, verifyWithSender, type VerifyWithSenderOptions } from './verify-with-sender.js';
 export { type WebhookVerificationCode, WebhookVerificationError } from './webhook-verification-error.js';

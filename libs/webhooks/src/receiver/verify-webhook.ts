@@ -106,7 +106,8 @@ function rawBodyOf(body: unknown): Buffer {
   );
 }
 
-function lowerCaseHeaders(headers: WebhookHeaders): Record<string, string | undefined> {
+/** @internal */
+export function lowerCaseHeaders(headers: WebhookHeaders): Record<string, string | undefined> {
   const entries = isIterable(headers) ? [...headers] : Object.entries(headers);
   const lower: Record<string, string | undefined> = Object.create(null) as Record<string, string | undefined>;
   for (const [name, value] of entries) {
@@ -125,7 +126,8 @@ function isIterable(headers: WebhookHeaders): headers is Iterable<readonly [stri
   return Symbol.iterator in headers;
 }
 
-function idOf(headers: Record<string, string | undefined>): string {
+/** @internal */
+export function idOf(headers: Record<string, string | undefined>): string {
   const id = headers['webhook-id'];
   if (id === undefined || id === '' || id.length > MAX_ID_LENGTH) {
     throw new WebhookVerificationError('MISSING_HEADER', 'The header webhook-id is missing.');
@@ -133,7 +135,8 @@ function idOf(headers: Record<string, string | undefined>): string {
   return id;
 }
 
-function timestampOf(headers: Record<string, string | undefined>): number {
+/** @internal */
+export function timestampOf(headers: Record<string, string | undefined>): number {
   const text = headers['webhook-timestamp'];
   if (text === undefined) {
     throw new WebhookVerificationError('MISSING_HEADER', 'The header webhook-timestamp is missing.');
@@ -145,7 +148,8 @@ function timestampOf(headers: Record<string, string | undefined>): number {
   return Number(text);
 }
 
-function assertRecent(timestamp: number, options: VerifyWebhookOptions): void {
+/** @internal */
+export function assertRecent(timestamp: number, options: Pick<VerifyWebhookOptions, 'now' | 'toleranceSeconds'>): void {
   const nowSeconds = Math.floor((options.now ?? Date.now()) / 1000);
   const tolerance = options.toleranceSeconds ?? DEFAULT_TOLERANCE_SECONDS;
   if (Number.isNaN(tolerance) || tolerance < 0) {

@@ -226,6 +226,16 @@ export function databaseName(property: string): string {
   return property.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
+/** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
+export function tablePathOf(dataSource: DataSource, tablePrefix: string, table: string): string {
+  const { driver, namingStrategy, options } = dataSource;
+  const given = tablePrefix + databaseName(table);
+  const named = namingStrategy.tableName(given, given);
+  const prefixed = options.entityPrefix ? namingStrategy.prefixTableName(options.entityPrefix, named) : named;
+  const { schema } = options as { schema?: string };
+  return driver.buildTableName(prefixed, schema);
+}
+
 export interface WebhookTablesOptions {
   /** Put before each table's name. @defaultValue `'webhook_'` */
   tablePrefix?: string;

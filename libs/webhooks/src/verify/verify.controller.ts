@@ -1,6 +1,5 @@
 import { Controller, Header, HttpCode, Inject, Post, Req, VERSION_NEUTRAL, type Type } from '@nestjs/common';
-import type { ReceivedRequest } from './raw-body.js';
-import { rawBodyOf } from './raw-body.js';
+import { rawBodyOf, type ReceivedRequest } from '../raw-body/raw-body.js';
 import { SentWebhookVerifier } from './sent-webhook-verifier.js';
 
 /** A controller class of its own for each `forRoot`: Nest keeps paths and guards on the class. @internal */
@@ -14,7 +13,7 @@ export function verifyController(path: string, decorators: readonly ClassDecorat
     @Header('Content-Type', 'text/plain; charset=utf-8')
     @Header('Cache-Control', 'no-store')
     async verify(@Req() request: ReceivedRequest): Promise<'VERIFIED' | 'INVALID'> {
-      const body = await rawBodyOf(request, this.verifier.bodyLimitBytes);
+      const body = await rawBodyOf(request, this.verifier.bodyLimitBytes, 'WebhooksVerifyModule');
       return (await this.verifier.verify({ headers: request.headers, body })) ? 'VERIFIED' : 'INVALID';
     }
   }

@@ -3,9 +3,9 @@ import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { ConfigurationError } from '../errors.js';
 import { DEFAULT_INSTANCE, runtimeToken } from '../tokens.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
-import { expressKeepsRawBodies, readRawOnExpress, type ExpressApplication } from './express-raw-body.js';
-import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from './fastify-raw-body.js';
-import { rawBodyMissing } from './raw-body.js';
+import { expressKeepsRawBodies, readRawOnExpress, type ExpressApplication } from '../raw-body/express-raw-body.js';
+import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from '../raw-body/fastify-raw-body.js';
+import { rawBodyMissing } from '../raw-body/raw-body.js';
 import { SentWebhookVerifier } from './sent-webhook-verifier.js';
 import { verifyController } from './verify.controller.js';
 
@@ -95,12 +95,12 @@ export class WebhooksVerifyModule implements NestModule {
     if (adapter.getType() === 'express') {
       const app = adapter.getInstance<ExpressApplication>();
       if ((await expressKeepsRawBodies(app)) === false)
-        throw rawBodyMissing('Express keeps only what it parsed of them');
+        throw rawBodyMissing('WebhooksVerifyModule', 'Express keeps only what it parsed of them');
       readRawOnExpress(app, ({ method, url }) => method === 'POST' && isOurs(url ?? ''), bodyLimitBytes);
     } else if (adapter.getType() === 'fastify') {
       const app = adapter.getInstance<FastifyApplication>();
       if ((await fastifyKeepsRawBodies(app)) === false)
-        throw rawBodyMissing('Fastify keeps only what it parsed of them');
+        throw rawBodyMissing('WebhooksVerifyModule', 'Fastify keeps only what it parsed of them');
       readRawOnFastify(app, isOurs, bodyLimitBytes);
     }
   }

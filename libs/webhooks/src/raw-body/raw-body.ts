@@ -12,14 +12,11 @@ export interface ReceivedRequest {
   readonly raw?: IncomingMessage;
 }
 
-/** Stands in every message about a raw body that is not there. */
-const FIX =
-  "create the application with NestFactory.create(AppModule, { rawBody: true }) (on Fastify: create(AppModule, new FastifyAdapter(), { rawBody: true })). With a body parser of your own that keeps the bytes in request.rawBody, say WebhooksVerifyModule.forRoot({ rawBody: 'provided' }).";
-
-export function rawBodyMissing(found: string): ConfigurationError {
+/** @param module which of ours wants the bytes, and takes `rawBody: 'provided'` in its `forRoot` */
+export function rawBodyMissing(module: string, found: string): ConfigurationError {
   return new ConfigurationError(
     'RAW_BODY_MISSING',
-    `WebhooksVerifyModule compares bodies byte for byte, and ${found}: ${FIX}`,
+    `${module} compares bodies byte for byte, and ${found}: create the application with NestFactory.create(AppModule, { rawBody: true }) (on Fastify: create(AppModule, new FastifyAdapter(), { rawBody: true })). With a body parser of your own that keeps the bytes in request.rawBody, say ${module}.forRoot({ rawBody: 'provided' }).`,
   );
 }
 
@@ -28,7 +25,7 @@ export function rawBodyMissing(found: string): ConfigurationError {
  *
  * @throws ConfigurationError `RAW_BODY_MISSING` when something has read them and kept only what it made of them
  */
-export async function rawBodyOf(request: ReceivedRequest, limitBytes: number): Promise<Buffer> {
+export async function rawBodyOf(request: ReceivedRequest, limitBytes: number, module: string): Promise<Buffer> {
   for (const candidate of [request.rawBody, request.body]) {
     const bytes = asBytes(candidate);
     if (bytes && bytes.length > limitBytes) throw new PayloadTooLargeException();
@@ -37,7 +34,7 @@ export async function rawBodyOf(request: ReceivedRequest, limitBytes: number): P
   const message = request.raw ?? (request as unknown as IncomingMessage);
   if (!message.readableDidRead) return readBody(message, limitBytes);
   if (isEmpty(message)) return Buffer.alloc(0);
-  throw rawBodyMissing('the body of this request was parsed without keeping its bytes');
+  throw rawBodyMissing(module, 'the body of this request was parsed without keeping its bytes');
 }
 
 /**

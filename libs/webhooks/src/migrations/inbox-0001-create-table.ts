@@ -1,0 +1,33 @@
+import type { MigrationInterface, QueryRunner } from 'typeorm';
+import { tablePathOf } from '../store/tables.js';
+import { createTable, type FrozenTable } from './create-table.js';
+
+/**
+ * The table of a receiver, who need not be a sender: so it is a list of its own. `(source, id)` is the primary key, since a
+ * second insert of the same must wait for the first one's transaction; the index is for the deletion by age.
+ */
+const INBOX: FrozenTable = {
+  name: 'inbox',
+  columns: { source: 'id', id: 'name', receivedAt: 'milliseconds' },
+  primary: ['source', 'id'],
+  unique: [],
+  indexes: [['receivedAt']],
+};
+
+/** TypeORM reads a migration's time from the last 13 digits of its name. */
+const CREATED = '1795564800000';
+
+/** Makes the migration class of one table prefix; the prefix stands in its name, so that two do not clash. */
+export function createInboxMigration(tablePrefix: string): new () => MigrationInterface {
+  return class CreateWebhookInbox implements MigrationInterface {
+    readonly name = `CreateWebhookInbox_${tablePrefix}${CREATED}`;
+
+    async up(runner: QueryRunner): Promise<void> {
+      await createTable(runner, tablePrefix, INBOX);
+    }
+
+    async down(runner: QueryRunner): Promise<void> {
+      await runner.dropTable(tablePathOf(runner.dataSource, tablePrefix, INBOX.name), true);
+    }
+  };
+}

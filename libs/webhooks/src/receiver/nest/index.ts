@@ -1,0 +1,20 @@
+/**
+ * Receiving webhooks in a Nest application: a guard, the webhook as a parameter, and an inbox that processes each of them once.
+ * `nestjs-entity-webhooks/receiver` is the part of it that needs no Nest.
+ *
+ * @packageDocumentation
+ */
+export { IncomingWebhook } from './incoming-webhook.decorator.js';
+export { ReceivedWebhook, type ProcessedOnce } from './received-webhook.js';
+export { VerifyWebhook } from './verify-webhook.decorator.js';
+export { WebhookInbox } from './webhook-inbox.js';
+export { WebhookReceiverModule } from './webhook-receiver.module.js';
+export type {
+  WebhookInboxOptions,
+  WebhookReceiverInstanceOptions,
+  WebhookReceiverModuleAsyncOptions,
+  WebhookReceiverModuleOptions,
+  WebhookReceiverOptions,
+  WebhookSource,
+} from './webhook-receiver-options.js';
+export { WEBHOOK_RECEIVER_FACTS, type WebhookRejectedFact } from './webhook-verifier.js';

@@ -1,0 +1,44 @@
+import { Inject, Injectable, Optional, UseGuards, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import { ConfigurationError } from '../../errors.js';
+import type { ReceivedRequest } from '../../raw-body/raw-body.js';
+import { WEBHOOK, type WithWebhook } from './incoming-webhook.decorator.js';
+import type { WebhookVerifier } from './webhook-verifier.js';
+
+/** @internal */
+export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
+
+/**
+ * Lets only genuine webhooks of a source through to a handler, or to all of a controller; anybody else gets a plain 401.
+ * The handler takes the webhook with `@IncomingWebhook()`.
+ *
+ * A source that the module does not have stops the bootstrap with `UNKNOWN_SOURCE`, no module at all with
+ * `RECEIVER_MODULE_MISSING`. Global guards come before it: open the route to them if they ask for a login.
+ *
+ * @example
+ * \@Post('hooks/billing')
+ * \@HttpCode(204)
+ * \@VerifyWebhook('billing')
+ * async receive(@IncomingWebhook() webhook: ReceivedWebhook<Invoice>): Promise<void> {}
+ */
+export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator {
+  // A class for each use: Nest makes it while the application starts, and the name is checked then.
+  @Injectable()
+  class VerifyWebhookGuard implements CanActivate {
+    constructor(@Optional() @Inject(VERIFIER) private readonly verifier: WebhookVerifier | undefined) {
+      if (!verifier) {
+        throw new ConfigurationError(
+          'RECEIVER_MODULE_MISSING',
+          `@VerifyWebhook('${source}') needs WebhookReceiverModule.forRoot({ sources: { ${source}: { secrets: […] } } }) among the imports of your root module.`,
+        );
+      }
+      verifier.assertSource(source);
+    }
+
+    async canActivate(context: ExecutionContext): Promise<boolean> {
+      const request = context.switchToHttp().getRequest<ReceivedRequest & WithWebhook>();
+      request[WEBHOOK] = await (this.verifier as WebhookVerifier).receive(source, request);
+      return true;
+    }
+  }
+  return UseGuards(VerifyWebhookGuard);
+}

@@ -1,0 +1,158 @@
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+
+import { Controller, HttpCode, Post } from '@nestjs/common';
+import { SenderUnavailableError, SenderVerified, verifyWithSender } from 'nestjs-entity-webhooks/receiver';
+import { IncomingWebhook, ReceivedWebhook, VerifyWebhook } from 'nestjs-entity-webhooks/receiver/nest';
+import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+
+import { startReceiverApp, type ReceiverApp } from '../receiver/receiver-app.js';
+import { flipped, startVerifyApp, TYPE, type VerifyApp } from './verify-app.js';
+
+const LOCAL = { allowHttp: true };
+
+let sender: VerifyApp;
+let delivered: ReceivedRequest;
+beforeAll(async () => {
+  sender = await startVerifyApp();
+  await sender.listeners.create({ events: [TYPE], url: sender.receiver.url, schemes: ['standard', 'google-code'] });
+  delivered = await sender.deliver({ text: 'é & <more>' });
+});
+afterAll(() => sender.close());
+
+describe('verifyWithSender', () => {
+  it("is true for what the sender's view calls genuine, and false for what it does not", async () => {
+    const { headers, rawBody } = delivered;
+    expect(await verifyWithSender(sender.url, { headers, body: rawBody, ...LOCAL })).toBe(true);
+    expect(await verifyWithSender(sender.url, { headers, body: rawBody.toString(), ...LOCAL })).toBe(true);
+    expect(await verifyWithSender(sender.url, { headers, body: flipped(rawBody, 5), ...LOCAL })).toBe(false);
+    expect(
+      await verifyWithSender(sender.url, { headers: { ...headers, 'webhook-id': 'evt_x' }, body: rawBody, ...LOCAL }),
+    ).toBe(false);
+  });
+
+  it('hands back the headers of the signature, and no others', async () => {
+    let seen: string[] = [];
+    const view = await answering((request, response) => {
+      seen = Object.keys(request.headers).filter((name) => /webhook|x-|auth|cookie|hmac|stripe/.test(name));
+      response.end('INVALID');
+    });
+    const headers = {
+      'Webhook-Id': 'evt_1',
+      'stripe-signature': 't=1,v1=2',
+      'X-Own': 'signed',
+      authorization: 'Bearer mine',
+      cookie: 'mine',
+      'x-forwarded-for': '10.0.0.1',
+    };
+    expect(await verifyWithSender(view, { headers, body: '{}', signatureHeaders: ['X-Own'], ...LOCAL })).toBe(false);
+    expect(seen.toSorted()).toEqual(['stripe-signature', 'webhook-id', 'x-own']);
+  });
+
+  const bad: [what: string, respond: Respond, said: RegExp][] = [
+    ['a status of its own', (_, response) => response.writeHead(503).end('VERIFIED'), /status 503/],
+    ['another text', (_, response) => response.end('VERIFIED, surely'), /status 200/],
+    ['an endless answer', (_, response) => drip(response), /status 200/],
+    ['a redirect', (_, response) => response.writeHead(307, { location: sender.url }).end(), /out of reach/],
+    ['no answer in time', () => undefined, /within 150 ms/],
+    ['half an answer in time', (_, response) => void response.write('VERIF'), /within 150 ms/],
+    ['a closed connection', (request) => request.socket.destroy(), /out of reach/],
+  ];
+  it.each(bad)('has no verdict after %s', async (_what, respond, said) => {
+    const view = await answering(respond);
+    const { headers, rawBody } = delivered;
+    const asked = verifyWithSender(view, { headers, body: rawBody, timeoutMs: 150, ...LOCAL });
+    await expect(asked).rejects.toThrow(SenderUnavailableError);
+    await expect(asked).rejects.toThrow(said);
+  });
+
+  it('refuses an address that is no https: one, and a time limit out of range', async () => {
+    const question = { headers: {}, body: '' };
+    for (const url of ['http://shop.example/verify', 'ftp://shop.example', 'shop.example/verify', '']) {
+      await expect(verifyWithSender(url, question)).rejects.toMatchObject({ code: 'INVALID_OPTION' });
+    }
+    for (const timeoutMs of [0, 1.5, NaN, 10_000_000]) {
+      const asked = verifyWithSender('https://shop.example', { ...question, timeoutMs });
+      await expect(asked).rejects.toMatchObject({ code: 'INVALID_OPTION' });
+      expect(() => new SenderVerified('https://shop.example', { timeoutMs })).toThrow(/timeoutMs/);
+    }
+    expect(() => new SenderVerified('http://shop.example')).toThrow(/https:/);
+  });
+});
+
+describe('a source whose webhooks are verified by asking the sender', () => {
+  const received: ReceivedWebhook[] = [];
+  let test: ReceiverApp | undefined;
+  afterEach(async () => {
+    await test?.close();
+    received.length = 0;
+  });
+
+  @Controller()
+  class AskingController {
+    @Post()
+    @HttpCode(204)
+    @VerifyWebhook('shop')
+    receive(@IncomingWebhook() webhook: ReceivedWebhook): void {
+      received.push(webhook);
+    }
+  }
+  async function start(view: string): Promise<ReceiverApp> {
+    const scheme = new SenderVerified(view, { timeoutMs: 2_000, ...LOCAL });
+    test = await startReceiverApp({ receiver: { sources: { shop: { scheme } } }, controllers: [AskingController] });
+    return test;
+  }
+  const signed = () =>
+    Object.fromEntries(Object.entries(delivered.headers).filter(([name]) => /webhook-|hmac/.test(name))) as Record<
+      string,
+      string
+    >;
+
+  it('takes a delivery, and refuses what was tampered with or is old', async () => {
+    const { post, clock, rejected } = await start(sender.url);
+    expect((await post('/', signed(), delivered.rawBody)).status).toBe(204);
+    expect(received.map(({ id }) => id)).toEqual([delivered.headers['webhook-id']]);
+    expect((await post('/', signed(), flipped(delivered.rawBody, 5))).status).toBe(401);
+    clock.advance(301_000);
+    expect((await post('/', signed(), delivered.rawBody)).status).toBe(401);
+    expect(rejected.map(({ code }) => code)).toEqual(['SIGNATURE_MISMATCH', 'TIMESTAMP_TOO_OLD']);
+    expect(received).toHaveLength(1);
+  });
+
+  it('answers 503 without a verdict, so that it is sent again', async () => {
+    const { post, rejected } = await start(await answering((_, response) => response.writeHead(500).end()));
+    expect((await post('/', signed(), delivered.rawBody)).status).toBe(503);
+    expect([rejected, received]).toEqual([[], []]);
+  });
+});
+
+type Respond = (...args: Parameters<RequestListener>) => unknown;
+const servers: Server[] = [];
+
+/** A view of its own kind. */
+async function answering(respond: Respond): Promise<string> {
+  const server = createServer((request, response) => {
+    request.resume();
+    respond(request, response);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  servers.push(server);
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+}
+afterAll(() => {
+  for (const server of servers) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+/** Writes until nobody listens any more. */
+function drip(response: ServerResponse): void {
+  const more = () => {
+    while (!response.destroyed && response.write('VERIFIED'.repeat(1_000)));
+  };
+  response.on('drain', more);
+  more();
+}
