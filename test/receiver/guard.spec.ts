@@ -21,6 +21,7 @@ import {
 } from 'nestjs-entity-webhooks/receiver/nest';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import { currentCause } from '../../libs/webhooks/src/write-scope.js';
 import { startReceiverApp, type Platform, type ReceiverApp } from './receiver-app.js';
 import { signedByGithub, signedByGoogleCode, signedByStandard, signedByStripe } from './signed-requests.js';
 
@@ -52,14 +53,18 @@ const OWN: IncomingScheme = {
 };
 
 let received: ReceivedWebhook[] = [];
+/** How many events in a row had led to what the handler does. */
+let depths: number[] = [];
 
 @Controller('hooks')
 class HooksController {
   @Post('billing')
   @HttpCode(204)
   @VerifyWebhook('billing')
-  billing(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  async billing(@IncomingWebhook() webhook: ReceivedWebhook): Promise<void> {
+    await Promise.resolve();
     received.push(webhook);
+    depths.push(currentCause().depth);
   }
 
   @Post('stripe')
@@ -170,6 +175,15 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     const body = '{ "type": "a",\n "data": 1.0 }';
     await test.post('/hooks/billing', signedByStandard(NEW, body, { at: at() }), body);
     expect(received.map((webhook) => webhook.rawBody.toString())).toEqual([body]);
+  });
+
+  it('does its work as caused by the webhook, so that one which makes itself again is noticed', async () => {
+    depths = [];
+    for (const depth of [{}, { 'webhook-depth': '3' }]) {
+      await test.post('/hooks/billing', { ...signedByStandard(NEW, BODY, { at: at() }), ...depth }, BODY);
+    }
+    expect(depths).toEqual([1, 4]);
+    expect(currentCause().depth).toBe(0);
   });
 
   it('is closed to what is not genuine: a plain 401, and the reason in a local event', async () => {

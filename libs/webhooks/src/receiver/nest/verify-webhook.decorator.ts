@@ -1,6 +1,19 @@
-import { Inject, Injectable, Optional, UseGuards, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import {
+  applyDecorators,
+  Inject,
+  Injectable,
+  Optional,
+  UseGuards,
+  UseInterceptors,
+  type CallHandler,
+  type CanActivate,
+  type ExecutionContext,
+  type NestInterceptor,
+} from '@nestjs/common';
+import { Observable } from 'rxjs';
 import { ConfigurationError } from '../../errors.js';
 import type { ReceivedRequest } from '../../raw-body/raw-body.js';
+import { depthOf, withIncomingWebhook } from '../incoming-webhook.js';
 import { WEBHOOK, type WithWebhook } from './incoming-webhook.decorator.js';
 import type { WebhookVerifier } from './webhook-verifier.js';
 
@@ -9,7 +22,7 @@ export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
 
 /**
  * Lets only genuine webhooks of a source through to a handler, or to all of a controller; anybody else gets a plain 401.
- * The handler takes the webhook with `@IncomingWebhook()`.
+ * The handler takes the webhook with `@IncomingWebhook()`, and what it writes counts as caused by it (`WEBHOOK_LOOP`).
  *
  * A source that the module does not have stops the bootstrap with `UNKNOWN_SOURCE`, no module at all with
  * `RECEIVER_MODULE_MISSING`. Global guards come before it: open the route to them if they ask for a login.
@@ -40,5 +53,14 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
       return true;
     }
   }
-  return UseGuards(VerifyWebhookGuard);
+  return applyDecorators(UseGuards(VerifyWebhookGuard), UseInterceptors(CausedByWebhook));
+}
+
+/** What the handler writes is caused by the webhook, so that one that makes itself again is noticed: see `withIncomingWebhook`. */
+class CausedByWebhook implements NestInterceptor {
+  intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    const webhook = context.switchToHttp().getRequest<WithWebhook>()[WEBHOOK];
+    const depth = webhook ? depthOf(webhook.headers) : 0;
+    return new Observable((subscriber) => withIncomingWebhook({ depth }, () => next.handle().subscribe(subscriber)));
+  }
 }
