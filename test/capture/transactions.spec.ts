@@ -1,4 +1,3 @@
-import { Logger } from '@nestjs/common';
 import type { EntitySubscriberInterface, QueryRunner, TransactionCommitEvent } from 'typeorm';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -235,42 +234,6 @@ describeDatabases('a change and its transaction', (database) => {
       data: { id: 1, article: 'pen', order: other.id },
       previous: { order: order.id },
     });
-  });
-
-  it('makes no event of bulk writes, whether they hit rows or not, in a transaction or not', async () => {
-    const warnings: unknown[] = [];
-    const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation((message) => void warnings.push(message));
-    await orders().save({ status: 'a' });
-    const bulk = async (manager = app.dataSource.manager) => {
-      await manager.insert(Order, { status: 'i' });
-      await manager.update(Order, { status: 'a' }, { total: 1 });
-      await manager.update(Order, { status: 'nobody' }, { total: 1 });
-      await manager.increment(Order, { status: 'a' }, 'total', 1);
-      await manager.decrement(Order, { status: 'nobody' }, 'total', 1);
-      await manager.upsert(Order, { id: 1, status: 'a' }, ['id']);
-      await manager.createQueryBuilder().insert().into(Order).values({ id: 1, status: 'z' }).orIgnore().execute();
-      await manager
-        .createQueryBuilder()
-        .update(Order)
-        .set({ total: 2 })
-        .where('status = :status', { status: 'a' })
-        .execute();
-      await manager.softDelete(Order, { status: 'nobody' });
-      await manager.restore(Order, { status: 'nobody' });
-      await manager.delete(Order, { status: 'nobody' });
-      await manager.createQueryBuilder().delete().from(Order).where('status = :status', { status: 'i' }).execute();
-    };
-    await bulk();
-    await app.dataSource.transaction((manager) => bulk(manager));
-    warn.mockRestore();
-    expect(await stories(app)).toEqual(['order.created a']);
-    expect(warnings.map((warning) => /written by ([\w()]+)/.exec(String(warning))?.[1])).toEqual([
-      'insert()',
-      'update()',
-      'softDelete()',
-      'restore()',
-      'delete()',
-    ]);
   });
 
   it('fails the write when its event cannot be stored', async () => {

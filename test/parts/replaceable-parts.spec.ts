@@ -79,7 +79,7 @@ describe('a payload format of the application', () => {
 
   it('sends the same bytes at a retry, whatever the format would say by then', async () => {
     const app = await start({ webhooks: { parts: { payloadFormats: [ChatFormat] } } });
-    await app.listeners.create({ entity: Parcel, url: app.receiver.url, format: 'chat' });
+    await app.listeners.create({ events: ['parcel.created'], url: app.receiver.url, format: 'chat' });
     app.receiver.failTimes(1);
     await change(app);
     await app.dataSource.getRepository(Parcel).update(1, { status: 'lost' });

@@ -179,7 +179,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
 
   it('does its work as caused by the webhook, so that one which makes itself again is noticed', async () => {
     depths = [];
-    for (const depth of [{}, { 'webhook-depth': '3' }]) {
+    for (const depth of [{}, { 'webhook-depth': '3' }] as Record<string, string>[]) {
       await test.post('/hooks/billing', { ...signedByStandard(NEW, BODY, { at: at() }), ...depth }, BODY);
     }
     expect(depths).toEqual([1, 4]);

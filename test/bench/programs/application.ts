@@ -17,13 +17,19 @@ import {
   type WebhookEvent,
   type WebhooksOptions,
 } from 'nestjs-entity-webhooks';
-import { DataSource, type DataSourceOptions, type EntitySubscriberInterface, type QueryRunner } from 'typeorm';
+import {
+  DataSource,
+  type DataSourceOptions,
+  type EntitySubscriberInterface,
+  type QueryRunner,
+  type Repository,
+} from 'typeorm';
 import { LOOPBACK } from '../loopback.js';
 import { measure, monotonicMs, type Measurement } from '../measure.js';
 import { FILLING } from '../signed.js';
 import { copyListeners, type CopiedListeners } from './copied-listeners.js';
 import { silenceNameServers } from './never-resolved.js';
-import { Parcel, PlainParcel } from './parcel.js';
+import { Crate, Parcel, PlainCrate, PlainParcel } from './parcel.js';
 
 // A Nest application as a user of the library writes it.
 
@@ -53,7 +59,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
     imports: [
       TypeOrmModule.forRoot({
         ...options.database,
-        entities: [Parcel, PlainParcel],
+        entities: [Parcel, PlainParcel, Crate, PlainCrate],
         synchronize: options.synchronize ?? false,
         retryAttempts: 0,
       }),
@@ -63,7 +69,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
-      WebhooksModule.forFeature([Parcel]),
+      WebhooksModule.forFeature([Parcel, Crate]),
     ],
   })
   class AppModule {}
@@ -299,6 +305,47 @@ export async function timeWrites(what: 'updated' | 'inserted', times: number, ro
       const written = what === 'updated' ? updated : rows.create(some(topic));
       const start = performance.now();
       await rows.save(written);
+      into.push(performance.now() - start);
+    }
+  }
+  return found;
+}
+
+/** A write of query builders' kind, as an application makes it; `rows` stand in the table when it begins. */
+const BUILDER_WRITES = {
+  updateOne: ({ rows, ids }) => rows.update(ids[0] as number, { topic: () => 'topic + 1' }),
+  updateThousand: ({ rows }) => rows.update({ isHeld: 0 }, { topic: () => 'topic + 1' }),
+  deleteOne: ({ rows, ids }) => rows.delete(ids[0] as number),
+  insertOne: ({ rows }) => rows.insert({ topic: 1, text: FILLING, isHeld: 1 }),
+  insertThousand: ({ rows }) =>
+    rows.insert(Array.from({ length: 1_000 }, () => ({ topic: 1, text: FILLING, isHeld: 1 }))),
+  upsertOne: ({ rows, n }) => rows.upsert({ code: 'one', topic: n, text: FILLING, isHeld: 1 }, ['code']),
+  softDeleteOne: ({ rows, ids }) => rows.softDelete(ids[0] as number),
+} satisfies Record<string, (write: { rows: Repository<Crate>; ids: number[]; n: number }) => Promise<unknown>>;
+
+export type BuilderWrite = keyof typeof BUILDER_WRITES;
+
+/** Writes both entities in turn through query builders. */
+export async function timeBuilderWrites(what: BuilderWrite, times: number): Promise<WriteTimes> {
+  const dataSource = app.get(DataSource);
+  const found: WriteTimes = { decorated: [], plain: [] };
+  const twins = [
+    { rows: dataSource.getRepository(Crate), into: found.decorated },
+    { rows: dataSource.getRepository<Crate>(PlainCrate), into: found.plain },
+  ] as const;
+  for (const { rows } of twins) {
+    await dataSource.query(`DELETE FROM ${rows.metadata.tableName}`);
+    if (what === 'updateThousand') {
+      await rows.insert(Array.from({ length: 1_000 }, () => ({ topic: 1, text: FILLING, isHeld: 0 })));
+    }
+  }
+  for (let n = 0; n < times; n++) {
+    for (const { rows, into } of twins) {
+      const isOfOne = what === 'updateOne' || what === 'deleteOne' || what === 'softDeleteOne';
+      const { identifiers } = isOfOne ? await rows.insert({ topic: 1, text: FILLING, isHeld: 1 }) : { identifiers: [] };
+      const ids = identifiers.map(({ id }) => id as number);
+      const start = performance.now();
+      await BUILDER_WRITES[what]({ rows, ids, n });
       into.push(performance.now() - start);
     }
   }

@@ -1,5 +1,5 @@
 import { Webhook } from 'nestjs-entity-webhooks';
-import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import { Column, DeleteDateColumn, Entity, Index, PrimaryGeneratedColumn } from 'typeorm';
 
 abstract class Row {
   @PrimaryGeneratedColumn()
@@ -20,3 +20,24 @@ export class Parcel extends Row {}
 /** Its twin, which makes no events. */
 @Entity('plain_parcel')
 export class PlainParcel extends Row {}
+
+/** What query builders write: with a unique column and a date of deletion. */
+abstract class CrateRow extends Row {
+  @Column({ type: 'varchar', length: 50, nullable: true, unique: true })
+  code: string | null;
+
+  /** What is written together. */
+  @Index()
+  @Column({ type: 'int' })
+  isHeld: number;
+
+  @DeleteDateColumn()
+  deletedAt: Date | null;
+}
+
+@Webhook()
+@Entity('crate')
+export class Crate extends CrateRow {}
+
+@Entity('plain_crate')
+export class PlainCrate extends CrateRow {}

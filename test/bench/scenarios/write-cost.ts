@@ -1,4 +1,5 @@
 import type { Child, Programs } from '../child.js';
+import type { BuilderWrite } from '../programs/application.js';
 import { median } from '../measure.js';
 import type { Scenario, Target } from '../scenario.js';
 import { DATABASES, type DatabaseName } from '../servers.js';
@@ -17,6 +18,17 @@ const TARGETS: Record<DatabaseName, Record<string, Target>> = {
   mariadb: targets(2, 2, 2),
 };
 
+/** Of writes through query builders, against the twin's: one statement there, a transaction with its event here. */
+const BUILDER_TARGETS: Record<BuilderWrite, Target> = {
+  updateOne: { atMost: 4 },
+  updateThousand: { atMost: 5 },
+  deleteOne: { atMost: 4 },
+  insertOne: { atMost: 1.8 },
+  insertThousand: { atMost: 5 },
+  upsertOne: { atMost: 4 },
+  softDeleteOne: { atMost: 4 },
+};
+
 export const writeCost: Scenario = {
   name: 'write-cost',
   what: 'save() of a decorated entity against that of its undecorated twin, in turn; medians',
@@ -32,7 +44,20 @@ export const writeCost: Scenario = {
     const inserted = await compare(application, 'inserted', singles, 1);
     const bulkInserted = await compare(application, 'inserted', bulks, ROWS);
     const bulkUpdated = await compare(application, 'updated', bulks, ROWS);
+    const builders = await compareBuilders(application, singles, bulks);
     return [
+      {
+        name: 'write-cost-builders',
+        database: bench.database,
+        unit: 'us per row of update() by criteria of one row',
+        value: (builders.updateOne?.decorated ?? 0) * 1_000,
+        ratios: Object.fromEntries(Object.entries(builders).map(([what, { ratio }]) => [what, ratio])),
+        targets: bench.database === 'postgres' ? BUILDER_TARGETS : {},
+        options: { 'dispatcher.autoStart': 'false: what is measured is the write', capture: 'orm' },
+        details: Object.fromEntries(
+          Object.entries(builders).map(([what, { decorated }]) => [`${what}Us`, decorated * 1_000]),
+        ),
+      },
       {
         name: 'write-cost',
         database: bench.database,
@@ -69,4 +94,19 @@ async function compare(
 ): Promise<{ decorated: number; ratio: number }> {
   const { decorated, plain } = await application.call('timeWrites', what, times, rowsEach);
   return { decorated: median(decorated), ratio: median(decorated) / median(plain) };
+}
+
+async function compareBuilders(
+  application: Child<Programs['application']>,
+  singles: number,
+  bulks: number,
+): Promise<Partial<Record<BuilderWrite, { decorated: number; ratio: number }>>> {
+  const found: Partial<Record<BuilderWrite, { decorated: number; ratio: number }>> = {};
+  for (const what of Object.keys(BUILDER_TARGETS) as BuilderWrite[]) {
+    const times = what.endsWith('Thousand') ? bulks : singles;
+    await application.call('timeBuilderWrites', what, Math.min(times, 100));
+    const { decorated, plain } = await application.call('timeBuilderWrites', what, times);
+    found[what] = { decorated: median(decorated), ratio: median(decorated) / median(plain) };
+  }
+  return found;
 }

@@ -19,6 +19,7 @@ import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
+import { BulkWrites } from './bulk-writes.js';
 import { eventsOf } from './change-events.js';
 import { coalesced } from './coalesce.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -29,6 +30,7 @@ import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-rea
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
+import { holdWrites, letWritesGo } from './write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
 export type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
@@ -67,7 +69,7 @@ const ER_LOCK_DEADLOCK = 1213;
  * Turns what TypeORM persists into events in the writer's own transaction: the one subscriber of a module instance.
  *
  * `save()`, `remove()`, `softRemove()` and `recover()` alone set `entityId` (and `databaseEntity`, on updates); hooks of
- * bulk writes look the same otherwise, also when they hit no row, and name no row: they make no event but one warning.
+ * query builders look the same otherwise, also when they hit no row, and name no row: {@link BulkWrites} captures those.
  */
 export class EntityCapture implements EntitySubscriberInterface {
   private logs = new WeakMap<QueryRunner, TransactionLog>();
@@ -82,10 +84,10 @@ export class EntityCapture implements EntitySubscriberInterface {
   /**
    * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
    *
-   * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each would know half of the entities
+   * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each would know half of the entities; `UNKNOWN_TYPEORM`
    */
   attach(): void {
-    const { dataSource } = this.options;
+    const { dataSource, database, registry, clock, logger } = this.options;
     let subscribers = dataSource.subscribers;
     if (subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
       throw new ConfigurationError(
@@ -102,10 +104,13 @@ export class EntityCapture implements EntitySubscriberInterface {
       },
     });
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
+    const { dialect } = database;
+    holdWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
   }
 
   detach(): void {
     const { dataSource } = this.options;
+    letWritesGo(dataSource);
     const subscribers = dataSource.subscribers.filter((subscriber) => subscriber !== this);
     Object.defineProperty(dataSource, 'subscribers', {
       configurable: true,
@@ -117,7 +122,7 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** Puts a published event among the changes of a query runner's transaction, in program order. */
   async add(runner: QueryRunner, row: EventRow): Promise<void> {
-    await this.record(runner, row);
+    await this.record(runner, [row]);
   }
 
   /** Takes note of an event that was written through a query runner already. */
@@ -125,6 +130,19 @@ export class EntityCapture implements EntitySubscriberInterface {
     const log = this.logOf(runner);
     if (log.isOpen) log.written.push(row);
     else await this.options.onCommitted([row], false);
+  }
+
+  /** Whether the database is in a transaction, whatever TypeORM believes. */
+  isOpen(runner: QueryRunner): boolean {
+    return this.logs.get(runner)?.isOpen ?? false;
+  }
+
+  /** Reads what earlier changes of a table have left, before a statement that may write any of its rows again. */
+  async settle(runner: QueryRunner, { tablePath }: EntityMetadata): Promise<void> {
+    const log = this.logs.get(runner);
+    if (!log?.pending.length) return;
+    const isOfTable = (change: RowChange) => change.definition.metadata.tablePath === tablePath;
+    await log.exclusively(() => this.readImages(runner, log, isOfTable));
   }
 
   /** Writes what waits in a query runner's transaction. */
@@ -180,7 +198,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const inserting = this.inserting.get(event.queryRunner);
     const values = inserting?.get(event.entity)?.values ?? null;
     inserting?.delete(event.entity);
-    if (event.entityId === undefined) return this.warn(definition, 'insert(), upsert() or an insert query builder');
+    if (event.entityId === undefined) return;
     const image = values && insertedImage(definition, values, event.entity, this.options.dataSource);
     await this.changed(event, definition, 'created', null, image);
   }
@@ -204,15 +222,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const definition = this.toldOf(event);
     if (!definition) return;
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for bulk updates, whatever the type says
-    if (!event.databaseEntity) {
-      return this.warn(
-        definition,
-        // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for orphans, whatever the type says
-        event.entity
-          ? 'update(), increment(), decrement() or an update query builder'
-          : 'a cascade that set the foreign key of orphans to null',
-      );
-    }
+    if (!event.databaseEntity) return;
     const old = this.beforeImageOf(event, definition, event.databaseEntity);
     const touched = touchedPaths(event, definition);
     const values = new Map<string, Json>();
@@ -239,7 +249,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterRemove(event: RemoveEvent<ObjectLiteral>): Promise<void> {
     const definition = this.toldOf(event);
     if (!definition) return;
-    if (event.entityId === undefined) return this.warn(definition, 'delete() or a delete query builder');
+    if (event.entityId === undefined) return;
     const image = this.beforeImageOf(event, definition, event.databaseEntity);
     // Neither loaded by TypeORM nor found by us: the row was gone before, and nothing was deleted.
     if (!image) return;
@@ -253,7 +263,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterSoftRemove(event: SoftRemoveEvent<ObjectLiteral>): Promise<void> {
     const definition = this.toldOf(event);
     if (!definition) return;
-    if (event.entityId === undefined) return this.warn(definition, 'softDelete() or a soft-delete query builder');
+    if (event.entityId === undefined) return;
     await this.changed(event, definition, 'deleted', null, null);
   }
 
@@ -264,7 +274,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterRecover(event: RecoverEvent<ObjectLiteral>): Promise<void> {
     const definition = this.toldOf(event);
     if (!definition) return;
-    if (event.entityId === undefined) return this.warn(definition, 'restore() or a restore query builder');
+    if (event.entityId === undefined) return;
     await this.changed(event, definition, 'restored', null, null);
   }
 
@@ -278,10 +288,9 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /** `data` is what `save(x, { data })` was given, whatever that is. */
-  private isCaptured({ data }: QueryRunner): boolean {
-    return (
-      isCapturedHere(this.options.dataSource) && (data as { webhooks?: unknown } | null | undefined)?.webhooks !== false
-    );
+  isCaptured(runner: QueryRunner | undefined): boolean {
+    const data = runner?.data as { webhooks?: unknown } | null | undefined;
+    return isCapturedHere(this.options.dataSource) && data?.webhooks !== false;
   }
 
   private logOf(runner: QueryRunner): TransactionLog {
@@ -347,7 +356,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     image: RowImage | null,
   ): Promise<void> {
     // What nobody is told of may still change what the rest comes to.
-    if (!definition.actions.has(action) && !definition.options.coalesce) return;
+    if (!definition.needs(action)) return;
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
     const source = entityId === undefined ? event.entity : definition.metadata.ensureEntityIdMap(entityId);
     const id = idOf(definition, source as ObjectLiteral);
@@ -360,16 +369,18 @@ export class EntityCapture implements EntitySubscriberInterface {
       before,
       image,
     };
-    await this.record(event.queryRunner, change);
+    await this.record(event.queryRunner, [change]);
   }
 
   /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
-  private async record(runner: QueryRunner, item: RowChange | EventRow): Promise<void> {
+  async record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
     const log = this.logOf(runner);
-    if (!('values' in item)) item.cause ??= currentCause();
-    log.pending.push(item);
+    for (const item of items) {
+      if (!('values' in item)) item.cause ??= currentCause();
+      log.pending.push(item);
+    }
     // Said at once, and again before the COMMIT to whoever swallows it.
-    if (log.isOpen) return this.refuseLoop(item);
+    if (log.isOpen) return items.forEach((item) => this.refuseLoop(item));
     try {
       await this.flush(runner);
     } catch (error) {
@@ -392,7 +403,8 @@ export class EntityCapture implements EntitySubscriberInterface {
       await runner.query(text, values);
     }
     log.pending = log.pending.slice(items.length);
-    log.written.push(...rows);
+    // What is emitted after the commit; the texts are in the outbox.
+    for (const { source } of rows) log.written.push({ source, values: [] });
   }
 
   private refuseLoop(item: RowChange | EventRow): void {
@@ -442,13 +454,6 @@ export class EntityCapture implements EntitySubscriberInterface {
     // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
     const isDeadlock = dialect === 'mysql' && (error as { errno?: number } | undefined)?.errno === ER_LOCK_DEADLOCK;
     if (isDeadlock || (isCommit && dialect !== 'sqlite')) log.rolledBack(false);
-  }
-
-  private warn(definition: EntityDefinition, operation: string): void {
-    this.warnOnce(
-      `${definition.name} ${operation}`,
-      `${definition.metadata.name} was written by ${operation}: TypeORM names no rows then, and no webhook event was made. Use save(), remove(), softRemove() or recover() where webhooks are wanted. (Said once.)`,
-    );
   }
 
   private warnOnce(key: string, message: string): void {

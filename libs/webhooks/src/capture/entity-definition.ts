@@ -201,6 +201,11 @@ export class EntityDefinition {
   }
 
   /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
+  /** Whether an action has to be known: it is told, or it may be merged with one that is. */
+  needs(action: EntityAction): boolean {
+    return this.actions.has(action) || this.options.coalesce === true;
+  }
+
   wants(action: EntityAction, image: RowImage): boolean {
     const { when } = this.options;
     return this.actions.has(action) && (!when || this.call('when', () => decided(when(image.entity, action))));

@@ -2,6 +2,7 @@ import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeo
 import { dialectOf } from '../store/column-kinds.js';
 import { keyText, mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { plainRead, readPlainly } from './plain-read.js';
 
 /** SQLite refuses deep OR chains, and PostgreSQL many parameters: rows are read in chunks. */
@@ -50,6 +51,16 @@ export async function readRows(
     }
   }
   return images;
+}
+
+/** A definition belongs to one data source. */
+const selects = new WeakMap<EntityDefinition, ImageSelect>();
+
+/** What to select for the images of an entity in a statement of our own. */
+export function imageSelectOf(definition: EntityDefinition, dataSource: DataSource): ImageSelect {
+  let select = selects.get(definition);
+  if (!select) selects.set(definition, (select = ImageSelect.of(definition, dataSource, lastingExpression)));
+  return select;
 }
 
 /** Whether what TypeORM loads of an entity differs from the row in a value that goes out. */
@@ -117,8 +128,7 @@ async function readChunk(
   const isLocking = willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) !== 'sqlite';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
-    const read = await readPlainly(plain, runner, definition, { ids, isLocking });
-    for (const { entity, exact } of read) setForeignKeys(definition, entity, exact);
+    const read = await readPlainly(plain, runner, { ids, isLocking });
     return new Map(read.map((image) => [image.key, image]));
   }
   const builder = runner.manager
@@ -170,29 +180,4 @@ async function readChunk(
     images.set(key, { key, entity, exact: values });
   });
   return images;
-}
-
-/** `order.customer.id` is there for the application's functions, as it is in what TypeORM loads before a write. */
-function setForeignKeys(
-  { metadata }: EntityDefinition,
-  entity: ObjectLiteral,
-  values: ReadonlyMap<string, unknown>,
-): void {
-  for (const relation of metadata.relations) {
-    const value = values.get(relation.propertyPath);
-    if (value === undefined || relation.isLazy) continue;
-    const [join, ...others] = relation.joinColumns;
-    const other: unknown = others.length ? value : join?.referencedColumn?.createValueMap(value);
-    relation.setEntityValue(entity, value === null ? null : other);
-  }
-}
-
-function keyOfImage(definition: EntityDefinition, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): string {
-  return JSON.stringify(
-    definition.metadata.primaryColumns.map((column) => {
-      const path =
-        column.relationMetadata && column.isVirtual ? column.relationMetadata.propertyPath : column.propertyPath;
-      return keyText(exact.get(path) ?? column.getEntityValue(entity), column);
-    }),
-  );
 }

@@ -1,0 +1,195 @@
+import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
+import { EntityManager } from 'typeorm';
+import { SubjectExecutor } from 'typeorm/persistence/SubjectExecutor.js';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { ConfigurationError } from '../errors.js';
+import type { ColumnMetadata } from './canonical-value.js';
+
+/** What a write builder says; the part of TypeORM's expression map that is read here. */
+export interface WriteExpression {
+  readonly queryType: string;
+  readonly mainAlias?: { readonly hasMetadata: boolean; readonly metadata: EntityMetadata };
+  readonly valuesSet?: ObjectLiteral | ObjectLiteral[];
+  readonly wheres: { type: string; condition: unknown }[];
+  readonly whereEntities: readonly ObjectLiteral[];
+  readonly insertFromSelect?: unknown;
+  readonly onIgnore?: boolean;
+  readonly onUpdate?: {
+    readonly conflict?: string | readonly string[];
+    readonly overwrite?: readonly string[];
+    readonly columns?: readonly string[];
+  };
+  readonly locallyGenerated: Readonly<Record<number, ObjectLiteral>>;
+  readonly limit?: number;
+  useTransaction: boolean;
+}
+
+/**
+ * TypeORM's insert, update, delete and soft-delete builders, with the protected methods of which capture composes its own
+ * statements. {@link checkTypeorm} looks whether they are there.
+ */
+export interface WriteBuilder {
+  readonly dataSource: DataSource;
+  queryRunner?: QueryRunner;
+  readonly expressionMap: WriteExpression;
+  clone(): WriteBuilder;
+  getQueryAndParameters(): [string, unknown[]];
+  getParameters(): ObjectLiteral;
+  createParameter(value: unknown): string;
+  createComment(): string;
+  createCteExpression(): string;
+  createWhereExpression(): string;
+  createReturningExpression(type: string): string;
+  replacePropertyNamesForTheWholeQuery(statement: string): string;
+  getTableName(path: string): string;
+  createOrderByExpression?(): string;
+  createLimitExpression?(): string;
+  createUpdateExpression?(): string;
+  createDeleteExpression?(): string;
+  getValueSets?(): ObjectLiteral[];
+  getInsertedColumns?(): ColumnMetadata[];
+  createColumnValueExpression?(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string;
+}
+
+/** What stands between the builders of one data source and the database. */
+export interface WriteHold {
+  /**
+   * @param run what TypeORM does itself
+   * @param isPersisting the statement is one of `save()` or `remove()`, whose hooks tell of it
+   */
+  execute(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    isPersisting: boolean,
+  ): Promise<unknown>;
+  /** @param runner of the manager that was asked, if it has one */
+  clear(metadata: EntityMetadata, runner: QueryRunner | undefined, run: () => Promise<unknown>): Promise<unknown>;
+}
+
+/** Where a data source carries its hold. A symbol of the process: two copies of this package find each other's. */
+const HOLD = Symbol.for('nestjs-entity-webhooks:write-hold');
+const IS_HELD = Symbol.for('nestjs-entity-webhooks:is-held');
+type Held = DataSource & { [HOLD]?: WriteHold };
+
+/** The TypeORM release that the suite of write operations runs on. */
+const KNOWN_GOOD = '1.1.1';
+
+const OF_EVERY_BUILDER = [
+  ...['execute', 'clone', 'getQueryAndParameters', 'getParameters', 'createParameter', 'createComment'],
+  ...['createCteExpression', 'createWhereExpression', 'createReturningExpression', 'getTableName'],
+  'replacePropertyNamesForTheWholeQuery',
+];
+const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
+const OF_BUILDER = {
+  insert: ['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
+  update: ORDERED,
+  delete: ['createDeleteExpression'],
+  softDelete: ORDERED,
+} as const;
+const OF_PERSISTENCE = [
+  ...['executeInsertOperations', 'executeUpdateOperations', 'executeRemoveOperations'],
+  ...['executeSoftRemoveOperations', 'executeRecoverOperations'],
+];
+
+/**
+ * The query runner whose `save()` or `remove()` is sending its own statements: those come from the same builders, and its hooks tell
+ * of them. `callListeners(false)`, which they say, is what an application may say, too.
+ */
+const persisting = new AsyncLocalStorage<QueryRunner>();
+
+type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefined>;
+
+/**
+ * Makes TypeORM ask `hold` before a builder of this data source writes.
+ *
+ * `execute()` is replaced on the prototypes of TypeORM's four write builders, once per process, by a method that looks whether the
+ * builder's data source has a hold, and otherwise does what it did: nothing is kept outside the data source. The prototypes are the one
+ * place that every builder passes, however it was made: TypeORM's registry of builder classes is written anew by each `new
+ * DataSource()`, and what is made by `clone()`, `createQueryBuilder()` or a relation builder passes no method of the data source.
+ *
+ * @throws ConfigurationError `UNKNOWN_TYPEORM`
+ */
+export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
+  const prototypes = checkTypeorm(dataSource);
+  for (const prototype of prototypes.builders) replaceExecute(prototype);
+  replacePersistence(prototypes.persistence);
+  replaceClear(prototypes.manager);
+  (dataSource as Held)[HOLD] = hold;
+}
+
+/** Gives the data source back: its builders write as TypeORM does. */
+export function letWritesGo(dataSource: DataSource): void {
+  delete (dataSource as Held)[HOLD];
+}
+
+/** @throws ConfigurationError `UNKNOWN_TYPEORM`: what capture relies on is not there */
+function checkTypeorm(dataSource: DataSource): { builders: Methods[]; persistence: Methods; manager: Methods } {
+  const builders = Object.entries(OF_BUILDER).map(([kind, methods]): Methods => {
+    const start = dataSource.createQueryBuilder() as unknown as Record<string, () => object>;
+    const prototype = prototypeOf(start[kind]?.());
+    requireMethods(`its ${kind} builder`, prototype, [...OF_EVERY_BUILDER, ...methods]);
+    return prototype as Methods;
+  });
+  const persistence = (SubjectExecutor as unknown as { prototype: Methods } | undefined)?.prototype;
+  requireMethods('SubjectExecutor', persistence, OF_PERSISTENCE);
+  const manager = EntityManager.prototype as unknown as Methods;
+  requireMethods('EntityManager', manager, ['clear']);
+  return { builders, persistence: persistence as Methods, manager };
+}
+
+function prototypeOf(instance: object | undefined): Methods | undefined {
+  return instance && (Object.getPrototypeOf(instance) as Methods);
+}
+
+function requireMethods(what: string, prototype: Methods | undefined, methods: readonly string[]): void {
+  const missing = methods.filter((method) => typeof prototype?.[method] !== 'function');
+  if (!missing.length) return;
+  throw new ConfigurationError(
+    'UNKNOWN_TYPEORM',
+    `This TypeORM cannot be listened to: ${what} has no ${missing.join(', ')}, so that writes of query builders would make no events. Install a version that is known to work (typeorm ${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
+    { details: { missing } },
+  );
+}
+
+function replaceExecute(prototype: Methods): void {
+  replace(prototype, 'execute', (original) => {
+    return function execute(this: WriteBuilder, ...args: never[]): unknown {
+      const hold = (this.dataSource as Held)[HOLD];
+      if (!hold) return original.apply(this, args);
+      const isPersisting = this.queryRunner !== undefined && persisting.getStore() === this.queryRunner;
+      return hold.execute(this, (builder) => original.apply(builder as never, args) as Promise<unknown>, isPersisting);
+    };
+  });
+}
+
+function replacePersistence(prototype: Methods): void {
+  for (const name of OF_PERSISTENCE) {
+    replace(prototype, name, (original) => {
+      return function (this: { queryRunner: QueryRunner }, ...args: never[]): unknown {
+        return persisting.run(this.queryRunner, () => original.apply(this as never, args));
+      };
+    });
+  }
+}
+
+function replaceClear(prototype: Methods): void {
+  replace(prototype, 'clear', (original) => {
+    return function clear(this: EntityManager, ...args: never[]): unknown {
+      const hold = (this.dataSource as Held)[HOLD];
+      if (!hold) return original.apply(this as never, args);
+      const metadata = this.dataSource.getMetadata((args as unknown[])[0] as string);
+      return hold.clear(metadata, this.queryRunner, () => original.apply(this as never, args) as Promise<unknown>);
+    };
+  });
+}
+
+/** Once, and for every instance of the module: a second one would hold each write twice. */
+function replace(
+  prototype: Methods,
+  name: string,
+  by: (original: (...args: never[]) => unknown) => (...args: never[]) => unknown,
+): void {
+  const original = prototype[name] as ((...args: never[]) => unknown) & { [IS_HELD]?: true };
+  if (original[IS_HELD]) return;
+  prototype[name] = Object.assign(by(original), { [IS_HELD]: true as const });
+}

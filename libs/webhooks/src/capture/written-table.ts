@@ -1,0 +1,113 @@
+import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
+import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { ImageSelect } from './image-select.js';
+import { idOfImage } from './image-select.js';
+import { imageSelectOf, readRows } from './row-reader.js';
+import type { EntityAction } from './webhook.decorator.js';
+import type { WriteExpression } from './write-builder.js';
+
+/** A row as a statement gave it: which entity it is, and its image. */
+export interface ReadRow {
+  readonly definition: EntityDefinition;
+  readonly image: RowImage;
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** The table of an entity that is written, with the entities whose rows may stand in it. */
+export class WrittenTable {
+  private readonly selects: readonly ImageSelect[];
+  private readonly discriminator: EntityMetadata['columns'][number] | undefined;
+  /** Whether a statement can give whole images; otherwise it gives keys, and {@link complete} reads the rows. */
+  readonly isWhole: boolean;
+
+  constructor(
+    readonly metadata: EntityMetadata,
+    /** More than one in a single table of several entities. */
+    readonly definitions: readonly EntityDefinition[],
+    private readonly dataSource: DataSource,
+  ) {
+    this.selects = definitions.map((definition) => imageSelectOf(definition, dataSource));
+    this.isWhole = this.selects.every(({ isWhole }) => isWhole);
+    this.discriminator = metadata.discriminatorColumn;
+  }
+
+  /** The table as a statement names it. */
+  get name(): string {
+    return this.metadata.tablePath
+      .split('.')
+      .map((part) => this.dataSource.driver.escape(part))
+      .join('.');
+  }
+
+  isToldOf({ queryType, onUpdate }: WriteExpression): boolean {
+    switch (queryType) {
+      case 'insert':
+        return this.has('created') || (onUpdate !== undefined && this.has('updated'));
+      case 'update':
+        return this.has('updated');
+      case 'delete':
+      case 'soft-delete':
+        return this.has('deleted');
+      case 'restore':
+        return this.has('restored');
+      default:
+        return false;
+    }
+  }
+
+  /** Whether an action on any of its rows has to be known. */
+  has(action: EntityAction): boolean {
+    return this.definitions.some((definition) => definition.needs(action));
+  }
+
+  /** What a statement selects or returns for the images of its rows. */
+  list(prefix: string, qualifier: string): string {
+    const { driver } = this.dataSource;
+    const lists = this.selects.map((select, n) => select.list(`${prefix}${n}_`, qualifier));
+    const column = this.discriminator;
+    if (column) lists.push(`${qualifier}${driver.escape(column.databaseName)} AS ${driver.escape(`${prefix}kind`)}`);
+    return lists.join(', ');
+  }
+
+  /** The names of {@link list}, of a row source that has selected it. */
+  names(prefix: string, qualifier: string): string {
+    const names = this.selects.map((select, n) => select.names(`${prefix}${n}_`, qualifier));
+    if (this.discriminator) names.push(qualifier + this.dataSource.driver.escape(`${prefix}kind`));
+    return names.join(', ');
+  }
+
+  /** `null` for a row of an entity that tells nothing. */
+  read(runner: QueryRunner, row: Row, prefix: string): ReadRow | null {
+    const n = this.indexOf(row[`${prefix}kind`]);
+    const definition = this.definitions[n];
+    const image = this.selects[n]?.image(runner, row, `${prefix}${n}_`);
+    return definition && image ? { definition, image } : null;
+  }
+
+  /** Whole images of rows, read once more where a statement could give their keys only. Rows that are gone are left out. */
+  async complete(runner: QueryRunner, rows: readonly ReadRow[]): Promise<ReadRow[]> {
+    if (this.isWhole) return [...rows];
+    const found: ReadRow[] = [];
+    for (const definition of this.definitions) {
+      const own = rows.filter((row) => row.definition === definition);
+      const ids = own.map(({ image }) => idOfImage(definition, image));
+      for (const image of (await this.imagesNow(runner, definition, ids)).values()) found.push({ definition, image });
+    }
+    return found;
+  }
+
+  /** Rows of one entity as they are now, locked, by their key. */
+  imagesNow(
+    runner: QueryRunner,
+    definition: EntityDefinition,
+    ids: readonly ObjectLiteral[],
+  ): Promise<Map<string, RowImage>> {
+    return readRows(runner, definition, ids, true);
+  }
+
+  private indexOf(kind: unknown): number {
+    if (!this.discriminator) return 0;
+    return this.definitions.findIndex(({ metadata }) => String(metadata.discriminatorValue) === String(kind));
+  }
+}
