@@ -200,12 +200,12 @@ export class EntityDefinition {
     return { audience: 'owner', owner: text };
   }
 
-  /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
   /** Whether an action has to be known: it is told, or it may be merged with one that is. */
   needs(action: EntityAction): boolean {
     return this.actions.has(action) || this.options.coalesce === true;
   }
 
+  /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
   wants(action: EntityAction, image: RowImage): boolean {
     const { when } = this.options;
     return this.actions.has(action) && (!when || this.call('when', () => decided(when(image.entity, action))));
