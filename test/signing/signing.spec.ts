@@ -1,15 +1,23 @@
 import { inspect } from 'node:util';
 
 import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
 import { describe, expect, it } from 'vitest';
 
 import { BadRequestError, ConfigurationError } from '../../libs/webhooks/src/errors.js';
 import {
   assertSecret,
   generateSecret,
+  generateSigningKey,
+  GithubScheme,
   GoogleCodeScheme,
+  keySetOf,
+  publicKeyOf,
   StandardScheme,
+  StandardV1aScheme,
+  StripeScheme,
 } from '../../libs/webhooks/src/signing/index.js';
+import { assertSigningKey } from '../../libs/webhooks/src/signing/ed25519-key.js';
 
 /** The vector of the Standard Webhooks specification and its reference libraries. */
 const VECTOR = {
@@ -55,9 +63,22 @@ describe('the standard scheme', () => {
     expect(new Webhook(NEW).verify(FOUR_BYTES, sent)).toEqual(JSON.parse(FOUR_BYTES.toString()));
   });
 
-  it('accepts what the standardwebhooks package made', () => {
+  it('makes what the svix package accepts, under the names of headers that it knows', () => {
+    const now = String(Math.floor(Date.now() / 1000));
+    const signature = scheme.sign({ id, timestamp: Number(now), body: FOUR_BYTES, secrets: [NEW, OLD] });
+    const sent = { ...signature, 'webhook-id': id, 'webhook-timestamp': now };
+    for (const held of [NEW, OLD]) {
+      expect(new SvixWebhook(held).verify(FOUR_BYTES, sent)).toEqual(JSON.parse(FOUR_BYTES.toString()));
+    }
+    expect(() => new SvixWebhook(generateSecret()).verify(FOUR_BYTES, sent)).toThrow('No matching signature');
+  });
+
+  it.each([
+    ['standardwebhooks', Webhook],
+    ['svix', SvixWebhook],
+  ])('accepts what the %s package made', (_name, Library) => {
     const at = new Date(timestamp * 1000);
-    const headers = { 'webhook-signature': new Webhook(NEW).sign(id, at, FOUR_BYTES) };
+    const headers = { 'webhook-signature': new Library(NEW).sign(id, at, FOUR_BYTES) };
     expect(scheme.verify({ id, timestamp, body: FOUR_BYTES, secrets: [NEW], headers })).toBe(true);
   });
 
@@ -108,6 +129,216 @@ describe('the standard scheme', () => {
   });
 });
 
+/** The vector of the server of Svix, where `v1a` comes from; its Ed25519 key is written out in its documentation. */
+const V1A = {
+  ...VECTOR,
+  privateKey: 'whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==',
+  publicKey: 'whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=',
+  signature: 'v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==',
+};
+
+describe('the standard scheme with an Ed25519 key', () => {
+  const scheme = new StandardScheme();
+  const { id, timestamp, body, privateKey, publicKey, signature } = V1A;
+  const input = { id, timestamp, body };
+
+  it('signs the vector of the Svix server, and accepts it by the public key', () => {
+    expect(scheme.sign({ ...input, secrets: [privateKey] })).toEqual({ 'webhook-signature': signature });
+    const headers = { 'webhook-signature': signature };
+    expect(scheme.verify({ ...input, secrets: [publicKey], headers })).toBe(true);
+    expect(scheme.verify({ ...input, secrets: [privateKey], headers })).toBe(true);
+  });
+
+  it('signs v1 and v1a at once, and either key accepts', () => {
+    const headers = scheme.sign({ ...input, secrets: [VECTOR.secret, privateKey] });
+    expect(headers['webhook-signature']).toBe(`${VECTOR.signature} ${signature}`);
+    expect(scheme.verify({ ...input, secrets: [publicKey], headers })).toBe(true);
+    expect(scheme.verify({ ...input, secrets: [VECTOR.secret], headers })).toBe(true);
+    const now = Math.floor(Date.now() / 1000);
+    const sent = scheme.sign({ ...input, timestamp: now, secrets: [privateKey, NEW] });
+    const received = { ...sent, 'webhook-id': id, 'webhook-timestamp': String(now) };
+    expect(() => new Webhook(NEW).verify(body, received)).not.toThrow();
+  });
+
+  const other = generateSigningKey();
+
+  it.each([
+    ['another id', { id: 'msg_other' }],
+    ['another timestamp', { timestamp: timestamp + 1 }],
+    ['another body', { body: Buffer.from('{"test": 2432232315}') }],
+    ['another public key', { secrets: [other.publicKey] }],
+    ['a secret of the other kind', { secrets: [NEW] }],
+    ['no key', { secrets: [] }],
+    ['a signature under the other version', { headers: { 'webhook-signature': signature.replace('v1a', 'v1') } }],
+    ['a signature that is cut', { headers: { 'webhook-signature': signature.slice(0, -4) } }],
+    [
+      'a signature in base64url',
+      { headers: { 'webhook-signature': signature.replaceAll('/', '_').replaceAll('+', '-') } },
+    ],
+    ['a signature of zeros', { headers: { 'webhook-signature': `v1a,${Buffer.alloc(64).toString('base64')}` } }],
+    ['a signature with a changed bit', { headers: { 'webhook-signature': signature.replace('hnO3', 'hnO2') } }],
+  ])('refuses %s', (_name, change) => {
+    const good = { ...input, secrets: [publicKey], headers: { 'webhook-signature': signature } };
+    expect(scheme.verify(good)).toBe(true);
+    expect(scheme.verify({ ...good, ...change })).toBe(false);
+  });
+
+  it('never takes a public key for a secret that both sides have', () => {
+    // What anybody can compute who knows the public key, were it used as an HMAC key.
+    const forged = new Webhook(Buffer.from(publicKey.slice(5), 'base64'), { format: 'raw' });
+    const headers = { 'webhook-signature': forged.sign(id, new Date(timestamp * 1000), body) };
+    expect(scheme.verify({ ...input, secrets: [publicKey], headers })).toBe(false);
+    expect(codeOf(() => scheme.sign({ ...input, secrets: [publicKey] }))).toBe('INVALID_SECRET');
+  });
+
+  it('looks at no more than 32 signatures, each of which costs the receiver time', () => {
+    const noise = `v1a,${Buffer.alloc(64, 1).toString('base64')}`;
+    const after = (count: number) => ({ 'webhook-signature': `${`${noise} `.repeat(count)}${signature}` });
+    expect(scheme.verify({ ...input, secrets: [publicKey], headers: after(31) })).toBe(true);
+    expect(scheme.verify({ ...input, secrets: [publicKey], headers: after(32) })).toBe(false);
+  });
+
+  it.each(['whpk_', 'whpk_AAAA', `${publicKey}A`, publicKey.replace('1', '*'), `whpk_${V1A.privateKey.slice(5)}`])(
+    'names a key that is none, %s, whatever arrived',
+    (key) => {
+      expect(codeOf(() => scheme.verify({ ...input, secrets: [key], headers: {} }))).toBe('INVALID_SECRET');
+    },
+  );
+
+  it('is a scheme of its own to listeners, which have keys of either kind', () => {
+    const forListeners = new StandardV1aScheme();
+    expect([forListeners.name, forListeners.keyType]).toEqual(['standard-v1a', 'ed25519']);
+    expect(forListeners.sign({ ...input, secrets: [privateKey] })).toEqual({ 'webhook-signature': signature });
+    expect(inspect(forListeners, { depth: 10, showHidden: true })).not.toContain(privateKey.slice(5));
+  });
+});
+
+describe('an Ed25519 key pair', () => {
+  it('is written as in Standard Webhooks: the private key with its public one behind it', () => {
+    const pair = generateSigningKey();
+    expect(pair.privateKey).toMatch(/^whsk_[A-Za-z0-9+/]{86}==$/);
+    expect(pair.publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/);
+    expect(publicKeyOf(pair.privateKey)).toBe(pair.publicKey);
+    expect(assertSigningKey(pair.privateKey)).toBe(pair.publicKey);
+    expect(pair.privateKey).not.toBe(generateSigningKey().privateKey);
+    expect(publicKeyOf(V1A.privateKey)).toBe(V1A.publicKey);
+  });
+
+  it('may be given as its 32 private bytes alone', () => {
+    const seed = Buffer.from(V1A.privateKey.slice(5), 'base64').subarray(0, 32);
+    expect(assertSigningKey(`whsk_${seed.toString('base64')}`)).toBe(V1A.publicKey);
+  });
+
+  it.each([
+    ['is a public one', V1A.publicKey],
+    ['has another prefix', V1A.privateKey.replace('whsk_', 'whsec_')],
+    ['is cut', V1A.privateKey.slice(0, -4)],
+    // A vector of the Svix server, too.
+    ['has halves that do not belong together', V1A.privateKey.replace('X0dRqSKJp4AJ', 'aaaaaaaaaaAJ')],
+    ['is no text', 42],
+  ])('is refused when it %s, and not repeated', (_name, key) => {
+    const run = () => assertSigningKey(key);
+    expect(codeOf(run)).toBe('INVALID_SECRET');
+    expect(run).not.toThrow(/6Xb|1SiA/);
+  });
+
+  it('is served as a JSON Web Key Set that Node reads, with the thumbprint of RFC 8037 for an id', async () => {
+    // RFC 8037, appendices A.2 and A.3.
+    const x = '11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo';
+    const publicKey = `whpk_${Buffer.from(x, 'base64url').toString('base64')}`;
+    const set = keySetOf([publicKey, V1A.publicKey]);
+    expect(set.keys[0]).toEqual({
+      ...{ kty: 'OKP', crv: 'Ed25519', alg: 'EdDSA', use: 'sig', x, whpk: publicKey },
+      kid: 'kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k',
+    });
+    const { createPublicKey, verify } = await import('node:crypto');
+    const key = createPublicKey({ key: { ...set.keys[1] }, format: 'jwk' });
+    const signed = Buffer.from(`${V1A.id}.${V1A.timestamp}.${V1A.body.toString()}`);
+    expect(verify(null, signed, key, Buffer.from(V1A.signature.slice(4), 'base64'))).toBe(true);
+  });
+});
+
+describe('the github scheme', () => {
+  const scheme = new GithubScheme();
+  /** The example of GitHub's documentation. */
+  const input = { id: 'evt_1', timestamp: 1, body: Buffer.from('Hello, World!') };
+  const secret = "It's a Secret to Everybody";
+  const value = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17';
+
+  it('is the vector of its documentation', () => {
+    expect(scheme.sign({ ...input, secrets: [secret] })).toEqual({ 'X-Hub-Signature-256': value });
+    expect(scheme.verify({ ...input, secrets: [secret], headers: { 'x-hub-signature-256': value } })).toBe(true);
+  });
+
+  it('signs with the newest secret, and accepts any', () => {
+    expect(scheme.sign({ ...input, secrets: [secret, 'old'] })).toEqual({ 'X-Hub-Signature-256': value });
+    const headers = { 'x-hub-signature-256': value };
+    expect(scheme.verify({ ...input, secrets: ['new', secret], headers })).toBe(true);
+    expect(scheme.verify({ ...input, secrets: ['new'], headers })).toBe(false);
+    expect(scheme.verify({ ...input, secrets: [], headers })).toBe(false);
+    expect(scheme.verify({ ...input, body: Buffer.from('Hello, World?'), secrets: [secret], headers })).toBe(false);
+  });
+
+  it.each([
+    undefined,
+    '',
+    'sha256=',
+    value.slice(7),
+    value.replace('sha256', 'sha1'),
+    value.slice(0, -2),
+    `${value}00`,
+    ` ${value}`,
+  ])('refuses the header %j', (given) => {
+    expect(scheme.verify({ ...input, secrets: [secret], headers: { 'x-hub-signature-256': given } })).toBe(false);
+  });
+});
+
+describe('the stripe scheme', () => {
+  const scheme = new StripeScheme();
+  /** Computed by `printf '1492774577.{"id":"evt_1"}' | openssl dgst -sha256 -hmac whsec_test_secret`. */
+  const HEX = '799c4ba7bb339f3c8601adfd112f0e477c930a268be1243d341abb8286501c2f';
+  const input = { id: 'evt_1', timestamp: 1_492_774_577, body: Buffer.from('{"id":"evt_1"}') };
+  const secret = 'whsec_test_secret';
+  const verify = (given: string | undefined, secrets = [secret]) =>
+    scheme.verify({ ...input, secrets, headers: { 'stripe-signature': given } });
+
+  it('is the time and the HMAC-SHA256 over time and body, with the secret as it is written', () => {
+    expect(scheme.sign({ ...input, secrets: [secret] })).toEqual({ 'Stripe-Signature': `t=1492774577,v1=${HEX}` });
+    expect(verify(`t=1492774577,v1=${HEX}`)).toBe(true);
+  });
+
+  it('signs with every secret while a rotation overlaps, and accepts any', () => {
+    const [value] = Object.values(scheme.sign({ ...input, secrets: ['new', secret] }));
+    expect(value).toMatch(/^t=1492774577,v1=[0-9a-f]{64},v1=[0-9a-f]{64}$/);
+    for (const held of ['new', secret]) expect(verify(value, [held])).toBe(true);
+    expect(verify(value, ['other', secret])).toBe(true);
+    expect(verify(value, ['other'])).toBe(false);
+    expect(scheme.sign({ ...input, secrets: [] })).toEqual({});
+  });
+
+  it('finds its signature among other versions, as in the header of a test event', () => {
+    expect(verify(`t=1492774577,v1=${HEX},v0=6ffbb59b2300aae63f272406069a9788598b792a944a07aba816edb039989a39`)).toBe(
+      true,
+    );
+  });
+
+  it.each([
+    undefined,
+    '',
+    `v1=${HEX}`,
+    `t=1492774577`,
+    `t=1492774578,v1=${HEX}`,
+    `t=01492774577,v1=${HEX}`,
+    `t=1492774577,t=1492774577,v1=${HEX}`,
+    `t=1492774577,v0=${HEX}`,
+    `t=1492774577,v1=${HEX.slice(2)}`,
+    `t=1492774577,v1=${HEX}00`,
+    `t=1492774577;v1=${HEX}`,
+  ])('refuses the header %j', (given) => {
+    expect(verify(given)).toBe(false);
+  });
+});
+
 describe('the google-code scheme', () => {
   const scheme = new GoogleCodeScheme();
   const input = { id: 'evt_1', timestamp: 1, body: Buffer.from('what do ya want for nothing?') };
@@ -144,6 +375,15 @@ describe('a secret', () => {
   });
 
   const ofBytes = (count: number) => `whsec_${Buffer.alloc(count, 0xfb).toString('base64')}`;
+
+  it.each([
+    ['too short', 23],
+    ['too long', 65],
+  ])('is refused by the standard scheme, too, when %s', (_name, count) => {
+    const input = { id: 'evt_1', timestamp: 1, body: Buffer.from('{}'), secrets: [ofBytes(count)] };
+    expect(codeOf(() => new StandardScheme().sign(input))).toBe('INVALID_SECRET');
+    expect(codeOf(() => new StandardScheme().verify({ ...input, headers: {} }))).toBe('INVALID_SECRET');
+  });
 
   it.each([ofBytes(24), ofBytes(25), ofBytes(64), ofBytes(25).replace(/=+$/, '')])('may be %s', (secret) => {
     expect(() => assertSecret(secret)).not.toThrow();

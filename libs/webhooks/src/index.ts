@@ -81,10 +81,26 @@ export {
 export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
 export type { UpkeepResult } from './dispatcher/upkeep.js';
 
+export {
+  generateSigningKey,
+  keySetOf,
+  publicKeyOf,
+  type SigningKeyPair,
+  type WebhookJwk,
+  type WebhookKeySet,
+} from './signing/ed25519-key.js';
+export { GithubScheme } from './signing/github-scheme.js';
 export { GoogleCodeScheme } from './signing/google-code-scheme.js';
 export { generateSecret } from './signing/secret.js';
-export type { SignatureScheme, SigningInput, VerifyInput } from './signing/signature-scheme.js';
-export { StandardScheme } from './signing/standard-scheme.js';
+export type {
+  KeyType,
+  ReceivedHeaders,
+  SignatureScheme,
+  SigningInput,
+  VerifyInput,
+} from './signing/signature-scheme.js';
+export { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
+export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';

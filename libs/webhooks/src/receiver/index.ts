@@ -5,10 +5,12 @@
  */
 export { ConfigurationError, WebhooksError } from '../errors.js';
 export {
+  GithubScheme,
   GoogleCodeScheme,
   type SignatureScheme,
   type SigningInput,
   StandardScheme,
+  StripeScheme,
   type VerifyInput,
 } from '../signing/index.js';
 export { depthOf, withIncomingWebhook } from './incoming-webhook.js';

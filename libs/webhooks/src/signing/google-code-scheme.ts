@@ -1,8 +1,10 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 
+import { anyMatches, decodeHex } from './signature-match.js';
 import type { SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
 
 const HEADER = 'Google-Code-Project-Hosting-Hook-Hmac';
+const MD5_BYTES = 16;
 
 /**
  * The scheme of Google Code's post-commit hooks: the hex HMAC-MD5 of the body in
@@ -20,15 +22,12 @@ export class GoogleCodeScheme implements SignatureScheme {
     return newest === undefined ? {} : { [HEADER]: hmac(newest, input.body).toString('hex') };
   }
 
-  verify(input: VerifyInput): boolean {
-    const given = input.headers[HEADER.toLowerCase()];
-    if (given === undefined || !/^[0-9a-f]{32}$/i.test(given)) return false;
-    const signature = Buffer.from(given, 'hex');
-    let matches = false;
-    for (const secret of input.secrets) {
-      if (timingSafeEqual(signature, hmac(secret, input.body))) matches = true;
-    }
-    return matches;
+  verify({ headers, secrets, body }: VerifyInput): boolean {
+    const given = decodeHex(headers[HEADER.toLowerCase()] ?? '', MD5_BYTES);
+    return anyMatches(
+      given === null ? [] : [given],
+      secrets.map((secret) => hmac(secret, body)),
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-import { BadRequestError } from '../errors.js';
+import { BadRequestError, ConfigurationError } from '../errors.js';
 
 /** How a symmetric secret begins, by the Standard Webhooks specification. */
 export const SECRET_PREFIX = 'whsec_';
@@ -32,11 +32,27 @@ export function assertSecret(secret: unknown): asserts secret is string {
   if (key === null) {
     throw invalidSecret(`After "${SECRET_PREFIX}" a secret is base64 (A-Z, a-z, 0-9, +, /, padded with =).`);
   }
-  if (key.length < MIN_SECRET_BYTES || key.length > MAX_SECRET_BYTES) {
+  if (!isKeyLength(key)) {
     throw invalidSecret(
       `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}.`,
     );
   }
+}
+
+/**
+ * The key of a symmetric secret. The prefix may be missing, as in the reference libraries.
+ *
+ * @throws {@link ConfigurationError} `INVALID_SECRET`; the message never repeats the secret
+ */
+export function secretKeyBytes(secret: string): Buffer {
+  const bytes = decodeBase64(secret.startsWith(SECRET_PREFIX) ? secret.slice(SECRET_PREFIX.length) : secret);
+  if (bytes === null || !isKeyLength(bytes)) {
+    throw new ConfigurationError(
+      'INVALID_SECRET',
+      `The secret of a webhook is not "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes: copy it again as it was shown.`,
+    );
+  }
+  return bytes;
 }
 
 /**
@@ -47,6 +63,10 @@ export function decodeBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, 'base64');
   const canonical = bytes.toString('base64');
   return canonical === text || canonical.replace(/=+$/, '') === text ? bytes : null;
+}
+
+function isKeyLength({ length }: Buffer): boolean {
+  return length >= MIN_SECRET_BYTES && length <= MAX_SECRET_BYTES;
 }
 
 function invalidSecret(message: string): BadRequestError {

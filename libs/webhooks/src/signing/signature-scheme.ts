@@ -6,14 +6,16 @@ export interface SigningInput {
   timestamp: number;
   /** The exact bytes of the request body. */
   body: Buffer;
-  /** All secrets that sign now, newest first: more than one while a rotation overlaps. */
+  /** All keys of the scheme's {@link SignatureScheme.keyType} that sign now, newest first: more than one while a rotation overlaps. */
   secrets: readonly string[];
 }
 
+/** Headers of a request, names in lower case. */
+export type ReceivedHeaders = Readonly<Record<string, string | undefined>>;
+
 /** What arrived, and what it claims. */
 export interface VerifyInput extends SigningInput {
-  /** Headers of the request, names in lower case. */
-  headers: Readonly<Record<string, string | undefined>>;
+  headers: ReceivedHeaders;
 }
 
 /**
@@ -27,8 +29,17 @@ export interface SignatureScheme {
   readonly name: string;
 
   /**
+   * Which of a listener's keys sign: its secrets (`whsec_…`), or its Ed25519 private keys (`whsk_…`), of which a listener
+   * gets one when it first names such a scheme.
+   *
+   * @defaultValue 'secret'
+   */
+  readonly keyType?: KeyType;
+
+  /**
    * The headers that carry the signature. `webhook-id` and `webhook-timestamp` are not among them: the dispatcher sets
-   * those for every scheme.
+   * those for every scheme. When two schemes of a listener write the same header, their values are joined by a space, as
+   * Standard Webhooks lists signatures.
    *
    * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret is none of this scheme
    */
@@ -37,6 +48,12 @@ export interface SignatureScheme {
   /**
    * Whether any of the secrets made the signature in the headers. Compares in constant time, and looks at nothing but
    * the signature: how old a timestamp may be is the caller's question.
+   *
+   * @throws {@link ConfigurationError} `INVALID_SECRET` when one of `secrets` is none of this scheme, whatever arrived; for
+   * what arrived it never throws
    */
   verify(input: VerifyInput): boolean;
 }
+
+/** Kinds of keys that listeners own; see {@link SignatureScheme.keyType}. */
+export type KeyType = 'secret' | 'ed25519';

@@ -1,0 +1,39 @@
+import { createHmac } from 'node:crypto';
+
+import { anyMatches, decodeHex } from './signature-match.js';
+import type { SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+
+const HEADER = 'X-Hub-Signature-256';
+const PREFIX = 'sha256=';
+const SHA256_BYTES = 32;
+
+/**
+ * The scheme of GitHub: `X-Hub-Signature-256: sha256=<hex HMAC-SHA256 of the body>`. The key is the secret exactly as it is
+ * written, in UTF-8, with its prefix when it has one.
+ *
+ * It covers neither an id nor a time, so it cannot stop a replay: whoever recorded a request can send it again, under another
+ * id. It has room for one signature: while a rotation overlaps only the newest secret signs.
+ *
+ * @see https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
+ */
+export class GithubScheme implements SignatureScheme {
+  readonly name = 'github';
+
+  sign(input: SigningInput): Record<string, string> {
+    const [newest] = input.secrets;
+    return newest === undefined ? {} : { [HEADER]: PREFIX + hmac(newest, input.body).toString('hex') };
+  }
+
+  verify({ headers, secrets, body }: VerifyInput): boolean {
+    const given = headers[HEADER.toLowerCase()] ?? '';
+    const signature = given.startsWith(PREFIX) ? decodeHex(given.slice(PREFIX.length), SHA256_BYTES) : null;
+    return anyMatches(
+      signature === null ? [] : [signature],
+      secrets.map((secret) => hmac(secret, body)),
+    );
+  }
+}
+
+function hmac(secret: string, body: Buffer): Buffer {
+  return createHmac('sha256', Buffer.from(secret, 'utf8')).update(body).digest();
+}
