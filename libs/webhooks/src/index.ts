@@ -15,6 +15,8 @@ export type {
   DispatcherOptions,
   PublishedType,
   RetentionOptions,
+  SealingKeyOptions,
+  SecretsOptions,
   WebhooksInstanceOptions,
   WebhooksModuleAsyncOptions,
   WebhooksModuleOptions,
@@ -41,6 +43,7 @@ export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhoo
 export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
 
 export type { CircuitPolicy } from './listeners/circuit.js';
+export { UnreadableSecretError } from './listeners/sealing.js';
 export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';

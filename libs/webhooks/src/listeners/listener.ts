@@ -42,7 +42,12 @@ export interface ListenerInput {
   headers?: Readonly<Record<string, string>>;
   /** `whsec_` and the base64 of 24 to 64 bytes. @defaultValue a new one, of 32 random bytes */
   secret?: string;
-  /** Names of signature schemes, each of which adds its headers. @defaultValue `['standard']` */
+  /**
+   * Names of signature schemes, each of which adds its headers: `standard`, `standard-v1a`, `github`, `stripe`, `google-code` or
+   * the application's own; see `docs/signing.md`.
+   *
+   * @defaultValue `['standard']`
+   */
   schemes?: readonly string[];
   /** Name of a payload format. @defaultValue `'standard'` */
   format?: string;
@@ -70,6 +75,13 @@ export interface CreateListenerInput extends ListenerInput {
   /** With `value`: the short form of `where: { [property]: value }`. */
   property?: string;
   value?: Json | Date | bigint;
+  /**
+   * `whsk_…`: the Ed25519 key that schemes such as `standard-v1a` sign with, when several listeners are to share one, and
+   * receivers one public key. `generateSigningKey()` makes one.
+   *
+   * @defaultValue a key of its own for each listener that names such a scheme
+   */
+  privateKey?: string;
   /** Whose it is. @defaultValue nobody's: the application's own, which receives the rows of every owner */
   owner?: string | number | bigint | null;
 }
@@ -89,6 +101,8 @@ export interface Listener {
   readonly description: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly schemes: readonly string[];
+  /** `whpk_…`, newest first: what its Ed25519 signatures are verified with; two while a rotation overlaps. */
+  readonly publicKeys: readonly string[];
   readonly format: string;
   readonly ordering: Ordering;
   readonly sequence: boolean;

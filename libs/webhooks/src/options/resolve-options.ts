@@ -1,6 +1,9 @@
+import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
+import type { SealingKey } from '../listeners/sealing.js';
+import { decodeBase64 } from '../signing/secret.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
@@ -24,7 +27,7 @@ export interface ResolvedWebhooksOptions {
   readonly maxDepth: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
-  readonly secrets: { readonly rotationOverlapMs: number };
+  readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
@@ -72,6 +75,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     payload,
     secrets: {
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
+      keys: sealingKeys(options.secrets?.keys ?? []),
     },
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
@@ -80,6 +84,31 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
     },
+  });
+}
+
+const SEALING_KEY_BYTES = 32;
+
+/** Nothing that was given is shown: a key with a typing error is still most of a key. */
+function sealingKeys(given: unknown): SealingKey[] {
+  if (!Array.isArray(given)) throw invalid('secrets.keys', '…', "give a list, such as [{ id: '2026-01', key }]");
+  const ids = new Set<string>();
+  return given.map((entry: unknown, index) => {
+    const { id, key, ...others } = (entry ?? {}) as Record<string, unknown>;
+    if (typeof id !== 'string' || !/^[\w.-]{1,32}$/.test(id) || Object.keys(others).length) {
+      throw invalid(
+        `secrets.keys[${index}]`,
+        '…',
+        "give { id, key }, where id is 1 to 32 letters, digits, '-', '_' and '.'",
+      );
+    }
+    if (ids.has(id)) throw invalid(`secrets.keys[${index}].id`, id, 'give each key an id of its own');
+    ids.add(id);
+    const bytes = typeof key === 'string' ? decodeBase64(key) : key instanceof Uint8Array ? key : null;
+    if (bytes?.length !== SEALING_KEY_BYTES) {
+      throw invalid(`secrets.keys[${index}].key`, '…', 'give 32 bytes or their base64: openssl rand -base64 32');
+    }
+    return { id, key: createSecretKey(bytes) };
   });
 }
 
@@ -146,7 +175,7 @@ const KNOWN_KEYS = {
   ],
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes'],
-  secrets: ['rotationOverlapMs'],
+  secrets: ['rotationOverlapMs', 'keys'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
@@ -181,7 +210,8 @@ function refuseUnknownKeys(options: object): void {
       const path = group === '' ? key : `${group}.${key}`;
       throw invalid(
         path,
-        (value as Record<string, unknown>)[key],
+        // Not shown: a misspelt `keys` holds keys.
+        group === 'secrets' ? '…' : (value as Record<string, unknown>)[key],
         `there is no such option; known are ${known.join(', ')}`,
       );
     }

@@ -99,6 +99,28 @@ export interface RetentionOptions {
   failedMs?: number;
 }
 
+/** How the keys of listeners are kept; `docs/signing.md` tells how to begin, rotate and move. */
+export interface SecretsOptions {
+  /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
+  rotationOverlapMs?: number;
+  /**
+   * Keys that secrets and credentials of listeners are sealed with in the tables, by AES-256-GCM. The first seals, all of them
+   * open. Without one, who reads the database or a backup can sign in your name, and a warning says so at the start; with one
+   * that is lost, listeners wait until it is back.
+   *
+   * @defaultValue none: they are stored as they are
+   */
+  keys?: readonly SealingKeyOptions[];
+}
+
+/** One of {@link SecretsOptions.keys}. */
+export interface SealingKeyOptions {
+  /** Stored beside what it sealed: 1 to 32 letters, digits, `-`, `_` and `.`. Never give a new key an old one's id. */
+  id: string;
+  /** 32 bytes, or their base64: `openssl rand -base64 32`. */
+  key: string | Uint8Array;
+}
+
 export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
@@ -141,10 +163,7 @@ export interface WebhooksOptions {
     /** Payloads over this lose their largest fields before they are stored. UTF-8 bytes. @defaultValue 4_194_304 */
     maxStoredBytes?: number;
   };
-  secrets?: {
-    /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
-    rotationOverlapMs?: number;
-  };
+  secrets?: SecretsOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;

@@ -22,6 +22,7 @@ export interface ListenerTarget {
   readonly id: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** As they are stored: sealed, where the application has keys for that. */
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
   readonly format: string;
