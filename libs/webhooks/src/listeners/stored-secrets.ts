@@ -73,7 +73,9 @@ export function rotate(
       try {
         return [{ ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) }];
       } catch (error) {
-        // What signs no more and cannot be read is of no use to anybody; a rotation without overlap is how one gets rid of it.
+        // Of the other type: not what this rotation is about.
+        if (keyTypeOf(secret) !== type) return [secret];
+        // What signs no more and cannot be read is of no use to anybody: a rotation without overlap is how one gets rid of it.
         if ((secret.expiresAt ?? Infinity) <= now) return [];
         throw error;
       }
@@ -96,6 +98,8 @@ export function resealedSecrets(
   let isReadable = true;
   const reseal = (secret: StoredSecret): StoredSecret => {
     try {
+      // Also what is sealed by the first key already: that its id is the same says nothing of the key.
+      sealing.open(secret.value, 'secret', listenerId);
       return { ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) };
     } catch {
       isReadable = false;
