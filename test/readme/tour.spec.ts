@@ -26,6 +26,7 @@ const PAGES = [
   'docs/owners.md',
   'docs/payload.md',
   'docs/replaceable-parts.md',
+  'docs/signing.md',
   'docs/testing.md',
 ];
 

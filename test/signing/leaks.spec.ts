@@ -3,13 +3,15 @@ import { Logger } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { HttpService } from '@nestjs/axios';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { getWebhooksHttpToken, WEBHOOK_FACTS } from 'nestjs-entity-webhooks';
+import { getWebhooksHttpToken, WEBHOOK_FACTS, WebhooksError } from 'nestjs-entity-webhooks';
 import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
 const HOUR = 60 * 60 * 1_000;
+/** Shaped like base64, so that it can be searched for in the same forms. */
+const PASSWORD = 'pass_c2VjcmV0IHBhc3N3b3JkIG9mIGEgbGlzdGVuZXI=';
 const TABLES = ['events', 'listeners', 'routes', 'deliveries', 'attempts', 'listener_state', 'chores'];
 const SEALING_KEY = Buffer.from('a sealing key of thirty-two byte', 'latin1');
 
@@ -71,11 +73,11 @@ describeDatabases('a secret', (database) => {
   it('appears in no log, error, event, row, or inspected service, whatever happens to its listener', async () => {
     const { listeners, deliveries, receiver, dispatcher, clock, webhooks } = app;
     const thrown: unknown[] = [];
-    const failing = (promise: Promise<unknown>) =>
-      promise.then(
-        (value) => expect.unreachable(`it was no error: ${String(value)}`),
-        (error: unknown) => void thrown.push(error),
-      );
+    const failing = async (promise: Promise<unknown>) => {
+      const error: unknown = await promise.then(() => undefined).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(WebhooksError);
+      thrown.push(error);
+    };
     const shown: unknown[] = [];
     const send = async () => {
       await webhooks.publish(TYPE, { n: 1 });
@@ -83,7 +85,10 @@ describeDatabases('a secret', (database) => {
     };
 
     const schemes = ['standard', 'standard-v1a', 'github', 'stripe', 'google-code'];
-    const { secret: first, ...created } = await listeners.create({ url: receiver.url, events: [TYPE], schemes });
+    const { secret: first, ...created } = await listeners.create({
+      ...{ url: receiver.url, events: [TYPE], schemes },
+      auth: { type: 'basic', username: 'shop', password: PASSWORD },
+    });
     shown.push(created);
     await send();
     const { secret: second, ...rotated } = await listeners.rotateSecret(created.id);
@@ -103,11 +108,13 @@ describeDatabases('a secret', (database) => {
     clock.advance(HOUR);
     await dispatcher.drain();
     http.axiosRef.interceptors.request.eject(interceptor);
-    await listeners.update(created.id, { url: 'http://127.0.0.1:1/' });
+    const auth = { type: 'basic', username: 'shop', password: PASSWORD } as const;
+    await failing(listeners.update(created.id, { url: 'http://127.0.0.1:1/' }));
+    await listeners.update(created.id, { url: 'http://127.0.0.1:1/', auth });
     clock.advance(2 * HOUR);
     await dispatcher.drain();
     shown.push(await listeners.disable(created.id, 'tired'), await listeners.enable(created.id));
-    await listeners.update(created.id, { url: receiver.url });
+    await listeners.update(created.id, { url: receiver.url, auth });
     receiver.respond({ status: 410 });
     await send();
     shown.push(await listeners.list(), await listeners.get(created.id), await listeners.keySet(created.id));
@@ -136,11 +143,13 @@ describeDatabases('a secret', (database) => {
       listeners.create({ url: receiver.url, events: [TYPE], headers: { authorization: `Bearer ${second}\n` } }),
     );
     await failing(listeners.create({ url: receiver.url, events: [TYPE], wrong: second } as never));
+    await failing(listeners.update(created.id, { auth: { type: 'bearer', token: `${PASSWORD} ` } }));
+    await failing(listeners.update(created.id, { auth: { type: PASSWORD, [PASSWORD]: PASSWORD } as never }));
     await listeners.resealSecrets();
     await app.dataSource.query(`UPDATE webhook_listeners SET secrets = replace(secrets, 'sealed:k1', 'sealed:k9')`);
     await send();
     await failing(listeners.rotateSecret(created.id));
-    expect(thrown).toHaveLength(9);
+    expect(thrown).toHaveLength(12);
     expect(printed.length).toBeGreaterThan(10);
     expect(printed.filter((entry) => Array.isArray(entry) && entry[0] === WEBHOOK_FACTS.failed).length).toBeGreaterThan(
       2,
@@ -166,7 +175,12 @@ describeDatabases('a secret', (database) => {
     const everything = [printed, thrown, shown, rows, services].map((value) => written(value)).join('\n');
     // What is searched is really searched: the id stands in each of them.
     expect(everything.split(created.id).length).toBeGreaterThan(50);
-    for (const secret of new Set([...opened, `key_${SEALING_KEY.toString('base64')}`])) {
+    for (const secret of new Set([
+      ...opened,
+      PASSWORD,
+      `basic_${Buffer.from(`shop:${PASSWORD}`).toString('base64')}`,
+      `key_${SEALING_KEY.toString('base64')}`,
+    ])) {
       for (const form of forms(secret)) expect(everything.includes(form), `${secret} as ${form}`).toBe(false);
     }
   });

@@ -19,6 +19,7 @@ import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
+import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import type { EventRow } from './events/event-rows.js';
 import { storedCause } from './events/event-context.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
@@ -101,8 +102,15 @@ export class WebhooksRuntime
     ];
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
     this.sealing = new Sealing(options.secrets.keys);
-    const formats = named(parts.payloadFormats, 'payload format');
-    const bodyOf: BodyOf = (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event));
+    const { cloudEventsSource } = options.payload;
+    const binary = new CloudEventsBinaryFormat(cloudEventsSource);
+    const formats = named(
+      [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
+      'payload format',
+    );
+    // These two send the event's own text, which is stored once for all.
+    const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
+    const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
     this.wakeUps =
       options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
         ? new WakeUps(database, options.wakeUp.url, logger)

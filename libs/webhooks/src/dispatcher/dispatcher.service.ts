@@ -20,6 +20,7 @@ import { pauseListeners } from '../store/listener-state.js';
 import type { BodyOf } from '../store/new-deliveries.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+import { AuthorizedTransport } from './authorized-transport.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Lanes, type LanedDelivery, type Source } from './lanes.js';
 import { nextState } from './next-state.js';
@@ -114,11 +115,13 @@ export class DispatcherService {
   private polledAt = 0;
   private pagedAt = 0;
   private readonly troubles: Troubles;
+  private readonly authorized: AuthorizedTransport;
   /** Listeners whose secrets could not be read. */
   private readonly unreadable = new Set<string>();
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
+    this.authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
     const { concurrency, perListener, batch } = parts.options;
     this.lanes = new Lanes({
       concurrency,
@@ -503,7 +506,9 @@ export class DispatcherService {
     const startedAt = clock.now();
     let outcome: Outcome;
     try {
-      outcome = recordable(await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers)));
+      outcome = recordable(
+        await this.authorized.send(signDelivery(delivery, startedAt, this.parts.signers), delivery.listener),
+      );
     } catch (error) {
       if (error instanceof UnreadableSecretError) {
         await this.waitForSecrets(laned, error);

@@ -26,9 +26,11 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   const body = Buffer.from(delivery.body, 'utf8');
   const timestamp = Math.floor(now / 1_000);
   const { id } = delivery.event;
+  const format = signers.formats.get(listener.format);
   const headers: Record<string, string> = {
     ...listener.headers,
-    'content-type': signers.formats.get(listener.format)?.contentType ?? JSON_CONTENT_TYPE,
+    ...format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),
+    'content-type': format?.contentType ?? JSON_CONTENT_TYPE,
     'webhook-id': id,
     'webhook-timestamp': String(timestamp),
   };

@@ -41,6 +41,7 @@ import type {
   UpdateListenerInput,
   Where,
 } from './listener.js';
+import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
 import type { RateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
@@ -96,7 +97,7 @@ export class ListenerService {
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
    * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
@@ -129,6 +130,7 @@ export class ListenerService {
       ...subscription.values,
       ...delivering,
       secrets: writeSecrets(keys),
+      auth: this.authOf(id, listenerInput.auth) ?? null,
       state: 'active',
       disabledReason: null,
     };
@@ -184,7 +186,11 @@ export class ListenerService {
     return this.change(id, (row) => {
       const { events, where, ...present } = this.toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
-      const delivering = { ...this.delivering({ ...present, ...given }), ...this.keysFor(row, given.schemes) };
+      const delivering = {
+        ...this.delivering({ ...present, ...given }),
+        ...this.keysFor(row, given.schemes),
+        ...this.authFor(row, given),
+      };
       if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
       const merged = { events, where, ...given };
       const subscription = this.subscription(merged.events ?? [], merged.where ?? {}, row.owner);
@@ -372,6 +378,22 @@ export class ListenerService {
     return { secrets: writeSecrets([this.newKeyPair(row.id, now), ...secrets]) };
   }
 
+  private authOf(listenerId: string, given: ListenerInput['auth']): string | null {
+    if (given === undefined || given === null) return null;
+    const { guard, options, sealing } = this.parts;
+    return writeAuth(assertAuth(given, guard, options.security), sealing, listenerId);
+  }
+
+  /** Credentials do not follow to another server by themselves: whoever may change a URL would get to know them. */
+  private authFor(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
+    if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth) };
+    if (row.auth === null || given.url === undefined || originOf(given.url) === originOf(row.url)) return undefined;
+    throw new InvalidListenerError(
+      'INVALID_AUTH',
+      'The listener has `auth`, which is for the origin of its URL: give it again with the new URL, or null.',
+    );
+  }
+
   private toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
     if (!this.signsWithKeyPair(listener.schemes)) return listener;
@@ -470,6 +492,10 @@ export class ListenerService {
   }
 }
 
+function originOf(url: string): string | null {
+  return URL.canParse(url) ? new URL(url).origin : null;
+}
+
 function notTheirs(): InvalidListenerError {
   return new InvalidListenerError('INVALID_OWNER', 'This service is bound to another owner.');
 }
@@ -545,6 +571,7 @@ function toListener(row: ListenerRow): Listener {
     headers: JSON.parse(row.headers) as Record<string, string>,
     schemes: JSON.parse(row.schemes) as string[],
     publicKeys: [],
+    auth: shownAuth(row.auth),
     format: row.format,
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,

@@ -1,5 +1,6 @@
 import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
 import type { Json } from '../events/json.js';
+import type { ListenerAuth } from './listener-auth.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
@@ -38,7 +39,7 @@ export interface ListenerInput {
   where?: Where;
   /** For people; at most 500 characters. */
   description?: string | null;
-  /** Sent with each request. */
+  /** Sent with each request, and shown to whoever reads the listener: for what is secret there is `auth`. */
   headers?: Readonly<Record<string, string>>;
   /** `whsec_` and the base64 of 24 to 64 bytes. @defaultValue a new one, of 32 random bytes */
   secret?: string;
@@ -49,6 +50,13 @@ export interface ListenerInput {
    * @defaultValue `['standard']`
    */
   schemes?: readonly string[];
+  /**
+   * What the receiver's server asks for beside the signature; stored sealed, and shown with `***` in place of what is secret. A URL
+   * of another origin needs it anew.
+   *
+   * @defaultValue nothing
+   */
+  auth?: ListenerAuth | null;
   /** Name of a payload format. @defaultValue `'standard'` */
   format?: string;
   /**
@@ -103,6 +111,8 @@ export interface Listener {
   readonly schemes: readonly string[];
   /** `whpk_…`, newest first: what its Ed25519 signatures are verified with; two while a rotation overlaps. */
   readonly publicKeys: readonly string[];
+  /** With `***` in place of what is secret. */
+  readonly auth: ListenerAuth | null;
   readonly format: string;
   readonly ordering: Ordering;
   readonly sequence: boolean;

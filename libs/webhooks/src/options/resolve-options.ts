@@ -26,7 +26,11 @@ export interface ResolvedWebhooksOptions {
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
   readonly maxDepth: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
-  readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
+  readonly payload: {
+    readonly maxPayloadBytes: number;
+    readonly maxStoredBytes: number;
+    readonly cloudEventsSource: string;
+  };
   readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
@@ -61,6 +65,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   const payload = {
     maxPayloadBytes: whole('payload.maxPayloadBytes', options.payload?.maxPayloadBytes, 256 * KIB, 1_024, 64 * MIB),
     maxStoredBytes: whole('payload.maxStoredBytes', options.payload?.maxStoredBytes, 4 * MIB, 1_024, 256 * MIB),
+    cloudEventsSource: uriReference('payload.cloudEventsSource', options.payload?.cloudEventsSource, DEFAULT_SOURCE),
   };
   if (payload.maxStoredBytes < payload.maxPayloadBytes) {
     throw invalid('payload.maxStoredBytes', payload.maxStoredBytes, 'it must not be below payload.maxPayloadBytes');
@@ -174,7 +179,7 @@ const KNOWN_KEYS = {
     ],
   ],
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
-  payload: ['maxPayloadBytes', 'maxStoredBytes'],
+  payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
   secrets: ['rotationOverlapMs', 'keys'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
@@ -235,6 +240,17 @@ function flag(key: string, value: boolean | undefined, byDefault: boolean): bool
 function oneOf<T extends string>(key: string, value: T | undefined, byDefault: T, known: readonly T[]): T {
   if (value === undefined) return byDefault;
   if (!known.includes(value)) throw invalid(key, value, `give one of '${known.join("', '")}'`);
+  return value;
+}
+
+const DEFAULT_SOURCE = 'urn:nestjs-entity-webhooks';
+
+/** What RFC 3986 lets stand in a URI reference, which is also what may stand in a header. */
+function uriReference(key: string, value: string | undefined, byDefault: string): string {
+  if (value === undefined) return byDefault;
+  if (typeof value !== 'string' || !/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i.test(value)) {
+    throw invalid(key, value, "give a URI or a path, such as 'https://shop.example.com' or '/shop'");
+  }
   return value;
 }
 

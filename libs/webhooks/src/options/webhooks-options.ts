@@ -162,6 +162,13 @@ export interface WebhooksOptions {
     maxPayloadBytes?: number;
     /** Payloads over this lose their largest fields before they are stored. UTF-8 bytes. @defaultValue 4_194_304 */
     maxStoredBytes?: number;
+    /**
+     * `source` of the events in the formats `cloudevents` and `cloudevents-binary`: a URI reference that names this application;
+     * with the event's id it is the same for no other event.
+     *
+     * @defaultValue 'urn:nestjs-entity-webhooks'
+     */
+    cloudEventsSource?: string;
   };
   secrets?: SecretsOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
@@ -198,7 +205,7 @@ export interface WebhooksParts {
   retrySchedule?: Type<RetrySchedule>;
   /** Payload formats beside `standard`; a listener chooses one by name. */
   payloadFormats?: readonly Type<PayloadFormat>[];
-  /** Signature schemes beside `standard` and `google-code`; a listener names those it wants. */
+  /** Signature schemes beside those of `docs/signing.md`; a listener names those it wants. */
   signatureSchemes?: readonly Type<SignatureScheme>[];
   /** Modules whose providers the parts inject. */
   imports?: ModuleMetadata['imports'];
