@@ -34,6 +34,8 @@ const EXPIRES_EARLY_MS = 30_000;
 /** Of a token whose server does not say (RFC 6749, 5.1, only recommends it). */
 const DEFAULT_LIFETIME_MS = 5 * 60_000;
 const UNAUTHORIZED = 401;
+/** What is shorter is found in every text, and is no secret. */
+const MIN_SECRET_LENGTH = 4;
 const TOO_SLOW = 'the token took the whole time limit';
 
 /**
@@ -59,7 +61,9 @@ export class AuthorizedTransport {
 
   private async sendWith(stored: string, request: SignedRequest, { id }: ListenerTarget): Promise<Outcome> {
     const auth = openAuth(stored, this.parts.sealing, id);
-    if (auth.type !== 'oauth2') return this.sendOnce(request, headersOf(auth));
+    if (auth.type !== 'oauth2') {
+      return this.sendOnce(request, headersOf(auth), auth.type === 'basic' ? [auth.password] : []);
+    }
     const startedAt = performance.now();
     const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
     const name = `${id}:${stored}`;
@@ -82,9 +86,13 @@ export class AuthorizedTransport {
     return this.sendOnce({ ...request, timeoutMs }, authorized.headers);
   }
 
-  private async sendOnce(request: SignedRequest, headers: Readonly<Record<string, string>>): Promise<Outcome> {
+  private async sendOnce(
+    request: SignedRequest,
+    headers: Readonly<Record<string, string>>,
+    alsoSecret: readonly string[] = [],
+  ): Promise<Outcome> {
     const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
-    return withoutSecrets(outcome, Object.values(headers));
+    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
   }
 
   private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
@@ -99,9 +107,12 @@ export class AuthorizedTransport {
     const limit = new AbortController();
     const late = sleep(request.timeoutMs, failed(TOO_SLOW, 'unreachable'), { signal: limit.signal });
     late.catch(() => undefined);
-    const answer = await Promise.race([asking, late]);
-    limit.abort();
-    return 'headers' in answer ? answer : { outcome: answer };
+    try {
+      const answer = await Promise.race([asking, late]);
+      return 'headers' in answer ? answer : { outcome: answer };
+    } finally {
+      limit.abort();
+    }
   }
 
   private kept(name: string): Token | undefined {
@@ -113,6 +124,8 @@ export class AuthorizedTransport {
     const { transport, clock } = this.parts;
     const askedAt = clock.now();
     const outcome = await transport.send({ ...tokenRequest(auth), timeoutMs });
+    // Nobody's fault but this process': it is no attempt, or the last one.
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' || outcome.errorCode === 'TRANSPORT_CLOSED') return outcome;
     if (outcome.kind !== 'accepted') {
       // Of the answer nothing is kept: it may be a token all the same.
       const why = outcome.status === null ? String(outcome.errorCode) : `status ${outcome.status}`;
@@ -184,7 +197,7 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
 function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values
     .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
-    .filter((text) => text !== '');
+    .filter((text) => text.length >= MIN_SECRET_LENGTH);
   const clean = (text: string | null) =>
     text === null ? null : secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
   return { ...outcome, response: clean(outcome.response), errorDetail: clean(outcome.errorDetail) };

@@ -107,7 +107,8 @@ function sealingKeys(given: unknown): SealingKey[] {
         "give { id, key }, where id is 1 to 32 letters, digits, '-', '_' and '.'",
       );
     }
-    if (ids.has(id)) throw invalid(`secrets.keys[${index}].id`, id, 'give each key an id of its own');
+    if (ids.has(id))
+      throw invalid(`secrets.keys[${index}].id`, id, `'${id}' is there twice: give each key an id of its own`);
     ids.add(id);
     const bytes = typeof key === 'string' ? decodeBase64(key) : key instanceof Uint8Array ? key : null;
     if (bytes?.length !== SEALING_KEY_BYTES) {
@@ -215,8 +216,7 @@ function refuseUnknownKeys(options: object): void {
       const path = group === '' ? key : `${group}.${key}`;
       throw invalid(
         path,
-        // Not shown: a misspelt `keys` holds keys.
-        group === 'secrets' ? '…' : (value as Record<string, unknown>)[key],
+        (value as Record<string, unknown>)[key],
         `there is no such option; known are ${known.join(', ')}`,
       );
     }
@@ -292,9 +292,15 @@ function isPublishedType(entry: unknown): boolean {
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${quoted(value)}: ${fix}.`, {
+  const shown = isTelling(key, value) ? "'…'" : quoted(value);
+  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${shown}: ${fix}.`, {
     details: { key },
   });
+}
+
+/** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */
+function isTelling(key: string, value: unknown): boolean {
+  return /secret|key/i.test(key) && typeof value !== 'number' && typeof value !== 'boolean';
 }
 
 function quoted(value: unknown): string {
