@@ -130,11 +130,12 @@ export class ListenerService {
       ...subscription.values,
       ...delivering,
       secrets: writeSecrets(keys),
-      auth: this.authOf(id, listenerInput.auth) ?? null,
+      auth: this.authOf(id, listenerInput.auth),
       state: 'active',
       disabledReason: null,
     };
     await this.parts.assertAddress(new URL(values.url));
+    await this.assertTokenAddress(values.auth);
     const { database } = this.parts;
     const row = await database.transaction(function* () {
       yield* insertListener(database, values, subscription.routes, now);
@@ -183,6 +184,7 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
+    if (given.auth) await this.assertTokenAddress(this.authOf(String(id), given.auth));
     return this.change(id, (row) => {
       const { events, where, ...present } = this.toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
@@ -382,6 +384,12 @@ export class ListenerService {
     if (given === undefined || given === null) return null;
     const { guard, options, sealing } = this.parts;
     return writeAuth(assertAuth(given, guard, options.security), sealing, listenerId);
+  }
+
+  /** The token endpoint's name, as that of the listener's URL: it is checked again at each connection. */
+  private async assertTokenAddress(stored: string | null): Promise<void> {
+    const auth = shownAuth(stored);
+    if (auth?.type === 'oauth2') await this.parts.assertAddress(new URL(auth.tokenUrl));
   }
 
   /** Credentials do not follow to another server by themselves: whoever may change a URL would get to know them. */
