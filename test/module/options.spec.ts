@@ -30,6 +30,9 @@ async function refusal(webhooks: ReturnType<typeof WebhooksModule.forRoot>): Pro
   }
 }
 
+/** 32 bytes: what must not be in a message. */
+const KEY = Buffer.alloc(32, 'k').toString('base64');
+
 const wrong: [key: string, value: string, options: unknown][] = [
   ['dispatch', `'now'`, { dispatch: 'now' }],
   ['tablePrefix', `'my hooks'`, { tablePrefix: 'my hooks' }],
@@ -60,6 +63,29 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['payload.maxPayloadBytes', '10', { payload: { maxPayloadBytes: 10 } }],
   ['payload.maxStoredBytes', '2048', { payload: { maxStoredBytes: 2_048 } }],
   ['secrets.rotationOverlapMs', '-1', { secrets: { rotationOverlapMs: -1 } }],
+  ['secrets.keys', `'…'`, { secrets: { keys: { id: 'a', key: KEY } } }],
+  ['secrets.keys[0]', `'…'`, { secrets: { keys: [KEY] } }],
+  ['secrets.keys[0]', `'…'`, { secrets: { keys: [{ id: 'a b', key: KEY }] } }],
+  ['secrets.keys[0]', `'…'`, { secrets: { keys: [{ id: 'a', key: KEY, bytes: KEY }] } }],
+  ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a', key: `${KEY}A` }] } }],
+  ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a', key: Buffer.from(KEY) }] } }],
+  ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a' }] } }],
+  [
+    'secrets.keys[1].id',
+    `'a'`,
+    {
+      secrets: {
+        keys: [
+          { id: 'a', key: KEY },
+          { id: 'a', key: KEY },
+        ],
+      },
+    },
+  ],
+  ['secrets.key', `'…'`, { secrets: { key: KEY } }],
+  ['secrets', `'…'`, { secrets: KEY }],
+  ['secret', `'…'`, { secret: { keys: [{ id: 'a', key: KEY }] } }],
+  ['payload.cloudEventsSource', `'two words'`, { payload: { cloudEventsSource: 'two words' } }],
   ['security.allowHttp', '"yes"', { security: { allowHttp: 'yes' } }],
   ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],
   ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],
@@ -75,6 +101,7 @@ describe('an option that cannot be', () => {
     expect(error).toMatchObject({ code: 'INVALID_OPTION' });
     expect(error?.message).toContain(key);
     expect(error?.message).toContain(value);
+    expect(error?.message).not.toContain(KEY.slice(0, 8));
     // Key and value, then what to do about it.
     expect(error?.message).toMatch(/[:,] .{10,}\.$/);
   });

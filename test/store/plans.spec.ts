@@ -245,6 +245,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         headers: {},
         secrets: [],
         schemes: [],
+        auth: null,
         format: '',
         sendsSequence: false,
         isFailing: false,

@@ -85,6 +85,7 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     description: null,
     headers: '{}',
     secrets: writeSecrets([{ value: 'whsec_c2VjcmV0', createdAt: 0, expiresAt: null }]),
+    auth: null,
     schemes: '["standard"]',
     format: options.format ?? 'standard',
     ordering,

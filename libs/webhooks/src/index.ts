@@ -15,6 +15,8 @@ export type {
   DispatcherOptions,
   PublishedType,
   RetentionOptions,
+  SealingKeyOptions,
+  SecretsOptions,
   WebhooksInstanceOptions,
   WebhooksModuleAsyncOptions,
   WebhooksModuleOptions,
@@ -33,6 +35,7 @@ export {
   type WebhookOptions,
 } from './capture/webhook.decorator.js';
 
+export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 export { ContextError, type WebhookContext } from './events/event-context.js';
 export type { Json, JsonObject } from './events/json.js';
 export { PayloadFormat } from './events/payload-format.js';
@@ -40,7 +43,11 @@ export { PublishError } from './events/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
 export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
 
+export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-keys.module.js';
+
 export type { CircuitPolicy } from './listeners/circuit.js';
+export { UnreadableSecretError } from './listeners/sealing.js';
+export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
 export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';

@@ -8,7 +8,7 @@ import { Clock, SystemClock } from './clock.js';
 import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
 import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
-import type { WebhooksInstanceOptions, WebhooksParts } from './options/webhooks-options.js';
+import type { WebhooksInstanceOptions, WebhooksOptions, WebhooksParts } from './options/webhooks-options.js';
 import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
 import { Transport } from './sending/transport.js';
@@ -49,13 +49,17 @@ export class WebhooksCoreModule {
       service(getDeliveriesToken(name), name, (runtime) => runtime.deliveries),
       service(getDispatcherToken(name), name, (runtime) => runtime.dispatcher),
     ];
-    const RAW = Symbol('options');
     return {
       module: WebhooksCoreModule,
       imports: [...imports, ...(parts.imports ?? [])],
       providers: [
-        { ...options, provide: RAW },
-        { provide: optionsToken(name), useFactory: resolveOptions, inject: [RAW] },
+        {
+          provide: optionsToken(name),
+          // In one step: what is given holds the sealing keys as text, and the container keeps whatever is provided.
+          useFactory: async (...args: unknown[]) =>
+            resolveOptions((await options.useFactory(...args)) as WebhooksOptions),
+          inject: options.inject ?? [],
+        },
         { provide: registryToken(name), useFactory: () => new EntityRegistry() },
         { provide: Clock, useClass: SystemClock },
         // One for creating listeners and for sending: it bounds what is asked at once.

@@ -19,19 +19,23 @@ import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
+import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import type { EventRow } from './events/event-rows.js';
 import { storedCause } from './events/event-context.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
 import { WebhooksService } from './events/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
+import { Sealing } from './listeners/sealing.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
 import type { Transport } from './sending/transport.js';
+import { GithubScheme } from './signing/github-scheme.js';
 import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
-import { StandardScheme } from './signing/standard-scheme.js';
+import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
+import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
@@ -75,6 +79,8 @@ export class WebhooksRuntime
   readonly dispatcher: DispatcherService;
   /** @internal for the verify view */
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
+  /** @internal for the verify view */
+  readonly sealing: Sealing;
   private readonly logger: Logger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
@@ -90,9 +96,21 @@ export class WebhooksRuntime
     const { logger } = this;
     registry.serve(dataSource, name);
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
-    this.schemes = named([new StandardScheme(), new GoogleCodeScheme(), ...parts.signatureSchemes], 'signature scheme');
-    const formats = named(parts.payloadFormats, 'payload format');
-    const bodyOf: BodyOf = (format, event) => (format === STANDARD_FORMAT ? null : render(formats, format, event));
+    const shipped = [
+      ...[new StandardScheme(), new StandardV1aScheme(), new GithubScheme(), new StripeScheme()],
+      new GoogleCodeScheme(),
+    ];
+    this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
+    this.sealing = new Sealing(options.secrets.keys);
+    const { cloudEventsSource } = options.payload;
+    const binary = new CloudEventsBinaryFormat(cloudEventsSource);
+    const formats = named(
+      [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
+      'payload format',
+    );
+    // These two send the event's own text, which is stored once for all.
+    const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
+    const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
     this.wakeUps =
       options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
         ? new WakeUps(database, options.wakeUp.url, logger)
@@ -104,7 +122,7 @@ export class WebhooksRuntime
       options: options.dispatcher,
       transport,
       retrySchedule,
-      signers: { schemes: this.schemes, formats, timeoutMs: options.dispatcher.timeoutMs },
+      signers: { schemes: this.schemes, formats, sealing: this.sealing, timeoutMs: options.dispatcher.timeoutMs },
       bodyOf,
       upkeep: new Upkeep({
         database,
@@ -148,7 +166,8 @@ export class WebhooksRuntime
         // Where the proxy resolves names, it may be that nobody else can.
         options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, parts.lookup),
       options,
-      schemes: new Set(this.schemes.keys()),
+      schemes: this.schemes,
+      sealing: this.sealing,
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
       sendTest: async (listener) => {
         const deliveryId = await database.transaction(() => storeTestEvent(database, listener, clock.now(), bodyOf));
@@ -233,6 +252,11 @@ export class WebhooksRuntime
   }
 
   onApplicationBootstrap(): void {
+    if (!this.sealing.isOn) {
+      this.logger.warn(
+        'secrets.keys is not set: the secrets of listeners stand readable in the database and its backups. See docs/signing.md.',
+      );
+    }
     if (this.parts.options.dispatcher.autoStart) this.dispatcher.start();
   }
 

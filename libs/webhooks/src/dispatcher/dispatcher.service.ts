@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
+import { UnreadableSecretError } from '../listeners/sealing.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
@@ -15,9 +16,11 @@ import {
 import type { Database } from '../store/database.js';
 import type { DatabaseTime } from '../store/database-time.js';
 import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
+import { pauseListeners } from '../store/listener-state.js';
 import type { BodyOf } from '../store/new-deliveries.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+import { AuthorizedTransport } from './authorized-transport.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Lanes, type LanedDelivery, type Source } from './lanes.js';
 import { nextState } from './next-state.js';
@@ -69,6 +72,8 @@ const REST_AFTER_ERROR_MS = 1_000;
 const RECLAIM_BATCH = 500;
 /** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
 const ROUTED_AT_ONCE = 2;
+/** How long a listener whose secrets cannot be read is left alone, before one looks whether they can be. */
+const PAUSE_UNREADABLE_MS = 60_000;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
 const LEASE_MARGIN_MS = 1_000;
 
@@ -110,9 +115,13 @@ export class DispatcherService {
   private polledAt = 0;
   private pagedAt = 0;
   private readonly troubles: Troubles;
+  private readonly authorized: AuthorizedTransport;
+  /** Listeners whose secrets could not be read. */
+  private readonly unreadable = new Set<string>();
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
+    this.authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
     const { concurrency, perListener, batch } = parts.options;
     this.lanes = new Lanes({
       concurrency,
@@ -497,9 +506,18 @@ export class DispatcherService {
     const startedAt = clock.now();
     let outcome: Outcome;
     try {
-      outcome = recordable(await this.parts.transport.send(signDelivery(delivery, startedAt, this.parts.signers)));
+      outcome = recordable(
+        await this.authorized.send(signDelivery(delivery, startedAt, this.parts.signers), delivery.listener),
+      );
     } catch (error) {
+      if (error instanceof UnreadableSecretError) {
+        await this.waitForSecrets(laned, error);
+        return;
+      }
       outcome = notSent(error);
+    }
+    if (this.unreadable.delete(delivery.listener.id) && !this.unreadable.size) {
+      this.parts.logger.log('The secrets of all listeners that had to wait can be read again.');
     }
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
       // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
@@ -534,6 +552,30 @@ export class DispatcherService {
     this.ended.raise();
     if (this.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
     await room;
+  }
+
+  /**
+   * The application lacks a key, which is not the listener's fault: no attempt. What is for it waits, and is tried again in a
+   * minute, so that a key that comes back is enough.
+   */
+  private async waitForSecrets(laned: LanedDelivery, error: UnreadableSecretError): Promise<void> {
+    const { database, clock, logger } = this.parts;
+    const { id } = laned.delivery.listener;
+    if (!this.unreadable.size) {
+      logger.error(
+        `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost.`,
+      );
+    }
+    this.unreadable.add(id);
+    const until = clock.now() + PAUSE_UNREADABLE_MS;
+    try {
+      await database.transaction(() => pauseListeners(database, [id], until));
+      this.expect(until);
+    } catch (failure) {
+      this.troubles.failed('returning', `Listener ${id} could not be paused`, failure);
+      await this.rest();
+    }
+    this.giveBack([laned, ...this.lanes.evict(id)]);
   }
 
   /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */

@@ -24,6 +24,11 @@ export abstract class PayloadFormat {
    * who made it, which receivers see only if a format shows it.
    */
   abstract render(event: { id: string; type: string; payload: string; context: JsonObject | null }): string;
+  /**
+   * Headers beside the content type. Made for each attempt, of the event alone, so that every attempt has the same; no scheme
+   * signs them.
+   */
+  headersOf?(event: { id: string; type: string; createdAt: number }): Readonly<Record<string, string>>;
 }
 
 /** The format that sends an event's stored text, byte for byte. */

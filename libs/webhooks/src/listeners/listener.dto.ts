@@ -15,6 +15,7 @@ import {
 import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
 import { InvalidListenerError } from './errors.js';
 import type { ListenerInput, Where } from './listener.js';
+import type { ListenerAuth } from './listener-auth.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
@@ -51,6 +52,10 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @ArrayMaxSize(10)
   @IsString({ each: true })
   schemes?: string[];
+
+  @IsOptional()
+  @IsObject()
+  auth?: ListenerAuth | null;
 
   @IsOptional()
   @IsString()

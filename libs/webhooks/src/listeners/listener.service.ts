@@ -1,7 +1,9 @@
 import type { AddressGuard } from '../sending/address-guard.js';
 import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
+import { assertSigningKey, generateSigningKey, keySetOf, type WebhookKeySet } from '../signing/ed25519-key.js';
 import { assertSecret, generateSecret } from '../signing/secret.js';
+import type { SignatureScheme } from '../signing/signature-scheme.js';
 import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
@@ -16,11 +18,13 @@ import {
   lockListener,
   readListener,
   removeListener,
+  resealListeners,
   resumeListener,
   updateListener,
   type ListenerRow,
   type ListenerValues,
   type OwnerScope,
+  type ResealedPage,
 } from '../store/listener-rows.js';
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
@@ -37,9 +41,11 @@ import type {
   UpdateListenerInput,
   Where,
 } from './listener.js';
+import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
 import type { RateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
-import { rotate, writeSecrets } from './stored-secrets.js';
+import type { Sealing } from './sealing.js';
+import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from './stored-secrets.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -50,7 +56,8 @@ export interface ListenerServiceParts {
   /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */
   readonly assertAddress: (url: URL) => Promise<void>;
   readonly options: ResolvedWebhooksOptions;
-  readonly schemes: ReadonlySet<string>;
+  readonly schemes: ReadonlyMap<string, SignatureScheme>;
+  readonly sealing: Sealing;
   readonly formats: ReadonlySet<string>;
   /** Stores an example event for one listener. @returns the id of its delivery */
   readonly sendTest: (listener: ListenerRow) => Promise<string>;
@@ -90,13 +97,13 @@ export class ListenerService {
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
    * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
     assertInput(input);
-    const { entity, property, value, owner: givenOwner, ...rest } = input;
+    const { entity, property, value, owner: givenOwner, privateKey, ...rest } = input;
     const listenerInput: ListenerInput = { ...rest };
     if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events);
     if (property !== undefined || value !== undefined) listenerInput.where = shortForm(property, value, rest.where);
@@ -106,29 +113,42 @@ export class ListenerService {
     const secret = listenerInput.secret ?? generateSecret();
     const now = this.parts.clock.now();
     const subscription = this.subscription(listenerInput.events ?? [], listenerInput.where ?? {}, owner);
+    const id = newId('lst');
+    const delivering = this.delivering({ ...listenerInput, description: listenerInput.description ?? null });
+    const isKeyUsed = this.signsWithKeyPair(JSON.parse(delivering.schemes) as string[]);
+    if (privateKey !== undefined && !isKeyUsed) {
+      throw new InvalidListenerError(
+        'INVALID_LISTENER',
+        '`privateKey` is for schemes with Ed25519 keys: name one, such as `standard-v1a`, in `schemes`.',
+      );
+    }
+    const keys = [this.newSecret(id, secret, now)];
+    if (isKeyUsed) keys.push(this.newKeyPair(id, now, privateKey));
     const values: ListenerValues = {
-      id: newId('lst'),
+      id,
       owner,
       ...subscription.values,
-      ...this.delivering({ ...listenerInput, description: listenerInput.description ?? null }),
-      secrets: writeSecrets([{ value: secret, createdAt: now, expiresAt: null }]),
+      ...delivering,
+      secrets: writeSecrets(keys),
+      auth: this.authOf(id, listenerInput.auth),
       state: 'active',
       disabledReason: null,
     };
     await this.parts.assertAddress(new URL(values.url));
+    await this.assertTokenAddress(values.auth);
     const { database } = this.parts;
     const row = await database.transaction(function* () {
       yield* insertListener(database, values, subscription.routes, now);
       return yield* readListener(database, values.id, undefined);
     });
-    return { ...toListener(found(row, values.id)), secret };
+    return { ...this.toListener(found(row, values.id)), secret };
   }
 
   /** @throws ListenerNotFoundError */
   async get(id: string): Promise<Listener> {
     const { database } = this.parts;
     const scope = this.boundTo;
-    return toListener(found(await database.transaction(() => readListener(database, String(id), scope)), id));
+    return this.toListener(found(await database.transaction(() => readListener(database, String(id), scope)), id));
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
@@ -146,7 +166,12 @@ export class ListenerService {
       listListeners(database, { scope, ...(state === undefined ? {} : { state }), after, limit: limit + 1 }),
     );
     const mine = rows.filter((row) => scope === undefined || row.owner === scope);
-    return page(mine, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toListener);
+    return page(
+      mine,
+      limit,
+      (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }),
+      (row) => this.toListener(row),
+    );
   }
 
   /**
@@ -159,10 +184,15 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
+    if (given.auth) await this.assertTokenAddress(this.authOf(String(id), given.auth));
     return this.change(id, (row) => {
-      const { events, where, ...present } = toListener(row);
+      const { events, where, ...present } = this.toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
-      const delivering = this.delivering({ ...present, ...given });
+      const delivering = {
+        ...this.delivering({ ...present, ...given }),
+        ...this.keysFor(row, given.schemes),
+        ...this.authFor(row, given),
+      };
       if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
       const merged = { events, where, ...given };
       const subscription = this.subscription(merged.events ?? [], merged.where ?? {}, row.owner);
@@ -221,7 +251,7 @@ export class ListenerService {
       );
       return { wasActive, row: yield* readListener(database, String(id), scope) };
     });
-    const listener = toListener(found(row, id));
+    const listener = this.toListener(found(row, id));
     if (wasActive) this.parts.disabled(listener);
     return listener;
   }
@@ -230,20 +260,59 @@ export class ListenerService {
    * Gives a new secret, shown only here. The one before it signs beside the new one for `overlapMs`.
    *
    * @param options `overlapMs: 0` after a leak @defaultValue `secrets.rotationOverlapMs`
-   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`
+   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`;
+   * UnreadableSecretError when a secret that would sign on cannot be read: rotate with `overlapMs: 0`
    */
   async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
     if (options.secret !== undefined) assertSecret(options.secret);
-    const overlapMs = options.overlapMs ?? this.parts.options.secrets.rotationOverlapMs;
-    if (!Number.isInteger(overlapMs) || overlapMs < 0) {
-      throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
-    }
+    const overlapMs = this.overlapOf(options.overlapMs);
     const secret = options.secret ?? generateSecret();
-    const listener = await this.change(id, (row) => ({
-      values: { secrets: rotate(row.secrets, secret, this.parts.clock.now(), overlapMs) },
-      routes: null,
-    }));
+    const listener = await this.rotate(id, overlapMs, (row, now) => this.newSecret(row.id, secret, now));
     return { ...listener, secret };
+  }
+
+  /**
+   * Gives a new Ed25519 key, or a first one: receivers verify with what stands in `publicKeys` of the answer. The key before it
+   * signs beside the new one for `overlapMs`; its private half is never shown.
+   *
+   * @param options `privateKey`: `whsk_…`, one that listeners share; `overlapMs: 0` after a leak
+   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`
+   */
+  async rotateSigningKey(id: string, options: { privateKey?: string; overlapMs?: number } = {}): Promise<Listener> {
+    const overlapMs = this.overlapOf(options.overlapMs);
+    if (options.privateKey !== undefined) assertSigningKey(options.privateKey);
+    return this.rotate(id, overlapMs, (row, now) => this.newKeyPair(row.id, now, options.privateKey));
+  }
+
+  /**
+   * The public keys of a listener in the shape of a JSON Web Key Set, to serve to its receiver; `WebhooksKeysModule` does.
+   *
+   * @throws ListenerNotFoundError
+   */
+  async keySet(id: string): Promise<WebhookKeySet> {
+    return keySetOf((await this.get(id)).publicKeys);
+  }
+
+  /**
+   * Seals the secrets and credentials of all listeners with the first of `secrets.keys`, those of removed ones too: after keys
+   * were set for the first time, and before an old key is taken away. What signs no more is forgotten on the way. In batches,
+   * beside a running application; it may be run again at any time.
+   *
+   * @returns how many listeners were written, and the ids of those of which something could not be read
+   * @throws InvalidListenerError `INVALID_OWNER` from a service that is bound to one
+   */
+  async resealSecrets(): Promise<{ resealed: number; unreadable: string[] }> {
+    if (this.boundTo !== undefined) throw notTheirs();
+    const { database, sealing, clock } = this.parts;
+    const total = { resealed: 0, unreadable: [] as string[] };
+    for (let after: string | null = '0'; after !== null;) {
+      const options = { sealing, now: clock.now(), after };
+      const page: ResealedPage = await database.transaction(() => resealListeners(database, options));
+      total.resealed += page.resealed;
+      total.unreadable.push(...page.unreadable);
+      after = page.last;
+    }
+    return total;
   }
 
   /**
@@ -262,6 +331,82 @@ export class ListenerService {
       });
     }
     return { deliveryId: await this.parts.sendTest(row) };
+  }
+
+  private overlapOf(given: number | undefined): number {
+    const overlapMs = given ?? this.parts.options.secrets.rotationOverlapMs;
+    if (Number.isSafeInteger(overlapMs) && overlapMs >= 0) return overlapMs;
+    throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
+  }
+
+  private rotate(
+    id: string,
+    overlapMs: number,
+    added: (row: ListenerRow, now: number) => StoredSecret,
+  ): Promise<Listener> {
+    const { sealing, clock } = this.parts;
+    return this.change(id, (row) => {
+      const now = clock.now();
+      const options = { now, overlapMs, sealing, listenerId: row.id };
+      return {
+        values: { secrets: writeSecrets(rotate(readSecrets(row.secrets), added(row, now), options)) },
+        routes: null,
+      };
+    });
+  }
+
+  private newSecret(listenerId: string, secret: string, now: number): StoredSecret {
+    return { value: this.parts.sealing.seal(secret, 'secret', listenerId), createdAt: now, expiresAt: null };
+  }
+
+  private newKeyPair(listenerId: string, now: number, given?: string): StoredSecret {
+    const pair = given === undefined ? generateSigningKey() : { privateKey: given, publicKey: assertSigningKey(given) };
+    return { ...this.newSecret(listenerId, pair.privateKey, now), publicKey: pair.publicKey };
+  }
+
+  private signsWithKeyPair(schemes: readonly string[]): boolean {
+    return schemes.some((name) => this.parts.schemes.get(name)?.keyType === 'ed25519');
+  }
+
+  /** A listener that comes to a scheme with Ed25519 keys gets one, unless it has one from before. */
+  private keysFor(
+    row: ListenerRow,
+    schemes: readonly string[] | undefined,
+  ): Pick<ListenerValues, 'secrets'> | undefined {
+    if (!schemes || !this.signsWithKeyPair(schemes)) return undefined;
+    const now = this.parts.clock.now();
+    const secrets = readSecrets(row.secrets);
+    if (signingSecrets(secrets, now, 'ed25519').length) return undefined;
+    return { secrets: writeSecrets([this.newKeyPair(row.id, now), ...secrets]) };
+  }
+
+  private authOf(listenerId: string, given: ListenerInput['auth']): string | null {
+    if (given === undefined || given === null) return null;
+    const { guard, options, sealing } = this.parts;
+    return writeAuth(assertAuth(given, guard, options.security), sealing, listenerId);
+  }
+
+  /** The token endpoint's name, as that of the listener's URL: it is checked again at each connection. */
+  private async assertTokenAddress(stored: string | null): Promise<void> {
+    const auth = shownAuth(stored);
+    if (auth?.type === 'oauth2') await this.parts.assertAddress(new URL(auth.tokenUrl));
+  }
+
+  /** Credentials do not follow to another server by themselves: whoever may change a URL would get to know them. */
+  private authFor(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
+    if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth) };
+    if (row.auth === null || given.url === undefined || originOf(given.url) === originOf(row.url)) return undefined;
+    throw new InvalidListenerError(
+      'INVALID_AUTH',
+      'The listener has `auth`, which is for the origin of its URL: give it again with the new URL, or null.',
+    );
+  }
+
+  private toListener(row: ListenerRow): Listener {
+    const listener = toListener(row);
+    if (!this.signsWithKeyPair(listener.schemes)) return listener;
+    const keys = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), 'ed25519');
+    return { ...listener, publicKeys: keys.map(({ publicKey }) => publicKey as string) };
   }
 
   /** In batches, so that nobody waits for long. Should this process die on the way, the next claim goes on with it. */
@@ -288,7 +433,7 @@ export class ListenerService {
       if (andThen) yield* andThen(before);
       return yield* readListener(database, String(id), scope);
     });
-    return toListener(found(row, id));
+    return this.toListener(found(row, id));
   }
 
   private subscription(events: readonly string[], where: Where, owner: string | null) {
@@ -353,6 +498,10 @@ export class ListenerService {
     if (owner !== null && owner !== this.boundTo) throw notTheirs();
     return this.boundTo;
   }
+}
+
+function originOf(url: string): string | null {
+  return URL.canParse(url) ? new URL(url).origin : null;
 }
 
 function notTheirs(): InvalidListenerError {
@@ -429,6 +578,8 @@ function toListener(row: ListenerRow): Listener {
     description: row.description,
     headers: JSON.parse(row.headers) as Record<string, string>,
     schemes: JSON.parse(row.schemes) as string[],
+    publicKeys: [],
+    auth: shownAuth(row.auth),
     format: row.format,
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,

@@ -1,5 +1,6 @@
 import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
 import type { Json } from '../events/json.js';
+import type { ListenerAuth } from './listener-auth.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
@@ -38,12 +39,24 @@ export interface ListenerInput {
   where?: Where;
   /** For people; at most 500 characters. */
   description?: string | null;
-  /** Sent with each request. */
+  /** Sent with each request, and shown to whoever reads the listener: for what is secret there is `auth`. */
   headers?: Readonly<Record<string, string>>;
   /** `whsec_` and the base64 of 24 to 64 bytes. @defaultValue a new one, of 32 random bytes */
   secret?: string;
-  /** Names of signature schemes, each of which adds its headers. @defaultValue `['standard']` */
+  /**
+   * Names of signature schemes, each of which adds its headers: `standard`, `standard-v1a`, `github`, `stripe`, `google-code` or
+   * the application's own; see `docs/signing.md`.
+   *
+   * @defaultValue `['standard']`
+   */
   schemes?: readonly string[];
+  /**
+   * What the receiver's server asks for beside the signature; stored sealed, and shown with `***` in place of what is secret. A URL
+   * of another origin needs it anew.
+   *
+   * @defaultValue nothing
+   */
+  auth?: ListenerAuth | null;
   /** Name of a payload format. @defaultValue `'standard'` */
   format?: string;
   /**
@@ -70,6 +83,13 @@ export interface CreateListenerInput extends ListenerInput {
   /** With `value`: the short form of `where: { [property]: value }`. */
   property?: string;
   value?: Json | Date | bigint;
+  /**
+   * `whsk_…`: the Ed25519 key that schemes such as `standard-v1a` sign with, when several listeners are to share one, and
+   * receivers one public key. `generateSigningKey()` makes one.
+   *
+   * @defaultValue a key of its own for each listener that names such a scheme
+   */
+  privateKey?: string;
   /** Whose it is. @defaultValue nobody's: the application's own, which receives the rows of every owner */
   owner?: string | number | bigint | null;
 }
@@ -89,6 +109,10 @@ export interface Listener {
   readonly description: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly schemes: readonly string[];
+  /** `whpk_…`, newest first: what its Ed25519 signatures are verified with; two while a rotation overlaps. */
+  readonly publicKeys: readonly string[];
+  /** With `***` in place of what is secret. */
+  readonly auth: ListenerAuth | null;
   readonly format: string;
   readonly ordering: Ordering;
   readonly sequence: boolean;

@@ -1,9 +1,16 @@
-/** A secret as it is kept; times in ms. */
+import type { KeyType } from '../signing/signature-scheme.js';
+import { InvalidListenerError } from './errors.js';
+import type { Sealing } from './sealing.js';
+
+/** A key of a listener as it is kept; times in ms. */
 export interface StoredSecret {
+  /** The secret or private key itself, or what {@link Sealing} made of it. */
   readonly value: string;
   readonly createdAt: number;
   /** When it stops signing; `null` while it is the present one. */
   readonly expiresAt: number | null;
+  /** `whpk_…`, of an Ed25519 key; readable while the key itself is sealed. */
+  readonly publicKey?: string;
 }
 
 interface SecretsDocument {
@@ -14,6 +21,9 @@ interface SecretsDocument {
 /** How long a secret that no longer signs still answers the verify view. */
 export const VERIFIABLE_FOR_MS = 7 * 24 * 60 * 60 * 1_000;
 
+/** Keys of one type that sign at once: with more, the signatures of a listener would fill the headers that servers take. */
+const MAX_SIGNING = 20;
+
 export function writeSecrets(secrets: readonly StoredSecret[]): string {
   return JSON.stringify({ v: 1, secrets: [...secrets] } satisfies SecretsDocument);
 }
@@ -22,22 +32,84 @@ export function readSecrets(text: string): StoredSecret[] {
   return (JSON.parse(text) as SecretsDocument).secrets;
 }
 
-/** Those that sign at this time, newest first. */
-export function signingSecrets(secrets: readonly StoredSecret[], now: number): string[] {
-  return secrets.filter((secret) => secret.expiresAt === null || secret.expiresAt > now).map((secret) => secret.value);
+export function keyTypeOf(secret: StoredSecret): KeyType {
+  return secret.publicKey === undefined ? 'secret' : 'ed25519';
+}
+
+/** Those of a type that sign at this time, newest first. */
+export function signingSecrets(
+  secrets: readonly StoredSecret[],
+  now: number,
+  type: KeyType = 'secret',
+): StoredSecret[] {
+  return secrets.filter((secret) => keyTypeOf(secret) === type && (secret.expiresAt ?? Infinity) > now);
 }
 
 /** Those whose signature the verify view still knows. */
-export function verifiableSecrets(text: string, now: number): string[] {
-  return readSecrets(text)
-    .filter((secret) => secret.expiresAt === null || secret.expiresAt + VERIFIABLE_FOR_MS > now)
-    .map((secret) => secret.value);
+export function verifiableSecrets(secrets: readonly StoredSecret[], now: number): StoredSecret[] {
+  return secrets.filter((secret) => secret.expiresAt === null || secret.expiresAt + VERIFIABLE_FOR_MS > now);
 }
 
-/** Puts a new secret first; the one before it signs on for the overlap, and what nobody may use any more is forgotten. */
-export function rotate(text: string, value: string, now: number, overlapMs: number): string {
-  const older = readSecrets(text)
-    .map((secret) => ({ ...secret, expiresAt: Math.min(secret.expiresAt ?? Infinity, now + overlapMs) }))
-    .filter((secret) => secret.expiresAt + VERIFIABLE_FOR_MS > now);
-  return writeSecrets([{ value, createdAt: now, expiresAt: null }, ...older]);
+/**
+ * Puts a new key first; those of its type before it sign on for the overlap, and what nobody may use any more is forgotten.
+ * Each is sealed anew where it was not, or with an older key.
+ *
+ * @throws InvalidListenerError `TOO_MANY_SECRETS`
+ * @throws UnreadableSecretError for one that would sign on, and cannot
+ */
+export function rotate(
+  secrets: readonly StoredSecret[],
+  added: StoredSecret,
+  { now, overlapMs, sealing, listenerId }: { now: number; overlapMs: number; sealing: Sealing; listenerId: string },
+): StoredSecret[] {
+  const type = keyTypeOf(added);
+  const older = verifiableSecrets(secrets, now)
+    .map((secret) =>
+      keyTypeOf(secret) === type
+        ? { ...secret, expiresAt: Math.min(secret.expiresAt ?? Infinity, now + overlapMs) }
+        : secret,
+    )
+    .flatMap((secret) => {
+      try {
+        return [{ ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) }];
+      } catch (error) {
+        // Of the other type: not what this rotation is about.
+        if (keyTypeOf(secret) !== type) return [secret];
+        // What signs no more and cannot be read is of no use to anybody: a rotation without overlap is how one gets rid of it.
+        if ((secret.expiresAt ?? Infinity) <= now) return [];
+        throw error;
+      }
+    });
+  if (signingSecrets(older, now, type).length >= MAX_SIGNING) {
+    throw new InvalidListenerError(
+      'TOO_MANY_SECRETS',
+      `${MAX_SIGNING} secrets of this listener sign already: wait until an overlap is over, or rotate with overlapMs: 0.`,
+      { httpStatus: 409 },
+    );
+  }
+  return [added, ...older];
+}
+
+/** The document of a listener with all of it sealed by the first key, and without what is of no use any more. */
+export function resealedSecrets(
+  text: string,
+  { sealing, now, listenerId }: { sealing: Sealing; now: number; listenerId: string },
+): { text: string; isReadable: boolean } {
+  let isReadable = true;
+  const reseal = (secret: StoredSecret): StoredSecret => {
+    try {
+      // Also what is sealed by the first key already: that its id is the same says nothing of the key.
+      sealing.open(secret.value, 'secret', listenerId);
+      return { ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) };
+    } catch {
+      isReadable = false;
+      return secret;
+    }
+  };
+  try {
+    const secrets = verifiableSecrets(readSecrets(text), now).map(reseal);
+    return { text: writeSecrets(secrets), isReadable };
+  } catch {
+    return { text, isReadable: false }; // a row that somebody changed by hand
+  }
 }

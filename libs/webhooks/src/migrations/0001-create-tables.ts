@@ -51,6 +51,7 @@ const TABLES: readonly FrozenTable[] = [
       headers: 'text',
       secrets: 'text',
       schemes: 'text',
+      auth: 'text?',
       format: 'name',
       ordering: 'state',
       sequence: 'flag',

@@ -1,6 +1,9 @@
+import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
+import type { SealingKey } from '../listeners/sealing.js';
+import { decodeBase64 } from '../signing/secret.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
@@ -23,8 +26,12 @@ export interface ResolvedWebhooksOptions {
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
   readonly maxDepth: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
-  readonly payload: { readonly maxPayloadBytes: number; readonly maxStoredBytes: number };
-  readonly secrets: { readonly rotationOverlapMs: number };
+  readonly payload: {
+    readonly maxPayloadBytes: number;
+    readonly maxStoredBytes: number;
+    readonly cloudEventsSource: string;
+  };
+  readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
@@ -58,6 +65,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   const payload = {
     maxPayloadBytes: whole('payload.maxPayloadBytes', options.payload?.maxPayloadBytes, 256 * KIB, 1_024, 64 * MIB),
     maxStoredBytes: whole('payload.maxStoredBytes', options.payload?.maxStoredBytes, 4 * MIB, 1_024, 256 * MIB),
+    cloudEventsSource: uriReference('payload.cloudEventsSource', options.payload?.cloudEventsSource, DEFAULT_SOURCE),
   };
   if (payload.maxStoredBytes < payload.maxPayloadBytes) {
     throw invalid('payload.maxStoredBytes', payload.maxStoredBytes, 'it must not be below payload.maxPayloadBytes');
@@ -72,6 +80,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     payload,
     secrets: {
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
+      keys: sealingKeys(options.secrets?.keys ?? []),
     },
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
@@ -80,6 +89,32 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
     },
+  });
+}
+
+const SEALING_KEY_BYTES = 32;
+
+/** Nothing that was given is shown: a key with a typing error is still most of a key. */
+function sealingKeys(given: unknown): SealingKey[] {
+  if (!Array.isArray(given)) throw invalid('secrets.keys', '…', "give a list, such as [{ id: '2026-01', key }]");
+  const ids = new Set<string>();
+  return given.map((entry: unknown, index) => {
+    const { id, key, ...others } = (entry ?? {}) as Record<string, unknown>;
+    if (typeof id !== 'string' || !/^[\w.-]{1,32}$/.test(id) || Object.keys(others).length) {
+      throw invalid(
+        `secrets.keys[${index}]`,
+        '…',
+        "give { id, key }, where id is 1 to 32 letters, digits, '-', '_' and '.'",
+      );
+    }
+    if (ids.has(id))
+      throw invalid(`secrets.keys[${index}].id`, id, `'${id}' is there twice: give each key an id of its own`);
+    ids.add(id);
+    const bytes = typeof key === 'string' ? decodeBase64(key) : key instanceof Uint8Array ? key : null;
+    if (bytes?.length !== SEALING_KEY_BYTES) {
+      throw invalid(`secrets.keys[${index}].key`, '…', 'give 32 bytes or their base64: openssl rand -base64 32');
+    }
+    return { id, key: createSecretKey(bytes) };
   });
 }
 
@@ -145,8 +180,8 @@ const KNOWN_KEYS = {
     ],
   ],
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
-  payload: ['maxPayloadBytes', 'maxStoredBytes'],
-  secrets: ['rotationOverlapMs'],
+  payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
+  secrets: ['rotationOverlapMs', 'keys'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
@@ -208,6 +243,17 @@ function oneOf<T extends string>(key: string, value: T | undefined, byDefault: T
   return value;
 }
 
+const DEFAULT_SOURCE = 'urn:nestjs-entity-webhooks';
+
+/** What RFC 3986 lets stand in a URI reference, which is also what may stand in a header. */
+function uriReference(key: string, value: string | undefined, byDefault: string): string {
+  if (value === undefined) return byDefault;
+  if (typeof value !== 'string' || !/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i.test(value)) {
+    throw invalid(key, value, "give a URI or a path, such as 'https://shop.example.com' or '/shop'");
+  }
+  return value;
+}
+
 function lookupFunction(value: LookupFunction | undefined): LookupFunction | undefined {
   if (value !== undefined && typeof value !== 'function') {
     throw invalid('lookup', value, 'give a function in the form of dns.lookup');
@@ -246,9 +292,15 @@ function isPublishedType(entry: unknown): boolean {
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${quoted(value)}: ${fix}.`, {
+  const shown = isTelling(key, value) ? "'…'" : quoted(value);
+  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${shown}: ${fix}.`, {
     details: { key },
   });
+}
+
+/** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */
+function isTelling(key: string, value: unknown): boolean {
+  return /secret|key/i.test(key) && typeof value !== 'number' && typeof value !== 'boolean';
 }
 
 function quoted(value: unknown): string {

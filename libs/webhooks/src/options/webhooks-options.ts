@@ -99,6 +99,28 @@ export interface RetentionOptions {
   failedMs?: number;
 }
 
+/** How the keys of listeners are kept; `docs/signing.md` tells how to begin, rotate and move. */
+export interface SecretsOptions {
+  /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
+  rotationOverlapMs?: number;
+  /**
+   * Keys that secrets and credentials of listeners are sealed with in the tables, by AES-256-GCM. The first seals, all of them
+   * open. Without one, who reads the database or a backup can sign in your name, and a warning says so at the start; with one
+   * that is lost, listeners wait until it is back.
+   *
+   * @defaultValue none: they are stored as they are
+   */
+  keys?: readonly SealingKeyOptions[];
+}
+
+/** One of {@link SecretsOptions.keys}. */
+export interface SealingKeyOptions {
+  /** Stored beside what it sealed: 1 to 32 letters, digits, `-`, `_` and `.`. Never give a new key an old one's id. */
+  id: string;
+  /** 32 bytes, or their base64: `openssl rand -base64 32`. */
+  key: string | Uint8Array;
+}
+
 export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
@@ -140,11 +162,15 @@ export interface WebhooksOptions {
     maxPayloadBytes?: number;
     /** Payloads over this lose their largest fields before they are stored. UTF-8 bytes. @defaultValue 4_194_304 */
     maxStoredBytes?: number;
+    /**
+     * `source` of the events in the formats `cloudevents` and `cloudevents-binary`: a URI reference that names this application;
+     * with the event's id it is the same for no other event.
+     *
+     * @defaultValue 'urn:nestjs-entity-webhooks'
+     */
+    cloudEventsSource?: string;
   };
-  secrets?: {
-    /** How long a rotated-out secret signs beside the new one, in ms. @defaultValue 86_400_000 (24 hours) */
-    rotationOverlapMs?: number;
-  };
+  secrets?: SecretsOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;
@@ -179,7 +205,7 @@ export interface WebhooksParts {
   retrySchedule?: Type<RetrySchedule>;
   /** Payload formats beside `standard`; a listener chooses one by name. */
   payloadFormats?: readonly Type<PayloadFormat>[];
-  /** Signature schemes beside `standard` and `google-code`; a listener names those it wants. */
+  /** Signature schemes beside those of `docs/signing.md`; a listener names those it wants. */
   signatureSchemes?: readonly Type<SignatureScheme>[];
   /** Modules whose providers the parts inject. */
   imports?: ModuleMetadata['imports'];

@@ -21,6 +21,7 @@ const RESERVED_NAMES = new Set([
   'host',
   'http2-settings',
   'keep-alive',
+  'stripe-signature',
   'te',
   'traceparent',
   'tracestate',
@@ -29,6 +30,7 @@ const RESERVED_NAMES = new Set([
   'upgrade',
   'user-agent',
   'via',
+  'x-hub-signature-256',
 ]);
 
 const RESERVED_PREFIXES = ['webhook-', 'proxy-', 'sec-'];

@@ -20,6 +20,7 @@ import { retryAfterMs } from './retry-after.js';
  * | `OUT_OF_SOCKETS` | unreachable | this process has no file, buffer or memory left for a connection; the dispatcher counts no attempt |
  * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
  * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
+ * | `AUTH_FAILED` | unreachable, blocked | no token was to be had for a listener with `oauth2`; the detail says why |
  * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
  * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), a port outside `security.allowedPorts`, with credentials, or no URL at all |
  * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
@@ -39,6 +40,7 @@ export type SendErrorCode =
   | 'OUT_OF_SOCKETS'
   | 'TRANSPORT_CLOSED'
   | 'TRANSPORT_FAILED'
+  | 'AUTH_FAILED'
   | 'ADDRESS_BLOCKED'
   | 'URL_REFUSED'
   | 'BODY_MISMATCH';

@@ -185,7 +185,17 @@ export function readListener(row: Candidate): ReadListener {
     return parseListener(row);
   } catch (unreadable) {
     const { id, url, format } = row;
-    const target = { id, url, format, headers: {}, secrets: [], schemes: [], sendsSequence: false, isFailing: false };
+    const target = {
+      id,
+      url,
+      format,
+      headers: {},
+      secrets: [],
+      schemes: [],
+      auth: null,
+      sendsSequence: false,
+      isFailing: false,
+    };
     return { ...row, patterns: [], filter: [], failuresInARow: 0, target, unreadable };
   }
 }

@@ -22,8 +22,11 @@ export interface ListenerTarget {
   readonly id: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** As they are stored: sealed, where the application has keys for that. */
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
+  /** What its server asks for beside signatures, as it is stored; see `listener-auth.ts`. */
+  readonly auth: string | null;
   readonly format: string;
   /** It is sent the event's sequence. */
   readonly sendsSequence: boolean;
@@ -66,8 +69,11 @@ export interface Room {
 }
 
 /** Columns of {@link ListenerTarget}, and how its row is read. */
-export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'format', 'sequence'] as const;
-export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence'>, string> & { sequence: unknown };
+export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'auth', 'format', 'sequence'] as const;
+export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth'>, string> & {
+  auth: string | null;
+  sequence: unknown;
+};
 
 export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
   return {
@@ -76,6 +82,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     headers: JSON.parse(row.headers) as Record<string, string>,
     secrets: readSecrets(row.secrets),
     schemes: JSON.parse(row.schemes) as string[],
+    auth: row.auth,
     format: row.format,
     sendsSequence: Number(row.sequence) === 1,
     isFailing,

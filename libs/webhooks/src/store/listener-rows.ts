@@ -1,6 +1,9 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
+import { resealedAuth } from '../listeners/listener-auth.js';
+import type { Sealing } from '../listeners/sealing.js';
+import { resealedSecrets } from '../listeners/stored-secrets.js';
 import { canBeStored } from './can-be-stored.js';
 import { chunks, inList } from './chunks.js';
 import { isAfter, type PagePosition } from './page.js';
@@ -29,6 +32,8 @@ export interface ListenerRow {
   headers: string;
   secrets: string;
   schemes: string;
+  /** `null`: its server asks for nothing. */
+  auth: string | null;
   format: string;
   ordering: string;
   sequence: unknown;
@@ -45,7 +50,7 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
+  ...(['schemes', 'auth', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
   ...(['createdAt', 'updatedAt'] as const),
 ] as const;
 
@@ -67,10 +72,10 @@ export function* insertListener(
   );
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
-    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.format, row.ordering],
+    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.auth, row.format, row.ordering],
     ...[row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id);
   yield* insertRoutes(database, row.id, routes);
 }
@@ -136,6 +141,49 @@ export function* updateListener(
   if (!routes) return;
   yield* deleteRoutes(database, id);
   yield* insertRoutes(database, id, routes);
+}
+
+/** Rows that one transaction seals anew: each is decrypted and encrypted again, and locked meanwhile. */
+const RESEAL_BATCH = 100;
+
+/** What {@link resealListeners} did. */
+export interface ResealedPage {
+  /** Rows that were written. */
+  readonly resealed: number;
+  /** Listeners of which something could not be read. */
+  readonly unreadable: readonly string[];
+  /** Where the next page begins; `null` after the last one. */
+  readonly last: string | null;
+}
+
+/**
+ * Seals what a page of listeners keeps secret with the first key, in the order of `seq`, and forgets what is of no use any more. What
+ * cannot be read is left as it is.
+ *
+ * @param options `after`: `last` of the page before, '0' for the first one
+ */
+export function* resealListeners(
+  database: Database,
+  { sealing, now, after }: { sealing: Sealing; now: number; after: string },
+): Script<ResealedPage> {
+  const { listeners: l } = database.tables;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+  const rows = yield* query<{ seq: unknown; id: string; secrets: string; auth: string | null }>(
+    sql`select ${l.select('l', 'seq', 'id', 'secrets', 'auth')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
+  );
+  const unreadable: string[] = [];
+  let resealed = 0;
+  for (const { seq, id, secrets, auth } of rows) {
+    const anew = resealedSecrets(secrets, { sealing, now, listenerId: id });
+    const anewAuth = resealedAuth(auth, sealing, id);
+    if (!anew.isReadable || !anewAuth.isReadable) unreadable.push(id);
+    if (anew.text === secrets && anewAuth.text === auth) continue;
+    resealed++;
+    yield* execute(
+      sql`update ${l.sql} set ${l.$.secrets} = ${anew.text}, ${l.$.auth} = ${anewAuth.text} where ${l.$.seq} = ${seq}`,
+    );
+  }
+  return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };
 }
 
 /** The row stays for the log of its deliveries; its routes go. What waits for it is discarded by {@link discardDue}, here or in the next claim. */

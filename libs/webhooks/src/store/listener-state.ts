@@ -138,6 +138,18 @@ export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string,
   yield* writeListenerStates(database, earlier);
 }
 
+/** Nothing is sent to these listeners before this time, for a reason that is not theirs: their health stays what it is. */
+export function* pauseListeners(database: Database, listenerIds: readonly string[], until: number): Script<void> {
+  const states = yield* lockListenerStates(database, listenerIds);
+  yield* writeListenerStates(
+    database,
+    states.map((state) => {
+      const pausedUntil = Math.max(state.pausedUntil ?? 0, until);
+      return { ...state, pausedUntil, readyAt: Math.max(state.readyAt ?? 0, pausedUntil) };
+    }),
+  );
+}
+
 /** `readyAt` of these listeners anew, from what is due. */
 export function* refreshReadyAt(database: Database, listenerIds: readonly string[]): Script<void> {
   const states = yield* lockListenerStates(database, listenerIds);

@@ -68,6 +68,7 @@ const TABLES = {
       headers: 'text',
       secrets: 'text',
       schemes: 'text',
+      auth: 'text?',
       format: 'name',
       ordering: 'state',
       sequence: 'flag',

@@ -2,9 +2,9 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises';
 import { Logger } from '@nestjs/common';
-import { verifiableSecrets } from '../listeners/stored-secrets.js';
+import { keyTypeOf, readSecrets, verifiableSecrets } from '../listeners/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
-import type { SignatureScheme } from '../signing/signature-scheme.js';
+import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { StandardScheme } from '../signing/standard-scheme.js';
 import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
@@ -101,13 +101,29 @@ export class SentWebhookVerifier {
   }
 
   private isSignedFor(delivery: SentDelivery, claim: Claim, body: Buffer): boolean {
-    const { clock, schemes } = this.runtime;
-    const secrets = verifiableSecrets(delivery.secrets, clock.now());
+    const { schemes } = this.runtime;
     let isSigned = false;
     for (const name of delivery.schemes) {
-      if (this.holds(schemes.get(name), { ...claim, body, secrets }, delivery)) isSigned = true;
+      const scheme = schemes.get(name);
+      const secrets = this.keysOf(delivery, scheme?.keyType ?? 'secret');
+      if (this.holds(scheme, { ...claim, body, secrets }, delivery)) isSigned = true;
     }
     return isSigned;
+  }
+
+  private keysOf({ secrets, listenerId }: SentDelivery, type: KeyType): string[] {
+    const { clock, sealing } = this.runtime;
+    return verifiableSecrets(readSecrets(secrets), clock.now())
+      .filter((secret) => keyTypeOf(secret) === type)
+      .flatMap(({ value, publicKey }) => {
+        try {
+          return [publicKey ?? sealing.open(value, 'secret', listenerId)];
+        } catch (error) {
+          // One listener's secret that cannot be read must not decide about the others.
+          this.logger.error(error instanceof Error ? error.message : String(error));
+          return [];
+        }
+      });
   }
 
   /** One listener's secret that its scheme cannot use must not decide about the others. */

@@ -1,0 +1,216 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Clock } from '../clock.js';
+import {
+  BEARER_TOKEN,
+  MASK,
+  openAuth,
+  type ListenerAuth,
+  type OAuth2ClientCredentials,
+} from '../listeners/listener-auth.js';
+import type { Sealing } from '../listeners/sealing.js';
+import type { Outcome } from '../sending/outcome.js';
+import type { SignedRequest, Transport } from '../sending/transport.js';
+import type { ListenerTarget } from '../store/claim-deliveries.js';
+
+/** What {@link AuthorizedTransport} works with. */
+export interface AuthorizedTransportParts {
+  readonly transport: Transport;
+  readonly sealing: Sealing;
+  readonly clock: Clock;
+}
+
+/** A token, or the attempt's outcome when there is none. */
+type Authorized = { readonly headers: Readonly<Record<string, string>> } | { readonly outcome: Outcome };
+
+interface Token {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly expiresAt: number;
+}
+
+/** Listeners whose tokens are kept. */
+const MAX_TOKENS = 10_000;
+/** How long before its end a token is not used any more: the request has to arrive. */
+const EXPIRES_EARLY_MS = 30_000;
+/** Of a token whose server does not say (RFC 6749, 5.1, only recommends it). */
+const DEFAULT_LIFETIME_MS = 5 * 60_000;
+const UNAUTHORIZED = 401;
+/** What is shorter is found in every text, and is no secret. */
+const MIN_SECRET_LENGTH = 4;
+const TOO_SLOW = 'the token took the whole time limit';
+
+/**
+ * Sends with what the listener's server asks for beside the signature, through the transport: a token endpoint is guarded as
+ * the listener's own address is.
+ *
+ * Everything counts against the one time limit of the attempt: a token, the request, and once more after a 401 of a token that had been
+ * kept. A token that cannot be had is the outcome of the attempt.
+ */
+export class AuthorizedTransport {
+  /** By listener and stored credentials, so that new ones get a new token. Private by `#`: its values are secrets. */
+  readonly #tokens = new Map<string, Token>();
+  /** Tokens that are being asked for: many deliveries of one listener ask once. */
+  readonly #asked = new Map<string, Promise<Token | Outcome>>();
+
+  constructor(private readonly parts: AuthorizedTransportParts) {}
+
+  /** @throws UnreadableSecretError, and nothing else that {@link Transport.send} does not */
+  send(request: SignedRequest, target: ListenerTarget): Promise<Outcome> {
+    const { auth } = target;
+    return auth === null ? this.parts.transport.send(request) : this.sendWith(auth, request, target);
+  }
+
+  private async sendWith(stored: string, request: SignedRequest, { id }: ListenerTarget): Promise<Outcome> {
+    const auth = openAuth(stored, this.parts.sealing, id);
+    if (auth.type !== 'oauth2') {
+      return this.sendOnce(request, headersOf(auth), auth.type === 'basic' ? [auth.password] : []);
+    }
+    const startedAt = performance.now();
+    const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
+    const name = `${id}:${stored}`;
+    const used = this.kept(name);
+    let outcome = await this.sendWithToken(name, auth, left());
+    if (outcome.status === UNAUTHORIZED && used && left().timeoutMs > 0) {
+      // Another attempt may have a new one already.
+      if (this.#tokens.get(name) === used) this.#tokens.delete(name);
+      outcome = await this.sendWithToken(name, auth, left());
+    }
+    return { ...outcome, durationMs: Math.round(performance.now() - startedAt) };
+  }
+
+  private async sendWithToken(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Outcome> {
+    const startedAt = performance.now();
+    const authorized = await this.authorized(name, auth, request);
+    if ('outcome' in authorized) return authorized.outcome;
+    const timeoutMs = Math.floor(request.timeoutMs - (performance.now() - startedAt));
+    if (timeoutMs <= 0) return failed(TOO_SLOW, 'unreachable');
+    return this.sendOnce({ ...request, timeoutMs }, authorized.headers);
+  }
+
+  private async sendOnce(
+    request: SignedRequest,
+    headers: Readonly<Record<string, string>>,
+    alsoSecret: readonly string[] = [],
+  ): Promise<Outcome> {
+    const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
+    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
+  }
+
+  private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
+    const kept = this.kept(name);
+    if (kept) return kept;
+    let asking = this.#asked.get(name);
+    if (!asking) {
+      asking = this.ask(name, auth, request.timeoutMs).finally(() => this.#asked.delete(name));
+      this.#asked.set(name, asking);
+    }
+    // Asked for by another attempt, perhaps, which has more time left than this one.
+    const limit = new AbortController();
+    const late = sleep(request.timeoutMs, failed(TOO_SLOW, 'unreachable'), { signal: limit.signal });
+    late.catch(() => undefined);
+    try {
+      const answer = await Promise.race([asking, late]);
+      return 'headers' in answer ? answer : { outcome: answer };
+    } finally {
+      limit.abort();
+    }
+  }
+
+  private kept(name: string): Token | undefined {
+    const token = this.#tokens.get(name);
+    return token && token.expiresAt > this.parts.clock.now() ? token : undefined;
+  }
+
+  private async ask(name: string, auth: OAuth2ClientCredentials, timeoutMs: number): Promise<Token | Outcome> {
+    const { transport, clock } = this.parts;
+    const askedAt = clock.now();
+    const outcome = await transport.send({ ...tokenRequest(auth), timeoutMs });
+    // Nobody's fault but this process': it is no attempt, or the last one.
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' || outcome.errorCode === 'TRANSPORT_CLOSED') return outcome;
+    if (outcome.kind !== 'accepted') {
+      // Of the answer nothing is kept: it may be a token all the same.
+      const why = outcome.status === null ? String(outcome.errorCode) : `status ${outcome.status}`;
+      return failed(`the token endpoint: ${why}`, outcome.kind === 'blocked' ? 'blocked' : 'unreachable');
+    }
+    const token = readToken(outcome.response);
+    if (token === null) return failed('the token endpoint gave no bearer token', 'unreachable');
+    const headers = { authorization: `Bearer ${token.text}` };
+    const made = { headers, expiresAt: askedAt + token.lifetimeMs - EXPIRES_EARLY_MS };
+    if (this.#tokens.size >= MAX_TOKENS) this.#tokens.clear();
+    this.#tokens.set(name, made);
+    return made;
+  }
+}
+
+function headersOf(auth: Exclude<ListenerAuth, OAuth2ClientCredentials>): Readonly<Record<string, string>> {
+  switch (auth.type) {
+    case 'headers':
+      return auth.headers;
+    case 'basic':
+      return { authorization: `Basic ${base64(`${auth.username}:${auth.password}`)}` };
+    case 'bearer':
+      return { authorization: `Bearer ${auth.token}` };
+  }
+}
+
+function tokenRequest(auth: OAuth2ClientCredentials): Omit<SignedRequest, 'timeoutMs'> {
+  const form = new URLSearchParams({ grant_type: 'client_credentials' });
+  if (auth.scope !== undefined) form.set('scope', auth.scope);
+  if (auth.audience !== undefined) form.set('audience', auth.audience);
+  const headers: Record<string, string> = {
+    accept: 'application/json',
+    'content-type': 'application/x-www-form-urlencoded',
+  };
+  if (auth.clientAuth === 'body') {
+    form.set('client_id', auth.clientId);
+    form.set('client_secret', auth.clientSecret);
+  } else {
+    // RFC 6749, 2.3.1: both are form-encoded before they are joined.
+    headers.authorization = `Basic ${base64(`${formEncoded(auth.clientId)}:${formEncoded(auth.clientSecret)}`)}`;
+  }
+  return { url: auth.tokenUrl, headers, body: Buffer.from(form.toString()) };
+}
+
+function formEncoded(text: string): string {
+  return new URLSearchParams({ '': text }).toString().slice(1);
+}
+
+function base64(text: string): string {
+  return Buffer.from(text, 'utf8').toString('base64');
+}
+
+function readToken(response: string | null): { text: string; lifetimeMs: number } | null {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(response ?? '');
+  } catch {
+    return null;
+  }
+  const { access_token: text, token_type: type, expires_in: seconds } = (answer ?? {}) as Record<string, unknown>;
+  if (typeof text !== 'string' || !BEARER_TOKEN.test(text)) return null;
+  if (typeof type !== 'string' || type.toLowerCase() !== 'bearer') return null;
+  const isLifetime =
+    seconds !== undefined && seconds !== null && Number.isFinite(Number(seconds)) && Number(seconds) >= 0;
+  return { text, lifetimeMs: isLifetime ? Number(seconds) * 1_000 : DEFAULT_LIFETIME_MS };
+}
+
+/** A receiver that answers with what it was sent must not have it written into the log. */
+function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
+  const secrets = values
+    .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
+    .filter((text) => text.length >= MIN_SECRET_LENGTH);
+  const clean = (text: string | null) =>
+    text === null ? null : secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
+  return { ...outcome, response: clean(outcome.response), errorDetail: clean(outcome.errorDetail) };
+}
+
+function failed(errorDetail: string, kind: 'unreachable' | 'blocked'): Outcome {
+  return {
+    kind,
+    status: null,
+    errorCode: 'AUTH_FAILED',
+    errorDetail,
+    durationMs: 0,
+    response: null,
+    retryAfterMs: null,
+  };
+}

@@ -1,0 +1,31 @@
+import { Controller, Get, Header, Inject, NotFoundException, Param, VERSION_NEUTRAL, type Type } from '@nestjs/common';
+import { ListenerNotFoundError } from '../listeners/errors.js';
+import { ListenerService } from '../listeners/listener.service.js';
+import type { WebhookKeySet } from '../signing/ed25519-key.js';
+
+/** The listeners whose keys are served. @internal */
+export const LISTENERS = Symbol('nestjs-entity-webhooks:keys-listeners');
+
+/** How long a receiver may keep the keys, in seconds: much less than an overlap, in which the old and the new one stand here. */
+const MAX_AGE_SECONDS = 5 * 60;
+
+/** A controller class of its own for each `forRoot`: Nest keeps paths and guards on the class. @internal */
+export function keysController(path: string, decorators: readonly ClassDecorator[]): Type {
+  @Controller({ path, version: VERSION_NEUTRAL })
+  class WebhooksKeysController {
+    constructor(@Inject(LISTENERS) private readonly listeners: ListenerService) {}
+
+    @Get(':listenerId')
+    @Header('Cache-Control', `public, max-age=${MAX_AGE_SECONDS}`)
+    async keys(@Param('listenerId') listenerId: string): Promise<WebhookKeySet> {
+      try {
+        return await this.listeners.keySet(listenerId);
+      } catch (error) {
+        if (error instanceof ListenerNotFoundError) throw new NotFoundException();
+        throw error;
+      }
+    }
+  }
+  for (const decorate of decorators) decorate(WebhooksKeysController);
+  return WebhooksKeysController;
+}

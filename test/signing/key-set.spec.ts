@@ -1,0 +1,73 @@
+import { createPublicKey, verify } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { WebhooksKeysModule, type WebhookKeySet } from 'nestjs-entity-webhooks';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const TYPE = 'note.sent';
+
+describe('the keys that receivers fetch', () => {
+  let app: TestApp;
+  let url: string;
+  const marked: unknown[] = [];
+
+  beforeAll(async () => {
+    app = await startApp({
+      database: { type: 'better-sqlite3', database: ':memory:' },
+      entities: [],
+      webhooks: { publishes: [TYPE] },
+      imports: [WebhooksKeysModule.forRoot({ path: 'keys', decorators: [(target) => void marked.push(target)] })],
+    });
+    await app.app.listen(0, '127.0.0.1');
+    url = `${await app.app.getUrl()}/keys`;
+  });
+  afterAll(() => app.close());
+
+  const keysOf = async (id: string) => {
+    const response = await fetch(`${url}/${id}`);
+    return { response, keys: response.ok ? ((await response.json()) as WebhookKeySet).keys : [] };
+  };
+
+  it('verify what arrived, with nothing but Node, during a rotation and after it', async () => {
+    const listener = await app.listeners.create({ url: app.receiver.url, events: [TYPE], schemes: ['standard-v1a'] });
+    await app.listeners.rotateSigningKey(listener.id);
+    await app.webhooks.publish(TYPE, { n: 1 });
+    await app.dispatcher.drain();
+    const [request] = app.receiver.requests;
+    const { response, keys } = await keysOf(listener.id);
+    expect(response.headers.get('cache-control')).toBe('public, max-age=300');
+    expect(keys).toHaveLength(2);
+    const { headers, rawBody } = request as NonNullable<typeof request>;
+    const signed = Buffer.from(
+      `${String(headers['webhook-id'])}.${String(headers['webhook-timestamp'])}.${rawBody.toString()}`,
+    );
+    const signatures = String(headers['webhook-signature']).split(' ');
+    for (const [index, jwk] of keys.entries()) {
+      const key = createPublicKey({ key: { ...jwk }, format: 'jwk' });
+      const signature = Buffer.from(String(signatures[index]).slice('v1a,'.length), 'base64');
+      expect(verify(null, signed, key, signature)).toBe(true);
+    }
+    expect(keys.map(({ whpk }) => whpk)).toEqual((await app.listeners.get(listener.id)).publicKeys);
+    expect(new Set(keys.map(({ kid }) => kid)).size).toBe(2);
+    // No private half, whatever the shape.
+    expect(keys.flatMap((key) => Object.keys(key))).not.toContain('d');
+  });
+
+  it('are none for a listener without such a scheme, and 404 for one that is not there', async () => {
+    const { id } = await app.listeners.create({ url: app.receiver.url, events: [TYPE] });
+    expect(await keysOf(id)).toMatchObject({ keys: [], response: { status: 200 } });
+    await app.listeners.remove(id);
+    for (const missing of [id, 'lst_none', '%00']) {
+      expect((await keysOf(missing)).response.status).toBe(404);
+    }
+  });
+
+  it('stand behind the decorators that were given', () => {
+    expect(marked).toHaveLength(1);
+  });
+
+  it('need a path, an instance and decorators that are some', () => {
+    for (const options of [{ path: '' }, { dataSource: '' }, { decorators: ['x'] }, { paht: 'x' }]) {
+      expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/of WebhooksKeysModule is wrong/);
+    }
+  });
+});

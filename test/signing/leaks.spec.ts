@@ -1,0 +1,187 @@
+import { inspect } from 'node:util';
+import { Logger } from '@nestjs/common';
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { HttpService } from '@nestjs/axios';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { getWebhooksHttpToken, WEBHOOK_FACTS, WebhooksError } from 'nestjs-entity-webhooks';
+import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const TYPE = 'note.sent';
+const HOUR = 60 * 60 * 1_000;
+/** Shaped like base64, so that it can be searched for in the same forms. */
+const PASSWORD = 'pass_c2VjcmV0IHBhc3N3b3JkIG9mIGEgbGlzdGVuZXI=';
+const TABLES = ['events', 'listeners', 'routes', 'deliveries', 'attempts', 'listener_state', 'chores'];
+const SEALING_KEY = Buffer.from('a sealing key of thirty-two byte', 'latin1');
+
+/** Everything that somebody may print or keep, in the ways in which they do. */
+function written(value: unknown, depth = 8): string {
+  const seen = new Set<unknown>();
+  const json = JSON.stringify(value, (_key, inner: unknown) => {
+    if (typeof inner === 'bigint') return String(inner);
+    if (typeof inner !== 'object' || inner === null) return inner;
+    if (seen.has(inner)) return '…';
+    seen.add(inner);
+    return Buffer.isBuffer(inner) ? inner.toString('latin1') : inner;
+  });
+  return `${inspect(value, { depth, showHidden: true, maxArrayLength: 1_000, maxStringLength: null })}\n${json}`;
+}
+
+/** A secret as text, and its bytes in every alphabet, without the end that depends on what stands behind it. */
+function forms(secret: string): string[] {
+  const key = secret.slice(secret.indexOf('_') + 1);
+  const bytes = Buffer.from(key, 'base64');
+  const text = Buffer.from(secret);
+  return [
+    key.slice(0, 20),
+    bytes.toString('hex').slice(0, 32),
+    bytes.toString('base64url').slice(0, 20),
+    text.toString('base64').slice(0, 20),
+    text.toString('hex').slice(0, 32),
+  ];
+}
+
+describeDatabases('a secret', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  const printed: unknown[] = [];
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    printed.length = 0;
+    for (const level of ['log', 'warn', 'error', 'debug', 'verbose', 'fatal'] as const) {
+      vi.spyOn(Logger.prototype, level).mockImplementation((...said: unknown[]) => void printed.push(said));
+    }
+    app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: {
+        publishes: [TYPE],
+        secrets: { keys: [{ id: 'k1', key: SEALING_KEY.toString('base64') }] },
+        dispatcher: { circuit: { failures: 2, cooldownMs: 1_000 } },
+      },
+    });
+    app.app.get(EventEmitter2).onAny((event, value: unknown) => void printed.push([event, value]));
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+    vi.restoreAllMocks();
+  });
+
+  it('appears in no log, error, event, row, or inspected service, whatever happens to its listener', async () => {
+    const { listeners, deliveries, receiver, dispatcher, clock, webhooks } = app;
+    const thrown: unknown[] = [];
+    const failing = async (promise: Promise<unknown>) => {
+      const error: unknown = await promise.then(() => undefined).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(WebhooksError);
+      thrown.push(error);
+    };
+    const shown: unknown[] = [];
+    const send = async () => {
+      await webhooks.publish(TYPE, { n: 1 });
+      await dispatcher.drain();
+    };
+
+    const schemes = ['standard', 'standard-v1a', 'github', 'stripe', 'google-code'];
+    const { secret: first, ...created } = await listeners.create({
+      ...{ url: receiver.url, events: [TYPE], schemes },
+      auth: { type: 'basic', username: 'shop', password: PASSWORD },
+    });
+    shown.push(created);
+    await send();
+    const { secret: second, ...rotated } = await listeners.rotateSecret(created.id);
+    shown.push(rotated, await listeners.rotateSigningKey(created.id));
+    // Fails in each way: an answer that says what it was sent, no answer, an interceptor that throws what it saw.
+    receiver.respond(({ headers, rawBody }) => ({
+      status: 500,
+      body: JSON.stringify({ headers, body: String(rawBody) }),
+    }));
+    await send();
+    clock.advance(HOUR);
+    await dispatcher.drain();
+    const http = app.app.get<HttpService>(getWebhooksHttpToken());
+    const interceptor = http.axiosRef.interceptors.request.use((config) => {
+      throw Object.assign(new Error('an interceptor'), { config });
+    });
+    clock.advance(HOUR);
+    await dispatcher.drain();
+    http.axiosRef.interceptors.request.eject(interceptor);
+    const auth = { type: 'basic', username: 'shop', password: PASSWORD } as const;
+    await failing(listeners.update(created.id, { url: 'http://127.0.0.1:1/' }));
+    await listeners.update(created.id, { url: 'http://127.0.0.1:1/', auth });
+    clock.advance(2 * HOUR);
+    await dispatcher.drain();
+    shown.push(await listeners.disable(created.id, 'tired'), await listeners.enable(created.id));
+    await listeners.update(created.id, { url: receiver.url, auth });
+    receiver.respond({ status: 410 });
+    await send();
+    shown.push(await listeners.list(), await listeners.get(created.id), await listeners.keySet(created.id));
+    await listeners.enable(created.id);
+    receiver.respond({ status: 204 });
+    for (const { id } of (await deliveries.list({ listenerId: created.id })).items) {
+      await deliveries.resend(id).catch((error: unknown) => void thrown.push(error));
+      shown.push(await deliveries.get(id));
+    }
+    shown.push(await listeners.sendTest(created.id));
+    await dispatcher.drain();
+
+    // Secrets in the wrong place, or with a typing error.
+    const typo = second.replace('whsec_', 'whsec');
+    await failing(listeners.rotateSecret(created.id, { secret: typo }));
+    await failing(listeners.rotateSigningKey(created.id, { privateKey: second }));
+    await failing(listeners.create({ url: receiver.url, events: [TYPE], secret: typo }));
+    await failing(
+      listeners.create({ url: receiver.url, events: [TYPE], schemes: ['standard-v1a'], privateKey: second }),
+    );
+    await failing(listeners.create({ url: `https://user:${second}@shop.example/`, events: [TYPE] }));
+    await failing(
+      listeners.create({ url: receiver.url, events: [TYPE], headers: { [`Authorization: ${second}`]: 'x' } }),
+    );
+    await failing(
+      listeners.create({ url: receiver.url, events: [TYPE], headers: { authorization: `Bearer ${second}\n` } }),
+    );
+    await failing(listeners.create({ url: receiver.url, events: [TYPE], wrong: second } as never));
+    await failing(listeners.update(created.id, { auth: { type: 'bearer', token: `${PASSWORD} ` } }));
+    await failing(listeners.update(created.id, { auth: { type: PASSWORD, [PASSWORD]: PASSWORD } as never }));
+    await listeners.resealSecrets();
+    await app.dataSource.query(`UPDATE webhook_listeners SET secrets = replace(secrets, 'sealed:k1', 'sealed:k9')`);
+    await send();
+    await failing(listeners.rotateSecret(created.id));
+    expect(thrown).toHaveLength(12);
+    expect(printed.length).toBeGreaterThan(10);
+    expect(printed.filter((entry) => Array.isArray(entry) && entry[0] === WEBHOOK_FACTS.failed).length).toBeGreaterThan(
+      2,
+    );
+
+    const rows: unknown[] = [];
+    for (const table of TABLES) rows.push(await app.dataSource.query(`SELECT * FROM webhook_${table}`));
+    // The keys that nobody was shown: from the request to the thing that makes them.
+    const { sealing } = app.app.get<{ sealing: { open(...given: string[]): string } }>(runtimeToken('default'));
+    const stored = [...JSON.stringify(rows).matchAll(/sealed:k9:[\w-]+/g)].map(([text]) => text.replace('k9', 'k1'));
+    const opened = stored.map((text) => sealing.open(text, 'secret', created.id));
+    expect(opened.filter((key) => key.startsWith('whsk_'))).toHaveLength(2);
+    expect(opened).toEqual(expect.arrayContaining([first, second]));
+
+    const services = [
+      listeners,
+      listeners.forOwner('acme'),
+      deliveries,
+      dispatcher,
+      webhooks,
+      app.app.get(runtimeToken('default')),
+    ];
+    const everything = [printed, thrown, shown, rows, services].map((value) => written(value)).join('\n');
+    // What is searched is really searched: the id stands in each of them.
+    expect(everything.split(created.id).length).toBeGreaterThan(50);
+    for (const secret of new Set([
+      ...opened,
+      PASSWORD,
+      `basic_${Buffer.from(`shop:${PASSWORD}`).toString('base64')}`,
+      `key_${SEALING_KEY.toString('base64')}`,
+    ])) {
+      for (const form of forms(secret)) expect(everything.includes(form), `${secret} as ${form}`).toBe(false);
+    }
+  });
+});

@@ -1,0 +1,245 @@
+import { createSecretKey } from 'node:crypto';
+import { inspect } from 'node:util';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { SealingKeyOptions } from 'nestjs-entity-webhooks';
+import { Sealing } from '../../libs/webhooks/src/listeners/sealing.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { listenToLog, type Said } from '../support/said.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const TYPE = 'note.sent';
+const MINUTE = 60 * 1_000;
+const DAY = 24 * 60 * MINUTE;
+const keyOf = (id: string, fill: number) => ({ id, key: createSecretKey(Buffer.alloc(32, fill)) });
+const K1: SealingKeyOptions = { id: 'k1', key: Buffer.alloc(32, 1) };
+const K2: SealingKeyOptions = { id: 'k2', key: Buffer.alloc(32, 2).toString('base64') };
+
+function codeOf(run: () => unknown): string | undefined {
+  try {
+    run();
+    return undefined;
+  } catch (error) {
+    return (error as { code?: string }).code;
+  }
+}
+
+describe('a sealed secret', () => {
+  const sealing = new Sealing([keyOf('k1', 1)]);
+  const sealed = sealing.seal('whsec_é', 'secret', 'lst_a');
+
+  it('opens with its key for its listener and its use alone', () => {
+    expect(sealed).toMatch(/^sealed:k1:[\w-]+$/);
+    expect(sealing.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
+    const fresh = new Sealing([keyOf('k1', 1)]);
+    expect(codeOf(() => fresh.open(sealed, 'secret', 'lst_b'))).toBe('SECRET_UNREADABLE');
+    expect(codeOf(() => fresh.open(sealed, 'auth', 'lst_a'))).toBe('SECRET_UNREADABLE');
+    // Also after it was opened in its place, and is kept.
+    expect(codeOf(() => sealing.open(sealed, 'secret', 'lst_b'))).toBe('SECRET_UNREADABLE');
+    expect(codeOf(() => sealing.open(sealed, 'auth', 'lst_a'))).toBe('SECRET_UNREADABLE');
+  });
+
+  it('is another text each time', () => {
+    expect(sealing.seal('whsec_é', 'secret', 'lst_a')).not.toBe(sealed);
+  });
+
+  it('does not open under the wrong key, the id of another one, or with any byte of it changed', () => {
+    expect(codeOf(() => new Sealing([keyOf('k1', 2)]).open(sealed, 'secret', 'lst_a'))).toBe('SECRET_UNREADABLE');
+    const other = new Sealing([keyOf('k0', 1), keyOf('k2', 1)]);
+    expect(codeOf(() => other.open(sealed, 'secret', 'lst_a'))).toBe('SECRET_KEY_MISSING');
+    expect(codeOf(() => other.open(sealed.replace('k1', 'k2'), 'secret', 'lst_a'))).toBe('SECRET_UNREADABLE');
+    const box = Buffer.from(sealed.slice('sealed:k1:'.length), 'base64url');
+    for (let index = 0; index < box.length; index++) {
+      const changed = Buffer.from(box);
+      changed[index] = (changed[index] as number) ^ 1;
+      const text = `sealed:k1:${changed.toString('base64url')}`;
+      expect(codeOf(() => sealing.open(text, 'secret', 'lst_a'))).toBe('SECRET_UNREADABLE');
+    }
+    for (const cut of [box.subarray(0, -1), box.subarray(0, 29), box.subarray(0, 1), Buffer.alloc(0)]) {
+      const text = `sealed:k1:${cut.toString('base64url')}`;
+      expect(codeOf(() => sealing.open(text, 'secret', 'lst_a'))).toBe('SECRET_UNREADABLE');
+    }
+  });
+
+  it('is sealed by the first key and opened by all', () => {
+    const both = new Sealing([keyOf('k2', 2), keyOf('k1', 1)]);
+    expect(both.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
+    expect([both.isOutdated(sealed), both.isOutdated('whsec_é'), sealing.isOutdated(sealed)]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    const anew = both.reseal(sealed, 'secret', 'lst_a');
+    expect(anew).toMatch(/^sealed:k2:/);
+    expect(both.reseal(anew, 'secret', 'lst_a')).toBe(anew);
+    expect(new Sealing([keyOf('k2', 2)]).open(anew, 'secret', 'lst_a')).toBe('whsec_é');
+  });
+
+  it('shows neither itself nor the key to a debugger, nor in an error', () => {
+    sealing.open(sealed, 'secret', 'lst_a');
+    const shown = inspect(sealing, { depth: 10, showHidden: true }) + JSON.stringify(sealing);
+    expect(shown).not.toContain('whsec_é');
+    for (const form of ['hex', 'base64'] as const) expect(shown).not.toContain(Buffer.alloc(32, 1).toString(form));
+    try {
+      sealing.open(sealed, 'secret', 'lst_b');
+    } catch (error) {
+      expect(inspect(error, { depth: 10 })).not.toContain('whsec_é');
+    }
+  });
+
+  it('stays as it is without keys, and such a text is read with keys, too', () => {
+    const none = new Sealing([]);
+    expect([none.isOn, none.seal('whsec_é', 'secret', 'lst_a')]).toEqual([false, 'whsec_é']);
+    expect(sealing.open('whsec_é', 'secret', 'lst_a')).toBe('whsec_é');
+    expect(codeOf(() => none.open(sealed, 'secret', 'lst_a'))).toBe('SECRET_KEY_MISSING');
+  });
+});
+
+describeDatabases('secrets at rest', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let said: Said;
+  let warned: string[];
+
+  const start = async (keys?: SealingKeyOptions[]) => {
+    app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: [TYPE], ...(keys ? { secrets: { keys } } : {}) },
+    });
+  };
+  const restart = async (keys?: SealingKeyOptions[]) => {
+    await app.close();
+    await start(keys);
+  };
+  const rows = () =>
+    app.dataSource.query<{ id: string; secrets: string }[]>('SELECT id, secrets FROM webhook_listeners');
+  const keysInUse = async () =>
+    (await rows()).flatMap(({ secrets }) =>
+      [...secrets.matchAll(/"value":"(sealed:\w+|whsec|whsk)/g)].map(([, key]) => key),
+    );
+  const listen = () =>
+    app.listeners.create({ url: app.receiver.url, events: [TYPE], schemes: ['standard', 'standard-v1a'] });
+  const send = async () => {
+    await app.webhooks.publish(TYPE, { n: 1 });
+    await app.dispatcher.drain();
+  };
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    said = listenToLog();
+    const { Logger } = await import('@nestjs/common');
+    warned = [];
+    vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void warned.push(String(text)));
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+    vi.restoreAllMocks();
+  });
+
+  it('move from none to a key, to the next one, and away from the first, while everything is sent', async () => {
+    await start();
+    expect(warned).toEqual([expect.stringMatching(/^secrets\.keys is not set/)]);
+    const { id, secret } = await listen();
+    const { id: gone } = await listen();
+    await app.listeners.remove(gone);
+    expect(await keysInUse()).toEqual(['whsec', 'whsk', 'whsec', 'whsk']);
+    const receives = async () => {
+      await app.listeners.update(id, { url: app.receiver.url });
+      await send();
+      const [request] = await app.receiver.waitFor(1);
+      app.receiver.verify(request as never, secret);
+    };
+
+    warned.length = 0;
+    await restart([K1]);
+    expect(warned).toEqual([]);
+    await receives();
+    expect(await app.listeners.resealSecrets()).toEqual({ resealed: 2, unreadable: [] });
+    expect(new Set(await keysInUse())).toEqual(new Set(['sealed:k1']));
+    expect(await app.listeners.resealSecrets()).toEqual({ resealed: 0, unreadable: [] });
+    await receives();
+
+    await restart([K2, K1]);
+    await receives();
+    // A rotation seals the old secret anew, too.
+    const { secret: next } = await app.listeners.rotateSecret(id);
+    expect(await keysInUse()).toEqual(expect.arrayContaining(['sealed:k2', 'sealed:k1']));
+    const [row] = (await rows()).filter((one) => one.id === id);
+    expect(row?.secrets).not.toContain('sealed:k1');
+    expect(await app.listeners.resealSecrets()).toEqual({ resealed: 1, unreadable: [] });
+
+    await restart([K2]);
+    await receives();
+    app.clock.advance(8 * DAY);
+    // What nobody asks for any more is forgotten by the way.
+    expect(await app.listeners.resealSecrets()).toEqual({ resealed: 1, unreadable: [] });
+    await app.listeners.update(id, { url: app.receiver.url });
+    app.receiver.clear();
+    await send();
+    app.receiver.verify(app.receiver.requests[0] as never, next);
+    expect(said.errors).toEqual([]);
+  });
+
+  it.each([
+    ['is not there', [K2], 'SECRET_KEY_MISSING'],
+    ['is another one of the same id', [{ ...K2, id: 'k1' }], 'SECRET_UNREADABLE'],
+    ['is gone, as all are', undefined, 'SECRET_KEY_MISSING'],
+  ])(
+    'wait, use up no attempt and are told of once when their key %s, and go when it is back',
+    async (_what, keys, code) => {
+      await start([K1]);
+      const { id, secret } = await listen();
+      await restart(keys);
+      await app.listeners.update(id, { url: app.receiver.url });
+      const other = await app.listeners.create({ url: app.receiver.url, events: [TYPE] });
+      await send();
+      app.clock.advance(MINUTE);
+      await send();
+      // The others are served.
+      expect(app.receiver.requests).toHaveLength(2);
+      for (const request of app.receiver.requests) app.receiver.verify(request, other.secret);
+      expect(said.errors).toEqual([expect.stringMatching(`^${code}: A secret of listener ${id} `)]);
+      const { items } = await app.deliveries.list({ listenerId: id });
+      expect(items).toHaveLength(2);
+      for (const { state, attemptCount } of items) expect([state, attemptCount]).toEqual(['due', 0]);
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'active' });
+      expect((await app.listeners.resealSecrets()).unreadable).toEqual([id]);
+
+      await restart([K1, ...(keys?.[0]?.id === 'k2' ? [K2] : [])]);
+      await app.listeners.update(id, { url: app.receiver.url });
+      if (keys?.[0]?.id === 'k1') await app.listeners.remove(other.id); // sealed by the wrong one meanwhile
+      app.clock.advance(2 * MINUTE);
+      await app.dispatcher.drain();
+      expect(app.receiver.requests).toHaveLength(2);
+      for (const request of app.receiver.requests) app.receiver.verify(request, secret);
+    },
+  );
+
+  it('are replaced without their key by a rotation without overlap alone', async () => {
+    await start([K1]);
+    const { id } = await listen();
+    await restart([K2]);
+    await app.listeners.update(id, { url: app.receiver.url });
+    await expect(app.listeners.rotateSecret(id)).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
+    await expect(app.listeners.rotateSigningKey(id)).rejects.toMatchObject({ code: 'SECRET_KEY_MISSING' });
+    const { secret } = await app.listeners.rotateSecret(id, { overlapMs: 0 });
+    const { publicKeys } = await app.listeners.rotateSigningKey(id, { overlapMs: 0 });
+    await send();
+    for (const key of [secret, ...publicKeys]) app.receiver.verify(app.receiver.requests[0] as never, key);
+    expect(await keysInUse()).toEqual(['sealed:k2', 'sealed:k2']);
+  });
+
+  it('do not open in the row of another listener', async () => {
+    await start([K1]);
+    const mine = await listen();
+    const theirs = await listen();
+    const [row] = (await rows()).filter(({ id }) => id === theirs.id);
+    const sql = `UPDATE webhook_listeners SET secrets = '${row?.secrets}' WHERE id = '${mine.id}'`;
+    await app.dataSource.query(sql);
+    await app.listeners.remove(theirs.id);
+    await send();
+    expect(app.receiver.requests).toEqual([]);
+    expect(said.errors).toEqual([expect.stringMatching(`^SECRET_UNREADABLE: A secret of listener ${mine.id} `)]);
+  });
+});
