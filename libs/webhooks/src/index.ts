@@ -23,9 +23,11 @@ export type {
 } from './options/webhooks-options.js';
 
 export { CaptureError } from './capture/errors.js';
+export { pure } from './capture/triggers/pure.js';
 export {
   Webhook,
   WebhookHidden,
+  type CaptureMode,
   type EntityAction,
   type EntityClass,
   type EntityProperty,
@@ -75,6 +77,7 @@ export {
   type DeliveriesDiscardedFact,
   type DeliveryFact,
   type EventDamagedFact,
+  type ImageDamagedFact,
   type ListenerDisabledFact,
   type WebhookFact,
 } from './dispatcher/delivery-facts.js';

@@ -26,6 +26,7 @@ import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
+import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -42,6 +43,8 @@ export interface EntityCaptureOptions {
   readonly maxDepth: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
+  /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
+  readonly onImages: () => void;
 }
 
 type WriteEvent =
@@ -77,7 +80,11 @@ export class EntityCapture implements EntitySubscriberInterface {
   /** Entities that a query runner is inserting, and what they held when their INSERT passed. */
   private readonly inserting = new WeakMap<QueryRunner, Map<ObjectLiteral, Inserting>>();
 
-  constructor(private readonly options: EntityCaptureOptions) {}
+  private readonly triggerTables: WrittenTables;
+
+  constructor(private readonly options: EntityCaptureOptions) {
+    this.triggerTables = new WrittenTables(options.registry);
+  }
 
   /**
    * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
@@ -151,9 +158,13 @@ export class EntityCapture implements EntitySubscriberInterface {
       return;
     }
     const statement = transactionStatement(query, this.options.database.dialect);
-    if (!statement) return;
+    if (!statement) {
+      if (this.triggerTables.isWrittenBy(query)) this.noteImages(queryRunner);
+      return;
+    }
     this.inserting.delete(queryRunner);
     const log = this.logOf(queryRunner);
+    if (statement.kind === 'commit' && log.wroteImages) this.options.onImages();
     // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
     const wasRolledBack =
       statement.kind === 'commit' && (rawResults as { command?: string } | undefined)?.command === 'ROLLBACK';
@@ -268,8 +279,16 @@ export class EntityCapture implements EntitySubscriberInterface {
     await this.changed(event, definition, 'restored', null, null);
   }
 
+  /** Triggers tell of the others. */
   private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
-    return this.options.registry.definitionOf(metadata);
+    const definition = this.options.registry.definitionOf(metadata);
+    return definition?.capture === 'orm' ? definition : undefined;
+  }
+
+  private noteImages(runner: QueryRunner): void {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.wroteImages = true;
+    else this.options.onImages();
   }
 
   /** The definition of an entity whose write is to be told of. */

@@ -85,7 +85,7 @@ function exactExpression(column: ColumnMetadata, value: string, dataSource: Data
 }
 
 /** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */
-function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
+export function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
   return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
 }
@@ -173,7 +173,7 @@ async function readChunk(
 }
 
 /** `order.customer.id` is there for the application's functions, as it is in what TypeORM loads before a write. */
-function setForeignKeys(
+export function setForeignKeys(
   { metadata }: EntityDefinition,
   entity: ObjectLiteral,
   values: ReadonlyMap<string, unknown>,
@@ -187,7 +187,11 @@ function setForeignKeys(
   }
 }
 
-function keyOfImage(definition: EntityDefinition, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): string {
+export function keyOfImage(
+  definition: EntityDefinition,
+  entity: ObjectLiteral,
+  exact: ReadonlyMap<string, unknown>,
+): string {
   return JSON.stringify(
     definition.metadata.primaryColumns.map((column) => {
       const path =

@@ -1,6 +1,7 @@
 import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
+import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
@@ -18,6 +19,7 @@ const MIB = 1_024 * KIB;
 /** The options with every default in place: the only form that the rest of the library sees. */
 export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
+  readonly capture: CaptureMode;
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
@@ -64,6 +66,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   }
   return deepFreeze({
     tablePrefix: prefix(options.tablePrefix),
+    capture: oneOf('capture', options.capture, 'orm', CAPTURE_MODES),
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
@@ -126,7 +129,18 @@ function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhoo
 
 const KNOWN_KEYS = {
   '': [
-    ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
+    ...[
+      'dataSource',
+      'parts',
+      'tablePrefix',
+      'capture',
+      'publishes',
+      'dispatch',
+      'dispatcher',
+      'payload',
+      'secrets',
+      'security',
+    ],
     ...['retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
