@@ -1,0 +1,308 @@
+import {
+  Column,
+  CreateDateColumn,
+  DeleteDateColumn,
+  Entity,
+  JoinColumn,
+  JoinTable,
+  ManyToMany,
+  ManyToOne,
+  OneToMany,
+  PrimaryColumn,
+  PrimaryGeneratedColumn,
+  Tree,
+  TreeChildren,
+  TreeParent,
+  UpdateDateColumn,
+  VersionColumn,
+  type ColumnOptions,
+  type Relation,
+} from 'typeorm';
+import { ChildEntity, TableInheritance } from 'typeorm';
+import { EVERY_OWNER, Webhook } from 'nestjs-entity-webhooks';
+import type { DatabaseFamily } from './every-kind.js';
+
+/** What most operations write: its key is given by the writer, so that the expected events can be written down. */
+@Webhook({ owner: 'customer' })
+@Entity('conf_item')
+export class Item {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+
+  @Column({ type: 'int', default: 0 })
+  amount: number;
+
+  @Column({ type: 'varchar', length: 50, nullable: true, unique: true })
+  code: string | null;
+
+  @Column({ type: 'varchar', length: 50, default: 'acme' })
+  customer: string;
+
+  /** Never goes out. */
+  @Column({ type: 'varchar', length: 50, nullable: true, select: false })
+  secret: string | null;
+
+  @DeleteDateColumn()
+  deletedAt: Date | null;
+}
+
+/** Its key is drawn by the database. */
+@Webhook({ owner: EVERY_OWNER })
+@Entity('conf_numbered')
+export class Numbered {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+
+  @Column({ type: 'varchar', length: 50, default: 'filled' })
+  filled: string;
+}
+
+@Webhook()
+@Entity('conf_ticket')
+export class Ticket {
+  @PrimaryGeneratedColumn('uuid')
+  id: string;
+
+  @Column({ type: 'varchar', length: 50 })
+  title: string;
+
+  @Column({ type: 'varchar', length: 20, unique: true })
+  code: string;
+}
+
+@Webhook()
+@Entity('conf_booking')
+export class Booking {
+  @PrimaryColumn({ type: 'varchar', length: 20 })
+  room: string;
+
+  @PrimaryColumn({ type: 'int' })
+  day: number;
+
+  @Column({ type: 'int', default: 1 })
+  seats: number;
+}
+
+@Webhook()
+@Entity('conf_basket')
+export class Basket {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  label: string;
+
+  @OneToMany(() => BasketLine, (line) => line.basket, { cascade: true })
+  lines: Relation<BasketLine>[];
+}
+
+@Webhook()
+@Entity('conf_basket_line')
+export class BasketLine {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  article: string;
+
+  @ManyToOne(() => Basket, (basket) => basket.lines, { onDelete: 'CASCADE', nullable: true })
+  @JoinColumn()
+  basket: Relation<Basket> | null;
+}
+
+/** A lazy relation, and one to many rows through a junction. */
+@Webhook()
+@Entity('conf_article')
+export class Article {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  title: string;
+
+  @ManyToOne(() => Basket, { nullable: true })
+  @JoinColumn()
+  basket: Promise<Relation<Basket> | null>;
+
+  @ManyToMany(() => Booking)
+  @JoinTable({ name: 'conf_article_bookings' })
+  bookings: Relation<Booking>[];
+}
+
+@Webhook()
+@Entity('conf_category')
+@Tree('materialized-path')
+export class Category {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+
+  @TreeParent()
+  parent: Relation<Category> | null;
+
+  @TreeChildren()
+  children: Relation<Category>[];
+}
+
+@Webhook()
+@Entity('conf_animal')
+@TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+export class Animal {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+@ChildEntity()
+export class Dog extends Animal {
+  @Column({ type: 'varchar', length: 50, nullable: true })
+  trick: string | null;
+}
+
+/** Has no webhooks. */
+@Entity('conf_plain')
+export class Plain {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+const BY_FAMILY = {
+  sqlite: {
+    instant: { type: 'datetime' },
+    bytes: { type: 'blob' },
+    level: { type: 'simple-enum', enum: ['low', 'high'] },
+    list: { type: 'simple-json' },
+    automatic: {},
+  },
+  postgres: {
+    instant: { type: 'timestamptz', precision: 3 },
+    bytes: { type: 'bytea' },
+    level: { type: 'enum', enum: ['low', 'high'] },
+    list: { type: 'text', array: true },
+    automatic: { type: 'timestamptz', precision: 3 },
+  },
+  mysql: {
+    instant: { type: 'datetime', precision: 3 },
+    bytes: { type: 'blob' },
+    level: { type: 'enum', enum: ['low', 'high'] },
+    list: { type: 'simple-json' },
+    automatic: { precision: 3 },
+  },
+} satisfies Record<DatabaseFamily, Record<string, ColumnOptions>>;
+
+const cents = {
+  to: (value: { cents: number } | null) => value?.cents ?? null,
+  from: (value: number | null) => (value === null ? null : { cents: value }),
+};
+
+/** A row of every sort of column. The types are those of the database. */
+export interface Typed {
+  id: string;
+  price: string;
+  day: string;
+  instant: Date;
+  json: object;
+  bytes: Buffer;
+  level: 'low' | 'high';
+  list: string[];
+  cost: { cents: number } | null;
+  address: { city: string | null; zip: string | null };
+  doubled: number;
+  base: number;
+  version: number;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
+function typedFor(family: DatabaseFamily) {
+  const types = BY_FAMILY[family];
+  class Address {
+    @Column({ type: 'varchar', length: 50, nullable: true })
+    city: string | null;
+
+    @Column({ type: 'varchar', length: 10, nullable: true })
+    zip: string | null;
+  }
+
+  @Webhook({ name: 'typed' })
+  @Entity('conf_typed')
+  class TypedRow implements Typed {
+    @PrimaryColumn({ type: 'bigint' })
+    id: string;
+
+    @Column({ type: 'decimal', precision: 12, scale: 2, default: '1.50' })
+    price: string;
+
+    @Column({ type: 'date' })
+    day: string;
+
+    @Column(types.instant as ColumnOptions)
+    instant: Date;
+
+    @Column({ type: 'simple-json' })
+    json: object;
+
+    @Column(types.bytes as ColumnOptions)
+    bytes: Buffer;
+
+    @Column(types.level as ColumnOptions)
+    level: 'low' | 'high';
+
+    @Column(types.list as ColumnOptions)
+    list: string[];
+
+    @Column({ type: 'int', nullable: true, transformer: cents })
+    cost: { cents: number } | null;
+
+    @Column(() => Address)
+    address: Address;
+
+    // MariaDB takes no NOT NULL there.
+    @Column({
+      type: 'int',
+      generatedType: 'STORED',
+      asExpression: 'base * 2',
+      nullable: true,
+      insert: false,
+      update: false,
+    })
+    doubled: number;
+
+    @Column({ type: 'int', default: 1 })
+    base: number;
+
+    @VersionColumn()
+    version: number;
+
+    @CreateDateColumn(types.automatic as ColumnOptions)
+    createdAt: Date;
+
+    @UpdateDateColumn(types.automatic as ColumnOptions)
+    updatedAt: Date;
+  }
+  return TypedRow;
+}
+
+export type ConformanceEntities = ReturnType<typeof conformanceEntities>;
+
+/** Every entity of the operations, as a database has them. */
+export function conformanceEntities(family: DatabaseFamily) {
+  return {
+    Typed: typedFor(family),
+    decorated: [Item, Numbered, Ticket, Booking, Basket, BasketLine, Article, Category, Animal],
+    others: [Dog, Plain],
+  };
+}

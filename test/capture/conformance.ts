@@ -1,0 +1,143 @@
+import type { ObjectLiteral } from 'typeorm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { WebhooksModuleOptions } from 'nestjs-entity-webhooks';
+
+import type { FreshDatabase, TestDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { conformanceEntities } from './conformance-entities.js';
+import { familyOf } from './every-kind.js';
+import {
+  OPERATIONS,
+  type CaptureModeName,
+  type Operation,
+  type OperationContext,
+  type Told,
+  type ToldEvent,
+} from './operations.js';
+
+/** How changes become events in an application, for the suite. */
+export interface CaptureMode {
+  name: CaptureModeName;
+  webhooks?: WebhooksModuleOptions;
+  /** After the tables were made, before the first operation. */
+  prepare?(app: TestApp): Promise<void>;
+  /** Until every change that was written has its text in the outbox. */
+  settle?(app: TestApp): Promise<void>;
+}
+
+/**
+ * Runs every operation against one mode on one database, in one application, and compares the complete event table and the rows.
+ *
+ * A mode may tell less than the others: what it tells instead, and why, stands with the operation.
+ */
+export function describeConformance(mode: CaptureMode, database: TestDatabase): void {
+  describe(`capture by ${mode.name} (${database.name})`, () => {
+    const family = familyOf(database);
+    const entities = conformanceEntities(family);
+    const isHere = ({ on }: { on?: readonly string[] }) => !on || on.includes(database.name);
+    let fresh: FreshDatabase;
+    let app: TestApp;
+    let context: OperationContext;
+    let tables: string[];
+
+    beforeAll(async () => {
+      fresh = await database.create();
+      app = await startApp({
+        database: fresh.options,
+        entities: [...entities.decorated, entities.Typed] as never,
+        others: entities.others,
+        ...(mode.webhooks ? { webhooks: mode.webhooks } : {}),
+      });
+      await mode.prepare?.(app);
+      const { dataSource } = app;
+      const { manager } = dataSource;
+      context = { app, dataSource, manager, database: database.name, family, mode: mode.name, typed: entities.Typed };
+      // Those that point to others come first.
+      tables = dataSource.entityMetadatas
+        .filter(({ tableName }) => tableName.startsWith('conf_'))
+        .toSorted((a, b) => b.foreignKeys.length - a.foreignKeys.length)
+        .map(({ tablePath }) => dataSource.driver.escape(tablePath));
+    });
+
+    afterAll(async () => {
+      await app.close();
+      await fresh.drop();
+    });
+
+    const forget = async () => {
+      await mode.settle?.(app);
+      await app.dataSource.query('DELETE FROM webhook_events');
+    };
+
+    for (const operation of OPERATIONS.filter(isHere)) {
+      it(toldOf(operation), async () => {
+        for (const table of new Set(tables)) await app.dataSource.query(`DELETE FROM ${table}`);
+        await operation.given?.(context);
+        await forget();
+        await operation.run(context);
+        await mode.settle?.(app);
+
+        const difference = operation.differs?.[mode.name];
+        const { expects } = difference && isHere(difference) ? difference : operation;
+        expectTold(await eventTable(app), typeof expects === 'function' ? expects(context) : expects);
+        for (const [entity, rows] of operation.rows ?? []) expect(await rowsOf(app, entity)).toMatchObject(rows);
+      });
+    }
+  });
+
+  function toldOf({ name, differs, expects }: Operation): string {
+    const isMissed = Array.isArray(differs?.[mode.name]?.expects) && differs?.[mode.name]?.expects.length === 0;
+    if (isMissed) return `tells nothing of ${name}`;
+    return `tells ${Array.isArray(expects) && expects.length === 0 ? 'nothing' : 'exactly what happened'}: ${name}`;
+  }
+}
+
+async function eventTable({ dataSource }: TestApp): Promise<ToldEvent[]> {
+  const rows: { payload: string }[] = await dataSource.query('SELECT payload FROM webhook_events ORDER BY seq');
+  return rows.map(({ payload }) => {
+    const { type, data, previous } = JSON.parse(payload) as ToldEvent;
+    return { type, data, ...(previous ? { previous } : {}) };
+  });
+}
+
+/** Group by group; within a group every event has one that it equals, and no two have the same. */
+function expectTold(told: readonly ToldEvent[], expected: Told): void {
+  const groups = expected.map((some) => (Array.isArray(some) ? (some as readonly ToldEvent[]) : [some as ToldEvent]));
+  expect(told.map(({ type }) => type).toSorted()).toEqual(
+    groups.flatMap((group) => group.map(({ type }) => type)).toSorted(),
+  );
+  let start = 0;
+  for (const group of groups) {
+    const left = told.slice(start, start + group.length).toSorted(byText);
+    start += group.length;
+    for (const event of group.toSorted(byText)) {
+      const index = left.findIndex((one) => one.type === event.type && isEqual(one, event));
+      // The closest one, so that the difference is shown.
+      if (index === -1) expect(left.find((one) => one.type === event.type) ?? left[0]).toEqual(event);
+      left.splice(index, 1);
+    }
+  }
+}
+
+/** Keeps a thousand equal groups quick: what is expected is found at once. */
+function byText(a: ToldEvent, b: ToldEvent): number {
+  const [x, y] = [a, b].map(({ type, data }) => `${type} ${JSON.stringify(data)}`) as [string, string];
+  return x < y ? -1 : x > y ? 1 : 0;
+}
+
+function isEqual(told: ToldEvent, expected: ToldEvent): boolean {
+  try {
+    expect(told).toEqual(expected);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function rowsOf({ dataSource }: TestApp, entity: new () => ObjectLiteral): Promise<ObjectLiteral[]> {
+  const { primaryColumns } = dataSource.getMetadata(entity);
+  return dataSource.getRepository(entity).find({
+    withDeleted: true,
+    order: Object.fromEntries(primaryColumns.map(({ propertyName }) => [propertyName, 'ASC'])),
+  });
+}
