@@ -136,11 +136,12 @@ function ownColumns({ metadata, options, columnsNeeded, hiddenColumnsNeeded }: E
   );
 }
 
+/** A relation through a junction has its keys there. */
 function foreignKeys({ metadata, relationsNeeded }: EntityDefinition): EntityDefinition['relationsNeeded'] {
-  const ofKey = metadata.relations.filter((relation) =>
-    relation.joinColumns.some(({ isPrimary, isVirtual }) => isPrimary && isVirtual),
+  const ofKey = metadata.relations.filter(({ joinColumns }) => joinColumns.some(({ isPrimary }) => isPrimary));
+  return [...new Set([...relationsNeeded, ...ofKey])].filter(
+    ({ isManyToMany, joinColumns }) => !isManyToMany && joinColumns[0]?.isVirtual,
   );
-  return [...new Set([...relationsNeeded, ...ofKey])].filter(({ joinColumns }) => joinColumns[0]?.isVirtual);
 }
 
 /** A definition belongs to one data source. */
