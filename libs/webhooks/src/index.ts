@@ -1,4 +1,5 @@
-export { WebhooksModule, type WebhookFeature } from './webhooks.module.js';
+export { WebhooksModule } from './webhooks.module.js';
+export type { WebhookFeature } from './capture/webhook-feature.js';
 export {
   getDeliveriesToken,
   getDispatcherToken,

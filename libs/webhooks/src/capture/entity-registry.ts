@@ -24,6 +24,17 @@ export class EntityRegistry {
     this.resolvedFrom = null;
   }
 
+  /** Registers every entity of a data source that carries the decorator, for programs that have no modules. */
+  registerDecorated(dataSource: DataSource): void {
+    const named = new Set(this.registered.map(({ entity }) => entity));
+    for (const metadata of dataSource.entityMetadatas) {
+      const { target } = metadata;
+      if (typeof target === 'function' && !named.has(target as EntityClass) && decorationOf(metadata, dataSource)) {
+        this.register([{ entity: target as EntityClass }]);
+      }
+    }
+  }
+
   /**
    * Names the data source whose metadata the entities are looked up in.
    *
