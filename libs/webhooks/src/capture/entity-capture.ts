@@ -26,6 +26,7 @@ import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
+import { NO_MARK, TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
@@ -45,6 +46,8 @@ export interface EntityCaptureOptions {
   readonly onCommitted: CommittedHandler;
   /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
   readonly onImages: () => void;
+  /** What triggers are to know of a write that is made now. @defaultValue nothing */
+  readonly markOf?: () => TriggerMark;
 }
 
 type WriteEvent =
@@ -81,9 +84,11 @@ export class EntityCapture implements EntitySubscriberInterface {
   private readonly inserting = new WeakMap<QueryRunner, Map<ObjectLiteral, Inserting>>();
 
   private readonly triggerTables: WrittenTables;
+  private readonly marks: TransactionMarks;
 
   constructor(private readonly options: EntityCaptureOptions) {
     this.triggerTables = new WrittenTables(options.registry);
+    this.marks = new TransactionMarks(options.database);
   }
 
   /**
@@ -144,9 +149,16 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
     const inserting = this.inserting.get(queryRunner);
     if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
+    const { markOf = () => NO_MARK } = this.options;
+    if (this.triggerTables.isWrittenBy(query)) {
+      await this.marks.beforeWrite(queryRunner, markOf(), this.logs.get(queryRunner)?.isOpen ?? false);
+    }
     const log = this.logs.get(queryRunner);
-    if (!log?.pending.length) return;
+    const isMarked = this.marks.has(queryRunner);
+    if (!log?.pending.length && !isMarked) return;
     const statement = transactionStatement(query, this.options.database.dialect);
+    if (statement && isMarked) await this.marks.beforeEnd(queryRunner, statement);
+    if (!log?.pending.length) return;
     if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
   }
 
@@ -155,13 +167,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!success) {
       this.inserting.delete(queryRunner);
       this.followFailure(queryRunner, query, error);
+      await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
       return;
     }
     const statement = transactionStatement(query, this.options.database.dialect);
     if (!statement) {
-      if (this.triggerTables.isWrittenBy(query)) this.noteImages(queryRunner);
+      if (this.triggerTables.isWrittenBy(query)) {
+        this.noteImages(queryRunner);
+        await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
+      }
       return;
     }
+    await this.marks.afterEnd(queryRunner, statement);
     this.inserting.delete(queryRunner);
     const log = this.logOf(queryRunner);
     if (statement.kind === 'commit' && log.wroteImages) this.options.onImages();
