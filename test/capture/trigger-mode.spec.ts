@@ -293,11 +293,11 @@ describeDatabases('an entity that is captured by triggers', (database) => {
           await other.query(`UPDATE tm_guest SET status = 'v2' WHERE id = ${n}`);
         }
       };
-      let isWriting = true;
+      const writer = { isWriting: true };
       const drain = async ({ dispatcher }: TestApp) => {
-        while (isWriting) await dispatcher.drain();
+        while (writer.isWriting) await dispatcher.drain();
       };
-      await Promise.all([write().finally(() => (isWriting = false)), drain(app), drain(second)]);
+      await Promise.all([write().finally(() => (writer.isWriting = false)), drain(app), drain(second)]);
       await Promise.all([app.dispatcher.drain(), second.dispatcher.drain()]);
     } finally {
       await second.close();

@@ -18,8 +18,8 @@ Beside the DataSource the module may export \`webhooks\`: { tablePrefix, capture
 
 /** Where a command writes to. */
 export interface Terminal {
-  out(text: string): void;
-  err(text: string): void;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
 }
 
 const ACTIONS = ['print', 'install', 'check'] as const;
