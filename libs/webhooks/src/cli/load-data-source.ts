@@ -31,8 +31,8 @@ async function load(file: string): Promise<Record<string, unknown>> {
   try {
     return (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>;
   } catch (cause) {
-    const { code } = cause as { code?: unknown };
-    if (code !== 'ERR_UNKNOWN_FILE_EXTENSION' && code !== 'ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING') throw cause;
+    // Newer Node.js reads TypeScript, but none of it with decorators.
+    if (!/\.[cm]?tsx?$/.test(file)) throw cause;
     throw new Error(`${file} is not JavaScript: compile it first, and give the compiled file.`, { cause });
   }
 }
