@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { Column, Entity, PrimaryColumn, type QueryRunner } from 'typeorm';
-import { Webhook, type JsonObject } from 'nestjs-entity-webhooks';
-import { NO_MARK, type TriggerMark } from '../../libs/webhooks/src/capture/triggers/transaction-marks.js';
-import type { EntityCapture, EntityCaptureOptions } from '../../libs/webhooks/src/capture/entity-capture.js';
+import { CaptureError, Webhook } from 'nestjs-entity-webhooks';
+import { runCausedBy } from '../../libs/webhooks/src/write-scope.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -19,33 +18,23 @@ class Marked {
 describeDatabases('what triggers are told of a write', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
-  /** What holds at this moment of the test. */
-  let mark: TriggerMark;
 
   beforeAll(async () => {
     fresh = await database.create();
     app = await startApp({ database: fresh.options, entities: [Marked] });
-    const [capture] = app.dataSource.subscribers.filter(
-      (subscriber): subscriber is EntityCapture => subscriber.constructor.name === 'EntityCapture',
-    );
-    const { options } = capture as unknown as {
-      options: { -readonly [K in keyof EntityCaptureOptions]: EntityCaptureOptions[K] };
-    };
-    options.markOf = () => mark;
   });
   afterAll(async () => {
     await app.close();
     await fresh.drop();
   });
   beforeEach(async () => {
-    mark = NO_MARK;
     await app.dataSource.query('DELETE FROM marked');
     await app.dispatcher.drain();
     await app.dataSource.query('DELETE FROM webhook_events');
   });
 
-  const skip: TriggerMark = { skip: true, context: null };
-  const by = (context: JsonObject): TriggerMark => ({ skip: false, context });
+  const silently = <T>(work: () => Promise<T>) => app.webhooks.withoutCapture(work);
+  const byAnn = <T>(work: () => Promise<T>) => app.webhooks.withContext({ actor: 'ann' }, work);
   const insert = (id: number, runner?: QueryRunner) =>
     app.dataSource.query(`INSERT INTO marked VALUES (${id}, 'a')`, [], runner);
   const told = async () => {
@@ -67,18 +56,19 @@ describeDatabases('what triggers are told of a write', (database) => {
 
   it('holds for the writes of its moment alone, in one transaction', async () => {
     await app.dataSource.transaction(async (manager) => {
-      await manager.insert(Marked, { id: 1, name: 'a' });
-      mark = skip;
-      await manager.insert(Marked, { id: 2, name: 'a' });
-      mark = by({ actor: 'ann' });
-      await manager.insert(Marked, { id: 3, name: 'a' });
-      mark = NO_MARK;
-      await manager.insert(Marked, { id: 4, name: 'a' });
+      const write = (id: number) => manager.insert(Marked, { id, name: 'a' });
+      await write(1);
+      await silently(() => write(2));
+      await byAnn(() => write(3));
+      await write(4);
+      await manager.save(Marked, { id: 5, name: 'a' }, { data: { webhooks: false } });
+      await manager.save(Marked, { id: 6, name: 'a' }, { data: {} });
     });
     expect(await told()).toEqual([
       [1, null],
       [3, { actor: 'ann' }],
       [4, null],
+      [6, null],
     ]);
   });
 
@@ -86,10 +76,8 @@ describeDatabases('what triggers are told of a write', (database) => {
     const runner = app.dataSource.createQueryRunner();
     for (const [n, end] of (['commitTransaction', 'rollbackTransaction'] as const).entries()) {
       await runner.startTransaction();
-      mark = skip;
-      await insert(10 + n, runner);
+      await silently(() => insert(10 + n, runner));
       await runner[end]();
-      mark = NO_MARK;
       await insert(20 + n, runner);
     }
     await runner.release();
@@ -100,28 +88,25 @@ describeDatabases('what triggers are told of a write', (database) => {
   });
 
   it('holds again after a rollback to a savepoint', async () => {
-    mark = skip;
-    await app.dataSource.transaction(async (manager) => {
-      await manager
-        .transaction(async (inner) => {
-          await inner.insert(Marked, { id: 1, name: 'a' });
-          throw new Error('undone');
-        })
-        .catch(() => undefined);
-      await manager.insert(Marked, { id: 2, name: 'a' });
-    });
-    mark = NO_MARK;
+    await silently(() =>
+      app.dataSource.transaction(async (manager) => {
+        await manager
+          .transaction(async (inner) => {
+            await inner.insert(Marked, { id: 1, name: 'a' });
+            throw new Error('undone');
+          })
+          .catch(() => undefined);
+        await manager.insert(Marked, { id: 2, name: 'a' });
+      }),
+    );
     await insert(3);
     expect(await told()).toEqual([[3, null]]);
   });
 
   it('holds for a statement outside a transaction, and for no other', async () => {
-    mark = by({ actor: 'ann' });
-    await insert(1);
-    mark = skip;
-    await insert(2);
-    await expect(insert(2)).rejects.toThrow();
-    mark = NO_MARK;
+    await byAnn(() => insert(1));
+    await silently(() => insert(2));
+    await expect(silently(() => insert(2))).rejects.toThrow();
     await insert(3);
     await Promise.all([4, 5, 6].map((id) => insert(id)));
     expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
@@ -129,5 +114,14 @@ describeDatabases('what triggers are told of a write', (database) => {
       ...[3, 4, 5, 6].map((id) => [id, null]),
     ]);
     expect(await app.dataSource.getRepository(Marked).count()).toBe(6);
+  });
+
+  it('is how many events led to it, and too many are refused', async () => {
+    await runCausedBy({ context: null, depth: 2 }, () => insert(1));
+    expect(await told()).toEqual([[1, { webhookDepth: 3 }]]);
+    const refused = runCausedBy({ context: null, depth: 1_000 }, () => insert(2));
+    await expect(refused).rejects.toMatchObject({ code: 'WEBHOOK_LOOP' });
+    await expect(refused).rejects.toBeInstanceOf(CaptureError);
+    expect(await app.dataSource.getRepository(Marked).count()).toBe(1);
   });
 });

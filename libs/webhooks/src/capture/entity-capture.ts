@@ -14,6 +14,7 @@ import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
+import { contextText } from '../events/event-context.js';
 import { insertsOfEvents, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
@@ -26,7 +27,7 @@ import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
-import { NO_MARK, TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
+import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
@@ -46,8 +47,6 @@ export interface EntityCaptureOptions {
   readonly onCommitted: CommittedHandler;
   /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
   readonly onImages: () => void;
-  /** What triggers are to know of a write that is made now. @defaultValue nothing */
-  readonly markOf?: () => TriggerMark;
 }
 
 type WriteEvent =
@@ -149,9 +148,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
     const inserting = this.inserting.get(queryRunner);
     if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
-    const { markOf = () => NO_MARK } = this.options;
     if (this.triggerTables.isWrittenBy(query)) {
-      await this.marks.beforeWrite(queryRunner, markOf(), this.logs.get(queryRunner)?.isOpen ?? false);
+      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
     }
     const log = this.logs.get(queryRunner);
     const isMarked = this.marks.has(queryRunner);
@@ -429,6 +427,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
     log.pending = log.pending.slice(items.length);
     log.written.push(...rows);
+  }
+
+  /** What triggers are to know of a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
+  private markOf(runner: QueryRunner): TriggerMark {
+    const skip = !this.isCaptured(runner);
+    const cause = currentCause();
+    const { depth } = cause;
+    const { maxDepth } = this.options;
+    if (!skip && depth > maxDepth) {
+      throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
+    }
+    return { skip, context: contextText(cause) };
   }
 
   private refuseLoop(item: RowChange | EventRow): void {

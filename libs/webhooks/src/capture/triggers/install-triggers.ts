@@ -1,8 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
-import { tablePathOf } from '../../migrations/create-table.js';
 import { dialectOf } from '../../store/column-kinds.js';
-import { databaseName } from '../../store/tables.js';
+import { databaseName, tablePathOf } from '../../store/tables.js';
 import { mysqlTriggers } from './mysql-triggers.js';
 import { postgresTriggers } from './postgres-triggers.js';
 import { sqliteTriggers } from './sqlite-triggers.js';
@@ -91,7 +90,7 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
 export async function imagesTable(runner: QueryRunner, tablePrefix: string): Promise<ImagesTable> {
   const { dataSource } = runner;
   const { driver, namingStrategy } = dataSource;
-  const path = tablePathOf(runner, tablePrefix, 'images');
+  const path = tablePathOf(dataSource, tablePrefix, 'images');
   const column = (property: string) => driver.escape(namingStrategy.columnName(property, databaseName(property), []));
   const name = path.split('.').at(-1) as string;
   if (dialectOf(dataSource.options.type) !== 'postgres') {

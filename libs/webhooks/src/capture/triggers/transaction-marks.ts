@@ -1,6 +1,5 @@
 import type { QueryRunner } from 'typeorm';
 import sql from 'sql-template-tag';
-import type { JsonObject } from '../../events/json.js';
 import type { Database } from '../../store/database.js';
 import type { TransactionStatement } from '../transaction-statement.js';
 import { CONTEXT_MARK, SKIP_MARK } from './sqlite-triggers.js';
@@ -9,11 +8,11 @@ import { CONTEXT_MARK, SKIP_MARK } from './sqlite-triggers.js';
 export interface TriggerMark {
   /** They write nothing down. */
   readonly skip: boolean;
-  /** What they write down beside each image. */
-  readonly context: JsonObject | null;
+  /** What they write down beside each image: the text of `contextText()`. */
+  readonly context: string | null;
 }
 
-export const NO_MARK: TriggerMark = { skip: false, context: null };
+const NO_MARK: TriggerMark = { skip: false, context: null };
 
 interface Marked {
   /** As the database holds it; `null`: a savepoint was rolled back, and only the database knows. */
@@ -86,8 +85,7 @@ export class TransactionMarks {
   }
 
   private async set(runner: QueryRunner, { skip, context }: TriggerMark): Promise<void> {
-    const json = context === null ? null : JSON.stringify(context);
-    for (const statement of this.statements(skip, json)) {
+    for (const statement of this.statements(skip, context)) {
       const { text, values } = this.database.statement(statement);
       await runner.query(text, values);
     }
