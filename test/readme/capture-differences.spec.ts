@@ -14,7 +14,7 @@ describe('the table of capture in the README', () => {
     const readme = await readFile(file, 'utf8');
     const written = readme.replace(
       PLACE,
-      (_, start: string, end: string) => `${start}\n${differenceTable(['orm'])}\n\n${end}`,
+      (_, start: string, end: string) => `${start}\n${differenceTable(['orm', 'trigger'])}\n\n${end}`,
     );
     const formatted = await format(written, { ...(await resolveConfig(file)), parser: 'markdown' });
     if (process.env.UPDATE_README) await writeFile(file, formatted);

@@ -1,4 +1,5 @@
-export { WebhooksModule, type WebhookFeature } from './webhooks.module.js';
+export { WebhooksModule } from './webhooks.module.js';
+export type { WebhookFeature } from './capture/webhook-feature.js';
 export {
   getDeliveriesToken,
   getDispatcherToken,
@@ -25,9 +26,11 @@ export type {
 } from './options/webhooks-options.js';
 
 export { CaptureError } from './capture/errors.js';
+export { pure } from './capture/triggers/pure.js';
 export {
   Webhook,
   WebhookHidden,
+  type CaptureMode,
   type EntityAction,
   type EntityClass,
   type EntityProperty,
@@ -82,6 +85,7 @@ export {
   type DeliveriesDiscardedFact,
   type DeliveryFact,
   type EventDamagedFact,
+  type ImageDamagedFact,
   type ListenerDisabledFact,
   type WebhookFact,
 } from './dispatcher/delivery-facts.js';

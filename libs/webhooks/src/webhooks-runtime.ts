@@ -11,6 +11,8 @@ import type { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
+import { ImageConverter } from './capture/triggers/image-converter.js';
+import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import type { RetrySchedule } from './deliveries/retry-schedule.js';
@@ -94,7 +96,7 @@ export class WebhooksRuntime
     const guard = new AddressGuard(options.security.allowedAddresses);
     this.logger = new Logger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
     const { logger } = this;
-    registry.serve(dataSource, name);
+    registry.serve(dataSource, name, options.capture);
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
     const shipped = [
       ...[new StandardScheme(), new StandardV1aScheme(), new GithubScheme(), new StripeScheme()],
@@ -132,6 +134,15 @@ export class WebhooksRuntime
         logger,
         emit: (event, fact) => this.emit(event, fact),
       }),
+      images: new ImageConverter({
+        dataSource,
+        database,
+        registry,
+        limits: options.payload,
+        logger,
+        onConverted: (rows) => this.emitEvents(rows),
+        onDamaged: (fact) => this.emit(WEBHOOK_FACTS.imageDamaged, fact),
+      }),
       logger,
       emit: (event, fact, cause) => this.emit(event, fact, cause),
       wakeUps: this.wakeUps,
@@ -146,6 +157,7 @@ export class WebhooksRuntime
       maxDepth: options.maxDepth,
       logger,
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
+      onImages: () => this.wakeForImages(),
     });
     this.webhooks = new WebhooksService({
       dataSource,
@@ -220,7 +232,7 @@ export class WebhooksRuntime
     }
   }
 
-  /** @throws ConfigurationError `TABLES_MISSING`, or what is wrong with an entity's options */
+  /** @throws ConfigurationError `TABLES_MISSING`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, or what is wrong with an entity's options */
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
     registry.resolve();
@@ -249,6 +261,7 @@ export class WebhooksRuntime
         { details: { missing } },
       );
     }
+    await checkTriggers({ dataSource, registry, options, logger: this.logger });
   }
 
   onApplicationBootstrap(): void {
@@ -277,18 +290,28 @@ export class WebhooksRuntime
 
   private async onCommitted(rows: readonly EventRow[], isUncertain: boolean): Promise<void> {
     const standing = isUncertain ? await this.thatStand(rows) : rows;
-    // The promise of the write settles first.
-    setImmediate(() => {
-      for (const { source } of standing) {
-        const { event, depth } = source;
-        this.emit(eventName(event.type), event, { context: event.context, depth });
-      }
-    });
+    this.emitEvents(standing);
     if (this.parts.options.dispatch === 'inline') {
       await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
     } else {
       this.wake();
     }
+  }
+
+  private emitEvents(rows: readonly EventRow[]): void {
+    // The promise of the write settles first.
+    setImmediate(() => {
+      for (const { source } of rows) {
+        const { event, depth } = source;
+        this.emit(eventName(event.type), event, { context: event.context, depth });
+      }
+    });
+  }
+
+  /** Triggers wrote something down: whoever dispatches makes events of it. */
+  private wakeForImages(): void {
+    if (!this.dispatcher.hasRoom) this.wakeUps?.tell();
+    this.dispatcher.wakeForImages();
   }
 
   /** There may be work: for this process, and for others when it has its hands full or does not dispatch. */

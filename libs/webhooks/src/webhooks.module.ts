@@ -1,16 +1,11 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import type { EntitySchema } from 'typeorm';
-import type { EntityRegistry, RegisteredEntity } from './capture/entity-registry.js';
-import { webhookOptionsOf, type EntityClass, type WebhookOptions } from './capture/webhook.decorator.js';
+import type { EntityRegistry } from './capture/entity-registry.js';
+import { registeredEntity, type WebhookFeature } from './capture/webhook-feature.js';
+import type { EntityClass, WebhookOptions } from './capture/webhook.decorator.js';
 import { ConfigurationError } from './errors.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
 import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
-
-/** An entity of `forFeature`: decorated with `@Webhook()`, or with its options beside it. */
-export type WebhookFeature =
-  // oxlint-disable-next-line typescript/no-explicit-any -- one list holds many entities; `forFeature` checks each against its own
-  EntityClass | EntitySchema | ({ entity: EntityClass | EntitySchema } & WebhookOptions<any>);
 
 /** A feature whose options name what its own entity has; otherwise what the compiler shows. */
 type Fitting<F> = F extends { entity: infer C extends EntityClass }
@@ -109,14 +104,4 @@ function withoutInstance(dataSource: string): ConfigurationError {
     'WEBHOOKS_MODULE_MISSING',
     `WebhooksModule.forFeature([...]${name && `, ${name}`}) belongs to an instance that is not there. Import WebhooksModule.forRoot(${options}) in your root module.`,
   );
-}
-
-function registeredEntity(feature: WebhookFeature): RegisteredEntity {
-  if (typeof feature === 'function') return { entity: feature };
-  if (!('entity' in feature)) return { entity: feature, options: {} };
-  const { entity, ...options } = feature;
-  // Options beside the class take the place of the decorator's, whole: two halves would be hard to read. None at all means
-  // what the decorator says, and without one every default.
-  const isBare = Object.keys(options).length === 0;
-  return { entity, options: isBare ? (webhookOptionsOf(entity) ?? {}) : (options as WebhookOptions) };
 }

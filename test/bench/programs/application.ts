@@ -29,7 +29,7 @@ import { measure, monotonicMs, type Measurement } from '../measure.js';
 import { FILLING } from '../signed.js';
 import { copyListeners, type CopiedListeners } from './copied-listeners.js';
 import { silenceNameServers } from './never-resolved.js';
-import { Crate, Parcel, PlainCrate, PlainParcel } from './parcel.js';
+import { CapturedParcel, Crate, Parcel, PlainCrate, PlainParcel } from './parcel.js';
 
 // A Nest application as a user of the library writes it.
 
@@ -59,7 +59,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
     imports: [
       TypeOrmModule.forRoot({
         ...options.database,
-        entities: [Parcel, PlainParcel, Crate, PlainCrate],
+        entities: [Parcel, CapturedParcel, PlainParcel, Crate, PlainCrate],
         synchronize: options.synchronize ?? false,
         retryAttempts: 0,
       }),
@@ -69,7 +69,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
-      WebhooksModule.forFeature([Parcel, Crate]),
+      WebhooksModule.forFeature([Parcel, CapturedParcel, Crate]),
     ],
   })
   class AppModule {}
@@ -349,6 +349,40 @@ export async function timeBuilderWrites(what: BuilderWrite, times: number): Prom
       into.push(performance.now() - start);
     }
   }
+  return found;
+}
+
+/** How long each statement took, in ms. */
+export type TriggerTimes = Record<'inserted' | 'updated' | 'deleted', { captured: number[]; plain: number[] }>;
+
+/** Inserts, updates and deletes so many rows by one SQL statement each, in two tables in turn. */
+export async function timeTriggers(times: number, rowsEach: number): Promise<TriggerTimes> {
+  const runner = app.get(DataSource).createQueryRunner();
+  const found: TriggerTimes = {
+    inserted: { captured: [], plain: [] },
+    updated: { captured: [], plain: [] },
+    deleted: { captured: [], plain: [] },
+  };
+  const twins = [
+    ['captured_parcel', 'captured'],
+    ['plain_parcel', 'plain'],
+  ] as const;
+  const values = Array.from({ length: rowsEach }, (_, n) => `(${n}, '${FILLING}')`).join(', ');
+  for (let time = 0; time < times; time++) {
+    for (const [table, which] of twins) {
+      const timed = async (what: keyof TriggerTimes, statement: string) => {
+        const start = performance.now();
+        await runner.query(statement);
+        found[what][which].push(performance.now() - start);
+      };
+      await timed('inserted', `insert into ${table} (topic, text) values ${values}`);
+      await timed('updated', `update ${table} set topic = topic + 1`);
+      await timed('deleted', `delete from ${table}`);
+    }
+    // What piles up is not what is measured.
+    if (rowsEach > 1 || time % 500 === 0) await runner.query('delete from webhook_images');
+  }
+  await runner.release();
   return found;
 }
 

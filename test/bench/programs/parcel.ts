@@ -17,6 +17,11 @@ abstract class Row {
 @Entity('parcel')
 export class Parcel extends Row {}
 
+/** Its twin, whose events come from triggers. */
+@Webhook({ capture: 'trigger' })
+@Entity('captured_parcel')
+export class CapturedParcel extends Row {}
+
 /** Its twin, which makes no events. */
 @Entity('plain_parcel')
 export class PlainParcel extends Row {}

@@ -8,12 +8,13 @@ import { badNeighbour, slowDns } from './neighbours.js';
 import { bullmq, bullmqUndici, byHand } from './queues.js';
 import { scale } from './scale.js';
 import { singleListener } from './single-listener.js';
+import { triggerCost } from './trigger-cost.js';
 import { wideFanout } from './wide-fanout.js';
 import { writeCost } from './write-cost.js';
 
 /** In the order in which they run: what is compared with comes first. */
 export const scenarios: readonly Scenario[] = [
   ...[ceiling, bullmq, bullmqUndici, byHand, drain, singleListener],
-  ...[latency, writeCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns],
+  ...[latency, writeCost, triggerCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns],
   ...[longTransaction, memory, scale],
 ];

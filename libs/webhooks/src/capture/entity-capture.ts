@@ -14,6 +14,7 @@ import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
+import { contextText } from '../events/event-context.js';
 import { insertsOfEvents, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
@@ -27,6 +28,8 @@ import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
+import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
+import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -44,6 +47,8 @@ export interface EntityCaptureOptions {
   readonly maxDepth: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
+  /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
+  readonly onImages: () => void;
 }
 
 type WriteEvent =
@@ -79,7 +84,13 @@ export class EntityCapture implements EntitySubscriberInterface {
   /** Entities that a query runner is inserting, and what they held when their INSERT passed. */
   private readonly inserting = new WeakMap<QueryRunner, Map<ObjectLiteral, Inserting>>();
 
-  constructor(private readonly options: EntityCaptureOptions) {}
+  private readonly triggerTables: WrittenTables;
+  private readonly marks: TransactionMarks;
+
+  constructor(private readonly options: EntityCaptureOptions) {
+    this.triggerTables = new WrittenTables(options.registry);
+    this.marks = new TransactionMarks(options.database);
+  }
 
   /**
    * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
@@ -155,9 +166,15 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
     const inserting = this.inserting.get(queryRunner);
     if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
+    if (this.triggerTables.isWrittenBy(query)) {
+      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
+    }
     const log = this.logs.get(queryRunner);
-    if (!log?.pending.length) return;
+    const isMarked = this.marks.has(queryRunner);
+    if (!log?.pending.length && !isMarked) return;
     const statement = transactionStatement(query, this.options.database.dialect);
+    if (statement && isMarked) await this.marks.beforeEnd(queryRunner, statement);
+    if (!log?.pending.length) return;
     if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
   }
 
@@ -166,12 +183,21 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!success) {
       this.inserting.delete(queryRunner);
       this.followFailure(queryRunner, query, error);
+      await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
       return;
     }
     const statement = transactionStatement(query, this.options.database.dialect);
-    if (!statement) return;
+    if (!statement) {
+      if (this.triggerTables.isWrittenBy(query)) {
+        this.noteImages(queryRunner);
+        await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
+      }
+      return;
+    }
+    await this.marks.afterEnd(queryRunner, statement);
     this.inserting.delete(queryRunner);
     const log = this.logOf(queryRunner);
+    if (statement.kind === 'commit' && log.wroteImages) this.options.onImages();
     // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
     const wasRolledBack =
       statement.kind === 'commit' && (rawResults as { command?: string } | undefined)?.command === 'ROLLBACK';
@@ -278,8 +304,16 @@ export class EntityCapture implements EntitySubscriberInterface {
     await this.changed(event, definition, 'restored', null, null);
   }
 
+  /** Triggers tell of the others. */
   private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
-    return this.options.registry.definitionOf(metadata);
+    const definition = this.options.registry.definitionOf(metadata);
+    return definition?.capture === 'orm' ? definition : undefined;
+  }
+
+  private noteImages(runner: QueryRunner): void {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.wroteImages = true;
+    else this.options.onImages();
   }
 
   /** The definition of an entity whose write is to be told of. */
@@ -405,6 +439,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     log.pending = log.pending.slice(items.length);
     // What is emitted after the commit; the texts are in the outbox.
     for (const { source } of rows) log.written.push({ source, values: [] });
+  }
+
+  /** What triggers are to know of a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
+  private markOf(runner: QueryRunner): TriggerMark {
+    const skip = !this.isCaptured(runner);
+    const cause = currentCause();
+    const { depth } = cause;
+    const { maxDepth } = this.options;
+    if (!skip && depth > maxDepth) {
+      throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
+    }
+    return { skip, context: contextText(cause) };
   }
 
   private refuseLoop(item: RowChange | EventRow): void {

@@ -14,10 +14,13 @@ import {
 } from './canonical-value.js';
 import { CaptureError } from './errors.js';
 import { exposureOf } from './exposed-properties.js';
+import { isPure } from './triggers/pure.js';
 import {
+  CAPTURE_MODES,
   ENTITY_ACTIONS,
   hiddenProperties,
   ORDERINGS,
+  type CaptureMode,
   type EntityAction,
   type WebhookOptions,
 } from './webhook.decorator.js';
@@ -61,6 +64,7 @@ const OPTION_KEYS: readonly string[] = [
   'ignore',
   'coalesce',
   'exactPrevious',
+  'capture',
 ] satisfies (keyof WebhookOptions)[];
 
 const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
@@ -88,6 +92,8 @@ export class EntityDefinition {
     /** First part of its event types. */
     readonly name: string,
     readonly options: WebhookOptions,
+    /** Who notices its changes. */
+    readonly capture: CaptureMode = 'orm',
   ) {
     if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
       throw this.wrong('name', name, 'Use lower case letters, digits and underscores, at most 100');
@@ -104,6 +110,8 @@ export class EntityDefinition {
     if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Use ${ENTITY_ACTIONS.join(', ')}`);
     const { ordering = 'none' } = options;
     if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Use ${ORDERINGS.join(' or ')}`);
+    if (!CAPTURE_MODES.includes(capture)) throw this.wrong('capture', capture, `Use ${CAPTURE_MODES.join(' or ')}`);
+    if (capture === 'trigger') this.refuseWhatTriggersCannot();
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
     for (const option of SWITCHES) {
       const value: unknown = options[option];
@@ -231,6 +239,18 @@ export class EntityDefinition {
         { cause, details: { entity: this.metadata.name, option } },
       );
     }
+  }
+
+  private refuseWhatTriggersCannot(): void {
+    const { owner } = this.options;
+    const { name, tableType } = this.metadata;
+    if (tableType === 'view') throw this.wrong('capture', 'trigger', 'A view has no triggers of this kind: use orm');
+    if (typeof owner !== 'function' || isPure(owner)) return;
+    throw new ConfigurationError(
+      'OWNER_NOT_PURE',
+      `@Webhook() of ${name}: \`owner\` is a function and \`capture\` is 'trigger'. It would be called after the commit, maybe by another process, and an owner that comes from anything but the row would be of another moment. Name a column, or promise that it looks at the row alone: owner: pure(row => …).`,
+      { details: { entity: name, option: 'owner' } },
+    );
   }
 
   private resolveFields(): OutField[] {

@@ -2,7 +2,7 @@ import type { DataSource, EntityMetadata, EntitySchema } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import { snakeCase } from '../events/event-type.js';
 import { EntityDefinition } from './entity-definition.js';
-import { webhookOptionsOf, type EntityClass, type WebhookOptions } from './webhook.decorator.js';
+import { webhookOptionsOf, type CaptureMode, type EntityClass, type WebhookOptions } from './webhook.decorator.js';
 
 /** One entry of `forFeature`. */
 export interface RegisteredEntity {
@@ -15,7 +15,7 @@ export interface RegisteredEntity {
 export class EntityRegistry {
   private readonly registered: RegisteredEntity[] = [];
   private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
-  private served: { dataSource: DataSource; name: string } | null = null;
+  private served: { dataSource: DataSource; name: string; capture: CaptureMode } | null = null;
   /** The metadata that the definitions were made of; a data source that is opened again has new ones. */
   private resolvedFrom: readonly EntityMetadata[] | null = null;
 
@@ -24,9 +24,24 @@ export class EntityRegistry {
     this.resolvedFrom = null;
   }
 
-  /** Names the data source whose metadata the entities are looked up in. */
-  serve(dataSource: DataSource, name: string): void {
-    this.served = { dataSource, name };
+  /** Registers every entity of a data source that carries the decorator, for programs that have no modules. */
+  registerDecorated(dataSource: DataSource): void {
+    const named = new Set(this.registered.map(({ entity }) => entity));
+    for (const metadata of dataSource.entityMetadatas) {
+      const { target } = metadata;
+      if (typeof target === 'function' && !named.has(target as EntityClass) && decorationOf(metadata, dataSource)) {
+        this.register([{ entity: target as EntityClass }]);
+      }
+    }
+  }
+
+  /**
+   * Names the data source whose metadata the entities are looked up in.
+   *
+   * @param capture of entities that do not say it themselves
+   */
+  serve(dataSource: DataSource, name: string, capture: CaptureMode): void {
+    this.served = { dataSource, name, capture };
   }
 
   /**
@@ -53,7 +68,7 @@ export class EntityRegistry {
     }
     // A parent stands before its children, so that each finds its parent's definition.
     const metadatas = dataSource.entityMetadatas.toSorted((a, b) => ancestors(a).length - ancestors(b).length);
-    for (const metadata of metadatas) this.define(metadata, optionsOf);
+    for (const metadata of metadatas) this.define(metadata, optionsOf, this.served.capture);
     this.refuseSameNames();
     this.resolvedFrom = dataSource.entityMetadatas;
   }
@@ -68,6 +83,12 @@ export class EntityRegistry {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
   }
 
+  /** What the definitions are made of: another array when the data source was opened again. */
+  get basis(): readonly EntityMetadata[] | null {
+    this.resolve();
+    return this.resolvedFrom;
+  }
+
   all(): EntityDefinition[] {
     this.resolve();
     return [...this.definitions.values()];
@@ -80,14 +101,19 @@ export class EntityRegistry {
       .map((metadata) => metadata.name);
   }
 
-  private define(metadata: EntityMetadata, optionsOf: ReadonlyMap<EntityMetadata, WebhookOptions>): void {
+  private define(
+    metadata: EntityMetadata,
+    optionsOf: ReadonlyMap<EntityMetadata, WebhookOptions>,
+    byDefault: CaptureMode,
+  ): void {
     const parent = this.parentOf(metadata);
     const own = optionsOf.get(metadata) ?? (parent ? webhookOptionsOf(metadata.target) : undefined);
     if (!own && !parent) return;
     // A child of a single table is told of as its parent is, under its own name.
     const inherited = parent ? optionsOf.get(parent.metadata) : undefined;
     const options = own ?? { ...inherited, name: undefined };
-    const definition = new EntityDefinition(metadata, options.name ?? snakeCase(metadata.name), options);
+    const capture = options.capture ?? parent?.capture ?? byDefault;
+    const definition = new EntityDefinition(metadata, options.name ?? snakeCase(metadata.name), options, capture);
     definition.parent = parent;
     this.definitions.set(metadata, definition);
     if (!own) (optionsOf as Map<EntityMetadata, WebhookOptions>).set(metadata, options);

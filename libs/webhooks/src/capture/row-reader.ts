@@ -96,7 +96,7 @@ function exactExpression(column: ColumnMetadata, value: string, dataSource: Data
 }
 
 /** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */
-function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
+export function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
   return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
 }

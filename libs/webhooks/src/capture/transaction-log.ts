@@ -46,6 +46,8 @@ export class TransactionLog {
   isOpen = false;
   /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
   isUncertain = false;
+  /** A table with triggers was written to: there will be images. */
+  wroteImages = false;
   private savepoints: { name: string; written: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
@@ -106,6 +108,7 @@ export class TransactionLog {
     this.savepoints = [];
     this.isOpen = isOpen;
     this.isUncertain = false;
+    this.wroteImages = false;
   }
 
   private indexOf(name: string): number | undefined {

@@ -9,6 +9,13 @@ export const ORDERINGS: readonly Ordering[] = ['none', 'entity'];
 export type EntityAction = 'created' | 'updated' | 'deleted' | 'restored';
 export const ENTITY_ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
 
+/**
+ * How changes are noticed: by what TypeORM does in this application (`orm`), or by triggers of the database, whoever writes
+ * (`trigger`); see `docs/capture.md`.
+ */
+export type CaptureMode = 'orm' | 'trigger';
+export const CAPTURE_MODES: readonly CaptureMode[] = ['orm', 'trigger'];
+
 // A constructor of anything: parameters are in a contravariant place, so `never[]` accepts every class.
 // oxlint-disable-next-line typescript/no-explicit-any -- an abstract class's instance type cannot be inferred from `unknown`
 export type EntityClass<E = any> = abstract new (...args: never[]) => E;
@@ -85,6 +92,13 @@ export interface WebhookOptions<E = ObjectLiteral> {
    * @defaultValue false
    */
   exactPrevious?: boolean;
+  /**
+   * Who notices changes of this entity. `trigger` needs triggers on its table: `npx nestjs-entity-webhooks triggers --install`.
+   * `owner` is then a column, or a function marked `pure()`, and `when` runs after the commit.
+   *
+   * @defaultValue `capture` of `WebhooksModule.forRoot()`; a child in a single table has that of its parent
+   */
+  capture?: CaptureMode;
 }
 
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;

@@ -39,7 +39,17 @@ export interface EventDamagedFact {
   readonly reason: string;
 }
 
-export type WebhookFact = DeliveryFact | DeliveriesDiscardedFact | ListenerDisabledFact | EventDamagedFact;
+/** Emitted as `webhooks.image.damaged`: no event can be made of what a trigger wrote down, until somebody mends the cause. */
+export interface ImageDamagedFact {
+  /** `seq` of the image. */
+  readonly seq: string;
+  /** The table whose row it is of, as TypeORM says it. */
+  readonly tablePath: string;
+  readonly reason: string;
+}
+
+export type WebhookFact =
+  DeliveryFact | DeliveriesDiscardedFact | ListenerDisabledFact | EventDamagedFact | ImageDamagedFact;
 
 /** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
 export const WEBHOOK_FACTS = {
@@ -49,6 +59,7 @@ export const WEBHOOK_FACTS = {
   discarded: 'webhooks.delivery.discarded',
   listenerDisabled: 'webhooks.listener.disabled',
   eventDamaged: 'webhooks.outbox.damaged',
+  imageDamaged: 'webhooks.image.damaged',
 } as const;
 
 /** The name under which an event of a type is emitted in process: `webhooks.event.order.created`. */

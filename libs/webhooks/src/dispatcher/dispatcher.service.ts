@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
+import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
 import { UnreadableSecretError } from '../listeners/sealing.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
@@ -44,6 +45,7 @@ export interface DispatcherParts {
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
   readonly upkeep: Upkeep;
+  readonly images: ImageConverter;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
   /** `null` where processes do not hear of each other. */
@@ -74,6 +76,8 @@ const RECLAIM_BATCH = 500;
 const ROUTED_AT_ONCE = 2;
 /** How long a listener whose secrets cannot be read is left alone, before one looks whether they can be. */
 const PAUSE_UNREADABLE_MS = 60_000;
+/** How soon images are looked for again while another process converts some: it may have looked before these were there. */
+const CONVERTED_ELSEWHERE_MS = 25;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
 const LEASE_MARGIN_MS = 1_000;
 
@@ -110,6 +114,8 @@ export class DispatcherService {
   private hasEvents = true;
   /** There may be events that are fanned out page by page. */
   private hasWide = true;
+  /** When images are worth looking for, on the monotonic clock; `null`: not before the next poll. */
+  private imagesAt: number | null = 0;
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
@@ -151,7 +157,10 @@ export class DispatcherService {
     this.isStopping = false;
     this.stopped = new AbortController();
     this.loop = this.run();
-    this.parts.wakeUps?.listen(() => this.wake());
+    this.parts.wakeUps?.listen(() => {
+      this.wakeForImages();
+      this.wake();
+    });
     this.parts.upkeep.start();
   }
 
@@ -203,6 +212,12 @@ export class DispatcherService {
     this.signal.raise();
   }
 
+  /** Triggers may have written images; otherwise as {@link wake}. @internal */
+  wakeForImages(): void {
+    this.imagesAt = 0;
+    this.signal.raise();
+  }
+
   /** One round by hand: takes one batch of events, sends one batch of what is due, and waits for the outcomes. */
   async runOnce(): Promise<RoundResult> {
     const { events, attempts } = await this.round();
@@ -229,6 +244,7 @@ export class DispatcherService {
 
   /** @returns also whether it looked at all there is: a round may find only listeners that have nothing, or make one page */
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
+    await this.convertAll();
     const routed = await this.route({ limit: this.parts.options.batch });
     const hasWide = await this.routeWide();
     await this.reclaim();
@@ -276,6 +292,7 @@ export class DispatcherService {
   }
 
   private async run(): Promise<void> {
+    this.wakeForImages();
     this.wake();
     let work: Work = 'claiming';
     while (!this.isStopping) {
@@ -291,6 +308,7 @@ export class DispatcherService {
         await this.routed();
         this.routingFailure = null;
         this.hasEvents = true;
+        this.imagesAt = 0;
         this.readyAt = 0;
         await this.rest();
       }
@@ -334,7 +352,7 @@ export class DispatcherService {
 
   /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
   private async fill(): Promise<boolean> {
-    let isBusy = false;
+    let isBusy = await this.convertSome();
     if (this.mayRoute) this.routeBeside();
     if (this.mayPage) {
       this.pagedAt = performance.now();
@@ -390,9 +408,31 @@ export class DispatcherService {
     this.routing.set(routing, limit);
   }
 
+  /** One batch of images, if any are expected. @returns whether there may be more */
+  private async convertSome(): Promise<boolean> {
+    if (this.imagesAt === null || this.imagesAt > performance.now()) return false;
+    this.imagesAt = null;
+    const made = await this.parts.images.convert();
+    if (made === 'elsewhere') this.imagesAt = performance.now() + CONVERTED_ELSEWHERE_MS;
+    if (made !== 'some') return false;
+    this.imagesAt = 0;
+    this.hasEvents = true;
+    return true;
+  }
+
+  /** All that there are, also what another process is at. */
+  private async convertAll(): Promise<void> {
+    for (;;) {
+      const made = await this.parts.images.convert();
+      if (made === 'nothing') return;
+      if (made === 'elsewhere') await sleep(CONVERTED_ELSEWHERE_MS);
+    }
+  }
+
   /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
   private sleepMs(): number {
     const waits = [];
+    if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
     if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
     if (this.cursor.untilSweepMs !== null && this.lanes.isThirsty('fresh')) waits.push(this.cursor.untilSweepMs);
     if (this.hasWide) waits.push(this.pagedAt + this.parts.options.pollIntervalMs - performance.now());
@@ -406,8 +446,11 @@ export class DispatcherService {
   private async poll(): Promise<void> {
     const { database, clock, time } = this.parts;
     this.polledAt = performance.now();
-    const outlook: Outlook = await time.from(() => database.single(() => readOutlook(database)));
+    const outlook: Outlook = await time.from(() =>
+      database.single(() => readOutlook(database, this.parts.images.tablePaths)),
+    );
     if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
+    if (outlook.hasImages) this.imagesAt = 0;
     if (outlook.hasEvents) this.hasEvents = true;
     if (outlook.hasWide) this.hasWide = true;
     if (outlook.readyAt !== null) this.expect(outlook.readyAt);

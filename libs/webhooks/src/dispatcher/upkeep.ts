@@ -20,6 +20,7 @@ import {
   readOldEvents,
   TOO_OLD,
 } from '../store/old-events.js';
+import { pruneImages } from '../store/images.js';
 import type { Script } from '../store/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
@@ -239,6 +240,7 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       }
       const position = events.at(-1)?.seq ?? afterSeq;
       if (!isEnd) return { position, isDone: false, ...result };
+      yield* pruneImages(database, now - failedMs);
       const listeners = yield* pruneListeners(database, before);
       if (listeners === LISTENERS_PER_BATCH) return { position, isDone: false, ...result };
       return { position: 0, isDone: true, ...result };

@@ -176,6 +176,21 @@ const TABLES: readonly FrozenTable[] = [
     unique: [['name']],
     indexes: [],
   },
+  {
+    name: 'images',
+    columns: {
+      seq: 'sequence',
+      tablePath: 'name',
+      op: 'state',
+      oldRow: 'text?',
+      newRow: 'text?',
+      context: 'text?',
+      createdAt: 'milliseconds',
+      reason: 'text?',
+    },
+    unique: [],
+    indexes: [],
+  },
 ];
 
 /** TypeORM reads a migration's time from the last 13 digits of its name. */

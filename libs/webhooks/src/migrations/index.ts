@@ -5,6 +5,7 @@ import { createInboxMigration } from './inbox-0001-create-table.js';
 
 export { webhookEntities, type WebhookTablesOptions } from '../store/tables.js';
 export { webhookInboxEntities } from '../receiver/nest/inbox-table.js';
+export { dropTriggers, installTriggers, type TriggerOptions } from './triggers.js';
 export type { SupportedDriver } from '../store/column-kinds.js';
 
 /**

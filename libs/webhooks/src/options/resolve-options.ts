@@ -4,6 +4,7 @@ import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import type { SealingKey } from '../listeners/sealing.js';
 import { decodeBase64 } from '../signing/secret.js';
+import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
@@ -21,6 +22,7 @@ const MIB = 1_024 * KIB;
 /** The options with every default in place: the only form that the rest of the library sees. */
 export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
+  readonly capture: CaptureMode;
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
@@ -72,6 +74,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   }
   return deepFreeze({
     tablePrefix: prefix(options.tablePrefix),
+    capture: oneOf('capture', options.capture, 'orm', CAPTURE_MODES),
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
@@ -161,7 +164,18 @@ function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhoo
 
 const KNOWN_KEYS = {
   '': [
-    ...['dataSource', 'parts', 'tablePrefix', 'publishes', 'dispatch', 'dispatcher', 'payload', 'secrets', 'security'],
+    ...[
+      'dataSource',
+      'parts',
+      'tablePrefix',
+      'capture',
+      'publishes',
+      'dispatch',
+      'dispatcher',
+      'payload',
+      'secrets',
+      'security',
+    ],
     ...['retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [

@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { CaptureMode } from '../capture/webhook.decorator.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
@@ -124,6 +125,13 @@ export interface SealingKeyOptions {
 export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
+  /**
+   * Who notices changes of entities that do not say it themselves: TypeORM's hooks in this application (`orm`), or triggers of the
+   * database, whoever writes (`trigger`). See `docs/capture.md`.
+   *
+   * @defaultValue 'orm'
+   */
+  capture?: CaptureMode;
   /**
    * The types that `publish()` may send. Declared, so that a typing error on either side is an error and not a webhook
    * that never comes.

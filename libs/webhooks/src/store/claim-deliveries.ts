@@ -6,6 +6,7 @@ import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import { databaseMs } from './database-time.js';
+import { firstImage } from './images.js';
 import {
   claimReadyListeners,
   expectDeliveries,
@@ -331,6 +332,8 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
 export interface Outlook {
   /** Whether an event waits to be routed. */
   readonly hasEvents: boolean;
+  /** Whether an image waits to become events. */
+  readonly hasImages: boolean;
   /** Whether an event is routed page by page. */
   readonly hasWide: boolean;
   /** When a listener is next worth looking at. */
@@ -341,15 +344,23 @@ export interface Outlook {
   readonly databaseMs: number;
 }
 
-/** One query: all that an idle dispatcher asks. */
-export function* readOutlook(database: Database): Script<Outlook> {
+/** One query: all that an idle dispatcher asks. @param tablePaths those whose images this process converts */
+export function* readOutlook(database: Database, tablePaths: readonly string[] = []): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
-  const [row] = yield* query<{ event: unknown; wide: unknown; ready: unknown; lease: unknown; now: unknown }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
+  const [row] = yield* query<{
+    event: unknown;
+    image: unknown;
+    wide: unknown;
+    ready: unknown;
+    lease: unknown;
+    now: unknown;
+  }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
   const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
     hasEvents: numberOrNull(row?.event) !== null,
+    hasImages: numberOrNull(row?.image) !== null,
     hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
     leaseUntil: numberOrNull(row?.lease),

@@ -187,6 +187,20 @@ const TABLES = {
     unique: [['name']],
     indexes: [],
   },
+  images: {
+    columns: {
+      seq: 'sequence',
+      tablePath: 'name',
+      op: 'state',
+      oldRow: 'text?',
+      newRow: 'text?',
+      context: 'text?',
+      createdAt: 'milliseconds',
+      reason: 'text?',
+    },
+    unique: [],
+    indexes: [],
+  },
 } as const satisfies Record<string, TableShape>;
 
 interface TableShape {

@@ -1,0 +1,77 @@
+import type { LoggerService } from '@nestjs/common';
+import type { DataSource, QueryRunner } from 'typeorm';
+import { ConfigurationError } from '../../errors.js';
+import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
+import { dialectOf } from '../../store/column-kinds.js';
+import type { EntityRegistry } from '../entity-registry.js';
+import { compareTriggers, syncTriggers } from './install-triggers.js';
+import type { TriggerObject } from './trigger-sql.js';
+import { triggerTables, type TriggerTable } from './trigger-table.js';
+
+const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-source file>';
+
+/**
+ * Whether the triggers are there that the entities need, when the application starts. With `synchronize: true`, which makes the tables,
+ * they are made here.
+ *
+ * @throws ConfigurationError `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, with what to run
+ */
+export async function checkTriggers({
+  dataSource,
+  registry,
+  options,
+  logger,
+}: {
+  dataSource: DataSource;
+  registry: EntityRegistry;
+  options: ResolvedWebhooksOptions;
+  logger: LoggerService;
+}): Promise<void> {
+  const tables = triggerTables(registry.all(), dataSource);
+  const runner = dataSource.createQueryRunner('master');
+  try {
+    if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options.tablePrefix, tables);
+    const { missing, outdated, left } = await compareTriggers(runner, options.tablePrefix, tables);
+    if (missing.length) throw wrong('TRIGGERS_MISSING', 'are missing', missing);
+    if (outdated.length) {
+      throw wrong('TRIGGERS_OUTDATED', 'are not those that the entities need by now, or are switched off', outdated);
+    }
+    const leftOn = left.flatMap(({ table }) => table ?? []);
+    if (leftOn.length) {
+      logger.warn(
+        `Triggers of webhooks stand on ${[...new Set(leftOn)].join(', ')}, which no entity with capture: 'trigger' has any more: what they write down piles up. Run: ${COMMAND}`,
+      );
+    }
+    await warnOfCascades(runner, tables, logger);
+  } finally {
+    await runner.release();
+  }
+}
+
+function wrong(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {
+  const tables = [...new Set(objects.map(({ table, name }) => table ?? name))];
+  return new ConfigurationError(
+    code,
+    `The triggers of ${tables.join(', ')} ${what}, so changes would go untold. Run: ${COMMAND}. For a first try, synchronize: true makes them.`,
+    { details: { tables } },
+  );
+}
+
+/** InnoDB deletes and updates rows by its foreign keys without a trigger hearing of it. */
+async function warnOfCascades(
+  runner: QueryRunner,
+  tables: readonly TriggerTable[],
+  logger: LoggerService,
+): Promise<void> {
+  if (!tables.length || dialectOf(runner.dataSource.options.type) !== 'mysql') return;
+  const names = tables.map(({ path }) => path.split('.').at(-1));
+  const keys = (await runner.query(
+    `SELECT constraint_name AS name, table_name AS relation, delete_rule AS deleted, update_rule AS updated FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE() AND table_name IN (${names.map(() => '?').join(', ')}) AND (delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))`,
+    names,
+  )) as { name: string; relation: string; deleted: string; updated: string }[];
+  for (const { name, relation, deleted, updated } of keys) {
+    logger.warn(
+      `The foreign key ${name} of ${relation} says ON DELETE ${deleted} ON UPDATE ${updated}: InnoDB fires no triggers for what that does, and rows of ${relation} change without a webhook. Delete them yourself before their parent, or let TypeORM do it (cascade).`,
+    );
+  }
+}

@@ -1,0 +1,226 @@
+import type { DataSource } from 'typeorm';
+import type { LoggerService } from '@nestjs/common';
+import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
+import { storedCause } from '../../events/event-context.js';
+import type { Json } from '../../events/json.js';
+import type { PayloadLimits } from '../../events/payload.js';
+import { isRetryable, type Database } from '../../store/database.js';
+import {
+  deleteImages,
+  hasImages,
+  lockConversion,
+  readImages,
+  setImageAside,
+  type StoredImage,
+} from '../../store/images.js';
+import type { Script } from '../../store/script.js';
+import { eventsOf } from '../change-events.js';
+import type { EntityDefinition, RowImage } from '../entity-definition.js';
+import type { EntityRegistry } from '../entity-registry.js';
+import type { Before } from '../transaction-log.js';
+import type { EntityAction } from '../webhook.decorator.js';
+import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
+import { sqliteValue } from './sqlite-triggers.js';
+import { triggerTables, type TriggerTable } from './trigger-table.js';
+
+/** What a converter works with. @internal */
+export interface ImageConverterParts {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly registry: EntityRegistry;
+  readonly limits: PayloadLimits;
+  readonly logger: LoggerService;
+  /** Called after the commit, with the events in their order. */
+  readonly onConverted: (events: readonly EventRow[]) => void;
+  readonly onDamaged: (image: { seq: string; tablePath: string; reason: string }) => void;
+}
+
+/** What one look made of the images. */
+export type Conversion = 'nothing' | 'some' | 'elsewhere';
+
+/** An image that makes no event, and says why. */
+interface Damaged {
+  readonly image: StoredImage;
+  readonly reason: string;
+}
+
+/** Images of one transaction; a thousand updated rows take five. */
+const IMAGES_PER_BATCH = 200;
+
+/**
+ * Makes events of what triggers have written down: in the order in which it happened, in one process at a time, and in one transaction
+ * that takes an image away as it makes its event.
+ *
+ * An image of which no event can be made is set aside with its reason, alone: a batch that the database refuses is tried again image
+ * by image.
+ */
+export class ImageConverter {
+  private tables: readonly TriggerTable[] = [];
+  private madeOf: EntityRegistry['basis'] = null;
+
+  constructor(private readonly parts: ImageConverterParts) {}
+
+  /** Paths of the tables whose images are converted here; none where no entity is captured by triggers. */
+  get tablePaths(): string[] {
+    const { registry, dataSource } = this.parts;
+    if (this.madeOf !== registry.basis) {
+      this.tables = triggerTables(registry.all(), dataSource);
+      this.madeOf = registry.basis;
+    }
+    return this.tables.map(({ path }) => path);
+  }
+
+  /** One batch. @throws what the database does */
+  async convert(): Promise<Conversion> {
+    const { database } = this.parts;
+    const { tablePaths } = this;
+    if (!tablePaths.length) return 'nothing';
+    if (!(await database.single(() => hasImages(database, tablePaths)))) return 'nothing';
+    try {
+      return await this.convertSome(IMAGES_PER_BATCH);
+    } catch (error) {
+      if (isRetryable(error)) throw error;
+    }
+    return this.convertOneByOne();
+  }
+
+  /** After a batch that failed: the good ones go on, and the one that fails is set aside. */
+  private async convertOneByOne(): Promise<Conversion> {
+    const { database } = this.parts;
+    let result: Conversion = 'nothing';
+    for (let n = 0; n < IMAGES_PER_BATCH; n++) {
+      const taken: { image?: StoredImage } = {};
+      try {
+        const one = await this.convertSome(1, taken);
+        if (one !== 'some') return result === 'some' ? result : one;
+      } catch (error) {
+        const { image } = taken;
+        // Not the image's fault: it was not even read.
+        if (!image) throw error;
+        const damaged = { image, reason: messageOf(error) };
+        await database.transaction(() => setImageAside(database, image, damaged.reason));
+        this.tell([damaged]);
+      }
+      result = 'some';
+    }
+    return result;
+  }
+
+  private async convertSome(limit: number, taken: { image?: StoredImage } = {}): Promise<Conversion> {
+    const { database, onConverted } = this.parts;
+    const converted = await database.transaction(() => this.conversion(limit, taken));
+    if (typeof converted === 'string') return converted;
+    this.tell(converted.damaged);
+    if (converted.events.length) onConverted(converted.events);
+    return 'some';
+  }
+
+  private *conversion(
+    limit: number,
+    taken: { image?: StoredImage },
+  ): Script<'nothing' | 'elsewhere' | { events: EventRow[]; damaged: Damaged[] }> {
+    const { database, dataSource, limits } = this.parts;
+    if (!(yield* lockConversion(database))) return 'elsewhere';
+    const images = yield* readImages(database, { tablePaths: this.tablePaths, limit });
+    const [first] = images;
+    if (!first) return 'nothing';
+    taken.image = first;
+    const damaged: Damaged[] = [];
+    const guarded = <T>(image: StoredImage, work: () => T): T | undefined => {
+      try {
+        return work();
+      } catch (error) {
+        damaged.push({ image, reason: messageOf(error) });
+        return undefined;
+      }
+    };
+    const parsed = images.flatMap((image) => guarded(image, () => this.parse(image)) ?? []);
+    const rowsOf = yield* readImageRows(database, dataSource, parsed);
+    const events = parsed.flatMap(
+      (image) => guarded(image.stored, () => eventsOf(changeOf(image, rowsOf(image)), limits)) ?? [],
+    );
+    for (const statement of insertsOfEvents(database, events)) yield statement;
+    for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
+    const isDamaged = new Set(damaged.map(({ image }) => image));
+    yield* deleteImages(
+      database,
+      images.filter((image) => !isDamaged.has(image)),
+    );
+    return { events, damaged };
+  }
+
+  /** @returns nothing for a row of a kind that makes no events */
+  private parse(stored: StoredImage): ParsedImage[] {
+    const table = this.tables.find(({ path }) => path === stored.tablePath);
+    if (!table) return [];
+    const read = (text: string | null) => (text === null ? null : (JSON.parse(text) as WrittenRow));
+    const old = read(stored.oldRow);
+    const now = read(stored.newRow);
+    const definition = this.definitionOf(table, now ?? old ?? {});
+    return definition ? [{ stored, definition, old, now }] : [];
+  }
+
+  /** In a single table a column says of which kind a row is. */
+  private definitionOf({ metadata, definitions }: TriggerTable, row: WrittenRow): EntityDefinition | undefined {
+    const { discriminatorColumn } = metadata;
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    if (!discriminatorColumn) return definitions[0];
+    const written = row[discriminatorColumn.databaseName];
+    const isSqlite = this.parts.database.dialect === 'sqlite';
+    const kind = isSqlite ? sqliteValue(written as string | null).value : written;
+    return definitions.find((definition) => String(definition.metadata.discriminatorValue) === String(kind));
+  }
+
+  private tell(damaged: readonly Damaged[]): void {
+    const { logger, onDamaged } = this.parts;
+    for (const { image, reason } of damaged) {
+      const seq = String(image.seq);
+      logger.error(
+        `Image ${seq} of a row of ${image.tablePath} makes no event and was set aside; once its cause is mended, empty its \`reason\`: ${reason}`,
+      );
+      onDamaged({ seq, tablePath: image.tablePath, reason });
+    }
+  }
+}
+
+function changeOf({ stored, definition, old: written, now: writtenNow }: ParsedImage, { old, now }: ReadImage) {
+  const action = actionOf(definition, written, writtenNow);
+  const image = now ?? old;
+  if (!image) throw new Error('it holds no row');
+  return {
+    definition,
+    action,
+    id: {},
+    key: image.key,
+    at: Number(stored.createdAt),
+    before: action === 'updated' && old ? beforeOf(definition, old) : null,
+    image,
+    cause: storedCause(stored.context),
+  };
+}
+
+/** A delete date that is set is a soft delete, and one that is emptied a restore, whoever does it. */
+function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: WrittenRow | null): EntityAction {
+  if (!old) return 'created';
+  if (!now) return 'deleted';
+  const { deleteDateColumn } = metadata;
+  if (!deleteDateColumn) return 'updated';
+  const isDeleted = (row: WrittenRow) => (row[deleteDateColumn.databaseName] ?? null) !== null;
+  if (isDeleted(old) === isDeleted(now)) return 'updated';
+  return isDeleted(now) ? 'deleted' : 'restored';
+}
+
+/** All of the old row: what did not change is found out as the event is made. */
+function beforeOf(definition: EntityDefinition, old: RowImage): Before {
+  const values = new Map<string, Json>();
+  const touched = new Set<string>();
+  for (const field of definition.fields) {
+    values.set(field.path, definition.valueOf(field, old));
+    if (!field.automatic) touched.add(field.path);
+  }
+  return { values, touched, owner: definition.ownerOf(old) };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,207 @@
+import sql, { join, raw, type Sql } from 'sql-template-tag';
+import type { DataSource, ObjectLiteral } from 'typeorm';
+import { chunks, inList } from '../../store/chunks.js';
+import type { Database } from '../../store/database.js';
+import type { StoredImage } from '../../store/images.js';
+import { query, type Row, type Script } from '../../store/script.js';
+import { mayLoseDigitsOnSqlite, type ColumnMetadata } from '../canonical-value.js';
+import type { EntityDefinition, RowImage } from '../entity-definition.js';
+import { keyOfImage, setForeignKeys } from '../image-select.js';
+import { lastingExpression } from '../row-reader.js';
+import { mysqlColumn } from './mysql-triggers.js';
+import { sqliteValue } from './sqlite-triggers.js';
+
+/** The columns of one row of an image, as they stand in its JSON. */
+export type WrittenRow = Readonly<Record<string, unknown>>;
+
+/** An image that was parsed, and what it is of. */
+export interface ParsedImage {
+  readonly stored: StoredImage;
+  readonly definition: EntityDefinition;
+  readonly old: WrittenRow | null;
+  readonly now: WrittenRow | null;
+}
+
+/** Both rows of an image, as TypeORM would have loaded them. */
+export interface ReadImage {
+  readonly old: RowImage | null;
+  readonly now: RowImage | null;
+}
+
+/** A value that a row needs: of a column of its own, or of a foreign key that only the table has. */
+interface Wanted {
+  readonly column: ColumnMetadata;
+  readonly isNullable: boolean;
+  /** Also in the form that no driver spoils. */
+  readonly needsExact: boolean;
+}
+
+/** What the driver gives for a column. */
+interface Read {
+  readonly value: unknown;
+  readonly exact?: unknown;
+}
+
+/**
+ * Reads images as if they were rows of their tables: on PostgreSQL, MySQL and MariaDB the database itself makes values of the columns'
+ * types of them again, so the driver says of each what it would say of the row; on SQLite the text of a value says its type.
+ *
+ * @returns a function of each image, which throws where the image lacks what its entity needs, and what a transformer throws
+ */
+export function* readImageRows(
+  database: Database,
+  dataSource: DataSource,
+  images: readonly ParsedImage[],
+): Script<(image: ParsedImage) => ReadImage> {
+  const byDefinition = new Map<EntityDefinition, ParsedImage[]>();
+  for (const image of images) {
+    const of = byDefinition.get(image.definition);
+    if (of) of.push(image);
+    else byDefinition.set(image.definition, [image]);
+  }
+  const rowOf = new Map<ParsedImage, Row>();
+  for (const [definition, of] of byDefinition) {
+    if (database.dialect === 'sqlite') continue;
+    for (const some of chunks(of)) {
+      const seqs = some.map(({ stored }) => stored.seq);
+      const rows = yield* query(typedRows(database, dataSource, definition, seqs));
+      const bySeq = new Map(rows.map((row) => [String(row.seq), row]));
+      for (const image of some) {
+        const row = bySeq.get(String(image.stored.seq));
+        if (row) rowOf.set(image, row);
+      }
+    }
+  }
+  return (image) => {
+    const { definition, old, now } = image;
+    const row = rowOf.get(image);
+    const wanted = wantedOf(definition, dataSource);
+    const read = (written: WrittenRow | null, of: 'o' | 'n') => {
+      if (!written) return null;
+      for (const { column, isNullable } of wanted) {
+        if (isNullable || column.databaseName in written) continue;
+        throw new Error(
+          `it has no column ${column.databaseName}, which ${definition.metadata.name} needs: it was written before that column was added or renamed`,
+        );
+      }
+      const values = new Map<string, Read>();
+      wanted.forEach(({ column, needsExact }, n) => {
+        const { databaseName } = column;
+        if (row) {
+          const exact = needsExact ? { exact: row[`${of}x${n}`] ?? null } : {};
+          values.set(databaseName, { value: row[`${of}${n}`] ?? null, ...exact });
+          return;
+        }
+        const { value, digits } = sqliteValue((written[databaseName] as string | null | undefined) ?? null);
+        values.set(databaseName, { value, ...(needsExact && digits !== undefined ? { exact: digits } : {}) });
+      });
+      return rowImage(definition, dataSource, values);
+    };
+    return { old: read(old, 'o'), now: read(now, 'n') };
+  };
+}
+
+/** As a row that is read from its table; see `plain-read.ts` and `row-reader.ts`. */
+function rowImage(definition: EntityDefinition, dataSource: DataSource, values: ReadonlyMap<string, Read>): RowImage {
+  const { metadata } = definition;
+  const { driver } = dataSource;
+  const entity = metadata.create(undefined, { fromDeserializer: true }) as ObjectLiteral;
+  const exact = new Map<string, unknown>();
+  const hydrated = (value: unknown, column: ColumnMetadata) =>
+    (driver.prepareHydratedValue(value, column) as unknown) ?? null;
+  for (const column of ownColumns(definition)) {
+    const read = values.get(column.databaseName);
+    if (!read) continue;
+    column.setEntityValue(entity, hydrated(read.value, column));
+    if (read.exact !== undefined) exact.set(column.propertyPath, hydrated(read.exact, column));
+  }
+  for (const { propertyPath, joinColumns } of foreignKeys(definition)) {
+    for (const joinColumn of joinColumns) {
+      const typed = joinColumn.referencedColumn ?? joinColumn;
+      const read = values.get(joinColumn.databaseName);
+      const value = hydrated(read?.exact ?? read?.value ?? null, typed);
+      if (joinColumns.length === 1) exact.set(propertyPath, value);
+      else exact.set(propertyPath, { ...(exact.get(propertyPath) as object | undefined), [typed.propertyPath]: value });
+    }
+  }
+  setForeignKeys(definition, entity, exact);
+  return { key: keyOfImage(definition, entity, exact), entity, exact };
+}
+
+/** What goes out and decides the owner; all of the row where a function of the application sees it. */
+function ownColumns({ metadata, options, columnsNeeded, hiddenColumnsNeeded }: EntityDefinition): ColumnMetadata[] {
+  const isWhole = options.when !== undefined || typeof options.owner === 'function';
+  const needed = new Set([...metadata.primaryColumns, ...columnsNeeded, ...hiddenColumnsNeeded]);
+  return metadata.columns.filter(
+    (column) => !column.isVirtual && !column.isVirtualProperty && (needed.has(column) || (isWhole && column.isSelect)),
+  );
+}
+
+/** A relation through a junction has its keys there. */
+function foreignKeys({ metadata, relationsNeeded }: EntityDefinition): EntityDefinition['relationsNeeded'] {
+  const ofKey = metadata.relations.filter(({ joinColumns }) => joinColumns.some(({ isPrimary }) => isPrimary));
+  return [...new Set([...relationsNeeded, ...ofKey])].filter(
+    ({ isManyToMany, joinColumns }) => !isManyToMany && joinColumns[0]?.isVirtual,
+  );
+}
+
+/** A definition belongs to one data source. */
+const wants = new WeakMap<EntityDefinition, readonly Wanted[]>();
+
+function wantedOf(definition: EntityDefinition, dataSource: DataSource): readonly Wanted[] {
+  let wanted = wants.get(definition);
+  if (wanted) return wanted;
+  const { spatialTypes } = dataSource.driver;
+  const byName = new Map<string, Wanted>();
+  const add = (column: ColumnMetadata, typed: ColumnMetadata) => {
+    if (spatialTypes.includes(typed.type)) return;
+    const isDay = lastingExpression(typed, '', dataSource) !== null;
+    const needsExact = dataSource.options.type === 'better-sqlite3' ? mayLoseDigitsOnSqlite(typed) : isDay;
+    const { isNullable } = column;
+    byName.set(column.databaseName, { column, isNullable, needsExact });
+  };
+  for (const column of ownColumns(definition)) add(column, column);
+  for (const { joinColumns } of foreignKeys(definition)) {
+    for (const joinColumn of joinColumns) add(joinColumn, joinColumn.referencedColumn ?? joinColumn);
+  }
+  wanted = [...byName.values()];
+  wants.set(definition, wanted);
+  return wanted;
+}
+
+/** `o0`, `o1`, … and `n0`, `n1`, …: the columns of the old and the new row, by their place among the wanted; `ox0` the exact forms. */
+function typedRows(
+  database: Database,
+  dataSource: DataSource,
+  definition: EntityDefinition,
+  seqs: readonly unknown[],
+): Sql {
+  const { driver } = dataSource;
+  const { images: i } = database.tables;
+  const wanted = wantedOf(definition, dataSource);
+  const isPostgres = database.dialect === 'postgres';
+  const typeOf = ({ column }: Wanted) => mysqlColumn(column, dataSource);
+  const selected = (of: 'o' | 'n') =>
+    wanted.flatMap((one, n) => {
+      const { column, needsExact } = one;
+      const value = isPostgres ? `${of}.${driver.escape(column.databaseName)}` : typeOf(one).read(`${of}.c${n}`);
+      const exact = needsExact ? lastingExpression(column.referencedColumn ?? column, value, dataSource) : null;
+      return [`${value} as ${of}${n}`, ...(exact === null ? [] : [`${exact} as ${of}x${n}`])];
+    });
+  const columns = raw(`, ${[...selected('o'), ...selected('n')].join(', ')}`);
+  const source = (of: 'o' | 'n', property: 'oldRow' | 'newRow') => {
+    if (isPostgres) {
+      const type = definition.metadata.tablePath
+        .split('.')
+        .map((part) => driver.escape(part))
+        .join('.');
+      return sql`json_populate_record(null::${raw(type)}, i.${i.$[property]}::json) ${raw(of)}`;
+    }
+    const list = wanted.map((one, n) => {
+      const path = `$.${JSON.stringify(one.column.databaseName)}`.replaceAll("'", "''");
+      return `c${n} ${typeOf(one).type} path '${path}' error on error`;
+    });
+    return sql`json_table(coalesce(i.${i.$[property]}, '{}'), '$' columns (${raw(list.join(', '))})) ${raw(of)}`;
+  };
+  return sql`select i.${i.$.seq} as seq${columns} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
+}

@@ -1,0 +1,122 @@
+import type { DataSource, QueryRunner } from 'typeorm';
+import { ConfigurationError } from '../../errors.js';
+import { dialectOf } from '../../store/column-kinds.js';
+import { databaseName, tablePathOf } from '../../store/tables.js';
+import { mysqlTriggers } from './mysql-triggers.js';
+import { postgresTriggers } from './postgres-triggers.js';
+import { sqliteTriggers } from './sqlite-triggers.js';
+import type { ImagesTable, InstalledObject, TriggerDialect, TriggerObject } from './trigger-sql.js';
+import type { TriggerTable } from './trigger-table.js';
+
+/** What is installed, against what should be. */
+export interface TriggerReport {
+  /** Nothing of that name is there. */
+  readonly missing: readonly TriggerObject[];
+  /** It is there, and says something else, or is switched off. */
+  readonly outdated: readonly TriggerObject[];
+  /** Of ours, on a table that has no need of it. */
+  readonly left: readonly InstalledObject[];
+}
+
+/** What {@link syncTriggers} would run, in this order; nothing where all is as it should be. */
+export async function triggerStatements(
+  runner: QueryRunner,
+  tablePrefix: string,
+  tables: readonly TriggerTable[],
+): Promise<string[]> {
+  const { missing, outdated, left } = await compareTriggers(runner, tablePrefix, tables);
+  return [
+    ...left.map(({ drop }) => drop),
+    ...[...outdated, ...missing].flatMap((object) => [
+      // A function that is replaced keeps the triggers that call it.
+      ...(object.table === null ? [] : [object.drop]),
+      ...object.create,
+    ]),
+  ];
+}
+
+/** Makes what is installed what should be. In the transaction of the runner, where the database's schema has such. */
+export async function syncTriggers(
+  runner: QueryRunner,
+  tablePrefix: string,
+  tables: readonly TriggerTable[],
+): Promise<string[]> {
+  const statements = await triggerStatements(runner, tablePrefix, tables);
+  for (const statement of statements) await runner.query(statement);
+  return statements;
+}
+
+/** Compares what is installed with what should be. */
+export async function compareTriggers(
+  runner: QueryRunner,
+  tablePrefix: string,
+  tables: readonly TriggerTable[],
+): Promise<TriggerReport> {
+  const images = await imagesTable(runner, tablePrefix);
+  const dialect = triggerDialect(runner.dataSource);
+  const wanted = tables.length ? dialect.objects(tables, images) : [];
+  const { text, objectOf } = dialect.installed(images);
+  const installed = ((await runner.query(text)) as never[]).map(objectOf);
+  const pathOf = new Map<string | null, string | null>([[null, null]]);
+  for (const { path } of tables) pathOf.set(path, await realPath(runner, path));
+  const idOf = (name: string, table: string | null) => JSON.stringify([name, table]);
+  const found = new Map(installed.map((object) => [idOf(object.name, object.table), object]));
+  const missing: TriggerObject[] = [];
+  const outdated: TriggerObject[] = [];
+  for (const object of wanted) {
+    const id = idOf(object.name, pathOf.get(object.table) ?? null);
+    const there = found.get(id);
+    found.delete(id);
+    if (!there) missing.push(object);
+    else if (there.hash !== object.hash || !there.isEnabled) outdated.push(object);
+  }
+  // Triggers before the function that they call.
+  const left = [...found.values()].toSorted((a, b) => Number(a.table === null) - Number(b.table === null));
+  return { missing, outdated, left };
+}
+
+function triggerDialect(dataSource: DataSource): TriggerDialect {
+  switch (dialectOf(dataSource.options.type)) {
+    case 'postgres':
+      return postgresTriggers;
+    case 'mysql':
+      return mysqlTriggers(dataSource);
+    case 'sqlite':
+      return sqliteTriggers;
+  }
+}
+
+/** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
+export async function imagesTable(runner: QueryRunner, tablePrefix: string): Promise<ImagesTable> {
+  const { dataSource } = runner;
+  const { driver, namingStrategy } = dataSource;
+  const path = tablePathOf(dataSource, tablePrefix, 'images');
+  const column = (property: string) => driver.escape(namingStrategy.columnName(property, databaseName(property), []));
+  const name = path.split('.').at(-1) as string;
+  if (dialectOf(dataSource.options.type) !== 'postgres') {
+    const escaped = path.split('.').map((part) => driver.escape(part));
+    return { path: escaped.join('.'), name, schema: null, column };
+  }
+  const real = await realPath(runner, path);
+  if (real === null) {
+    throw new ConfigurationError(
+      'TABLES_MISSING',
+      `The table ${path} is not there, which the triggers write to. Run the migrations of webhookMigrations() first.`,
+      { details: { missing: [path] } },
+    );
+  }
+  const schema = real.slice(0, -name.length - 1);
+  return { path: `${driver.escape(schema)}.${driver.escape(name)}`, name, schema, column };
+}
+
+/** A path as the lists of installed triggers say it: on PostgreSQL with the schema in which it is found. */
+async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
+  const { driver, options } = runner.dataSource;
+  if (dialectOf(options.type) !== 'postgres') return path.split('.').at(-1) ?? path;
+  const escaped = path.split('.').map((part) => driver.escape(part));
+  const [row] = (await runner.query(
+    `SELECT n.nspname || '.' || c.relname AS path FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`,
+    [escaped.join('.')],
+  )) as { path: string }[];
+  return row?.path ?? null;
+}

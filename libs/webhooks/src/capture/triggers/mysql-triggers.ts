@@ -1,0 +1,118 @@
+import type { DataSource } from 'typeorm';
+import type { ColumnMetadata } from '../canonical-value.js';
+import {
+  hashIn,
+  literal,
+  marked,
+  objectName,
+  type ImagesTable,
+  type TriggerDialect,
+  type TriggerObject,
+} from './trigger-sql.js';
+import type { TriggerTable } from './trigger-table.js';
+
+/** How a column travels in an image, and is read out of it as if it were read out of its table. */
+export interface MysqlColumn {
+  /** In the trigger. */
+  written: (value: string) => string;
+  /** Its type in `json_table`. */
+  type: string;
+  /** Of what `json_table` gives. */
+  read: (value: string) => string;
+}
+
+const TEXT = 'longtext character set utf8mb4 collate utf8mb4_bin';
+const same = (value: string) => value;
+const asText = (value: string) => `CAST(${value} AS CHAR CHARACTER SET utf8mb4)`;
+
+/** Numbers that JSON and a double hold exactly. */
+const SMALL_NUMBERS = new Set(['int', 'tinyint', 'smallint', 'mediumint', 'year', 'boolean', 'bool']);
+const FLOATS = new Set(['float', 'double', 'double precision', 'real']);
+const DECIMALS = new Set(['decimal', 'dec', 'fixed', 'numeric']);
+const BYTES = new Set(['blob', 'tinyblob', 'mediumblob', 'longblob', 'binary', 'varbinary', 'bit']);
+
+/** Everything that JSON would spoil travels as the text that a `SELECT` would have sent. */
+export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): MysqlColumn {
+  const type = dataSource.driver.normalizeType(column);
+  const { precision, scale, unsigned } = column;
+  if (SMALL_NUMBERS.has(type)) return { written: same, type: 'double', read: same };
+  if (FLOATS.has(type)) return { written: asText, type: 'double', read: same };
+  if (DECIMALS.has(type)) return { written: asText, type: `decimal(${precision ?? 10}, ${scale ?? 0})`, read: same };
+  if (BYTES.has(type)) {
+    return { written: (value) => `HEX(CAST(${value} AS BINARY))`, type: TEXT, read: (value) => `unhex(${value})` };
+  }
+  switch (type) {
+    case 'bigint':
+      return { written: asText, type: unsigned ? 'bigint unsigned' : 'bigint', read: same };
+    case 'date':
+      return { written: asText, type: 'date', read: same };
+    case 'datetime':
+      return { written: asText, type: 'datetime(6)', read: same };
+    case 'time':
+      return { written: asText, type: `time(${precision ?? 0})`, read: same };
+    case 'timestamp':
+      // The one type that looks otherwise in another session's time zone.
+      return {
+        written: (value) => asText(`UNIX_TIMESTAMP(${value})`),
+        type: 'decimal(20, 6)',
+        read: (value) => `from_unixtime(${value})`,
+      };
+    default:
+      return { written: asText, type: TEXT, read: same };
+  }
+}
+
+/**
+ * Three triggers on each table, for each row. They have the rights of who installed them. Each names the columns that TypeORM knows of,
+ * so a column that is dropped makes every write fail until they are installed again.
+ */
+export function mysqlTriggers(dataSource: DataSource): TriggerDialect {
+  return {
+    objects: (tables, images) => tables.flatMap((table) => triggersOn(table, images, dataSource)),
+
+    installed: (images) => ({
+      text: `SELECT trigger_name AS name, event_object_table AS relation, action_statement AS text FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND action_statement LIKE '%nestjs-entity-webhooks%' AND action_statement LIKE ${literal(`%INSERT INTO ${images.path.replaceAll(/[\\%_]/g, '\\$&')} %`)}`,
+      objectOf: (row: { name: string; relation: string; text: string }) => ({
+        name: row.name,
+        table: row.relation,
+        hash: hashIn(row.text),
+        isEnabled: true,
+        drop: `DROP TRIGGER ${escaped(row.name)}`,
+      }),
+    }),
+  };
+}
+
+function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSource): TriggerObject[] {
+  const { column: c } = images;
+  const path = table.path.split('.').map(escaped).join('.');
+  const image = (of: 'OLD' | 'NEW') =>
+    `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${of}.${escaped(column.databaseName)}`)}`).join(', ')})`;
+  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('createdAt')].join(', ')})`;
+  const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
+  const write = (op: string, old: string, now: string) =>
+    `${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, @webhooks_context, ${at});`;
+  const trigger = (operation: string, body: string): TriggerObject => {
+    const name = objectName(images, operation, table.path);
+    const { hash, text } = marked(
+      `CREATE TRIGGER ${escaped(name)} AFTER ${operation.toUpperCase()} ON ${path} FOR EACH ROW BEGIN {mark}\n${body}\nEND`,
+    );
+    return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
+  };
+  const unlessSkipped = (statement: string) => `IF @webhooks_skip IS NULL THEN ${statement} END IF;`;
+  return [
+    trigger('insert', unlessSkipped(write('insert', 'NULL', image('NEW')))),
+    // As texts: collations would take 'a' for 'A'.
+    trigger(
+      'update',
+      `DECLARE v_old ${TEXT} DEFAULT ${image('OLD')};
+DECLARE v_new ${TEXT} DEFAULT ${image('NEW')};
+IF @webhooks_skip IS NULL AND v_old <> v_new THEN ${write('update', 'v_old', 'v_new')} END IF;`,
+    ),
+    trigger('delete', unlessSkipped(write('delete', image('OLD'), 'NULL'))),
+  ];
+}
+
+function escaped(name: string): string {
+  return `\`${name.replaceAll('`', '``')}\``;
+}

@@ -1,0 +1,78 @@
+import { chunks } from '../../store/chunks.js';
+import {
+  hashIn,
+  literal,
+  marked,
+  objectName,
+  type ImagesTable,
+  type TriggerDialect,
+  type TriggerObject,
+} from './trigger-sql.js';
+import type { TriggerTable } from './trigger-table.js';
+
+/** A function takes 127 arguments. */
+const PAIRS_PER_OBJECT = 60;
+
+/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
+export const SKIP_MARK = -1;
+export const CONTEXT_MARK = -2;
+
+/**
+ * Three triggers on each table, for each row. A value is written as SQL says it (`quote()`), and a text after one `'`, which keeps
+ * digits, bytes and types whatever the column declares; {@link sqliteValue} reads it.
+ */
+export const sqliteTriggers: TriggerDialect = {
+  objects: (tables, images) => tables.flatMap((table) => triggersOn(table, images)),
+
+  installed: (images) => ({
+    text: `SELECT name, tbl_name AS relation, sql AS text FROM sqlite_master WHERE type = 'trigger' AND instr(sql, 'nestjs-entity-webhooks') AND instr(sql, ${literal(`INSERT INTO ${images.path} `)})`,
+    objectOf: (row: { name: string; relation: string; text: string }) => ({
+      name: row.name,
+      table: row.relation,
+      hash: hashIn(row.text),
+      isEnabled: true,
+      drop: `DROP TRIGGER ${escaped(row.name)}`,
+    }),
+  }),
+};
+
+/** A value of an image, as better-sqlite3 would have given it; an integer as its digits, which may be more than a number holds. */
+export function sqliteValue(written: string | null): { value: unknown; digits?: string } {
+  if (written === null) return { value: null };
+  if (written.startsWith("'")) return { value: written.slice(1) };
+  if (/^X'/i.test(written)) return { value: Buffer.from(written.slice(2, -1), 'hex') };
+  return /^-?\d+$/.test(written) ? { value: Number(written), digits: written } : { value: Number(written) };
+}
+
+function triggersOn(table: TriggerTable, images: ImagesTable): TriggerObject[] {
+  const { column: c } = images;
+  const columns = table.columns.map(({ databaseName }) => databaseName);
+  const value = (of: string) =>
+    `CASE typeof(${of}) WHEN 'null' THEN NULL WHEN 'text' THEN '''' || ${of} ELSE quote(${of}) END`;
+  const image = (of: 'OLD' | 'NEW') => {
+    const pairs = columns.map((name) => `${literal(name)}, ${value(`${of}.${escaped(name)}`)}`);
+    const objects = [...chunks(pairs, PAIRS_PER_OBJECT)].map((some) => `json_object(${some.join(', ')})`);
+    return objects.reduce((all, next) => `rtrim(${all}, '}') || ',' || ltrim(${next}, '{')`);
+  };
+  const mark = (seq: number, what: string) => `SELECT ${what} FROM ${images.path} WHERE ${c('seq')} = ${seq}`;
+  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('createdAt')].join(', ')})`;
+  const at = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+  const trigger = (op: string, changed: string, old: string, now: string): TriggerObject => {
+    const name = objectName(images, op, table.path);
+    const { hash, text } = marked(
+      `CREATE TRIGGER ${escaped(name)} AFTER ${op.toUpperCase()} ON ${escaped(table.path)} FOR EACH ROW WHEN ${changed}NOT EXISTS (${mark(SKIP_MARK, '1')}) BEGIN {mark}\n${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, (${mark(CONTEXT_MARK, c('context'))}), ${at});\nEND`,
+    );
+    return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
+  };
+  // A column's own collation would take 'a' for 'A'.
+  const differs = columns.map((name) => `OLD.${escaped(name)} COLLATE BINARY IS NOT NEW.${escaped(name)}`).join(' OR ');
+  return [
+    trigger('insert', '', 'NULL', image('NEW')),
+    trigger('update', `(${differs}) AND `, image('OLD'), image('NEW')),
+    trigger('delete', '', image('OLD'), 'NULL'),
+  ];
+}
+
+function escaped(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

@@ -1,0 +1,76 @@
+import type { DataSource, EntityMetadata } from 'typeorm';
+import { ConfigurationError } from '../../errors.js';
+import type { ColumnMetadata } from '../canonical-value.js';
+import type { EntityDefinition } from '../entity-definition.js';
+
+/** A table whose changes triggers write down. */
+export interface TriggerTable {
+  /** As TypeORM says it, and as it stands in each image. */
+  readonly path: string;
+  /** Of the entity, or of the parent of those that share the table. */
+  readonly metadata: EntityMetadata;
+  /** What is made of its rows: one, or one for each kind of row in a single table. */
+  readonly definitions: readonly EntityDefinition[];
+  /** Columns that an image has on MySQL, MariaDB and SQLite; on PostgreSQL it has all there are. */
+  readonly columns: readonly ColumnMetadata[];
+}
+
+/**
+ * The tables that need triggers.
+ *
+ * @throws ConfigurationError `TABLE_CAPTURED_TWICE`: entities that share a table and are not of one inheritance, or not of one mode;
+ * `COLUMN_NOT_CAPTURED`: a column that goes out and that no image can hold
+ */
+export function triggerTables(all: readonly EntityDefinition[], dataSource: DataSource): TriggerTable[] {
+  const byPath = new Map<string, EntityDefinition[]>();
+  for (const definition of all) {
+    const { tablePath } = definition.metadata;
+    byPath.set(tablePath, [...(byPath.get(tablePath) ?? []), definition]);
+  }
+  const tables: TriggerTable[] = [];
+  for (const [path, definitions] of byPath) {
+    const [first] = definitions;
+    if (!first || definitions.every(({ capture }) => capture === 'orm')) continue;
+    const metadata = rootOf(first.metadata);
+    if (definitions.some((other) => rootOf(other.metadata) !== metadata || other.capture === 'orm')) {
+      throw new ConfigurationError(
+        'TABLE_CAPTURED_TWICE',
+        `${definitions.map((definition) => definition.metadata.name).join(' and ')} stand in one table (${path}), and triggers see the table only: one \`capture\` must hold for all of them, and only the kinds of one inheritance may share it.`,
+      );
+    }
+    tables.push({ path, metadata, definitions, columns: columnsOf(metadata, definitions, dataSource) });
+  }
+  return tables;
+}
+
+function rootOf(metadata: EntityMetadata): EntityMetadata {
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+  return metadata.parentEntityMetadata ?? metadata;
+}
+
+/** Columns that are never read by the application, such as `select: false` ones, need not lie about in another table. */
+function columnsOf(
+  metadata: EntityMetadata,
+  definitions: readonly EntityDefinition[],
+  { driver }: DataSource,
+): ColumnMetadata[] {
+  const isSpatial = (column: ColumnMetadata) => driver.spatialTypes.includes(column.type);
+  const hidden = new Set(
+    definitions.flatMap((definition) => definition.hiddenColumnsNeeded.map((c) => c.databaseName)),
+  );
+  for (const definition of definitions) {
+    const spatial = definition.columnsNeeded.find(isSpatial);
+    if (!spatial) continue;
+    throw new ConfigurationError(
+      'COLUMN_NOT_CAPTURED',
+      `${definition.metadata.name}.${spatial.propertyPath} is a spatial column, which triggers cannot write down as TypeORM reads it. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
+      { details: { entity: definition.metadata.name, field: spatial.propertyPath } },
+    );
+  }
+  const columns = new Map<string, ColumnMetadata>();
+  for (const column of metadata.columns) {
+    const isWanted = column.isPrimary || column.isSelect || hidden.has(column.databaseName);
+    if (isWanted && !column.isVirtualProperty && !isSpatial(column)) columns.set(column.databaseName, column);
+  }
+  return [...columns.values()];
+}

@@ -1,0 +1,31 @@
+import type { EntityRegistry } from '../entity-registry.js';
+
+const WRITES = /^\s*(?:insert|update|delete|with|merge|replace|truncate|copy|load)\b/i;
+
+/**
+ * Whether a statement of the application may have written to a table with triggers, so that the dispatcher looks at once. A name
+ * elsewhere in it makes one look too many; what a procedure or a foreign key writes is found by the poll.
+ */
+export class WrittenTables {
+  private names: RegExp | null = null;
+  private madeOf: EntityRegistry['basis'] = null;
+
+  constructor(private readonly registry: EntityRegistry) {}
+
+  isWrittenBy(statement: string): boolean {
+    return WRITES.test(statement) && (this.tableNames()?.test(statement) ?? false);
+  }
+
+  private tableNames(): RegExp | null {
+    const { basis } = this.registry;
+    if (basis !== this.madeOf) {
+      this.madeOf = basis;
+      const names = this.registry
+        .all()
+        .filter(({ capture }) => capture === 'trigger')
+        .map(({ metadata }) => metadata.tableName.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+      this.names = names.length ? new RegExp(`(?<!\\w)(?:${names.join('|')})(?!\\w)`, 'i') : null;
+    }
+    return this.names;
+  }
+}

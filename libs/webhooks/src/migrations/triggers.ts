@@ -1,0 +1,69 @@
+import type { DataSource, QueryRunner } from 'typeorm';
+import { EntityRegistry } from '../capture/entity-registry.js';
+import {
+  compareTriggers,
+  syncTriggers,
+  triggerStatements,
+  type TriggerReport,
+} from '../capture/triggers/install-triggers.js';
+import { triggerTables, type TriggerTable } from '../capture/triggers/trigger-table.js';
+import { registeredEntity, type WebhookFeature } from '../capture/webhook-feature.js';
+import type { CaptureMode } from '../capture/webhook.decorator.js';
+import { DEFAULT_TABLE_PREFIX, type WebhookTablesOptions } from '../store/tables.js';
+
+/** What the application says to `WebhooksModule`, as far as triggers follow from it. */
+export interface TriggerOptions extends WebhookTablesOptions {
+  /** As in `WebhooksModule.forRoot({ capture })`. @defaultValue 'orm' */
+  capture?: CaptureMode;
+  /**
+   * Entities that are named in `WebhooksModule.forFeature([...])` with options beside them, as they stand there. Those with `@Webhook()`
+   * are found by themselves.
+   */
+  entities?: readonly WebhookFeature[];
+}
+
+/**
+ * Installs the triggers that the entities with `capture: 'trigger'` need, replaces those that are out of date, and drops those that
+ * none needs any more. Does nothing where all is well, so it may run at each deployment. For a migration, or a script; the same as
+ * `npx nestjs-entity-webhooks triggers --install`.
+ *
+ * The entities are those of the runner's data source as they are now: in a migration, call it in the last one.
+ *
+ * @returns the statements that were run
+ * @throws ConfigurationError what is wrong with an entity's options, or `TABLES_MISSING`
+ * @example
+ * export class OrderTriggers1790000000000 implements MigrationInterface {
+ *   up = async (runner: QueryRunner) => void (await installTriggers(runner));
+ *   down = async (runner: QueryRunner) => void (await dropTriggers(runner));
+ * }
+ */
+export function installTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
+  return syncTriggers(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+}
+
+/** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
+export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions = {}): Promise<string[]> {
+  return syncTriggers(runner, prefixOf(options), []);
+}
+
+/** What {@link installTriggers} would run. @internal */
+export function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
+  return triggerStatements(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+}
+
+/** What is installed, against what should be. @internal */
+export function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
+  return compareTriggers(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+}
+
+function prefixOf({ tablePrefix }: WebhookTablesOptions): string {
+  return tablePrefix ?? DEFAULT_TABLE_PREFIX;
+}
+
+function tablesOf(dataSource: DataSource, { capture = 'orm', entities = [] }: TriggerOptions): TriggerTable[] {
+  const registry = new EntityRegistry();
+  registry.register(entities.map(registeredEntity));
+  registry.registerDecorated(dataSource);
+  registry.serve(dataSource, 'default', capture);
+  return triggerTables(registry.all(), dataSource);
+}

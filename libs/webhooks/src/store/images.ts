@@ -1,0 +1,89 @@
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { insertChores } from './chores.js';
+import { chunks, inList } from './chunks.js';
+import type { Database } from './database.js';
+import { execute, query, type Script } from './script.js';
+
+/** A change as a trigger has written it down. */
+export interface StoredImage {
+  readonly seq: unknown;
+  /** The path of the table, as TypeORM says it. */
+  readonly tablePath: string;
+  readonly op: string;
+  /** JSON by names of columns; `null` where there was no such row. */
+  readonly oldRow: string | null;
+  readonly newRow: string | null;
+  readonly context: string | null;
+  readonly createdAt: unknown;
+}
+
+/** One process converts at a time: the row of this name is locked. */
+const CONVERSION = 'convert-images';
+
+/**
+ * The first image that may be converted, as an expression: those of tables that this process knows nothing of are left to processes
+ * that do, and those that were set aside to somebody who looks. The latter are few, so the primary key is index enough, and costs
+ * writers no more.
+ */
+export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
+  const { images: i } = database.tables;
+  return sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+}
+
+/** Whether any may be converted. */
+export function* hasImages(database: Database, tablePaths: readonly string[]): Script<boolean> {
+  const [row] = yield* query<{ first: unknown }>(sql`select ${firstImage(database, tablePaths)} as first`);
+  return row?.first !== null && row?.first !== undefined;
+}
+
+/**
+ * Makes this transaction the one that converts.
+ *
+ * Two at once would each hold half of one row's changes, and commit them in either order.
+ *
+ * @returns `false` while another one does
+ */
+export function* lockConversion(database: Database): Script<boolean> {
+  if (database.dialect === 'sqlite') return true;
+  const { chores: c } = database.tables;
+  const find = (lock: string) =>
+    sql`select ${c.select('c', 'seq')} from ${c.sql} c where c.${c.$.name} = ${CONVERSION}${raw(lock)}`;
+  if ((yield* query(find(database.skipLocked))).length) return true;
+  if ((yield* query(find(''))).length) return false;
+  yield* insertChores(database, [CONVERSION], 0);
+  return (yield* query(find(database.skipLocked))).length > 0;
+}
+
+/** The oldest that wait. A row's changes are in the order of their sequence: it is drawn while its writer holds the row. */
+export function* readImages(
+  database: Database,
+  { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
+): Script<StoredImage[]> {
+  const { images: i } = database.tables;
+  return yield* query<StoredImage>(
+    sql`select ${i.select('i', 'seq', 'tablePath', 'op', 'oldRow', 'newRow', 'context', 'createdAt')} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit ${limit}`,
+  );
+}
+
+export function* deleteImages(database: Database, images: readonly Pick<StoredImage, 'seq'>[]): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  for (const some of chunks(images)) {
+    yield* execute(sql`delete from ${path} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
+  }
+}
+
+/** It stays where it is, and is not looked at again until somebody empties `reason`. */
+export function* setImageAside(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  yield* execute(sql`update ${path} set ${$.reason} = ${reason.replaceAll('\0', '\ufffd')} where ${$.seq} = ${seq}`);
+}
+
+/** Images that were set aside before a time go as damaged events do. */
+export function* pruneImages(database: Database, before: number): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);
+}
+
+function isWaiting({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
+  return sql`i.${i.$.reason} is null and i.${i.$.tablePath} ${inList(tablePaths)}`;
+}

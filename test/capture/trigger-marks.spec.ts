@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { Column, Entity, PrimaryColumn, type QueryRunner } from 'typeorm';
+import { CaptureError, Webhook } from 'nestjs-entity-webhooks';
+import { runCausedBy } from '../../libs/webhooks/src/write-scope.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+@Webhook({ capture: 'trigger' })
+@Entity('marked')
+class Marked {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+}
+
+describeDatabases('what triggers are told of a write', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({ database: fresh.options, entities: [Marked] });
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+  beforeEach(async () => {
+    await app.dataSource.query('DELETE FROM marked');
+    await app.dispatcher.drain();
+    await app.dataSource.query('DELETE FROM webhook_events');
+  });
+
+  const silently = <T>(work: () => Promise<T>) => app.webhooks.withoutCapture(work);
+  const byAnn = <T>(work: () => Promise<T>) => app.webhooks.withContext({ actor: 'ann' }, work);
+  const insert = (id: number, runner?: QueryRunner) =>
+    app.dataSource.query(`INSERT INTO marked VALUES (${id}, 'a')`, [], runner);
+  const told = async () => {
+    expect(await marks()).toBe(0);
+    await app.dispatcher.drain();
+    const rows: { payload: string; context: string | null }[] = await app.dataSource.query(
+      'SELECT payload, context FROM webhook_events ORDER BY seq',
+    );
+    return rows.map(({ payload, context }) => {
+      const { data } = JSON.parse(payload) as { data: { id: number } };
+      return [data.id, context === null ? null : (JSON.parse(context) as unknown)];
+    });
+  };
+  const marks = async () =>
+    Number(
+      ((await app.dataSource.query('SELECT count(*) AS n FROM webhook_images WHERE seq < 0')) as { n: unknown }[])[0]
+        ?.n,
+    );
+
+  it('holds for the writes of its moment alone, in one transaction', async () => {
+    await app.dataSource.transaction(async (manager) => {
+      const write = (id: number) => manager.insert(Marked, { id, name: 'a' });
+      await write(1);
+      await silently(() => write(2));
+      await byAnn(() => write(3));
+      await write(4);
+      await manager.save(Marked, { id: 5, name: 'a' }, { data: { webhooks: false } });
+      await manager.save(Marked, { id: 6, name: 'a' }, { data: {} });
+    });
+    expect(await told()).toEqual([
+      [1, null],
+      [3, { actor: 'ann' }],
+      [4, null],
+      [6, null],
+    ]);
+  });
+
+  it('ends with the transaction, however that ends', async () => {
+    const runner = app.dataSource.createQueryRunner();
+    for (const [n, end] of (['commitTransaction', 'rollbackTransaction'] as const).entries()) {
+      await runner.startTransaction();
+      await silently(() => insert(10 + n, runner));
+      await runner[end]();
+      await insert(20 + n, runner);
+    }
+    await runner.release();
+    expect(await told()).toEqual([
+      [20, null],
+      [21, null],
+    ]);
+  });
+
+  it('holds again after a rollback to a savepoint', async () => {
+    await silently(() =>
+      app.dataSource.transaction(async (manager) => {
+        await manager
+          .transaction(async (inner) => {
+            await inner.insert(Marked, { id: 1, name: 'a' });
+            throw new Error('undone');
+          })
+          .catch(() => undefined);
+        await manager.insert(Marked, { id: 2, name: 'a' });
+      }),
+    );
+    await insert(3);
+    expect(await told()).toEqual([[3, null]]);
+  });
+
+  it('holds for a statement outside a transaction, and for no other', async () => {
+    await byAnn(() => insert(1));
+    await silently(() => insert(2));
+    await expect(silently(() => insert(2))).rejects.toThrow();
+    await insert(3);
+    await Promise.all([4, 5, 6].map((id) => insert(id)));
+    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+      [1, { actor: 'ann' }],
+      ...[3, 4, 5, 6].map((id) => [id, null]),
+    ]);
+    expect(await app.dataSource.getRepository(Marked).count()).toBe(6);
+  });
+
+  it('is how many events led to it, and too many are refused', async () => {
+    await runCausedBy({ context: null, depth: 2 }, () => insert(1));
+    expect(await told()).toEqual([[1, { webhookDepth: 3 }]]);
+    const refused = runCausedBy({ context: null, depth: 1_000 }, () => insert(2));
+    await expect(refused).rejects.toMatchObject({ code: 'WEBHOOK_LOOP' });
+    await expect(refused).rejects.toBeInstanceOf(CaptureError);
+    expect(await app.dataSource.getRepository(Marked).count()).toBe(1);
+  });
+});
