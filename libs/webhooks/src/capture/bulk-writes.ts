@@ -117,9 +117,7 @@ export class BulkWrites implements WriteHold {
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
     const inTable = metadata.childEntityMetadatas.length ? [metadata, ...metadata.childEntityMetadatas] : [metadata];
-    const definitions = inTable
-      .flatMap((one) => registry.definitionOf(one) ?? [])
-      .filter(({ capture }) => capture === 'orm');
+    const definitions = inTable.flatMap((one) => registry.definitionForOrm(one) ?? []);
     if (!definitions.length) return undefined;
     let table = this.tables.get(metadata);
     // Entities may be registered, and definitions made anew, after the first write.

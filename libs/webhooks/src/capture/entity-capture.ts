@@ -304,10 +304,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     await this.changed(event, definition, 'restored', null, null);
   }
 
-  /** Triggers tell of the others. */
   private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
-    const definition = this.options.registry.definitionOf(metadata);
-    return definition?.capture === 'orm' ? definition : undefined;
+    return this.options.registry.definitionForOrm(metadata);
   }
 
   private noteImages(runner: QueryRunner): void {

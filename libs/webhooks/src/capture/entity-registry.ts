@@ -78,6 +78,12 @@ export class EntityRegistry {
     return this.definitions.get(metadata);
   }
 
+  /** As {@link definitionOf}, of entities that are captured by what TypeORM does: triggers tell of the others. */
+  definitionForOrm(metadata: EntityMetadata): EntityDefinition | undefined {
+    const definition = this.definitionOf(metadata);
+    return definition?.capture === 'orm' ? definition : undefined;
+  }
+
   /** The definition of an entity as an application names it, or `undefined` when its changes make no events. */
   find(dataSource: DataSource, entity: EntityClass | EntitySchema | string): EntityDefinition | undefined {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;

@@ -32,15 +32,12 @@ export function plainRead(definition: EntityDefinition, dataSource: DataSource, 
 export async function readPlainly(
   { text, key, select }: PlainRead,
   runner: QueryRunner,
-  { ids, isLocking }: { ids: readonly ObjectLiteral[]; isLocking: boolean },
+  { ids, lock }: { ids: readonly ObjectLiteral[]; lock: string },
 ): Promise<RowImage[]> {
   const { driver } = runner.dataSource;
   const list = ids.map((_, n) => driver.createParameter(`id${n}`, n)).join(', ');
   const values = ids.map((id): unknown => driver.preparePersistentValue(key.getEntityValue(id), key));
-  const rows = (await runner.query(`${text} (${list})${isLocking ? ' FOR UPDATE' : ''}`, values)) as Record<
-    string,
-    unknown
-  >[];
+  const rows = (await runner.query(`${text} (${list})${lock}`, values)) as Record<string, unknown>[];
   return rows.map((row) => select.image(runner, row, PREFIX));
 }
 

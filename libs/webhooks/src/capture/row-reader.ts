@@ -125,10 +125,16 @@ async function readChunk(
   const { metadata } = definition;
   const { dataSource } = runner.manager;
   // SQLite has one writer at a time, and no words for it.
-  const isLocking = willWrite && runner.isTransactionActive && dialectOf(dataSource.options.type) !== 'sqlite';
+  const dialect = dialectOf(dataSource.options.type);
+  // There FOR UPDATE would make writers wait who only refer to the row.
+  const isPostgres = dialect === 'postgres';
+  const isLocking = willWrite && runner.isTransactionActive && dialect !== 'sqlite';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
-    const read = await readPlainly(plain, runner, { ids, isLocking });
+    const read = await readPlainly(plain, runner, {
+      ids,
+      lock: isLocking ? ` FOR ${isPostgres ? 'NO KEY ' : ''}UPDATE` : '',
+    });
     return new Map(read.map((image) => [image.key, image]));
   }
   const builder = runner.manager
@@ -136,7 +142,7 @@ async function readChunk(
     .withDeleted()
     .callListeners(false)
     .whereInIds([...ids]);
-  if (isLocking) builder.setLock('pessimistic_write');
+  if (isLocking) builder.setLock(isPostgres ? 'for_no_key_update' : 'pessimistic_write');
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
   const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];
