@@ -84,7 +84,9 @@ describe.each(servers)('a database that goes away while a request is under way (
     // Tries of the loop and of the recorder.
     await vi.waitFor(() => expect(proxy.refused).toBeGreaterThan(refused + 3), WAIT);
     proxy.mend();
-    await vi.waitFor(() => expect(said.news).toEqual(['The dispatcher works again.']), WAIT);
+    // The connection that wakes it was cut, too, and may be the first to be back.
+    const ofDispatcher = () => said.news.filter((news) => !news.includes('wake-ups'));
+    await vi.waitFor(() => expect(ofDispatcher()).toEqual(['The dispatcher works again.']), WAIT);
     await save('after');
     await vi.waitFor(
       async () => expect(await app.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 }),

@@ -85,6 +85,13 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['secrets.key', `'…'`, { secrets: { key: KEY } }],
   ['secrets', `'…'`, { secrets: KEY }],
   ['secret', `'…'`, { secret: { keys: [{ id: 'a', key: KEY }] } }],
+  // Where a URL may stand there may be a password.
+  ['security.proxy', `'…'`, { security: { proxy: 'http://me:pw@proxy:3128' } }],
+  ['security.proxy.uri', `'…'`, { security: { proxy: { uri: 'http://me:pw@proxy:3128' } } }],
+  ['security.proxy.url', `'…'`, { security: { proxy: { url: new URL('http://me:pw@proxy:3128') } } }],
+  ['wakeUp', `'…'`, { wakeUp: 'postgres://me:pw@db/app' }],
+  ['wakeUp.url', `'…'`, { wakeUp: { url: new URL('postgres://me:pw@db/app') } }],
+  ['proxy', `'…'`, { proxy: 'http://me:pw@proxy:3128' }],
   ['payload.cloudEventsSource', `'two words'`, { payload: { cloudEventsSource: 'two words' } }],
   ['security.allowHttp', '"yes"', { security: { allowHttp: 'yes' } }],
   ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],

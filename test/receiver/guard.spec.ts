@@ -446,6 +446,9 @@ describe('the bootstrap stops', () => {
       { sources: { a: {} } },
       /INVALID_OPTION: The option sources\.a\.secrets .* undefined: .* variable set/,
     ],
+    ['secrets in the place of the sources', { sources: NEW }, /INVALID_OPTION: The option sources .* '…'/],
+    ['a secret in the place of its source', { sources: { a: NEW } }, /INVALID_OPTION: The option sources\.a .* '…'/],
+    ['a secret in the place of the scheme', { sources: { a: { scheme: NEW } } }, /INVALID_OPTION: .*\.scheme .* '…'/],
     ['an empty secret', { sources: { a: { secrets: [NEW, ' '] } } }, /INVALID_OPTION: The option sources\.a\.secrets /],
     [
       'a secret that is none of its scheme',

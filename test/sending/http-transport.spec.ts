@@ -385,7 +385,8 @@ describe.each([
     to.respond((_received, index) => (index < 2 ? { status: OK, delayUntil: held } : { status: OK }));
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 2 });
     const outcomes = await Promise.all(
-      Array.from({ length: 6 }, () => transport.send(request(to.url, { timeoutMs: 200 }))),
+      // Those that wait expire while the first two are still held.
+      Array.from({ length: 6 }, (_, n) => transport.send(request(to.url, { timeoutMs: n < 2 ? 600 : 200 }))),
     );
     expect(outcomes.map((outcome) => outcome.errorCode)).toEqual(Array(6).fill('TIMEOUT'));
     expect((await transport.send(request(to.url))).kind).toBe('accepted');

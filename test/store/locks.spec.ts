@@ -35,7 +35,8 @@ class HeldScript {
     const gate = new Promise<void>((resolve) => (this.open = resolve));
     let reached!: () => void;
     this.isHeld = new Promise((resolve) => (reached = resolve));
-    const server = database as unknown as { play(runner: unknown, running: Script<unknown>): Promise<unknown> };
+    type Play = (runner: unknown, running: Script<unknown>) => Promise<unknown>;
+    const server = database as unknown as { play: Play; playAhead: Play; playInTurns: Play };
     const held = Object.create(server) as typeof server & Database;
     held.play = async (runner, running) => {
       const result = await server.play.call(held, runner, running);
@@ -43,6 +44,8 @@ class HeldScript {
       await gate;
       return result;
     };
+    // Its last statements and the COMMIT would be sent together.
+    held.playAhead = (runner, running) => server.playInTurns.call(held, runner, running);
     this.ended = held.transaction(script);
   }
 

@@ -238,6 +238,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       owner: null,
       event: { id: '', seq: '', payload: '', createdAt: 0, context: null },
       body: '',
+      format: null,
       isOrdered: false,
       listener: {
         id: listenerId,

@@ -6,7 +6,11 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 let fresh: FreshDatabase;
 let app: TestApp;
-const dns = new FakeDns({ 'hooks.example': '127.0.0.1', 'inside.example': ['127.0.0.1', '10.0.0.1'] });
+const dns = new FakeDns({
+  'hooks.example': '127.0.0.1',
+  'inside.example': ['127.0.0.1', '10.0.0.1'],
+  'later.example': '127.0.0.1',
+});
 
 beforeEach(async () => {
   fresh = await (databases[0] as (typeof databases)[number]).create();
@@ -42,7 +46,11 @@ it('reaches a receiver by a name that only the test knows', async () => {
 });
 
 it('goes to no name that has a private address among its addresses', async () => {
-  await app.listeners.create({ events: ['order.*'], url: urlOf('inside.example') });
+  const inside = { events: ['order.*'], url: urlOf('inside.example') };
+  await expect(app.listeners.create(inside)).rejects.toMatchObject({ code: 'URL_ADDRESS_BLOCKED' });
+  // One that is harmless while it is looked at, and points inside afterwards.
+  await app.listeners.create({ events: ['order.*'], url: urlOf('later.example') });
+  dns.set('later.example', ['127.0.0.1', '10.0.0.1']);
   await app.dataSource.getRepository(Order).save({ status: 'a' });
   await drain(app.app);
   expectNothingSent(app.receiver);

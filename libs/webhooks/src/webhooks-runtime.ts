@@ -124,7 +124,10 @@ export class WebhooksRuntime
       options: options.dispatcher,
       transport,
       retrySchedule,
-      signers: { schemes: this.schemes, formats, sealing: this.sealing, timeoutMs: options.dispatcher.timeoutMs },
+      signers: {
+        ...{ schemes: this.schemes, formats, isOwnText, sealing: this.sealing },
+        timeoutMs: options.dispatcher.timeoutMs,
+      },
       bodyOf,
       upkeep: new Upkeep({
         database,

@@ -48,6 +48,8 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     const found = await write.table.complete(write.runner, toldOf(rows));
     const [text, parameters] = compose();
     const result = await send(text, parameters);
+    // What the driver gave of a key did not find the row again (a time with more digits than a Date has): nothing was written.
+    if (keys.length && result.affected === 0) throw rowsMissed(write, keys.length, 0);
     if (isDelete)
       await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
     else await write.record(await changesOf(write, action, found.map(remember)));

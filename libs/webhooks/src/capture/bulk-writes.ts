@@ -9,7 +9,7 @@ import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
-import type { WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
+import type { Clearing, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
 import { WrittenTable } from './written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
@@ -77,7 +77,12 @@ export class BulkWrites implements WriteHold {
     const { expressionMap } = builder;
     const metadata = expressionMap.mainAlias?.hasMetadata ? expressionMap.mainAlias.metadata : undefined;
     const table = metadata && this.options.log.isCaptured(builder.queryRunner) ? this.tableOf(metadata) : undefined;
-    if (!table?.isToldOf(expressionMap) || (isPersisting && !isOfOrphans(builder))) return run(builder);
+    if (!table?.isToldOf(expressionMap) || (isPersisting && !isOfOrphans(builder))) {
+      // What waits is told of the row as it was left, not as this write leaves it.
+      if (metadata && builder.queryRunner && !isPersisting)
+        await this.options.log.settle(builder.queryRunner, metadata);
+      return run(builder);
+    }
 
     // A copy, so that a builder that runs twice at once has two query runners, and keeps none of what capture adds.
     const copy = builder.clone();
@@ -94,10 +99,15 @@ export class BulkWrites implements WriteHold {
     });
   }
 
-  async clear(metadata: EntityMetadata, given: QueryRunner | undefined, run: () => Promise<unknown>): Promise<unknown> {
+  async clear(asked: EntityMetadata, given: QueryRunner | undefined, { run, options }: Clearing): Promise<unknown> {
+    // TRUNCATE empties a single table of all of its kinds.
+    const metadata = rootOf(asked);
     const table = this.options.log.isCaptured(given) ? this.tableOf(metadata) : undefined;
-    if (!table?.has('deleted')) return run();
     const { dataSource, dialect, log } = this.options;
+    if (!table?.has('deleted')) {
+      if (given) await log.settle(given, metadata);
+      return run();
+    }
     if (dialect === 'mysql') {
       // TRUNCATE commits by itself there: its events would stand before it, or without it.
       this.warn(
@@ -110,13 +120,17 @@ export class BulkWrites implements WriteHold {
     return this.inTransaction(given, undefined, async (runner) => {
       await log.settle(runner, metadata);
       const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
-      return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath));
+      return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
     });
   }
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
-    const inTable = metadata.childEntityMetadatas.length ? [metadata, ...metadata.childEntityMetadatas] : [metadata];
+    // Classes that extend this one may have tables of their own.
+    const inTable = [
+      metadata,
+      ...metadata.childEntityMetadatas.filter(({ tablePath }) => tablePath === metadata.tablePath),
+    ];
     const definitions = inTable.flatMap((one) => registry.definitionForOrm(one) ?? []);
     if (!definitions.length) return undefined;
     let table = this.tables.get(metadata);
@@ -185,6 +199,11 @@ export class BulkWrites implements WriteHold {
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {
   return queryType === 'insert' && (onUpdate !== undefined || onIgnore === true);
+}
+
+function rootOf(metadata: EntityMetadata): EntityMetadata {
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+  return metadata.parentEntityMetadata ?? metadata;
 }
 
 /** `save()` sets the foreign keys of orphans to null by a condition, and its hooks name no row then. */

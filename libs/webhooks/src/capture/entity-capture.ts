@@ -166,7 +166,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
     const inserting = this.inserting.get(queryRunner);
     if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
-    if (this.triggerTables.isWrittenBy(query)) {
+    // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
+    const mayFire = this.marks.has(queryRunner)
+      ? this.triggerTables.isWrite(query)
+      : this.triggerTables.isWrittenBy(query);
+    if (mayFire) {
       await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
     }
     const log = this.logs.get(queryRunner);

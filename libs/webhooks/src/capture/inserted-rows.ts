@@ -45,7 +45,9 @@ export async function insertRows(write: CapturedWrite, send: Send): Promise<Send
       // MySQL counts an inserted row once, and an updated one twice or less.
       const most = (write.builder.getValueSets?.().length ?? 0) + before.length;
       if (isUpsert && (result.affected ?? 0) > most) throw rowsMissed(write, most, result.affected);
-      rows = await findInserted(write, uniques, result, isGuarded);
+      // Of an INSERT IGNORE that inserted nothing another writer was first.
+      const isNothing = onIgnore === true && result.affected === 0;
+      rows = isNothing ? [] : await findInserted(write, uniques, result, isGuarded);
     }
     if (!rows) unknownKeys(write);
     else await write.record(changesOf(write, before, rows, isUpsert));

@@ -8,7 +8,8 @@ export type TransactionStatement =
   | { kind: 'prepare' }
   | { kind: 'savepoint' | 'release' | 'rollback_to'; name: string };
 
-const LEADING_COMMENTS = String.raw`(?:\s|--[^\n]*\n|#[^\n]*\n|/\*[\s\S]*?\*/)*`;
+/** In front of a statement's first word, as `.comment()` of query builders writes it. */
+export const LEADING_COMMENTS = String.raw`(?:\s|--[^\n]*\n|#[^\n]*\n|/\*[\s\S]*?\*/)*`;
 const IDENTIFIER = String.raw`("(?:[^"]|"")+"|\`[^\`]+\`|\[[^\]]+\]|[^\s;]+)`;
 
 // Looked at for every statement of the application, so the first words decide with one sticky test.

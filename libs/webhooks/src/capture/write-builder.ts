@@ -63,7 +63,15 @@ export interface WriteHold {
     isPersisting: boolean,
   ): Promise<unknown>;
   /** @param runner of the manager that was asked, if it has one */
-  clear(metadata: EntityMetadata, runner: QueryRunner | undefined, run: () => Promise<unknown>): Promise<unknown>;
+  clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
+}
+
+/** A call of `clear()`. */
+export interface Clearing {
+  /** What TypeORM does itself. */
+  readonly run: () => Promise<unknown>;
+  /** As the caller has given them. */
+  readonly options: { cascade?: boolean } | undefined;
 }
 
 /** Where a data source carries its hold. A symbol of the process: two copies of this package find each other's. */
@@ -177,8 +185,9 @@ function replaceClear(prototype: Methods): void {
     return function clear(this: EntityManager, ...args: never[]): unknown {
       const hold = (this.dataSource as Held)[HOLD];
       if (!hold) return original.apply(this as never, args);
-      const metadata = this.dataSource.getMetadata((args as unknown[])[0] as string);
-      return hold.clear(metadata, this.queryRunner, () => original.apply(this as never, args) as Promise<unknown>);
+      const [entity, options] = args as unknown as [string, Clearing['options']];
+      const run = () => original.apply(this as never, args) as Promise<unknown>;
+      return hold.clear(this.dataSource.getMetadata(entity), this.queryRunner, { run, options });
     };
   });
 }

@@ -186,8 +186,8 @@ export class DeliveryService {
       if (listener.state !== 'active') {
         throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
       }
-      const body = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
-      if (!(yield* rearmDelivery(database, before, clock.now(), body))) {
+      const text = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
+      if (!(yield* rearmDelivery(database, before, clock.now(), text))) {
         throw new ResendError(
           'DELIVERY_IN_FLIGHT',
           'The delivery is being sent right now: look at it again in a moment.',
@@ -281,12 +281,12 @@ export class DeliveryService {
     return total;
   }
 
-  private *rendered(delivery: DeliveryRow, listener: ListenerRow): Script<string | null> {
+  private *rendered(delivery: DeliveryRow, { format }: ListenerRow): Script<{ body: string | null; format: string }> {
     const event = yield* readEventOf(this.parts.database, delivery);
     try {
-      return event ? this.parts.bodyOf(listener.format, event) : null;
+      return { body: event ? this.parts.bodyOf(format, event) : null, format };
     } catch (cause) {
-      throw new ResendError('FORMAT_FAILED', `The payload format '${listener.format}' cannot render it.`, { cause });
+      throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render it.`, { cause });
     }
   }
 

@@ -8,7 +8,8 @@ import {
   type OAuth2ClientCredentials,
 } from '../listeners/listener-auth.js';
 import type { Sealing } from '../listeners/sealing.js';
-import type { Outcome } from '../sending/outcome.js';
+import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
+import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, Transport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/claim-deliveries.js';
 
@@ -129,7 +130,7 @@ export class AuthorizedTransport {
     if (outcome.kind !== 'accepted') {
       // Of the answer nothing is kept: it may be a token all the same.
       const why = outcome.status === null ? String(outcome.errorCode) : `status ${outcome.status}`;
-      return failed(`the token endpoint: ${why}`, outcome.kind === 'blocked' ? 'blocked' : 'unreachable');
+      return failed(`the token endpoint: ${why}`, showsTiming(outcome) ? 'unreachable' : 'blocked');
     }
     const token = readToken(outcome.response);
     if (token === null) return failed('the token endpoint gave no bearer token', 'unreachable');
@@ -197,10 +198,33 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
 function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values
     .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
-    .filter((text) => text.length >= MIN_SECRET_LENGTH);
+    .filter((text) => text.length >= MIN_SECRET_LENGTH)
+    .flatMap((text) => [text, JSON.stringify(text).slice(1, -1), htmlEscaped(text)])
+    // One may begin with another.
+    .toSorted((a, b) => b.length - a.length);
   const clean = (text: string | null) =>
-    text === null ? null : secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
+    text === null
+      ? null
+      : withoutBeginnings(
+          secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text),
+          secrets,
+        );
   return { ...outcome, response: clean(outcome.response), errorDetail: clean(outcome.errorDetail) };
+}
+
+function htmlEscaped(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+}
+
+/** What is kept of a response is cut somewhere, perhaps in the middle of a secret. */
+function withoutBeginnings(text: string, secrets: readonly string[]): string {
+  if (Buffer.byteLength(text) < MAX_RESPONSE_BYTES / 2) return text;
+  for (const secret of secrets) {
+    for (let length = Math.min(secret.length - 1, text.length); length >= MIN_SECRET_LENGTH; length--) {
+      if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + MASK;
+    }
+  }
+  return text;
 }
 
 function failed(errorDetail: string, kind: 'unreachable' | 'blocked'): Outcome {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
-import type { ImageConverter } from '../capture/triggers/image-converter.js';
+import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
 import { UnreadableSecretError } from '../listeners/sealing.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
@@ -123,7 +123,7 @@ export class DispatcherService {
   private readonly troubles: Troubles;
   private readonly authorized: AuthorizedTransport;
   /** Listeners whose secrets could not be read. */
-  private readonly unreadable = new Set<string>();
+  private readonly unreadable = new Map<string, number>();
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
@@ -327,6 +327,8 @@ export class DispatcherService {
     const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
     const isLooking = this.routing.size > 0;
     if (this.routing.size >= atOnce || !this.hasClaimed || this.routingFailure) return false;
+    // A sweep is made alone: what the others are at would be found again.
+    if (isLooking && this.cursor.isSweepOverdue) return false;
     return (
       (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) &&
       this.lanes.isThirsty('fresh', this.beingRouted)
@@ -356,7 +358,14 @@ export class DispatcherService {
     if (this.mayRoute) this.routeBeside();
     if (this.mayPage) {
       this.pagedAt = performance.now();
-      this.hasWide = await this.routeWide();
+      // A batch that is routed beside may find another one meanwhile.
+      this.hasWide = false;
+      try {
+        if (await this.routeWide()) this.hasWide = true;
+      } catch (error) {
+        this.hasWide = true;
+        throw error;
+      }
       isBusy ||= this.mayPage;
     }
     if (this.mayClaim) {
@@ -377,10 +386,12 @@ export class DispatcherService {
     this.hasEvents = false;
     this.hasClaimed = false;
     let found = 0;
+    let isTold = false;
     const claimed = ({ lastSeq, count }: Claimed) => {
-      // A script that runs again after a deadlock claims again.
-      if (this.hasClaimed) return;
       found = count;
+      // A script that runs again after a deadlock claims again.
+      if (isTold) return;
+      isTold = true;
       this.cursor.found(look, lastSeq);
       this.hasClaimed = true;
       if (count >= limit) this.hasEvents = true;
@@ -402,7 +413,7 @@ export class DispatcherService {
       )
       .finally(() => {
         this.routing.delete(routing);
-        this.hasClaimed = true;
+        if (!isTold) this.hasClaimed = true;
         this.signal.raise();
       });
     this.routing.set(routing, limit);
@@ -412,7 +423,20 @@ export class DispatcherService {
   private async convertSome(): Promise<boolean> {
     if (this.imagesAt === null || this.imagesAt > performance.now()) return false;
     this.imagesAt = null;
-    const made = await this.parts.images.convert();
+    let made: Conversion;
+    try {
+      made = await this.parts.images.convert();
+    } catch (error) {
+      // What triggers wrote down waits; what is in the outbox already need not wait with it.
+      this.troubles.failed(
+        'converting',
+        'What triggers wrote down cannot be read, which is tried again every second',
+        error,
+      );
+      this.imagesAt = performance.now() + REST_AFTER_ERROR_MS;
+      return false;
+    }
+    this.troubles.succeeded('converting');
     if (made === 'elsewhere') this.imagesAt = performance.now() + CONVERTED_ELSEWHERE_MS;
     if (made !== 'some') return false;
     this.imagesAt = 0;
@@ -571,6 +595,7 @@ export class DispatcherService {
       );
       await this.rest();
       this.giveBack([laned]);
+      this.ended.raise();
       return;
     }
     if (outcome.status !== null) this.troubles.succeeded('sending');
@@ -604,13 +629,16 @@ export class DispatcherService {
   private async waitForSecrets(laned: LanedDelivery, error: UnreadableSecretError): Promise<void> {
     const { database, clock, logger } = this.parts;
     const { id } = laned.delivery.listener;
+    const now = clock.now();
+    // Those that are gone since, or have nothing more to send, are no longer news that was told.
+    for (const [other, at] of this.unreadable) if (now - at > 3 * PAUSE_UNREADABLE_MS) this.unreadable.delete(other);
     if (!this.unreadable.size) {
       logger.error(
         `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost.`,
       );
     }
-    this.unreadable.add(id);
-    const until = clock.now() + PAUSE_UNREADABLE_MS;
+    this.unreadable.set(id, now);
+    const until = now + PAUSE_UNREADABLE_MS;
     try {
       await database.transaction(() => pauseListeners(database, [id], until));
       this.expect(until);
@@ -619,6 +647,7 @@ export class DispatcherService {
       await this.rest();
     }
     this.giveBack([laned, ...this.lanes.evict(id)]);
+    this.ended.raise();
   }
 
   /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */

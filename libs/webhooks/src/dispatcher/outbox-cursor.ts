@@ -1,5 +1,9 @@
 /** How much of the time may be spent on looking from the start. */
 const SWEEP_SHARE = 0.1;
+/** However long one took, perhaps because it had to wait for a lock, the next is not put off for longer. */
+const SWEEP_WITHIN_MS = 5_000;
+/** How much later than it may be a sweep is waited for. */
+const SWEEP_LATE_MS = 250;
 
 /**
  * Where to look for pending events.
@@ -28,13 +32,18 @@ export class OutboxCursor {
   /** Ends it. @param lastSeq of the last event that it found, if any */
   found(look: Look, lastSeq: number | null): void {
     const now = performance.now();
-    if (look.isSweep) this.sweepAt = now + (now - look.at) / SWEEP_SHARE;
+    if (look.isSweep) this.sweepAt = now + Math.min((now - look.at) / SWEEP_SHARE, SWEEP_WITHIN_MS);
     if (lastSeq !== null) this.afterSeq = Math.max(this.afterSeq, lastSeq);
   }
 
   /** What was found after this sequence was left where it is, and has to be found again. */
   left(afterSeq: number): void {
     this.afterSeq = Math.min(this.afterSeq, afterSeq);
+  }
+
+  /** So many looks have not been alone that the next one has to be. */
+  get isSweepOverdue(): boolean {
+    return performance.now() > this.sweepAt + SWEEP_LATE_MS;
   }
 
   /** How long until a look that found nothing is worth repeating from the start, in ms; `null` when it was a sweep itself. */

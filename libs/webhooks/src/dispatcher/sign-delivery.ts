@@ -10,6 +10,8 @@ import type { ClaimedDelivery } from '../store/claim-deliveries.js';
 export interface Signers {
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
+  /** Whether a format sends the event's own text: then it may be the listener's of today. */
+  readonly isOwnText: (format: string) => boolean;
   readonly sealing: Sealing;
   readonly timeoutMs: number;
 }
@@ -26,7 +28,8 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   const body = Buffer.from(delivery.body, 'utf8');
   const timestamp = Math.floor(now / 1_000);
   const { id } = delivery.event;
-  const format = signers.formats.get(listener.format);
+  // A listener may have another format by now than the one that rendered this body.
+  const format = signers.formats.get(delivery.format ?? (signers.isOwnText(listener.format) ? listener.format : ''));
   const headers: Record<string, string> = {
     ...listener.headers,
     ...format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),

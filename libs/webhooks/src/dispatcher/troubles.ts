@@ -1,7 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 
 /** What the dispatcher does that may go wrong for all listeners at once: with its tables, and with sockets. */
-export type Work = 'claiming' | 'polling' | 'recording' | 'returning' | 'sending';
+export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'returning' | 'sending';
 
 /**
  * A log that says once what happened, and once that it is over.

@@ -96,6 +96,7 @@ const TABLES: readonly FrozenTable[] = [
       orderKey: 'hash?',
       state: 'state',
       body: 'text?',
+      format: 'name?',
       attempts: 'integer',
       retries: 'integer',
       nextAt: 'milliseconds',

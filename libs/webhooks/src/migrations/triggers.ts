@@ -24,7 +24,7 @@ export interface TriggerOptions extends WebhookTablesOptions {
 
 /**
  * Installs the triggers that the entities with `capture: 'trigger'` need, replaces those that are out of date, and drops those that
- * none needs any more. Does nothing where all is well, so it may run at each deployment. For a migration, or a script; the same as
+ * none needs any more, on tables of entities of this data source: those of another application stay. Does nothing where all is well, so it may run at each deployment. For a migration, or a script; the same as
  * `npx nestjs-entity-webhooks triggers --install`.
  *
  * The entities are those of the runner's data source as they are now: in a migration, call it in the last one.
@@ -43,7 +43,7 @@ export function installTriggers(runner: QueryRunner, options: TriggerOptions = {
 
 /** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
 export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions = {}): Promise<string[]> {
-  return syncTriggers(runner, prefixOf(options), []);
+  return syncTriggers(runner, prefixOf(options), [], 'drop all');
 }
 
 /** What {@link installTriggers} would run. @internal */

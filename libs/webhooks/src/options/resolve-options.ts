@@ -126,11 +126,7 @@ function wakeUp(given: WebhooksOptions['wakeUp'] = {}): ResolvedWebhooksOptions[
   const { url } = given;
   // Not shown when it is wrong: it may carry a password.
   if (url !== undefined && (typeof url !== 'string' || !/^postgres(ql)?:\/\/./.test(url))) {
-    throw invalid(
-      'wakeUp.url',
-      typeof url === 'string' ? '…' : url,
-      "give a 'postgres://…' URL of the database, past any pooler",
-    );
+    throw invalid('wakeUp.url', hidden(url), "give a 'postgres://…' URL of the database, past any pooler");
   }
   return { url };
 }
@@ -215,7 +211,7 @@ function assertObject(options: unknown): void {
   if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The options of WebhooksModule are ${quoted(options)}: return an object from useFactory, {} for every default.`,
+    `The options of WebhooksModule are ${kindOf(options)}: return an object from useFactory, {} for every default.`,
   );
 }
 
@@ -224,13 +220,13 @@ function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
     const value = group === '' ? options : group.split('.').reduce(propertyOf, options as unknown);
     if (value === undefined || (value === false && CAN_BE_OFF.has(group))) continue;
-    if (typeof value !== 'object' || value === null) throw invalid(group, value, 'give an object');
+    if (typeof value !== 'object' || value === null) throw invalid(group, hidden(value), 'give an object');
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
       throw invalid(
         path,
-        (value as Record<string, unknown>)[key],
+        hidden((value as Record<string, unknown>)[key]),
         `there is no such option; known are ${known.join(', ')}`,
       );
     }
@@ -310,6 +306,16 @@ function invalid(key: string, value: unknown, fix: string): ConfigurationError {
   return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${shown}: ${fix}.`, {
     details: { key },
   });
+}
+
+/** A value in a place where it does not belong: it may be a URL with a password, or hold a key. */
+function hidden(value: unknown): unknown {
+  return typeof value === 'string' || (typeof value === 'object' && value !== null) ? '…' : value;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
 }
 
 /** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */

@@ -68,7 +68,8 @@ export class AddressGuard {
 
   /** Whether `address`, as a resolver or a socket writes it, may be connected to. `false` for what is no IP address. */
   isAllowed(address: string): boolean {
-    if (isIP(address) === 0) return false;
+    // Node.js takes some zones for one that are none to the parser.
+    if (isIP(address) === 0 || !ipaddr.isValid(address)) return false;
     const parsed = ipaddr.parse(address);
     if (parsed instanceof ipaddr.IPv6) parsed.zoneId = undefined;
     const normalized = parsed.toNormalizedString();

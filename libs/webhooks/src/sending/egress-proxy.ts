@@ -50,7 +50,7 @@ export function resolveEgressProxy(given: EgressProxyOptions | undefined): Resol
   if (!isOrigin || !['http:', 'https:'].includes(parsed.protocol) || !canBeDecoded(parsed)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.url is ${typeof url === 'string' ? "'…'" : show(url)}: give the URL of a proxy such as 'http://proxy.internal:3128', without a path.`,
+      `security.proxy.url is ${url === undefined ? 'missing' : "'…'"}: give the URL of a proxy such as 'http://proxy.internal:3128', without a path.`,
     );
   }
   if (typeof resolvesNames !== 'boolean') {

@@ -56,6 +56,8 @@ export interface ClaimedDelivery {
     readonly context: string | null;
   };
   readonly body: string;
+  /** That has rendered the body, whatever the listener's is by now; `null`: it is the event's own text. */
+  readonly format: string | null;
   /** Later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
   readonly listener: ListenerTarget;
@@ -106,6 +108,7 @@ interface ClaimRow {
   owner: string | null;
   orderKey: Uint8Array | null;
   body: string | null;
+  format: string | null;
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
@@ -236,7 +239,19 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
   );
   const columns = d.select(
     'd',
-    ...(['seq', 'id', 'listenerId', 'attempts', 'retries', 'type', 'owner', 'orderKey', 'body', 'eventSeq'] as const),
+    ...([
+      'seq',
+      'id',
+      'listenerId',
+      'attempts',
+      'retries',
+      'type',
+      'owner',
+      'orderKey',
+      'body',
+      'format',
+      'eventSeq',
+    ] as const),
   );
   return yield* query<ClaimRow>(
     sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context')}
@@ -299,6 +314,7 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
       context: row.context,
     },
     body: row.body ?? row.thinPayload ?? row.payload,
+    format: row.format,
     isOrdered: row.orderKey !== null,
     listener,
   };

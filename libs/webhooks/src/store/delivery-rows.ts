@@ -178,19 +178,22 @@ export function* readEventOf(database: Database, delivery: DeliveryRow): Script<
 /**
  * Makes a delivery due now, with its schedule from the start, and outside of any order.
  *
- * @param body what to send from now on; `undefined` leaves it
+ * @param rendered what to send from now on, and by which format; `undefined` leaves it
  * @returns whether it was in a state that allows it
  */
 export function* rearmDelivery(
   database: Database,
   delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
-  body: string | null | undefined,
+  rendered: { readonly body: string | null; readonly format: string } | undefined,
 ): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
-  const rendered = body === undefined ? sql`` : sql`, ${$.body} = ${body}, ${$.lastError} = ${null}`;
+  const format = rendered?.body === null ? null : rendered?.format;
+  const text = rendered
+    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastError} = ${null}`
+    : sql``;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${rendered} where ${$.id} = ${delivery.id} and ${$.state} <> ${'leased'}`,
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id} and ${$.state} <> ${'leased'}`,
   );
   if (changed > 0) yield* expectDeliveries(database, new Map([[delivery.listenerId, now]]));
   return changed > 0;

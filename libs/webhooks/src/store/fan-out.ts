@@ -216,7 +216,11 @@ function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): bo
   );
 }
 
-function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, leaseToken: string): ClaimedDelivery {
+function claimedAtOnce(
+  { id, event, listener, body, format }: NewDelivery,
+  seq: string,
+  leaseToken: string,
+): ClaimedDelivery {
   return {
     seq,
     id,
@@ -233,6 +237,7 @@ function claimedAtOnce({ id, event, listener, body }: NewDelivery, seq: string, 
       context: event.context,
     },
     body: body ?? event.thinPayload ?? event.payload,
+    format,
     isOrdered: false,
     listener: listener.target,
   };

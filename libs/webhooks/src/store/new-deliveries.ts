@@ -30,6 +30,8 @@ export interface NewDelivery {
   readonly listener: ReadListener;
   readonly orderKey: Buffer | null;
   readonly body: string | null;
+  /** That has rendered the body; `null` without one. */
+  readonly format: string | null;
   state: 'due' | 'leased' | 'discarded';
 }
 
@@ -43,10 +45,11 @@ export function newDelivery(
   const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
   const delivery = { id: newId('dlv'), event, listener, orderKey: isOrdered ? event.orderKey : null };
   try {
-    return { ...delivery, body: bodyOf(listener.format, event), state: 'due' };
+    const body = bodyOf(listener.format, event);
+    return { ...delivery, body, format: body === null ? null : listener.format, state: 'due' };
   } catch (error) {
     unrendered.push({ listenerId: listener.id, eventId: event.id, error });
-    return { ...delivery, body: null, state: 'discarded' };
+    return { ...delivery, body: null, format: null, state: 'discarded' };
   }
 }
 
@@ -71,6 +74,7 @@ export interface DeliveryValues {
   readonly listener: { readonly id: string; readonly owner: string | null; readonly ownerKey: Buffer | null };
   readonly orderKey: Buffer | null;
   readonly body: string | null;
+  readonly format: string | null;
   readonly state: 'due' | 'leased' | 'discarded';
 }
 
@@ -94,11 +98,19 @@ export function* insertDeliveries(
       'deliveries',
       {
         ...({ id: 'text', eventSeq: 'bigint', listenerId: 'text', type: 'text', owner: 'text' } as const),
-        ...({ ownerKey: 'hash', orderKey: 'hash', state: 'text', body: 'text', attempts: 0, retries: 0 } as const),
+        ...({
+          ownerKey: 'hash',
+          orderKey: 'hash',
+          state: 'text',
+          body: 'text',
+          format: 'text',
+          attempts: 0,
+          retries: 0,
+        } as const),
         ...({ nextAt: now, leaseToken: 'text', leaseUntil: 'bigint', lastError: 'text' } as const),
         ...({ finishedAt: 'bigint', createdAt: now } as const),
       },
-      some.map(({ id, event, listener, orderKey, body, state }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, state }) => ({
         id,
         eventSeq: String(event.seq),
         listenerId: listener.id,
@@ -108,6 +120,7 @@ export function* insertDeliveries(
         orderKey: hex(orderKey),
         state,
         body,
+        format,
         leaseToken: state === 'leased' ? leaseToken : null,
         leaseUntil: state === 'leased' ? now + leaseMs : null,
         lastError: state === 'discarded' ? FORMAT_FAILED : null,

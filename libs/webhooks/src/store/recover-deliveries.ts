@@ -75,7 +75,7 @@ export function* recoverDeliveries(
     const format = formats.get(row.listenerId);
     if (row.lastError !== FORMAT_FAILED || format === undefined) continue;
     const body = yield* render(database, row, format, options.bodyOf);
-    if (body !== undefined && (yield* rearmDelivery(database, row, now, body))) recovered++;
+    if (body !== undefined && (yield* rearmDelivery(database, row, now, { body, format }))) recovered++;
   }
   return { recovered, next };
 }

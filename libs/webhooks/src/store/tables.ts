@@ -110,6 +110,7 @@ const TABLES = {
       orderKey: 'hash?',
       state: 'state',
       body: 'text?',
+      format: 'name?',
       attempts: 'integer',
       retries: 'integer',
       nextAt: 'milliseconds',

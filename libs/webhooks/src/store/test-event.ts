@@ -60,6 +60,7 @@ export function* storeTestEvent(
     listener: { id: listener.id, owner: listener.owner, ownerKey },
     orderKey: null,
     body,
+    format: body === null ? null : listener.format,
     state: isRendered ? ('due' as const) : ('discarded' as const),
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });

@@ -86,7 +86,7 @@ export class SentWebhookVerifier {
       for (const delivery of page) {
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
         hashed += bodyLength + 1;
-        if (hashed % BYTES_PER_TURN <= bodyLength) await nextTurn();
+        if (hashed % BYTES_PER_TURN <= bodyLength || this.hasKeyPair(delivery)) await nextTurn();
         if (this.isSignedFor(delivery, claim, body)) isGenuine = true;
       }
       const last = page.at(-1);
@@ -98,6 +98,11 @@ export class SentWebhookVerifier {
     }
     if (hashed === 0) this.dummyScheme.verify({ ...claim, body, secrets: [this.dummySecret] });
     return isGenuine && claim.isComplete;
+  }
+
+  /** Checking signatures of key pairs takes long, however short the body. */
+  private hasKeyPair({ schemes }: SentDelivery): boolean {
+    return schemes.some((name) => this.runtime.schemes.get(name)?.keyType === 'ed25519');
   }
 
   private isSignedFor(delivery: SentDelivery, claim: Claim, body: Buffer): boolean {

@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm';
+import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
 import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
@@ -95,8 +95,8 @@ export class ImageConverter {
         if (one !== 'some') return result === 'some' ? result : one;
       } catch (error) {
         const { image } = taken;
-        // Not the image's fault: it was not even read.
-        if (!image) throw error;
+        // Not the image's fault: it was not even read, or the database would refuse any other one, too.
+        if (!image || !isFaultOfData(error)) throw error;
         const damaged = { image, reason: messageOf(error) };
         await database.transaction(() => setImageAside(database, image, damaged.reason));
         this.tell([damaged]);
@@ -149,7 +149,7 @@ export class ImageConverter {
     return { events, damaged };
   }
 
-  /** @returns nothing for a row of a kind that makes no events */
+  /** @returns nothing for a row of a kind that makes no events. @throws for one of a kind that this process does not know */
   private parse(stored: StoredImage): ParsedImage[] {
     const table = this.tables.find(({ path }) => path === stored.tablePath);
     if (!table) return [];
@@ -168,7 +168,12 @@ export class ImageConverter {
     const written = row[discriminatorColumn.databaseName];
     const isSqlite = this.parts.database.dialect === 'sqlite';
     const kind = isSqlite ? sqliteValue(written as string | null).value : written;
-    return definitions.find((definition) => String(definition.metadata.discriminatorValue) === String(kind));
+    const isKind = (one: EntityMetadata) => String(one.discriminatorValue) === String(kind);
+    // A newer process may know it: its rows are not to be lost by an older one.
+    if (![metadata, ...metadata.childEntityMetadatas].some(isKind)) {
+      throw new Error(`this process knows no entity of the kind '${String(kind)}'`);
+    }
+    return definitions.find((definition) => isKind(definition.metadata));
   }
 
   private tell(damaged: readonly Damaged[]): void {
@@ -223,4 +228,22 @@ function beforeOf(definition: EntityDefinition, old: RowImage): Before {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
+const POSTGRES_DATA = /^(?:22|23|54)\d/;
+/** MySQL and MariaDB: incorrect, too long, out of range, invalid JSON, and larger than a packet. */
+const MYSQL_DATA = new Set([1048, 1153, 1264, 1292, 1366, 1406, 3140, 3141, 4038, 4079]);
+
+/** Whether another image may fare better; otherwise the database, or this process's idea of its tables, is at fault. */
+function isFaultOfData(error: unknown): boolean {
+  const { code, errno } = ((error as { driverError?: unknown }).driverError ?? error) as {
+    code?: unknown;
+    errno?: unknown;
+  };
+  if (typeof errno === 'number') return MYSQL_DATA.has(errno);
+  if (typeof code !== 'string') return true;
+  return code.startsWith('SQLITE_')
+    ? code === 'SQLITE_ERROR' || code.startsWith('SQLITE_CONSTRAINT')
+    : POSTGRES_DATA.test(code);
 }

@@ -18,15 +18,22 @@ export interface TriggerReport {
   readonly left: readonly InstalledObject[];
 }
 
+/** What becomes of triggers that none of these tables needs: another application may share the tables of webhooks, and need them. */
+export type Leftovers = 'drop all' | 'drop those on tables of this data source';
+
 /** What {@link syncTriggers} would run, in this order; nothing where all is as it should be. */
 export async function triggerStatements(
   runner: QueryRunner,
   tablePrefix: string,
   tables: readonly TriggerTable[],
+  leftovers: Leftovers = 'drop those on tables of this data source',
 ): Promise<string[]> {
   const { missing, outdated, left } = await compareTriggers(runner, tablePrefix, tables);
+  const ours = new Set<string | null>();
+  for (const { tablePath } of runner.dataSource.entityMetadatas) ours.add(await realPath(runner, tablePath));
+  const isOurs = ({ table }: InstalledObject) => leftovers === 'drop all' || (table !== null && ours.has(table));
   return [
-    ...left.map(({ drop }) => drop),
+    ...left.filter(isOurs).map(({ drop }) => drop),
     ...[...outdated, ...missing].flatMap((object) => [
       // A function that is replaced keeps the triggers that call it.
       ...(object.table === null ? [] : [object.drop]),
@@ -40,8 +47,9 @@ export async function syncTriggers(
   runner: QueryRunner,
   tablePrefix: string,
   tables: readonly TriggerTable[],
+  leftovers?: Leftovers,
 ): Promise<string[]> {
-  const statements = await triggerStatements(runner, tablePrefix, tables);
+  const statements = await triggerStatements(runner, tablePrefix, tables, leftovers);
   for (const statement of statements) await runner.query(statement);
   return statements;
 }

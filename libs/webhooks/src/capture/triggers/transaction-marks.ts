@@ -68,7 +68,10 @@ export class TransactionMarks {
   async beforeEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
     const marked = this.marked.get(runner);
     if (!marked || marked.isOwnTransaction || this.database.dialect !== 'sqlite') return;
-    if (kind === 'commit' && marked.key !== NO_KEY) await this.set(runner, NO_MARK);
+    if (kind !== 'commit' || marked.key === NO_KEY) return;
+    await this.set(runner, NO_MARK);
+    // Should the COMMIT fail, the transaction goes on without the mark.
+    marked.key = NO_KEY;
   }
 
   /** After a statement that ends or divides a transaction. */

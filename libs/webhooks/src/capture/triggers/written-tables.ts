@@ -1,6 +1,10 @@
 import type { EntityRegistry } from '../entity-registry.js';
+import { LEADING_COMMENTS } from '../transaction-statement.js';
 
-const WRITES = /^\s*(?:insert|update|delete|with|merge|replace|truncate|copy|load)\b/i;
+const WRITES = new RegExp(
+  `^${LEADING_COMMENTS}(?:insert|update|delete|with|merge|replace|truncate|copy|load|call|do)\\b`,
+  'i',
+);
 
 /**
  * Whether a statement of the application may have written to a table with triggers, so that the dispatcher looks at once. A name
@@ -11,6 +15,11 @@ export class WrittenTables {
   private madeOf: EntityRegistry['basis'] = null;
 
   constructor(private readonly registry: EntityRegistry) {}
+
+  /** Whether it writes anything: by a foreign key or a procedure perhaps to one of these tables. */
+  isWrite(statement: string): boolean {
+    return this.tableNames() !== null && WRITES.test(statement);
+  }
 
   isWrittenBy(statement: string): boolean {
     return WRITES.test(statement) && (this.tableNames()?.test(statement) ?? false);

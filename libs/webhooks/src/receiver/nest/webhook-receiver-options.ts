@@ -138,7 +138,7 @@ export async function resolveReceiverOptions(options: WebhookReceiverOptions): P
 
 async function resolveSource(name: string, source: WebhookSource): Promise<ResolvedSource> {
   const key = `sources.${name}`;
-  if (!SOURCE_NAME.test(name)) throw invalid('sources', name, 'a name has 1 to 64 letters, digits, _ and -');
+  if (!SOURCE_NAME.test(name)) throw invalid('sources', name, 'a name has 1 to 64 letters, digits, _ and -', name);
   if (!isObject(source)) throw invalid(key, source, "give { scheme, secrets: ['…'] }");
   refuseUnknown(`${key}.`, source, ['scheme', 'secrets', 'toleranceSeconds', 'id']);
   const { id } = source;
@@ -157,7 +157,9 @@ function schemeOf(key: string, given: NonNullable<WebhookSource['scheme']>): Inc
   if (typeof given === 'string' && Object.hasOwn(INCOMING_SCHEMES, given)) return INCOMING_SCHEMES[given];
   if (isObject(given) && typeof given.verify === 'function' && typeof given.name === 'string') return given;
   const known = Object.keys(INCOMING_SCHEMES).map((name) => `'${name}'`);
-  throw invalid(key, given, `give ${known.join(', ')}, or an object with a name and verify()`);
+  // Longer than any name of a scheme, it may be the secret.
+  const shown = typeof given === 'string' && given.length <= 12 ? given : '…';
+  throw invalid(key, given, `give ${known.join(', ')}, or an object with a name and verify()`, shown);
 }
 
 /** Never shows what was given: a secret with a typing error is still most of a secret. */
@@ -197,6 +199,7 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     `sources.${name}.scheme`,
     scheme.name,
     'it accepted a request that nobody signed: its verify() has to throw',
+    scheme.name,
   );
 }
 
@@ -229,7 +232,16 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function invalid(key: string, value: unknown, fix: string): ConfigurationError {
-  const shown = typeof value === 'string' ? `'${value}'` : typeof value === 'object' ? 'an object' : String(value);
+/** Options whose wrong value may be shown. A text in the place of any other may be a secret that was put a level too high. */
+const HARMLESS = new Set(['rawBody', 'inbox.tablePrefix']);
+
+/** @param text what is shown of a text */
+function invalid(
+  key: string,
+  value: unknown,
+  fix: string,
+  text = HARMLESS.has(key) ? String(value) : '…',
+): ConfigurationError {
+  const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
   return new ConfigurationError('INVALID_OPTION', `The option ${key} of WebhookReceiverModule is ${shown}: ${fix}.`);
 }

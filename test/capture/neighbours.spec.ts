@@ -1,0 +1,101 @@
+import { ChildEntity, Column, Entity, PrimaryColumn, PrimaryGeneratedColumn, TableInheritance } from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+@Webhook()
+@Entity()
+class Vehicle {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20 })
+  name: string;
+}
+
+/** Extends the other class, and has a table of its own. */
+@Webhook()
+@Entity()
+class Truck extends Vehicle {
+  @Column({ type: 'int', default: 0 })
+  axles: number;
+}
+
+@Webhook()
+@Entity()
+@TableInheritance({ column: { type: 'varchar', name: 'kind', length: 20 } })
+class Animal {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 20 })
+  name: string;
+}
+
+@Webhook()
+@ChildEntity()
+class Dog extends Animal {}
+
+@Webhook()
+@ChildEntity()
+class Cat extends Animal {}
+
+describeDatabases('a write beside others', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await startApp({ database: fresh.options, entities: [Vehicle, Truck, Animal, Dog, Cat] });
+  });
+  afterEach(async () => {
+    await app?.close();
+    await fresh?.drop();
+  });
+
+  const told = async () => {
+    const rows = await app.dataSource.query<{ type: string; payload: string }[]>(
+      'SELECT type, payload FROM webhook_events ORDER BY seq',
+    );
+    return rows.map(({ type, payload }) => {
+      const { data } = JSON.parse(payload) as { data: { name: string } };
+      return `${type} ${data.name}`;
+    });
+  };
+
+  it('of an entity is told of it alone, where another class extends it and has its own table', async () => {
+    const { manager } = app.dataSource;
+    await manager.insert(Vehicle, { id: 1, name: 'bike' });
+    await manager.insert(Truck, { id: 1, name: 'truck', axles: 3 });
+    await manager.update(Vehicle, { id: 1 }, { name: 'e-bike' });
+    await manager.delete(Vehicle, { id: 1 });
+    await manager.update(Truck, { id: 1 }, { axles: 4 });
+    expect(await told()).toEqual([
+      'vehicle.created bike',
+      'truck.created truck',
+      'vehicle.updated e-bike',
+      'vehicle.deleted e-bike',
+      'truck.updated truck',
+    ]);
+  });
+
+  it('that is not captured leaves what was captured before it as it was then', async () => {
+    await app.dataSource.transaction(async (manager) => {
+      const vehicle = await manager.save(Vehicle, { id: 7, name: 'new' });
+      await manager.save(Vehicle, { ...vehicle, name: 'told' });
+      await app.webhooks.withoutCapture(() => manager.delete(Vehicle, { id: 7 }));
+    });
+    expect(await told()).toEqual(['vehicle.created new', 'vehicle.updated told']);
+  });
+
+  // TRUNCATE is in no transaction on MySQL and MariaDB, and warns.
+  it.skipIf(database.name !== 'sqlite' && database.name !== 'postgres')(
+    'that empties the table of one kind tells of every kind in it',
+    async () => {
+      const { manager } = app.dataSource;
+      await manager.save([manager.create(Dog, { name: 'rex' }), manager.create(Cat, { name: 'tom' })]);
+      await manager.clear(Dog);
+      expect((await told()).slice(2).toSorted()).toEqual(['cat.deleted tom', 'dog.deleted rex']);
+    },
+  );
+});
