@@ -232,6 +232,7 @@ function messageOf(error: unknown): string {
 
 /** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
 const POSTGRES_DATA = /^(?:22|23|54)\d/;
+const SQLITE_DATA = /^SQLITE_(?:ERROR|CONSTRAINT|TOOBIG|MISMATCH)/;
 /** MySQL and MariaDB: incorrect, too long, out of range, invalid JSON, and larger than a packet. */
 const MYSQL_DATA = new Set([1048, 1153, 1264, 1292, 1366, 1406, 3140, 3141, 4038, 4079]);
 
@@ -243,7 +244,5 @@ function isFaultOfData(error: unknown): boolean {
   };
   if (typeof errno === 'number') return MYSQL_DATA.has(errno);
   if (typeof code !== 'string') return true;
-  return code.startsWith('SQLITE_')
-    ? code === 'SQLITE_ERROR' || code.startsWith('SQLITE_CONSTRAINT')
-    : POSTGRES_DATA.test(code);
+  return (code.startsWith('SQLITE') ? SQLITE_DATA : POSTGRES_DATA).test(code);
 }
