@@ -106,6 +106,8 @@ export class DispatcherService {
   private readonly routing = new Map<Promise<void>, number>();
   /** The last of them has taken its events: the next one would find others. */
   private hasClaimed = true;
+  /** It has taken as many as it could. */
+  private isBacklog = false;
   private routingFailure: { error: unknown } | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
@@ -327,6 +329,8 @@ export class DispatcherService {
     const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
     const isLooking = this.routing.size > 0;
     if (this.routing.size >= atOnce || !this.hasClaimed || this.routingFailure) return false;
+    // Few at a time go together better: what commits meanwhile makes up the next batch, and each batch has its own commit.
+    if (isLooking && !this.isBacklog) return false;
     // A sweep is made alone: what the others are at would be found again.
     if (isLooking && this.cursor.isSweepOverdue) return false;
     return (
@@ -394,7 +398,8 @@ export class DispatcherService {
       isTold = true;
       this.cursor.found(look, lastSeq);
       this.hasClaimed = true;
-      if (count >= limit) this.hasEvents = true;
+      this.isBacklog = count >= limit;
+      if (this.isBacklog) this.hasEvents = true;
       this.signal.raise();
     };
     const routing = this.route({ limit, afterSeq: look.afterSeq, claimed })
