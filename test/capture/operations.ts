@@ -4,6 +4,7 @@ import type { JsonObject } from 'nestjs-entity-webhooks';
 
 import type { TestDatabase } from '../support/databases.js';
 import type { TestApp } from '../support/webhooks-app.js';
+import { waitInTheDatabase } from '../support/waits-for-lock.js';
 import {
   Animal,
   Article,
@@ -1283,14 +1284,13 @@ const TRANSACTIONS: readonly Operation[] = [
   {
     name: 'two writers racing on different columns of one row',
     given: threeItems,
-    async run({ dataSource, database }) {
+    async run({ dataSource }) {
       const first = dataSource.createQueryRunner();
       await first.startTransaction();
       await first.manager.update(Item, { id: 2 }, { name: 'first' });
       const second = dataSource.transaction((manager) => manager.update(Item, { id: 2 }, { amount: 6 }));
-      // It waits for the lock of the first one; on SQLite for the only writer's place.
-      if (database === 'sqlite') await first.query('SELECT 1');
-      else await first.query(database === 'postgres' ? 'SELECT pg_sleep(0.05)' : 'SELECT SLEEP(0.05)');
+      // For the lock of the first one; on SQLite for the only writer's place.
+      await waitInTheDatabase(dataSource, 1);
       await first.commitTransaction();
       await first.release();
       await second;

@@ -1,5 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
-
 import { Controller, HttpCode, Logger, Post } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions, type EntityManager } from 'typeorm';
@@ -9,6 +7,7 @@ import { IncomingWebhook, ReceivedWebhook, VerifyWebhook, WebhookInbox } from 'n
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { waitInTheDatabase } from '../support/waits-for-lock.js';
 import { startReceiverApp, type ReceiverApp } from './receiver-app.js';
 import { signedByStandard } from './signed-requests.js';
 
@@ -37,25 +36,6 @@ function signal(): { promise: Promise<void>; resolve: () => void } {
     resolve = done;
   });
   return { promise, resolve };
-}
-
-/** Until so many transactions wait for a lock. SQLite has writers queue before they begin, and knows of none. */
-async function waitInTheDatabase(dataSource: DataSource, count: number): Promise<void> {
-  const { type } = dataSource.options;
-  if (type === 'better-sqlite3') return;
-  const question =
-    type === 'postgres'
-      ? `select count(*) as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
-      : `select count(*) as n from information_schema.innodb_trx t join information_schema.processlist p
-         on p.id = t.trx_mysql_thread_id where p.db = database() and t.trx_state = 'LOCK WAIT'`;
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const [row]: { n: unknown }[] = await dataSource.query(question);
-    if (Number(row?.n) >= count) return;
-    if (Date.now() > deadline) throw new Error(`${String(row?.n)} transactions wait for a lock, not ${count}`);
-    // InnoDB shows a copy of its transactions, and makes no new one while the last was read within 100 ms.
-    await pause(150);
-  }
 }
 
 /** What a test has happen inside of `processInTransaction`, before the balance grows. */

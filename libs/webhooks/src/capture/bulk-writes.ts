@@ -7,6 +7,7 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
+import { kindsInTable, rootOf } from './single-table.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { Clearing, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
@@ -126,12 +127,7 @@ export class BulkWrites implements WriteHold {
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
-    // Classes that extend this one may have tables of their own.
-    const inTable = [
-      metadata,
-      ...metadata.childEntityMetadatas.filter(({ tablePath }) => tablePath === metadata.tablePath),
-    ];
-    const definitions = inTable.flatMap((one) => registry.definitionForOrm(one) ?? []);
+    const definitions = kindsInTable(metadata).flatMap((one) => registry.definitionForOrm(one) ?? []);
     if (!definitions.length) return undefined;
     let table = this.tables.get(metadata);
     // Entities may be registered, and definitions made anew, after the first write.
@@ -199,11 +195,6 @@ export class BulkWrites implements WriteHold {
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {
   return queryType === 'insert' && (onUpdate !== undefined || onIgnore === true);
-}
-
-function rootOf(metadata: EntityMetadata): EntityMetadata {
-  // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
-  return metadata.parentEntityMetadata ?? metadata;
 }
 
 /** `save()` sets the foreign keys of orphans to null by a condition, and its hooks name no row then. */

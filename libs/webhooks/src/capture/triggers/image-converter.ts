@@ -17,6 +17,7 @@ import type { Script } from '../../store/script.js';
 import { eventsOf } from '../change-events.js';
 import type { EntityDefinition, RowImage } from '../entity-definition.js';
 import type { EntityRegistry } from '../entity-registry.js';
+import { kindsInTable } from '../single-table.js';
 import type { Before } from '../transaction-log.js';
 import type { EntityAction } from '../webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
@@ -170,7 +171,7 @@ export class ImageConverter {
     const kind = isSqlite ? sqliteValue(written as string | null).value : written;
     const isKind = (one: EntityMetadata) => String(one.discriminatorValue) === String(kind);
     // A newer process may know it: its rows are not to be lost by an older one.
-    if (![metadata, ...metadata.childEntityMetadatas].some(isKind)) {
+    if (!kindsInTable(metadata).some(isKind)) {
       throw new Error(`this process knows no entity of the kind '${String(kind)}'`);
     }
     return definitions.find((definition) => isKind(definition.metadata));

@@ -2,6 +2,7 @@ import type { DataSource, EntityMetadata } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
 import type { ColumnMetadata } from '../canonical-value.js';
 import type { EntityDefinition } from '../entity-definition.js';
+import { rootOf } from '../single-table.js';
 
 /** A table whose changes triggers write down. */
 export interface TriggerTable {
@@ -41,11 +42,6 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
     tables.push({ path, metadata, definitions, columns: columnsOf(metadata, definitions, dataSource) });
   }
   return tables;
-}
-
-function rootOf(metadata: EntityMetadata): EntityMetadata {
-  // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
-  return metadata.parentEntityMetadata ?? metadata;
 }
 
 /** Columns that are never read by the application, such as `select: false` ones, need not lie about in another table. */
