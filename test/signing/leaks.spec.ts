@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto';
 import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
@@ -5,6 +6,7 @@ import { HttpService } from '@nestjs/axios';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { getWebhooksHttpToken, WEBHOOK_FACTS, WebhooksError } from 'nestjs-entity-webhooks';
 import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
+import { certificateFor } from '../support/certificates.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -145,11 +147,37 @@ describeDatabases('a secret', (database) => {
     await failing(listeners.create({ url: receiver.url, events: [TYPE], wrong: second } as never));
     await failing(listeners.update(created.id, { auth: { type: 'bearer', token: `${PASSWORD} ` } }));
     await failing(listeners.update(created.id, { auth: { type: PASSWORD, [PASSWORD]: PASSWORD } as never }));
+    // A client certificate and its key: given, shown, used, replaced, refused, and handed to an interceptor that throws it.
+    const { cert, key } = await certificateFor('shop');
+    const privateKey = createPrivateKey(key).export({ type: 'pkcs8', format: 'der' }).toString('base64');
+    // The second line of its PEM: in the first stands the name of the curve, which all such keys have.
+    expect(key).toContain(privateKey.slice(64, 84));
+    const withTls = await listeners.create({
+      url: 'https://127.0.0.1:1/',
+      events: [TYPE],
+      tls: { cert, key, ca: cert },
+    });
+    const { secret: third, ...shownWithTls } = withTls;
+    shown.push(shownWithTls, await listeners.list(), await listeners.get(withTls.id));
+    const throwing = http.axiosRef.interceptors.request.use((config) => {
+      // Its own headers are its own business: those of the other listener hold the password.
+      if (config.url === 'https://127.0.0.1:1/') printed.push(written(config));
+      throw Object.assign(new Error('an interceptor'), { config });
+    });
+    await send();
+    http.axiosRef.interceptors.request.eject(throwing);
+    await send();
+    await failing(listeners.update(withTls.id, { tls: { cert, key: key.replaceAll('END', 'end') } }));
+    await failing(listeners.update(withTls.id, { tls: { cert: key, key } }));
+    shown.push(await listeners.update(withTls.id, { tls: { cert, key } }), await listeners.enable(withTls.id));
+    await send();
     await listeners.resealSecrets();
-    await app.dataSource.query(`UPDATE webhook_listeners SET secrets = replace(secrets, 'sealed:k1', 'sealed:k9')`);
+    await app.dataSource.query(
+      `UPDATE webhook_listeners SET secrets = replace(secrets, 'sealed:k1', 'sealed:k9') WHERE id = '${created.id}'`,
+    );
     await send();
     await failing(listeners.rotateSecret(created.id));
-    expect(thrown).toHaveLength(12);
+    expect(thrown).toHaveLength(14);
     expect(printed.length).toBeGreaterThan(10);
     expect(printed.filter((entry) => Array.isArray(entry) && entry[0] === WEBHOOK_FACTS.failed).length).toBeGreaterThan(
       2,
@@ -178,6 +206,8 @@ describeDatabases('a secret', (database) => {
     for (const secret of new Set([
       ...opened,
       PASSWORD,
+      third,
+      privateKey.slice(64),
       `basic_${Buffer.from(`shop:${PASSWORD}`).toString('base64')}`,
       `key_${SEALING_KEY.toString('base64')}`,
     ])) {

@@ -247,6 +247,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         secrets: [],
         schemes: [],
         auth: null,
+        tls: null,
         format: '',
         sendsSequence: false,
         isFailing: false,

@@ -86,6 +86,7 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     headers: '{}',
     secrets: writeSecrets([{ value: 'whsec_c2VjcmV0', createdAt: 0, expiresAt: null }]),
     auth: null,
+    tls: null,
     schemes: '["standard"]',
     format: options.format ?? 'standard',
     ordering,

@@ -51,6 +51,7 @@ export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-ke
 export type { CircuitPolicy } from './listeners/circuit.js';
 export { UnreadableSecretError } from './listeners/sealing.js';
 export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
+export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
 export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';

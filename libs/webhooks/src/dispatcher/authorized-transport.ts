@@ -7,8 +7,10 @@ import {
   type ListenerAuth,
   type OAuth2ClientCredentials,
 } from '../listeners/listener-auth.js';
+import { openTls } from '../listeners/listener-tls.js';
 import type { Sealing } from '../listeners/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
+import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, Transport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/claim-deliveries.js';
@@ -30,6 +32,8 @@ interface Token {
 
 /** Listeners whose tokens are kept. */
 const MAX_TOKENS = 10_000;
+/** Identities that are kept open: each is up to 40 KiB, and its row as much again. */
+const MAX_IDENTITIES = 1_000;
 /** How long before its end a token is not used any more: the request has to arrive. */
 const EXPIRES_EARLY_MS = 30_000;
 /** Of a token whose server does not say (RFC 6749, 5.1, only recommends it). */
@@ -40,7 +44,7 @@ const MIN_SECRET_LENGTH = 4;
 const TOO_SLOW = 'the token took the whole time limit';
 
 /**
- * Sends with what the listener's server asks for beside the signature, through the transport: a token endpoint is guarded as
+ * Sends with what the listener's server asks for beside the signature, credentials and a client certificate, through the transport: a token endpoint is guarded as
  * the listener's own address is.
  *
  * Everything counts against the one time limit of the attempt: a token, the request, and once more after a 401 of a token that had been
@@ -52,15 +56,31 @@ export class AuthorizedTransport {
   /** Tokens that are being asked for: many deliveries of one listener ask once. */
   readonly #asked = new Map<string, Promise<Token | Outcome>>();
 
+  /** By listener and stored text: opening one costs more than signing a request. */
+  readonly #identities = new Map<string, TlsIdentity>();
+
   constructor(private readonly parts: AuthorizedTransportParts) {}
 
   /** @throws UnreadableSecretError, and nothing else that {@link Transport.send} does not */
   send(request: SignedRequest, target: ListenerTarget): Promise<Outcome> {
-    const { auth } = target;
-    return auth === null ? this.parts.transport.send(request) : this.sendWith(auth, request, target);
+    const { auth, tls } = target;
+    return auth === null && tls === null ? this.parts.transport.send(request) : this.sendAs(request, target);
   }
 
-  private async sendWith(stored: string, request: SignedRequest, { id }: ListenerTarget): Promise<Outcome> {
+  private identityOf(stored: string, listenerId: string): TlsIdentity {
+    const name = `${listenerId}:${stored}`;
+    let identity = this.#identities.get(name);
+    if (!identity) {
+      identity = openTls(stored, this.parts.sealing, listenerId);
+      if (this.#identities.size >= MAX_IDENTITIES) this.#identities.clear();
+      this.#identities.set(name, identity);
+    }
+    return identity;
+  }
+
+  private async sendAs(bare: SignedRequest, { id, auth: stored, tls }: ListenerTarget): Promise<Outcome> {
+    const request = tls === null ? bare : { ...bare, tls: this.identityOf(tls, id) };
+    if (stored === null) return this.parts.transport.send(request);
     const auth = openAuth(stored, this.parts.sealing, id);
     if (auth.type !== 'oauth2') {
       return this.sendOnce(request, headersOf(auth), auth.type === 'basic' ? [auth.password] : []);
@@ -101,7 +121,7 @@ export class AuthorizedTransport {
     if (kept) return kept;
     let asking = this.#asked.get(name);
     if (!asking) {
-      asking = this.ask(name, auth, request.timeoutMs).finally(() => this.#asked.delete(name));
+      asking = this.ask(name, auth, request).finally(() => this.#asked.delete(name));
       this.#asked.set(name, asking);
     }
     // Asked for by another attempt, perhaps, which has more time left than this one.
@@ -121,10 +141,20 @@ export class AuthorizedTransport {
     return token && token.expiresAt > this.parts.clock.now() ? token : undefined;
   }
 
-  private async ask(name: string, auth: OAuth2ClientCredentials, timeoutMs: number): Promise<Token | Outcome> {
+  private async ask(
+    name: string,
+    auth: OAuth2ClientCredentials,
+    { url, timeoutMs, tls }: SignedRequest,
+  ): Promise<Token | Outcome> {
     const { transport, clock } = this.parts;
     const askedAt = clock.now();
-    const outcome = await transport.send({ ...tokenRequest(auth), timeoutMs });
+    // The identity is for the origin of the listener: elsewhere a private authority would only keep the public ones out.
+    const isSameServer = new URL(url).origin === new URL(auth.tokenUrl).origin;
+    const outcome = await transport.send({
+      ...tokenRequest(auth),
+      timeoutMs,
+      ...(tls !== undefined && isSameServer ? { tls } : {}),
+    });
     // Nobody's fault but this process': it is no attempt, or the last one.
     if (outcome.errorCode === 'OUT_OF_SOCKETS' || outcome.errorCode === 'TRANSPORT_CLOSED') return outcome;
     if (outcome.kind !== 'accepted') {

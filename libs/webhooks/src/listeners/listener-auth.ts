@@ -4,6 +4,7 @@ import { assertListenerUrl } from '../sending/listener-url.js';
 import type { ResolvedSecurityOptions } from '../sending/security-options.js';
 import { BadRequestError } from '../errors.js';
 import { InvalidListenerError } from './errors.js';
+import { openSealed, shownOf, writeSealed } from './sealed-document.js';
 import type { Sealing } from './sealing.js';
 
 /** How a request proves to the receiver's server that it may come in, beside its signature. */
@@ -32,13 +33,6 @@ export interface OAuth2ClientCredentials {
 
 /** What stands in place of a secret when a listener is read. */
 export const MASK = '***';
-
-/** The stored form: what may be shown, and all of it sealed. */
-interface AuthDocument {
-  v: 1;
-  shown: ListenerAuth;
-  sealed: string;
-}
 
 const MAX_TEXT = 4_096;
 
@@ -98,35 +92,17 @@ function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: U
 
 /** As it stands in the row of a listener. */
 export function writeAuth(auth: ListenerAuth, sealing: Sealing, listenerId: string): string {
-  const sealed = sealing.seal(JSON.stringify(auth), 'auth', listenerId);
-  return JSON.stringify({ v: 1, shown: masked(auth), sealed } satisfies AuthDocument);
+  return writeSealed(auth, masked(auth), { sealing, use: 'auth', listenerId });
 }
 
 /** What may be shown of it: names and URLs; it needs no key. */
 export function shownAuth(stored: string | null): ListenerAuth | null {
-  return stored === null ? null : (JSON.parse(stored) as AuthDocument).shown;
+  return stored === null ? null : (shownOf(stored) as ListenerAuth);
 }
 
 /** @throws UnreadableSecretError */
 export function openAuth(stored: string, sealing: Sealing, listenerId: string): ListenerAuth {
-  return JSON.parse(sealing.open((JSON.parse(stored) as AuthDocument).sealed, 'auth', listenerId)) as ListenerAuth;
-}
-
-/** Sealed with the first key; as it was where it cannot be read. */
-export function resealedAuth(
-  stored: string | null,
-  sealing: Sealing,
-  listenerId: string,
-): { text: string | null; isReadable: boolean } {
-  if (stored === null) return { text: null, isReadable: true };
-  try {
-    openAuth(stored, sealing, listenerId);
-    const document = JSON.parse(stored) as AuthDocument;
-    const sealed = sealing.reseal(document.sealed, 'auth', listenerId);
-    return { text: JSON.stringify({ ...document, sealed }), isReadable: true };
-  } catch {
-    return { text: stored, isReadable: false };
-  }
+  return openSealed(stored, { sealing, use: 'auth', listenerId }) as ListenerAuth;
 }
 
 function masked(auth: ListenerAuth): ListenerAuth {

@@ -16,6 +16,7 @@ import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
 import { InvalidListenerError } from './errors.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './listener-auth.js';
+import type { ListenerTls } from './listener-tls.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
@@ -56,6 +57,10 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsObject()
   auth?: ListenerAuth | null;
+
+  @IsOptional()
+  @IsObject()
+  tls?: ListenerTls | null;
 
   @IsOptional()
   @IsString()

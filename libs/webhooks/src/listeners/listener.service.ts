@@ -42,6 +42,7 @@ import type {
   Where,
 } from './listener.js';
 import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
+import { assertTls, shownTls, writeTls, type CheckedTls } from './listener-tls.js';
 import type { RateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
@@ -97,7 +98,8 @@ export class ListenerService {
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
-   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
+   * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
    * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
@@ -131,6 +133,7 @@ export class ListenerService {
       ...delivering,
       secrets: writeSecrets(keys),
       auth: this.authOf(id, listenerInput.auth),
+      tls: this.tlsText(id, this.tlsOf(listenerInput.tls), delivering.url),
       state: 'active',
       disabledReason: null,
     };
@@ -185,6 +188,7 @@ export class ListenerService {
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     if (given.auth) await this.assertTokenAddress(this.authOf(String(id), given.auth));
+    const tls = this.tlsOf(given.tls);
     return this.change(id, (row) => {
       const { events, where, ...present } = this.toListener(row);
       // A `null`, which JSON can hold, stands for the default as it does in `create`.
@@ -192,6 +196,7 @@ export class ListenerService {
         ...this.delivering({ ...present, ...given }),
         ...this.keysFor(row, given.schemes),
         ...this.authFor(row, given),
+        ...this.tlsFor(row, given.url, tls),
       };
       if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
       const merged = { events, where, ...given };
@@ -402,6 +407,30 @@ export class ListenerService {
     );
   }
 
+  private tlsOf(given: ListenerInput['tls']): CheckedTls | null | undefined {
+    return given === undefined || given === null ? given : assertTls(given, this.parts.clock.now());
+  }
+
+  private tlsText(listenerId: string, tls: CheckedTls | null | undefined, url: string): string | null {
+    if (!tls) return null;
+    if (new URL(url).protocol === 'https:') return writeTls(tls, this.parts.sealing, listenerId);
+    throw new InvalidListenerError('INVALID_TLS', 'The listener has `tls`, which is for `https:` URLs.');
+  }
+
+  /** As with credentials: who may change a URL would choose which server takes the sender for that certificate's owner. */
+  private tlsFor(
+    row: ListenerRow,
+    url: string | undefined,
+    given: CheckedTls | null | undefined,
+  ): Pick<ListenerValues, 'tls'> | undefined {
+    if (given !== undefined) return { tls: this.tlsText(row.id, given, url ?? row.url) };
+    if (row.tls === null || url === undefined || originOf(url) === originOf(row.url)) return undefined;
+    throw new InvalidListenerError(
+      'INVALID_TLS',
+      'The listener has `tls`, which is for the origin of its URL: give it again with the new URL, or null.',
+    );
+  }
+
   private toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
     if (!this.signsWithKeyPair(listener.schemes)) return listener;
@@ -453,7 +482,9 @@ export class ListenerService {
     };
   }
 
-  private delivering(input: Omit<ListenerInput, 'events' | 'where' | 'secret'> & { description?: string | null }) {
+  private delivering(
+    input: Omit<ListenerInput, 'events' | 'where' | 'secret' | 'auth' | 'tls'> & { description?: string | null },
+  ) {
     const { schemes: knownSchemes, formats } = this.parts;
     const url = this.urlOf(input.url);
     const schemes = [...new Set(input.schemes ?? ['standard'])];
@@ -580,6 +611,7 @@ function toListener(row: ListenerRow): Listener {
     schemes: JSON.parse(row.schemes) as string[],
     publicKeys: [],
     auth: shownAuth(row.auth),
+    tls: shownTls(row.tls),
     format: row.format,
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,

@@ -1,6 +1,7 @@
 import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
 import type { Json } from '../events/json.js';
 import type { ListenerAuth } from './listener-auth.js';
+import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
@@ -57,6 +58,13 @@ export interface ListenerInput {
    * @defaultValue nothing
    */
   auth?: ListenerAuth | null;
+  /**
+   * A client certificate for a server that asks for one, or the private authorities that signed its own; for `https:` URLs. Stored
+   * sealed, and shown without the key. A URL of another origin needs it anew.
+   *
+   * @defaultValue no client certificate, and the public authorities
+   */
+  tls?: ListenerTls | null;
   /** Name of a payload format. @defaultValue `'standard'` */
   format?: string;
   /**
@@ -113,6 +121,8 @@ export interface Listener {
   readonly publicKeys: readonly string[];
   /** With `***` in place of what is secret. */
   readonly auth: ListenerAuth | null;
+  /** Whose certificates, and until when; never the key. */
+  readonly tls: ShownListenerTls | null;
   readonly format: string;
   readonly ordering: Ordering;
   readonly sequence: boolean;

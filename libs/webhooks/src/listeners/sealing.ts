@@ -10,7 +10,7 @@ export interface SealingKey {
 }
 
 /** What a sealed text is for: one cannot stand in the place of the other. */
-export type SealedUse = 'secret' | 'auth';
+export type SealedUse = 'secret' | 'auth' | 'tls';
 
 /**
  * Something that stands sealed in the tables cannot be read with the keys of this application. Nothing is lost by it: what
@@ -28,6 +28,8 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 /** Opened texts that are kept: enough for the listeners that are busy now. */
 const MAX_OPENED = 10_000;
+/** Longer ones, certificates, are not: that many of them would be half a gigabyte. */
+const MAX_KEPT_LENGTH = 10 * 1024;
 
 /**
  * Seals secrets for the tables: AES-256-GCM under a random nonce, with the use and the listener's id as associated data, so
@@ -94,6 +96,7 @@ export class Sealing {
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
+    if (stored.length > MAX_KEPT_LENGTH) return text;
     if (this.#opened.size >= MAX_OPENED) this.#opened.clear();
     this.#opened.set(name, text);
     return text;

@@ -52,6 +52,7 @@ const TABLES: readonly FrozenTable[] = [
       secrets: 'text',
       schemes: 'text',
       auth: 'text?',
+      tls: 'text?',
       format: 'name',
       ordering: 'state',
       sequence: 'flag',

@@ -53,7 +53,7 @@ export interface ConnectionOptions {
   lookup?: LookupFunction;
 }
 
-/** Who the client is in TLS, and whom it trusts. Everything in PEM. */
+/** Who the client is in TLS, and whom it trusts. Everything in PEM; an object is not changed after it was used. */
 export interface TlsIdentity {
   /** A client certificate, for receivers that ask for one, and what leads from it to its root. */
   readonly cert?: string;
@@ -167,11 +167,17 @@ export class GuardedAgents {
   }
 }
 
+/** Of each identity object: it may be 40 KiB, and comes with each request. */
+const IDENTITY_KEYS = new WeakMap<TlsIdentity, string>();
+
 function keyOf(tls: TlsIdentity | undefined): string {
   if (tls === undefined) return '';
-  return createHash('sha256')
-    .update(JSON.stringify([tls.cert, tls.key, tls.ca]))
-    .digest('base64');
+  let key = IDENTITY_KEYS.get(tls);
+  if (key === undefined) {
+    const text = JSON.stringify([tls.cert, tls.key, tls.ca]);
+    IDENTITY_KEYS.set(tls, (key = createHash('sha256').update(text).digest('base64')));
+  }
+  return key;
 }
 
 function guardedConnector(

@@ -68,13 +68,21 @@ class PendingPost {
   running: Promise<PostResult> | null = null;
   /** Set when the outcome is decided: an interceptor that is late, or tries again later, sends nothing any more. */
   closed = false;
+  /** It holds a private key, and an interceptor may print the config that it is given. */
+  readonly #tls: TlsIdentity | undefined;
 
   constructor(
     /** A copy: an interceptor could write into the Buffer that it is shown. */
     readonly body: Buffer,
     readonly deadline: number,
-    readonly tls: TlsIdentity | undefined,
-  ) {}
+    tls: TlsIdentity | undefined,
+  ) {
+    this.#tls = tls;
+  }
+
+  get tls(): TlsIdentity | undefined {
+    return this.#tls;
+  }
 }
 
 function createIsolatedAxios(client: GuardedClient): AxiosInstance {

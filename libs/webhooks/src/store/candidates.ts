@@ -193,6 +193,7 @@ export function readListener(row: Candidate): ReadListener {
       secrets: [],
       schemes: [],
       auth: null,
+      tls: null,
       sendsSequence: false,
       isFailing: false,
     };

@@ -28,6 +28,8 @@ export interface ListenerTarget {
   readonly schemes: readonly string[];
   /** What its server asks for beside signatures, as it is stored; see `listener-auth.ts`. */
   readonly auth: string | null;
+  /** Its client certificate and authorities, as they are stored; see `listener-tls.ts`. */
+  readonly tls: string | null;
   readonly format: string;
   /** It is sent the event's sequence. */
   readonly sendsSequence: boolean;
@@ -72,9 +74,20 @@ export interface Room {
 }
 
 /** Columns of {@link ListenerTarget}, and how its row is read. */
-export const TARGET_COLUMNS = ['id', 'url', 'headers', 'secrets', 'schemes', 'auth', 'format', 'sequence'] as const;
-export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth'>, string> & {
+export const TARGET_COLUMNS = [
+  'id',
+  'url',
+  'headers',
+  'secrets',
+  'schemes',
+  'auth',
+  'tls',
+  'format',
+  'sequence',
+] as const;
+export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls'>, string> & {
   auth: string | null;
+  tls: string | null;
   sequence: unknown;
 };
 
@@ -86,6 +99,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     secrets: readSecrets(row.secrets),
     schemes: JSON.parse(row.schemes) as string[],
     auth: row.auth,
+    tls: row.tls,
     format: row.format,
     sendsSequence: Number(row.sequence) === 1,
     isFailing,

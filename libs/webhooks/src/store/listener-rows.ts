@@ -1,7 +1,7 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
-import { resealedAuth } from '../listeners/listener-auth.js';
+import { resealed as resealedDocument } from '../listeners/sealed-document.js';
 import type { Sealing } from '../listeners/sealing.js';
 import { resealedSecrets } from '../listeners/stored-secrets.js';
 import { canBeStored } from './can-be-stored.js';
@@ -34,6 +34,8 @@ export interface ListenerRow {
   schemes: string;
   /** `null`: its server asks for nothing. */
   auth: string | null;
+  /** `null`: no client certificate, and the public authorities. */
+  tls: string | null;
   format: string;
   ordering: string;
   sequence: unknown;
@@ -50,7 +52,7 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'auth', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
+  ...(['schemes', 'auth', 'tls', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
   ...(['createdAt', 'updatedAt'] as const),
 ] as const;
 
@@ -72,10 +74,10 @@ export function* insertListener(
   );
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
-    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.auth, row.format, row.ordering],
-    ...[row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
+    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.auth, row.tls, row.format],
+    ...[row.ordering, row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id);
   yield* insertRoutes(database, row.id, routes);
 }
@@ -168,19 +170,20 @@ export function* resealListeners(
 ): Script<ResealedPage> {
   const { listeners: l } = database.tables;
   const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
-  const rows = yield* query<{ seq: unknown; id: string; secrets: string; auth: string | null }>(
-    sql`select ${l.select('l', 'seq', 'id', 'secrets', 'auth')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
+  const rows = yield* query<Pick<ListenerRow, 'seq' | 'id' | 'secrets' | 'auth' | 'tls'>>(
+    sql`select ${l.select('l', 'seq', 'id', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
   );
   const unreadable: string[] = [];
   let resealed = 0;
-  for (const { seq, id, secrets, auth } of rows) {
+  for (const { seq, id, secrets, auth, tls } of rows) {
     const anew = resealedSecrets(secrets, { sealing, now, listenerId: id });
-    const anewAuth = resealedAuth(auth, sealing, id);
-    if (!anew.isReadable || !anewAuth.isReadable) unreadable.push(id);
-    if (anew.text === secrets && anewAuth.text === auth) continue;
+    const anewAuth = resealedDocument(auth, { sealing, use: 'auth', listenerId: id });
+    const anewTls = resealedDocument(tls, { sealing, use: 'tls', listenerId: id });
+    if (!anew.isReadable || !anewAuth.isReadable || !anewTls.isReadable) unreadable.push(id);
+    if (anew.text === secrets && anewAuth.text === auth && anewTls.text === tls) continue;
     resealed++;
     yield* execute(
-      sql`update ${l.sql} set ${l.$.secrets} = ${anew.text}, ${l.$.auth} = ${anewAuth.text} where ${l.$.seq} = ${seq}`,
+      sql`update ${l.sql} set ${l.$.secrets} = ${anew.text}, ${l.$.auth} = ${anewAuth.text}, ${l.$.tls} = ${anewTls.text} where ${l.$.seq} = ${seq}`,
     );
   }
   return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };

@@ -69,6 +69,7 @@ const TABLES = {
       secrets: 'text',
       schemes: 'text',
       auth: 'text?',
+      tls: 'text?',
       format: 'name',
       ordering: 'state',
       sequence: 'flag',
