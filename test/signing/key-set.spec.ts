@@ -1,6 +1,7 @@
 import { createPublicKey, verify } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebhooksKeysModule, type WebhookKeySet } from 'nestjs-entity-webhooks';
+import { listenToLog } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
@@ -57,8 +58,23 @@ describe('the keys that receivers fetch', () => {
     expect(await keysOf(id)).toMatchObject({ keys: [], response: { status: 200 } });
     await app.listeners.remove(id);
     for (const missing of [id, 'lst_none', '%00']) {
-      expect((await keysOf(missing)).response.status).toBe(404);
+      const { response } = await keysOf(missing);
+      expect([response.status, response.headers.get('cache-control')]).toEqual([404, 'no-store']);
     }
+  });
+
+  it('are not kept away by a cache after an error', async () => {
+    const { id } = await app.listeners.create({ url: app.receiver.url, events: [TYPE] });
+    listenToLog();
+    await app.dataSource.query('ALTER TABLE webhook_listeners RENAME TO webhook_listeners_away');
+    try {
+      const { response } = await keysOf(id);
+      expect([response.status, response.headers.get('cache-control')]).toEqual([500, 'no-store']);
+    } finally {
+      await app.dataSource.query('ALTER TABLE webhook_listeners_away RENAME TO webhook_listeners');
+      vi.restoreAllMocks();
+    }
+    expect((await keysOf(id)).response.headers.get('cache-control')).toBe('public, max-age=300');
   });
 
   it('stand behind the decorators that were given', () => {

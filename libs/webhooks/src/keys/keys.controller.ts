@@ -1,4 +1,5 @@
-import { Controller, Get, Header, Inject, NotFoundException, Param, VERSION_NEUTRAL, type Type } from '@nestjs/common';
+import { Controller, Get, Inject, NotFoundException, Param, Res, VERSION_NEUTRAL, type Type } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
 import { ListenerNotFoundError } from '../listeners/errors.js';
 import { ListenerService } from '../listeners/listener.service.js';
 import type { WebhookKeySet } from '../signing/ed25519-key.js';
@@ -13,13 +14,25 @@ const MAX_AGE_SECONDS = 5 * 60;
 export function keysController(path: string, decorators: readonly ClassDecorator[]): Type {
   @Controller({ path, version: VERSION_NEUTRAL })
   class WebhooksKeysController {
-    constructor(@Inject(LISTENERS) private readonly listeners: ListenerService) {}
+    constructor(
+      @Inject(LISTENERS) private readonly listeners: ListenerService,
+      @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
+    ) {}
 
     @Get(':listenerId')
-    @Header('Cache-Control', `public, max-age=${MAX_AGE_SECONDS}`)
-    async keys(@Param('listenerId') listenerId: string): Promise<WebhookKeySet> {
+    async keys(
+      @Param('listenerId') listenerId: string,
+      @Res({ passthrough: true }) response: unknown,
+    ): Promise<WebhookKeySet> {
+      const mayKeep = (directive: string): void => {
+        this.host.httpAdapter.setHeader(response, 'Cache-Control', directive);
+      };
+      // Said before anything can fail: a cache may keep a 404 that says nothing (RFC 9111, 4.2.2).
+      mayKeep('no-store');
       try {
-        return await this.listeners.keySet(listenerId);
+        const keys = await this.listeners.keySet(listenerId);
+        mayKeep(`public, max-age=${MAX_AGE_SECONDS}`);
+        return keys;
       } catch (error) {
         if (error instanceof ListenerNotFoundError) throw new NotFoundException();
         throw error;
