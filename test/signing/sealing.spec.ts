@@ -200,6 +200,7 @@ describeDatabases('secrets at rest', (database) => {
       expect(app.receiver.requests).toHaveLength(2);
       for (const request of app.receiver.requests) app.receiver.verify(request, other.secret);
       expect(said.errors).toEqual([expect.stringMatching(`^${code}: A secret of listener ${id} `)]);
+      expect(said.errors[0]).toMatch(/pause a listener for all, .* give every process the same secrets\.keys\.$/);
       const { items } = await app.deliveries.list({ listenerId: id });
       expect(items).toHaveLength(2);
       for (const { state, attemptCount } of items) expect([state, attemptCount]).toEqual(['due', 0]);
@@ -215,6 +216,47 @@ describeDatabases('secrets at rest', (database) => {
       for (const request of app.receiver.requests) app.receiver.verify(request, secret);
     },
   );
+
+  it('are erased by the daily chore when they neither sign nor answer the verify view any more', async () => {
+    await start([K1]);
+    const count = 120; // more than one batch
+    const ids: string[] = [];
+    for (let n = 0; n < count; n++) ids.push((await listen()).id);
+    await app.listeners.rotateSecret(ids[0] as string);
+    await app.listeners.rotateSecret(ids[count - 1] as string);
+    await app.listeners.rotateSigningKey(ids[count - 1] as string);
+    const { id: gone } = await listen();
+    await app.listeners.rotateSecret(gone);
+    await app.listeners.remove(gone);
+    const kept = async () => {
+      const secrets = new Map((await rows()).map((row) => [row.id, row.secrets.split('"value"').length - 1]));
+      return [ids[0], ids[1], ids[count - 1], gone].map((id) => secrets.get(id as string));
+    };
+    expect(await kept()).toEqual([3, 2, 4, 3]);
+    await app.dispatcher.runChores();
+    // A day of overlap, and seven in which the verify view still knows them.
+    app.clock.advance(8 * DAY - MINUTE);
+    await app.dispatcher.runChores();
+    expect(await kept()).toEqual([3, 2, 4, 3]);
+    app.clock.advance(MINUTE);
+    await app.dispatcher.runChores(); // once a day: it was done a minute ago
+    expect(await kept()).toEqual([3, 2, 4, 3]);
+    app.clock.advance(DAY);
+    const other = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: [TYPE], secrets: { keys: [K2] } }, // it needs no key for that
+    });
+    try {
+      other.clock.advance(app.clock.now() - other.clock.now());
+      await Promise.all([app.dispatcher.runChores(), other.dispatcher.runChores()]);
+    } finally {
+      await other.close();
+    }
+    expect(await kept()).toEqual([2, 2, 2, 2]);
+    await send();
+    expect(app.receiver.requests).toHaveLength(count);
+  });
 
   it('are replaced without their key by a rotation without overlap alone', async () => {
     await start([K1]);

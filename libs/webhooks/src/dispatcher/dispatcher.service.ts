@@ -639,7 +639,7 @@ export class DispatcherService {
     for (const [other, at] of this.unreadable) if (now - at > 3 * PAUSE_UNREADABLE_MS) this.unreadable.delete(other);
     if (!this.unreadable.size) {
       logger.error(
-        `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost.`,
+        `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost. One process without the key is enough to pause a listener for all, a minute at a time: give every process the same secrets.keys.`,
       );
     }
     this.unreadable.set(id, now);

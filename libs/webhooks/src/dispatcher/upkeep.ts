@@ -21,6 +21,7 @@ import {
   TOO_OLD,
 } from '../store/old-events.js';
 import { pruneImages } from '../store/images.js';
+import { eraseSecrets } from '../store/listener-rows.js';
 import type { Script } from '../store/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
@@ -47,7 +48,7 @@ export interface UpkeepResult {
 
 /** One transaction of a chore. */
 interface Batch {
-  /** Sequence of the event from which the next batch goes on. */
+  /** Sequence, of an event or a listener, from which the next batch goes on. */
   readonly position: number;
   /** Nothing is left to do until the chore is due again. */
   readonly isDone: boolean;
@@ -74,7 +75,7 @@ const LEASE_MS = MINUTE;
  * Periodic work in the process whose dispatcher runs, one process at a time for each chore: a leased row says whose it is and
  * how far it has come, so the next one goes on there.
  *
- * All of it passes along the events in the order of their sequence, and each event is passed three times in its life: when
+ * Rotated secrets that are of no use any more are erased daily, along the listeners. The rest passes along the events in the order of their sequence, and each event is passed three times in its life: when
  * what waits of it is too old, when the younger of the two ages of retention is over, and when every age is. The last pass
  * is made daily, from the first event that is left: few are, and among them what had been under way before.
  *
@@ -211,7 +212,15 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position: Math.max(afterSeq, firstLeft - 1), isDone: discarded.size === 0, discarded };
     },
   };
-  if (!retention) return [expire];
+  const erase: Chore = {
+    name: 'erase-secrets',
+    everyMs: DAILY_MS,
+    *batch(after, now) {
+      const last = yield* eraseSecrets(database, { now, after });
+      return { position: last ?? 0, isDone: last === null };
+    },
+  };
+  if (!retention) return [expire, erase];
   const { succeededMs, failedMs } = retention;
   const limits = (now: number) => ({ succeededBefore: now - succeededMs, failedBefore: now - failedMs });
   const early: Chore = {
@@ -246,5 +255,5 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position: 0, isDone: true, ...result };
     },
   };
-  return [expire, early, late];
+  return [expire, erase, early, late];
 }

@@ -3,7 +3,7 @@ import { ownerKeyOf } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
 import { resealed as resealedDocument } from '../listeners/sealed-document.js';
 import type { Sealing } from '../listeners/sealing.js';
-import { resealedSecrets } from '../listeners/stored-secrets.js';
+import { readSecrets, resealedSecrets, verifiableSecrets, writeSecrets } from '../listeners/stored-secrets.js';
 import { canBeStored } from './can-be-stored.js';
 import { chunks, inList } from './chunks.js';
 import { isAfter, type PagePosition } from './page.js';
@@ -187,6 +187,50 @@ export function* resealListeners(
     );
   }
   return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };
+}
+
+/** Rows that one transaction looks through for secrets to erase. */
+const ERASE_BATCH = 100;
+
+/**
+ * Erases from a page of listeners, in the order of `seq`, the rotated secrets that neither sign nor answer the verify view any
+ * more. They are told by their times: no key is needed.
+ *
+ * @param options `after`: the sequence of the last one before the page
+ * @returns the sequence of its last one; `null` when that was the end
+ */
+export function* eraseSecrets(
+  database: Database,
+  { now, after }: { now: number; after: number },
+): Script<number | null> {
+  const { listeners: l } = database.tables;
+  const page = yield* query<{ seq: unknown; secrets: string }>(
+    sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${ERASE_BATCH}`,
+  );
+  const outdated = page.filter(({ secrets }) => withoutErased(secrets, now) !== secrets).map(({ seq }) => seq);
+  if (outdated.length) {
+    // Only these are locked, and read once more: a rotation may have come between.
+    const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+    const rows = yield* query<{ seq: unknown; secrets: string }>(
+      sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} ${inList(outdated)} order by l.${l.$.seq}${lock}`,
+    );
+    for (const { seq, secrets } of rows) {
+      yield* execute(
+        sql`update ${l.sql} set ${l.$.secrets} = ${withoutErased(secrets, now)} where ${l.$.seq} = ${seq}`,
+      );
+    }
+  }
+  return page.length < ERASE_BATCH ? null : Number(page.at(-1)?.seq);
+}
+
+function withoutErased(text: string, now: number): string {
+  try {
+    const secrets = readSecrets(text);
+    const left = verifiableSecrets(secrets, now);
+    return left.length === secrets.length ? text : writeSecrets(left);
+  } catch {
+    return text; // a row that somebody changed by hand
+  }
 }
 
 /** The row stays for the log of its deliveries; its routes go. What waits for it is discarded by {@link discardDue}, here or in the next claim. */
