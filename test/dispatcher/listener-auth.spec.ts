@@ -1,25 +1,30 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ListenerAuth } from 'nestjs-entity-webhooks';
-import { WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { FakeDns, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
 const MINUTE = 60 * 1_000;
 const HOUR = 60 * MINUTE;
 
-describe('what the server of a listener asks for', () => {
+describeDatabases('what the server of a listener asks for', (database) => {
+  let fresh: FreshDatabase;
   let app: TestApp;
   const tokens = new WebhookReceiver();
+  const dns = new FakeDns({ 'inner.example': ['93.184.215.14', '10.0.0.1'], 'outer.example': '93.184.215.14' });
 
   beforeAll(async () => {
+    fresh = await database.create();
     await tokens.start();
     app = await startApp({
-      database: { type: 'better-sqlite3', database: ':memory:' },
+      database: fresh.options,
       entities: [],
       webhooks: {
         publishes: [TYPE],
         secrets: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1) }] },
         dispatcher: { timeoutMs: 2_000 },
+        lookup: dns.lookup,
       },
     });
   });
@@ -34,6 +39,7 @@ describe('what the server of a listener asks for', () => {
   afterAll(async () => {
     await app.close();
     await tokens.stop();
+    await fresh.drop();
   });
 
   const listen = (auth: ListenerAuth) => app.listeners.create({ url: app.receiver.url, events: [TYPE], auth });
@@ -73,9 +79,9 @@ describe('what the server of a listener asks for', () => {
     const [request] = app.receiver.requests;
     expect(request?.headers).toMatchObject(headers);
     app.receiver.verify(request as never, secret);
-    const [row] = await app.dataSource.query<{ auth: string }[]>('SELECT auth FROM webhook_listeners WHERE id = ?', [
-      id,
-    ]);
+    const [row] = await app.dataSource.query<{ auth: string }[]>(
+      `SELECT auth FROM webhook_listeners WHERE id = '${id}'`,
+    );
     expect(row?.auth).toContain('sealed:k1:');
     for (const hidden of ['123£', 'mF_9.B5f-4.1JqM', 'k-123', 'Key 42']) expect(row?.auth).not.toContain(hidden);
   });
@@ -131,6 +137,17 @@ describe('what the server of a listener asks for', () => {
       code: 'URL_ADDRESS_BLOCKED',
     });
     await expect(listen({ ...oauth2, tokenUrl: 'ftp://id.example/' })).rejects.toMatchObject({ code: 'URL_SCHEME' });
+  });
+
+  it('is no token endpoint whose name has an address that is not public, neither at first nor later', async () => {
+    const oauth2 = { type: 'oauth2', clientId: 'a', clientSecret: 'b' } as const;
+    const refused = { code: 'URL_ADDRESS_BLOCKED' };
+    await expect(listen({ ...oauth2, tokenUrl: 'https://inner.example/token' })).rejects.toMatchObject(refused);
+    expect(dns.queries).toEqual(['inner.example']);
+    const { id } = await listen({ ...oauth2, tokenUrl: 'https://outer.example/token' });
+    const auth = { ...oauth2, tokenUrl: 'https://inner.example/token' };
+    await expect(app.listeners.update(id, { auth })).rejects.toMatchObject(refused);
+    expect((await app.listeners.get(id)).auth).toMatchObject({ tokenUrl: 'https://outer.example/token' });
   });
 
   describe('as OAuth2 client credentials', () => {
