@@ -379,6 +379,45 @@ describe.each([
     expect(connections).toBe(2);
   });
 
+  /** A receiver that would keep idle connections for ten minutes, and its sockets. */
+  async function patientServer(): Promise<{ url: string; sockets: Socket[] }> {
+    const sockets: Socket[] = [];
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.setHeader('keep-alive', 'timeout=600');
+      response.end();
+    }).on('connection', (socket) => void sockets.push(socket));
+    server.keepAliveTimeout = 600_000;
+    return { url: `http://127.0.0.1:${await listen(server)}/`, sockets };
+  }
+
+  it('ends an idle connection that became old as soon as another one takes over', async () => {
+    const { url, sockets } = await patientServer();
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 20, keepAliveMs: 600_000 });
+    await transport.send(request(url));
+    const [old] = sockets as [Socket];
+    const ended = once(old, 'end');
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    expect(old.readableEnded).toBe(false);
+    await transport.send(request(url));
+    await ended;
+    expect(sockets).toHaveLength(2);
+    expect(sockets[1]?.readableEnded).toBe(false);
+  });
+
+  it('ends an idle connection after keepAliveMs, however long its receiver would keep it', async () => {
+    const { url, sockets } = await patientServer();
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, keepAliveMs: 500 });
+    await transport.send(request(url));
+    await transport.send(request(url));
+    expect(sockets).toHaveLength(1); // it was kept
+    // The client ends it: the server, and the age of the connection, would let it live past the time limit of this test.
+    await once(sockets[0] as Socket, 'end');
+    await transport.send(request(url));
+    expect(sockets).toHaveLength(2);
+  });
+
   it('opens no more connections to an origin than allowed, and sends nothing that expired while it waited', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));
