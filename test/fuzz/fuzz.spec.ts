@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError, ConfigurationError, GoogleCodeScheme } from 'nestjs-entity-webhooks';
 import { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from 'nestjs-entity-webhooks/receiver';
+import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/encrypted-key.js';
 import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/listeners/filter.js';
+import { assertTls } from '../../libs/webhooks/src/listeners/listener-tls.js';
 import {
   AddressGuard,
   assertListenerHeaders,
@@ -20,7 +22,7 @@ import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
  */
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 2);
 const SEED = process.env.FUZZ_SEED === undefined ? {} : { seed: Number(process.env.FUZZ_SEED) };
-const SUBJECTS = 8;
+const SUBJECTS = 9;
 const EACH_MS = (SECONDS * 1_000) / SUBJECTS;
 
 /** Tries until its share of the time is over; at least once. */
@@ -137,7 +139,9 @@ describe('headers', () => {
     // fetch's own judge of names and values.
     expect(() => new Headers(checked)).not.toThrow();
     for (const key of Object.keys(checked))
-      expect(key).toMatch(/^(?!host$|content-|transfer-|webhook-|proxy-)[^A-Z\s:]+$/);
+      expect(key).toMatch(
+        /^(?!(?:host|content-(?:length|type|encoding)|transfer-encoding)$|webhook-|proxy-)[^A-Z\s:]+$/,
+      );
   });
 
   fuzz(
@@ -223,6 +227,50 @@ describe('signatures at a receiver', () => {
       }
     },
   );
+});
+
+describe('certificates and keys', () => {
+  // Pieces of DER, as they stand in an encrypted key: tags, lengths, the names of PBES2 and PBKDF2, a count.
+  const pieces = [
+    '30',
+    '02',
+    '04',
+    '06',
+    '80',
+    '82',
+    'ff',
+    '00',
+    '06092a864886f70d01050d',
+    '06092a864886f70d01050c',
+    '02020800',
+  ];
+  const der = fc.array(fc.constantFrom(...pieces), { maxLength: 24 }).map((all) => Buffer.from(all.join(''), 'hex'));
+  const block = fc
+    .tuple(
+      fc.constantFrom('CERTIFICATE', 'PRIVATE KEY', 'ENCRYPTED PRIVATE KEY', 'EC PRIVATE KEY', 'EC PARAMETERS', 'X'),
+      fc.oneof(der, fc.uint8Array({ maxLength: 80 }).map(Buffer.from)),
+    )
+    .map(([label, bytes]) => `-----BEGIN ${label}-----\n${bytes.toString('base64')}\n-----END ${label}-----\n`);
+  const pem = fc.oneof(
+    block,
+    fc.array(block, { maxLength: 3 }).map((all) => all.join('')),
+    text('-----BEGIN ', '-----'),
+  );
+  const field = fc.option(fc.oneof({ weight: 8, arbitrary: pem }, { weight: 1, arbitrary: anything }), {
+    nil: undefined,
+  });
+  const tls = fc.oneof(
+    { weight: 8, arbitrary: fc.record({ cert: field, key: field, passphrase: field, ca: field }) },
+    { weight: 1, arbitrary: anything },
+  );
+
+  fuzz('of listeners are refused with a code', fc.tuple(tls, der), ([given, bytes]) => {
+    // By itself, too: a key is looked at behind a certificate only.
+    expect(isDerivedInBoundedTime(bytes)).toBeTypeOf('boolean');
+    const code = codeOf(() => assertTls(given, 0), BadRequestError);
+    // `accepted` would need a certificate, which nobody makes by chance.
+    expect(['INVALID_TLS', 'INVALID_CERTIFICATE', 'INVALID_PRIVATE_KEY']).toContain(code);
+  });
 });
 
 describe('filters', () => {
