@@ -198,12 +198,14 @@ describe('while every kind of hostile receiver is sent to', () => {
     const seen = {
       goodMs,
       usualDelayMs: delay.percentile(50) / 1e6,
+      p99DelayMs: delay.percentile(99) / 1e6,
       longestDelayMs: delay.max / 1e6,
       grownMib: (most - before) / MIB,
     };
-    // Wide, for machines that are busy with other things: a bomb that is unpacked or a flood that is taken in freezes the loop for
-    // seconds and costs hundreds of MiB.
-    const bounds = { goodMs: 10_000, usualDelayMs: 100, longestDelayMs: 3_000, grownMib: 150 };
+    // Alone on two cores, three runs of this file had a p50 of 10 ms (the resolution), a p99 of 78 to 116, a longest of 142 to 174, and 42 to
+    // 66 MiB. The bounds leave three times that and more to a machine that is busy with other things. The bomb, unpacked on the loop, is
+    // 64 MiB and half a second each time, and comes with each event: about one sample in fifty, so it shows in the p99.
+    const bounds = { goodMs: 10_000, usualDelayMs: 60, p99DelayMs: 350, longestDelayMs: 1_000, grownMib: 150 };
     const beyond = Object.entries(bounds).filter(([key, bound]) => seen[key as keyof typeof seen] > bound);
     expect(beyond.map(([key]) => [key, seen])).toEqual([]);
     console.log(
