@@ -6,7 +6,13 @@ import type { FreshDatabase, TestDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { conformanceEntities, finishTables } from './conformance-entities.js';
 import { familyOf } from './every-kind.js';
-import { OPERATIONS, type CaptureModeName, type OperationContext, type Told, type ToldEvent } from './operations.js';
+import {
+  OPERATIONS,
+  type CaptureModeName,
+  type OperationContext,
+  type Told,
+  type ToldEvent,
+} from './operations/index.js';
 
 /** How changes become events in an application, for the suite. */
 export interface CaptureMode {

@@ -1,4 +1,4 @@
-import { OPERATIONS, type CaptureModeName, type Difference } from './operations.js';
+import { OPERATIONS, type CaptureModeName, type Difference } from './operations/index.js';
 
 const ALL = 'every database';
 const NAMES = { sqlite: 'SQLite', postgres: 'PostgreSQL', mariadb: 'MariaDB', mysql2: 'MySQL' } as const;

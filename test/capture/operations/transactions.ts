@@ -1,0 +1,189 @@
+import { expect } from 'vitest';
+
+import { waitInTheDatabase } from '../../support/waits-for-lock.js';
+import { Item } from '../conformance-entities.js';
+import { item, row, STANDING, THREE, threeItems } from './items.js';
+import type { Operation } from './operation.js';
+import { created, deleted, updated } from './told.js';
+
+export const TRANSACTIONS: readonly Operation[] = [
+  {
+    name: 'several changes of one row in one transaction',
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.insert(Item, row(1));
+        await manager.update(Item, { id: 1 }, { name: 'two' });
+        const loaded = await manager.findOneByOrFail(Item, { id: 1 });
+        loaded.name = 'three';
+        await manager.save(loaded);
+        await manager.increment(Item, { id: 1 }, 'amount', 1);
+        await manager.delete(Item, { id: 1 });
+      }),
+    expects: [
+      created('item', item(1)),
+      updated('item', item(1, { name: 'two' }), { name: 'item 1' }),
+      updated('item', item(1, { name: 'three' }), { name: 'two' }),
+      updated('item', item(1, { name: 'three', amount: 1 }), { amount: 0 }),
+      deleted('item', item(1, { name: 'three', amount: 1 })),
+    ],
+    rows: [[Item, []]],
+  },
+  {
+    name: 'save() and then update() of other rows in one transaction',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.save(Item, { id: 1, name: 'saved' });
+        await manager.update(Item, { customer: 'acme' }, { amount: 9 });
+      }),
+    expects: [
+      updated('item', item(1, { name: 'saved' }), { name: 'item 1' }),
+      [
+        updated('item', item(1, { name: 'saved', amount: 9 }), { amount: 0 }),
+        updated('item', item(2, { amount: 9 }), { amount: 5 }),
+        updated('item', item(3, { code: 'three', amount: 9 }), { amount: 0 }),
+      ],
+    ],
+  },
+  {
+    name: 'bulk writes in a transaction that rolls back',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      expect(
+        dataSource.transaction(async (manager) => {
+          await manager.insert(Item, row(4));
+          await manager.update(Item, { id: 1 }, { name: 'changed' });
+          await manager.delete(Item, { id: 2 });
+          await manager.softDelete(Item, { id: 3 });
+          throw new Error('rolled back');
+        }),
+      ).rejects.toThrow('rolled back'),
+    expects: [],
+    rows: [[Item, [{ id: 1, name: 'item 1' }, { id: 2 }, { id: 3, deletedAt: null }]]],
+  },
+  {
+    name: 'nested transactions, one of which rolls back alone',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.update(Item, { id: 1 }, { name: 'outer' });
+        await manager
+          .transaction(async (nested) => {
+            await nested.update(Item, { id: 1 }, { name: 'inner' });
+            await nested.delete(Item, { id: 2 });
+            throw new Error('inner only');
+          })
+          .catch(() => undefined);
+        await manager.transaction((nested) => nested.update(Item, { id: 3 }, { name: 'kept' }));
+      }),
+    expects: [
+      updated('item', item(1, { name: 'outer' }), { name: 'item 1' }),
+      updated('item', item(3, { name: 'kept', code: 'three' }), { name: 'item 3' }),
+    ],
+    rows: [[Item, [{ name: 'outer' }, { name: 'item 2' }, { name: 'kept' }]]],
+  },
+  {
+    name: 'an error in the middle that a savepoint takes back',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.update(Item, { id: 1 }, { name: 'before' });
+        await manager.transaction((nested) => nested.insert(Item, row(1))).catch(() => undefined);
+        await manager.update(Item, { id: 2 }, { name: 'after' });
+      }),
+    expects: [
+      updated('item', item(1, { name: 'before' }), { name: 'item 1' }),
+      updated('item', item(2, { name: 'after', amount: 5 }), { name: 'item 2' }),
+    ],
+  },
+  {
+    name: 'all bulk writes in a transaction of the caller, hitting no row',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.update(Item, { id: 99 }, { name: 'x' });
+        await manager.increment(Item, { id: 99 }, 'amount', 1);
+        await manager.decrement(Item, { id: 99 }, 'amount', 1);
+        await manager.delete(Item, { id: 99 });
+        await manager.softDelete(Item, { id: 99 });
+        await manager.restore(Item, { id: 99 });
+        await manager.createQueryBuilder().insert().into(Item).values(row(1)).orIgnore().execute();
+        await manager.insert(Item, []);
+      }),
+    expects: [],
+    rows: [[Item, STANDING]],
+  },
+  {
+    name: 'a query runner that the caller manages',
+    given: threeItems,
+    async run({ dataSource }) {
+      const runner = dataSource.createQueryRunner();
+      try {
+        await runner.startTransaction();
+        await runner.manager.update(Item, { id: 1 }, { name: 'kept' });
+        await runner.commitTransaction();
+        await runner.startTransaction();
+        await dataSource.createQueryBuilder(runner).delete().from(Item).where({ id: 2 }).execute();
+        await runner.rollbackTransaction();
+        await runner.manager.update(Item, { id: 3 }, { name: 'without a transaction' });
+      } finally {
+        await runner.release();
+      }
+    },
+    expects: [
+      updated('item', item(1, { name: 'kept' }), { name: 'item 1' }),
+      updated('item', item(3, { name: 'without a transaction', code: 'three' }), { name: 'item 3' }),
+    ],
+    rows: [[Item, STANDING]],
+  },
+  ...(['READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'] as const).map((level): Operation => ({
+    name: `bulk writes at ${level}`,
+    ...(level === 'SERIALIZABLE' ? {} : { on: ['postgres', 'mariadb', 'mysql2'] as const }),
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(level, async (manager) => {
+        await manager.count(Item);
+        await manager.update(Item, { id: 2 }, { name: 'changed' });
+        await manager.delete(Item, { id: 3 });
+      }),
+    expects: [updated('item', item(2, { name: 'changed', amount: 5 }), { name: 'item 2' }), deleted('item', THREE)],
+  })),
+  {
+    name: 'two writers racing on different columns of one row',
+    given: threeItems,
+    async run({ dataSource }) {
+      const first = dataSource.createQueryRunner();
+      await first.startTransaction();
+      await first.manager.update(Item, { id: 2 }, { name: 'first' });
+      const second = dataSource.transaction((manager) => manager.update(Item, { id: 2 }, { amount: 6 }));
+      // For the lock of the first one; on SQLite for the only writer's place.
+      await waitInTheDatabase(dataSource, 1);
+      await first.commitTransaction();
+      await first.release();
+      await second;
+    },
+    expects: [
+      updated('item', item(2, { name: 'first', amount: 5 }), { name: 'item 2' }),
+      updated('item', item(2, { name: 'first', amount: 6 }), { amount: 5 }),
+    ],
+    rows: [[Item, [{}, { name: 'first', amount: 6 }, {}]]],
+  },
+  {
+    name: 'a row that another writer changed since the transaction began',
+    on: ['postgres', 'mariadb', 'mysql2'],
+    given: threeItems,
+    async run({ dataSource }) {
+      const late = dataSource.createQueryRunner();
+      await late.startTransaction('READ COMMITTED');
+      await late.manager.count(Item);
+      await dataSource.manager.update(Item, { id: 2 }, { amount: 6 });
+      await late.manager.update(Item, { id: 2 }, { name: 'late' });
+      await late.commitTransaction();
+      await late.release();
+    },
+    expects: [
+      updated('item', item(2, { amount: 6 }), { amount: 5 }),
+      updated('item', item(2, { name: 'late', amount: 6 }), { name: 'item 2' }),
+    ],
+  },
+];
