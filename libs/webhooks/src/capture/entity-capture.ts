@@ -15,9 +15,10 @@ import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
 import { contextText } from '../events/event-context.js';
-import { insertsOfEvents, type EventRow } from '../events/event-rows.js';
+import { insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
+import { chunks } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
@@ -433,12 +434,29 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
     for (const item of items) this.refuseLoop(item);
-    const rows = coalesced(items).flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
+    const count = items.length;
+    const changes = coalesced(items);
+    let done = 0;
+    let sending: Promise<void> | undefined;
+    try {
+      for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
+        // Lets the insert before go out: these are rendered while the server takes those.
+        if (sending) await nextTurn();
+        const rows = some.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
+        await sending;
+        sending = this.insert(runner, log, rows).then(() => void (done += some.length));
+      }
+    } finally {
+      // The connection is not free before.
+      await sending?.finally(() => keepUnwritten(log, items, [...changes.slice(done), ...items.slice(count)]));
+    }
+  }
+
+  private async insert(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): Promise<void> {
     for (const sql of insertsOfEvents(this.options.database, rows)) {
       const { text, values } = this.options.database.statement(sql);
       await runner.query(text, values);
     }
-    log.pending = log.pending.slice(items.length);
     // What is emitted after the commit; the texts are in the outbox.
     for (const { source } of rows) log.written.push({ source, values: [] });
   }
@@ -515,6 +533,15 @@ function noteInserted(inserting: ReadonlyMap<ObjectLiteral, Inserting>, query: s
   for (const [entity, one] of inserting) {
     if (one.values === null && query.includes(one.table)) one.values = insertedValues(one.definition, entity);
   }
+}
+
+/** Unless the transaction was rolled back meanwhile, and all of it dropped. */
+function keepUnwritten(log: TransactionLog, items: TransactionLog['pending'], rest: TransactionLog['pending']): void {
+  if (log.pending === items) log.pending = rest;
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function writesBefore(statement: TransactionStatement): boolean {
