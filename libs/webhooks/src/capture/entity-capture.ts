@@ -440,8 +440,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     let sending: Promise<void> | undefined;
     try {
       for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
-        // Lets the insert before go out: these are rendered while the server takes those.
-        if (sending) await nextTurn();
+        // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
+        if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
         const rows = some.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
         await sending;
         sending = this.insert(runner, log, rows).then(() => void (done += some.length));
