@@ -74,6 +74,8 @@ const REST_AFTER_ERROR_MS = 1_000;
 const RECLAIM_BATCH = 500;
 /** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
 const ROUTED_AT_ONCE = 2;
+/** Types of events that are remembered as likely to come again. */
+const LIKELY_TYPES = 200;
 /** How long a listener whose secrets cannot be read is left alone, before one looks whether they can be. */
 const PAUSE_UNREADABLE_MS = 60_000;
 /** How soon images are looked for again while another process converts some: it may have looked before these were there. */
@@ -100,6 +102,8 @@ export class DispatcherService {
   private readonly lanes: Lanes;
   private readonly recorder: Recorder;
   private readonly cursor = new OutboxCursor();
+  /** Types of the events that were routed lately. */
+  private likelyTypes: ReadonlySet<string> = new Set();
   private readonly returned: LanedDelivery[] = [];
   private loop: Promise<void> | null = null;
   /** Batches of events that are being routed beside the loop, by how many they may be. */
@@ -507,6 +511,7 @@ export class DispatcherService {
     const result = await database.transaction(() =>
       fanOut(database, {
         ...what,
+        likelyTypes: this.likelyTypes,
         now: clock.now(),
         leaseMs: options.leaseMs,
         room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
@@ -515,6 +520,8 @@ export class DispatcherService {
       }),
     );
     this.tellOfFanOut(result);
+    const types = new Set([...this.likelyTypes, ...result.types]);
+    this.likelyTypes = types.size > LIKELY_TYPES ? result.types : types;
     if (result.hasWide) this.hasWide = true;
     return { ...result, source: 'fresh', leasedAt };
   }

@@ -138,9 +138,9 @@ export class Recorder {
 
   private async record(batch: readonly Attempted[]): Promise<void> {
     const { database, clock, options, expect, stopped, emit } = this.parts;
-    const records = batch.map(({ record }): AttemptRecord => {
-      return { ...record, wasFailing: record.wasFailing || this.failing.has(record.listenerId) };
-    });
+    const records = batch.map(({ record }): AttemptRecord =>
+      this.failing.has(record.listenerId) ? { ...record, wasFailing: true } : record,
+    );
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
     // One statement needs no transaction around it: two round trips less.
     const { moved, paused, disabled } = await (isOneStatement(database, records)

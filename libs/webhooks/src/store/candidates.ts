@@ -6,7 +6,7 @@ import { chunks, inList } from './chunks.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './claim-deliveries.js';
 import type { Database } from './database.js';
 import type { ReadEvent } from './outbox-events.js';
-import { query, type Script } from './script.js';
+import { query, type Script, together } from './script.js';
 import { compareSequences } from './sequence.js';
 
 /** A listener's row, with what of its state the fan-out has to know. */
@@ -51,14 +51,19 @@ interface Candidates {
   readonly left: readonly ReadEvent[];
 }
 
-export function* candidates(database: Database, events: readonly ReadEvent[]): Script<Candidates> {
-  const paths = yield* pathsInUse(database, events);
+export function* candidates(
+  database: Database,
+  events: readonly ReadEvent[],
+  known: KnownPaths,
+): Script<Candidates> {
+  const isKnown = events.every(({ types }) => types.every((type) => known.types.has(type)));
+  const paths = isKnown ? known.paths : yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
   const routable: ReadEvent[] = [];
   // A value that was too large to store gives no key: then every listener is a candidate.
   for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
   const listenersOf = new Map<ReadEvent, ReadListener[]>();
-  const idsOf = yield* listenerIdsOf(database, routable, paths);
+  const { idsOf, standing } = yield* listenerIdsOf(database, routable, paths);
   const narrow = new Map<ReadEvent, ReadonlySet<string>>();
   let pairs = 0;
   for (const [event, ids] of idsOf) {
@@ -70,7 +75,9 @@ export function* candidates(database: Database, events: readonly ReadEvent[]): S
     if (pairs > PAIRS_PER_ROUND) break;
     narrow.set(event, ids);
   }
-  const listeners = yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]);
+  const listeners =
+    standing ??
+    (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
     listenersOf.set(
       event,
@@ -100,15 +107,29 @@ export function wants(listener: ReadListener, event: ReadEvent): boolean {
   );
 }
 
+/** The paths in use for some types, read with the claim: for those that are likely to come. */
+export interface KnownPaths {
+  readonly types: ReadonlySet<string>;
+  readonly paths: readonly RoutePath[];
+}
+
 /** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */
 export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
-  const { routePaths: p } = database.tables;
   const types = new Set(events.flatMap((event) => event.types));
-  if (!types.size) return [];
+  return types.size ? yield* query<RoutePath>(selectPaths(database, types)) : [];
+}
+
+/** The statement of {@link pathsInUse}, for at least one type. */
+export function selectPaths(database: Database, types: ReadonlySet<string>): Sql {
+  const { routePaths: p } = database.tables;
   const patterns = [...new Set([...types].flatMap(patternsMatching))];
-  return yield* query<RoutePath>(
-    sql`select ${p.select('p', 'pattern', 'path')} from ${p.sql} p where p.${p.$.pattern} ${inList(patterns)}`,
-  );
+  return sql`select ${p.select('p', 'pattern', 'path')} from ${p.sql} p where p.${p.$.pattern} ${inList(patterns)}`;
+}
+
+interface Found {
+  readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
+  /** The listeners themselves, where they came along. */
+  readonly standing?: ReadonlyMap<string, ReadListener>;
 }
 
 /**
@@ -119,8 +140,7 @@ function* listenerIdsOf(
   database: Database,
   events: readonly ReadEvent[],
   paths: readonly RoutePath[],
-): Script<Map<ReadEvent, Set<string> | 'wide'>> {
-  const { routes: r } = database.tables;
+): Script<Found> {
   for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
     const idsOf = new Map(some.map((event) => [event, new Set<string>()] as const));
     const eventsOf = new Map<string, ReadEvent[]>();
@@ -137,29 +157,67 @@ function* listenerIdsOf(
       }
     }
     let left = PAIRS_PER_ROUND;
-    for (const chunk of chunks(keys)) {
-      const found = yield* query<{ key: Uint8Array; listenerId: string }>(
-        sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(chunk)} limit ${left + 1}`,
-      );
+    let standing: Found['standing'];
+    const lists = [...chunks(keys)];
+    for (const chunk of lists) {
+      let found: RouteRow[];
+      if (some === events && lists.length === 1) ({ found, standing } = yield* routesAndListeners(database, chunk, left));
+      else found = yield* query<RouteRow>(selectRoutes(database, chunk, left + 1));
       left -= found.length;
       if (left < 0) break;
       for (const { key, listenerId } of found) {
         for (const event of eventsOf.get(Buffer.from(key).toString('latin1')) ?? []) idsOf.get(event)?.add(listenerId);
       }
     }
-    if (left >= 0) return idsOf;
-    if (some.length === 1) return new Map(some.map((event) => [event, 'wide'] as const));
+    if (left >= 0) return { idsOf, ...(standing ? { standing } : {}) };
+    if (some.length === 1) return { idsOf: new Map(some.map((event) => [event, 'wide'] as const)) };
   }
+}
+
+interface RouteRow {
+  readonly key: Uint8Array;
+  readonly listenerId: string;
+}
+
+function selectRoutes({ tables: { routes: r } }: Database, keys: readonly Buffer[], limit: number): Sql {
+  return sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit}`;
+}
+
+/** More listeners than this do not come along with their routes: they would be read for nothing where an event is wide. */
+const LISTENERS_WITH_ROUTES = 500;
+
+/** Where statements go together, the listeners are asked for before it is known which they are: one wait less. */
+function* routesAndListeners(
+  database: Database,
+  keys: readonly Buffer[],
+  limit: number,
+): Script<{ found: RouteRow[]; standing: Found['standing'] }> {
+  const routes = selectRoutes(database, keys, limit + 1);
+  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), standing: undefined };
+  const { listeners: l, routes: r } = database.tables;
+  const ids = sql`select x.id from (select r.${r.$.listenerId} as id from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit + 1}) x group by x.id limit ${LISTENERS_WITH_ROUTES}`;
+  const [found, listeners] = yield* together([routes, sql`${selectStanding(database)} and l.${l.$.id} in (${ids})`], {
+    isEnd: false,
+  });
+  const rows = (found?.rows ?? []) as unknown as RouteRow[];
+  const isWhole = new Set(rows.map(({ listenerId }) => listenerId)).size < LISTENERS_WITH_ROUTES;
+  return {
+    found: rows,
+    standing: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
+  };
 }
 
 export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
   const { listeners } = database.tables;
-  const found = new Map<string, ReadListener>();
+  const found: Candidate[] = [];
   for (const some of chunks(ids)) {
-    const rows = yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`);
-    for (const row of rows) found.set(row.id, readListener(row));
+    found.push(...(yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`)));
   }
-  return found;
+  return listenersOf(found);
+}
+
+function listenersOf(rows: readonly Candidate[]): Map<string, ReadListener> {
+  return new Map(rows.map((row) => [row.id, readListener(row)]));
 }
 
 /** Disabled ones too: what happens meanwhile is held for them. */

@@ -1,18 +1,21 @@
 import sql, { raw } from 'sql-template-tag';
 import { newId } from '../ids.js';
 import { type CircuitPolicy, isOpen } from '../listeners/circuit.js';
-import { candidates, type ReadListener, wants } from './candidates.js';
+import { candidates, type KnownPaths, type ReadListener, selectPaths, wants } from './candidates.js';
+import type { RoutePath } from '../listeners/route-key.js';
 import { inList } from './chunks.js';
 import type { ClaimedDelivery, Room } from './claim-deliveries.js';
 import type { Database } from './database.js';
 import { type BodyOf, expectDue, insertDeliveries, isDue, type NewDelivery, newDelivery } from './new-deliveries.js';
 import { type ClaimedEvent, type ReadEvent, readEvent, selectEvent, settingState } from './outbox-events.js';
-import { query, type Script } from './script.js';
+import { query, type Script, together } from './script.js';
 import { compareSequences } from './sequence.js';
 
 export interface FanOutResult {
   /** Events taken from the outbox, whether anybody wanted them or not. */
   readonly events: number;
+  /** Types of what was claimed, for {@link FanOutOptions.likelyTypes} of the next. */
+  readonly types: ReadonlySet<string>;
   /** Sequence after which some were claimed and not looked at, as the round was full; `null` when all were. */
   readonly leftAfterSeq: number | null;
   /** Deliveries that were made and leased at once: to be sent by this process. */
@@ -38,6 +41,8 @@ export interface FanOutOptions {
   readonly now: number;
   /** The most events to take. */
   readonly limit: number;
+  /** Types that the events are likely to have: then nothing has to be asked between the claim and the routes. */
+  readonly likelyTypes?: ReadonlySet<string>;
   /** Looks only at events after this sequence: see `OutboxCursor`. */
   readonly afterSeq?: number;
   /** Only these event ids (the inline mode); otherwise the oldest pending ones are taken. */
@@ -59,7 +64,7 @@ export interface FanOutOptions {
  * their record are all that is ever written.
  */
 export function* fanOut(database: Database, options: FanOutOptions): Script<FanOutResult> {
-  const claimed = yield* claimEvents(database, options);
+  const { claimed, paths } = yield* claimEvents(database, options);
   const damaged: { id: string; type: string; error: unknown }[] = [];
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const broken: ClaimedEvent[] = [];
@@ -76,7 +81,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     }
   }
 
-  const { listenersOf, wide, left } = yield* candidates(database, events);
+  const { listenersOf, wide, left } = yield* candidates(database, events, paths);
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const [event, listeners] of listenersOf) {
@@ -122,6 +127,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const [first] = left;
   const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
   return {
+    types: new Set(events.flatMap(({ types }) => types)),
     events: broken.length + [...routed, ...wide].filter(isTimely).length,
     leftAfterSeq: first ? Number(lastLookedAt?.seq ?? 0) : null,
     leased,
@@ -243,22 +249,38 @@ function claimedAtOnce(
   };
 }
 
-function* claimEvents(database: Database, { limit, only, afterSeq, claimed }: FanOutOptions): Script<ClaimedEvent[]> {
+/** Events that are this transaction's now, and what is known of the routes of the types that they were likely to have. */
+interface ClaimedEvents {
+  readonly claimed: readonly ClaimedEvent[];
+  readonly paths: KnownPaths;
+}
+
+const NO_TYPES: ReadonlySet<string> = new Set();
+const NO_PATHS: KnownPaths = { types: NO_TYPES, paths: [] };
+
+function* claimEvents(
+  database: Database,
+  { limit, only, afterSeq, claimed, likelyTypes = NO_TYPES }: FanOutOptions,
+): Script<ClaimedEvents> {
   const { events } = database.tables;
   const columns = selectEvent(database);
   const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
-  const tell = (found: readonly { seq: unknown }[]) => {
+  const tell = (found: readonly { seq?: unknown }[]) => {
     const last = found.at(-1);
     claimed?.({ lastSeq: last === undefined ? null : Number(last.seq), count: found.length });
   };
   if (database.dialect !== 'mysql') {
-    const rows = yield* query<ClaimedEvent>(
-      sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${raw(database.skipLocked)}`,
-    );
-    tell(rows);
-    return rows;
+    const claim = sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${raw(database.skipLocked)}`;
+    const [rows, paths] = yield* together(likelyTypes.size ? [claim, selectPaths(database, likelyTypes)] : [claim], {
+      isEnd: false,
+    });
+    tell(rows?.rows ?? []);
+    return {
+      claimed: (rows?.rows ?? []) as unknown as ClaimedEvent[],
+      paths: paths ? { types: likelyTypes, paths: paths.rows as unknown as RoutePath[] } : NO_PATHS,
+    };
   }
   // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
   const found = yield* query<{ seq: unknown }>(
@@ -266,11 +288,11 @@ function* claimEvents(database: Database, { limit, only, afterSeq, claimed }: Fa
   );
   if (!found.length) {
     tell(found);
-    return [];
+    return { claimed: [], paths: NO_PATHS };
   }
   const rows = yield* query<ClaimedEvent>(
     sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
   );
   tell(found);
-  return rows;
+  return { claimed: rows, paths: NO_PATHS };
 }

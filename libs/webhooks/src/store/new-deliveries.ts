@@ -43,13 +43,15 @@ export function newDelivery(
   unrendered: { listenerId: string; eventId: string; error: unknown }[],
 ): NewDelivery {
   const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
-  const delivery = { id: newId('dlv'), event, listener, orderKey: isOrdered ? event.orderKey : null };
+  const orderKey = isOrdered ? event.orderKey : null;
+  const delivery: NewDelivery = { id: newId('dlv'), event, listener, orderKey, body: null, format: null, state: 'due' };
   try {
     const body = bodyOf(listener.format, event);
-    return { ...delivery, body, format: body === null ? null : listener.format, state: 'due' };
+    if (body === null) return delivery;
+    return { ...delivery, body, format: listener.format };
   } catch (error) {
     unrendered.push({ listenerId: listener.id, eventId: event.id, error });
-    return { ...delivery, body: null, format: null, state: 'discarded' };
+    return { ...delivery, state: 'discarded' };
   }
 }
 

@@ -86,8 +86,13 @@ export function isOneStatement(database: Database, records: readonly AttemptReco
   return (
     database.dialect === 'postgres' &&
     records.length <= RECORDS_PER_STATEMENT &&
-    records.every((r) => r.outcome === 'accepted' && !r.wasFailing && !r.isOrdered)
+    records.every((r) => !isNews(r))
   );
+}
+
+/** Whether its listener's row has to be looked at. */
+function isNews({ outcome, wasFailing, isOrdered }: AttemptRecord): boolean {
+  return outcome !== 'accepted' || wasFailing || isOrdered;
 }
 
 /** @returns sequences of the deliveries that moved */
@@ -127,15 +132,16 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
         started: 'bigint',
       } as const),
     },
-    records.map((r) => ({
-      ...moveOf(r),
-      num: r.number,
-      outcome: r.outcome,
-      detail: r.errorDetail ?? undefined,
-      ms: r.durationMs,
-      response: r.response ?? undefined,
-      started: r.startedAt,
-    })),
+    records.map((r) =>
+      Object.assign(moveOf(r), {
+        num: r.number,
+        outcome: r.outcome,
+        detail: r.errorDetail ?? undefined,
+        ms: r.durationMs,
+        response: r.response ?? undefined,
+        started: r.startedAt,
+      }),
+    ),
   );
   const { $ } = a;
   // Said twice: the planner knows nothing of the rows in JSON, and would join them by a scan of the whole table. And the state
@@ -234,6 +240,7 @@ function* judgeListeners(
   now: number,
   circuit: CircuitPolicy,
 ): Script<Omit<RecordResult, 'moved'>> {
+  if (records.every((r) => !isNews(r))) return { paused: new Set(), disabled: [] };
   const signs = new Map<string, HealthSign[]>();
   // The next of its row may go now.
   const freed = new Set<string>();

@@ -44,28 +44,28 @@ export class ServerDatabase extends Database {
   }
 
   transaction<T>(script: () => Script<T>): Promise<T> {
-    return this.retried(async (runner) => {
+    return this.retried(async (connection) => {
       try {
-        return await (this.dialect === 'postgres' && (await isPipelined(runner))
-          ? this.playAhead(runner, script())
-          : this.playInTurns(runner, script()));
+        return await (connection.sendAhead
+          ? this.playAhead(connection.sendAhead, script())
+          : this.playInTurns(connection, script()));
       } catch (error) {
         // A connection that cannot roll back is broken, and the error that broke it is the one to report.
-        await runner.query('ROLLBACK').catch(() => undefined);
+        await connection.send('ROLLBACK').catch(() => undefined);
         throw error;
       }
     });
   }
 
   single<T>(script: () => Script<T>): Promise<T> {
-    return this.retried((runner) => this.play(runner, script()));
+    return this.retried((connection) => this.play(connection, script()));
   }
 
-  private async retried<T>(work: (runner: QueryRunner) => Promise<T>): Promise<T> {
+  private async retried<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const runner = this.dataSource.createQueryRunner('master');
       try {
-        return await work(runner);
+        return await work(await connectionOf(runner, this.dialect));
       } catch (error) {
         if (attempt >= MAX_TRIES || !isRetryable(error)) throw error;
       } finally {
@@ -83,19 +83,19 @@ export class ServerDatabase extends Database {
    * READ COMMITTED whatever the server's default: at InnoDB's REPEATABLE READ a `SKIP LOCKED` claim takes gap locks
    * that make users' inserts wait.
    */
-  private async begin(runner: QueryRunner): Promise<void> {
+  private async begin({ send }: Connection): Promise<void> {
     if (this.dialect === 'postgres') {
-      await runner.query(BEGIN_POSTGRES);
+      await send(BEGIN_POSTGRES);
       return;
     }
-    await runner.query('SET TRANSACTION ISOLATION LEVEL READ COMMITTED');
-    await runner.query('START TRANSACTION');
+    await send('SET TRANSACTION ISOLATION LEVEL READ COMMITTED');
+    await send('START TRANSACTION');
   }
 
-  private async playInTurns<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
-    await this.begin(runner);
-    const result = await this.play(runner, script);
-    await runner.query('COMMIT');
+  private async playInTurns<T>(connection: Connection, script: Script<T>): Promise<T> {
+    await this.begin(connection);
+    const result = await this.play(connection, script);
+    await connection.send('COMMIT');
     return result;
   }
 
@@ -103,54 +103,103 @@ export class ServerDatabase extends Database {
    * As {@link playInTurns}, without waiting for the BEGIN, nor before the COMMIT where the script says that it ends. What follows a
    * statement that failed is refused by the server, and a COMMIT then rolls back: nothing half done can stay.
    */
-  private async playAhead<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
-    let step = script.next();
-    let ahead = [this.begin(runner)];
+  private async playAhead<T>(sendAhead: SendAhead, script: Script<T>): Promise<T> {
+    let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];
     let isOver = false;
+    let step = script.next();
     while (!step.done) {
       const { value } = step;
-      const statements = value instanceof Together ? value.statements : [value];
-      const running = statements.map((statement) => this.run(runner, statement));
+      const statements = (value instanceof Together ? value.statements : [value]).map((one) => this.statement(one));
       isOver = value instanceof Together && value.isEnd;
-      const committed = isOver ? [runner.query('COMMIT')] : [];
-      const all = await everyOne([...ahead, ...running, ...committed], ahead.length, running.length);
+      const results = await sendAhead([...ahead, ...statements, ...(isOver ? [{ text: 'COMMIT' }] : [])]);
+      const all = results.slice(ahead.length, ahead.length + statements.length);
       ahead = [];
       step = script.next(value instanceof Together ? { rows: [], affected: 0, all } : (all[0] as StatementResult));
     }
-    await Promise.all(ahead);
-    if (!isOver) await runner.query('COMMIT');
+    if (!isOver && !ahead.length) await sendAhead([{ text: 'COMMIT' }]);
     return step.value;
   }
 
-  private async play<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
+  private async play<T>({ send }: Connection, script: Script<T>): Promise<T> {
+    const run = (one: Sql) => {
+      const { text, values } = this.statement(one);
+      return send(text, values);
+    };
     let step = script.next();
     while (!step.done) {
       const { value } = step;
       if (value instanceof Together) {
         const all: StatementResult[] = [];
-        for (const statement of value.statements) all.push(await this.run(runner, statement));
+        for (const statement of value.statements) all.push(await run(statement));
         step = script.next({ rows: [], affected: 0, all });
-      } else step = script.next(await this.run(runner, value));
+      } else step = script.next(await run(value));
     }
     return step.value;
   }
+}
 
-  private async run(runner: QueryRunner, sql: Sql): Promise<StatementResult> {
-    const { text, values } = this.statement(sql);
-    const { records, affected } = await runner.query(text, values, true);
-    return { rows: (records ?? []) as StatementResult['rows'], affected: affected ?? 0 };
+interface Statement {
+  readonly text: string;
+  readonly values?: unknown[];
+}
+
+/** Sends statements in one go, and waits for all of them, whatever becomes of one. @throws what the first that failed does */
+type SendAhead = (statements: readonly Statement[]) => Promise<StatementResult[]>;
+
+interface Connection {
+  readonly send: (text: string, values?: unknown[]) => Promise<StatementResult>;
+  /** `null` where the driver sends a statement only when the last one is answered. */
+  readonly sendAhead: SendAhead | null;
+}
+
+/** What is used of `pg`'s client. `pipeline` is there from 8.23; the socket, which is not documented, may be missing. */
+interface PgClient {
+  readonly pipeline?: unknown;
+  readonly connection?: { readonly stream?: { cork?(): void; uncork?(): void } };
+  query(text: string, values?: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
+}
+
+/**
+ * On PostgreSQL the client itself, and not through the query runner: that one hands a statement over some turns later, and what is
+ * to go in one go has to be handed over at once.
+ */
+async function connectionOf(runner: QueryRunner, dialect: DialectName): Promise<Connection> {
+  if (dialect !== 'postgres') {
+    const send: Connection['send'] = async (text, values) => {
+      const { records, affected } = await runner.query(text, values, true);
+      return { rows: (records ?? []) as StatementResult['rows'], affected: affected ?? 0 };
+    };
+    return { send, sendAhead: null };
   }
+  const client = (await runner.connect()) as PgClient;
+  const send: Connection['send'] = async (text, values) => {
+    const { rows, rowCount } = await client.query(text, values);
+    return { rows: rows ?? [], affected: rowCount ?? 0 };
+  };
+  return { send, sendAhead: client.pipeline === true ? (statements) => sendTogether(client, send, statements) : null };
 }
 
-/** Whether the driver sends a statement before the last one is answered: `pg` from 8.23 does, when asked to. */
-async function isPipelined(runner: QueryRunner): Promise<boolean> {
-  const client = (await runner.connect()) as { pipeline?: unknown };
-  return client.pipeline === true;
-}
-
-/** Waits for all of them, whatever becomes of one: the connection is not free before. @throws what the first that failed does */
-async function everyOne(work: readonly Promise<unknown>[], start: number, count: number): Promise<StatementResult[]> {
-  const settled = await Promise.allSettled(work);
-  for (const one of settled) if (one.status === 'rejected') throw one.reason;
-  return settled.slice(start, start + count).map((one) => (one as PromiseFulfilledResult<StatementResult>).value);
+/** One write to the socket instead of one for each statement: each wakes the server up, which on a small machine costs both of them. */
+async function sendTogether(
+  { connection }: PgClient,
+  send: Connection['send'],
+  statements: readonly Statement[],
+): Promise<StatementResult[]> {
+  const stream = connection?.stream;
+  stream?.cork?.();
+  let running: Promise<StatementResult>[];
+  try {
+    running = statements.map(({ text, values }) => send(text, values));
+  } finally {
+    stream?.uncork?.();
+  }
+  const results: StatementResult[] = [];
+  const failed: unknown[] = [];
+  // The connection is not free before they are all over.
+  for (const one of await Promise.allSettled(running)) {
+    if (one.status === 'fulfilled') results.push(one.value);
+    else failed.push(one.reason);
+  }
+  if (failed.length) throw failed[0];
+  return results;
 }
