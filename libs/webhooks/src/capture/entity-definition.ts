@@ -122,7 +122,7 @@ export class EntityDefinition {
     this.ignored = this.resolveIgnored();
     this.ownership = this.resolveOwnership();
     const { owner, when } = options;
-    const owning = metadata.relations.filter((relation) => relation.joinColumns[0]?.isVirtual);
+    const owning = metadata.relations.filter(hasOwnColumn);
     this.ownerRelations = owning.filter(({ propertyPath }) => typeof owner === 'function' || propertyPath === owner);
     const told = new Set(this.fields.map((field) => field.relation));
     this.relationsNeeded = owning.filter(
@@ -225,7 +225,7 @@ export class EntityDefinition {
     if (exact !== undefined) return exact;
     const column = this.metadata.findColumnWithPropertyPathStrict(path);
     const relation = this.metadata.findRelationWithPropertyPath(path);
-    if (relation?.joinColumns[0]?.isVirtual) return foreignKeyOf(relation, image.entity);
+    if (relation && hasOwnColumn(relation)) return foreignKeyOf(relation, image.entity);
     return column?.getEntityValue(image.entity);
   }
 
@@ -396,6 +396,11 @@ function compositeKey(relation: RelationMetadata, value: unknown): Json {
     key[referencedColumn.propertyPath] = canonicalValue(part, valueKindOf(referencedColumn), referencedColumn);
   }
   return Object.values(key).every((part) => part === null) ? null : key;
+}
+
+/** Whether the row holds the relation's key, in a column that is no property. The keys of a `@JoinTable` stand in the junction. */
+export function hasOwnColumn({ isManyToMany, joinColumns }: RelationMetadata): boolean {
+  return !isManyToMany && joinColumns[0]?.isVirtual === true;
 }
 
 function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral): unknown {

@@ -1,6 +1,6 @@
 import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
 import { keyText, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-definition.js';
 
 /** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
 export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;
@@ -46,8 +46,7 @@ export class ImageSelect {
     const keys = new Set(metadata.primaryColumns.map((column) => column.relationMetadata));
     const relations = metadata.relations.filter(
       (relation) =>
-        relation.joinColumns[0]?.isVirtual &&
-        (isAsked || keys.has(relation) || definition.relationsNeeded.includes(relation)),
+        hasOwnColumn(relation) && (isAsked || keys.has(relation) || definition.relationsNeeded.includes(relation)),
     );
 
     const selected: Selected[] = [];

@@ -1,7 +1,7 @@
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
 import { keyText, mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-definition.js';
 import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { plainRead, readPlainly } from './plain-read.js';
 
@@ -153,7 +153,7 @@ async function readChunk(
   };
   for (const relation of metadata.relations) {
     const [first, ...others] = relation.joinColumns;
-    if (!first?.isVirtual) continue;
+    if (!first || !hasOwnColumn(relation)) continue;
     // Hydration leaves a foreign key out unless the relation is joined.
     if (!others.length)
       select(relation.propertyPath, null, first.referencedColumn ?? first, `e.${relation.propertyPath}`);

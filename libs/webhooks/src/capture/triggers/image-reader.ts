@@ -5,7 +5,7 @@ import type { Database } from '../../store/database.js';
 import type { StoredImage } from '../../store/images.js';
 import { query, type Row, type Script } from '../../store/script.js';
 import { mayLoseDigitsOnSqlite, type ColumnMetadata } from '../canonical-value.js';
-import type { EntityDefinition, RowImage } from '../entity-definition.js';
+import { hasOwnColumn, type EntityDefinition, type RowImage } from '../entity-definition.js';
 import { keyOfImage, setForeignKeys } from '../image-select.js';
 import { lastingExpression } from '../row-reader.js';
 import { mysqlColumn } from './mysql-triggers.js';
@@ -137,12 +137,9 @@ function ownColumns({ metadata, options, columnsNeeded, hiddenColumnsNeeded }: E
   );
 }
 
-/** A relation through a junction has its keys there. */
 function foreignKeys({ metadata, relationsNeeded }: EntityDefinition): EntityDefinition['relationsNeeded'] {
   const ofKey = metadata.relations.filter(({ joinColumns }) => joinColumns.some(({ isPrimary }) => isPrimary));
-  return [...new Set([...relationsNeeded, ...ofKey])].filter(
-    ({ isManyToMany, joinColumns }) => !isManyToMany && joinColumns[0]?.isVirtual,
-  );
+  return [...new Set([...relationsNeeded, ...ofKey])].filter(hasOwnColumn);
 }
 
 /** A definition belongs to one data source. */
