@@ -51,11 +51,7 @@ interface Candidates {
   readonly left: readonly ReadEvent[];
 }
 
-export function* candidates(
-  database: Database,
-  events: readonly ReadEvent[],
-  known: KnownPaths,
-): Script<Candidates> {
+export function* candidates(database: Database, events: readonly ReadEvent[], known: KnownPaths): Script<Candidates> {
   const isKnown = events.every(({ types }) => types.every((type) => known.types.has(type)));
   const paths = isKnown ? known.paths : yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
@@ -76,8 +72,7 @@ export function* candidates(
     narrow.set(event, ids);
   }
   const listeners =
-    standing ??
-    (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
+    standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
     listenersOf.set(
       event,
@@ -136,11 +131,7 @@ interface Found {
  * The ids of the listeners that the routes find for each of the first of these events: all of them, or as many as the rows
  * that one round reads can tell of. An event that alone has more rows is `'wide'`.
  */
-function* listenerIdsOf(
-  database: Database,
-  events: readonly ReadEvent[],
-  paths: readonly RoutePath[],
-): Script<Found> {
+function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths: readonly RoutePath[]): Script<Found> {
   for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
     const idsOf = new Map(some.map((event) => [event, new Set<string>()] as const));
     const eventsOf = new Map<string, ReadEvent[]>();
@@ -161,7 +152,8 @@ function* listenerIdsOf(
     const lists = [...chunks(keys)];
     for (const chunk of lists) {
       let found: RouteRow[];
-      if (some === events && lists.length === 1) ({ found, standing } = yield* routesAndListeners(database, chunk, left));
+      if (some === events && lists.length === 1)
+        ({ found, standing } = yield* routesAndListeners(database, chunk, left));
       else found = yield* query<RouteRow>(selectRoutes(database, chunk, left + 1));
       left -= found.length;
       if (left < 0) break;

@@ -83,11 +83,7 @@ export function* recordAttempts(
 
 /** Whether {@link recordAttempts} is one statement of these: nothing is to be said of their listeners' health. */
 export function isOneStatement(database: Database, records: readonly AttemptRecord[]): boolean {
-  return (
-    database.dialect === 'postgres' &&
-    records.length <= RECORDS_PER_STATEMENT &&
-    records.every((r) => !isNews(r))
-  );
+  return database.dialect === 'postgres' && records.length <= RECORDS_PER_STATEMENT && records.every((r) => !isNews(r));
 }
 
 /** Whether its listener's row has to be looked at. */

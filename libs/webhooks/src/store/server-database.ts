@@ -46,8 +46,8 @@ export class ServerDatabase extends Database {
   transaction<T>(script: () => Script<T>): Promise<T> {
     return this.retried(async (connection) => {
       try {
-        return await (connection.sendAhead
-          ? this.playAhead(connection.sendAhead, script())
+        return await (sendsAhead(connection)
+          ? this.playAhead(connection, script())
           : this.playInTurns(connection, script()));
       } catch (error) {
         // A connection that cannot roll back is broken, and the error that broke it is the one to report.
@@ -103,7 +103,7 @@ export class ServerDatabase extends Database {
    * As {@link playInTurns}, without waiting for the BEGIN, nor before the COMMIT where the script says that it ends. What follows a
    * statement that failed is refused by the server, and a COMMIT then rolls back: nothing half done can stay.
    */
-  private async playAhead<T>(sendAhead: SendAhead, script: Script<T>): Promise<T> {
+  private async playAhead<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
     let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];
     let isOver = false;
     let step = script.next();
@@ -150,6 +150,14 @@ interface Connection {
   readonly send: (text: string, values?: unknown[]) => Promise<StatementResult>;
   /** `null` where the driver sends a statement only when the last one is answered. */
   readonly sendAhead: SendAhead | null;
+}
+
+interface AheadConnection extends Connection {
+  readonly sendAhead: SendAhead;
+}
+
+function sendsAhead(connection: Connection): connection is AheadConnection {
+  return connection.sendAhead !== null;
 }
 
 /** What is used of `pg`'s client. `pipeline` is there from 8.23; the socket, which is not documented, may be missing. */
