@@ -469,6 +469,38 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await app.deliveries.counts({ type: 'webhook.test' })).toMatchObject({ succeeded: 2 });
     });
 
+    it('is an example of the type it is told, marked as one, for that listener only', async () => {
+      const target = await listen({ owner: 'acme', events: ['order.deleted'], where: { status: 'nothing' } });
+      await listen({ url: `${app.receiver.url}/everything` });
+      const { deliveryId } = await app.listeners.forOwner('acme').sendTest(target.id, { type: 'order.updated' });
+      await app.dispatcher.drain();
+      const [request, ...others] = requests();
+      expect(others).toEqual([]);
+      expect(request?.headers['webhook-test']).toBe('true');
+      const { payload } = app.receiver.verify(request as ReceivedRequest, target.secret);
+      await save();
+      const real = await app.listeners.create({ events: ['order.*'], url: `${app.receiver.url}/real` });
+      await save();
+      await app.dispatcher.drain();
+      const event = requests().find(({ url }) => url === '/hooks/real')?.json as { data: object };
+      expect(payload).toMatchObject({ type: 'order.updated', test: true });
+      expect(Object.keys(payload.data as object)).toEqual(Object.keys(event.data));
+      expect(Object.keys(payload.previous as object)).toHaveLength(1);
+      expect(event).not.toHaveProperty('test');
+      expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'succeeded', type: 'order.updated' });
+      // Past events are sent again, and an example is none.
+      const since = new Date(0);
+      await app.listeners.remove(target.id);
+      expect(await app.deliveries.replay({ listenerId: real.id, since })).toBe(1);
+    });
+
+    it('is of no type that is unknown, or that the listener could never receive', async () => {
+      const { id } = await listen({ owner: 'acme' });
+      for (const type of ['order.*', 'order.paid', 7 as never]) {
+        await expect(app.listeners.sendTest(id, { type })).rejects.toMatchObject({ httpStatus: 400 });
+      }
+    });
+
     it('is in the listener’s own format, and says so where that fails', async () => {
       const { id } = await listen({ format: 'short' });
       await app.listeners.sendTest(id);

@@ -19,6 +19,7 @@ const HEALTHY: ListenerState = {
   failuresCountFrom: null,
   pausedUntil: null,
   rateTaken: null,
+  handshakeAt: null,
 };
 
 const accepted = (at = NOW): HealthSign => ({ accepted: true, status: 204, retryAfterMs: null, at });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
+import { allowanceOf, limitOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
 
 const NOW = 1_800_000_000_000;
 
@@ -90,5 +90,19 @@ describe('a rate limit', () => {
     const behind = allowanceOf(limit, taken, NOW);
     expect(behind.allowed).toBe(1);
     expect(allowanceOf(limit, behind.takenAfter(1), NOW + 999).allowed).toBe(0);
+  });
+});
+
+describe('a limit of the listener beside one that its receiver granted', () => {
+  it.each([
+    { own: null, granted: null, expected: null },
+    { own: null, granted: 2, expected: { limit: 2, perSeconds: 60 } },
+    { own: { limit: 5, perSeconds: 1 }, granted: null, expected: { limit: 5, perSeconds: 1 } },
+    { own: { limit: 10, perSeconds: 1 }, granted: 300, expected: { limit: 5, perSeconds: 1 } },
+    { own: { limit: 10, perSeconds: 1 }, granted: 30, expected: { limit: 10, perSeconds: 60 } },
+    { own: { limit: 1_000, perSeconds: 3_600 }, granted: 300, expected: { limit: 16, perSeconds: 60 } },
+    { own: { limit: 10, perSeconds: 3_600 }, granted: 300, expected: { limit: 10, perSeconds: 3_600 } },
+  ])('is kept with it: $own and $granted a minute', ({ own, granted, expected }) => {
+    expect(limitOf(own && JSON.stringify(own), granted)).toEqual(expected);
   });
 });

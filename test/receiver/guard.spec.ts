@@ -171,6 +171,21 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(test.rejected).toEqual([]);
   });
 
+  it('hears of no challenge that its sender signed, which is answered for it', async () => {
+    const challenge = randomBytes(32).toString('base64url');
+    const body = JSON.stringify({ type: 'webhook.challenge', data: { challenge } });
+    const response = await test.post('/hooks/billing', signedByStandard(NEW, body, { at: at() }), body);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({ challenge });
+    expect(received).toEqual([]);
+    expect(await refused('/hooks/billing', signedByStandard(generateSecret(), body, { at: at() }), body)).toBe(
+      'SIGNATURE_MISMATCH',
+    );
+    expect(await refused('/hooks/billing', {}, body)).toBe('MISSING_HEADER');
+    const markup = JSON.stringify({ type: 'webhook.challenge', data: { challenge: '<script>alert(1)</script>' } });
+    expect((await test.post('/hooks/billing', signedByStandard(NEW, markup, { at: at() }), markup)).status).toBe(204);
+  });
+
   it('gets the bytes as they came, when JSON.stringify would write them otherwise', async () => {
     const body = '{ "type": "a",\n "data": 1.0 }';
     await test.post('/hooks/billing', signedByStandard(NEW, body, { at: at() }), body);

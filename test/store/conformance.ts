@@ -93,7 +93,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       );
     const claim = (now: number, total = 250, each = total, by = database) =>
       by.transaction(() =>
-        claimDeliveries(by, { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT }),
+        claimDeliveries(by, { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT, handshakes: 0 }),
       );
     const record = (records: Parameters<typeof recordAttempts>[1], now: number) =>
       database.transaction(() => recordAttempts(database, records, { now, circuit: CIRCUIT }));
@@ -395,7 +395,12 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       await addListener(database, START, { patterns: ['*'] });
       const listener = await database.transaction(() => readListener(database, id, undefined));
       const deliveryId = await database.transaction(() =>
-        storeTestEvent(database, listener as ListenerRow, START, OWN_TEXT),
+        storeTestEvent(
+          database,
+          { listener: listener as ListenerRow, example: { type: 'order.created', data: { id: 1 } } },
+          START,
+          OWN_TEXT,
+        ),
       );
       expect((await fan()).events).toBe(0);
       expect((await claim(START)).deliveries.map((delivery) => delivery.id)).toEqual([deliveryId]);
@@ -687,7 +692,7 @@ class World {
 
   private async claim(total: number, each: number): Promise<void> {
     const { database, now } = this;
-    const options = { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT };
+    const options = { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT, handshakes: 0 };
     const { deliveries } = await database.transaction(() => claimDeliveries(database, options));
     this.held.push(...deliveries);
   }

@@ -92,6 +92,9 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     ordering,
     sequence: 0,
     rateLimit: rateLimit && JSON.stringify(rateLimit),
+    handshake: 'none',
+    handshakeError: null,
+    allowedRate: null,
     state: 'active',
     disabledReason: null,
   };

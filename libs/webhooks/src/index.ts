@@ -14,6 +14,7 @@ export {
 } from './tokens.js';
 export type {
   DispatcherOptions,
+  HandshakeOptions,
   PublishedType,
   RetentionOptions,
   SealingKeyOptions,
@@ -52,6 +53,7 @@ export type { CircuitPolicy } from './listeners/circuit.js';
 export { UnreadableSecretError } from './listeners/sealing.js';
 export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
 export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
+export { HANDSHAKES, type Handshake } from './listeners/handshake.js';
 export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';

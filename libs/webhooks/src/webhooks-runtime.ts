@@ -127,6 +127,7 @@ export class WebhooksRuntime
       signers: {
         ...{ schemes: this.schemes, formats, isOwnText, sealing: this.sealing },
         timeoutMs: options.dispatcher.timeoutMs,
+        origin: options.handshake.origin,
       },
       bodyOf,
       upkeep: new Upkeep({
@@ -184,8 +185,10 @@ export class WebhooksRuntime
       schemes: this.schemes,
       sealing: this.sealing,
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
-      sendTest: async (listener) => {
-        const deliveryId = await database.transaction(() => storeTestEvent(database, listener, clock.now(), bodyOf));
+      sendTest: async (listener, example) => {
+        const deliveryId = await database.transaction(() =>
+          storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
+        );
         wake();
         return deliveryId;
       },

@@ -65,6 +65,7 @@ const OPTION_KEYS: readonly string[] = [
   'coalesce',
   'exactPrevious',
   'capture',
+  'example',
 ] satisfies (keyof WebhookOptions)[];
 
 const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;

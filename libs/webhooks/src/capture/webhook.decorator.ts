@@ -1,4 +1,5 @@
 import type { ObjectLiteral } from 'typeorm';
+import type { JsonObject } from '../events/json.js';
 import type { EveryOwner } from '../events/webhook-event.js';
 
 /** Whether the deliveries of one row wait for each other; see `docs/ordering.md`. */
@@ -99,6 +100,12 @@ export interface WebhookOptions<E = ObjectLiteral> {
    * @defaultValue `capture` of `WebhooksModule.forRoot()`; a child in a single table has that of its parent
    */
   capture?: CaptureMode;
+  /**
+   * `data` of the examples that `sendTest()` sends of its events.
+   *
+   * @defaultValue a made-up value for each property that goes out, by the type of its column
+   */
+  example?: JsonObject;
 }
 
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;

@@ -30,7 +30,7 @@ import { DeliveryNotFoundError, ResendError } from './errors.js';
 /**
  * - `due`: to be sent, now or at `nextAttemptAt`
  * - `leased`: some process is sending it
- * - `held`: its listener is disabled
+ * - `held`: its listener is disabled, or waits for its handshake
  * - `succeeded`: a 2xx came back
  * - `exhausted`: every attempt failed
  * - `discarded`: its listener was removed, its format could not render it, it waited for longer than
@@ -173,7 +173,7 @@ export class DeliveryService {
    * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
    * a retry is sent now. One that its listener's format could not render is rendered again.
    *
-   * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
+   * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`, `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
    */
   async resend(id: string): Promise<Delivery> {
     const { database, clock } = this.parts;
@@ -183,6 +183,9 @@ export class DeliveryService {
       const before = found(yield* readDelivery(database, String(id), scope), id);
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
+      if (listener.state === 'pending') {
+        throw new ResendError('LISTENER_PENDING', 'The listener of this delivery waits for its handshake.');
+      }
       if (listener.state !== 'active') {
         throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
       }

@@ -12,6 +12,7 @@ import {
   readOutlook,
   reclaimExpired,
   type ClaimedDelivery,
+  type ClaimedHandshake,
   type Outlook,
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
@@ -23,6 +24,7 @@ import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Source } from './lanes.js';
 import { nextState } from './next-state.js';
 import { OutboxCursor } from './outbox-cursor.js';
@@ -56,7 +58,7 @@ export interface DispatcherParts {
 export interface RoundResult {
   /** Events taken from the outbox. */
   readonly events: number;
-  /** Requests made. */
+  /** Requests made, those of handshakes among them. */
   readonly attempts: number;
 }
 
@@ -128,12 +130,21 @@ export class DispatcherService {
   private pagedAt = 0;
   private readonly troubles: Troubles;
   private readonly authorized: AuthorizedTransport;
+  private readonly handshakes: Handshakes;
   /** Listeners whose secrets could not be read. */
   private readonly unreadable = new Map<string, number>();
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
     this.authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
+    this.handshakes = new Handshakes({
+      ...parts,
+      transport: this.authorized,
+      expect: (at) => {
+        this.expect(at);
+        this.signal.raise();
+      },
+    });
     const { concurrency, perListener, batch } = parts.options;
     this.lanes = new Lanes({
       concurrency,
@@ -257,9 +268,10 @@ export class DispatcherService {
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
     await this.returning;
+    await this.handshakes.settled();
     return {
       events: routed.events,
-      attempts: routed.leased.length + claimed.leased.length,
+      attempts: routed.leased.length + claimed.leased.length + claimed.handshakes.length,
       isExhaustive: claimed.isExhaustive && !hasWide,
     };
   }
@@ -546,16 +558,17 @@ export class DispatcherService {
     }
   }
 
-  private async claim(): Promise<Leased & { isExhaustive: boolean }> {
+  private async claim(): Promise<Leased & { handshakes: readonly ClaimedHandshake[]; isExhaustive: boolean }> {
     const { database, clock, options } = this.parts;
     const { leaseMs, circuit } = options;
     const room = this.lanes.room('backlog');
     const leasedAt = performance.now();
-    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, isExhaustive: false };
-    const { deliveries, isExhaustive } = await database.transaction(() =>
-      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit }),
+    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
+    const { deliveries, handshakes, isExhaustive } = await database.transaction(() =>
+      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit, handshakes: this.handshakes.room }),
     );
-    return { source: 'backlog', leased: deliveries, leasedAt, isExhaustive };
+    this.handshakes.begin(handshakes);
+    return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive };
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
@@ -715,13 +728,14 @@ export class DispatcherService {
 
   /** Nothing is being sent, recorded or given back. */
   private get isIdle(): boolean {
-    return this.lanes.isEmpty && !this.recorder.recording && !this.returning;
+    return this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle;
   }
 
   private async idle(): Promise<void> {
     while (!this.isIdle) {
       await this.recorder.recording;
       await this.returning;
+      await this.handshakes.settled();
       if (!this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }
   }

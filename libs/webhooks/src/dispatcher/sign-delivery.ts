@@ -4,7 +4,7 @@ import { causeHeaders } from './cause-headers.js';
 import { signingSecrets } from '../listeners/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import type { ClaimedDelivery } from '../store/claim-deliveries.js';
+import type { ClaimedDelivery, ListenerTarget } from '../store/claim-deliveries.js';
 
 /** What signing needs to know beside the delivery. */
 export interface Signers {
@@ -14,6 +14,8 @@ export interface Signers {
   readonly isOwnText: (format: string) => boolean;
   readonly sealing: Sealing;
   readonly timeoutMs: number;
+  /** DNS name by which receivers know this sender: `handshake.origin`. */
+  readonly origin: string | undefined;
 }
 
 /**
@@ -26,7 +28,6 @@ export interface Signers {
 export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Signers): SignedRequest {
   const { listener } = delivery;
   const body = Buffer.from(delivery.body, 'utf8');
-  const timestamp = Math.floor(now / 1_000);
   const { id } = delivery.event;
   // A listener may have another format by now than the one that rendered this body.
   const format = signers.formats.get(delivery.format ?? (signers.isOwnText(listener.format) ? listener.format : ''));
@@ -34,11 +35,33 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
     ...listener.headers,
     ...format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),
     'content-type': format?.contentType ?? JSON_CONTENT_TYPE,
+  };
+  if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
+  if (listener.handshake === 'cloudevents') headers['webhook-request-origin'] = originOf(signers);
+  if (delivery.event.isTest) headers['webhook-test'] = 'true';
+  Object.assign(headers, causeHeaders(delivery.event.context));
+  return signRequest(listener, { id, headers, body }, now, signers);
+}
+
+/**
+ * A body as the request that carries it, with the headers that it is signed by.
+ *
+ * @param request `headers`: the others, with the content type among them
+ * @throws as {@link signDelivery}
+ */
+export function signRequest(
+  listener: ListenerTarget,
+  request: { readonly id: string; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer },
+  now: number,
+  signers: Signers,
+): SignedRequest {
+  const { id, body } = request;
+  const timestamp = Math.floor(now / 1_000);
+  const headers: Record<string, string> = {
+    ...request.headers,
     'webhook-id': id,
     'webhook-timestamp': String(timestamp),
   };
-  if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
-  Object.assign(headers, causeHeaders(delivery.event.context));
   const keysOf = (type: KeyType) =>
     signingSecrets(listener.secrets, now, type).map(({ value }) => signers.sealing.open(value, 'secret', listener.id));
   const signatures: Record<string, string> = {};
@@ -54,4 +77,10 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
     }
   }
   return { url: listener.url, headers: { ...headers, ...signatures }, body, timeoutMs: signers.timeoutMs };
+}
+
+/** @throws when the application has no name any more, and listeners that were told one */
+export function originOf({ origin }: Signers): string {
+  if (origin === undefined) throw new Error('the option handshake.origin is not set in this application');
+  return origin;
 }

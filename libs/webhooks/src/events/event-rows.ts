@@ -18,7 +18,7 @@ export interface EventRow {
 /** `identity`: the fields a thin payload keeps; see {@link renderPayload}. */
 export function eventRow(source: NewEvent, identity: readonly string[], limits: PayloadLimits): EventRow {
   const { event } = source;
-  const payload = renderPayload(event, identity, limits);
+  const payload = renderPayload(event, identity, limits, source.audience === 'test');
   return {
     source,
     values: [

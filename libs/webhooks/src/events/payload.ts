@@ -21,6 +21,7 @@ export interface StoredPayload {
 interface CanonicalBody {
   type: string;
   timestamp: string;
+  test?: true;
   truncated?: true;
   data: JsonObject;
   previous?: JsonObject;
@@ -29,10 +30,16 @@ interface CanonicalBody {
 /**
  * Renders the canonical text of an event: `{ type, timestamp, data, previous? }`, the shape of Standard Webhooks.
  *
- * `identity` names the fields that a thin payload keeps whatever happens: the primary key.
+ * `identity` names the fields that a thin payload keeps whatever happens: the primary key. An example says `"test": true`.
  */
-export function renderPayload(event: WebhookEvent, identity: readonly string[], limits: PayloadLimits): StoredPayload {
-  const body: CanonicalBody = { type: event.type, timestamp: event.timestamp, data: event.data };
+export function renderPayload(
+  event: WebhookEvent,
+  identity: readonly string[],
+  limits: PayloadLimits,
+  isTest = false,
+): StoredPayload {
+  const test = isTest ? { test: true as const } : {};
+  const body: CanonicalBody = { type: event.type, timestamp: event.timestamp, ...test, data: event.data };
   if (event.previous) body.previous = event.previous as JsonObject;
   const text = JSON.stringify(body);
   if (byteLength(text) <= limits.maxPayloadBytes) return { text, thin: null, dropped: null };

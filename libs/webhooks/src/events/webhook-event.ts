@@ -6,8 +6,9 @@ import type { JsonObject } from './json.js';
  * - `owner`: listeners of this owner, and those without an owner
  * - `owner_only`: listeners of this owner and nobody else (a row that left this owner)
  * - `every`: all listeners (`EVERY_OWNER`)
+ * - `test`: the listener that it was made for, an example of `sendTest`
  */
-export type Audience = 'application' | 'owner' | 'owner_only' | 'every';
+export type Audience = 'application' | 'owner' | 'owner_only' | 'every' | 'test';
 
 /**
  * Written as `owner: EVERY_OWNER`: these rows are everybody's, a shared catalogue. Every listener may receive them,

@@ -6,6 +6,7 @@ import { assertPattern, matchesPattern } from '../events/event-type.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError } from '../errors.js';
 import { InvalidListenerError } from './errors.js';
+import { exampleOfEntity, exampleOfPublished, type ExampleEvent } from './example-event.js';
 import type { FieldInfo, FieldLookup } from './filter.js';
 
 interface CatalogEntry {
@@ -13,6 +14,7 @@ interface CatalogEntry {
   readonly ownership: Ownership;
   /** `undefined`: any property, as nothing is known of them. */
   readonly fieldOf: FieldLookup | undefined;
+  readonly example: () => ExampleEvent;
 }
 
 /** Every event type of an instance, with the properties that filters may name: what a listener is checked against. */
@@ -80,6 +82,20 @@ export class EventCatalog {
     };
   }
 
+  /**
+   * An example of a type, for a listener that may receive it.
+   *
+   * @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_PATTERN`, `OWNER_NOT_DECLARED`
+   */
+  exampleOf(type: string, isOwned: boolean): ExampleEvent {
+    this.checkPatterns([type], isOwned);
+    const entry = this.entries().find((known) => known.type === type);
+    if (entry) return entry.example();
+    throw new BadRequestError('UNKNOWN_EVENT_TYPE', `'${type}' is no event type but a pattern: name one type.`, {
+      details: { pattern: type },
+    });
+  }
+
   has(type: string): boolean {
     return this.matching([type]).length > 0;
   }
@@ -104,11 +120,14 @@ export class EventCatalog {
           type: definition.typeOf(action),
           ownership: definition.ownership,
           fieldOf: (path) => this.entityField(definition, path),
+          example: () => exampleOfEntity(definition, action),
         });
       }
     }
-    for (const { type, fields } of this.publishes.values()) {
-      entries.push({ type, ownership: 'declared', fieldOf: fields ? publishedFields(fields) : undefined });
+    for (const published of this.publishes.values()) {
+      const { type, fields } = published;
+      const fieldOf = fields ? publishedFields(fields) : undefined;
+      entries.push({ type, ownership: 'declared', fieldOf, example: () => exampleOfPublished(published) });
     }
     return entries;
   }

@@ -14,6 +14,7 @@ import {
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
 import { InvalidListenerError } from './errors.js';
+import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls } from './listener-tls.js';
@@ -78,6 +79,10 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsObject()
   rateLimit?: RateLimit | null;
+
+  @IsOptional()
+  @IsIn(HANDSHAKES)
+  handshake?: Handshake;
 }
 
 /**

@@ -28,10 +28,12 @@ import {
 } from '../store/listener-rows.js';
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
+import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
 import { BadRequestError } from '../errors.js';
 import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from './filter.js';
+import type { Handshake } from './handshake.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
   CreateListenerInput,
@@ -61,13 +63,13 @@ export interface ListenerServiceParts {
   readonly sealing: Sealing;
   readonly formats: ReadonlySet<string>;
   /** Stores an example event for one listener. @returns the id of its delivery */
-  readonly sendTest: (listener: ListenerRow) => Promise<string>;
+  readonly sendTest: (listener: ListenerRow, example: TestExample) => Promise<string>;
   /** Deliveries may be due now. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;
 }
 
-const STATES: readonly Listener['state'][] = ['active', 'disabled'];
+const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 const MAX_REASON_LENGTH = 500;
 
 /**
@@ -100,7 +102,7 @@ export class ListenerService {
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
    * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
    * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
-   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`
+   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -117,6 +119,7 @@ export class ListenerService {
     const subscription = this.subscription(listenerInput.events ?? [], listenerInput.where ?? {}, owner);
     const id = newId('lst');
     const delivering = this.delivering({ ...listenerInput, description: listenerInput.description ?? null });
+    const handshake = this.handshakeOf(listenerInput.handshake ?? null);
     const isKeyUsed = this.signsWithKeyPair(JSON.parse(delivering.schemes) as string[]);
     if (privateKey !== undefined && !isKeyUsed) {
       throw new InvalidListenerError(
@@ -131,10 +134,13 @@ export class ListenerService {
       owner,
       ...subscription.values,
       ...delivering,
+      handshake,
       secrets: writeSecrets(keys),
       auth: this.authOf(id, listenerInput.auth),
       tls: this.tlsText(id, this.tlsOf(listenerInput.tls), delivering.url),
-      state: 'active',
+      handshakeError: null,
+      allowedRate: null,
+      state: handshake === 'none' ? 'active' : 'pending',
       disabledReason: null,
     };
     await this.parts.assertAddress(new URL(values.url));
@@ -144,6 +150,7 @@ export class ListenerService {
       yield* insertListener(database, values, subscription.routes, now);
       return yield* readListener(database, values.id, undefined);
     });
+    if (values.state === 'pending') this.parts.wake();
     return { ...this.toListener(found(row, values.id)), secret };
   }
 
@@ -178,7 +185,8 @@ export class ListenerService {
   }
 
   /**
-   * Changes what is given and leaves the rest. Deliveries that wait go to the new URL, signed with the present secrets.
+   * Changes what is given and leaves the rest. Deliveries that wait go to the new URL, signed with the present secrets; a listener with a
+   * handshake waits until the new URL, or the other handshake, has passed it.
    *
    * @throws ListenerNotFoundError and what {@link create} throws
    */
@@ -189,20 +197,33 @@ export class ListenerService {
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     if (given.auth) await this.assertTokenAddress(this.authOf(String(id), given.auth));
     const tls = this.tlsOf(given.tls);
-    return this.change(id, (row) => {
-      const { events, where, ...present } = this.toListener(row);
-      // A `null`, which JSON can hold, stands for the default as it does in `create`.
-      const delivering = {
-        ...this.delivering({ ...present, ...given }),
-        ...this.keysFor(row, given.schemes),
-        ...this.authFor(row, given),
-        ...this.tlsFor(row, given.url, tls),
-      };
-      if (given.events === undefined && given.where === undefined) return { values: delivering, routes: null };
-      const merged = { events, where, ...given };
-      const subscription = this.subscription(merged.events ?? [], merged.where ?? {}, row.owner);
-      return { values: { ...delivering, ...subscription.values }, routes: subscription.routes };
-    });
+    const { database, clock, wake } = this.parts;
+    const listener = await this.change(
+      id,
+      (row) => {
+        const { events, where, ...present } = this.toListener(row);
+        // A `null`, which JSON can hold, stands for the default as it does in `create`.
+        const merged = { ...present, ...given };
+        const delivering = this.delivering(merged);
+        const values = {
+          ...delivering,
+          ...this.keysFor(row, given.schemes),
+          ...this.authFor(row, given),
+          ...this.tlsFor(row, given.url, tls),
+          ...this.standingOf(row, delivering.url, given.handshake),
+        };
+        if (given.events === undefined && given.where === undefined) return { values, routes: null };
+        const subscribed = { events, where, ...given };
+        const subscription = this.subscription(subscribed.events ?? [], subscribed.where ?? {}, row.owner);
+        return { values: { ...values, ...subscription.values }, routes: subscription.routes };
+      },
+      function* (before, { state }) {
+        if (state === undefined || (state === 'active' && before.state === 'active')) return;
+        yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
+      },
+    );
+    wake();
+    return listener;
   }
 
   /** Its routes go, what waits for it is discarded; the log of its deliveries stays. @throws ListenerNotFoundError */
@@ -217,7 +238,8 @@ export class ListenerService {
   }
 
   /**
-   * Lets it receive again, and forgets its failures.
+   * Lets it receive again, and forgets its failures. One with a handshake has to pass it first, anew; one that waits for its handshake
+   * is asked now.
    *
    * @param options `held`: what becomes of the deliveries that were held meanwhile: sent now, or never @defaultValue 'release'
    * @throws ListenerNotFoundError, InvalidListenerError `INVALID_LISTENER`
@@ -228,14 +250,17 @@ export class ListenerService {
       throw new InvalidListenerError('INVALID_LISTENER', "`held` must be 'release' or 'discard'.");
     }
     const { database, clock } = this.parts;
-    if (held === 'discard' && (await this.get(id)).state === 'disabled') await this.discardAll(String(id));
+    if (held === 'discard' && (await this.get(id)).state !== 'active') await this.discardAll(String(id));
     const listener = await this.change(
       id,
-      () => ({ values: { state: 'active', disabledReason: null }, routes: null }),
-      function* (before) {
+      ({ handshake, state }) => ({
+        values: { state: handshake === 'none' || state === 'active' ? 'active' : 'pending', disabledReason: null },
+        routes: null,
+      }),
+      function* (before, { state }) {
         if (before.state === 'active') return;
         if (held === 'discard') yield* discardDue(database, before.id, { now: clock.now(), limit: DISCARD_BATCH });
-        yield* resumeListener(database, before.id);
+        yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
       },
     );
     this.parts.wake();
@@ -321,21 +346,33 @@ export class ListenerService {
   }
 
   /**
-   * Sends the listener an event of type `webhook.test`, marked `"test": true`, that nobody else receives.
+   * Sends the listener an example that nobody else receives, in its own format and whatever its types and filter, logged and retried like
+   * any other. It is marked: `"test": true` beside its `type`, which is signed, and the header `webhook-test: true`.
    *
+   * @param options `type`: of what it is an example: its `data` is the `example` of the entity or of the published type, or made up from
+   * the columns' types @defaultValue `type`: 'webhook.test', which says nothing but that it is one
    * @returns the delivery to look at: `deliveries.get(deliveryId)`
-   * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`
+   * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
+   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`
    */
-  async sendTest(id: string): Promise<{ deliveryId: string }> {
+  async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
     const scope = this.boundTo;
     const row = found(await database.transaction(() => readListener(database, String(id), scope)), id);
+    if (row.state === 'pending') {
+      throw new InvalidListenerError('LISTENER_PENDING', 'The listener waits for its handshake.', { httpStatus: 409 });
+    }
     if (row.state !== 'active') {
       throw new InvalidListenerError('LISTENER_DISABLED', 'The listener is disabled: enable it first.', {
         httpStatus: 409,
       });
     }
-    return { deliveryId: await this.parts.sendTest(row) };
+    const { type } = options;
+    const example =
+      type === undefined
+        ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
+        : { type, ...this.parts.catalog.exampleOf(String(type), row.owner !== null) };
+    return { deliveryId: await this.parts.sendTest(row, example) };
   }
 
   private overlapOf(given: number | undefined): number {
@@ -451,7 +488,7 @@ export class ListenerService {
       values: Partial<ListenerValues>;
       routes: ReturnType<typeof routesOf> | null;
     },
-    andThen?: (before: ListenerRow) => Script<void>,
+    andThen?: (before: ListenerRow, values: Partial<ListenerValues>) => Script<void>,
   ): Promise<Listener> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
@@ -459,7 +496,7 @@ export class ListenerService {
       const before = found(yield* lockListener(database, String(id), scope), id);
       const { values, routes } = changeOf(before);
       yield* updateListener(database, String(id), values, routes, clock.now());
-      if (andThen) yield* andThen(before);
+      if (andThen) yield* andThen(before, values);
       return yield* readListener(database, String(id), scope);
     });
     return this.toListener(found(row, id));
@@ -510,6 +547,47 @@ export class ListenerService {
       sequence: input.sequence ? 1 : 0,
       rateLimit: rateLimitText(input.rateLimit),
     };
+  }
+
+  /**
+   * @param given `null` for the default, `undefined` for what it was
+   * @param before of a listener that changes
+   * @throws InvalidListenerError `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
+   */
+  private handshakeOf(
+    given: Handshake | null | undefined,
+    before?: { readonly handshake: Handshake; readonly isNewUrl: boolean },
+  ): Handshake {
+    const { default: byDefault, origin } = this.parts.options.handshake;
+    // What the application has exempted stays so at this URL alone: the next one is a customer's choice.
+    const isRequired = this.boundTo !== undefined && byDefault !== 'none';
+    const isExempt = before?.handshake === 'none' && !before.isNewUrl;
+    if (given === 'none' && isRequired && !isExempt) {
+      throw new InvalidListenerError(
+        'HANDSHAKE_REQUIRED',
+        "Receivers are asked before they are sent anything: `handshake` cannot be 'none'.",
+      );
+    }
+    const kept = before && (before.handshake !== 'none' || isExempt || !isRequired) ? before.handshake : byDefault;
+    const handshake = given === undefined ? kept : (given ?? byDefault);
+    if (handshake === 'cloudevents' && handshake !== before?.handshake && origin === undefined) {
+      throw new InvalidListenerError(
+        'HANDSHAKE_ORIGIN_MISSING',
+        "This application has no `handshake.origin`, by which a receiver would know it: `handshake` cannot be 'cloudevents'.",
+      );
+    }
+    return handshake;
+  }
+
+  /** What a new URL, or another handshake, makes of a listener. */
+  private standingOf(row: ListenerRow, url: string, given: Handshake | null | undefined): Partial<ListenerValues> {
+    const isNewUrl = url !== row.url;
+    const handshake = this.handshakeOf(given, { handshake: row.handshake as Handshake, isNewUrl });
+    if (!isNewUrl && handshake === row.handshake) return {};
+    const anew = { handshake, handshakeError: null, allowedRate: null };
+    // A disabled one is asked when it is enabled.
+    if (row.state === 'disabled') return anew;
+    return { ...anew, state: handshake === 'none' ? 'active' : 'pending' };
   }
 
   private urlOf(url: string): URL {
@@ -616,6 +694,9 @@ function toListener(row: ListenerRow): Listener {
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,
     rateLimit: row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit),
+    handshake: row.handshake as Handshake,
+    handshakeError: row.handshakeError,
+    allowedRate: row.allowedRate === null ? null : Number(row.allowedRate),
     state: row.state as Listener['state'],
     disabledReason: row.disabledReason,
     createdAt: new Date(Number(row.createdAt)),

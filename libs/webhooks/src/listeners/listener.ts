@@ -2,6 +2,7 @@ import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
 import type { Json } from '../events/json.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
+import type { Handshake } from './handshake.js';
 import type { RateLimit } from './rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
@@ -82,6 +83,12 @@ export interface ListenerInput {
   sequence?: boolean;
   /** The most requests it is sent in a stretch of time, by all processes together. @defaultValue no limit */
   rateLimit?: RateLimit | null;
+  /**
+   * How its receiver has to agree before anything is sent to it; a new URL is asked anew. See `docs/receiving/README.md`.
+   *
+   * @defaultValue `handshake.default`
+   */
+  handshake?: Handshake;
 }
 
 /** What the application may say of a listener. */
@@ -127,8 +134,16 @@ export interface Listener {
   readonly ordering: Ordering;
   readonly sequence: boolean;
   readonly rateLimit: RateLimit | null;
-  /** `disabled` ones are sent nothing; what is for them is held. */
-  readonly state: 'active' | 'disabled';
+  readonly handshake: Handshake;
+  /** Why the last try of its handshake failed, of one that has not passed: a code of an attempt, or `HANDSHAKE_REFUSED`. */
+  readonly handshakeError: string | null;
+  /** Requests a minute that its receiver granted in a `cloudevents` handshake, and which are kept. */
+  readonly allowedRate: number | null;
+  /**
+   * `pending` ones wait for their handshake, which is tried again for some three days. They and `disabled` ones are sent nothing; what is
+   * for them is held.
+   */
+  readonly state: 'active' | 'pending' | 'disabled';
   readonly disabledReason: string | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;

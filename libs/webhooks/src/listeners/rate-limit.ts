@@ -7,6 +7,29 @@ export interface RateLimit {
 /** Requests taken in the slot of time that begins at `start`, in ms; the oldest slot first. */
 type Slots = [start: number, count: number][];
 
+/**
+ * One limit that keeps both: a listener's own, and the requests a minute that its receiver granted. Where the two stretches do not
+ * divide each other it is somewhat stricter than both.
+ *
+ * @param given `{ limit, perSeconds }` as JSON @param allowedRate requests a minute @returns `null`: no limit
+ */
+export function limitOf(given: string | null, allowedRate: number | null): RateLimit | null {
+  const own = given === null ? null : (JSON.parse(given) as RateLimit);
+  if (own === null) return allowedRate === null ? null : { limit: allowedRate, perSeconds: MINUTE_SECONDS };
+  if (allowedRate === null) return own;
+  const { limit, perSeconds } = own;
+  // In the shorter stretch what the longer one's limit leaves to each of those it is made of.
+  const [short, long] =
+    perSeconds <= MINUTE_SECONDS
+      ? [own, { limit: allowedRate, perSeconds: MINUTE_SECONDS }]
+      : [{ limit: allowedRate, perSeconds: MINUTE_SECONDS }, own];
+  const share = Math.floor(long.limit / Math.ceil(long.perSeconds / short.perSeconds));
+  if (share >= 1) return { limit: Math.min(short.limit, share), perSeconds: short.perSeconds };
+  return { limit: Math.min(limit, allowedRate), perSeconds: long.perSeconds };
+}
+
+const MINUTE_SECONDS = 60;
+
 /** The stretch is remembered in this many slots: each one is forgotten as a whole. */
 const SLOTS = 20;
 

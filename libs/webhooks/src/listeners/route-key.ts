@@ -171,6 +171,7 @@ export function matchesAnyPattern(patterns: readonly string[], types: readonly s
  * this says it once more with `===`, whatever the database takes for equal.
  */
 export function reaches(event: AddressedEvent, listenerOwner: string | null): boolean {
+  if (event.audience === 'test') return false;
   if (listenerOwner === null) return event.audience !== 'owner_only';
   switch (event.audience) {
     case 'every':
@@ -185,7 +186,7 @@ export function reaches(event: AddressedEvent, listenerOwner: string | null): bo
 
 function spacesOf(event: AddressedEvent): [space: OwnerSpace, owner: string][] {
   const spaces: [OwnerSpace, string][] = [];
-  if (event.audience !== 'owner_only') spaces.push(['application', '']);
+  if (event.audience !== 'owner_only' && event.audience !== 'test') spaces.push(['application', '']);
   if (event.audience === 'every') spaces.push(['every', '']);
   if ((event.audience === 'owner' || event.audience === 'owner_only') && hasOwner(event)) {
     spaces.push(['owner', event.owner]);

@@ -2,6 +2,7 @@ import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
+import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
 import type { SealingKey } from '../listeners/sealing.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
@@ -34,6 +35,7 @@ export interface ResolvedWebhooksOptions {
     readonly cloudEventsSource: string;
   };
   readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
+  readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
@@ -85,6 +87,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
       keys: sealingKeys(options.secrets?.keys ?? []),
     },
+    handshake: handshakeOptions(options.handshake),
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     lookup: lookupFunction(options.lookup),
@@ -93,6 +96,25 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
     },
   });
+}
+
+function handshakeOptions(given: WebhooksOptions['handshake'] = {}): ResolvedWebhooksOptions['handshake'] {
+  const { origin } = given;
+  if (
+    origin !== undefined &&
+    (typeof origin !== 'string' || !/^(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/i.test(origin))
+  ) {
+    throw invalid('handshake.origin', origin, "give a DNS name, such as 'events.example.com'");
+  }
+  const byDefault = oneOf('handshake.default', given.default, 'none', HANDSHAKES);
+  if (byDefault === 'cloudevents' && origin === undefined) {
+    throw invalid(
+      'handshake.default',
+      byDefault,
+      'it needs handshake.origin, the name by which receivers know this sender',
+    );
+  }
+  return { default: byDefault, origin };
 }
 
 const SEALING_KEY_BYTES = 32;
@@ -172,7 +194,7 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
+    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
     ...[
@@ -192,6 +214,7 @@ const KNOWN_KEYS = {
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
   secrets: ['rotationOverlapMs', 'keys'],
+  handshake: ['default', 'origin'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
@@ -285,7 +308,7 @@ function publishedTypes(given: readonly (string | PublishedType)[]): Map<string,
   for (const entry of given as readonly unknown[]) {
     const published = (typeof entry === 'string' ? { type: entry } : entry) as PublishedType;
     if (!isPublishedType(published)) {
-      throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …] }");
+      throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
     }
     assertEventType(published.type, 'configuration');
     if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
@@ -296,9 +319,12 @@ function publishedTypes(given: readonly (string | PublishedType)[]): Map<string,
 
 function isPublishedType(entry: unknown): boolean {
   if (typeof entry !== 'object' || entry === null) return false;
-  const { type, fields, ...others } = entry as Record<string, unknown>;
+  const { type, fields, example, ...others } = entry as Record<string, unknown>;
   const isList = Array.isArray(fields) && fields.every((field) => typeof field === 'string');
-  return typeof type === 'string' && (fields === undefined || isList) && Object.keys(others).length === 0;
+  const isExample =
+    example === undefined || (typeof example === 'object' && example !== null && !Array.isArray(example));
+  const isKnown = Object.keys(others).length === 0;
+  return typeof type === 'string' && (fields === undefined || isList) && isExample && isKnown;
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {

@@ -1,8 +1,10 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { CaptureMode } from '../capture/webhook.decorator.js';
+import type { JsonObject } from '../events/json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
+import type { Handshake } from '../listeners/handshake.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { Transport } from '../sending/transport.js';
@@ -18,6 +20,8 @@ export interface PublishedType {
    * @defaultValue any property may be named, and a typing error in a filter is not noticed
    */
   fields?: readonly string[];
+  /** `data` of the examples that `sendTest()` sends of it. @defaultValue a text for each of `fields` */
+  example?: JsonObject;
 }
 
 /** How the dispatcher works; `docs/options.md` tells how the values meet. */
@@ -114,6 +118,24 @@ export interface SecretsOptions {
   keys?: readonly SealingKeyOptions[];
 }
 
+/** How receivers are asked whether they want to be sent anything. */
+export interface HandshakeOptions {
+  /**
+   * Of listeners that name none. Unless it is `none`, a service that is bound to an owner refuses `none`: customers may choose how their
+   * receiver is asked, and not that it is not.
+   *
+   * @defaultValue 'none'
+   */
+  default?: Handshake;
+  /**
+   * The DNS name by which receivers know this sender, such as `'events.example.com'`: `WebHook-Request-Origin` of listeners with the
+   * handshake `cloudevents`, which need it. Receivers compare it, so all processes have the same, and it is not changed lightly.
+   *
+   * @defaultValue none
+   */
+  origin?: string;
+}
+
 /** One of {@link SecretsOptions.keys}. */
 export interface SealingKeyOptions {
   /** Stored beside what it sealed: 1 to 32 letters, digits, `-`, `_` and `.`. Never give a new key an old one's id. */
@@ -179,6 +201,8 @@ export interface WebhooksOptions {
     cloudEventsSource?: string;
   };
   secrets?: SecretsOptions;
+  /** Whether receivers are asked before they are sent anything; see `docs/receiving/README.md`. */
+  handshake?: HandshakeOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;

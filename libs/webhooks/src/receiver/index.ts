@@ -14,6 +14,7 @@ export {
   StripeScheme,
   type VerifyInput,
 } from '../signing/index.js';
+export { challengeOf, permissionFor } from './challenge.js';
 export { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme } from './incoming-scheme.js';
 export {
   GithubIncoming,

@@ -30,9 +30,10 @@ export interface PostResult {
 /** Headers as undici takes them. */
 export type PostHeaders = Readonly<Record<string, string | string[]>>;
 
-/** What is POSTed. */
+/** What is sent: a POST, but for the handshake that asks with `OPTIONS`. */
 export interface PostRequest {
   readonly url: string;
+  readonly method?: 'POST' | 'OPTIONS' | undefined;
   readonly headers: PostHeaders;
   readonly body: Buffer;
   readonly timeoutMs: number;
@@ -64,7 +65,7 @@ export class GuardedClient {
   }
 
   /** Never rejects. The time limit begins with the call. */
-  post({ url, headers, body, timeoutMs, tls }: PostRequest): Promise<PostResult> {
+  post({ url, method = 'POST', headers, body, timeoutMs, tls }: PostRequest): Promise<PostResult> {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
@@ -74,9 +75,9 @@ export class GuardedClient {
           {
             origin: target.origin,
             path: target.path,
-            method: 'POST',
+            method,
             headers: headers as Record<string, string | string[]>,
-            body,
+            body: method === 'POST' ? body : null,
             // The exchange has one limit over everything.
             headersTimeout: 0,
             bodyTimeout: 0,

@@ -17,7 +17,7 @@ export interface HttpTransportOptions {
 }
 
 /**
- * The transport that ships: POSTs through the module's own `HttpService`.
+ * The transport that ships: sends through the module's own `HttpService`.
  *
  * Redirects are never followed; addresses are checked at the socket; one time limit covers name resolution, connect, TLS,
  * headers, body and interceptors. Nothing a receiver or an interceptor does makes `send` reject.
@@ -42,10 +42,17 @@ export class HttpTransport extends Transport {
     } catch (error) {
       result = failedPost(new SendError('TRANSPORT_FAILED', describeError(error), { cause: error }));
     }
-    return toOutcome(result, performance.now() - startedAt, this.#clock.now(), this.#retryAfterCapMs);
+    const outcome = toOutcome(result, performance.now() - startedAt, this.#clock.now(), this.#retryAfterCapMs);
+    return request.method === 'OPTIONS' ? { ...outcome, permission: permissionOf(result) } : outcome;
   }
 
   override close(): Promise<void> {
     return this.#http.close();
   }
+}
+
+/** A header that came twice says nothing. */
+function permissionOf({ headers }: PostResult): NonNullable<Outcome['permission']> {
+  const textOf = (value: unknown) => (typeof value === 'string' ? value : null);
+  return { origin: textOf(headers['webhook-allowed-origin']), rate: textOf(headers['webhook-allowed-rate']) };
 }

@@ -66,6 +66,11 @@ export interface Outcome {
   response: string | null;
   /** How long the receiver asked to wait, already capped; `null` when it did not, or said so in no way that HTTP knows. */
   retryAfterMs: number | null;
+  /**
+   * Of an answer to `OPTIONS`: its `WebHook-Allowed-Origin` and `WebHook-Allowed-Rate`. A transport that gives none passes no
+   * `cloudevents` handshake.
+   */
+  permission?: { readonly origin: string | null; readonly rate: string | null };
 }
 
 const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);

@@ -3,8 +3,10 @@ import type { Outcome } from './outcome.js';
 
 /** One attempt, ready to go: signed, and nothing left to decide. */
 export interface SignedRequest {
-  /** Where to POST. */
+  /** Where to. */
   url: string;
+  /** `OPTIONS`, with an empty body, is the handshake of CloudEvents. @defaultValue 'POST' */
+  method?: 'POST' | 'OPTIONS';
   /** All headers of ours, the content type among them, exactly as they are to arrive. */
   headers: Readonly<Record<string, string>>;
   /** The bytes that were signed. */

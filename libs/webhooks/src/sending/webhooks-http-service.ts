@@ -76,6 +76,7 @@ class PendingPost {
     readonly body: Buffer,
     readonly deadline: number,
     tls: TlsIdentity | undefined,
+    readonly method: 'POST' | 'OPTIONS',
   ) {
     this.#tls = tls;
   }
@@ -150,10 +151,12 @@ function hasHandler(handlers: InterceptorManager['handlers']): boolean {
 }
 
 async function postThroughAxios(instance: AxiosInstance, request: SignedRequest): Promise<PostResult> {
-  const pending = new PendingPost(Buffer.from(request.body), performance.now() + request.timeoutMs, request.tls);
+  const { method = 'POST' } = request;
+  const deadline = performance.now() + request.timeoutMs;
+  const pending = new PendingPost(Buffer.from(request.body), deadline, request.tls, method);
   const config: PendingConfig<AxiosRequestConfig> = {
     url: request.url,
-    method: 'post',
+    method,
     // `false` keeps axios from adding a form content type, should a caller have given none.
     headers: { 'content-type': false, ...request.headers },
     data: request.body,
@@ -206,6 +209,7 @@ async function adapt(
   }
   pending.running = client.post({
     url: urlOf(instance, config),
+    method: pending.method,
     headers: headersOf(config),
     body: pending.body,
     timeoutMs: remainingMs(pending),

@@ -17,6 +17,7 @@ export interface Candidate extends TargetRow {
   filter: string;
   ordering: string;
   rateLimit: string | null;
+  allowedRate: unknown;
   state: string;
   /** Sequence of the last event before the listener was made. */
   afterSeq: unknown;
@@ -218,7 +219,8 @@ export function selectStanding(database: Database): Sql {
   const columns = l.select(
     'l',
     ...TARGET_COLUMNS,
-    ...(['owner', 'ownerKey', 'patterns', 'filter', 'ordering', 'rateLimit', 'state', 'afterSeq'] as const),
+    ...(['owner', 'ownerKey', 'patterns', 'filter', 'ordering', 'rateLimit', 'allowedRate', 'state'] as const),
+    'afterSeq',
   );
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
@@ -234,11 +236,12 @@ export function readListener(row: Candidate): ReadListener {
   try {
     return parseListener(row);
   } catch (unreadable) {
-    const { id, url, format } = row;
+    const { id, url, format, handshake } = row;
     const target = {
       id,
       url,
       format,
+      handshake,
       headers: {},
       secrets: [],
       schemes: [],

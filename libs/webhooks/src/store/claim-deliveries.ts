@@ -1,6 +1,6 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
-import { allowanceOf, type RateLimit } from '../listeners/rate-limit.js';
+import { allowanceOf, limitOf } from '../listeners/rate-limit.js';
 import { newId } from '../ids.js';
 import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { inList } from './chunks.js';
@@ -31,6 +31,7 @@ export interface ListenerTarget {
   /** Its client certificate and authorities, as they are stored; see `listener-tls.ts`. */
   readonly tls: string | null;
   readonly format: string;
+  readonly handshake: string;
   /** It is sent the event's sequence. */
   readonly sendsSequence: boolean;
   /** Its last attempt failed, when this was read: the next success is news. */
@@ -56,6 +57,8 @@ export interface ClaimedDelivery {
     readonly createdAt: number;
     /** As it is stored: who made it, and its depth. */
     readonly context: string | null;
+    /** An example that `sendTest` made. */
+    readonly isTest: boolean;
   };
   readonly body: string;
   /** That has rendered the body, whatever the listener's is by now; `null`: it is the event's own text. */
@@ -63,6 +66,15 @@ export interface ClaimedDelivery {
   /** Later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
   readonly listener: ListenerTarget;
+}
+
+/** A handshake that this process may try now. */
+export interface ClaimedHandshake {
+  readonly listener: ListenerTarget;
+  /** Another process tries it after this time: it tells this try from any other. */
+  readonly leaseUntil: number;
+  /** Tries that failed before this one. */
+  readonly failures: number;
 }
 
 /** How many deliveries this process has room for. */
@@ -83,6 +95,7 @@ export const TARGET_COLUMNS = [
   'auth',
   'tls',
   'format',
+  'handshake',
   'sequence',
 ] as const;
 export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls'>, string> & {
@@ -101,6 +114,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     auth: row.auth,
     tls: row.tls,
     format: row.format,
+    handshake: row.handshake,
     sendsSequence: Number(row.sequence) === 1,
     isFailing,
   };
@@ -109,6 +123,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
 interface ListenerRow extends TargetRow {
   state: string;
   rateLimit: string | null;
+  allowedRate: unknown;
   deletedAt: unknown;
 }
 
@@ -129,6 +144,7 @@ interface ClaimRow {
   payload: string;
   thinPayload: string | null;
   context: string | null;
+  audience: string;
 }
 
 /** What one listener may be sent now, and when it is worth looking at again. */
@@ -142,7 +158,10 @@ interface Share {
 
 /** One statement has a branch for each listener. */
 const LISTENERS_PER_CLAIM = 64;
-/** When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. */
+/**
+ * When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. Also when a
+ * handshake found no room.
+ */
 const LOOK_AGAIN_MS = 1_000;
 
 /**
@@ -151,17 +170,20 @@ const LOOK_AGAIN_MS = 1_000;
  * A listener's row in the queue is locked meanwhile, so two processes never share out its deliveries at once: order, rate
  * limits and the single probe of an open circuit hold across processes.
  *
+ * A listener with a handshake to pass is given to one process in the same way, and nothing of what is due to it.
+ *
+ * @param options `handshakes`: how many of them this process has room for
  * @returns the deliveries, and whether more listeners may be ready than were looked at
  */
 export function* claimDeliveries(
   database: Database,
-  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy },
-): Script<{ deliveries: ClaimedDelivery[]; isExhaustive: boolean }> {
+  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy; handshakes: number },
+): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
   const { now, leaseMs, room } = options;
   const limit = Math.min(room.total, LISTENERS_PER_CLAIM);
   const ready = yield* claimReadyListeners(database, { now, limit, except: room.full });
-  if (!ready.length) return { deliveries: [], isExhaustive: true };
-  const { shares, idle } = yield* sharesOf(database, ready, options);
+  if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
+  const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const seqs = yield* dueSeqs(database, shares, now);
   const leaseToken = newId('lease');
@@ -170,6 +192,7 @@ export function* claimDeliveries(
   yield* putBack(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => claimed(row, targets.get(row.listenerId) as ListenerTarget, leaseToken)),
+    handshakes,
     isExhaustive: ready.length < limit,
   };
 }
@@ -178,27 +201,35 @@ export function* claimDeliveries(
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
-  { now, room, circuit }: { now: number; room: Room; circuit: CircuitPolicy },
-): Script<{ shares: Share[]; idle: ListenerState[] }> {
+  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy; handshakes: number },
+): Script<{ shares: Share[]; idle: ListenerState[]; handshakes: ClaimedHandshake[] }> {
+  const { now, room, circuit } = options;
   const { listeners: l } = database.tables;
   // A statement of its own after the lock: what another transaction changed while it held the lock is seen.
   const rows = yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...TARGET_COLUMNS, 'state', 'rateLimit', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
+    sql`select ${l.select('l', ...TARGET_COLUMNS, 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
   );
   const listeners = new Map(rows.map((row) => [row.id, row]));
   const shares: Share[] = [];
   const idle: ListenerState[] = [];
+  const handshakes: ClaimedHandshake[] = [];
   for (const state of ready) {
     const row = listeners.get(state.listenerId);
     if (!row || row.deletedAt !== null) {
       const count = yield* discardDue(database, state.listenerId, { now, limit: DISCARD_BATCH });
-      idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null });
+      idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null, handshakeAt: null });
+    } else if (row.state === 'pending') {
+      const hasRoom = handshakes.length < options.handshakes;
+      const handshakeAt = now + (hasRoom ? options.leaseMs : LOOK_AGAIN_MS);
+      idle.push({ ...state, handshakeAt });
+      if (!hasRoom) continue;
+      handshakes.push({ listener: toTarget(row, false), leaseUntil: handshakeAt, failures: state.failuresInARow });
     } else if (row.state !== 'active') {
-      idle.push({ ...state, readyAt: null });
+      idle.push({ ...state, readyAt: null, handshakeAt: null });
     } else if (state.pausedUntil !== null && state.pausedUntil > now) {
       idle.push({ ...state, readyAt: state.pausedUntil });
     } else {
-      const limit = row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit);
+      const limit = limitOf(row.rateLimit, row.allowedRate === null ? null : Number(row.allowedRate));
       const rate = limit && allowanceOf(limit, state.rateTaken, now);
       const isProbe = isOpen(state.failuresInARow, circuit);
       const allowed = Math.min(room.of(state.listenerId), isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
@@ -218,7 +249,7 @@ function* sharesOf(
     }
     waiting = waiting.filter(({ wanted, given }) => given < wanted);
   }
-  return { shares, idle };
+  return { shares, idle, handshakes };
 }
 
 function* dueSeqs(database: Database, shares: readonly Share[], now: number): Script<unknown[]> {
@@ -268,7 +299,7 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
     ] as const),
   );
   return yield* query<ClaimRow>(
-    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context')}
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context', 'audience')}
     from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
@@ -326,6 +357,7 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
       payload: row.payload,
       createdAt: Number(row.eventCreatedAt),
       context: row.context,
+      isTest: row.audience === 'test',
     },
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,

@@ -217,6 +217,7 @@ function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): bo
   return (
     listener.state === 'active' &&
     listener.rateLimit === null &&
+    listener.allowedRate === null &&
     Number(listener.pausedUntil ?? 0) <= now &&
     !isOpen(listener.failuresInARow, circuit)
   );
@@ -241,6 +242,7 @@ function claimedAtOnce(
       payload: event.payload,
       createdAt: Number(event.createdAt),
       context: event.context,
+      isTest: false,
     },
     body: body ?? event.thinPayload ?? event.payload,
     format,

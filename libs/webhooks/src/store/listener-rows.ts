@@ -41,6 +41,11 @@ export interface ListenerRow {
   sequence: unknown;
   /** `{ limit, perSeconds }` as JSON. */
   rateLimit: string | null;
+  handshake: string;
+  /** Why its last handshake failed. */
+  handshakeError: string | null;
+  /** Requests a minute that its receiver granted. */
+  allowedRate: unknown;
   state: string;
   disabledReason: string | null;
   createdAt: unknown;
@@ -52,7 +57,8 @@ export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
-  ...(['schemes', 'auth', 'tls', 'format', 'ordering', 'sequence', 'rateLimit', 'state', 'disabledReason'] as const),
+  ...(['schemes', 'auth', 'tls', 'format', 'ordering', 'sequence', 'rateLimit', 'handshake'] as const),
+  ...(['handshakeError', 'allowedRate', 'state', 'disabledReason'] as const),
   ...(['createdAt', 'updatedAt'] as const),
 ] as const;
 
@@ -74,11 +80,22 @@ export function* insertListener(
   );
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
-    ...[row.definition, row.description, row.headers, row.secrets, row.schemes, row.auth, row.tls, row.format],
-    ...[row.ordering, row.sequence, row.rateLimit, row.state, row.disabledReason, last?.seq ?? 0, now, now],
+    ...[
+      row.definition,
+      row.description,
+      row.headers,
+      row.secrets,
+      row.schemes,
+      row.auth,
+      row.tls,
+      row.format,
+      row.ordering,
+    ],
+    ...[row.sequence, row.rateLimit, row.handshake, row.handshakeError, row.allowedRate, row.state],
+    ...[row.disabledReason, last?.seq ?? 0, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
-  yield* insertListenerState(database, row.id);
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield* insertListenerState(database, row.id, row.state === 'pending' ? now : null);
   yield* insertRoutes(database, row.id, routes);
 }
 
@@ -241,23 +258,27 @@ export function* removeListener(database: Database, id: string, now: number): Sc
   yield* expectDeliveries(database, new Map([[id, now]]));
 }
 
-/** Stops a listener: what is due to it is held, by its state alone. @returns whether it was active until now */
+/** Stops a listener: what is due to it is held, by its state alone. @returns whether it was not disabled until now */
 export function* disableListener(database: Database, id: string, reason: string, now: number): Script<boolean> {
   const { sql: path, $ } = database.tables.listeners;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} = ${'active'} and ${$.deletedAt} is null`,
+    sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} <> ${'disabled'} and ${$.deletedAt} is null`,
   );
   return changed > 0;
 }
 
-/** After a listener was made active in this transaction: what was held may go, and its failures are forgotten. */
-export function* resumeListener(database: Database, id: string): Script<void> {
+/**
+ * After a listener was made active or pending in this transaction: what was held may go, and its failures are forgotten.
+ *
+ * @param handshakeAt when its handshake is tried, before what was held may go; `null`: it has none to pass
+ */
+export function* resumeListener(database: Database, id: string, handshakeAt: number | null = null): Script<void> {
   const states = yield* lockListenerStates(database, [id]);
   const next = yield* nextDueOf(database, [id]);
   const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: null, pausedUntil: null };
   yield* writeListenerStates(
     database,
-    states.map((state) => ({ ...state, ...healthy, readyAt: next.get(id) ?? null })),
+    states.map((state) => ({ ...state, ...healthy, handshakeAt, readyAt: next.get(id) ?? null })),
   );
 }
 

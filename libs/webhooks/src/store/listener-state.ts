@@ -25,19 +25,25 @@ export interface ListenerState {
   readonly pausedUntil: number | null;
   /** How many requests were taken lately, of a listener with a rate limit; see `rate-limit.ts`. */
   readonly rateTaken: string | null;
+  /** When its handshake is tried next, or given up by who is at it; `null`: it has none to pass. Nothing else may go meanwhile. */
+  readonly handshakeAt: number | null;
 }
 
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
 const COLUMNS = [
   ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
-  ...(['pausedUntil', 'rateTaken'] as const),
+  ...(['pausedUntil', 'rateTaken', 'handshakeAt'] as const),
 ] as const;
 
-/** The row of a new listener. */
-export function* insertListenerState(database: Database, listenerId: string): Script<void> {
+/** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
+export function* insertListenerState(
+  database: Database,
+  listenerId: string,
+  handshakeAt: number | null = null,
+): Script<void> {
   const { sql: path, $ } = database.tables.listenerState;
-  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}) values (${listenerId}, ${0})`;
+  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${handshakeAt})`;
 }
 
 /** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
@@ -81,23 +87,27 @@ export function* lockListenerStates(database: Database, listenerIds: readonly st
   return states;
 }
 
-/** Writes back rows that this transaction has locked. */
+/**
+ * Writes back rows that this transaction has locked. One that has a handshake to pass is ready for that, and for nothing that is due
+ * to it.
+ */
 export function* writeListenerStates(database: Database, states: readonly ListenerState[]): Script<void> {
   for (const some of chunks(states, 1_000)) {
     const rows = jsonRows(
       database.dialect,
       {
         ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
-        ...({ count_from: 'bigint', resume: 'bigint', rate: 'text' } as const),
+        ...({ count_from: 'bigint', resume: 'bigint', rate: 'text', handshake: 'bigint' } as const),
       },
       some.map((state) => ({
         seq: state.seq,
-        ready: state.readyAt,
+        ready: state.handshakeAt ?? state.readyAt,
         failures: state.failuresInARow,
         since: state.failingSince,
         count_from: state.failuresCountFrom,
         resume: state.pausedUntil,
         rate: state.rateTaken,
+        handshake: state.handshakeAt,
       })),
     );
     yield updateFromRows(database, 'listenerState', rows, {
@@ -107,6 +117,7 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       failuresCountFrom: sql`r.count_from`,
       pausedUntil: sql`r.resume`,
       rateTaken: sql`r.rate`,
+      handshakeAt: sql`r.handshake`,
     });
   }
 }
@@ -175,6 +186,7 @@ function toState(row: StateRow): ListenerState {
     failuresCountFrom: numberOrNull(row.failuresCountFrom),
     pausedUntil: numberOrNull(row.pausedUntil),
     rateTaken: row.rateTaken,
+    handshakeAt: numberOrNull(row.handshakeAt),
   };
 }
 

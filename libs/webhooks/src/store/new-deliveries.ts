@@ -55,9 +55,12 @@ export function newDelivery(
   }
 }
 
-/** Whether the claim has to look for it: it is neither leased already nor held. */
-export function isDue({ state, listener }: NewDelivery): boolean {
-  return state === 'due' && listener.state === 'active';
+/**
+ * Whether the claim has to look for it: it is not leased already. Also when its listener was not active as this transaction read it: it may
+ * have become so in another one, which did not see the delivery.
+ */
+export function isDue({ state }: NewDelivery): boolean {
+  return state === 'due';
 }
 
 /** Deliveries that wait are looked for by the claim. @returns how many do */

@@ -8,7 +8,6 @@ import { wants, type ReadListener } from './candidates.js';
 import { expectDeliveries } from './listener-state.js';
 import type { PagePosition } from './page.js';
 import { query, type Script } from './script.js';
-import { TEST_EVENT_TYPE } from './test-event.js';
 
 /** Events that one transaction looks at. */
 const EVENTS_PER_BATCH = 200;
@@ -84,7 +83,7 @@ function* pastEvents(
   const { events: e } = database.tables;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
   // An example event is its own listener's alone.
-  const isReal = sql`e.${e.$.type} <> ${TEST_EVENT_TYPE} and e.${e.$.state} <> 'damaged'`;
+  const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
   return yield* query<PastEvent>(
     sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e where ${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );

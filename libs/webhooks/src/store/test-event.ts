@@ -1,4 +1,5 @@
 import { ownerKeyOf } from '../hash.js';
+import type { JsonObject } from '../events/json.js';
 import { newId } from '../ids.js';
 import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';
@@ -8,30 +9,38 @@ import { expectDeliveries } from './listener-state.js';
 import type { ListenerRow } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
 
-/** The type of what `sendTest` sends. */
+/** The type of what `sendTest` sends unless it is told one. */
 export const TEST_EVENT_TYPE = 'webhook.test';
 
 const NO_LIMITS = { maxPayloadBytes: Infinity, maxStoredBytes: Infinity };
 
+/** What an example says. */
+export interface TestExample {
+  readonly type: string;
+  readonly data: JsonObject;
+  readonly previous?: JsonObject;
+}
+
 /** Stores an example event that is routed already, to one listener alone. @returns the id of its delivery */
 export function* storeTestEvent(
   database: Database,
-  listener: ListenerRow,
+  { listener, example }: { listener: ListenerRow; example: TestExample },
   now: number,
   bodyOf: BodyOf,
 ): Script<string> {
   const event = {
     id: newId('evt'),
-    type: TEST_EVENT_TYPE,
+    type: example.type,
     timestamp: new Date(now).toISOString(),
-    data: { test: true, listenerId: listener.id },
+    data: example.data,
+    ...(example.previous ? { previous: example.previous } : {}),
     owner: listener.owner,
     context: null,
   };
   const source = {
     event,
     superTypes: [],
-    audience: listener.owner === null ? ('application' as const) : ('owner_only' as const),
+    audience: 'test' as const,
     orderKey: null,
     isOrdered: false,
     dedupeKey: null,

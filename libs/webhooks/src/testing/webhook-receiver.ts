@@ -9,6 +9,7 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+import { challengeOf, permissionFor } from '../receiver/challenge.js';
 import { type VerifiedWebhook, verifyWebhook, type VerifyWebhookOptions } from '../receiver/verify-webhook.js';
 
 const DEFAULT_WAIT_MS = 5000;
@@ -70,6 +71,7 @@ export class WebhookReceiver {
   #url = '';
   #responder: Responder = () => ({ status: 204 });
   #arrivals = 0;
+  #permission: { ratePerMinute?: number } | null = null;
   readonly #waiters = new Set<Waiter>();
 
   /** Listens. */
@@ -125,6 +127,15 @@ export class WebhookReceiver {
   /** Answers the next `times` requests with `status`, and 204 after that. */
   failTimes(times: number, status = 500): this {
     return this.respond((_request, index) => ({ status: index < times ? status : 204 }));
+  }
+
+  /**
+   * Passes handshakes from now on: answers challenges with what they ask for, without looking at signatures, and grants `OPTIONS` to
+   * any origin. They are recorded, and `respond` neither answers nor counts them.
+   */
+  passHandshakes(options: { ratePerMinute?: number } = {}): this {
+    this.#permission = options;
+    return this;
   }
 
   /** Forgets what was recorded; how to answer stays. */
@@ -185,11 +196,12 @@ export class WebhookReceiver {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(chunk as Buffer);
     const request = toReceivedRequest(incoming, Buffer.concat(chunks));
-    const index = this.#arrivals++;
+    const passing = this.#permission && handshakeAnswer(request, this.#permission);
+    const index = passing ? -1 : this.#arrivals++;
     this.requests.push(request);
     for (const waiter of this.#waiters) notify(waiter);
 
-    const answer = await this.#responder(request, index);
+    const answer = passing ?? (await this.#responder(request, index));
     await answer.delayUntil;
     if (!response.destroyed) response.writeHead(answer.status, { ...answer.headers }).end(answer.body);
   }
@@ -229,6 +241,16 @@ export function describeRequests(requests: readonly ReceivedRequest[]): string {
 export function typeOf(request: ReceivedRequest): string | undefined {
   const type: unknown = (request.json as { type?: unknown } | null | undefined)?.type;
   return typeof type === 'string' ? type : undefined;
+}
+
+function handshakeAnswer(request: ReceivedRequest, permission: { ratePerMinute?: number }): ReceiverResponse | null {
+  if (request.method === 'OPTIONS') {
+    const headers = permissionFor(request.headers, { origins: '*', ...permission });
+    return headers && { status: 200, headers };
+  }
+  const { type, data } = (request.json ?? {}) as { type?: string; data?: unknown };
+  const challenge = challengeOf({ type: type ?? null, data });
+  return challenge === null ? null : { status: 200, body: challenge };
 }
 
 /** A predicate of a test that throws fails that test, not the request that is being answered. */

@@ -1,5 +1,7 @@
 import {
   applyDecorators,
+  HttpException,
+  HttpStatus,
   Inject,
   Injectable,
   Optional,
@@ -13,6 +15,7 @@ import {
 import { Observable } from 'rxjs';
 import { ConfigurationError } from '../../errors.js';
 import type { ReceivedRequest } from '../../raw-body/raw-body.js';
+import { challengeOf } from '../challenge.js';
 import { depthOf, withIncomingWebhook } from '../incoming-webhook.js';
 import { WEBHOOK, type WithWebhook } from './incoming-webhook.decorator.js';
 import type { WebhookVerifier } from './webhook-verifier.js';
@@ -23,6 +26,9 @@ export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
 /**
  * Lets only genuine webhooks of a source through to a handler, or to all of a controller; anybody else gets a plain 401.
  * The handler takes the webhook with `@IncomingWebhook()`, and what it writes counts as caused by it (`WEBHOOK_LOOP`).
+ *
+ * A genuine challenge, by which a sender asks whether webhooks are welcome (`handshake: 'challenge'`), is answered here, and no handler
+ * hears of it.
  *
  * A source that the module does not have stops the bootstrap with `UNKNOWN_SOURCE`, no module at all with
  * `RECEIVER_MODULE_MISSING`. Global guards come before it: open the route to them if they ask for a login.
@@ -49,7 +55,11 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
 
     async canActivate(context: ExecutionContext): Promise<boolean> {
       const request = context.switchToHttp().getRequest<ReceivedRequest & WithWebhook>();
-      request[WEBHOOK] = await (this.verifier as WebhookVerifier).receive(source, request);
+      const webhook = await (this.verifier as WebhookVerifier).receive(source, request);
+      const challenge = challengeOf(webhook);
+      // As an exception: no handler, pipe or interceptor of the application is to see it, or to change the answer or its status.
+      if (challenge !== null) throw new HttpException({ challenge }, HttpStatus.OK);
+      request[WEBHOOK] = webhook;
       return true;
     }
   }

@@ -1,0 +1,159 @@
+import { randomBytes } from 'node:crypto';
+import type { LoggerService } from '@nestjs/common';
+import type { Clock } from '../clock.js';
+import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
+import { newId } from '../ids.js';
+import { judgeChallenge, judgePermission, type Verdict } from '../listeners/handshake.js';
+import { UnreadableSecretError } from '../listeners/sealing.js';
+import { CHALLENGE_TYPE } from '../receiver/challenge.js';
+import { showsTiming, type Outcome } from '../sending/outcome.js';
+import type { SignedRequest } from '../sending/transport.js';
+import type { ClaimedHandshake } from '../store/claim-deliveries.js';
+import type { Database } from '../store/database.js';
+import { recordHandshake, type HandshakeResult } from '../store/handshakes.js';
+import type { AuthorizedTransport } from './authorized-transport.js';
+import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { originOf, signRequest, type Signers } from './sign-delivery.js';
+import { messageOf } from './troubles.js';
+
+/** What handshakes work with, and whom they tell. @internal */
+export interface HandshakesParts {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly transport: AuthorizedTransport;
+  readonly signers: Signers;
+  readonly retrySchedule: RetrySchedule;
+  readonly logger: LoggerService;
+  readonly emit: (name: string, fact: WebhookFact) => void;
+  /** A listener may be ready at this time. */
+  readonly expect: (at: number) => void;
+}
+
+/** Under way at once in this process. They are few, and whoever makes many listeners has them wait for each other. */
+const AT_ONCE = 16;
+/** Nothing was asked of the receiver, for a reason that is not its fault. */
+const POSTPONED_MS = 60_000;
+const NOT_ITS_FAULT: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
+const CHALLENGE_BYTES = 32;
+/** Whatever the schedule says: one that never ends would ask a stranger for ever. The shipped one makes ten. */
+const MAX_TRIES = 20;
+
+/**
+ * Asks receivers whether they want to be sent anything, before the first delivery. Each try was claimed as deliveries are, goes out as
+ * they do (address guard, time limit, credentials, no redirects), and is recorded under its lease. Until one passes nothing else is sent
+ * to its listener. When the retry schedule ends, or after {@link MAX_TRIES}, the listener is disabled.
+ */
+export class Handshakes {
+  private readonly running = new Set<Promise<void>>();
+
+  constructor(private readonly parts: HandshakesParts) {}
+
+  get room(): number {
+    return Math.max(0, AT_ONCE - this.running.size);
+  }
+
+  get isIdle(): boolean {
+    return this.running.size === 0;
+  }
+
+  begin(claimed: readonly ClaimedHandshake[]): void {
+    for (const handshake of claimed) {
+      const trying = this.attempt(handshake).finally(() => this.running.delete(trying));
+      this.running.add(trying);
+    }
+  }
+
+  async settled(): Promise<void> {
+    while (this.running.size) await Promise.all(this.running);
+  }
+
+  /** Never rejects. */
+  private async attempt(handshake: ClaimedHandshake): Promise<void> {
+    const { database, logger, emit, expect } = this.parts;
+    const { id } = handshake.listener;
+    try {
+      const result = await this.resultOf(handshake);
+      if (!(await database.transaction(() => recordHandshake(database, handshake, result)))) return;
+      if (result.state === 'failed') {
+        emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: result.reason });
+      }
+      expect('next' in result ? result.next : 0);
+    } catch (error) {
+      logger.error(`The handshake of listener ${id} could not be recorded, and is made again: ${messageOf(error)}`);
+      expect(handshake.leaseUntil);
+    }
+  }
+
+  private async resultOf(handshake: ClaimedHandshake): Promise<HandshakeResult> {
+    const { clock, logger } = this.parts;
+    const { id } = handshake.listener;
+    const startedAt = clock.now();
+    try {
+      const { outcome, verdict } = await this.ask(handshake, startedAt);
+      if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + POSTPONED_MS };
+      if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
+      if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
+      // Customers read these times, and what is blocked must not show them how long anything took.
+      return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
+    } catch (error) {
+      logger.error(`The handshake of listener ${id} could not be sent: ${messageOf(error)}`);
+      if (error instanceof UnreadableSecretError) return { state: 'postponed', next: startedAt + POSTPONED_MS };
+      return this.failure(handshake, 'TRANSPORT_FAILED', startedAt, startedAt, { retryAfterMs: null });
+    }
+  }
+
+  private async ask({ listener }: ClaimedHandshake, now: number): Promise<{ outcome: Outcome; verdict: Verdict }> {
+    const { transport, signers } = this.parts;
+    if (listener.handshake === 'cloudevents') {
+      const origin = originOf(signers);
+      const request: SignedRequest = {
+        url: listener.url,
+        method: 'OPTIONS',
+        headers: { ...listener.headers, 'webhook-request-origin': origin },
+        body: Buffer.alloc(0),
+        timeoutMs: signers.timeoutMs,
+      };
+      const outcome = await transport.send(request, listener);
+      return { outcome, verdict: judgePermission(outcome, origin) };
+    }
+    // A new one each time: what was overheard once is of no use.
+    const challenge = randomBytes(CHALLENGE_BYTES).toString('base64url');
+    const body = JSON.stringify({
+      type: CHALLENGE_TYPE,
+      timestamp: new Date(now).toISOString(),
+      data: { challenge, listenerId: listener.id },
+    });
+    const headers = { ...listener.headers, 'content-type': JSON_CONTENT_TYPE };
+    const request = { id: newId('evt'), headers, body: Buffer.from(body) };
+    const outcome = await transport.send(signRequest(listener, request, now, signers), listener);
+    return { outcome, verdict: judgeChallenge(outcome, challenge) };
+  }
+
+  private failure(
+    { failures, listener }: ClaimedHandshake,
+    error: string,
+    startedAt: number,
+    now: number,
+    { retryAfterMs }: Pick<Outcome, 'retryAfterMs'>,
+  ): HandshakeResult {
+    const delay = this.delayMs(failures + 1, listener.id);
+    const next = delay === null ? null : Math.ceil(now + Math.max(delay, retryAfterMs ?? 0));
+    if (next !== null && failures + 1 < MAX_TRIES) return { state: 'retry', error, at: startedAt, next };
+    return { state: 'failed', error, at: startedAt, reason: `the handshake failed: ${error}` };
+  }
+
+  /** A schedule that throws, or says nothing that is a time, is no end of it. */
+  private delayMs(failures: number, listenerId: string): number | null {
+    try {
+      const delay = this.parts.retrySchedule.delayMs(failures);
+      if (delay === null || Number.isSafeInteger(Math.ceil(delay))) return delay;
+      throw new TypeError(`it gave ${delay} ms`);
+    } catch (error) {
+      this.parts.logger.error(
+        `The retry schedule failed, and the handshake of listener ${listenerId} is tried again in a minute: ${messageOf(error)}`,
+      );
+      return POSTPONED_MS;
+    }
+  }
+}

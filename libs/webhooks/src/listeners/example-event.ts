@@ -1,0 +1,77 @@
+import { setPath, type EntityDefinition, type OutField } from '../capture/entity-definition.js';
+import { isNumericColumn, valueKindOf, type ColumnMetadata } from '../capture/canonical-value.js';
+import type { EntityAction } from '../capture/webhook.decorator.js';
+import type { Json, JsonObject } from '../events/json.js';
+import type { PublishedType } from '../options/webhooks-options.js';
+
+/** What an example of a type says. */
+export interface ExampleEvent {
+  readonly data: JsonObject;
+  readonly previous?: JsonObject;
+}
+
+/** An event of an entity: what its `example` says, or a made-up value for each property that goes out. */
+export function exampleOfEntity(definition: EntityDefinition, action: EntityAction): ExampleEvent {
+  const { example } = definition.options;
+  const data = example ?? rowOf(definition.fields, 0);
+  if (action !== 'updated') return { data };
+  const changed = definition.fields.find(
+    (field) =>
+      !definition.identity.includes(field.parts[0] ?? '') && !field.automatic && !definition.ignored.has(field),
+  );
+  return { data, previous: changed ? rowOf([changed], 1) : {} };
+}
+
+/** An event that is published: what its `example` says, or a text for each of its `fields`. */
+export function exampleOfPublished({ fields, example }: PublishedType): ExampleEvent {
+  const data: JsonObject = {};
+  for (const field of fields ?? []) setPath(data, field.split('.'), 'example');
+  return { data: example ?? data };
+}
+
+function rowOf(fields: readonly OutField[], variant: 0 | 1): JsonObject {
+  const row: JsonObject = {};
+  for (const field of fields) setPath(row, field.parts, fieldValue(field, variant));
+  return row;
+}
+
+function fieldValue({ relation, column, path }: OutField, variant: 0 | 1): Json {
+  const joins = relation?.joinColumns ?? [];
+  if (joins.length < 2) return columnValue(column, path, variant);
+  const key: JsonObject = {};
+  for (const { referencedColumn } of joins) {
+    if (referencedColumn) key[referencedColumn.propertyPath] = columnValue(referencedColumn, path, variant);
+  }
+  return key;
+}
+
+/** A value as `docs/payload.md` writes one of this type; of two variants, so that an update has changed something. */
+function columnValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json {
+  const one = scalarValue(column, path, variant);
+  return column.isArray || column.type === 'simple-array' ? [one] : one;
+}
+
+function scalarValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json {
+  const { enum: members, type, scale } = column;
+  if (members?.length) return members[Math.min(variant, members.length - 1)] ?? null;
+  if (type === 'uuid' || column.generationStrategy === 'uuid')
+    return `00000000-0000-4000-8000-00000000000${variant + 1}`;
+  switch (valueKindOf(column)) {
+    case 'decimal':
+      return (variant + 1).toFixed(scale ?? 2);
+    case 'bigint':
+      return String(variant + 1);
+    case 'date':
+      return `2026-01-0${variant + 1}`;
+    case 'instant':
+      return `2026-01-0${variant + 1}T12:00:00.000Z`;
+    case 'time':
+      return `12:0${variant}:00`;
+    case 'boolean':
+      return variant === 0;
+    case 'json':
+      return {};
+    default:
+      return isNumericColumn(column) ? variant + 1 : `${path} ${variant + 1}`;
+  }
+}

@@ -1,0 +1,317 @@
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import { FakeDns, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const MINUTE = 60_000;
+const ORIGIN = 'events.example.com';
+
+/** Three tries, a minute apart. */
+class ThreeTimes extends RetrySchedule {
+  override delayMs(failures: number): number | null {
+    return failures < 3 ? MINUTE : null;
+  }
+}
+
+describeDatabases('a listener with a handshake', (database) => {
+  const dns = new FakeDns();
+  let fresh: FreshDatabase;
+  const apps: TestApp[] = [];
+  let app: TestApp;
+
+  async function start(handshake: { default?: 'none' | 'challenge'; origin?: string } = {}): Promise<TestApp> {
+    const started = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: {
+        publishes: ['tried'],
+        handshake: { origin: ORIGIN, ...handshake },
+        parts: { retrySchedule: ThreeTimes },
+        lookup: (name, options, callback) => dns.lookup(name, options, callback),
+      },
+    });
+    apps.push(started);
+    return started;
+  }
+
+  beforeEach(async () => {
+    fresh = await database.create();
+    app = await start();
+  });
+  afterEach(async () => {
+    for (const one of apps.splice(0)) await one.close();
+    await fresh.drop();
+  });
+
+  const listen = (input: object = {}, by = app) =>
+    by.listeners.create({ events: ['tried'], url: app.receiver.url, handshake: 'challenge', ...input });
+  const publish = (n: number) => app.webhooks.publish('tried', { n });
+  /** Drains what there is, and gives what arrived meanwhile. */
+  async function drained(by = app): Promise<ReceivedRequest[]> {
+    app.receiver.clear();
+    await by.dispatcher.drain();
+    return [...app.receiver.requests];
+  }
+  const kinds = (requests: readonly ReceivedRequest[]) =>
+    requests.map(({ method, json }) => (method === 'OPTIONS' ? method : (json as { type: string }).type));
+  const advance = (ms: number) => apps.forEach(({ clock }) => clock.advance(ms));
+
+  describe('of the kind challenge', () => {
+    it('is asked by a signed request before anything else, and then sent what was held', async () => {
+      const { id, state, secret } = await listen();
+      expect(state).toBe('pending');
+      await publish(1);
+      app.receiver.respond({ status: 204 });
+      const [refused, ...more] = await drained();
+      expect(more).toEqual([]);
+      const { payload } = app.receiver.verify(refused as ReceivedRequest, secret);
+      expect(payload).toMatchObject({ type: 'webhook.challenge', data: { listenerId: id } });
+      expect(await app.deliveries.list({ state: 'held' })).toMatchObject({ items: [{ attemptCount: 0 }] });
+
+      app.receiver.passHandshakes();
+      expect(await drained()).toEqual([]);
+      advance(MINUTE);
+      const passing = await drained();
+      expect(kinds(passing)).toEqual(['webhook.challenge', 'tried']);
+      const challengeIn = ({ json }: ReceivedRequest) => (json as { data: { challenge: string } }).data.challenge;
+      expect(challengeIn(passing[0] as ReceivedRequest)).not.toBe(challengeIn(refused as ReceivedRequest));
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'active', handshakeError: null });
+
+      await publish(2);
+      expect(kinds(await drained())).toEqual(['tried']);
+    });
+
+    it.each<{
+      answer: string;
+      passes: boolean;
+      body: (challenge: string, request: ReceivedRequest) => string | Buffer;
+    }>([
+      { answer: 'the challenge', passes: true, body: (challenge) => challenge },
+      { answer: 'the challenge and a line break', passes: true, body: (challenge) => `${challenge}\n` },
+      { answer: 'JSON with it', passes: true, body: (challenge) => JSON.stringify({ challenge, by: 'us' }) },
+      { answer: 'another challenge', passes: false, body: (challenge) => challenge.replace(/.$/, '!') },
+      { answer: 'nothing', passes: false, body: () => '' },
+      { answer: 'the request itself', passes: false, body: (_, { rawBody }) => rawBody },
+      { answer: 'it among other text', passes: false, body: (challenge) => `we were sent ${challenge}` },
+      { answer: 'it behind 5 KB', passes: false, body: (challenge) => ' '.repeat(5_000) + challenge },
+    ])('takes $answer for consent: $passes', async ({ passes, body }) => {
+      const { id } = await listen();
+      app.receiver.respond((request) => ({
+        status: 200,
+        body: body((request.json as { data: { challenge: string } }).data.challenge, request),
+      }));
+      await drained();
+      const expected = passes
+        ? { state: 'active', handshakeError: null }
+        : { state: 'pending', handshakeError: 'HANDSHAKE_REFUSED' };
+      expect(await app.listeners.get(id)).toMatchObject(expected);
+    });
+
+    it('takes a redirect to where it would be given for none, and does not follow it', async () => {
+      const { id } = await listen();
+      app.receiver.respond({ status: 307, headers: { location: `${app.receiver.url}/other` } });
+      expect(await drained()).toHaveLength(1);
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', handshakeError: 'REDIRECT' });
+    });
+
+    it('is disabled with a reason when the schedule is over, and asked anew when it is enabled', async () => {
+      const { id } = await listen();
+      const facts: ListenerDisabledFact[] = [];
+      app.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: ListenerDisabledFact) => facts.push(fact));
+      await publish(1);
+      app.receiver.respond({ status: 500 });
+      for (let n = 0; n < 5; n++) {
+        expect(await drained()).toHaveLength(n < 3 ? 1 : 0);
+        advance(MINUTE);
+      }
+      const disabledReason = 'the handshake failed: HTTP_STATUS';
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason });
+      expect(facts).toEqual([{ listenerId: id, reason: disabledReason }]);
+      expect(await app.deliveries.counts()).toMatchObject({ held: 1 });
+
+      app.receiver.passHandshakes().respond({ status: 204 });
+      expect(await app.listeners.enable(id)).toMatchObject({ state: 'pending', disabledReason: null });
+      expect(kinds(await drained())).toEqual(['webhook.challenge', 'tried']);
+    });
+
+    it('is asked anew at a new URL, and not for anything else that changes', async () => {
+      app.receiver.passHandshakes();
+      const { id } = await listen();
+      await drained();
+      expect(await app.listeners.update(id, { description: 'x', url: app.receiver.url })).toMatchObject({
+        state: 'active',
+      });
+      const url = `${app.receiver.url}/moved`;
+      expect(await app.listeners.update(id, { url })).toMatchObject({ state: 'pending' });
+      await publish(1);
+      const requests = await drained();
+      expect(kinds(requests)).toEqual(['webhook.challenge', 'tried']);
+      expect(requests.map((request) => request.url)).toEqual(['/hooks/moved', '/hooks/moved']);
+      expect(await app.listeners.update(id, { handshake: 'cloudevents' })).toMatchObject({ state: 'pending' });
+      expect(await app.listeners.update(id, { handshake: 'none' })).toMatchObject({ state: 'active' });
+      expect(await drained()).toEqual([]);
+    });
+
+    it('does not pass by the answer of where it was before', async () => {
+      const { id } = await listen();
+      let moved: Promise<unknown> | undefined;
+      app.receiver.respond((request) => {
+        const { challenge } = (request.json as { data: { challenge: string } }).data;
+        if (request.url !== '/hooks') return { status: 500 };
+        moved = app.listeners.update(id, { url: `${app.receiver.url}/moved` });
+        return { status: 200, body: challenge, delayUntil: moved };
+      });
+      await drained();
+      await moved;
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', url: `${app.receiver.url}/moved` });
+    });
+
+    it('is asked by one process at a time, and by another one when that has died', async () => {
+      const other = await start();
+      other.clock.set(app.clock.now());
+      await listen();
+      const arrived = app.receiver.waitFor(1);
+      let answer = () => {};
+      app.receiver.respond({ status: 500, delayUntil: new Promise<void>((resolve) => (answer = resolve)) });
+      const draining = app.dispatcher.drain();
+      await arrived;
+      await other.dispatcher.drain();
+      expect(app.receiver.requests).toHaveLength(1);
+
+      app.receiver.passHandshakes();
+      advance(MINUTE);
+      await other.dispatcher.drain();
+      expect(kinds(app.receiver.requests)).toEqual(['webhook.challenge', 'webhook.challenge']);
+      answer();
+      await draining;
+      // What the first one says late is void.
+      expect(await app.listeners.list()).toMatchObject({ items: [{ state: 'active', handshakeError: null }] });
+    });
+
+    it('counts no try whose lease was over', async () => {
+      const other = await start();
+      other.clock.set(app.clock.now());
+      await listen();
+      const arrived = app.receiver.waitFor(1);
+      let answer = () => {};
+      const late = new Promise<void>((resolve) => (answer = resolve));
+      app.receiver.respond((_, n) => ({ status: 500, ...(n === 0 ? { delayUntil: late } : {}) }));
+      const draining = app.dispatcher.drain();
+      await arrived;
+      advance(MINUTE);
+      await other.dispatcher.drain();
+      answer();
+      await draining;
+      advance(MINUTE);
+      await other.dispatcher.drain();
+      expect(app.receiver.requests).toHaveLength(3);
+      // Two tries that counted, of three.
+      expect(await app.listeners.list()).toMatchObject({ items: [{ state: 'pending' }] });
+    });
+
+    it('is asked by a dispatcher that runs, without being told', async () => {
+      app.receiver.passHandshakes();
+      app.dispatcher.start();
+      const arrived = app.receiver.waitForRequest(({ json }) => (json as { type: string }).type === 'tried');
+      await listen();
+      await publish(1);
+      await arrived;
+      expect(kinds(app.receiver.requests)).toEqual(['webhook.challenge', 'tried']);
+    });
+
+    it('shows its owner of a blocked address no more than that it was', async () => {
+      dns.set('rebind.example', '93.184.215.14');
+      const { id } = await listen({ url: 'https://rebind.example/', owner: 'acme' });
+      dns.set('rebind.example', '10.11.12.13');
+      await drained();
+      const shown = await app.listeners.forOwner('acme').get(id);
+      expect(shown).toMatchObject({ state: 'pending', handshakeError: 'ADDRESS_BLOCKED' });
+      expect(JSON.stringify(shown)).not.toContain('10.11');
+    });
+
+    it('is sent no test and no resend before it has passed', async () => {
+      const { id } = await listen();
+      await publish(1);
+      await drained();
+      const { items } = await app.deliveries.list();
+      await expect(app.listeners.sendTest(id)).rejects.toMatchObject({ code: 'LISTENER_PENDING', httpStatus: 409 });
+      await expect(app.deliveries.resend(items[0]?.id ?? '')).rejects.toMatchObject({ code: 'LISTENER_PENDING' });
+    });
+
+    it('is listed by its state, disabled and removed like any other', async () => {
+      const { id } = await listen();
+      const { id: other } = await listen();
+      expect((await app.listeners.list({ state: 'pending' })).items).toHaveLength(2);
+      expect(await app.listeners.disable(id)).toMatchObject({ state: 'disabled' });
+      await app.listeners.remove(other);
+      expect(await drained()).toEqual([]);
+      advance(10 * MINUTE);
+      expect(await drained()).toEqual([]);
+    });
+  });
+
+  describe('of the kind cloudevents', () => {
+    const grant = (headers: Record<string, string>, status = 200) =>
+      app.receiver.respond((request) => (request.method === 'OPTIONS' ? { status, headers } : { status: 204 }));
+
+    it('is asked by OPTIONS, and names the sender in each delivery', async () => {
+      await listen({ handshake: 'cloudevents' });
+      await publish(1);
+      grant({ 'webhook-allowed-origin': ORIGIN.toUpperCase(), 'webhook-allowed-rate': '*' });
+      const requests = await drained();
+      expect(kinds(requests)).toEqual(['OPTIONS', 'tried']);
+      expect(requests.map(({ headers }) => headers['webhook-request-origin'])).toEqual([ORIGIN, ORIGIN]);
+      expect(requests[0]?.rawBody).toHaveLength(0);
+    });
+
+    it.each([
+      { what: 'another origin', headers: { 'webhook-allowed-origin': 'example.com' }, status: 200 },
+      { what: 'no header', headers: { allow: 'POST' }, status: 204 },
+      { what: 'a rate of 0', headers: { 'webhook-allowed-origin': '*', 'webhook-allowed-rate': '0' }, status: 200 },
+    ])('takes an answer with $what for no permission', async ({ headers, status }) => {
+      const { id } = await listen({ handshake: 'cloudevents' });
+      grant({ ...headers } as never, status);
+      await drained();
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', handshakeError: 'HANDSHAKE_REFUSED' });
+    });
+
+    it('is sent no more requests a minute than its receiver granted', async () => {
+      const { id } = await listen({ handshake: 'cloudevents' });
+      for (let n = 0; n < 5; n++) await publish(n);
+      grant({ 'webhook-allowed-origin': '*', 'webhook-allowed-rate': '2' });
+      expect(kinds(await drained())).toEqual(['OPTIONS', 'tried', 'tried']);
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'active', allowedRate: 2 });
+      await publish(5);
+      expect(await drained()).toEqual([]);
+      advance(MINUTE + MINUTE / 20);
+      expect(kinds(await drained())).toEqual(['tried', 'tried']);
+    });
+
+    it('needs a name of the sender', async () => {
+      const nameless = await start({ origin: undefined as never });
+      await expect(listen({ handshake: 'cloudevents' }, nameless)).rejects.toMatchObject({
+        code: 'HANDSHAKE_ORIGIN_MISSING',
+      });
+    });
+  });
+
+  describe('that the application requires', () => {
+    it('is the default, which a customer cannot turn off, at no URL of theirs', async () => {
+      const strict = await start({ default: 'challenge' });
+      const mine = strict.listeners.forOwner('acme');
+      const input = { events: ['tried'], url: app.receiver.url };
+      expect(await mine.create(input)).toMatchObject({ handshake: 'challenge', state: 'pending' });
+      await expect(mine.create({ ...input, handshake: 'none' })).rejects.toMatchObject({ code: 'HANDSHAKE_REQUIRED' });
+
+      const { id } = await strict.listeners.create({ ...input, owner: 'acme', handshake: 'none' });
+      expect(await mine.update(id, { handshake: 'none', description: 'x' })).toMatchObject({ state: 'active' });
+      expect(await mine.update(id, { url: `${input.url}/new` })).toMatchObject({
+        handshake: 'challenge',
+        state: 'pending',
+      });
+      await expect(mine.update(id, { handshake: 'none' })).rejects.toMatchObject({ code: 'HANDSHAKE_REQUIRED' });
+    });
+  });
+});
