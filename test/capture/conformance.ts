@@ -6,6 +6,7 @@ import type { FreshDatabase, TestDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { conformanceEntities, finishTables } from './conformance-entities.js';
 import { familyOf } from './every-kind.js';
+import { storedEvents } from './shop.js';
 import {
   OPERATIONS,
   type CaptureModeName,
@@ -80,22 +81,13 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
         await operation.run(context);
         await mode.settle?.(app);
 
-        expectTold(await eventTable(app), typeof expects === 'function' ? expects(context) : expects);
+        expectTold(await storedEvents(app), typeof expects === 'function' ? expects(context) : expects);
         for (const [entity, rows] of operation.rows ?? []) expect(await rowsOf(app, entity)).toMatchObject(rows);
       });
     }
   });
 }
 
-async function eventTable({ dataSource }: TestApp): Promise<ToldEvent[]> {
-  const rows: { payload: string }[] = await dataSource.query('SELECT payload FROM webhook_events ORDER BY seq');
-  return rows.map(({ payload }) => {
-    const { type, data, previous } = JSON.parse(payload) as ToldEvent;
-    return { type, data, ...(previous ? { previous } : {}) };
-  });
-}
-
-/** Group by group; within a group every event has one that it equals, and no two have the same. */
 function expectTold(told: readonly ToldEvent[], expected: Told): void {
   const groups = expected.map((some) => (Array.isArray(some) ? (some as readonly ToldEvent[]) : [some as ToldEvent]));
   expect(told.map(({ type }) => type).toSorted()).toEqual(

@@ -3,6 +3,7 @@ import { Webhook } from 'nestjs-entity-webhooks';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { storedEvents } from './shop.js';
 
 @Entity()
 class Tag {
@@ -56,15 +57,7 @@ describeDatabases('a row whose links stand in a junction', (database) => {
     await fresh?.drop();
   });
 
-  const told = async () => {
-    const rows = await app.dataSource.query<{ type: string; payload: string }[]>(
-      'SELECT type, payload FROM webhook_events ORDER BY seq',
-    );
-    return rows.map(({ type, payload }) => {
-      const { data } = JSON.parse(payload) as { data: { title: string } };
-      return `${type} ${data.title}`;
-    });
-  };
+  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.title)}`);
 
   it.each([
     ['is told of where functions see all of it', Post, { title: 'first' }],

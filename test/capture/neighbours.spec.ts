@@ -3,6 +3,7 @@ import { Webhook } from 'nestjs-entity-webhooks';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { storedEvents } from './shop.js';
 
 @Webhook()
 @Entity()
@@ -53,15 +54,7 @@ describeDatabases('a write beside others', (database) => {
     await fresh?.drop();
   });
 
-  const told = async () => {
-    const rows = await app.dataSource.query<{ type: string; payload: string }[]>(
-      'SELECT type, payload FROM webhook_events ORDER BY seq',
-    );
-    return rows.map(({ type, payload }) => {
-      const { data } = JSON.parse(payload) as { data: { name: string } };
-      return `${type} ${data.name}`;
-    });
-  };
+  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.name)}`);
 
   it('of an entity is told of it alone, where another class extends it and has its own table', async () => {
     const { manager } = app.dataSource;

@@ -1,6 +1,7 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetrySchedule, type CreateListenerInput, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
+import { appsOn } from '../support/apps-on.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { changesOf, countRows } from './outbox.js';
@@ -24,26 +25,13 @@ class ForMonths extends RetrySchedule {
 }
 
 describeDatabases('retention', (database) => {
-  let fresh: FreshDatabase;
+  const apps = appsOn(database);
   let app: TestApp;
-  const apps: TestApp[] = [];
-  const start = async (webhooks: WebhooksModuleOptions = {}) => {
-    const started = await startApp({
-      database: fresh.options,
+  const start = (webhooks: WebhooksModuleOptions = {}) =>
+    apps.start({
       entities: [],
       webhooks: { publishes: ['article.written', 'article.read'], parts: { retrySchedule: Once }, ...webhooks },
     });
-    apps.push(started);
-    return started;
-  };
-
-  beforeEach(async () => {
-    fresh = await database.create();
-  });
-  afterEach(async () => {
-    for (const one of apps.splice(0)) await one.close();
-    await fresh.drop();
-  });
 
   const listen = (input: Partial<CreateListenerInput> = {}) =>
     app.listeners.create({ events: ['article.written'], url: app.receiver.url, ...input });

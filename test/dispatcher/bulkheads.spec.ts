@@ -1,31 +1,14 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { DispatcherOptions } from 'nestjs-entity-webhooks';
 import { Audit, Line, Order } from '../capture/shop.js';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { appsOn } from '../support/apps-on.js';
+import { describeDatabases } from '../support/databases.js';
+import type { TestApp } from '../support/webhooks-app.js';
 
 describeDatabases('listeners that share a dispatcher', (database) => {
-  let fresh: FreshDatabase;
-  const apps: TestApp[] = [];
-
-  async function start(dispatcher: DispatcherOptions = {}): Promise<TestApp> {
-    const app = await startApp({
-      database: fresh.options,
-      entities: [Order, Line],
-      others: [Audit],
-      webhooks: { dispatcher },
-    });
-    apps.push(app);
-    return app;
-  }
-
-  beforeEach(async () => {
-    fresh = await database.create();
-  });
-  afterEach(async () => {
-    for (const app of apps.splice(0)) await app.close();
-    await fresh.drop();
-  });
+  const apps = appsOn(database);
+  const start = (dispatcher: DispatcherOptions = {}) =>
+    apps.start({ entities: [Order, Line], others: [Audit], webhooks: { dispatcher } });
 
   const listen = ({ listeners, receiver }: TestApp, name: string) =>
     listeners.create({ events: ['order.*'], where: { note: name }, url: `${receiver.url}/${name}` });
@@ -107,7 +90,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     });
     await place(app, 'any', 13);
     const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
-    const advance = (ms: number) => apps.forEach(({ clock }) => clock.advance(ms));
+    const { advance } = apps;
     await drainBoth();
     expect(app.receiver.requests).toHaveLength(5);
     advance(59_999);

@@ -1,9 +1,10 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
 import { Audit, Line, Order } from '../capture/shop.js';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { appsOn } from '../support/apps-on.js';
+import { describeDatabases } from '../support/databases.js';
+import type { TestApp } from '../support/webhooks-app.js';
 
 /** A minute apart, for as long as it takes. */
 class EveryMinute extends RetrySchedule {
@@ -16,15 +17,13 @@ const CIRCUIT = { failures: 3, cooldownMs: 600_000, maxCooldownMs: 3_600_000, di
 const HOUR = 3_600_000;
 
 describeDatabases('a listener that fails', (database) => {
-  let fresh: FreshDatabase;
-  const apps: TestApp[] = [];
+  const apps = appsOn(database);
   let app: TestApp;
   /** Another process on the same database. */
   let other: TestApp;
 
-  async function start(): Promise<TestApp> {
-    const started = await startApp({
-      database: fresh.options,
+  const start = () =>
+    apps.start({
       entities: [Order, Line],
       others: [Audit],
       webhooks: {
@@ -33,19 +32,11 @@ describeDatabases('a listener that fails', (database) => {
         dispatcher: { circuit: CIRCUIT, batch: 3, retryAfterCapMs: 2 * HOUR },
       },
     });
-    apps.push(started);
-    return started;
-  }
 
   beforeEach(async () => {
-    fresh = await database.create();
     app = await start();
     other = await start();
     other.clock.set(app.clock.now());
-  });
-  afterEach(async () => {
-    for (const one of apps.splice(0)) await one.close();
-    await fresh.drop();
   });
 
   const listen = () => app.listeners.create({ events: ['order.*'], url: app.receiver.url });
@@ -54,9 +45,7 @@ describeDatabases('a listener that fails', (database) => {
     for (let n = 0; n < count; n++) await orders().save({ status: `order ${n}` });
   }
   const told = () => app.receiver.requests.map(({ json }) => (json as { data: { status: string } }).data.status);
-  function advance(ms: number): void {
-    for (const { clock } of apps) clock.advance(ms);
-  }
+  const { advance } = apps;
   const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
 
   it('is left alone by every process, once it has failed so often', async () => {

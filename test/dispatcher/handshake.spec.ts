@@ -1,9 +1,10 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
 import { FakeDns, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { appsOn } from '../support/apps-on.js';
+import { describeDatabases } from '../support/databases.js';
+import type { TestApp } from '../support/webhooks-app.js';
 
 const MINUTE = 60_000;
 const ORIGIN = 'events.example.com';
@@ -17,13 +18,11 @@ class ThreeTimes extends RetrySchedule {
 
 describeDatabases('a listener with a handshake', (database) => {
   const dns = new FakeDns();
-  let fresh: FreshDatabase;
-  const apps: TestApp[] = [];
+  const apps = appsOn(database);
   let app: TestApp;
 
-  async function start(handshake: { default?: 'none' | 'challenge'; origin?: string } = {}): Promise<TestApp> {
-    const started = await startApp({
-      database: fresh.options,
+  const start = (handshake: { default?: 'none' | 'challenge'; origin?: string } = {}) =>
+    apps.start({
       entities: [],
       webhooks: {
         publishes: ['tried'],
@@ -32,17 +31,9 @@ describeDatabases('a listener with a handshake', (database) => {
         lookup: (name, options, callback) => dns.lookup(name, options, callback),
       },
     });
-    apps.push(started);
-    return started;
-  }
 
   beforeEach(async () => {
-    fresh = await database.create();
     app = await start();
-  });
-  afterEach(async () => {
-    for (const one of apps.splice(0)) await one.close();
-    await fresh.drop();
   });
 
   const listen = (input: object = {}, by = app) =>
@@ -56,7 +47,7 @@ describeDatabases('a listener with a handshake', (database) => {
   }
   const kinds = (requests: readonly ReceivedRequest[]) =>
     requests.map(({ method, json }) => (method === 'OPTIONS' ? method : (json as { type: string }).type));
-  const advance = (ms: number) => apps.forEach(({ clock }) => clock.advance(ms));
+  const { advance } = apps;
 
   describe('of the kind challenge', () => {
     it('is asked by a signed request before anything else, and then sent what was held', async () => {

@@ -1,9 +1,10 @@
 import { Column, Entity, PrimaryGeneratedColumn, type QueryRunner } from 'typeorm';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { RetrySchedule, Webhook, type CreateListenerInput, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { appsOn } from '../support/apps-on.js';
+import { describeDatabases } from '../support/databases.js';
+import type { TestApp } from '../support/webhooks-app.js';
 
 @Webhook({ ordering: 'entity', owner: 'customerId' })
 @Entity('ordered_ticket')
@@ -49,27 +50,17 @@ type Body = { type: string; data: { id: number; step: number } };
 const bodyOf = ({ json }: ReceivedRequest) => json as Body;
 
 describeDatabases('the events of one row, ordered', (database) => {
-  let fresh: FreshDatabase;
-  const apps: TestApp[] = [];
+  const apps = appsOn(database);
   let app: TestApp;
 
-  async function start(webhooks: WebhooksModuleOptions = {}): Promise<TestApp> {
-    const started = await startApp({
-      database: fresh.options,
+  const start = (webhooks: WebhooksModuleOptions = {}) =>
+    apps.start({
       entities: [Ticket, Note],
       webhooks: { publishes: ['invoice.step'], parts: { retrySchedule: EveryMinute }, ...webhooks },
     });
-    apps.push(started);
-    return started;
-  }
 
   beforeEach(async () => {
-    fresh = await database.create();
     app = await start();
-  });
-  afterEach(async () => {
-    for (const one of apps.splice(0)) await one.close();
-    await fresh.drop();
   });
 
   const listen = (input: Partial<CreateListenerInput> = {}) =>
@@ -109,7 +100,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     };
     for (let worker = 0; worker < 4; worker++) await start(options);
     // Four clocks that stand still at four times would wait for each other for ever.
-    const ticking = setInterval(() => apps.forEach(({ clock }) => clock.set(Date.now())), 5);
+    const ticking = setInterval(() => apps.running.forEach(({ clock }) => clock.set(Date.now())), 5);
     try {
       await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);
       await waitUntil(async () => {
