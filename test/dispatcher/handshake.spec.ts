@@ -159,6 +159,29 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', url: `${app.receiver.url}/moved` });
     });
 
+    it('is neither disabled nor counted down by what was sent to where it was before', async () => {
+      app.receiver.passHandshakes();
+      const { id } = await listen();
+      await drained();
+      await publish(1);
+      let moved: Promise<unknown> | undefined;
+      app.receiver.respond(() => {
+        moved ??= app.listeners.update(id, { url: 'https://127.0.0.1:1/moved' });
+        return { status: 410, delayUntil: moved };
+      });
+      await app.dispatcher.runOnce();
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', disabledReason: null });
+      // It has its three tries there.
+      for (let n = 0; n < 2; n++) {
+        advance(MINUTE);
+        await app.dispatcher.drain();
+        expect(await app.listeners.get(id)).toMatchObject({ state: 'pending' });
+      }
+      advance(MINUTE);
+      await app.dispatcher.drain();
+      expect(await app.listeners.get(id)).toMatchObject({ disabledReason: 'the handshake failed: CONNECTION_REFUSED' });
+    });
+
     it('is asked by one process at a time, and by another one when that has died', async () => {
       const other = await start();
       other.clock.set(app.clock.now());

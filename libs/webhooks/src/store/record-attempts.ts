@@ -258,7 +258,10 @@ function* judgeListeners(
   if (changing.size) {
     const states = yield* lockListenerStates(database, [...changing]);
     const next = yield* nextDueOf(database, [...changing]);
-    const after = states.map((before) => {
+    // What was sent to where it was before says nothing of where it has its handshake to pass.
+    for (const { listenerId, handshakeAt } of states) if (handshakeAt !== null) gone.delete(listenerId);
+    const judged = states.filter(({ handshakeAt }) => handshakeAt === null);
+    const after = judged.map((before) => {
       const { state, giveUp } = afterAttempts(before, signs.get(before.listenerId) ?? [], now, circuit);
       if (giveUp) givenUp.set(state.listenerId, state.failingSince ?? now);
       if (state.pausedUntil !== null && state.pausedUntil > now) paused.add(state.listenerId);
