@@ -30,6 +30,43 @@ class Order {
   customerId: string;
 }
 
+/** Says what its examples are. */
+@Webhook({ name: 'parcel', example: { id: 7, weight: '2.50' } })
+@Entity('log_parcel')
+class Parcel {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: '' })
+  label: string;
+
+  @Column({ type: 'decimal', precision: 8, scale: 2, default: 0 })
+  weight: string;
+}
+
+/** Its examples are made up. */
+@Webhook({ name: 'crate' })
+@Entity('log_crate')
+class Crate {
+  @PrimaryGeneratedColumn('uuid')
+  id: string;
+
+  @Column({ type: 'decimal', precision: 8, scale: 3, default: 0 })
+  weight: string;
+
+  @Column({ type: 'boolean', default: false })
+  isLate: boolean;
+
+  @Column({ type: 'bigint', default: 0 })
+  grams: string;
+
+  @Column({ type: 'simple-json', nullable: true })
+  notes: object | null;
+
+  @Column({ type: 'simple-array', nullable: true })
+  stops: string[] | null;
+}
+
 const MINUTE = 60 * 1_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
@@ -60,9 +97,13 @@ describeDatabases('the log of deliveries', (database) => {
     fresh = await database.create();
     app = await startApp({
       database: fresh.options,
-      entities: [Order],
+      entities: [Order, Parcel, Crate],
       webhooks: {
-        publishes: ['invoice.overdue'],
+        publishes: [
+          'invoice.overdue',
+          { type: 'invoice.paid', fields: ['id', 'payer.name'] },
+          { type: 'invoice.sent', example: { id: 1 } },
+        ],
         parts: { retrySchedule: ThreeAttempts, payloadFormats: [ShortFormat] },
       },
     });
@@ -492,6 +533,29 @@ describeDatabases('the log of deliveries', (database) => {
       const since = new Date(0);
       await app.listeners.remove(target.id);
       expect(await app.deliveries.replay({ listenerId: real.id, since })).toBe(1);
+    });
+
+    const CRATE = {
+      ...{ id: '00000000-0000-4000-8000-000000000001', weight: '1.000', isLate: true, grams: '1' },
+      ...{ notes: {}, stops: ['stops 1'] },
+    };
+
+    it.each([
+      ['order.created', { id: 1, status: 'status 1', customerId: 'customerId 1' }, undefined],
+      ['crate.created', CRATE, undefined],
+      ['crate.updated', CRATE, { weight: '2.000' }],
+      ['crate.deleted', CRATE, undefined],
+      ['parcel.created', { id: 7, weight: '2.50' }, undefined],
+      ['parcel.updated', { id: 7, weight: '2.50' }, { weight: '2.00' }],
+      ['invoice.paid', { id: 'example', payer: { name: 'example' } }, undefined],
+      ['invoice.sent', { id: 1 }, undefined],
+      ['invoice.overdue', {}, undefined],
+    ])('of %s is what was said of it, or made up', async (type, data, previous) => {
+      const { id } = await listen();
+      await app.listeners.sendTest(id, { type });
+      await app.dispatcher.drain();
+      const { timestamp: _, ...payload } = requests()[0]?.json as Record<string, unknown>;
+      expect(payload).toEqual({ type, test: true, data, ...(previous ? { previous } : {}) });
     });
 
     it('is of no type that is unknown, or that the listener could never receive', async () => {

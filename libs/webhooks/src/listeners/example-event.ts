@@ -17,7 +17,10 @@ export function exampleOfEntity(definition: EntityDefinition, action: EntityActi
   if (action !== 'updated') return { data };
   const changed = definition.fields.find(
     (field) =>
-      !definition.identity.includes(field.parts[0] ?? '') && !field.automatic && !definition.ignored.has(field),
+      (field.parts[0] ?? '') in data &&
+      !definition.identity.includes(field.parts[0] ?? '') &&
+      !field.automatic &&
+      !definition.ignored.has(field),
   );
   return { data, previous: changed ? rowOf([changed], 1) : {} };
 }
@@ -53,6 +56,7 @@ function columnValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json
 
 function scalarValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json {
   const { enum: members, type, scale } = column;
+  if (type === 'simple-json') return {};
   if (members?.length) return members[Math.min(variant, members.length - 1)] ?? null;
   if (type === 'uuid' || column.generationStrategy === 'uuid')
     return `00000000-0000-4000-8000-00000000000${variant + 1}`;
