@@ -103,6 +103,19 @@ describe.each([
     return transport;
   }
 
+  it('may ask with OPTIONS, without a body, and tells what it is permitted', async () => {
+    const to = await receiver();
+    to.respond({
+      status: 200,
+      headers: { 'webhook-allowed-origin': 'events.example.com', 'webhook-allowed-rate': '60' },
+    });
+    const headers = { 'webhook-request-origin': 'events.example.com' };
+    const outcome = await sender().send(request(to.url, { method: 'OPTIONS', headers, body: Buffer.alloc(0) }));
+    expect(outcome).toMatchObject({ kind: 'accepted', permission: { origin: 'events.example.com', rate: '60' } });
+    expect(to.requests).toMatchObject([{ method: 'OPTIONS', headers }]);
+    expect(to.requests[0]?.rawBody).toHaveLength(0);
+  });
+
   it('arrives byte for byte: 256 KiB of four-byte characters', async () => {
     const to = await receiver();
     const body = Buffer.from('𝕏'.repeat(64 * 1024));

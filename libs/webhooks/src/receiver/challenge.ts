@@ -1,3 +1,4 @@
+import { ConfigurationError } from '../errors.js';
 import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
 
 /** The type of the request that asks a receiver for its consent, before the first delivery. */
@@ -29,12 +30,16 @@ export function challengeOf(webhook: { readonly type: string | null; readonly da
  *
  * @param options `origins`: DNS names of senders that may send here, or `'*'`; `ratePerMinute`: how many requests a minute they may make
  * @defaultValue `ratePerMinute`: no limit
+ * @throws {@link ConfigurationError} `INVALID_OPTION` for a `ratePerMinute` that is no whole number from 1 up
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#42-validation-response
  */
 export function permissionFor(
   headers: WebhookHeaders,
   { origins, ratePerMinute }: { origins: readonly string[] | '*'; ratePerMinute?: number },
 ): Record<string, string> | null {
+  if (ratePerMinute !== undefined && !(Number.isSafeInteger(ratePerMinute) && ratePerMinute >= 1)) {
+    throw new ConfigurationError('INVALID_OPTION', `ratePerMinute is ${ratePerMinute}: give a whole number from 1 up.`);
+  }
   const origin = lowerCaseHeaders(headers)['webhook-request-origin'];
   if (origin === undefined || !/^[\w.-]{1,253}$/.test(origin)) return null;
   const isAllowed = origins === '*' || origins.some((name) => name.toLowerCase() === origin.toLowerCase());
