@@ -173,7 +173,8 @@ export class DeliveryService {
    * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
    * a retry is sent now. One that its listener's format could not render is rendered again.
    *
-   * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`, `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
+   * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
+   * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
    */
   async resend(id: string): Promise<Delivery> {
     const { database, clock } = this.parts;

@@ -7,7 +7,10 @@ export class DeliveryNotFoundError extends BadRequestError {
   }
 }
 
-/** It cannot be sent again now: it is being sent (`DELIVERY_IN_FLIGHT`), or nobody would get it (`LISTENER_DISABLED`, `LISTENER_PENDING`, `LISTENER_REMOVED`), or its format fails (`FORMAT_FAILED`, with what it threw as `cause`). */
+/**
+ * It cannot be sent again now: it is being sent (`DELIVERY_IN_FLIGHT`), or nobody would get it (`LISTENER_DISABLED`,
+ * `LISTENER_PENDING`, `LISTENER_REMOVED`), or its format fails (`FORMAT_FAILED`, with what it threw as `cause`).
+ */
 export class ResendError extends BadRequestError {
   constructor(
     code: 'DELIVERY_IN_FLIGHT' | 'LISTENER_DISABLED' | 'LISTENER_PENDING' | 'LISTENER_REMOVED' | 'FORMAT_FAILED',

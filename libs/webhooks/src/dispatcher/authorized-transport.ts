@@ -44,7 +44,8 @@ const MIN_SECRET_LENGTH = 4;
 const TOO_SLOW = 'the token took the whole time limit';
 
 /**
- * Sends with what the listener's server asks for beside the signature, credentials and a client certificate, through the transport: a token endpoint is guarded as
+ * Sends with what the listener's server asks for beside the signature, credentials and a client certificate, through
+ * the transport: a token endpoint is guarded as
  * the listener's own address is.
  *
  * Everything counts against the one time limit of the attempt: a token, the request, and once more after a 401 of a token that had been

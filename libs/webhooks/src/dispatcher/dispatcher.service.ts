@@ -17,18 +17,16 @@ import {
 } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
 import type { DatabaseTime } from '../store/database-time.js';
-import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
 import { pauseListeners } from '../store/listener-state.js';
 import type { BodyOf } from '../store/new-deliveries.js';
-import { fanOutWide } from '../store/wide-fan-out.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
-import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
-import { Lanes, type LanedDelivery, type Source } from './lanes.js';
+import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
 import { nextState } from './next-state.js';
-import { OutboxCursor } from './outbox-cursor.js';
 import { Recorder } from './recorder.js';
+import { Router } from './router.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import { messageOf, Troubles, type Work } from './troubles.js';
@@ -62,22 +60,10 @@ export interface RoundResult {
   readonly attempts: number;
 }
 
-/** Deliveries leased to this process. */
-interface Leased {
-  readonly source: Source;
-  readonly leased: readonly ClaimedDelivery[];
-  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
-  readonly leasedAt: number;
-}
-
 /** How long the loop rests after an error of the database, before it tries again. */
 const REST_AFTER_ERROR_MS = 1_000;
 /** Expired leases are taken back in batches of this size. */
 const RECLAIM_BATCH = 500;
-/** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
-const ROUTED_AT_ONCE = 2;
-/** Types of events that are remembered as likely to come again. */
-const LIKELY_TYPES = 200;
 /** How long a listener whose secrets cannot be read is left alone, before one looks whether they can be. */
 const PAUSE_UNREADABLE_MS = 60_000;
 /** How soon images are looked for again while another process converts some: it may have looked before these were there. */
@@ -103,31 +89,17 @@ export class DispatcherService {
   private readonly ended = new Signal();
   private readonly lanes: Lanes;
   private readonly recorder: Recorder;
-  private readonly cursor = new OutboxCursor();
-  /** Types of the events that were routed lately. */
-  private likelyTypes: ReadonlySet<string> = new Set();
+  private readonly router: Router;
   private readonly returned: LanedDelivery[] = [];
   private loop: Promise<void> | null = null;
-  /** Batches of events that are being routed beside the loop, by how many they may be. */
-  private readonly routing = new Map<Promise<void>, number>();
-  /** The last of them has taken its events: the next one would find others. */
-  private hasClaimed = true;
-  /** It has taken as many as it could. */
-  private isBacklog = false;
-  private routingFailure: { error: unknown } | null = null;
   private returning: Promise<void> | null = null;
   private isStopping = false;
   private stopped = new AbortController();
-  /** There may be pending events. */
-  private hasEvents = true;
-  /** There may be events that are fanned out page by page. */
-  private hasWide = true;
   /** When images are worth looking for, on the monotonic clock; `null`: not before the next poll. */
   private imagesAt: number | null = 0;
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
-  private pagedAt = 0;
   private readonly troubles: Troubles;
   private readonly authorized: AuthorizedTransport;
   private readonly handshakes: Handshakes;
@@ -156,6 +128,16 @@ export class DispatcherService {
         this.expect(0);
         this.signal.raise();
       },
+    });
+    this.router = new Router({
+      ...parts,
+      lanes: this.lanes,
+      routed: (batch) => {
+        this.troubles.succeeded('claiming');
+        this.take(batch);
+      },
+      expect: (at) => this.expect(at),
+      wake: () => this.signal.raise(),
     });
     this.recorder = new Recorder({
       ...parts,
@@ -224,7 +206,7 @@ export class DispatcherService {
 
   /** There may be work: the loop looks now instead of at its next poll. */
   wake(): void {
-    this.hasEvents = true;
+    this.router.expectEvents();
     this.readyAt = 0;
     this.signal.raise();
   }
@@ -262,8 +244,8 @@ export class DispatcherService {
   /** @returns also whether it looked at all there is: a round may find only listeners that have nothing, or make one page */
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
     await this.convertAll();
-    const routed = await this.route({ limit: this.parts.options.batch });
-    const hasWide = await this.routeWide();
+    const routed = await this.router.route({ limit: this.parts.options.batch });
+    const hasWide = await this.router.routeWide();
     await this.reclaim();
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
@@ -297,7 +279,7 @@ export class DispatcherService {
       timer = setTimeout(resolve, timeoutMs);
     });
     const firstAttempts = async () => {
-      await this.takeAndWait(await this.route({ limit: eventIds.length, only: eventIds }));
+      await this.takeAndWait(await this.router.route({ limit: eventIds.length, only: eventIds }));
     };
     try {
       await Promise.race([limit, firstAttempts()]);
@@ -316,56 +298,26 @@ export class DispatcherService {
     while (!this.isStopping) {
       try {
         work = 'claiming';
-        if (this.routingFailure) throw this.routingFailure.error;
+        this.router.assertSound();
         if (!(await this.fill())) await this.signal.wait(this.sleepMs());
         work = 'polling';
         // Also when there is no end of work: what a dead process held is somebody's, too.
         if (this.untilPollMs <= 0) await this.poll();
       } catch (error) {
         this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
-        await this.routed();
-        this.routingFailure = null;
-        this.hasEvents = true;
+        await this.router.settled();
+        this.router.reset();
         this.imagesAt = 0;
         this.readyAt = 0;
         await this.rest();
       }
     }
-    await this.routed();
+    await this.router.settled();
   }
 
-  private async routed(): Promise<void> {
-    while (this.routing.size) await Promise.all(this.routing.keys());
-  }
-
-  private get mayRoute(): boolean {
-    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
-    const { database, options } = this.parts;
-    // A connection each for them, one for claims and polls, and one for records.
-    const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
-    const isLooking = this.routing.size > 0;
-    if (this.routing.size >= atOnce || !this.hasClaimed || this.routingFailure) return false;
-    // Few at a time go together better: what commits meanwhile makes up the next batch, and each batch has its own commit.
-    if (isLooking && !this.isBacklog) return false;
-    // A sweep is made alone: what the others are at would be found again.
-    if (isLooking && this.cursor.isSweepOverdue) return false;
-    return (
-      (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) &&
-      this.lanes.isThirsty('fresh', this.beingRouted)
-    );
-  }
-
-  private get beingRouted(): number {
-    return [...this.routing.values()].reduce((sum, limit) => sum + limit, 0);
-  }
-
-  /**
-   * A page of a wide event is made when the one before is being sent: what is due to others waits behind a page then, and not behind a
-   * hundred thousand deliveries. Where there is always something due, one page is made each poll interval.
-   */
   private get mayPage(): boolean {
     const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isThirsty('backlog');
-    return this.hasWide && (isClear || performance.now() - this.pagedAt >= this.parts.options.pollIntervalMs);
+    return this.router.mayPage(isClear);
   }
 
   private get mayClaim(): boolean {
@@ -375,17 +327,9 @@ export class DispatcherService {
   /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
   private async fill(): Promise<boolean> {
     let isBusy = await this.convertSome();
-    if (this.mayRoute) this.routeBeside();
+    if (this.router.mayRoute) this.router.routeBeside();
     if (this.mayPage) {
-      this.pagedAt = performance.now();
-      // A batch that is routed beside may find another one meanwhile.
-      this.hasWide = false;
-      try {
-        if (await this.routeWide()) this.hasWide = true;
-      } catch (error) {
-        this.hasWide = true;
-        throw error;
-      }
+      await this.router.page();
       isBusy ||= this.mayPage;
     }
     if (this.mayClaim) {
@@ -395,49 +339,8 @@ export class DispatcherService {
       if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
       isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
     }
-    if (!this.routing.size) this.troubles.succeeded('claiming');
-    return isBusy || this.mayRoute;
-  }
-
-  /** Routes the next batch of events, and raises the signal twice: when it has claimed them, and at its end. */
-  private routeBeside(): void {
-    const limit = Math.max(1, Math.min(this.parts.options.batch, this.lanes.room('fresh').total - this.beingRouted));
-    const look = this.cursor.look(this.routing.size === 0);
-    this.hasEvents = false;
-    this.hasClaimed = false;
-    let found = 0;
-    let isTold = false;
-    const claimed = ({ lastSeq, count }: Claimed) => {
-      found = count;
-      // A script that runs again after a deadlock claims again.
-      if (isTold) return;
-      isTold = true;
-      this.cursor.found(look, lastSeq);
-      this.hasClaimed = true;
-      this.isBacklog = count >= limit;
-      if (this.isBacklog) this.hasEvents = true;
-      this.signal.raise();
-    };
-    const routing = this.route({ limit, afterSeq: look.afterSeq, claimed })
-      .then(
-        (routed) => {
-          if (routed.leftAfterSeq !== null) this.cursor.left(routed.leftAfterSeq);
-          // Some were left for later: behind an earlier event of their row, or to another process.
-          if (routed.events < found) this.hasEvents = true;
-          if (routed.hasDue) this.expect(0);
-          this.troubles.succeeded('claiming');
-          this.take(routed);
-        },
-        (error: unknown) => {
-          this.routingFailure ??= { error };
-        },
-      )
-      .finally(() => {
-        this.routing.delete(routing);
-        if (!isTold) this.hasClaimed = true;
-        this.signal.raise();
-      });
-    this.routing.set(routing, limit);
+    if (this.router.isIdle) this.troubles.succeeded('claiming');
+    return isBusy || this.router.mayRoute;
   }
 
   /** One batch of images, if any are expected. @returns whether there may be more */
@@ -461,7 +364,7 @@ export class DispatcherService {
     if (made === 'elsewhere') this.imagesAt = performance.now() + CONVERTED_ELSEWHERE_MS;
     if (made !== 'some') return false;
     this.imagesAt = 0;
-    this.hasEvents = true;
+    this.router.expectEvents();
     return true;
   }
 
@@ -476,11 +379,9 @@ export class DispatcherService {
 
   /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
   private sleepMs(): number {
-    const waits = [];
+    const waits = this.router.waits;
     if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
     if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
-    if (this.cursor.untilSweepMs !== null && this.lanes.isThirsty('fresh')) waits.push(this.cursor.untilSweepMs);
-    if (this.hasWide) waits.push(this.pagedAt + this.parts.options.pollIntervalMs - performance.now());
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
   }
 
@@ -496,8 +397,8 @@ export class DispatcherService {
     );
     if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
     if (outlook.hasImages) this.imagesAt = 0;
-    if (outlook.hasEvents) this.hasEvents = true;
-    if (outlook.hasWide) this.hasWide = true;
+    if (outlook.hasEvents) this.router.expectEvents();
+    if (outlook.hasWide) this.router.expectEvents('wide');
     if (outlook.readyAt !== null) this.expect(outlook.readyAt);
     this.troubles.succeeded('polling');
   }
@@ -509,53 +410,6 @@ export class DispatcherService {
   private async reclaim(): Promise<void> {
     const { database, clock } = this.parts;
     while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
-  }
-
-  private async route(what: {
-    limit: number;
-    only?: readonly string[];
-    afterSeq?: number;
-    claimed?: (claimed: Claimed) => void;
-  }): Promise<FanOutResult & Leased> {
-    const { database, clock, options, bodyOf } = this.parts;
-    const room = this.lanes.room('fresh');
-    const leasedAt = performance.now();
-    const result = await database.transaction(() =>
-      fanOut(database, {
-        ...what,
-        likelyTypes: this.likelyTypes,
-        now: clock.now(),
-        leaseMs: options.leaseMs,
-        room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
-        circuit: options.circuit,
-        bodyOf,
-      }),
-    );
-    this.tellOfFanOut(result);
-    const types = new Set([...this.likelyTypes, ...result.types]);
-    this.likelyTypes = types.size > LIKELY_TYPES ? result.types : types;
-    if (result.hasWide) this.hasWide = true;
-    return { ...result, source: 'fresh', leasedAt };
-  }
-
-  /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
-  private async routeWide(): Promise<boolean> {
-    const { database, clock, bodyOf } = this.parts;
-    const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
-    this.tellOfFanOut(result);
-    if (result.hasDue) this.expect(0);
-    return result.hasMore;
-  }
-
-  private tellOfFanOut({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
-    const { logger } = this.parts;
-    for (const { id, type, error } of damaged) {
-      logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
-      this.parts.emit(WEBHOOK_FACTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
-    }
-    for (const { listenerId, eventId, error } of unrendered) {
-      logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
-    }
   }
 
   private async claim(): Promise<Leased & { handshakes: readonly ClaimedHandshake[]; isExhaustive: boolean }> {
@@ -643,7 +497,7 @@ export class DispatcherService {
     };
     const room = this.recorder.add({ laned, outcome, record }, { isLast: this.lanes.sending === 1 });
     this.ended.raise();
-    if (this.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
+    if (this.router.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
     await room;
   }
 

@@ -17,6 +17,14 @@ export interface LanedDelivery {
 export type Source = 'fresh' | 'backlog';
 const SOURCES: readonly Source[] = ['fresh', 'backlog'];
 
+/** Deliveries leased to this process. */
+export interface Leased {
+  readonly source: Source;
+  readonly leased: readonly ClaimedDelivery[];
+  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
+  readonly leasedAt: number;
+}
+
 export interface LanesOptions {
   /** Requests under way at once. */
   readonly concurrency: number;

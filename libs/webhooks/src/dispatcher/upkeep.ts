@@ -75,7 +75,8 @@ const LEASE_MS = MINUTE;
  * Periodic work in the process whose dispatcher runs, one process at a time for each chore: a leased row says whose it is and
  * how far it has come, so the next one goes on there.
  *
- * Rotated secrets that are of no use any more are erased daily, along the listeners. The rest passes along the events in the order of their sequence, and each event is passed three times in its life: when
+ * Rotated secrets that are of no use any more are erased daily, along the listeners. The rest passes along the events
+ * in the order of their sequence, and each event is passed three times in its life: when
  * what waits of it is too old, when the younger of the two ages of retention is over, and when every age is. The last pass
  * is made daily, from the first event that is left: few are, and among them what had been under way before.
  *

@@ -1,0 +1,231 @@
+import type { LoggerService } from '@nestjs/common';
+import type { Clock } from '../clock.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { Database } from '../store/database.js';
+import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
+import type { BodyOf } from '../store/new-deliveries.js';
+import { fanOutWide } from '../store/wide-fan-out.js';
+import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import type { Lanes, Leased } from './lanes.js';
+import { OutboxCursor } from './outbox-cursor.js';
+import { messageOf } from './troubles.js';
+
+/** What the router works with, and whom it tells. */
+export interface RouterParts {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly options: ResolvedWebhooksOptions['dispatcher'];
+  readonly bodyOf: BodyOf;
+  readonly logger: LoggerService;
+  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly lanes: Lanes;
+  /** A batch that was routed beside: its deliveries are to be sent. */
+  readonly routed: (batch: Leased) => void;
+  /** Deliveries may be due at this time. */
+  readonly expect: (at: number) => void;
+  /** It is worth looking again. */
+  readonly wake: () => void;
+}
+
+/** A batch of events to take. */
+export interface BatchOfEvents {
+  readonly limit: number;
+  /** These alone, whatever room there is. */
+  readonly only?: readonly string[];
+  readonly afterSeq?: number;
+  readonly claimed?: (claimed: Claimed) => void;
+}
+
+/** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
+const ROUTED_AT_ONCE = 2;
+/** Types of events that are remembered as likely to come again. */
+const LIKELY_TYPES = 200;
+
+/**
+ * The first half of the dispatcher: takes events from the outbox and makes a delivery for each listener that wants one.
+ *
+ * Batches go beside the dispatcher's loop; of a backlog two at once. A very wide event goes page by page, when the loop says so.
+ */
+export class Router {
+  private readonly cursor = new OutboxCursor();
+  /** Types of the events that were routed lately. */
+  private likelyTypes: ReadonlySet<string> = new Set();
+  /** Batches that are being routed, by how many events they may be. */
+  private readonly routing = new Map<Promise<void>, number>();
+  /** The last of them has taken its events: the next one would find others. */
+  private hasClaimed = true;
+  /** It has taken as many as it could. */
+  private isBacklog = false;
+  private failure: { error: unknown } | null = null;
+  /** There may be pending events. */
+  private hasEvents = true;
+  /** There may be events that are fanned out page by page. */
+  private hasWide = true;
+  private pagedAt = 0;
+
+  constructor(private readonly parts: RouterParts) {}
+
+  /** There may be pending events, or with `wide` events that are fanned out page by page. */
+  expectEvents(kind: 'pending' | 'wide' = 'pending'): void {
+    if (kind === 'wide') this.hasWide = true;
+    else this.hasEvents = true;
+  }
+
+  get isIdle(): boolean {
+    return this.routing.size === 0;
+  }
+
+  /** @throws why the last batch beside could not be routed */
+  assertSound(): void {
+    if (this.failure) throw this.failure.error;
+  }
+
+  /** After a failure, when {@link settled}: as if nothing had been looked at. */
+  reset(): void {
+    this.failure = null;
+    this.hasEvents = true;
+  }
+
+  /** Settles when no batch is being routed. */
+  async settled(): Promise<void> {
+    while (this.routing.size) await Promise.all(this.routing.keys());
+  }
+
+  /** Whether {@link routeBeside} is worth it now. */
+  get mayRoute(): boolean {
+    const { database, options, lanes } = this.parts;
+    // A connection each for them, one for claims and polls, and one for records.
+    const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+    const isLooking = this.routing.size > 0;
+    if (this.routing.size >= atOnce || !this.hasClaimed || this.failure) return false;
+    // Few at a time go together better: what commits meanwhile makes up the next batch, and each batch has its own commit.
+    if (isLooking && !this.isBacklog) return false;
+    // A sweep is made alone: what the others are at would be found again.
+    if (isLooking && this.cursor.isSweepOverdue) return false;
+    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
+    return (
+      (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isThirsty('fresh', this.beingRouted)
+    );
+  }
+
+  /**
+   * Whether a page of a wide event may be made: when the one before is being sent, so that what is due to others waits behind a page, and
+   * not behind a hundred thousand deliveries. Where there is always something due, one page is made each poll interval.
+   *
+   * @param isClear nothing is due now, and there is room
+   */
+  mayPage(isClear: boolean): boolean {
+    return this.hasWide && (isClear || performance.now() - this.pagedAt >= this.parts.options.pollIntervalMs);
+  }
+
+  /** How long until there is something to look for, unless somebody says so before, in ms. */
+  get waits(): number[] {
+    const { lanes, options } = this.parts;
+    const { untilSweepMs } = this.cursor;
+    return [
+      ...(untilSweepMs !== null && lanes.isThirsty('fresh') ? [untilSweepMs] : []),
+      ...(this.hasWide ? [this.pagedAt + options.pollIntervalMs - performance.now()] : []),
+    ];
+  }
+
+  /** Routes the next batch of events, and wakes the loop twice: when it has claimed them, and at its end. */
+  routeBeside(): void {
+    const { options, lanes, routed, expect, wake } = this.parts;
+    const limit = Math.max(1, Math.min(options.batch, lanes.room('fresh').total - this.beingRouted));
+    const look = this.cursor.look(this.routing.size === 0);
+    this.hasEvents = false;
+    this.hasClaimed = false;
+    let found = 0;
+    let isTold = false;
+    const claimed = ({ lastSeq, count }: Claimed) => {
+      found = count;
+      // A script that runs again after a deadlock claims again.
+      if (isTold) return;
+      isTold = true;
+      this.cursor.found(look, lastSeq);
+      this.hasClaimed = true;
+      this.isBacklog = count >= limit;
+      if (this.isBacklog) this.hasEvents = true;
+      wake();
+    };
+    const routing = this.route({ limit, afterSeq: look.afterSeq, claimed })
+      .then(
+        (batch) => {
+          if (batch.leftAfterSeq !== null) this.cursor.left(batch.leftAfterSeq);
+          // Some were left for later: behind an earlier event of their row, or to another process.
+          if (batch.events < found) this.hasEvents = true;
+          if (batch.hasDue) expect(0);
+          routed(batch);
+        },
+        (error: unknown) => {
+          this.failure ??= { error };
+        },
+      )
+      .finally(() => {
+        this.routing.delete(routing);
+        if (!isTold) this.hasClaimed = true;
+        wake();
+      });
+    this.routing.set(routing, limit);
+  }
+
+  /** Routes a batch of events. @throws what the database does */
+  async route(what: BatchOfEvents): Promise<FanOutResult & Leased> {
+    const { database, clock, options, bodyOf, lanes } = this.parts;
+    const room = lanes.room('fresh');
+    const leasedAt = performance.now();
+    const result = await database.transaction(() =>
+      fanOut(database, {
+        ...what,
+        likelyTypes: this.likelyTypes,
+        now: clock.now(),
+        leaseMs: options.leaseMs,
+        room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
+        circuit: options.circuit,
+        bodyOf,
+      }),
+    );
+    this.tell(result);
+    const types = new Set([...this.likelyTypes, ...result.types]);
+    this.likelyTypes = types.size > LIKELY_TYPES ? result.types : types;
+    if (result.hasWide) this.hasWide = true;
+    return { ...result, source: 'fresh', leasedAt };
+  }
+
+  /** The next page of a wide event, in its turn. @throws what the database does */
+  async page(): Promise<void> {
+    this.pagedAt = performance.now();
+    // A batch that is routed beside may find another one meanwhile.
+    this.hasWide = false;
+    try {
+      if (await this.routeWide()) this.hasWide = true;
+    } catch (error) {
+      this.hasWide = true;
+      throw error;
+    }
+  }
+
+  /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
+  async routeWide(): Promise<boolean> {
+    const { database, clock, bodyOf, expect } = this.parts;
+    const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
+    this.tell(result);
+    if (result.hasDue) expect(0);
+    return result.hasMore;
+  }
+
+  private get beingRouted(): number {
+    return [...this.routing.values()].reduce((sum, limit) => sum + limit, 0);
+  }
+
+  private tell({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
+    const { logger, emit } = this.parts;
+    for (const { id, type, error } of damaged) {
+      logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
+      emit(WEBHOOK_FACTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
+    }
+    for (const { listenerId, eventId, error } of unrendered) {
+      logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
+    }
+  }
+}
