@@ -30,6 +30,7 @@ import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
 import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
 import { BadRequestError } from '../errors.js';
+import { Credentials } from './credentials.js';
 import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from './filter.js';
@@ -43,8 +44,8 @@ import type {
   UpdateListenerInput,
   Where,
 } from './listener.js';
-import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
-import { assertTls, shownTls, writeTls, type CheckedTls } from './listener-tls.js';
+import { shownAuth } from './listener-auth.js';
+import { shownTls } from './listener-tls.js';
 import type { RateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
@@ -79,10 +80,14 @@ const MAX_REASON_LENGTH = 500;
  * bound to one owner: use that for whatever a customer asks.
  */
 export class ListenerService {
+  private readonly credentials: Credentials;
+
   constructor(
     private readonly parts: ListenerServiceParts,
     private readonly boundTo: OwnerScope = undefined,
-  ) {}
+  ) {
+    this.credentials = new Credentials(parts);
+  }
 
   /**
    * This service for one owner: it creates for it, and another owner's listeners do not exist.
@@ -136,15 +141,15 @@ export class ListenerService {
       ...delivering,
       handshake,
       secrets: writeSecrets(keys),
-      auth: this.authOf(id, listenerInput.auth),
-      tls: this.tlsText(id, this.tlsOf(listenerInput.tls), delivering.url),
+      auth: this.credentials.authOf(id, listenerInput.auth),
+      tls: this.credentials.tlsText(id, this.credentials.checkedTls(listenerInput.tls), delivering.url),
       handshakeError: null,
       allowedRate: null,
       state: handshake === 'none' ? 'active' : 'pending',
       disabledReason: null,
     };
     await this.parts.assertAddress(new URL(values.url));
-    await this.assertTokenAddress(values.auth);
+    await this.credentials.assertTokenAddress(values.auth);
     const { database } = this.parts;
     const row = await database.transaction(function* () {
       yield* insertListener(database, values, subscription.routes, now);
@@ -195,8 +200,8 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
-    if (given.auth) await this.assertTokenAddress(this.authOf(String(id), given.auth));
-    const tls = this.tlsOf(given.tls);
+    if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(String(id), given.auth));
+    const tls = this.credentials.checkedTls(given.tls);
     const { database, clock, wake } = this.parts;
     const listener = await this.change(
       id,
@@ -208,8 +213,8 @@ export class ListenerService {
         const values = {
           ...delivering,
           ...this.keysFor(row, given.schemes),
-          ...this.authFor(row, given),
-          ...this.tlsFor(row, given.url, tls),
+          ...this.credentials.changedAuth(row, given),
+          ...this.credentials.changedTls(row, given.url, tls),
           ...this.standingOf(row, delivering.url, given.handshake),
         };
         if (given.events === undefined && given.where === undefined) return { values, routes: null };
@@ -422,52 +427,6 @@ export class ListenerService {
     return { secrets: writeSecrets([this.newKeyPair(row.id, now), ...secrets]) };
   }
 
-  private authOf(listenerId: string, given: ListenerInput['auth']): string | null {
-    if (given === undefined || given === null) return null;
-    const { guard, options, sealing } = this.parts;
-    return writeAuth(assertAuth(given, guard, options.security), sealing, listenerId);
-  }
-
-  /** The token endpoint's name, as that of the listener's URL: it is checked again at each connection. */
-  private async assertTokenAddress(stored: string | null): Promise<void> {
-    const auth = shownAuth(stored);
-    if (auth?.type === 'oauth2') await this.parts.assertAddress(new URL(auth.tokenUrl));
-  }
-
-  /** Credentials do not follow to another server by themselves: whoever may change a URL would get to know them. */
-  private authFor(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
-    if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth) };
-    if (row.auth === null || given.url === undefined || originOf(given.url) === originOf(row.url)) return undefined;
-    throw new InvalidListenerError(
-      'INVALID_AUTH',
-      'The listener has `auth`, which is for the origin of its URL: give it again with the new URL, or null.',
-    );
-  }
-
-  private tlsOf(given: ListenerInput['tls']): CheckedTls | null | undefined {
-    return given === undefined || given === null ? given : assertTls(given, this.parts.clock.now());
-  }
-
-  private tlsText(listenerId: string, tls: CheckedTls | null | undefined, url: string): string | null {
-    if (!tls) return null;
-    if (new URL(url).protocol === 'https:') return writeTls(tls, this.parts.sealing, listenerId);
-    throw new InvalidListenerError('INVALID_TLS', 'The listener has `tls`, which is for `https:` URLs.');
-  }
-
-  /** As with credentials: who may change a URL would choose which server takes the sender for that certificate's owner. */
-  private tlsFor(
-    row: ListenerRow,
-    url: string | undefined,
-    given: CheckedTls | null | undefined,
-  ): Pick<ListenerValues, 'tls'> | undefined {
-    if (given !== undefined) return { tls: this.tlsText(row.id, given, url ?? row.url) };
-    if (row.tls === null || url === undefined || originOf(url) === originOf(row.url)) return undefined;
-    throw new InvalidListenerError(
-      'INVALID_TLS',
-      'The listener has `tls`, which is for the origin of its URL: give it again with the new URL, or null.',
-    );
-  }
-
   private toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
     if (!this.signsWithKeyPair(listener.schemes)) return listener;
@@ -607,10 +566,6 @@ export class ListenerService {
     if (owner !== null && owner !== this.boundTo) throw notTheirs();
     return this.boundTo;
   }
-}
-
-function originOf(url: string): string | null {
-  return URL.canParse(url) ? new URL(url).origin : null;
 }
 
 function notTheirs(): InvalidListenerError {
