@@ -1,0 +1,104 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { Socket } from 'node:net';
+
+import { describe, expect, it } from 'vitest';
+
+import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request } from './transport-setup.js';
+
+describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
+  it('fails as closed once the transport is, also while it is under way', async () => {
+    const to = await receiver();
+    const held = new Promise<void>((resolve) => cleanups.push(resolve));
+    to.respond({ status: OK, delayUntil: held });
+    const transport = sender();
+    const underWay = transport.send(request(to.url));
+    await to.waitFor(1);
+    await transport.close();
+    expect(await underWay).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
+    expect(await transport.send(request(to.url))).toMatchObject({ errorCode: 'TRANSPORT_CLOSED' });
+    await transport.close();
+  });
+
+  it('reuses a connection, also after a response that is longer than what is kept', async () => {
+    const connections = new Set<Socket>();
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end('y'.repeat(20_000));
+    }).on('connection', (socket: Socket) => connections.add(socket));
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
+    for (let i = 0; i < 5; i++) {
+      expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted', response: 'y'.repeat(4096) });
+    }
+    expect(connections.size).toBe(1);
+  });
+
+  it('uses no connection that is older than connectionMaxAgeMs', async () => {
+    let connections = 0;
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end();
+    }).on('connection', () => connections++);
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 20 });
+    await transport.send(request(url));
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    await transport.send(request(url));
+    expect(connections).toBe(2);
+  });
+
+  /** A receiver that would keep idle connections for ten minutes, and its sockets. */
+  async function patientServer(): Promise<{ url: string; sockets: Socket[] }> {
+    const sockets: Socket[] = [];
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.setHeader('keep-alive', 'timeout=600');
+      response.end();
+    }).on('connection', (socket) => void sockets.push(socket));
+    server.keepAliveTimeout = 600_000;
+    return { url: `http://127.0.0.1:${await listen(server)}/`, sockets };
+  }
+
+  it('ends an idle connection that became old as soon as another one takes over', async () => {
+    const { url, sockets } = await patientServer();
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 20, keepAliveMs: 600_000 });
+    await transport.send(request(url));
+    const [old] = sockets as [Socket];
+    const ended = once(old, 'end');
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    expect(old.readableEnded).toBe(false);
+    await transport.send(request(url));
+    await ended;
+    expect(sockets).toHaveLength(2);
+    expect(sockets[1]?.readableEnded).toBe(false);
+  });
+
+  it('ends an idle connection after keepAliveMs, however long its receiver would keep it', async () => {
+    const { url, sockets } = await patientServer();
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, keepAliveMs: 500 });
+    await transport.send(request(url));
+    await transport.send(request(url));
+    expect(sockets).toHaveLength(1); // it was kept
+    // The client ends it: the server, and the age of the connection, would let it live past the time limit of this test.
+    await once(sockets[0] as Socket, 'end');
+    await transport.send(request(url));
+    expect(sockets).toHaveLength(2);
+  });
+
+  it('opens no more connections to an origin than allowed, and sends nothing that expired while it waited', async () => {
+    const to = await receiver();
+    const held = new Promise<void>((resolve) => cleanups.push(resolve));
+    to.respond((_received, index) => (index < 2 ? { status: OK, delayUntil: held } : { status: OK }));
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 2 });
+    const outcomes = await Promise.all(
+      // Those that wait expire while the first two are still held.
+      Array.from({ length: 6 }, (_, n) => transport.send(request(to.url, { timeoutMs: n < 2 ? 600 : 200 }))),
+    );
+    expect(outcomes.map((outcome) => outcome.errorCode)).toEqual(Array(6).fill('TIMEOUT'));
+    expect((await transport.send(request(to.url))).kind).toBe('accepted');
+    expect(to.requests).toHaveLength(3);
+  });
+});
