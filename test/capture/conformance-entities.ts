@@ -136,6 +136,38 @@ export class Article {
   bookings: Relation<Booking>[];
 }
 
+/** Tells of its links. Triggers cannot, so it is captured by the ORM in either mode. */
+@Webhook({ fields: ['id', 'title', 'pupils', 'bookings'], capture: 'orm' })
+@Entity('conf_course')
+export class Course {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  title: string;
+
+  @ManyToMany(() => Pupil, (pupil) => pupil.courses, { cascade: true })
+  @JoinTable({ name: 'conf_course_pupils' })
+  pupils: Relation<Pupil>[];
+
+  /** Their keys have two parts. */
+  @ManyToMany(() => Booking)
+  @JoinTable({ name: 'conf_course_bookings' })
+  bookings: Relation<Booking>[];
+}
+
+@Entity('conf_pupil')
+export class Pupil {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50, default: 'no name' })
+  name: string;
+
+  @ManyToMany(() => Course, (course) => course.pupils)
+  courses: Relation<Course>[];
+}
+
 @Webhook()
 @Entity('conf_category')
 @Tree('materialized-path')
@@ -301,8 +333,8 @@ export type ConformanceEntities = ReturnType<typeof conformanceEntities>;
 export function conformanceEntities(family: DatabaseFamily) {
   return {
     Typed: typedFor(family),
-    decorated: [Item, Numbered, Ticket, Booking, Basket, BasketLine, Article, Category, Animal],
-    others: [Dog, Plain],
+    decorated: [Item, Numbered, Ticket, Booking, Basket, BasketLine, Article, Course, Category, Animal],
+    others: [Dog, Plain, Pupil],
   };
 }
 

@@ -2,6 +2,7 @@ import { COLUMN_TYPES } from './column-types.js';
 import { DELETES } from './deletes.js';
 import { ENTITY_SHAPES } from './entity-shapes.js';
 import { INSERTS } from './inserts.js';
+import { LINKS } from './links.js';
 import type { Operation } from './operation.js';
 import { RAW } from './raw.js';
 import { RELATIONS } from './relations.js';
@@ -21,5 +22,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...COLUMN_TYPES,
   ...ENTITY_SHAPES,
   ...RELATIONS,
+  ...LINKS,
   ...TRANSACTIONS,
 ];

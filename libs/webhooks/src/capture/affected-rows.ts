@@ -4,13 +4,14 @@ import type { CapturedWrite, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { CaptureError } from './errors.js';
 import { idOfImage, keyValue } from './image-select.js';
+import { isOneOf } from './links.js';
 import { rowKey } from './row-reader.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { ReadRow } from './written-table.js';
 
 /** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */
-const ROWS_PER_BATCH = 1_000;
+export const ROWS_PER_BATCH = 1_000;
 
 type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
 
@@ -49,7 +50,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     const [text, parameters] = compose();
     const result = await send(text, parameters);
     // What the driver gave of a key did not find the row again (a time with more digits than a Date has): nothing was written.
-    if (keys.length && result.affected === 0) throw rowsMissed(write, keys.length, 0);
+    if (keys.length && result.affected === 0) throw rowsMissed(write.table.metadata.name, keys.length, 0);
     if (isDelete)
       await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
     else await write.record(await changesOf(write, action, found.map(remember)));
@@ -233,17 +234,24 @@ function keyNames({ table, runner }: CapturedWrite): string[] {
 }
 
 function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[]): string {
-  if (!keys.length) return '1 = 0';
-  const names = keyNames(write);
-  const { builder, dialect } = write;
-  const values = keys.map((key) => key.map((value) => builder.createParameter(value)).join(', '));
-  if (names.length === 1) return `${names[0]} IN (${values.join(', ')})`;
-  const tuples = values.map((value) => `(${value})`).join(', ');
-  return `(${names.join(', ')}) IN (${dialect === 'sqlite' ? 'VALUES ' : ''}${tuples})`;
+  const { builder, runner } = write;
+  const tuples = keys.map((key) => key.map((value) => builder.createParameter(value)).join(', '));
+  return isOneOf(keyNames(write), tuples, runner.dataSource);
+}
+
+/**
+ * Rows by their keys, locked, as they are before something else than their own statement changes what is told of them.
+ *
+ * @param keys as parameters, in the order of the primary columns; no more than a statement may have
+ */
+export async function rememberRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<Remembered[]> {
+  restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
+  const rows = await readAffected(write, { isDelete: false, limit: keys.length, after: [] });
+  return (await write.table.complete(write.runner, toldOf(rows))).map(remember);
 }
 
 /** What is kept of a row until its statement has run. */
-interface Remembered {
+export interface Remembered {
   readonly definition: EntityDefinition;
   readonly id: ObjectLiteral;
   /** As JSON: the old values of the fields, and the owner. */
@@ -283,7 +291,7 @@ function touchedOf(definition: EntityDefinition): ReadonlySet<string> {
 }
 
 /** The changes of rows that were written, with their images read again. */
-async function changesOf(
+export async function changesOf(
   write: CapturedWrite,
   action: EntityAction,
   rows: readonly Remembered[],
@@ -354,7 +362,7 @@ async function batchByBatch(
     const result = await send(text, parameters);
     const { affected = count } = result;
     // A server that counts changed rows instead of found ones says less of an update.
-    if (isDelete ? affected !== count : affected > count) throw rowsMissed(write, count, affected);
+    if (isDelete ? affected !== count : affected > count) throw rowsMissed(write.table.metadata.name, count, affected);
     for (let start = 0; start < rows.length; start += ROWS_PER_BATCH) {
       await write.recordBatch(await changesOf(write, action, rows.slice(start, start + ROWS_PER_BATCH)));
     }
@@ -391,10 +399,10 @@ async function eachBatch(
   }
 }
 
-export function rowsMissed({ table }: CapturedWrite, expected: number, written: number | undefined): CaptureError {
+export function rowsMissed(entity: string, expected: number, written: number | undefined): CaptureError {
   return new CaptureError(
     'ROWS_MISSED',
-    `A statement on ${table.metadata.name} wrote ${written} rows where ${expected} had been read and locked: other writers came between, or its criteria give another answer each time (RANDOM()). The write is rolled back, since events would be missing; run it again.`,
-    { details: { entity: table.metadata.name, expected, written: written ?? null } },
+    `A statement on ${entity} wrote ${written} rows where ${expected} had been read and locked: other writers came between, or its criteria give another answer each time (RANDOM()). The write is rolled back, since events would be missing; run it again.`,
+    { details: { entity, expected, written: written ?? null } },
   );
 }

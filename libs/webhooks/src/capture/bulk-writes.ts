@@ -7,10 +7,11 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
+import { LinkWrites } from './link-writes.js';
 import { kindsInTable, rootOf } from './single-table.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
-import type { Clearing, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
+import type { Clearing, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
 import { WrittenTable } from './written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
@@ -67,21 +68,47 @@ export interface StatementResult {
 export class BulkWrites implements WriteHold {
   private readonly tables = new WeakMap<EntityMetadata, WrittenTable>();
   private readonly warned = new Set<string>();
+  private readonly links: LinkWrites;
 
-  constructor(private readonly options: BulkWritesOptions) {}
+  constructor(private readonly options: BulkWritesOptions) {
+    this.links = new LinkWrites({
+      dataSource: options.dataSource,
+      log: options.log,
+      inTransaction: (given, work) => this.inTransaction(given, undefined, work),
+      writeOf: (builder, runner, metadata) => {
+        const table = this.tableOf(metadata);
+        return table && this.captured(builder, runner, table);
+      },
+    });
+  }
 
   async execute(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
-    isPersisting: boolean,
+    saving: Saving | undefined,
+  ): Promise<unknown> {
+    const runRows = (one: WriteBuilder) => this.executeRows(one, run, saving);
+    const metadata = metadataOf(builder);
+    const owners = metadata ? this.options.registry.linkOwnersIn(metadata.tablePath) : [];
+    if (!owners.length || !this.options.log.isCaptured(builder.queryRunner)) return runRows(builder);
+    return this.links.execute(builder, runRows, owners, saving);
+  }
+
+  saved(saving: Saving): Promise<void> {
+    return this.links.saved(saving);
+  }
+
+  private async executeRows(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    saving: Saving | undefined,
   ): Promise<unknown> {
     const { expressionMap } = builder;
-    const metadata = expressionMap.mainAlias?.hasMetadata ? expressionMap.mainAlias.metadata : undefined;
+    const metadata = metadataOf(builder);
     const table = metadata && this.options.log.isCaptured(builder.queryRunner) ? this.tableOf(metadata) : undefined;
-    if (!table?.isToldOf(expressionMap) || (isPersisting && !isOfOrphans(builder))) {
+    if (!table?.isToldOf(expressionMap) || (saving && !isOfOrphans(builder))) {
       // What waits is told of the row as it was left, not as this write leaves it.
-      if (metadata && builder.queryRunner && !isPersisting)
-        await this.options.log.settle(builder.queryRunner, metadata);
+      if (metadata && builder.queryRunner && !saving) await this.options.log.settle(builder.queryRunner, metadata);
       return run(builder);
     }
 
@@ -191,6 +218,10 @@ export class BulkWrites implements WriteHold {
     this.warned.add(key);
     this.options.logger.warn(`${code}: ${message} (Said once.)`);
   }
+}
+
+function metadataOf({ expressionMap: { mainAlias } }: WriteBuilder): EntityMetadata | undefined {
+  return mainAlias?.hasMetadata ? mainAlias.metadata : undefined;
 }
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {

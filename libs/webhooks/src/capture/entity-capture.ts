@@ -241,6 +241,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       (definition) =>
         definition.options.exactPrevious === true ||
         definition.hiddenColumnsNeeded.length > 0 ||
+        definition.linkFields.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
         lacksForeignKeys(
           event.updatedRelations.length ? definition.relationsNeeded : definition.ownerRelations,
@@ -260,6 +261,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     for (const field of definition.fields) {
       if (touched.has(field.path) || field.automatic) values.set(field.path, definition.valueOf(field, old));
     }
+    // A row that an update was found for only after the hooks before it has no image.
+    for (const field of definition.linkFields.filter(({ path }) => old.exact.has(path))) {
+      touched.add(field.path);
+      values.set(field.path, definition.valueOf(field, old));
+    }
     await this.changed(event, definition, 'updated', { values, touched, owner: definition.ownerOf(old) }, null);
   }
 
@@ -272,6 +278,7 @@ export class EntityCapture implements EntitySubscriberInterface {
         !event.databaseEntity ||
         definition.options.exactPrevious === true ||
         definition.hiddenColumnsNeeded.length > 0 ||
+        definition.linkFields.length > 0 ||
         isLoadedInexactly(definition, this.options.dataSource) ||
         lacksForeignKeys(definition.relationsNeeded, event.databaseEntity),
     );

@@ -14,6 +14,7 @@ import {
 } from './canonical-value.js';
 import { CaptureError } from './errors.js';
 import { exposureOf } from './exposed-properties.js';
+import { referredPath } from './junction-columns.js';
 import { isPure } from './triggers/pure.js';
 import {
   CAPTURE_MODES,
@@ -29,11 +30,13 @@ type RelationMetadata = EntityMetadata['relations'][number];
 
 /** One property that goes out. */
 export interface OutField {
-  /** `status`, `address.city`; for a relation the name of its property, holding the id of the other row. */
+  /** `status`, `address.city`; for a relation the name of its property, holding the id of the other row, or of each linked one. */
   readonly path: string;
   readonly parts: readonly string[];
   readonly column: ColumnMetadata;
   readonly relation: RelationMetadata | null;
+  /** Its value is the sorted ids of the rows that a `@JoinTable` links with this one. */
+  readonly isLinks: boolean;
   readonly kind: ValueKind;
   readonly numeric: boolean;
   readonly routable: boolean;
@@ -83,6 +86,8 @@ export class EntityDefinition {
   readonly relationsNeeded: readonly RelationMetadata[];
   /** Columns whose value is told or decides the owner. */
   readonly columnsNeeded: readonly ColumnMetadata[];
+  /** Those of the fields that stand in junctions, not in the row. */
+  readonly linkFields: readonly OutField[];
   /** Top-level payload fields that hold the primary key. */
   readonly identity: readonly string[];
   /** The definition of the entity this one inherits from in a single table, when that tells of its changes too. */
@@ -120,6 +125,8 @@ export class EntityDefinition {
         throw this.wrong(option, String(value), 'Say true or false');
     }
     this.fields = this.resolveFields();
+    this.linkFields = this.fields.filter(({ isLinks }) => isLinks);
+    for (const field of this.linkFields) this.refuseLinks(field);
     this.ignored = this.resolveIgnored();
     this.ownership = this.resolveOwnership();
     const { owner, when } = options;
@@ -162,11 +169,12 @@ export class EntityDefinition {
   valueOf(field: OutField, image: RowImage): Json {
     const { column, relation } = field;
     let value: unknown = image.exact.get(field.path);
-    if (value === undefined) {
+    if (value === undefined && !field.isLinks) {
       value = relation ? foreignKeyOf(relation, image.entity) : column.getEntityValue(image.entity);
     }
     try {
-      if (relation && relation.joinColumns.length > 1) return compositeKey(relation, value);
+      if (field.isLinks) return linkedIds(field, value);
+      if (relation && relation.joinColumns.length > 1) return compositeKey(relation.joinColumns, value);
       return canonicalValue(value, field.kind, column);
     } catch (cause) {
       // A `toJSON()` may throw anything, and a value too deep for the stack a RangeError.
@@ -262,15 +270,24 @@ export class EntityDefinition {
       !field.parts.some((_, depth) => hidden.has(field.parts.slice(0, depth + 1).join('.'))) &&
       isExposed(field.parts[0] ?? '') &&
       !isHiddenInEmbedded(field);
-    const all = this.allFields();
     const { fields: named } = this.options;
-    if (!named) return all.filter(leaves);
+    // Links are read and locked with each write of their row: only where they are asked for.
+    if (!named) return this.columnFields().filter(leaves);
+    const all = this.allFields();
 
     const chosen = new Set<OutField>();
     for (const name of named) {
       const matching = all.filter((field) => field.path === name || field.path.startsWith(`${name}.`));
       if (!matching.length) {
-        throw this.wrong('fields', name, `The columns are ${all.map((field) => field.path).join(', ')}`);
+        const other = this.metadata.findRelationWithPropertyPath(name);
+        if (other?.isManyToManyNotOwner) {
+          throw this.wrong(
+            'fields',
+            name,
+            `A link belongs to the side that has the @JoinTable(): name '${other.inverseSidePropertyPath}' in @Webhook() of ${other.inverseEntityMetadata.name}`,
+          );
+        }
+        throw this.wrong('fields', name, `Known are ${all.map((field) => field.path).join(', ')}`);
       }
       const secret = matching.find((field) => !leaves(field));
       if (secret) {
@@ -293,14 +310,54 @@ export class EntityDefinition {
     const ignored = new Set<string>();
     for (const name of ignore as string[]) {
       const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
-      if (!matching.length)
-        throw this.wrong('ignore', name, `The columns are ${all.map((field) => field.path).join(', ')}`);
+      if (!matching.length) throw this.wrong('ignore', name, `Known are ${all.map((field) => field.path).join(', ')}`);
       for (const { path } of matching) ignored.add(path);
     }
     return new Set(this.fields.filter(({ path }) => ignored.has(path)));
   }
 
   private allFields(): OutField[] {
+    return [...this.columnFields(), ...this.allLinks()];
+  }
+
+  private allLinks(): OutField[] {
+    return this.metadata.manyToManyRelations.flatMap((relation): OutField[] => {
+      const column = relation.junctionEntityMetadata?.inverseColumns[0]?.referencedColumn;
+      if (!relation.isManyToManyOwner || !column) return [];
+      const { propertyPath: path } = relation;
+      const typed = column.referencedColumn ?? column;
+      return [
+        {
+          path,
+          parts: path.split('.'),
+          column: typed,
+          relation,
+          isLinks: true,
+          kind: valueKindOf(typed),
+          numeric: false,
+          routable: false,
+          automatic: false,
+        },
+      ];
+    });
+  }
+
+  private refuseLinks({ path, relation }: OutField): void {
+    if (this.capture === 'trigger') {
+      throw this.wrong(
+        'fields',
+        path,
+        "Its values stand in another table, whose changes triggers do not tell of: use capture: 'orm', or name columns only",
+      );
+    }
+    const { primaryColumns } = this.metadata;
+    const referred = relation?.junctionEntityMetadata?.ownerColumns.map(referredPath) ?? [];
+    const isKey = primaryColumns.every(({ propertyPath }) => referred.includes(propertyPath));
+    if (isKey && referred.length === primaryColumns.length) return;
+    throw this.wrong('fields', path, 'Its @JoinTable() refers to another column than the primary key');
+  }
+
+  private columnFields(): OutField[] {
     const fields: OutField[] = [];
     for (const column of this.metadata.columns) {
       const relation = column.isVirtual ? (column.relationMetadata ?? null) : null;
@@ -314,6 +371,7 @@ export class EntityDefinition {
         parts: path.split('.'),
         column: typed,
         relation,
+        isLinks: false,
         kind: valueKindOf(typed),
         numeric: isNumericColumn(typed),
         routable: isScalarColumn(typed) && (relation?.joinColumns.length ?? 1) === 1,
@@ -389,14 +447,30 @@ function extendsClass(child: unknown, parent: unknown): boolean {
 }
 
 /** Each part by the kind of its own column; a key without any part points nowhere. */
-function compositeKey(relation: RelationMetadata, value: unknown): Json {
+function compositeKey(joinColumns: readonly ColumnMetadata[], value: unknown): Json {
   const key: JsonObject = {};
-  for (const { referencedColumn } of relation.joinColumns) {
+  for (const { referencedColumn } of joinColumns) {
     if (!referencedColumn || typeof value !== 'object') continue;
     const part = (value as Record<string, unknown> | null)?.[referencedColumn.propertyPath];
     key[referencedColumn.propertyPath] = canonicalValue(part, valueKindOf(referencedColumn), referencedColumn);
   }
   return Object.values(key).every((part) => part === null) ? null : key;
+}
+
+/** @param value an id for each link, as the junction's column holds it, or its parts by their paths */
+function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[] {
+  const joinColumns = relation?.junctionEntityMetadata?.inverseColumns ?? [];
+  const ids = (value as readonly unknown[] | undefined) ?? [];
+  return ids
+    .map((id) => (joinColumns.length > 1 ? compositeKey(joinColumns, id) : canonicalValue(id, kind, column)))
+    .toSorted(byValue);
+}
+
+/** Numbers by their size, all else by its text: the same on every database, whatever its collation. */
+function byValue(a: Json, b: Json): number {
+  if (typeof a === 'number' && typeof b === 'number') return a - b;
+  const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
+  return x < y ? -1 : x > y ? 1 : 0;
 }
 
 /** Whether the row holds the relation's key, in a column that is no property. The keys of a `@JoinTable` stand in the junction. */

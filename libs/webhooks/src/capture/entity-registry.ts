@@ -2,6 +2,7 @@ import type { DataSource, EntityMetadata, EntitySchema } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import { snakeCase } from '../events/event-type.js';
 import { EntityDefinition } from './entity-definition.js';
+import { rootOf } from './single-table.js';
 import { webhookOptionsOf, type CaptureMode, type EntityClass, type WebhookOptions } from './webhook.decorator.js';
 
 /** One entry of `forFeature`. */
@@ -11,10 +12,20 @@ export interface RegisteredEntity {
   readonly options?: WebhookOptions;
 }
 
+/** Whose links stand in a junction. */
+export interface LinkOwners {
+  /** The entity that owns them; in a single table its root. */
+  readonly metadata: EntityMetadata;
+  /** The junction's, by TypeORM. */
+  readonly junction: EntityMetadata;
+}
+
 /** Which entities tell of their changes. Filled by `forFeature` while modules are made, resolved once at bootstrap. */
 export class EntityRegistry {
   private readonly registered: RegisteredEntity[] = [];
   private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
+  /** By the path of the junction's table. */
+  private readonly linkOwners = new Map<string, LinkOwners[]>();
   private served: { dataSource: DataSource; name: string; capture: CaptureMode } | null = null;
   /** The metadata that the definitions were made of; a data source that is opened again has new ones. */
   private resolvedFrom: readonly EntityMetadata[] | null = null;
@@ -53,6 +64,7 @@ export class EntityRegistry {
     if (!this.served || this.resolvedFrom === this.served.dataSource.entityMetadatas) return;
     const { dataSource, name: dataSourceName } = this.served;
     this.definitions.clear();
+    this.linkOwners.clear();
     const optionsOf = new Map<EntityMetadata, WebhookOptions>();
     for (const { entity, options } of this.registered) {
       if (!dataSource.hasMetadata(entity)) throw notInDataSource(entity, dataSourceName);
@@ -70,6 +82,7 @@ export class EntityRegistry {
     const metadatas = dataSource.entityMetadatas.toSorted((a, b) => ancestors(a).length - ancestors(b).length);
     for (const metadata of metadatas) this.define(metadata, optionsOf, this.served.capture);
     this.refuseSameNames();
+    for (const definition of this.definitions.values()) this.noteLinks(definition);
     this.resolvedFrom = dataSource.entityMetadatas;
   }
 
@@ -82,6 +95,12 @@ export class EntityRegistry {
   definitionForOrm(metadata: EntityMetadata): EntityDefinition | undefined {
     const definition = this.definitionOf(metadata);
     return definition?.capture === 'orm' ? definition : undefined;
+  }
+
+  /** Entities that tell of the links in a table, which are captured by what TypeORM does. */
+  linkOwnersIn(tablePath: string): readonly LinkOwners[] {
+    this.resolve();
+    return this.linkOwners.get(tablePath) ?? [];
   }
 
   /** The definition of an entity as an application names it, or `undefined` when its changes make no events. */
@@ -135,6 +154,19 @@ export class EntityRegistry {
       if (parent) return parent;
     }
     return null;
+  }
+
+  private noteLinks(definition: EntityDefinition): void {
+    if (!definition.needs('updated')) return;
+    const metadata = rootOf(definition.metadata);
+    for (const { relation } of definition.linkFields) {
+      const junction = relation?.junctionEntityMetadata;
+      if (!junction) continue;
+      const owners = this.linkOwners.get(junction.tablePath) ?? [];
+      // Each kind of a single table has the relation of its own.
+      if (!owners.some((known) => known.metadata === metadata)) owners.push({ metadata, junction });
+      this.linkOwners.set(junction.tablePath, owners);
+    }
   }
 
   private refuseSameNames(): void {

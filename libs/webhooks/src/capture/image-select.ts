@@ -41,8 +41,10 @@ export class ImageSelect {
     const columns = metadata.columns.filter(
       (column) => !column.isVirtual && (needed.has(column) || (isAsked && column.isSelect)),
     );
-    // Spatial and virtual columns are read by expressions of TypeORM's.
-    const isWhole = !columns.some((column) => column.isVirtualProperty || driver.spatialTypes.includes(column.type));
+    // Spatial and virtual columns are read by expressions of TypeORM's, and links in another table.
+    const isWhole =
+      !definition.linkFields.length &&
+      !columns.some((column) => column.isVirtualProperty || driver.spatialTypes.includes(column.type));
     const keys = new Set(metadata.primaryColumns.map((column) => column.relationMetadata));
     const relations = metadata.relations.filter(
       (relation) =>

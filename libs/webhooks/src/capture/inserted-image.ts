@@ -2,17 +2,20 @@ import type { DataSource, ObjectLiteral } from 'typeorm';
 import { dialectOf, type DialectName } from '../store/column-kinds.js';
 import { isNumericColumn, mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
-import { isReadInexactly, rowKey } from './row-reader.js';
+import { isReadInexactly } from './exact-expression.js';
+import { rowKey } from './row-reader.js';
 
 /** What an entity held when its INSERT was sent, in the order of its definition's `columnsNeeded` and `relationsNeeded`. */
 export type InsertedValues = readonly unknown[];
 
 /**
  * Whether the image of an inserted row may ever be told from what the writer sent: not when a function of the application is to see
- * the row, as it would see the writer's object instead.
+ * the row, as it would see the writer's object instead, and not when links go out, which are written after it.
  */
-export function mayKnowInserted({ options }: EntityDefinition): boolean {
-  return !options.readInserted && options.when === undefined && typeof options.owner !== 'function';
+export function mayKnowInserted({ options, linkFields }: EntityDefinition): boolean {
+  return (
+    !linkFields.length && !options.readInserted && options.when === undefined && typeof options.owner !== 'function'
+  );
 }
 
 /** Taken when the statement passes: hooks of other subscribers may change the entity before and after it. */

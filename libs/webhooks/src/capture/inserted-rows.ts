@@ -1,12 +1,9 @@
 import type { ObjectLiteral } from 'typeorm';
-import { beforeOf, rowsMissed, withoutImages } from './affected-rows.js';
+import { beforeOf, ROWS_PER_BATCH, rowsMissed, withoutImages } from './affected-rows.js';
 import type { CapturedWrite, StatementResult } from './bulk-writes.js';
 import type { ColumnMetadata } from './canonical-value.js';
 import type { RowChange } from './transaction-log.js';
 import type { ReadRow } from './written-table.js';
-
-/** Rows whose images are in memory at once, where a statement does not hold their values itself. */
-const ROWS_PER_BATCH = 1_000;
 
 type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
 type Row = Record<string, unknown>;
@@ -44,7 +41,7 @@ export async function insertRows(write: CapturedWrite, send: Send): Promise<Send
       result = await send(text, parameters);
       // MySQL counts an inserted row once, and an updated one twice or less.
       const most = (write.builder.getValueSets?.().length ?? 0) + before.length;
-      if (isUpsert && (result.affected ?? 0) > most) throw rowsMissed(write, most, result.affected);
+      if (isUpsert && (result.affected ?? 0) > most) throw rowsMissed(write.table.metadata.name, most, result.affected);
       // Of an INSERT IGNORE that inserted nothing another writer was first.
       const isNothing = onIgnore === true && result.affected === 0;
       rows = isNothing ? [] : await findInserted(write, uniques, result, isGuarded);

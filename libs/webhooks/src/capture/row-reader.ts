@@ -1,16 +1,18 @@
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
-import { keyText, mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
+import { keyText, type ColumnMetadata } from './canonical-value.js';
 import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-definition.js';
+import { exactExpression, isReadInexactly, lastingExpression } from './exact-expression.js';
 import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
+import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';
 
 /** SQLite refuses deep OR chains, and PostgreSQL many parameters: rows are read in chunks. */
 const ROWS_PER_SELECT = 500;
 
 /** One row, by the text of its primary key. */
-export function rowKey(definition: EntityDefinition, id: ObjectLiteral): string {
-  return JSON.stringify(definition.metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
+export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: ObjectLiteral): string {
+  return JSON.stringify(metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
 }
 
 /**
@@ -71,43 +73,6 @@ export function isLoadedInexactly(definition: EntityDefinition, dataSource: Data
     definition.relationsNeeded.some((relation) =>
       relation.joinColumns.some((join) => isInexact(join.referencedColumn ?? join)),
     )
-  );
-}
-
-/** Whether what TypeORM reads of a column may differ from what stands in it. */
-export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource): boolean {
-  return exactExpression(column, '', dataSource) !== null;
-}
-
-/** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
-function exactExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
-  switch (dialectOf(dataSource.options.type)) {
-    case 'sqlite':
-      return mayLoseDigitsOnSqlite(column)
-        ? `CASE WHEN typeof(${value}) = 'integer' THEN CAST(${value} AS TEXT) ELSE ${value} END`
-        : null;
-    case 'mysql':
-      return column.type === 'date' && !column.utc && readsDatesInAnotherZone(dataSource)
-        ? `CAST(${value} AS CHAR)`
-        : null;
-    case 'postgres':
-      return null;
-  }
-}
-
-/** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */
-export function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
-  const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
-  return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
-}
-
-/** mysql2 makes a Date of a day in the zone of its option, TypeORM the day of that Date in the process's: another one. */
-function readsDatesInAnotherZone({ options }: DataSource): boolean {
-  const { timezone = 'local' } = options as { timezone?: string };
-  if (timezone === 'local') return false;
-  const year = new Date().getFullYear();
-  return (
-    [0, 6].some((month) => new Date(year, month, 1).getTimezoneOffset() !== 0) || !/^(?:Z|[+-]00:?00)$/.test(timezone)
   );
 }
 
@@ -172,7 +137,7 @@ async function readChunk(
 
   const { entities, raw } = await builder.getRawAndEntities<Record<string, unknown>>();
   const { driver } = dataSource;
-  const images = new Map<string, RowImage>();
+  const images = new Map<string, RowImage & { readonly exact: Map<string, unknown> }>();
   entities.forEach((entity, index) => {
     const values = new Map<string, unknown>();
     for (const { path, part, column, alias } of exact) {
@@ -185,5 +150,9 @@ async function readChunk(
     const key = keyOfImage(definition, entity, values);
     images.set(key, { key, entity, exact: values });
   });
+  for (const field of definition.linkFields) {
+    const links = await readLinks(runner, definition, field, [...images.values()]);
+    for (const { key, exact: values } of images.values()) values.set(field.path, links.get(key) ?? []);
+  }
   return images;
 }

@@ -37,7 +37,8 @@ export interface WebhookOptions<E = ObjectLiteral> {
   on?: readonly EntityAction[];
   /**
    * Which properties go out; the payload has these and no others. Embedded ones with a dot. Naming a `select: false` or
-   * hidden column stops the bootstrap.
+   * hidden column stops the bootstrap. An owning many-to-many relation (`@JoinTable`) goes out as the sorted ids of the linked rows,
+   * and a change of them is an update, only where it is named here; see `docs/capture.md`.
    *
    * @defaultValue every column, except `select: false` ones and those marked `@WebhookHidden()` or `@Exclude()`
    */

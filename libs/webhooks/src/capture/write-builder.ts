@@ -51,17 +51,41 @@ export interface WriteBuilder {
   createColumnValueExpression?(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string;
 }
 
+/** Lists of `SubjectExecutor`, of the rows whose hooks it calls. */
+export const SAVED_ROWS = [
+  'insertSubjects',
+  'updateSubjects',
+  'removeSubjects',
+  'softRemoveSubjects',
+  'recoverSubjects',
+] as const;
+
+/** One `save()` or `remove()` on its way: the part of TypeORM's `SubjectExecutor` that is read here. */
+export interface Saving extends Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>> {
+  readonly queryRunner: QueryRunner;
+  readonly options?: { readonly listeners?: boolean };
+}
+
+/** A row of it whose own hooks are called. */
+export interface SavedRow {
+  readonly metadata: EntityMetadata;
+  /** Known once it is inserted. */
+  readonly identifier?: ObjectLiteral;
+}
+
 /** What stands between the builders of one data source and the database. */
 export interface WriteHold {
   /**
    * @param run what TypeORM does itself
-   * @param isPersisting the statement is one of `save()` or `remove()`, whose hooks tell of it
+   * @param saving the statement is one of a `save()` or `remove()`, whose hooks tell of it
    */
   execute(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
-    isPersisting: boolean,
+    saving: Saving | undefined,
   ): Promise<unknown>;
+  /** A `save()` or `remove()` has sent its statements and called its hooks. */
+  saved(saving: Saving): Promise<void>;
   /** @param runner of the manager that was asked, if it has one */
   clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
 }
@@ -100,10 +124,10 @@ const OF_PERSISTENCE = [
 ];
 
 /**
- * The query runner whose `save()` or `remove()` is sending its own statements: those come from the same builders, and its hooks tell
- * of them. `callListeners(false)`, which they say, is what an application may say, too.
+ * The `save()` or `remove()` that is sending its own statements: those come from the same builders, and its hooks tell of them.
+ * `callListeners(false)`, which they say, is what an application may say, too.
  */
-const persisting = new AsyncLocalStorage<QueryRunner>();
+const persisting = new AsyncLocalStorage<Saving>();
 
 type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefined>;
 
@@ -139,7 +163,12 @@ function checkTypeorm(dataSource: DataSource): { builders: Methods[]; persistenc
     return prototype as Methods;
   });
   const persistence = (SubjectExecutor as unknown as { prototype: Methods } | undefined)?.prototype;
-  requireMethods('SubjectExecutor', persistence, OF_PERSISTENCE);
+  requireMethods('SubjectExecutor', persistence, ['execute', ...OF_PERSISTENCE]);
+  const saving = new SubjectExecutor(dataSource.createQueryRunner(), []) as unknown as Saving;
+  refuseMissing(
+    'SubjectExecutor',
+    SAVED_ROWS.filter((list) => !Array.isArray(saving[list])),
+  );
   const manager = EntityManager.prototype as unknown as Methods;
   requireMethods('EntityManager', manager, ['clear']);
   return { builders, persistence: persistence as Methods, manager };
@@ -150,7 +179,13 @@ function prototypeOf(instance: object | undefined): Methods | undefined {
 }
 
 function requireMethods(what: string, prototype: Methods | undefined, methods: readonly string[]): void {
-  const missing = methods.filter((method) => typeof prototype?.[method] !== 'function');
+  refuseMissing(
+    what,
+    methods.filter((method) => typeof prototype?.[method] !== 'function'),
+  );
+}
+
+function refuseMissing(what: string, missing: readonly string[]): void {
   if (!missing.length) return;
   throw new ConfigurationError(
     'UNKNOWN_TYPEORM',
@@ -164,17 +199,25 @@ function replaceExecute(prototype: Methods): void {
     return function execute(this: WriteBuilder, ...args: never[]): unknown {
       const hold = (this.dataSource as Held)[HOLD];
       if (!hold) return original.apply(this, args);
-      const isPersisting = this.queryRunner !== undefined && persisting.getStore() === this.queryRunner;
-      return hold.execute(this, (builder) => original.apply(builder as never, args) as Promise<unknown>, isPersisting);
+      const saving = persisting.getStore();
+      const isIts = this.queryRunner !== undefined && saving?.queryRunner === this.queryRunner;
+      const run = (builder: WriteBuilder) => original.apply(builder as never, args) as Promise<unknown>;
+      return hold.execute(this, run, isIts ? saving : undefined);
     };
   });
 }
 
 function replacePersistence(prototype: Methods): void {
+  replace(prototype, 'execute', (original) => {
+    return async function execute(this: Saving, ...args: never[]): Promise<void> {
+      await original.apply(this as never, args);
+      await (this.queryRunner.dataSource as Held)[HOLD]?.saved(this);
+    };
+  });
   for (const name of OF_PERSISTENCE) {
     replace(prototype, name, (original) => {
-      return function (this: { queryRunner: QueryRunner }, ...args: never[]): unknown {
-        return persisting.run(this.queryRunner, () => original.apply(this as never, args));
+      return function (this: Saving, ...args: never[]): unknown {
+        return persisting.run(this, () => original.apply(this as never, args));
       };
     });
   }

@@ -38,8 +38,13 @@ function rowOf(fields: readonly OutField[], variant: 0 | 1): JsonObject {
   return row;
 }
 
-function fieldValue({ relation, column, path }: OutField, variant: 0 | 1): Json {
-  const joins = relation?.joinColumns ?? [];
+function fieldValue(field: OutField, variant: 0 | 1): Json {
+  const { relation, isLinks } = field;
+  if (isLinks) return [keyOrValue(relation?.junctionEntityMetadata?.inverseColumns ?? [], field, variant)];
+  return keyOrValue(relation?.joinColumns ?? [], field, variant);
+}
+
+function keyOrValue(joins: readonly ColumnMetadata[], { column, path }: OutField, variant: 0 | 1): Json {
   if (joins.length < 2) return columnValue(column, path, variant);
   const key: JsonObject = {};
   for (const { referencedColumn } of joins) {

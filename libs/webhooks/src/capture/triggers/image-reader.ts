@@ -7,7 +7,7 @@ import { query, type Row, type Script } from '../../store/script.js';
 import { mayLoseDigitsOnSqlite, type ColumnMetadata } from '../canonical-value.js';
 import { hasOwnColumn, type EntityDefinition, type RowImage } from '../entity-definition.js';
 import { keyOfImage, setForeignKeys } from '../image-select.js';
-import { lastingExpression } from '../row-reader.js';
+import { lastingExpression } from '../exact-expression.js';
 import { mysqlColumn } from './mysql-triggers.js';
 import { sqliteValue } from './sqlite-triggers.js';
 
