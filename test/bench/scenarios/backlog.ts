@@ -1,8 +1,8 @@
 import type { WebhooksOptions } from 'nestjs-entity-webhooks';
 import type { Child, Programs } from '../child.js';
-import { rate, type Measurement } from '../measure.js';
-import type { Tenth } from '../programs/application.js';
+import { monotonicMs, rate, type Measurement } from '../measure.js';
 import { expectCount, type Bench, type Size } from '../scenario.js';
+import { until } from './traffic.js';
 
 const MINUTE = 60 * 1000;
 
@@ -11,6 +11,8 @@ export const CONCURRENCY = 64;
 /** Deliveries made before the clock starts, by everything that is compared: a process that runs for weeks is warm. */
 export const WARM_UP: Readonly<Record<Size, number>> = { short: 200, usual: 10_000, full: 10_000 };
 const DRAINED_WITHIN_MS = 20 * MINUTE;
+/** How often the receiver and the tables are asked whether it is done. */
+const POLL_MS = 10;
 
 /** What every scenario changes of the library's options. */
 export const CHANGED_OPTIONS = {
@@ -26,6 +28,20 @@ export interface Backlog {
   readonly isIntercepted?: boolean;
   /** Begins something that goes on while the backlog is drained. @param url of the database @returns what ends it */
   readonly during?: (url: string) => Promise<() => Promise<void>>;
+}
+
+/** One tenth of a backlog, as it came to the receiver. */
+export interface Tenth {
+  readonly perSecond: number;
+  /** The largest resident size of the sending process in it. */
+  readonly rssMb: number;
+}
+
+/** Who takes part: one process sends, one receives, and one that does neither asks the tables. */
+interface Parties {
+  readonly worker: Child<Programs['application']>;
+  readonly writer: Child<Programs['application']>;
+  readonly receiver: Child<Programs['receiver']>;
 }
 
 export interface Drained extends Measurement {
@@ -52,16 +68,46 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
 
   const warmUp = WARM_UP[bench.size];
   await writer.call('fill', warmUp, listeners);
-  await worker.call('drain', warmUp, DRAINED_WITHIN_MS);
+  await drainAll({ worker, writer, receiver }, warmUp);
   await receiver.call('reset');
   await writer.call('fill', events, listeners);
   const end = await during?.((database as { url?: string }).url ?? '');
-  const measurement = await worker.call('drain', events, DRAINED_WITHIN_MS);
+  const measurement = await drainAll({ worker, writer, receiver }, events);
   await end?.();
 
   await expectDelivered(writer, receiver, { received: events, stored: warmUp + events });
   await bench.end();
   return { ...measurement, perSecond: rate(measurement) };
+}
+
+/**
+ * From the start of the dispatcher until so many requests were received and each is recorded, as seen from outside: the process that is
+ * measured counts nothing.
+ */
+async function drainAll(
+  { worker, writer, receiver }: Parties,
+  count: number,
+): Promise<Measurement & { tenths: Tenth[] }> {
+  const tenth = Math.ceil(count / 10);
+  const tenths: Tenth[] = [];
+  await worker.call('largestRss');
+  const startedAt = monotonicMs();
+  let began = startedAt;
+  await worker.call('start');
+  let received = 0;
+  const isReceived = async (): Promise<boolean> => {
+    received = (await receiver.call('received')).requests;
+    if (received < Math.min(tenth * (tenths.length + 1), count)) return false;
+    const now = monotonicMs();
+    tenths.push({ perSecond: (tenth / (now - began)) * 1_000, rssMb: await worker.call('largestRss') });
+    began = now;
+    return received >= count;
+  };
+  await until(`${count} requests are received`, DRAINED_WITHIN_MS, isReceived, POLL_MS);
+  await until('each is recorded', DRAINED_WITHIN_MS, async () => !(await writer.call('isUnfinished')), POLL_MS);
+  const seconds = (monotonicMs() - startedAt) / 1_000;
+  const cpuUs = (await worker.call('halt')) / count;
+  return { count, seconds, cpuUs, tenths };
 }
 
 /** Each delivery succeeded, with one attempt in the log, and was received once. @throws WrongCount */

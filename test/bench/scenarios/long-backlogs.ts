@@ -1,7 +1,6 @@
 import pg from 'pg';
-import type { Tenth } from '../programs/application.js';
 import type { Scenario } from '../scenario.js';
-import { CHANGED_OPTIONS, drainBacklog } from './backlog.js';
+import { CHANGED_OPTIONS, drainBacklog, type Tenth } from './backlog.js';
 
 const LISTENERS = 50;
 

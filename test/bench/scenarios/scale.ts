@@ -53,7 +53,7 @@ async function shared(
   const drained = async (count: number): Promise<{ seconds: number; shares: number[] }> => {
     await writer.call('fill', count, LISTENERS);
     const startedAt = monotonicMs();
-    await Promise.all(workers.map((worker) => worker.call('start')));
+    await Promise.all(workers.map((worker) => worker.call('start', true)));
     let progress: { succeeded: number; lastAt: number }[] = [];
     await until(`${count} deliveries succeed`, 10 * MINUTE, async () => {
       progress = await Promise.all(workers.map((worker) => worker.call('progressed')));

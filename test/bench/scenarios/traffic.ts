@@ -42,11 +42,16 @@ async function allArrived(receiver: Child<Programs['receiver']>, written: readon
 }
 
 /** Asks again and again until it holds. @throws when it does not in time */
-export async function until(what: string, timeoutMs: number, holds: () => Promise<boolean>): Promise<void> {
+export async function until(
+  what: string,
+  timeoutMs: number,
+  holds: () => Promise<boolean>,
+  pollMs = POLL_MS,
+): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await pause(POLL_MS);
+    await pause(pollMs);
   }
 }
 
