@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 
 import { Agent, buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.js';
 import type { EgressProxy } from './egress-proxy.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
-import { describeError, isOutOfSockets, SendError, toSendError } from './send-error.js';
+import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 
 const SECOND = 1000;
 /** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
@@ -199,7 +200,8 @@ function guardedConnector(
   return (options, done) => {
     const callback: buildConnector.Callback = (error, socket) => {
       if (error === null) {
-        limitAnswers(socket);
+        const hasAnswered = limitAnswers(socket);
+        if (socket instanceof TLSSocket) nameRefusals(socket, tls, hasAnswered);
         done(null, socket);
       } else {
         done(error, null);
@@ -263,11 +265,14 @@ function connectDirectly(
  * undici limits headers, and we the body. Nobody limits the extensions of chunks, which would keep the event loop busy for as
  * long as the time limit lasts. And undici (7.30) makes an error for each header after the one that was too much, to the end of what it
  * was handed: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10.
+ *
+ * @returns whether the receiver has said anything yet
  */
-function limitAnswers(socket: Socket): void {
+function limitAnswers(socket: Socket): () => boolean {
   const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
   let written = socket.bytesWritten;
   let taken = 0;
+  let hasAnswered = false;
   socket.read = (size?: number): Buffer | null => {
     // Of the stream itself.
     if (size !== undefined) return read(size);
@@ -283,7 +288,34 @@ function limitAnswers(socket: Socket): void {
     }
     const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
     taken += piece?.length ?? 0;
+    hasAnswered ||= piece !== null;
     return piece;
+  };
+  return () => hasAnswered;
+}
+
+/**
+ * Sees to it that a server that refuses a client certificate, or misses one, is told from one that is merely gone.
+ *
+ * In TLS 1.3 the client's handshake is over before its certificate is looked at. The refusal stands where the answer should: as an alert,
+ * after which undici (7.30) reports the end of the connection only, or as that end alone, which is all that Node.js' own server says
+ * of a certificate it does not trust. An end without a word means the same only where the server has asked for a certificate.
+ */
+function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
+  // A client has these from the server's request for a certificate, and from nowhere else.
+  const asksForCertificate = socket.getSharedSigalgs().length > 0;
+  let alert: Error | undefined;
+  socket.prependListener('error', (error) => {
+    if (isTlsError(error)) alert ??= error;
+  });
+  const destroy = socket.destroy.bind(socket);
+  socket.destroy = (error?: Error) => {
+    if (error === undefined || !isGone(error)) return destroy(error);
+    if (alert !== undefined) return destroy(alert);
+    if (hasAnswered() || !asksForCertificate) return destroy(error);
+    const given = cert === undefined ? 'none' : 'one that it may not take';
+    const detail = `${describeError(error)}, before any answer: the server asks for a client certificate, and was given ${given}`;
+    return destroy(new SendError('TLS_FAILED', detail, { cause: error }));
   };
 }
 
