@@ -34,6 +34,33 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(connections.size).toBe(1);
   });
 
+  it('keeps a connection whose answers have together become long', async () => {
+    const connections = new Set<Socket>();
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end('y'.repeat(60_000));
+    }).on('connection', (socket: Socket) => connections.add(socket));
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
+    // 720 KB: an answer that were that long by itself would break the connection.
+    for (let i = 0; i < 12; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
+    expect(connections.size).toBe(1);
+  });
+
+  it('is ended by the end of the transport, also when another one has taken over', async () => {
+    const to = await receiver();
+    const held = new Promise<void>((resolve) => cleanups.push(resolve));
+    to.respond((_received, index) => (index === 0 ? { status: OK, delayUntil: held } : { status: OK }));
+    const transport = sender(LOOPBACK, { connectionMaxAgeMs: 20 });
+    const underWay = transport.send(request(to.url, { timeoutMs: 60_000 }));
+    await to.waitFor(1);
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted' });
+    await transport.close();
+    expect(await underWay).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
+  });
+
   it('uses no connection that is older than connectionMaxAgeMs', async () => {
     let connections = 0;
     const server = createServer((incoming, response) => {

@@ -1,7 +1,7 @@
 import axios, { type InternalAxiosRequestConfig } from 'axios';
 import { describe, expect, it } from 'vitest';
 
-import { BODY, cleanups, receiver, setup, request, intercept } from './transport-setup.js';
+import { BODY, cleanups, receiver, setup, request, intercept, tcp } from './transport-setup.js';
 
 describe('axios that the application uses elsewhere', () => {
   it('never reaches a receiver: global interceptors, defaults and base URL', async () => {
@@ -198,6 +198,21 @@ describe('interceptors on the HttpService of the module', () => {
     go();
     await late;
     expect(to.requests).toEqual([]);
+  });
+
+  it('leave the request what is left of the limit', async () => {
+    const url = await tcp((socket) => socket.resume());
+    const { transport, webhooks } = setup();
+    const TAKEN_MS = 200;
+    webhooks.http.axiosRef.interceptors.request.use(async (config) => {
+      const since = performance.now();
+      await expect.poll(() => performance.now() - since).toBeGreaterThan(TAKEN_MS);
+      return config;
+    });
+    const { errorCode, errorDetail } = await transport.send(request(url, { timeoutMs: 1_000 }));
+    expect(errorCode).toBe('TIMEOUT');
+    const [, limit] = /^no complete answer within (\d+) ms$/.exec(errorDetail ?? '') ?? [];
+    expect(Number(limit)).toBeLessThanOrEqual(1_000 - TAKEN_MS);
   });
 
   it('that throw after the answer do not change what the receiver said', async () => {

@@ -139,6 +139,15 @@ describe('a connection over TLS', () => {
     expect(arrivals.some(({ isResumed }) => isResumed)).toBe(false);
   });
 
+  it('is made anew for another authority or key, as what was agreed on with one says nothing of the other', async () => {
+    const { port, arrivals } = await receiver();
+    const { send } = sender();
+    expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    expect(await send(port, { ...as(acme), ca: globex.cert })).toMatchObject(TLS_FAILED);
+    expect(await send(port, { ...as(acme), key: globex.key })).toMatchObject(TLS_FAILED);
+    expect(arrivals).toHaveLength(1);
+  });
+
   it('that replaces an old one resumes the session of its own identity', async () => {
     const { port, arrivals, connections } = await receiver();
     const { send } = sender({ connectionMaxAgeMs: 1 });

@@ -74,6 +74,15 @@ export interface AgentPolicy {
 interface Generation {
   readonly agent: Agent;
   readonly madeAt: number;
+  /** Requests that have not ended. */
+  underWay: number;
+}
+
+/** An agent for one request. */
+export interface AgentLease {
+  readonly agent: Agent;
+  /** The request has ended. Said again it does nothing. */
+  end(): void;
 }
 
 /**
@@ -87,8 +96,8 @@ interface Generation {
  * No connection serves two policies, TLS identities or origins: a policy has an instance of this class, an identity an
  * agent, an origin a pool of it. Nor are TLS sessions shared between identities.
  *
- * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one closes its connections as
- * they finish. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
+ * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one is destroyed when its last request
+ * has ended. Not closed: an agent of undici (7.30) that is closing forgets its pools, and cannot be destroyed any more. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
  * turn old never sends again (undici 7.30: the old ones count until they have closed, and nothing wakes the queue then).
  */
 export class GuardedAgents {
@@ -99,7 +108,7 @@ export class GuardedAgents {
   /** By identity. */
   readonly #current = new Map<string, Generation>();
   readonly #connectors = new Map<string, buildConnector.connector>();
-  readonly #retiring = new Set<Agent>();
+  readonly #retiring = new Set<Generation>();
   #closed = false;
 
   constructor(policy: AgentPolicy, connections: ConnectionOptions = {}) {
@@ -109,41 +118,56 @@ export class GuardedAgents {
     this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
   }
 
-  /** The agent for a request that is made now. After {@link destroy}, one that refuses. */
-  get(tls?: TlsIdentity): Agent {
+  /** The agent for a request that is made now, until it ends. After {@link destroy}, one that refuses. */
+  lease(tls?: TlsIdentity): AgentLease {
+    const generation = this.#generationFor(tls);
+    generation.underWay++;
+    let hasEnded = false;
+    return {
+      agent: generation.agent,
+      end: () => {
+        if (hasEnded) return;
+        hasEnded = true;
+        generation.underWay--;
+        this.#endUnused(generation);
+      },
+    };
+  }
+
+  #generationFor(tls: TlsIdentity | undefined): Generation {
     const key = keyOf(tls);
     const generation = this.#current.get(key);
-    if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation.agent;
+    if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation;
     // Once a minute for each identity in use: a good time to let go of those that are not.
     for (const [other, old] of this.#current) {
       if (!this.#isOld(old)) continue;
       this.#current.delete(other);
-      this.#retire(old.agent);
+      this.#retiring.add(old);
+      this.#endUnused(old);
       if (other !== key) this.#connectors.delete(other);
     }
     const agent = new Agent(this.#agentOptions(key, tls));
     if (this.#closed) void agent.destroy();
-    this.#current.set(key, { agent, madeAt: performance.now() });
-    return agent;
+    const made = { agent, madeAt: performance.now(), underWay: 0 };
+    this.#current.set(key, made);
+    return made;
   }
 
   /** Ends every connection at once. */
   async destroy(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const agents = [...[...this.#current.values()].map(({ agent }) => agent), ...this.#retiring];
-    await Promise.all(agents.map((agent) => agent.destroy()));
+    await Promise.all([...this.#current.values(), ...this.#retiring].map(({ agent }) => agent.destroy()));
   }
 
   #isOld({ madeAt }: Generation): boolean {
     return performance.now() - madeAt > this.#maxAgeMs;
   }
 
-  #retire(agent: Agent): void {
-    this.#retiring.add(agent);
-    // Bounded: every request has a time limit. A failure to close leaves nothing to do but to let go.
-    const done = (): boolean => this.#retiring.delete(agent);
-    agent.close().then(done, done);
+  #endUnused(generation: Generation): void {
+    if (generation.underWay > 0 || !this.#retiring.delete(generation)) return;
+    // Not at once: undici is in the middle of telling the end of the last request.
+    queueMicrotask(() => void generation.agent.destroy());
   }
 
   #agentOptions(key: string, tls: TlsIdentity | undefined): Agent.Options {
