@@ -160,6 +160,17 @@ describe('a connection over TLS', () => {
     expect(connections()).toBe(4);
   });
 
+  it('is not made any more when the transport has ended, for no identity', async () => {
+    const { port, connections } = await receiver();
+    const { http, send } = sender();
+    expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    await http.close();
+    for (const identity of [as(acme), as(globex)]) {
+      expect(await send(port, identity)).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
+    }
+    expect(connections()).toBe(1);
+  });
+
   it('keeps its identity through interceptors', async () => {
     const { port, arrivals } = await receiver();
     const { http, send } = sender();
