@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
+import { gzipSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
@@ -131,6 +132,14 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     }
   });
 
+  it('keeps a compressed response as it came: nobody asked for one, and it may be a bomb', async () => {
+    const to = await receiver();
+    const bomb = gzipSync(Buffer.alloc(1024 * 1024, 'x'));
+    to.respond({ status: OK, headers: { 'content-encoding': 'gzip' }, body: bomb });
+    const { response } = await sender().send(request(to.url));
+    expect(response).toBe(bomb.toString('utf8').replaceAll('\0', ''));
+  });
+
   it('is not held up by a response of 10 MB, and reads little of it', async () => {
     let written = 0;
     const url = await http((incoming, response) => {
@@ -259,6 +268,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     const transport = sender();
     for (const url of [
       to.url.replace('//', '//user:pass@'),
+      to.url.replace('//', '//user@'),
       'ftp://127.0.0.1/',
       'file:///etc/passwd',
       'nonsense',
