@@ -38,6 +38,31 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(to.requests[0]?.rawBody).toHaveLength(0);
   });
 
+  it('is permitted nothing by a header that came twice', async () => {
+    const url = await http((incoming, response) => {
+      incoming.resume();
+      response.setHeader('webhook-allowed-origin', ['events.example.com', '*']).setHeader('webhook-allowed-rate', '1');
+      response.end();
+    });
+    const outcome = await sender().send(request(url, { method: 'OPTIONS', body: Buffer.alloc(0) }));
+    expect(outcome).toMatchObject({ kind: 'accepted', permission: { origin: null, rate: '1' } });
+  });
+
+  it('that cannot even be read is an outcome, too', async () => {
+    const headers = Object.defineProperty({}, 'x-a', {
+      enumerable: true,
+      get() {
+        throw new Error('no such header');
+      },
+    }) as Record<string, string>;
+    const outcome = await sender().send(request('http://127.0.0.1:1/', { headers }));
+    expect(outcome).toMatchObject({
+      kind: 'unreachable',
+      errorCode: 'TRANSPORT_FAILED',
+      errorDetail: 'no such header',
+    });
+  });
+
   it('arrives byte for byte: 256 KiB of four-byte characters', async () => {
     const to = await receiver();
     const body = Buffer.from('𝕏'.repeat(64 * 1024));

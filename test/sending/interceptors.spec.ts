@@ -254,6 +254,27 @@ describe('interceptors on the HttpService of the module', () => {
     expect(other).toBe(0);
   });
 
+  it('may not bring another adapter when they try again and are run in the other order', async () => {
+    const to = await receiver();
+    to.failTimes(1);
+    const { transport, webhooks } = setup();
+    const { axiosRef } = webhooks.http;
+    let other = 0;
+    intercept(webhooks, (config) => {
+      config.adapter = (own) => {
+        other++;
+        return Promise.resolve({ status: 200, statusText: '', headers: {}, data: '', config: own });
+      };
+    });
+    axiosRef.interceptors.response.use((response) =>
+      response.status === 500
+        ? axiosRef.request({ ...response.config, transitional: { legacyInterceptorReqResOrdering: false } })
+        : response,
+    );
+    expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted', status: 204 });
+    expect([other, to.requests.length]).toEqual([0, 2]);
+  });
+
   it('see an unreachable receiver as an AxiosError with our code', async () => {
     const { transport, webhooks } = setup({ allowHttp: true });
     let seen: unknown;

@@ -82,7 +82,7 @@ interface Generation {
 export interface AgentLease {
   readonly agent: Agent;
   /** The request has ended. Said again it does nothing. */
-  end(): void;
+  readonly end: () => void;
 }
 
 /**
