@@ -237,6 +237,20 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toHaveLength(2);
   });
 
+  it('send nothing with what they were given once the outcome is there, though time is left', async () => {
+    const to = await receiver();
+    const { transport, webhooks } = setup();
+    const { axiosRef } = webhooks.http;
+    const given: InternalAxiosRequestConfig[] = [];
+    axiosRef.interceptors.response.use((response) => {
+      given.push(response.config);
+      return response;
+    });
+    expect(await transport.send(request(to.url, { timeoutMs: 60_000 }))).toMatchObject({ kind: 'accepted' });
+    await expect(axiosRef.request(given[0] as InternalAxiosRequestConfig)).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(to.requests).toHaveLength(1);
+  });
+
   it('may not bring another adapter', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup({ allowHttp: true });
