@@ -1,9 +1,10 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
 import { FakeDns, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
+import { listenToLog } from '../support/said.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
 const MINUTE = 60_000;
@@ -48,6 +49,7 @@ describeDatabases('a listener with a handshake', (database) => {
   const kinds = (requests: readonly ReceivedRequest[]) =>
     requests.map(({ method, json }) => (method === 'OPTIONS' ? method : (json as { type: string }).type));
   const { advance } = apps;
+  afterEach(() => vi.restoreAllMocks());
 
   describe('of the kind challenge', () => {
     it('is asked by a signed request before anything else, and then sent what was held', async () => {
@@ -308,6 +310,48 @@ describeDatabases('a listener with a handshake', (database) => {
       await expect(listen({ handshake: 'cloudevents' }, nameless)).rejects.toMatchObject({
         code: 'HANDSHAKE_ORIGIN_MISSING',
       });
+    });
+
+    it('waits, uses up no attempt and is told of once while its sender has no name any more', async () => {
+      grant({ 'webhook-allowed-origin': '*' });
+      const { id } = await listen({ handshake: 'cloudevents' });
+      await drained();
+      const { id: unasked } = await listen({ handshake: 'cloudevents' });
+      const { id: other } = await listen({ handshake: 'none' });
+
+      const nameless = await start({ origin: undefined as never });
+      const said = listenToLog();
+      nameless.clock.set(app.clock.now());
+      for (let n = 0; n < 4; n++) {
+        await publish(n);
+        expect(kinds(await drained(nameless))).toEqual(['tried']); // to the other one
+        advance(MINUTE);
+      }
+      expect(said.errors).toEqual([
+        expect.stringMatching(/^HANDSHAKE_ORIGIN_MISSING: Listener lst_.* same handshake\.origin\.$/),
+      ]);
+      expect(await app.listeners.get(id)).toMatchObject({ state: 'active' });
+      expect(await app.listeners.get(unasked)).toMatchObject({ state: 'pending', handshakeError: null });
+      for (const listenerId of [id, unasked]) {
+        const { items } = await app.deliveries.list({ listenerId });
+        expect(items.map(({ attemptCount, lastError }) => [attemptCount, lastError])).toEqual(
+          Array.from({ length: 4 }, () => [0, null]),
+        );
+      }
+
+      // The name is back.
+      await app.listeners.remove(other);
+      const arrived = await drained();
+      expect(kinds(arrived).toSorted()).toEqual(['OPTIONS', ...Array<string>(8).fill('tried')]);
+      expect(new Set(arrived.map(({ headers }) => headers['webhook-request-origin']))).toEqual(new Set([ORIGIN]));
+
+      // Nor need it be, once nobody asks for it.
+      for (const listenerId of [id, unasked]) await app.listeners.update(listenerId, { handshake: 'none' });
+      await publish(4);
+      advance(MINUTE);
+      expect(kinds(await drained(nameless))).toEqual(['tried', 'tried']);
+      expect(said.errors).toHaveLength(1);
+      expect(said.news).toEqual(['No listener has to wait for an option of this application any more.']);
     });
   });
 

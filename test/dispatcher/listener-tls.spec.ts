@@ -178,8 +178,7 @@ describeDatabases('tls of a listener', (database) => {
       expect(await lastAttempt(id)).toMatchObject({
         outcome: 'unreachable',
         status: null,
-        // In TLS 1.3 the client's handshake is over by then, and this server closes without a word of why.
-        errorCode: 'CONNECTION_FAILED',
+        errorCode: 'TLS_FAILED',
       });
     }
   });

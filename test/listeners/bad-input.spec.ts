@@ -258,6 +258,18 @@ describeDatabases('bad input', (database) => {
     expect(app.receiver.requests).toHaveLength(1);
   });
 
+  it.each(['drop', '', null, true, {}])('enable: held %j is INVALID_LISTENER, and it stays disabled', async (held) => {
+    const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
+    await app.listeners.disable(id);
+    const error = await errorOf(app.listeners.enable(id, { held } as never));
+    expect(error).toMatchObject({ code: 'INVALID_LISTENER', httpStatus: 400 });
+    expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled' });
+  });
+
+  it('resealing the secrets of everybody is INVALID_OWNER for a service that is bound to one', async () => {
+    expect(await errorOf(app.listeners.forOwner('acme').resealSecrets())).toMatchObject({ code: 'INVALID_OWNER' });
+  });
+
   it('update: null stands for the default, as it does in create', async () => {
     const { id } = await app.listeners.create({
       ...{ events: ['order.*'], where: { status: 'a' }, url: url(), description: 'd', headers: { 'x-a': '1' } },

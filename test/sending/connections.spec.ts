@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, it } from 'vitest';
 
-import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request } from './transport-setup.js';
+import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request, tcp } from './transport-setup.js';
 
 describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
   it('fails as closed once the transport is, also while it is under way', async () => {
@@ -32,6 +32,45 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
       expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted', response: 'y'.repeat(4096) });
     }
     expect(connections.size).toBe(1);
+  });
+
+  it('is not kept after a response of which too much is left to read', async () => {
+    const connections = new Set<Socket>();
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end('y'.repeat(200_000));
+    }).on('connection', (socket: Socket) => connections.add(socket));
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
+    for (let i = 0; i < 2; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
+    expect(connections.size).toBe(2);
+  });
+
+  it('keeps a connection whose answers have together become long', async () => {
+    const connections = new Set<Socket>();
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end('y'.repeat(60_000));
+    }).on('connection', (socket: Socket) => connections.add(socket));
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
+    // 720 KB: an answer that were that long by itself would break the connection.
+    for (let i = 0; i < 12; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
+    expect(connections.size).toBe(1);
+  });
+
+  it('is ended by the end of the transport, also when another one has taken over', async () => {
+    const to = await receiver();
+    const held = new Promise<void>((resolve) => cleanups.push(resolve));
+    to.respond((_received, index) => (index === 0 ? { status: OK, delayUntil: held } : { status: OK }));
+    const transport = sender(LOOPBACK, { connectionMaxAgeMs: 20 });
+    const underWay = transport.send(request(to.url, { timeoutMs: 60_000 }));
+    await to.waitFor(1);
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted' });
+    await transport.close();
+    expect(await underWay).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
   });
 
   it('uses no connection that is older than connectionMaxAgeMs', async () => {
@@ -86,6 +125,31 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     await once(sockets[0] as Socket, 'end');
     await transport.send(request(url));
     expect(sockets).toHaveLength(2);
+  });
+
+  it('ends an idle connection after keepAliveMs when its receiver says nothing of how long it keeps it', async () => {
+    const sockets: Socket[] = [];
+    const server = createServer((incoming, response) => {
+      incoming.resume();
+      response.end();
+    }).on('connection', (socket) => void sockets.push(socket));
+    server.keepAliveTimeout = 0;
+    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, keepAliveMs: 100 });
+    await transport.send(request(url));
+    // undici's own limit is 4 seconds.
+    await expect.poll(() => sockets[0]?.readableEnded, { timeout: 3_000 }).toBe(true);
+  });
+
+  it.each(['http', 'https'])('is given up after connectTimeoutMs while it is made: %s', async (scheme) => {
+    const url = (await tcp((socket) => socket.resume())).replace('http:', `${scheme}:`);
+    // What is silent in the beginning of http is the name server.
+    const silent = scheme === 'http' ? { lookup: () => undefined } : {};
+    const transport = sender(LOOPBACK, { connectTimeoutMs: 100, ...silent });
+    const to = url.replace('127.0.0.1', scheme === 'http' ? 'silent.example' : '127.0.0.1');
+    const outcome = await transport.send(request(to, { timeoutMs: 10_000 }));
+    expect(outcome).toMatchObject({ kind: 'unreachable', errorCode: 'TIMEOUT' });
+    expect(outcome.errorDetail).toMatch(/^UND_ERR_CONNECT_TIMEOUT/);
   });
 
   it('opens no more connections to an origin than allowed, and sends nothing that expired while it waited', async () => {

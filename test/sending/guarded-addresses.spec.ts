@@ -1,7 +1,11 @@
+import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createTcpServer, type Socket } from 'node:net';
 
 import { describe, expect, it } from 'vitest';
 
+import { AddressGuard } from '../../libs/webhooks/src/sending/address-guard.js';
+import { guardedLookup } from '../../libs/webhooks/src/sending/guarded-agent.js';
 import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import { LOOPBACK, listen, setup, request } from './transport-setup.js';
 
@@ -65,6 +69,12 @@ describe('addresses', () => {
     expect(count()).toBe(0);
   });
 
+  it('looks at every address of a name, also for a socket that asks for one', async () => {
+    const guarded = guardedLookup(new AddressGuard(), dns().lookup);
+    const found = await new Promise((resolve) => guarded('mixed.example', {}, (...answer) => resolve(answer)));
+    expect(found).toEqual([expect.objectContaining({ code: 'ADDRESS_BLOCKED' }), '']);
+  });
+
   it('blocks localhost by the resolver of this machine', async () => {
     const { port, count } = await countingServer();
     const { transport } = setup({ allowHttp: true });
@@ -106,26 +116,34 @@ describe('addresses', () => {
     expect(table.queries).toEqual(['inner.example']);
   });
 
-  it('blocks at the socket when the resolver was got round', async () => {
-    const { port } = await countingServer();
-    // Says a public address when the guard looks, and leads to loopback when the socket does.
-    const lying = setup(
-      { allowHttp: true },
-      {
-        lookup: (_host, _options, callback) => {
-          const entry = {
-            family: 4,
-            reads: 0,
-            get address() {
-              return this.reads++ === 0 ? '93.184.215.14' : '127.0.0.1';
-            },
-          };
-          callback(null, [entry]);
+  it.each(['http', 'https'])(
+    'blocks at the socket when the resolver was got round, before a byte is sent: %s',
+    async (scheme) => {
+      const sockets: Socket[] = [];
+      const port = await listen(createTcpServer((socket) => void sockets.push(socket.resume())));
+      // Says a public address when the guard looks, and leads to loopback when the socket does.
+      const lying = setup(
+        { allowHttp: true },
+        {
+          lookup: (_host, _options, callback) => {
+            const entry = {
+              family: 4,
+              reads: 0,
+              get address() {
+                return this.reads++ === 0 ? '93.184.215.14' : '127.0.0.1';
+              },
+            };
+            callback(null, [entry]);
+          },
         },
-      },
-    );
-    const outcome = await lying.transport.send(request(`http://liar.example:${port}/`));
-    expect(outcome).toMatchObject({ kind: 'blocked', errorCode: 'ADDRESS_BLOCKED' });
-    expect(outcome.errorDetail).toContain('127.0.0.1');
-  });
+      );
+      const outcome = await lying.transport.send(request(`${scheme}://liar.example:${port}/`));
+      expect(outcome).toMatchObject({ kind: 'blocked', errorCode: 'ADDRESS_BLOCKED' });
+      expect(outcome.errorDetail).toContain('127.0.0.1');
+      await expect.poll(() => sockets).toHaveLength(1);
+      const [socket] = sockets as [Socket];
+      if (!socket.closed) await once(socket, 'close');
+      expect(socket.bytesRead).toBe(0);
+    },
+  );
 });

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
+import { gzipSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
@@ -35,6 +36,31 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(outcome).toMatchObject({ kind: 'accepted', permission: { origin: 'events.example.com', rate: '60' } });
     expect(to.requests).toMatchObject([{ method: 'OPTIONS', headers }]);
     expect(to.requests[0]?.rawBody).toHaveLength(0);
+  });
+
+  it('is permitted nothing by a header that came twice', async () => {
+    const url = await http((incoming, response) => {
+      incoming.resume();
+      response.setHeader('webhook-allowed-origin', ['events.example.com', '*']).setHeader('webhook-allowed-rate', '1');
+      response.end();
+    });
+    const outcome = await sender().send(request(url, { method: 'OPTIONS', body: Buffer.alloc(0) }));
+    expect(outcome).toMatchObject({ kind: 'accepted', permission: { origin: null, rate: '1' } });
+  });
+
+  it('that cannot even be read is an outcome, too', async () => {
+    const headers = Object.defineProperty({}, 'x-a', {
+      enumerable: true,
+      get() {
+        throw new Error('no such header');
+      },
+    }) as Record<string, string>;
+    const outcome = await sender().send(request('http://127.0.0.1:1/', { headers }));
+    expect(outcome).toMatchObject({
+      kind: 'unreachable',
+      errorCode: 'TRANSPORT_FAILED',
+      errorDetail: 'no such header',
+    });
   });
 
   it('arrives byte for byte: 256 KiB of four-byte characters', async () => {
@@ -129,6 +155,14 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
       to.respond({ status: OK, body });
       expect((await transport.send(request(to.url))).response).toBe(expected);
     }
+  });
+
+  it('keeps a compressed response as it came: nobody asked for one, and it may be a bomb', async () => {
+    const to = await receiver();
+    const bomb = gzipSync(Buffer.alloc(1024 * 1024, 'x'));
+    to.respond({ status: OK, headers: { 'content-encoding': 'gzip' }, body: bomb });
+    const { response } = await sender().send(request(to.url));
+    expect(response).toBe(bomb.toString('utf8').replaceAll('\0', ''));
   });
 
   it('is not held up by a response of 10 MB, and reads little of it', async () => {
@@ -259,6 +293,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     const transport = sender();
     for (const url of [
       to.url.replace('//', '//user:pass@'),
+      to.url.replace('//', '//user@'),
       'ftp://127.0.0.1/',
       'file:///etc/passwd',
       'nonsense',

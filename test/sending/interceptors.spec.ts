@@ -1,7 +1,7 @@
 import axios, { type InternalAxiosRequestConfig } from 'axios';
 import { describe, expect, it } from 'vitest';
 
-import { BODY, cleanups, receiver, setup, request, intercept } from './transport-setup.js';
+import { BODY, cleanups, receiver, setup, request, intercept, tcp } from './transport-setup.js';
 
 describe('axios that the application uses elsewhere', () => {
   it('never reaches a receiver: global interceptors, defaults and base URL', async () => {
@@ -200,6 +200,21 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
+  it('leave the request what is left of the limit', async () => {
+    const url = await tcp((socket) => socket.resume());
+    const { transport, webhooks } = setup();
+    const TAKEN_MS = 200;
+    webhooks.http.axiosRef.interceptors.request.use(async (config) => {
+      const since = performance.now();
+      await expect.poll(() => performance.now() - since).toBeGreaterThan(TAKEN_MS);
+      return config;
+    });
+    const { errorCode, errorDetail } = await transport.send(request(url, { timeoutMs: 1_000 }));
+    expect(errorCode).toBe('TIMEOUT');
+    const [, limit] = /^no complete answer within (\d+) ms$/.exec(errorDetail ?? '') ?? [];
+    expect(Number(limit)).toBeLessThanOrEqual(1_000 - TAKEN_MS);
+  });
+
   it('that throw after the answer do not change what the receiver said', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
@@ -222,6 +237,20 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toHaveLength(2);
   });
 
+  it('send nothing with what they were given once the outcome is there, though time is left', async () => {
+    const to = await receiver();
+    const { transport, webhooks } = setup();
+    const { axiosRef } = webhooks.http;
+    const given: InternalAxiosRequestConfig[] = [];
+    axiosRef.interceptors.response.use((response) => {
+      given.push(response.config);
+      return response;
+    });
+    expect(await transport.send(request(to.url, { timeoutMs: 60_000 }))).toMatchObject({ kind: 'accepted' });
+    await expect(axiosRef.request(given[0] as InternalAxiosRequestConfig)).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(to.requests).toHaveLength(1);
+  });
+
   it('may not bring another adapter', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup({ allowHttp: true });
@@ -237,6 +266,27 @@ describe('interceptors on the HttpService of the module', () => {
     });
     expect(await transport.send(request(to.url))).toMatchObject({ kind: 'blocked', errorCode: 'ADDRESS_BLOCKED' });
     expect(other).toBe(0);
+  });
+
+  it('may not bring another adapter when they try again and are run in the other order', async () => {
+    const to = await receiver();
+    to.failTimes(1);
+    const { transport, webhooks } = setup();
+    const { axiosRef } = webhooks.http;
+    let other = 0;
+    intercept(webhooks, (config) => {
+      config.adapter = (own) => {
+        other++;
+        return Promise.resolve({ status: 200, statusText: '', headers: {}, data: '', config: own });
+      };
+    });
+    axiosRef.interceptors.response.use((response) =>
+      response.status === 500
+        ? axiosRef.request({ ...response.config, transitional: { legacyInterceptorReqResOrdering: false } })
+        : response,
+    );
+    expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted', status: 204 });
+    expect([other, to.requests.length]).toEqual([0, 2]);
   });
 
   it('see an unreachable receiver as an AxiosError with our code', async () => {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { createSecureServer } from 'node:http2';
-import { createServer } from 'node:https';
+import type { IncomingMessage } from 'node:http';
+import { createServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import type { SecureVersion, TLSSocket } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
   type ConnectionOptions,
@@ -40,14 +41,24 @@ interface Arrival {
 }
 
 /** Asks for a client certificate, and says whose came. */
-async function receiver(): Promise<{ port: number; arrivals: Arrival[]; connections: () => number }> {
+async function receiver(
+  more: ServerOptions = {},
+  onRequest: (request: IncomingMessage) => unknown = () => undefined,
+): Promise<{ port: number; arrivals: Arrival[]; connections: () => number }> {
   const arrivals: Arrival[] = [];
   let connections = 0;
-  const options = { ...ofReceiver, requestCert: true, ca: [acme.cert, globex.cert], rejectUnauthorized: false };
+  const options = {
+    ...ofReceiver,
+    requestCert: true,
+    ca: [acme.cert, globex.cert],
+    rejectUnauthorized: false,
+    ...more,
+  };
   const server = createServer(options, (request, response) => {
     const socket = request.socket as TLSSocket;
     const { subject } = socket.getPeerCertificate();
     arrivals.push({ client: subject?.CN as string, isResumed: socket.isSessionReused(), version: request.httpVersion });
+    onRequest(request);
     request.resume().on('end', () => response.end());
   }).on('secureConnection', () => connections++);
   server.listen(0, '127.0.0.1');
@@ -128,6 +139,15 @@ describe('a connection over TLS', () => {
     expect(arrivals.some(({ isResumed }) => isResumed)).toBe(false);
   });
 
+  it('is made anew for another authority or key, as what was agreed on with one says nothing of the other', async () => {
+    const { port, arrivals } = await receiver();
+    const { send } = sender();
+    expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    expect(await send(port, { ...as(acme), ca: globex.cert })).toMatchObject(TLS_FAILED);
+    expect(await send(port, { ...as(acme), key: globex.key })).toMatchObject(TLS_FAILED);
+    expect(arrivals).toHaveLength(1);
+  });
+
   it('that replaces an old one resumes the session of its own identity', async () => {
     const { port, arrivals, connections } = await receiver();
     const { send } = sender({ connectionMaxAgeMs: 1 });
@@ -138,6 +158,17 @@ describe('a connection over TLS', () => {
     }
     expect(arrivals.map(({ client }) => client)).toEqual(['acme', 'globex', 'acme', 'globex']);
     expect(connections()).toBe(4);
+  });
+
+  it('is not made any more when the transport has ended, for no identity', async () => {
+    const { port, connections } = await receiver();
+    const { http, send } = sender();
+    expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    await http.close();
+    for (const identity of [as(acme), as(globex)]) {
+      expect(await send(port, identity)).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
+    }
+    expect(connections()).toBe(1);
   });
 
   it('keeps its identity through interceptors', async () => {
@@ -151,5 +182,40 @@ describe('a connection over TLS', () => {
   it('is not made with a certificate that cannot be read', async () => {
     const { port } = await receiver();
     expect(await sender().send(port, { cert: 'no PEM', key: 'neither' })).toMatchObject(TLS_FAILED);
+  });
+});
+
+describe('a server that lets in nobody without a certificate that it trusts', () => {
+  const VERSIONS: readonly SecureVersion[] = ['TLSv1.2', 'TLSv1.3'];
+  const strict = (version: SecureVersion) =>
+    receiver({ rejectUnauthorized: true, ca: acme.cert, minVersion: version, maxVersion: version });
+
+  it.each(VERSIONS)('fails the attempt as one of TLS, each time, and says of what: %s', async (version) => {
+    const { port, arrivals } = await strict(version);
+    const { send } = sender();
+    for (let n = 0; n < 2; n++) {
+      const without = await send(port, { ca: ofReceiver.cert });
+      expect(without).toMatchObject({ ...TLS_FAILED, errorDetail: expect.stringMatching(/^ERR_SSL_\w+ALERT_/) });
+      expect(await send(port, as(globex))).toMatchObject(TLS_FAILED);
+      expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
+    }
+    expect(arrivals.map(({ client }) => client)).toEqual(['acme', 'acme']);
+  });
+
+  it('that only closes is told from one that asks for no certificate, or has answered before', async () => {
+    const { port } = await strict('TLSv1.3');
+    expect((await sender().send(port, as(globex))).errorDetail).toMatch(
+      /, before any answer: the server asks for a client certificate, and was given one that it may not take$/,
+    );
+
+    const GONE = { kind: 'unreachable', errorCode: 'CONNECTION_FAILED' };
+    const rude = await receiver({ requestCert: false }, ({ socket }) => socket.destroy());
+    expect(await sender().send(rude.port, as(acme))).toMatchObject(GONE);
+
+    const later = await receiver({}, ({ socket }) => later.arrivals.length > 1 && socket.destroy());
+    const { send } = sender();
+    expect(await send(later.port, as(acme))).toMatchObject({ kind: 'accepted' });
+    expect(await send(later.port, as(acme))).toMatchObject(GONE);
+    expect(later.connections()).toBe(1);
   });
 });

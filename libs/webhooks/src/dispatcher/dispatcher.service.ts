@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
-import { UnreadableSecretError } from '../listeners/sealing.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
@@ -31,6 +30,7 @@ import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import { messageOf, Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
+import { isApplicationsFault, WAIT_MS, WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups.js';
 import type { Cause } from '../write-scope.js';
 
@@ -64,8 +64,6 @@ export interface RoundResult {
 const REST_AFTER_ERROR_MS = 1_000;
 /** Expired leases are taken back in batches of this size. */
 const RECLAIM_BATCH = 500;
-/** How long a listener whose secrets cannot be read is left alone, before one looks whether they can be. */
-const PAUSE_UNREADABLE_MS = 60_000;
 /** How soon images are looked for again while another process converts some: it may have looked before these were there. */
 const CONVERTED_ELSEWHERE_MS = 25;
 /** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
@@ -103,15 +101,16 @@ export class DispatcherService {
   private readonly troubles: Troubles;
   private readonly authorized: AuthorizedTransport;
   private readonly handshakes: Handshakes;
-  /** Listeners whose secrets could not be read. */
-  private readonly unreadable = new Map<string, number>();
+  private readonly waiting: WaitingListeners;
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
+    this.waiting = new WaitingListeners(parts.logger);
     this.authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
     this.handshakes = new Handshakes({
       ...parts,
       transport: this.authorized,
+      waiting: this.waiting,
       expect: (at) => {
         this.expect(at);
         this.signal.raise();
@@ -456,15 +455,14 @@ export class DispatcherService {
         await this.authorized.send(signDelivery(delivery, startedAt, this.parts.signers), delivery.listener),
       );
     } catch (error) {
-      if (error instanceof UnreadableSecretError) {
-        await this.waitForSecrets(laned, error);
+      if (isApplicationsFault(error)) {
+        this.waiting.waits(delivery.listener.id, error, startedAt);
+        await this.pause(laned);
         return;
       }
       outcome = notSent(error);
     }
-    if (this.unreadable.delete(delivery.listener.id) && !this.unreadable.size) {
-      this.parts.logger.log('The secrets of all listeners that had to wait can be read again.');
-    }
+    this.waiting.goesOn(delivery.listener.id);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
       // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
       this.troubles.failed(
@@ -502,22 +500,13 @@ export class DispatcherService {
   }
 
   /**
-   * The application lacks a key, which is not the listener's fault: no attempt. What is for it waits, and is tried again in a
-   * minute, so that a key that comes back is enough.
+   * The application lacks an option, which is not the listener's fault: no attempt. What is for it waits, and is tried again in a
+   * minute, so that an option that comes back is enough.
    */
-  private async waitForSecrets(laned: LanedDelivery, error: UnreadableSecretError): Promise<void> {
-    const { database, clock, logger } = this.parts;
+  private async pause(laned: LanedDelivery): Promise<void> {
+    const { database, clock } = this.parts;
     const { id } = laned.delivery.listener;
-    const now = clock.now();
-    // Those that are gone since, or have nothing more to send, are no longer news that was told.
-    for (const [other, at] of this.unreadable) if (now - at > 3 * PAUSE_UNREADABLE_MS) this.unreadable.delete(other);
-    if (!this.unreadable.size) {
-      logger.error(
-        `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost. One process without the key is enough to pause a listener for all, a minute at a time: give every process the same secrets.keys.`,
-      );
-    }
-    this.unreadable.set(id, now);
-    const until = now + PAUSE_UNREADABLE_MS;
+    const until = clock.now() + WAIT_MS;
     try {
       await database.transaction(() => pauseListeners(database, [id], until));
       this.expect(until);

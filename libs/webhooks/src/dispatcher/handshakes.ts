@@ -5,7 +5,6 @@ import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
 import { newId } from '../ids.js';
 import { judgeChallenge, judgePermission, type Verdict } from '../listeners/handshake.js';
-import { UnreadableSecretError } from '../listeners/sealing.js';
 import { CHALLENGE_TYPE } from '../receiver/challenge.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest } from '../sending/transport.js';
@@ -16,6 +15,7 @@ import type { AuthorizedTransport } from './authorized-transport.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { messageOf } from './troubles.js';
+import { isApplicationsFault, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
 
 /** What handshakes work with, and whom they tell. @internal */
 export interface HandshakesParts {
@@ -25,6 +25,7 @@ export interface HandshakesParts {
   readonly signers: Signers;
   readonly retrySchedule: RetrySchedule;
   readonly logger: LoggerService;
+  readonly waiting: WaitingListeners;
   readonly emit: (name: string, fact: WebhookFact) => void;
   /** A listener may be ready at this time. */
   readonly expect: (at: number) => void;
@@ -32,8 +33,6 @@ export interface HandshakesParts {
 
 /** Under way at once in this process. They are few, and whoever makes many listeners has them wait for each other. */
 const AT_ONCE = 16;
-/** Nothing was asked of the receiver, for a reason that is not its fault. */
-const POSTPONED_MS = 60_000;
 const NOT_ITS_FAULT: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
 /** Whatever the schedule says: one that never ends would ask a stranger for ever. The shipped one makes ten. */
@@ -86,19 +85,23 @@ export class Handshakes {
   }
 
   private async resultOf(handshake: ClaimedHandshake): Promise<HandshakeResult> {
-    const { clock, logger } = this.parts;
+    const { clock, logger, waiting } = this.parts;
     const { id } = handshake.listener;
     const startedAt = clock.now();
     try {
       const { outcome, verdict } = await this.ask(handshake, startedAt);
-      if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + POSTPONED_MS };
+      waiting.goesOn(id);
+      if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
       // Customers read these times, and what is blocked must not show them how long anything took.
       return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
     } catch (error) {
+      if (isApplicationsFault(error)) {
+        waiting.waits(id, error, startedAt);
+        return { state: 'postponed', next: startedAt + WAIT_MS };
+      }
       logger.error(`The handshake of listener ${id} could not be sent: ${messageOf(error)}`);
-      if (error instanceof UnreadableSecretError) return { state: 'postponed', next: startedAt + POSTPONED_MS };
       return this.failure(handshake, 'TRANSPORT_FAILED', startedAt, startedAt, { retryAfterMs: null });
     }
   }
@@ -106,7 +109,7 @@ export class Handshakes {
   private async ask({ listener }: ClaimedHandshake, now: number): Promise<{ outcome: Outcome; verdict: Verdict }> {
     const { transport, signers } = this.parts;
     if (listener.handshake === 'cloudevents') {
-      const origin = originOf(signers);
+      const origin = originOf(listener, signers);
       const request: SignedRequest = {
         url: listener.url,
         method: 'OPTIONS',
@@ -153,7 +156,7 @@ export class Handshakes {
       this.parts.logger.error(
         `The retry schedule failed, and the handshake of listener ${listenerId} is tried again in a minute: ${messageOf(error)}`,
       );
-      return POSTPONED_MS;
+      return WAIT_MS;
     }
   }
 }

@@ -1,3 +1,4 @@
+import { ConfigurationError } from '../errors.js';
 import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.js';
 import type { Sealing } from '../listeners/sealing.js';
 import { causeHeaders } from './cause-headers.js';
@@ -18,11 +19,14 @@ export interface Signers {
   readonly origin: string | undefined;
 }
 
+/** A receiver was told a name of this application, as its handshake `cloudevents` asks for, and the application has none any more. */
+export class MissingOriginError extends ConfigurationError {}
+
 /**
  * A delivery as the request of one attempt: the stored bytes, signed at `now` by each of the listener's schemes with each of
  * its present keys.
  *
- * @throws UnreadableSecretError when a key cannot be read, which is nothing that the listener did
+ * @throws UnreadableSecretError when a key cannot be read, and MissingOriginError: nothing that the listener did
  * @throws when a scheme does, or is not registered any more
  */
 export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Signers): SignedRequest {
@@ -37,7 +41,7 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
     'content-type': format?.contentType ?? JSON_CONTENT_TYPE,
   };
   if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
-  if (listener.handshake === 'cloudevents') headers['webhook-request-origin'] = originOf(signers);
+  if (listener.handshake === 'cloudevents') headers['webhook-request-origin'] = originOf(listener, signers);
   if (delivery.event.isTest) headers['webhook-test'] = 'true';
   Object.assign(headers, causeHeaders(delivery.event.context));
   return signRequest(listener, { id, headers, body }, now, signers);
@@ -79,8 +83,12 @@ export function signRequest(
   return { url: listener.url, headers: { ...headers, ...signatures }, body, timeoutMs: signers.timeoutMs };
 }
 
-/** @throws when the application has no name any more, and listeners that were told one */
-export function originOf({ origin }: Signers): string {
-  if (origin === undefined) throw new Error('the option handshake.origin is not set in this application');
-  return origin;
+/** What a listener's receiver knows this application by. @throws MissingOriginError */
+export function originOf({ id }: ListenerTarget, { origin }: Signers): string {
+  if (origin !== undefined) return origin;
+  throw new MissingOriginError(
+    'HANDSHAKE_ORIGIN_MISSING',
+    `Listener ${id} has the handshake cloudevents, and handshake.origin, which each request to it has to name, is not set: set it again, or give the listener another handshake.`,
+    { details: { listenerId: id } },
+  );
 }

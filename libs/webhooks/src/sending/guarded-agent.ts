@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 
 import { Agent, buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.js';
 import type { EgressProxy } from './egress-proxy.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
-import { describeError, isOutOfSockets, SendError, toSendError } from './send-error.js';
+import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 
 const SECOND = 1000;
 /** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
@@ -73,6 +74,15 @@ export interface AgentPolicy {
 interface Generation {
   readonly agent: Agent;
   readonly madeAt: number;
+  /** Requests that have not ended. */
+  underWay: number;
+}
+
+/** An agent for one request. */
+export interface AgentLease {
+  readonly agent: Agent;
+  /** The request has ended. Said again it does nothing. */
+  readonly end: () => void;
 }
 
 /**
@@ -86,8 +96,8 @@ interface Generation {
  * No connection serves two policies, TLS identities or origins: a policy has an instance of this class, an identity an
  * agent, an origin a pool of it. Nor are TLS sessions shared between identities.
  *
- * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one closes its connections as
- * they finish. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
+ * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one is destroyed when its last request
+ * has ended. Not closed: an agent of undici (7.30) that is closing forgets its pools, and cannot be destroyed any more. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
  * turn old never sends again (undici 7.30: the old ones count until they have closed, and nothing wakes the queue then).
  */
 export class GuardedAgents {
@@ -98,7 +108,7 @@ export class GuardedAgents {
   /** By identity. */
   readonly #current = new Map<string, Generation>();
   readonly #connectors = new Map<string, buildConnector.connector>();
-  readonly #retiring = new Set<Agent>();
+  readonly #retiring = new Set<Generation>();
   #closed = false;
 
   constructor(policy: AgentPolicy, connections: ConnectionOptions = {}) {
@@ -108,41 +118,56 @@ export class GuardedAgents {
     this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
   }
 
-  /** The agent for a request that is made now. After {@link destroy}, one that refuses. */
-  get(tls?: TlsIdentity): Agent {
+  /** The agent for a request that is made now, until it ends. After {@link destroy}, one that refuses. */
+  lease(tls?: TlsIdentity): AgentLease {
+    const generation = this.#generationFor(tls);
+    generation.underWay++;
+    let hasEnded = false;
+    return {
+      agent: generation.agent,
+      end: () => {
+        if (hasEnded) return;
+        hasEnded = true;
+        generation.underWay--;
+        this.#endUnused(generation);
+      },
+    };
+  }
+
+  #generationFor(tls: TlsIdentity | undefined): Generation {
     const key = keyOf(tls);
     const generation = this.#current.get(key);
-    if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation.agent;
+    if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation;
     // Once a minute for each identity in use: a good time to let go of those that are not.
     for (const [other, old] of this.#current) {
       if (!this.#isOld(old)) continue;
       this.#current.delete(other);
-      this.#retire(old.agent);
+      this.#retiring.add(old);
+      this.#endUnused(old);
       if (other !== key) this.#connectors.delete(other);
     }
     const agent = new Agent(this.#agentOptions(key, tls));
     if (this.#closed) void agent.destroy();
-    this.#current.set(key, { agent, madeAt: performance.now() });
-    return agent;
+    const made = { agent, madeAt: performance.now(), underWay: 0 };
+    this.#current.set(key, made);
+    return made;
   }
 
   /** Ends every connection at once. */
   async destroy(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const agents = [...[...this.#current.values()].map(({ agent }) => agent), ...this.#retiring];
-    await Promise.all(agents.map((agent) => agent.destroy()));
+    await Promise.all([...this.#current.values(), ...this.#retiring].map(({ agent }) => agent.destroy()));
   }
 
   #isOld({ madeAt }: Generation): boolean {
     return performance.now() - madeAt > this.#maxAgeMs;
   }
 
-  #retire(agent: Agent): void {
-    this.#retiring.add(agent);
-    // Bounded: every request has a time limit. A failure to close leaves nothing to do but to let go.
-    const done = (): boolean => this.#retiring.delete(agent);
-    agent.close().then(done, done);
+  #endUnused(generation: Generation): void {
+    if (generation.underWay > 0 || !this.#retiring.delete(generation)) return;
+    // Not at once: undici is in the middle of telling the end of the last request.
+    queueMicrotask(() => void generation.agent.destroy());
   }
 
   #agentOptions(key: string, tls: TlsIdentity | undefined): Agent.Options {
@@ -199,7 +224,8 @@ function guardedConnector(
   return (options, done) => {
     const callback: buildConnector.Callback = (error, socket) => {
       if (error === null) {
-        limitAnswers(socket);
+        const hasAnswered = limitAnswers(socket);
+        if (socket instanceof TLSSocket) nameRefusals(socket, tls, hasAnswered);
         done(null, socket);
       } else {
         done(error, null);
@@ -263,11 +289,14 @@ function connectDirectly(
  * undici limits headers, and we the body. Nobody limits the extensions of chunks, which would keep the event loop busy for as
  * long as the time limit lasts. And undici (7.30) makes an error for each header after the one that was too much, to the end of what it
  * was handed: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10.
+ *
+ * @returns whether the receiver has said anything yet
  */
-function limitAnswers(socket: Socket): void {
+function limitAnswers(socket: Socket): () => boolean {
   const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
   let written = socket.bytesWritten;
   let taken = 0;
+  let hasAnswered = false;
   socket.read = (size?: number): Buffer | null => {
     // Of the stream itself.
     if (size !== undefined) return read(size);
@@ -283,7 +312,34 @@ function limitAnswers(socket: Socket): void {
     }
     const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
     taken += piece?.length ?? 0;
+    hasAnswered ||= piece !== null;
     return piece;
+  };
+  return () => hasAnswered;
+}
+
+/**
+ * Sees to it that a server that refuses a client certificate, or misses one, is told from one that is merely gone.
+ *
+ * In TLS 1.3 the client's handshake is over before its certificate is looked at. The refusal stands where the answer should: as an alert,
+ * after which undici (7.30) reports the end of the connection only, or as that end alone, which is all that Node.js' own server says
+ * of a certificate it does not trust. An end without a word means the same only where the server has asked for a certificate.
+ */
+function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
+  // A client has these from the server's request for a certificate, and from nowhere else.
+  const asksForCertificate = socket.getSharedSigalgs().length > 0;
+  let alert: Error | undefined;
+  socket.prependListener('error', (error) => {
+    if (isTlsError(error)) alert ??= error;
+  });
+  const destroy = socket.destroy.bind(socket);
+  socket.destroy = (error?: Error) => {
+    if (error === undefined || !isGone(error)) return destroy(error);
+    if (alert !== undefined) return destroy(alert);
+    if (hasAnswered() || !asksForCertificate) return destroy(error);
+    const given = cert === undefined ? 'none' : 'one that it may not take';
+    const detail = `${describeError(error)}, before any answer: the server asks for a client certificate, and was given ${given}`;
+    return destroy(new SendError('TLS_FAILED', detail, { cause: error }));
   };
 }
 

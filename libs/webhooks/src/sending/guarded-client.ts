@@ -69,9 +69,10 @@ export class GuardedClient {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
-      const exchange = new Exchange(resolve, timeoutMs);
+      const { agent, end } = this.#agents.lease(tls);
+      const exchange = new Exchange(resolve, end, timeoutMs);
       try {
-        this.#agents.get(tls).dispatch(
+        agent.dispatch(
           {
             origin: target.origin,
             path: target.path,
@@ -129,6 +130,7 @@ export class GuardedClient {
  */
 class Exchange implements Dispatcher.DispatchHandler {
   #resolve: ((result: PostResult) => void) | null;
+  readonly #ended: () => void;
   readonly #timer: NodeJS.Timeout;
   #controller: Dispatcher.DispatchController | null = null;
   #expired = false;
@@ -138,8 +140,10 @@ class Exchange implements Dispatcher.DispatchHandler {
   #received = 0;
   #informational = 0;
 
-  constructor(resolve: (result: PostResult) => void, timeoutMs: number) {
+  /** @param ended called when nothing more comes, which may be after it has settled */
+  constructor(resolve: (result: PostResult) => void, ended: () => void, timeoutMs: number) {
     this.#resolve = resolve;
+    this.#ended = ended;
     this.#timer = setTimeout(() => this.#expire(timeoutMs), timeoutMs);
   }
 
@@ -171,6 +175,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     clearTimeout(this.#timer);
     this.#settle(null);
+    this.#ended();
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -180,6 +185,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   fail(error: unknown): void {
     clearTimeout(this.#timer);
     this.#settle(error);
+    this.#ended();
   }
 
   #expire(timeoutMs: number): void {

@@ -12,7 +12,7 @@ import { retryAfterMs } from './retry-after.js';
  * | `DNS_FAILED` | unreachable | the name did not resolve |
  * | `CONNECTION_REFUSED` | unreachable | nothing listens on that port |
  * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
- * | `TLS_FAILED` | unreachable | no TLS handshake: certificate, name, protocol |
+ * | `TLS_FAILED` | unreachable | no TLS: certificate (the server's, or a client's that it refuses or misses), name, protocol |
  * | `PROXY_FAILED` | unreachable | the proxy of `security.proxy` could not be reached, or opened no tunnel |
  * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, its headers were too large, or 1xx came without end |
  * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |

@@ -40,6 +40,19 @@ export function isOutOfSockets(error: unknown): boolean {
   return code !== undefined && CODES[code] === 'OUT_OF_SOCKETS';
 }
 
+/** Codes of a connection that the other side has ended, or of which there is only that to say. */
+const GONE: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+
+/** Whether all that is known is that the connection is no more. */
+export function isGone(error: unknown): boolean {
+  return GONE.has(codeOf(error) ?? '');
+}
+
+/** Whether OpenSSL says it, also long after the handshake: an alert of the other side, or a record that cannot be read. */
+export function isTlsError(error: unknown): boolean {
+  return codeOf(error)?.startsWith('ERR_SSL_') === true;
+}
+
 /** Names what undici or a socket threw, by its code and never by its message. */
 export function toSendError(error: unknown): SendError {
   if (error instanceof SendError) return error;
@@ -47,6 +60,7 @@ export function toSendError(error: unknown): SendError {
   const detail = describeError(error);
   // Its code is not always set.
   if (error instanceof errors.HTTPParserError) return new SendError('INVALID_RESPONSE', detail, { cause: error });
+  if (isTlsError(error)) return new SendError('TLS_FAILED', detail, { cause: error });
   return new SendError((code !== undefined && CODES[code]) || 'CONNECTION_FAILED', detail, { cause: error });
 }
 
