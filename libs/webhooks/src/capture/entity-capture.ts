@@ -14,6 +14,7 @@ import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
+import { newId } from '../ids.js';
 import { contextText } from '../events/event-context.js';
 import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
@@ -172,6 +173,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       ? this.triggerTables.isWrite(query)
       : this.triggerTables.isWrittenBy(query);
     if (mayFire) {
+      this.nameTransaction(queryRunner, query);
       await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
     }
     const log = this.logs.get(queryRunner);
@@ -490,6 +492,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     log.written.withdraw(events);
   }
 
+  /** Where changes of one transaction are merged, and the database does not tell its triggers which it is. */
+  private nameTransaction(runner: QueryRunner, query: string): void {
+    const log = this.logs.get(runner);
+    if (!log?.isOpen || log.id !== null || this.options.database.dialect === 'postgres') return;
+    if (this.triggerTables.isMerged(query)) log.id = newId('txn');
+  }
+
   /** What triggers are to know of a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
   private markOf(runner: QueryRunner): TriggerMark {
     const skip = !this.isCaptured(runner);
@@ -499,7 +508,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!skip && depth > maxDepth) {
       throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
     }
-    return { skip, context: contextText(cause) };
+    return { skip, context: contextText(cause), transaction: this.logs.get(runner)?.id ?? null };
   }
 
   private refuseLoop(item: RowChange | EventRow): void {

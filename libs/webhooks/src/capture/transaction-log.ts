@@ -47,6 +47,8 @@ export class TransactionLog {
   isOpen = false;
   /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
   isUncertain = false;
+  /** What triggers are told that this transaction is, once they want to know. */
+  id: string | null = null;
   /** A table with triggers was written to: there will be images. */
   wroteImages = false;
   private savepoints: { name: string; mark: WrittenMark }[] = [];
@@ -111,6 +113,7 @@ export class TransactionLog {
     this.savepoints = [];
     this.isOpen = isOpen;
     this.isUncertain = false;
+    this.id = null;
     this.wroteImages = false;
   }
 
