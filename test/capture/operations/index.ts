@@ -2,6 +2,7 @@ import { COLUMN_TYPES } from './column-types.js';
 import { DELETES } from './deletes.js';
 import { ENTITY_SHAPES } from './entity-shapes.js';
 import { INSERTS } from './inserts.js';
+import { ISOLATION } from './isolation.js';
 import type { Operation } from './operation.js';
 import { RAW } from './raw.js';
 import { RELATIONS } from './relations.js';
@@ -22,4 +23,5 @@ export const OPERATIONS: readonly Operation[] = [
   ...ENTITY_SHAPES,
   ...RELATIONS,
   ...TRANSACTIONS,
+  ...ISOLATION,
 ];
