@@ -50,6 +50,20 @@ export class Item {
   deletedAt: Date | null;
 }
 
+/** Changes of one of its rows in one transaction make one event. */
+@Webhook({ coalesce: true })
+@Entity('conf_draft')
+export class Draft {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 50 })
+  name: string;
+
+  @Column({ type: 'int', default: 0 })
+  pages: number;
+}
+
 /** Its key is drawn by the database. */
 @Webhook({ owner: EVERY_OWNER })
 @Entity('conf_numbered')
@@ -333,7 +347,7 @@ export type ConformanceEntities = ReturnType<typeof conformanceEntities>;
 export function conformanceEntities(family: DatabaseFamily) {
   return {
     Typed: typedFor(family),
-    decorated: [Item, Numbered, Ticket, Booking, Basket, BasketLine, Article, Course, Category, Animal],
+    decorated: [Item, Draft, Numbered, Ticket, Booking, Basket, BasketLine, Article, Course, Category, Animal],
     others: [Dog, Plain, Pupil],
   };
 }

@@ -1,11 +1,4 @@
-import {
-  Column,
-  DeleteDateColumn,
-  Entity,
-  PrimaryColumn,
-  UpdateDateColumn,
-  type EntitySubscriberInterface,
-} from 'typeorm';
+import { Column, Entity, PrimaryColumn, type EntitySubscriberInterface } from 'typeorm';
 import { Webhook, type EntityProperty } from 'nestjs-entity-webhooks';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -21,24 +14,7 @@ class TicketColumns {
 
   @Column({ type: 'int', default: 0 })
   seen: number;
-
-  @Column({ type: 'varchar', length: 50, default: 'acme' })
-  customerId: string;
-
-  @DeleteDateColumn()
-  deletedAt: Date | null;
 }
-
-@Webhook({ name: 'merged', coalesce: true, owner: 'customerId', fields: ['id', 'status', 'seen', 'customerId'] })
-@Entity('merged')
-class Merged extends TicketColumns {
-  @UpdateDateColumn()
-  updatedAt: Date;
-}
-
-@Webhook({ name: 'few', coalesce: true, on: ['created', 'updated'], fields: ['id', 'status'] })
-@Entity('few')
-class Few extends TicketColumns {}
 
 @Webhook({ name: 'noisy', ignore: ['seen'], fields: ['id', 'status', 'seen'] })
 @Entity('noisy')
@@ -54,11 +30,11 @@ describeDatabases('a switch of an entity', (database) => {
 
   beforeAll(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Merged, Few, Noisy, Exact] });
+    app = await startApp({ database: fresh.options, entities: [Noisy, Exact] });
   });
   beforeEach(async () => {
     await app.listeners.list().then(({ items }) => Promise.all(items.map(({ id }) => app.listeners.remove(id))));
-    for (const table of ['webhook_events', 'merged', 'few', 'noisy', 'exact']) {
+    for (const table of ['webhook_events', 'noisy', 'exact']) {
       await app.dataSource.query(`DELETE FROM ${table}`);
     }
   });
@@ -67,163 +43,7 @@ describeDatabases('a switch of an entity', (database) => {
     await fresh.drop();
   });
 
-  const merged = () => app.dataSource.getRepository(Merged);
-  const told = async () => {
-    const rows = await app.dataSource.query<{ payload: string; audience: string; owner: string | null }[]>(
-      'SELECT payload, audience, owner FROM webhook_events ORDER BY seq',
-    );
-    return rows.map(({ payload, owner }) => {
-      const { type, data, previous } = JSON.parse(payload) as Record<'type' | 'data' | 'previous', object>;
-      return { type, data, ...(previous ? { previous } : {}), owner };
-    });
-  };
   const forget = () => app.dataSource.query('DELETE FROM webhook_events');
-  const row = (values: Partial<TicketColumns>) => ({ id: 1, status: 'new', seen: 0, customerId: 'acme', ...values });
-
-  describe('coalesce', () => {
-    it('makes one event of several updates in one transaction: the first previous and the last data', async () => {
-      await merged().save({ id: 1 });
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1, status: 'a' });
-        await manager.save(Merged, { id: 1, status: 'b', seen: 1 });
-        await manager.save(Merged, { id: 1, status: 'c', seen: 2 });
-      });
-      expect(await told()).toEqual([
-        {
-          type: 'merged.updated',
-          data: row({ status: 'c', seen: 2 }),
-          previous: { status: 'new', seen: 0 },
-          owner: 'acme',
-        },
-      ]);
-    });
-
-    it('makes none of updates that take each other back', async () => {
-      await merged().save({ id: 1 });
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1, status: 'a' });
-        await manager.save(Merged, { id: 1, status: 'new' });
-      });
-      expect(await told()).toEqual([]);
-    });
-
-    it('makes a created of what was created and changed, and nothing of what was created and removed', async () => {
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1 });
-        await manager.save(Merged, { id: 2 });
-        await manager.save(Merged, { id: 1, status: 'a' });
-        await manager.remove(Merged, await manager.findOneByOrFail(Merged, { id: 2 }));
-      });
-      expect(await told()).toEqual([{ type: 'merged.created', data: row({ status: 'a' }), owner: 'acme' }]);
-    });
-
-    it('makes a deleted of what was changed and removed, and of what was deleted softly and then for good', async () => {
-      await merged().save([{ id: 1 }, { id: 2 }]);
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1, status: 'a' });
-        const one = await manager.findOneByOrFail(Merged, { id: 1 });
-        const two = await manager.findOneByOrFail(Merged, { id: 2 });
-        await manager.softRemove(two);
-        await manager.remove([one, two]);
-      });
-      expect(await told()).toEqual([
-        { type: 'merged.deleted', data: row({ status: 'a' }), owner: 'acme' },
-        { type: 'merged.deleted', data: row({ id: 2 }), owner: 'acme' },
-      ]);
-    });
-
-    it('makes an updated of what was deleted and came back otherwise, and nothing of what came back as it was', async () => {
-      await merged().save([{ id: 1 }, { id: 2 }, { id: 3 }]);
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        const all = await manager.find(Merged, { order: { id: 'ASC' } });
-        await manager.softRemove(all[0] as Merged);
-        await manager.recover(all[0] as Merged);
-        await manager.softRemove(all[1] as Merged);
-        await manager.recover(all[1] as Merged);
-        await manager.save(Merged, { id: 2, status: 'back' });
-        await manager.remove(all[2] as Merged);
-        await manager.save(Merged, { id: 3, status: 'again' });
-      });
-      expect(await told()).toEqual([
-        {
-          type: 'merged.updated',
-          data: row({ id: 2, status: 'back' }),
-          previous: { status: 'new' },
-          owner: 'acme',
-        },
-        {
-          type: 'merged.updated',
-          data: row({ id: 3, status: 'again' }),
-          previous: { status: 'new' },
-          owner: 'acme',
-        },
-      ]);
-    });
-
-    it('tells an owner who has lost the row, also when it was removed by the next one, and nothing of that one', async () => {
-      await merged().save([{ id: 1 }, { id: 2 }]);
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1, customerId: 'globex' });
-        await manager.save(Merged, { id: 1, status: 'secret' });
-        await manager.save(Merged, { id: 2, customerId: 'globex', status: 'secret' });
-        await manager.remove(await manager.findOneByOrFail(Merged, { id: 2 }));
-      });
-      expect(await told()).toEqual([
-        { type: 'merged.updated', data: row({ customerId: 'globex', status: 'secret' }), owner: 'globex' },
-        { type: 'merged.deleted', data: { id: 1 }, owner: 'acme' },
-        { type: 'merged.deleted', data: row({ id: 2, customerId: 'globex', status: 'secret' }), owner: 'globex' },
-        { type: 'merged.deleted', data: { id: 2 }, owner: 'acme' },
-      ]);
-    });
-
-    it('looks at what it does not tell of, too: created and removed is nothing where deletes make no event', async () => {
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Few, { id: 1 });
-        await manager.remove(await manager.findOneByOrFail(Few, { id: 1 }));
-        await manager.save(Few, { id: 2 });
-        await manager.save(Few, { id: 2, status: 'a' });
-      });
-      expect(await told()).toEqual([{ type: 'few.created', data: { id: 2, status: 'a' }, owner: null }]);
-    });
-
-    it('forgets a change that a savepoint took back, and merges what stands between two savepoints', async () => {
-      await merged().save({ id: 1 });
-      await forget();
-      await app.dataSource.transaction(async (manager) => {
-        await manager.save(Merged, { id: 1, status: 'a' });
-        await manager.save(Merged, { id: 1, status: 'b' });
-        await manager
-          .transaction(async (inner) => {
-            await inner.save(Merged, { id: 1, status: 'lost' });
-            throw new Error('inner');
-          })
-          .catch(() => undefined);
-        await manager.save(Merged, { id: 1, seen: 1 });
-        await manager.save(Merged, { id: 1, seen: 2 });
-      });
-      expect(await told()).toEqual([
-        { type: 'merged.updated', data: row({ status: 'b' }), previous: { status: 'new' }, owner: 'acme' },
-        {
-          type: 'merged.updated',
-          data: row({ status: 'b', seen: 2 }),
-          previous: { seen: 0 },
-          owner: 'acme',
-        },
-      ]);
-    });
-
-    it('makes an event for each transaction', async () => {
-      await merged().save({ id: 1 });
-      await merged().save({ id: 1, status: 'a' });
-      await merged().save({ id: 1, status: 'b' });
-      expect((await told()).map(({ type }) => type)).toEqual(['merged.created', 'merged.updated', 'merged.updated']);
-    });
-  });
 
   describe('ignore', () => {
     it('makes no event of a change of these alone, and tells of it beside another one', async () => {

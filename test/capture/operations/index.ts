@@ -2,6 +2,7 @@ import { COLUMN_TYPES } from './column-types.js';
 import { DELETES } from './deletes.js';
 import { ENTITY_SHAPES } from './entity-shapes.js';
 import { INSERTS } from './inserts.js';
+import { ISOLATION } from './isolation.js';
 import { LINKS } from './links.js';
 import type { Operation } from './operation.js';
 import { RAW } from './raw.js';
@@ -24,4 +25,5 @@ export const OPERATIONS: readonly Operation[] = [
   ...RELATIONS,
   ...LINKS,
   ...TRANSACTIONS,
+  ...ISOLATION,
 ];

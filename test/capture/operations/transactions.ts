@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 
 import { waitInTheDatabase } from '../../support/waits-for-lock.js';
-import { Item } from '../conformance-entities.js';
-import { item, row, STANDING, THREE, threeItems } from './items.js';
+import { Draft, Item } from '../conformance-entities.js';
+import { item, row, STANDING, threeItems } from './items.js';
 import type { Operation } from './operation.js';
 import { created, deleted, updated } from './told.js';
 
@@ -136,18 +136,6 @@ export const TRANSACTIONS: readonly Operation[] = [
     ],
     rows: [[Item, STANDING]],
   },
-  ...(['READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'] as const).map((level): Operation => ({
-    name: `bulk writes at ${level}`,
-    ...(level === 'SERIALIZABLE' ? {} : { on: ['postgres', 'mariadb', 'mysql2'] as const }),
-    given: threeItems,
-    run: ({ dataSource }) =>
-      dataSource.transaction(level, async (manager) => {
-        await manager.count(Item);
-        await manager.update(Item, { id: 2 }, { name: 'changed' });
-        await manager.delete(Item, { id: 3 });
-      }),
-    expects: [updated('item', item(2, { name: 'changed', amount: 5 }), { name: 'item 2' }), deleted('item', THREE)],
-  })),
   {
     name: 'two writers racing on different columns of one row',
     given: threeItems,
@@ -169,21 +157,36 @@ export const TRANSACTIONS: readonly Operation[] = [
     rows: [[Item, [{}, { name: 'first', amount: 6 }, {}]]],
   },
   {
-    name: 'a row that another writer changed since the transaction began',
-    on: ['postgres', 'mariadb', 'mysql2'],
-    given: threeItems,
-    async run({ dataSource }) {
-      const late = dataSource.createQueryRunner();
-      await late.startTransaction('READ COMMITTED');
-      await late.manager.count(Item);
-      await dataSource.manager.update(Item, { id: 2 }, { amount: 6 });
-      await late.manager.update(Item, { id: 2 }, { name: 'late' });
-      await late.commitTransaction();
-      await late.release();
-    },
-    expects: [
-      updated('item', item(2, { amount: 6 }), { amount: 5 }),
-      updated('item', item(2, { name: 'late', amount: 6 }), { name: 'item 2' }),
+    name: 'several changes of one row with `coalesce`, across nested transactions',
+    given: ({ manager }) =>
+      manager.insert(Draft, [
+        { id: 1, name: 'one' },
+        { id: 2, name: 'two' },
+      ]),
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        await manager.update(Draft, { id: 1 }, { name: 'outer' });
+        await manager.transaction((nested) => nested.update(Draft, { id: 1 }, { pages: 1 }));
+        await manager
+          .transaction(async (nested) => {
+            await nested.update(Draft, { id: 1 }, { name: 'undone', pages: 9 });
+            await nested.delete(Draft, { id: 2 });
+            throw new Error('inner only');
+          })
+          .catch(() => undefined);
+        await manager.save(Draft, { id: 1, name: 'last' });
+        await manager.insert(Draft, { id: 3, name: 'brief' });
+        await manager.transaction((nested) => nested.delete(Draft, { id: 3 }));
+      }),
+    expects: [updated('draft', { id: 1, name: 'last', pages: 1 }, { name: 'one', pages: 0 })],
+    rows: [
+      [
+        Draft,
+        [
+          { id: 1, name: 'last', pages: 1 },
+          { id: 2, name: 'two' },
+        ],
+      ],
     ],
   },
 ];

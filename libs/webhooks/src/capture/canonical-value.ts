@@ -1,5 +1,6 @@
 import type { EntityMetadata } from 'typeorm';
 import type { Json } from '../events/json.js';
+import type { DialectName } from '../store/column-kinds.js';
 
 /** TypeORM does not export the class by name. */
 export type ColumnMetadata = EntityMetadata['columns'][number];
@@ -49,6 +50,14 @@ export function valueKindOf(column: ColumnMetadata): ValueKind {
 export function mayLoseDigitsOnSqlite({ type, precision }: ColumnMetadata): boolean {
   const kind = typeof type === 'string' ? KINDS[type] : undefined;
   return kind === 'bigint' || (kind === 'decimal' && (precision ?? Infinity) > 15);
+}
+
+/** Whether a column may hold microseconds, of which a Date keeps the first three digits. SQLite holds what TypeORM wrote: milliseconds. */
+export function mayLoseMicroseconds({ type, precision }: ColumnMetadata, dialect: DialectName): boolean {
+  const isInstant = type === Date || (typeof type === 'string' && KINDS[type] === 'instant');
+  if (!isInstant || dialect === 'sqlite') return false;
+  // What a column has that declares none.
+  return (precision ?? (dialect === 'postgres' ? 6 : 0)) > 3;
 }
 
 /** Whether a filter compares the column by numeric value, so that `10` finds `"10.00"`. */

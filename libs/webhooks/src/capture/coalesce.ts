@@ -27,58 +27,93 @@ export function netChange([first, ...later]: readonly [EntityAction, ...EntityAc
   return later.reduce<NetChange>((net, action) => NEXT[net][action], first);
 }
 
+/** What several changes of one row have come to so far. */
+export interface RowHistory {
+  readonly net: NetChange;
+  /** What stood before the first of them, as far as it is known. */
+  readonly before: Before | null;
+  /** Whose image is the last that anybody sees. */
+  readonly last: RowChange;
+}
+
+/** What waits to be written, with one change of each row whose entity says `coalesce: true`. */
+export interface Coalesced {
+  readonly items: readonly (RowChange | EventRow)[];
+  /** What led to a change of these. */
+  readonly histories: ReadonlyMap<RowChange, RowHistory>;
+  /** Of rows that came to nothing. */
+  readonly ended: readonly RowHistory[];
+}
+
 /**
  * Makes one change of all changes of a row, where its entity says `coalesce: true`: the first `previous`, the last `data`, in the
  * place of the first. The others stay as they are.
  *
  * @param items what is written to the outbox together, with the images read
+ * @param earlier what the same transaction has told of a row already
  */
-export function coalesced(items: readonly (RowChange | EventRow)[]): (RowChange | EventRow)[] {
-  const result: (RowChange[] | EventRow)[] = [];
-  const byRow = new Map<EntityDefinition, Map<string, RowChange[]>>();
+export function coalesced(
+  items: readonly (RowChange | EventRow)[],
+  earlier: (change: RowChange) => RowHistory | undefined = () => undefined,
+): Coalesced {
+  const result: (Merging | RowChange | EventRow)[] = [];
+  const byRow = new Map<EntityDefinition, Map<string, Merging>>();
   for (const item of items) {
     if ('values' in item || !item.definition.options.coalesce) {
-      result.push('values' in item ? item : [item]);
+      result.push(item);
       continue;
     }
     let rows = byRow.get(item.definition);
     if (!rows) byRow.set(item.definition, (rows = new Map()));
-    const changes = rows.get(item.key);
-    if (changes) changes.push(item);
+    const row = rows.get(item.key);
+    if (row) row.history = following(row.history, item);
     else {
-      const own = [item];
-      rows.set(item.key, own);
-      result.push(own);
+      const begun = { history: following(earlier(item), item) };
+      rows.set(item.key, begun);
+      result.push(begun);
     }
   }
-  return result.flatMap<RowChange | EventRow>((item) =>
-    Array.isArray(item) ? merged(item as [RowChange, ...RowChange[]]) : item,
-  );
+  const histories = new Map<RowChange, RowHistory>();
+  const ended: RowHistory[] = [];
+  const left = result.flatMap<RowChange | EventRow>((item) => {
+    if (!('history' in item)) return [item];
+    const { history } = item;
+    const change = changeOf(history);
+    if (change) histories.set(change, history);
+    else ended.push(history);
+    return change ? [change] : [];
+  });
+  return { items: left, histories, ended };
 }
 
-function merged(changes: readonly [RowChange, ...RowChange[]]): RowChange[] {
-  const [first, ...later] = changes;
-  if (!later.length) return [first];
-  const net = netChange([first.action, ...later.map(({ action }) => action)]);
-  if (net === 'unmade' || net === 'unrestored') return [];
+interface Merging {
+  history: RowHistory;
+}
+
+function following(earlier: RowHistory | undefined, change: RowChange): RowHistory {
+  const before = beforeOf(change);
+  if (!earlier) return { net: change.action, before, last: change };
+  const net = NEXT[earlier.net][change.action];
   // What is written to a row after it was deleted is nothing that its last event shows.
-  const last = (net === 'deleted' ? changes.findLast(({ action }) => action === 'deleted') : changes.at(-1)) ?? first;
-  const isKnownBefore = net === 'updated' || net === 'deleted';
-  return [{ ...last, action: net, before: isKnownBefore ? firstBefore(changes) : null }];
+  const isSeen = net !== 'deleted' || change.action === 'deleted';
+  return { net, before: firstOf(earlier.before, before), last: isSeen ? change : earlier.last };
 }
 
-/** What stood before the first of them: where a later one says something of a field that an earlier one has said, the earlier counts. */
-function firstBefore(changes: readonly RowChange[]): Before | null {
-  const known = changes.map(beforeOf).filter((before) => before !== null);
-  const [first] = known;
-  if (!first) return null;
-  const values = new Map<string, Json>();
-  const touched = new Set<string>();
-  for (const before of known) {
-    for (const [path, value] of before.values) if (!values.has(path)) values.set(path, value);
-    for (const path of before.touched) touched.add(path);
-  }
-  return { values, touched, owner: first.owner };
+/** `null` where it all came to nothing. */
+function changeOf({ net, before, last }: RowHistory): RowChange | null {
+  if (net === 'unmade' || net === 'unrestored') return null;
+  const isKnownBefore = net === 'updated' || net === 'deleted';
+  return { ...last, action: net, before: isKnownBefore ? before : null };
+}
+
+/** Where the later one says something of a field that the earlier one has said, the earlier counts. */
+function firstOf(earlier: Before | null, later: Before | null): Before | null {
+  if (!earlier || !later) return earlier ?? later;
+  return {
+    values: new Map([...later.values, ...earlier.values]),
+    touched: new Set([...earlier.touched, ...later.touched]),
+    owner: earlier.owner,
+  };
 }
 
 function beforeOf({ definition, action, before, image }: RowChange): Before | null {

@@ -14,8 +14,9 @@ import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
+import { newId } from '../ids.js';
 import { contextText } from '../events/event-context.js';
-import { insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
+import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import { chunks } from '../store/chunks.js';
@@ -23,7 +24,7 @@ import type { Database } from '../store/database.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
 import { eventsOf } from './change-events.js';
-import { coalesced } from './coalesce.js';
+import { coalesced, type RowHistory } from './coalesce.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
@@ -140,7 +141,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   /** Takes note of an event that was written through a query runner already. */
   async written(runner: QueryRunner, row: EventRow): Promise<void> {
     const log = this.logOf(runner);
-    if (log.isOpen) log.written.push(row);
+    if (log.isOpen) log.written.add(row);
     else await this.options.onCommitted([row], false);
   }
 
@@ -172,6 +173,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       ? this.triggerTables.isWrite(query)
       : this.triggerTables.isWrittenBy(query);
     if (mayFire) {
+      this.nameTransaction(queryRunner, query);
       await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
     }
     const log = this.logs.get(queryRunner);
@@ -431,7 +433,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       log.pending = []; // the row stands already: a later, unrelated write must not fail for it
       throw error;
     }
-    const written = log.written.splice(0);
+    const written = log.written.take(false);
     if (written.length) await this.options.onCommitted(written, false);
   }
 
@@ -442,16 +444,32 @@ export class EntityCapture implements EntitySubscriberInterface {
     await this.readImages(runner, log, () => true);
     for (const item of items) this.refuseLoop(item);
     const count = items.length;
-    const changes = coalesced(items);
+    const {
+      items: changes,
+      histories,
+      ended,
+    } = coalesced(items, ({ definition, key }) => log.written.toldOf(definition, key)?.history);
+    await this.withdraw(runner, log, [...histories.values(), ...ended]);
+    for (const history of ended) log.written.tell(history, []);
     let done = 0;
     let sending: Promise<void> | undefined;
     try {
       for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
         // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
-        const rows = some.flatMap((item) => ('values' in item ? [item] : this.eventsOf(item)));
+        const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
         await sending;
-        sending = this.insert(runner, log, rows).then(() => void (done += some.length));
+        sending = this.insert(runner, log, events.flat()).then(() => {
+          done += some.length;
+          some.forEach((item, n) => {
+            const history = 'values' in item ? undefined : histories.get(item);
+            if (history)
+              log.written.tell(
+                history,
+                (events[n] ?? []).map(({ source }) => source.event.id),
+              );
+          });
+        });
       }
     } finally {
       // The connection is not free before.
@@ -465,7 +483,27 @@ export class EntityCapture implements EntitySubscriberInterface {
       await runner.query(text, values);
     }
     // What is emitted after the commit; the texts are in the outbox.
-    for (const { source } of rows) log.written.push({ source, values: [] });
+    for (const { source } of rows) log.written.add({ source, values: [] });
+  }
+
+  /**
+   * Takes back what was told of rows that have changed again. It was written before a savepoint, so that a rollback to that would
+   * leave it; had it waited in memory instead, a savepoint that was set unseen could not have taken it.
+   */
+  private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
+    const events = histories.flatMap(({ last }) => log.written.toldOf(last.definition, last.key)?.events ?? []);
+    for (const some of chunks(events)) {
+      const { text, values } = this.options.database.statement(deletionOfEvents(this.options.database, some));
+      await runner.query(text, values);
+    }
+    log.written.withdraw(events);
+  }
+
+  /** Where changes of one transaction are merged, and the database does not tell its triggers which it is. */
+  private nameTransaction(runner: QueryRunner, query: string): void {
+    const log = this.logs.get(runner);
+    if (!log?.isOpen || log.id !== null || this.options.database.dialect === 'postgres') return;
+    if (this.triggerTables.isMerged(query)) log.id = newId('txn');
   }
 
   /** What triggers are to know of a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
@@ -477,7 +515,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!skip && depth > maxDepth) {
       throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
     }
-    return { skip, context: contextText(cause) };
+    return { skip, context: contextText(cause), transaction: this.logs.get(runner)?.id ?? null };
   }
 
   private refuseLoop(item: RowChange | EventRow): void {

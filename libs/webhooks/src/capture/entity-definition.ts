@@ -3,10 +3,12 @@ import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../events/json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
+import { dialectOf } from '../store/column-kinds.js';
 import {
   canonicalValue,
   isNumericColumn,
   isScalarColumn,
+  mayLoseMicroseconds,
   Unserializable,
   valueKindOf,
   type ColumnMetadata,
@@ -118,6 +120,7 @@ export class EntityDefinition {
     if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Use ${ORDERINGS.join(' or ')}`);
     if (!CAPTURE_MODES.includes(capture)) throw this.wrong('capture', capture, `Use ${CAPTURE_MODES.join(' or ')}`);
     if (capture === 'trigger') this.refuseWhatTriggersCannot();
+    else this.refuseKeysOfMicroseconds();
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
     for (const option of SWITCHES) {
       const value: unknown = options[option];
@@ -259,6 +262,19 @@ export class EntityDefinition {
       'OWNER_NOT_PURE',
       `@Webhook() of ${name}: \`owner\` is a function and \`capture\` is 'trigger'. It would be called after the commit, maybe by another process, and an owner that comes from anything but the row would be of another moment. Name a column, or promise that it looks at the row alone: owner: pure(row => …).`,
       { details: { entity: name, option: 'owner' } },
+    );
+  }
+
+  /** Rows of one millisecond would be one row, and the events of all but one be lost; and nothing that was read would be found again. */
+  private refuseKeysOfMicroseconds(): void {
+    const { name, primaryColumns, dataSource } = this.metadata;
+    const dialect = dialectOf(dataSource.options.type);
+    const column = primaryColumns.find((one) => mayLoseMicroseconds(one.referencedColumn ?? one, dialect));
+    if (!column) return;
+    throw new ConfigurationError(
+      'KEY_NOT_EXACT',
+      `The primary key of ${name} has a time with microseconds in it (${column.propertyPath}), and a Date of JavaScript has milliseconds: TypeORM cannot find such a row by what it has read of it, nor tell two of one millisecond apart. Declare \`precision: 3\`, use another key, or capture this entity by triggers: capture: 'trigger'.`,
+      { details: { entity: name, column: column.propertyPath } },
     );
   }
 

@@ -5,6 +5,7 @@ import type { Cause } from '../write-scope.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
+import { WrittenEvents, type WrittenMark } from './written-events.js';
 
 /** A row was written; its event is made when its image is known. */
 export interface RowChange {
@@ -42,13 +43,15 @@ export class TransactionLog {
   /** In the order of the program. */
   pending: (RowChange | EventRow)[] = [];
   /** Written in this transaction, not yet committed. */
-  written: EventRow[] = [];
+  readonly written = new WrittenEvents();
   isOpen = false;
   /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
   isUncertain = false;
+  /** What triggers are told that this transaction is, once they want to know. */
+  id: string | null = null;
   /** A table with triggers was written to: there will be images. */
   wroteImages = false;
-  private savepoints: { name: string; written: number }[] = [];
+  private savepoints: { name: string; mark: WrittenMark }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   /** One after the other: the hooks of one `save()` run concurrently, and a connection cannot. */
@@ -66,8 +69,8 @@ export class TransactionLog {
         this.reset(true);
         return none;
       case 'commit': {
-        const committed = this.written;
         const { isUncertain } = this;
+        const committed = this.written.take(isUncertain);
         this.reset(statement.chain);
         return { committed, isUncertain };
       }
@@ -78,7 +81,7 @@ export class TransactionLog {
         this.rolledBack(statement.chain);
         return none;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, written: this.written.length });
+        this.savepoints.push({ name: statement.name, mark: this.written.mark });
         return none;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -86,11 +89,13 @@ export class TransactionLog {
       case 'rollback_to': {
         this.pending = [];
         const index = this.indexOf(statement.name);
-        if (index === undefined) {
+        const savepoint = index === undefined ? undefined : this.savepoints[index];
+        if (index === undefined || !savepoint) {
           this.isUncertain = true;
+          this.written.forgetRows();
           return none;
         }
-        this.written.length = this.savepoints[index]?.written ?? 0;
+        this.written.returnTo(savepoint.mark);
         this.savepoints.length = index + 1;
         return none;
       }
@@ -104,10 +109,11 @@ export class TransactionLog {
   }
 
   private reset(isOpen: boolean): void {
-    this.written = [];
+    this.written.take(false);
     this.savepoints = [];
     this.isOpen = isOpen;
     this.isUncertain = false;
+    this.id = null;
     this.wroteImages = false;
   }
 

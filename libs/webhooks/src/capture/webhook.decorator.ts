@@ -81,7 +81,7 @@ export interface WebhookOptions<E = ObjectLiteral> {
   ignore?: readonly EntityProperty<E>[];
   /**
    * Several changes of one row in one transaction make one event, with the first `previous` and the last `data`; one that comes to
-   * nothing makes none. What stands between two savepoints is merged for itself; see `docs/capture.md`.
+   * nothing makes none. Nested transactions count with the one around them; see `docs/capture.md`.
    *
    * @defaultValue false: an event for each
    */

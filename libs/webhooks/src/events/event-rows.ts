@@ -1,6 +1,6 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../hash.js';
-import { chunks } from '../store/chunks.js';
+import { chunks, inList } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import { jsonRows, jsonValue } from '../store/json-rows.js';
 import type { TablesSql } from '../store/tables.js';
@@ -68,6 +68,12 @@ export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: read
   const said = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
   const columns = join(said.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS]));
   return sql`insert into ${path} (${columns}) values ${bulk(rows.map(({ values }) => said.map((n) => values[n])))}`;
+}
+
+/** Takes events away that the same transaction has written. @param ids that one statement takes */
+export function deletionOfEvents({ tables }: Pick<Database, 'tables'>, ids: readonly string[]): Sql {
+  const { sql: path, $ } = tables.events;
+  return sql`delete from ${path} where ${$.id} ${inList(ids)}`;
 }
 
 /** Columns of `EventRow.values`, in their order, and how they travel in JSON. */

@@ -191,11 +191,12 @@ const TABLES: readonly FrozenTable[] = [
       oldRow: 'text?',
       newRow: 'text?',
       context: 'text?',
+      mergeKey: 'name?',
       createdAt: 'milliseconds',
       reason: 'text?',
     },
     unique: [],
-    indexes: [],
+    indexes: [{ of: ['mergeKey', 'seq'], where: isSet('mergeKey'), mysql: ['mergeKey', 'seq'] }],
   },
 ];
 

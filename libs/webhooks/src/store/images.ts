@@ -14,6 +14,8 @@ export interface StoredImage {
   readonly oldRow: string | null;
   readonly newRow: string | null;
   readonly context: string | null;
+  /** The same in all changes of one row in one transaction that make one event; `null` where each makes its own. */
+  readonly mergeKey: string | null;
   readonly createdAt: unknown;
 }
 
@@ -59,10 +61,29 @@ export function* readImages(
   database: Database,
   { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
 ): Script<StoredImage[]> {
-  const { images: i } = database.tables;
   return yield* query<StoredImage>(
-    sql`select ${i.select('i', 'seq', 'tablePath', 'op', 'oldRow', 'newRow', 'context', 'createdAt')} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit ${limit}`,
+    sql`${selection(database)} where ${isWaiting(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
   );
+}
+
+/** What else is to be merged with some of the oldest, in its order: their transactions have committed, so all of it is there. */
+export function* readRestOfMerged(
+  database: Database,
+  oldest: readonly StoredImage[],
+  { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
+): Script<StoredImage[]> {
+  const keys = new Set(oldest.map(({ mergeKey }) => mergeKey).filter((key) => key !== null));
+  const last = oldest.at(-1);
+  if (!keys.size || !last) return [];
+  const { $ } = database.tables.images;
+  // Says that the key is not null for the sake of SQLite's partial index.
+  return yield* query<StoredImage>(
+    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isWaiting(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
+  );
+}
+
+function selection({ tables: { images: i } }: Database): Sql {
+  return sql`select ${i.select('i', 'seq', 'tablePath', 'op', 'oldRow', 'newRow', 'context', 'mergeKey', 'createdAt')} from ${i.sql} i`;
 }
 
 export function* deleteImages(database: Database, images: readonly Pick<StoredImage, 'seq'>[]): Script<void> {

@@ -201,11 +201,12 @@ const TABLES = {
       oldRow: 'text?',
       newRow: 'text?',
       context: 'text?',
+      mergeKey: 'name?',
       createdAt: 'milliseconds',
       reason: 'text?',
     },
     unique: [],
-    indexes: [],
+    indexes: [{ of: ['mergeKey', 'seq'], where: isSet('mergeKey'), mysql: ['mergeKey', 'seq'] }],
   },
 } as const satisfies Record<string, TableShape>;
 

@@ -10,15 +10,17 @@ import {
   hasImages,
   lockConversion,
   readImages,
+  readRestOfMerged,
   setImageAside,
   type StoredImage,
 } from '../../store/images.js';
 import type { Script } from '../../store/script.js';
 import { eventsOf } from '../change-events.js';
+import { coalesced } from '../coalesce.js';
 import type { EntityDefinition, RowImage } from '../entity-definition.js';
 import type { EntityRegistry } from '../entity-registry.js';
 import { kindsInTable } from '../single-table.js';
-import type { Before } from '../transaction-log.js';
+import type { Before, RowChange } from '../transaction-log.js';
 import type { EntityAction } from '../webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';
@@ -47,6 +49,8 @@ interface Damaged {
 
 /** Images of one transaction; a thousand updated rows take five. */
 const IMAGES_PER_BATCH = 200;
+/** And what is to be merged with these, besides: more changes of one row in one transaction are told in several events. */
+const MOST_MERGED_IMAGES = 10_000;
 
 /**
  * Makes events of what triggers have written down: in the order in which it happened, in one process at a time, and in one transaction
@@ -90,24 +94,23 @@ export class ImageConverter {
     const { database } = this.parts;
     let result: Conversion = 'nothing';
     for (let n = 0; n < IMAGES_PER_BATCH; n++) {
-      const taken: { image?: StoredImage } = {};
+      const taken: { images?: readonly StoredImage[] } = {};
       try {
         const one = await this.convertSome(1, taken);
         if (one !== 'some') return result === 'some' ? result : one;
       } catch (error) {
-        const { image } = taken;
         // Not the image's fault: it was not even read, or the database would refuse any other one, too.
-        if (!image || !isFaultOfData(error)) throw error;
-        const damaged = { image, reason: messageOf(error) };
-        await database.transaction(() => setImageAside(database, image, damaged.reason));
-        this.tell([damaged]);
+        if (!taken.images || !isFaultOfData(error)) throw error;
+        const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
+        await database.transaction(() => setAside(database, damaged));
+        this.tell(damaged);
       }
       result = 'some';
     }
     return result;
   }
 
-  private async convertSome(limit: number, taken: { image?: StoredImage } = {}): Promise<Conversion> {
+  private async convertSome(limit: number, taken: { images?: readonly StoredImage[] } = {}): Promise<Conversion> {
     const { database, onConverted } = this.parts;
     const converted = await database.transaction(() => this.conversion(limit, taken));
     if (typeof converted === 'string') return converted;
@@ -118,30 +121,41 @@ export class ImageConverter {
 
   private *conversion(
     limit: number,
-    taken: { image?: StoredImage },
+    taken: { images?: readonly StoredImage[] },
   ): Script<'nothing' | 'elsewhere' | { events: EventRow[]; damaged: Damaged[] }> {
     const { database, dataSource, limits } = this.parts;
     if (!(yield* lockConversion(database))) return 'elsewhere';
-    const images = yield* readImages(database, { tablePaths: this.tablePaths, limit });
-    const [first] = images;
-    if (!first) return 'nothing';
-    taken.image = first;
+    const { tablePaths } = this;
+    const oldest = yield* readImages(database, { tablePaths, limit });
+    if (!oldest.length) return 'nothing';
+    const rest = yield* readRestOfMerged(database, oldest, { tablePaths, limit: MOST_MERGED_IMAGES });
+    if (rest.length === MOST_MERGED_IMAGES && limit > 1) return yield* this.conversion(Math.ceil(limit / 10), taken);
+    const images = [...oldest, ...rest];
+    taken.images = images;
     const damaged: Damaged[] = [];
-    const guarded = <T>(image: StoredImage, work: () => T): T | undefined => {
+    const guarded = <T>(group: readonly StoredImage[], work: () => T): T | undefined => {
       try {
         return work();
       } catch (error) {
-        damaged.push({ image, reason: messageOf(error) });
+        for (const image of group) damaged.push({ image, reason: messageOf(error) });
         return undefined;
       }
     };
-    const parsed = images.flatMap((image) => guarded(image, () => this.parse(image)) ?? []);
-    const rowsOf = yield* readImageRows(database, dataSource, parsed);
-    const events = parsed.flatMap(
-      (image) => guarded(image.stored, () => eventsOf(changeOf(image, rowsOf(image)), limits)) ?? [],
+    const parsed = mergedGroups(images).flatMap((stored) => {
+      const group = guarded(stored, () => stored.flatMap((image) => this.parse(image)));
+      return group ? [{ stored, group }] : [];
+    });
+    const rowsOf = yield* readImageRows(
+      database,
+      dataSource,
+      parsed.flatMap(({ group }) => group),
     );
+    const events = parsed.flatMap(({ stored, group }) => {
+      const changes = () => coalesced(group.map((image) => changeOf(image, rowsOf(image)))).items;
+      return guarded(stored, () => changes().flatMap((c) => ('values' in c ? [c] : eventsOf(c, limits)))) ?? [];
+    });
     for (const statement of insertsOfEvents(database, events)) yield statement;
-    for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
+    yield* setAside(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(
       database,
@@ -189,7 +203,25 @@ export class ImageConverter {
   }
 }
 
-function changeOf({ stored, definition, old: written, now: writtenNow }: ParsedImage, { old, now }: ReadImage) {
+function* setAside(database: Database, damaged: readonly Damaged[]): Script<void> {
+  for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
+}
+
+/** Changes of one row in one transaction stand together, in the place of the first. */
+function mergedGroups(images: readonly StoredImage[]): (readonly StoredImage[])[] {
+  const groups = new Map<unknown, StoredImage[]>();
+  for (const image of images) {
+    const group = image.mergeKey === null ? undefined : groups.get(image.mergeKey);
+    if (group) group.push(image);
+    else groups.set(image.mergeKey ?? image, [image]);
+  }
+  return [...groups.values()];
+}
+
+function changeOf(
+  { stored, definition, old: written, now: writtenNow }: ParsedImage,
+  { old, now }: ReadImage,
+): RowChange {
   const action = actionOf(definition, written, writtenNow);
   const image = now ?? old;
   if (!image) throw new Error('it holds no row');

@@ -88,10 +88,16 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const path = table.path.split('.').map(escaped).join('.');
   const image = (of: 'OLD' | 'NEW') =>
     `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${of}.${escaped(column.databaseName)}`)}`).join(', ')})`;
-  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('createdAt')].join(', ')})`;
+  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
   const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
+  // Null outside a transaction, and in those of programs that do not say which it is: the server tells nobody.
+  const mergeKey = (of: 'OLD' | 'NEW') => {
+    if (!table.isMerged) return 'NULL';
+    const keys = table.metadata.primaryColumns.map((one) => `HEX(CAST(${of}.${escaped(one.databaseName)} AS BINARY))`);
+    return `CONCAT(@webhooks_transaction, ':', SHA2(CONCAT_WS(',', ${[literal(table.path), ...keys].join(', ')}), 256))`;
+  };
   const write = (op: string, old: string, now: string) =>
-    `${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, @webhooks_context, ${at});`;
+    `${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, @webhooks_context, ${mergeKey(op === 'delete' ? 'OLD' : 'NEW')}, ${at});`;
   const trigger = (operation: string, body: string): TriggerObject => {
     const name = objectName(images, operation, table.path);
     const { hash, text } = marked(

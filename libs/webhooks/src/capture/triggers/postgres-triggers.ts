@@ -47,7 +47,10 @@ function functionName(images: ImagesTable): string {
 function writeFunction(images: ImagesTable): TriggerObject {
   const { column: c } = images;
   const name = `${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}`;
-  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('createdAt')].join(', ')})`;
+  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
+  // Which row of which transaction; the names of its key's columns stand behind the path, where anybody wants to know.
+  const mergeKey = (path: string, row: string, keys: string) =>
+    `txid_current() || ':' || encode(sha256(convert_to(${path} || (SELECT json_agg(${row} -> k ORDER BY n) FROM unnest(${keys}) WITH ORDINALITY AS keys (k, n))::text, 'UTF8')), 'hex')`;
   const { hash, text } = marked(`CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -58,22 +61,28 @@ AS $webhooks$ {mark}
 DECLARE
   v_context text := nullif(current_setting('webhooks.context', true), '');
   v_at bigint := date_part('epoch', clock_timestamp()) * 1000;
+  v_old json;
+  v_new json;
+  v_merge text;
 BEGIN
   IF current_setting('webhooks.skip', true) = 'on' THEN
     RETURN NULL;
   END IF;
-  IF TG_OP = 'UPDATE' THEN
+  IF TG_LEVEL = 'ROW' THEN
+    IF TG_OP <> 'INSERT' THEN
+      v_old := row_to_json(OLD);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+      v_new := row_to_json(NEW);
+    END IF;
+    IF TG_NARGS > 1 THEN
+      v_merge := ${mergeKey('TG_ARGV[0]', 'coalesce(v_new, v_old)', 'TG_ARGV[1:]')};
+    END IF;
     ${into}
-    VALUES (TG_ARGV[0], 'update', row_to_json(OLD), row_to_json(NEW), v_context, v_at);
-  ELSIF TG_OP = 'INSERT' THEN
-    ${into}
-    VALUES (TG_ARGV[0], 'insert', NULL, row_to_json(NEW), v_context, v_at);
-  ELSIF TG_OP = 'DELETE' THEN
-    ${into}
-    VALUES (TG_ARGV[0], 'delete', row_to_json(OLD), NULL, v_context, v_at);
+    VALUES (TG_ARGV[0], lower(TG_OP), v_old, v_new, v_context, v_merge, v_at);
   ELSE
-    EXECUTE format(${literal(`${into.replaceAll('%', '%%')} SELECT $1, 'delete', row_to_json(t.*), NULL, $2, $3 FROM %I.%I AS t`)}, TG_TABLE_SCHEMA, TG_TABLE_NAME)
-    USING TG_ARGV[0], v_context, v_at;
+    EXECUTE format(${literal(`${into.replaceAll('%', '%%')} SELECT $1, 'delete', row_to_json(t.*), NULL, $2, CASE WHEN $4 <> '{}' THEN ${mergeKey('$1', 'row_to_json(t.*)', '$4')} END, $3 FROM %I.%I AS t`)}, TG_TABLE_SCHEMA, TG_TABLE_NAME)
+    USING TG_ARGV[0], v_context, v_at, TG_ARGV[1:];
   END IF;
   RETURN NULL;
 END $webhooks$`);
@@ -86,9 +95,10 @@ END $webhooks$`);
   };
 }
 
-function triggersOn({ path }: TriggerTable, images: ImagesTable): TriggerObject[] {
+function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTable): TriggerObject[] {
   const table = path.split('.').map(escaped).join('.');
-  const run = `EXECUTE FUNCTION ${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}(${literal(path)})`;
+  const keys = isMerged ? metadata.primaryColumns.map(({ databaseName }) => databaseName) : [];
+  const run = `EXECUTE FUNCTION ${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}(${[path, ...keys].map(literal).join(', ')})`;
   // The first in the alphabet runs first: what another trigger then does to the row comes after it.
   const trigger = (operation: string, when: string): TriggerObject => {
     const name = `0_${images.name.slice(0, 48)}_${operation}`;

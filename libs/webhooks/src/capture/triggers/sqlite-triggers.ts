@@ -16,6 +16,7 @@ const PAIRS_PER_OBJECT = 60;
 /** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
 export const SKIP_MARK = -1;
 export const CONTEXT_MARK = -2;
+export const TRANSACTION_MARK = -3;
 
 /**
  * Three triggers on each table, for each row. A value is written as SQL says it (`quote()`), and a text after one `'`, which keeps
@@ -55,12 +56,17 @@ function triggersOn(table: TriggerTable, images: ImagesTable): TriggerObject[] {
     return objects.reduce((all, next) => `rtrim(${all}, '}') || ',' || ltrim(${next}, '{')`);
   };
   const mark = (seq: number, what: string) => `SELECT ${what} FROM ${images.path} WHERE ${c('seq')} = ${seq}`;
-  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('createdAt')].join(', ')})`;
+  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
+  const mergeKey = (of: 'OLD' | 'NEW') => {
+    if (!table.isMerged) return 'NULL';
+    const keys = table.metadata.primaryColumns.map((one) => `quote(${of}.${escaped(one.databaseName)})`);
+    return `(${mark(TRANSACTION_MARK, c('context'))}) || ${[literal(`:${table.path}`), ...keys].join(" || ',' || ")}`;
+  };
   const at = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
   const trigger = (op: string, changed: string, old: string, now: string): TriggerObject => {
     const name = objectName(images, op, table.path);
     const { hash, text } = marked(
-      `CREATE TRIGGER ${escaped(name)} AFTER ${op.toUpperCase()} ON ${escaped(table.path)} FOR EACH ROW WHEN ${changed}NOT EXISTS (${mark(SKIP_MARK, '1')}) BEGIN {mark}\n${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, (${mark(CONTEXT_MARK, c('context'))}), ${at});\nEND`,
+      `CREATE TRIGGER ${escaped(name)} AFTER ${op.toUpperCase()} ON ${escaped(table.path)} FOR EACH ROW WHEN ${changed}NOT EXISTS (${mark(SKIP_MARK, '1')}) BEGIN {mark}\n${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, (${mark(CONTEXT_MARK, c('context'))}), ${mergeKey(op === 'delete' ? 'OLD' : 'NEW')}, ${at});\nEND`,
     );
     return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
   };

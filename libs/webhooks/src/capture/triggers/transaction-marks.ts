@@ -2,7 +2,7 @@ import type { QueryRunner } from 'typeorm';
 import sql from 'sql-template-tag';
 import type { Database } from '../../store/database.js';
 import type { TransactionStatement } from '../transaction-statement.js';
-import { CONTEXT_MARK, SKIP_MARK } from './sqlite-triggers.js';
+import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from './sqlite-triggers.js';
 
 /** What triggers are told of the writes that follow. */
 export interface TriggerMark {
@@ -10,9 +10,11 @@ export interface TriggerMark {
   readonly skip: boolean;
   /** What they write down beside each image: the text of `contextText()`. */
   readonly context: string | null;
+  /** In which transaction; `null` where nobody wants to know, or the database knows by itself. */
+  readonly transaction: string | null;
 }
 
-const NO_MARK: TriggerMark = { skip: false, context: null };
+const NO_MARK: TriggerMark = { skip: false, context: null, transaction: null };
 
 interface Marked {
   /** As the database holds it; `null`: a savepoint was rolled back, and only the database knows. */
@@ -21,11 +23,12 @@ interface Marked {
   isOwnTransaction: boolean;
 }
 
-const keyOf = ({ skip, context }: TriggerMark) => JSON.stringify([skip, context]);
+const keyOf = ({ skip, context, transaction }: TriggerMark) => JSON.stringify([skip, context, transaction]);
 const NO_KEY = keyOf(NO_MARK);
 
 /**
- * Tells triggers in the writer's own transaction what they cannot know: that this write is not to be told, or by whom it is.
+ * Tells triggers in the writer's own transaction what they cannot know: that this write is not to be told, by whom it is, and, where
+ * the database cannot say it, in which transaction.
  *
  * On PostgreSQL by settings that end with the transaction, on MySQL and MariaDB by variables of the connection that are emptied when
  * the transaction ends, and on SQLite, which has neither, by rows of the images' table that are taken away before the COMMIT: nobody
@@ -87,14 +90,14 @@ export class TransactionMarks {
     if (this.database.dialect === 'mysql') await this.set(runner, NO_MARK);
   }
 
-  private async set(runner: QueryRunner, { skip, context }: TriggerMark): Promise<void> {
-    for (const statement of this.statements(skip, context)) {
+  private async set(runner: QueryRunner, mark: TriggerMark): Promise<void> {
+    for (const statement of this.statements(mark)) {
       const { text, values } = this.database.statement(statement);
       await runner.query(text, values);
     }
   }
 
-  private statements(skip: boolean, context: string | null) {
+  private statements({ skip, context, transaction }: TriggerMark) {
     const { dialect, tables } = this.database;
     switch (dialect) {
       case 'postgres':
@@ -102,7 +105,9 @@ export class TransactionMarks {
           sql`select set_config('webhooks.skip', ${skip ? 'on' : ''}, true), set_config('webhooks.context', ${context ?? ''}, true)`,
         ];
       case 'mysql':
-        return [sql`set @webhooks_skip = ${skip ? 1 : null}, @webhooks_context = ${context}`];
+        return [
+          sql`set @webhooks_skip = ${skip ? 1 : null}, @webhooks_context = ${context}, @webhooks_transaction = ${transaction}`,
+        ];
       case 'sqlite': {
         const { sql: path, $ } = tables.images;
         const mark = (seq: number, text: string | null) =>
@@ -111,6 +116,7 @@ export class TransactionMarks {
           sql`delete from ${path} where ${$.seq} < 0`,
           ...(skip ? [mark(SKIP_MARK, null)] : []),
           ...(context === null ? [] : [mark(CONTEXT_MARK, context)]),
+          ...(transaction === null ? [] : [mark(TRANSACTION_MARK, transaction)]),
         ];
       }
     }

@@ -9,7 +9,9 @@ export interface ImagesTable {
   readonly name: string;
   /** The schema it stands in; `null` where there is none. */
   readonly schema: string | null;
-  readonly column: (property: 'seq' | 'tablePath' | 'op' | 'oldRow' | 'newRow' | 'context' | 'createdAt') => string;
+  readonly column: (
+    property: 'seq' | 'tablePath' | 'op' | 'oldRow' | 'newRow' | 'context' | 'mergeKey' | 'createdAt',
+  ) => string;
 }
 
 /** A trigger or a function of ours, as it should be. */

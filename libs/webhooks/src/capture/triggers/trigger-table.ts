@@ -14,6 +14,8 @@ export interface TriggerTable {
   readonly definitions: readonly EntityDefinition[];
   /** Columns that an image has on MySQL, MariaDB and SQLite; on PostgreSQL it has all there are. */
   readonly columns: readonly ColumnMetadata[];
+  /** Whether several changes of a row in one transaction may make one event: then each image says which row and transaction. */
+  readonly isMerged: boolean;
 }
 
 /**
@@ -39,7 +41,13 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
         `${definitions.map((definition) => definition.metadata.name).join(' and ')} stand in one table (${path}), and triggers see the table only: one \`capture\` must hold for all of them, and only the kinds of one inheritance may share it.`,
       );
     }
-    tables.push({ path, metadata, definitions, columns: columnsOf(metadata, definitions, dataSource) });
+    tables.push({
+      path,
+      metadata,
+      definitions,
+      columns: columnsOf(metadata, definitions, dataSource),
+      isMerged: definitions.some(({ options }) => options.coalesce),
+    });
   }
   return tables;
 }

@@ -1,3 +1,4 @@
+import type { EntityDefinition } from '../entity-definition.js';
 import type { EntityRegistry } from '../entity-registry.js';
 import { LEADING_COMMENTS } from '../transaction-statement.js';
 
@@ -12,6 +13,7 @@ const WRITES = new RegExp(
  */
 export class WrittenTables {
   private names: RegExp | null = null;
+  private mergedNames: RegExp | null = null;
   private madeOf: EntityRegistry['basis'] = null;
 
   constructor(private readonly registry: EntityRegistry) {}
@@ -25,16 +27,24 @@ export class WrittenTables {
     return WRITES.test(statement) && (this.tableNames()?.test(statement) ?? false);
   }
 
+  /** Whether it may write to one whose changes are merged. @param statement that is written by one of these */
+  isMerged(statement: string): boolean {
+    return this.tableNames() !== null && (this.mergedNames?.test(statement) ?? false);
+  }
+
   private tableNames(): RegExp | null {
     const { basis } = this.registry;
     if (basis !== this.madeOf) {
       this.madeOf = basis;
-      const names = this.registry
-        .all()
-        .filter(({ capture }) => capture === 'trigger')
-        .map(({ metadata }) => metadata.tableName.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-      this.names = names.length ? new RegExp(`(?<!\\w)(?:${names.join('|')})(?!\\w)`, 'i') : null;
+      const captured = this.registry.all().filter(({ capture }) => capture === 'trigger');
+      this.names = namesOf(captured);
+      this.mergedNames = namesOf(captured.filter(({ options }) => options.coalesce));
     }
     return this.names;
   }
+}
+
+function namesOf(definitions: readonly EntityDefinition[]): RegExp | null {
+  const names = definitions.map(({ metadata }) => metadata.tableName.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return names.length ? new RegExp(`(?<!\\w)(?:${names.join('|')})(?!\\w)`, 'i') : null;
 }
