@@ -7,6 +7,7 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
+import type { RunnerTurns } from './runner-turns.js';
 import { kindsInTable, rootOf } from './single-table.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -33,6 +34,7 @@ export interface BulkWritesOptions {
   readonly clock: Clock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
+  readonly turns: RunnerTurns;
 }
 
 /** What the parts of one captured statement share. */
@@ -70,7 +72,28 @@ export class BulkWrites implements WriteHold {
 
   constructor(private readonly options: BulkWritesOptions) {}
 
-  async execute(
+  execute(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    isPersisting: boolean,
+  ): Promise<unknown> {
+    const { queryRunner } = builder;
+    const write = () => this.write(builder, run, isPersisting);
+    // What a `save()` sends is in its turn already, or on a query runner of its own.
+    if (!queryRunner || (isPersisting && !isOfOrphans(builder))) return write();
+    return this.options.turns.take(queryRunner, write);
+  }
+
+  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.turns.save(runner, data, run);
+  }
+
+  clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
+    const write = () => this.empty(asked, given, clearing);
+    return given ? this.options.turns.take(given, write) : write();
+  }
+
+  private async write(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
     isPersisting: boolean,
@@ -100,7 +123,11 @@ export class BulkWrites implements WriteHold {
     });
   }
 
-  async clear(asked: EntityMetadata, given: QueryRunner | undefined, { run, options }: Clearing): Promise<unknown> {
+  private async empty(
+    asked: EntityMetadata,
+    given: QueryRunner | undefined,
+    { run, options }: Clearing,
+  ): Promise<unknown> {
     // TRUNCATE empties a single table of all of its kinds.
     const metadata = rootOf(asked);
     const table = this.options.log.isCaptured(given) ? this.tableOf(metadata) : undefined;
