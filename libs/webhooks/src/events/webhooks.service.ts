@@ -107,8 +107,7 @@ export class WebhooksService {
     const { dedupeKey } = row.source;
     if (dedupeKey) return this.publishOnce(row, dedupeKey, runner);
     if (runner) {
-      const { capture } = this.parts;
-      await capture.inTurn(runner, () => capture.add(runner, row));
+      await this.parts.capture.add(runner, row);
       return row.source.event;
     }
     const { database } = this.parts;
