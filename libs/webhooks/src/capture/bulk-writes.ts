@@ -8,6 +8,7 @@ import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
 import { LinkWrites } from './link-writes.js';
+import type { RunnerTurns } from './runner-turns.js';
 import { kindsInTable, rootOf } from './single-table.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -34,6 +35,7 @@ export interface BulkWritesOptions {
   readonly clock: Clock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
+  readonly turns: RunnerTurns;
 }
 
 /** What the parts of one captured statement share. */
@@ -82,7 +84,28 @@ export class BulkWrites implements WriteHold {
     });
   }
 
-  async execute(
+  execute(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    saving: Saving | undefined,
+  ): Promise<unknown> {
+    const { queryRunner } = builder;
+    const write = () => this.write(builder, run, saving);
+    // What a `save()` sends is in its turn already, or on a query runner of its own.
+    if (!queryRunner || (saving && !isOfOrphans(builder))) return write();
+    return this.options.turns.take(queryRunner, write);
+  }
+
+  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.turns.save(runner, data, run);
+  }
+
+  clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
+    const write = () => this.empty(asked, given, clearing);
+    return given ? this.options.turns.take(given, write) : write();
+  }
+
+  private write(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
     saving: Saving | undefined,
@@ -127,7 +150,11 @@ export class BulkWrites implements WriteHold {
     });
   }
 
-  async clear(asked: EntityMetadata, given: QueryRunner | undefined, { run, options }: Clearing): Promise<unknown> {
+  private async empty(
+    asked: EntityMetadata,
+    given: QueryRunner | undefined,
+    { run, options }: Clearing,
+  ): Promise<unknown> {
     // TRUNCATE empties a single table of all of its kinds.
     const metadata = rootOf(asked);
     const table = this.options.log.isCaptured(given) ? this.tableOf(metadata) : undefined;

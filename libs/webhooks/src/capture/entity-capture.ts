@@ -30,6 +30,7 @@ import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
+import { RunnerTurns } from './runner-turns.js';
 import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
@@ -82,9 +83,10 @@ export class EntityCapture implements EntitySubscriberInterface {
   private logs = new WeakMap<QueryRunner, TransactionLog>();
   private readonly warned = new Set<string>();
   /** Rows read before they were removed, where the hook after it has no image. */
-  private readonly beforeImages = new WeakMap<QueryRunner, Map<string, RowImage>>();
-  /** Entities that a query runner is inserting, and what they held when their INSERT passed. */
-  private readonly inserting = new WeakMap<QueryRunner, Map<ObjectLiteral, Inserting>>();
+  private readonly beforeImages = new WeakMap<object, Map<string, RowImage>>();
+  /** Entities that a write is inserting, and what they held when their INSERT passed. */
+  private readonly inserting = new WeakMap<object, Map<ObjectLiteral, Inserting>>();
+  private readonly turns = new RunnerTurns((runner) => runner.isTransactionActive || this.isOpen(runner));
 
   private readonly triggerTables: WrittenTables;
   private readonly marks: TransactionMarks;
@@ -118,7 +120,10 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
     const { dialect } = database;
-    holdWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
+    holdWrites(
+      dataSource,
+      new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this, turns: this.turns }),
+    );
   }
 
   detach(): void {
@@ -131,6 +136,14 @@ export class EntityCapture implements EntitySubscriberInterface {
       writable: true,
       value: subscribers,
     });
+  }
+
+  /**
+   * Runs what writes through a query runner that a caller has given, apart from other writes that are called on it at the same time;
+   * in the caller's transaction at once.
+   */
+  inTurn<T>(runner: QueryRunner, write: () => Promise<T>): Promise<T> {
+    return this.turns.take(runner, write);
   }
 
   /** Puts a published event among the changes of a query runner's transaction, in program order. */
@@ -166,7 +179,7 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   async beforeQuery(event: BeforeQueryEvent): Promise<void> {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
-    const inserting = this.inserting.get(queryRunner);
+    const inserting = this.inserting.get(this.turns.sharedBy(queryRunner));
     if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
     const mayFire = this.marks.has(queryRunner)
@@ -188,7 +201,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterQuery(event: AfterQueryEvent): Promise<void> {
     const { queryRunner, query, success, rawResults, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
     if (!success) {
-      this.inserting.delete(queryRunner);
+      this.inserting.delete(this.turns.sharedBy(queryRunner));
       this.followFailure(queryRunner, query, error);
       await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
       return;
@@ -202,7 +215,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       return;
     }
     await this.marks.afterEnd(queryRunner, statement);
-    this.inserting.delete(queryRunner);
+    this.inserting.delete(this.turns.sharedBy(queryRunner));
     const log = this.logOf(queryRunner);
     if (statement.kind === 'commit' && log.wroteImages) this.options.onImages();
     // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
@@ -218,8 +231,9 @@ export class EntityCapture implements EntitySubscriberInterface {
     const definition = this.toldOf(event);
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for rows of a junction, whatever the type says
     if (!definition || !event.entity || !mayKnowInserted(definition)) return;
-    let inserting = this.inserting.get(event.queryRunner);
-    if (!inserting) this.inserting.set(event.queryRunner, (inserting = new Map()));
+    const write = this.turns.sharedBy(event.queryRunner);
+    let inserting = this.inserting.get(write);
+    if (!inserting) this.inserting.set(write, (inserting = new Map()));
     const { driver } = this.options.dataSource;
     const table = event.metadata.tablePath.split('.').map((part) => driver.escape(part));
     inserting.set(event.entity, { definition, table: `${table.join('.')}(`, values: null });
@@ -228,7 +242,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   async afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> {
     const definition = this.toldOf(event);
     if (!definition) return;
-    const inserting = this.inserting.get(event.queryRunner);
+    const inserting = this.inserting.get(this.turns.sharedBy(event.queryRunner));
     const values = inserting?.get(event.entity)?.values ?? null;
     inserting?.delete(event.entity);
     if (event.entityId === undefined) return;
@@ -335,8 +349,9 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** `data` is what `save(x, { data })` was given, whatever that is. */
   isCaptured(runner: QueryRunner | undefined): boolean {
-    const data = runner?.data as { webhooks?: unknown } | null | undefined;
-    return isCapturedHere(this.options.dataSource) && data?.webhooks !== false;
+    if (!isCapturedHere(this.options.dataSource)) return false;
+    const data = runner && (this.turns.dataOf(runner) as { webhooks?: unknown } | null | undefined);
+    return data?.webhooks !== false;
   }
 
   private logOf(runner: QueryRunner): TransactionLog {
@@ -358,19 +373,24 @@ export class EntityCapture implements EntitySubscriberInterface {
       const key = definition && databaseEntity ? rowKey(definition, databaseEntity) : undefined;
       const changesAgain = (change: RowChange) =>
         change.definition.metadata.tablePath === tablePath && (key === undefined || change.key === key);
-      await log.exclusively(() => this.readImages(event.queryRunner, log, changesAgain));
+      await this.turns.inside(event.queryRunner, () =>
+        log.exclusively(() => this.readImages(event.queryRunner, log, changesAgain)),
+      );
     }
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
     // The images of earlier changes above are wanted all the same.
     if (!definition || !this.isCaptured(event.queryRunner)) return;
     if (!(databaseEntity || entityId !== undefined) || !needsImage(definition)) return;
-    await this.logOf(event.queryRunner).exclusively(async () => {
-      const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
-      const read = await readRows(event.queryRunner, definition, [idOf(definition, id)], true);
-      const images = this.beforeImages.get(event.queryRunner) ?? new Map<string, RowImage>();
-      for (const [key, image] of read) images.set(definition.name + key, image);
-      this.beforeImages.set(event.queryRunner, images);
-    });
+    const id = databaseEntity ?? definition.metadata.ensureEntityIdMap(entityId);
+    const read = await this.turns.inside(event.queryRunner, () =>
+      this.logOf(event.queryRunner).exclusively(() =>
+        readRows(event.queryRunner, definition, [idOf(definition, id)], true),
+      ),
+    );
+    const write = this.turns.sharedBy(event.queryRunner);
+    const images = this.beforeImages.get(write) ?? new Map<string, RowImage>();
+    for (const [key, image] of read) images.set(definition.name + key, image);
+    this.beforeImages.set(write, images);
   }
 
   private beforeImageOf(event: WriteEvent, definition: EntityDefinition, loaded: ObjectLiteral): RowImage;
@@ -384,7 +404,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     definition: EntityDefinition,
     loaded: ObjectLiteral | undefined,
   ): RowImage | null {
-    const images = this.beforeImages.get(event.queryRunner);
+    const images = this.beforeImages.get(this.turns.sharedBy(event.queryRunner));
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
     const id = entityId === undefined ? loaded : definition.metadata.ensureEntityIdMap(entityId);
     const key = definition.name + rowKey(definition, id ?? {});
@@ -419,7 +439,11 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
-  async record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
+  record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
+    return this.turns.inside(runner, () => this.note(runner, items));
+  }
+
+  private async note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
     const log = this.logOf(runner);
     for (const item of items) {
       if (!('values' in item)) item.cause ??= currentCause();

@@ -1,5 +1,6 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
 import { EntityManager } from 'typeorm';
+import { EntityPersistExecutor } from 'typeorm/persistence/EntityPersistExecutor.js';
 import { SubjectExecutor } from 'typeorm/persistence/SubjectExecutor.js';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { ConfigurationError } from '../errors.js';
@@ -86,6 +87,12 @@ export interface WriteHold {
   ): Promise<unknown>;
   /** A `save()` or `remove()` has sent its statements and called its hooks. */
   saved(saving: Saving): Promise<void>;
+  /**
+   * @param runner of the manager that was asked to `save()`, `remove()`, `softRemove()` or `recover()`
+   * @param data that it was given
+   * @param run what TypeORM does itself
+   */
+  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown>;
   /** @param runner of the manager that was asked, if it has one */
   clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
 }
@@ -129,6 +136,13 @@ const OF_PERSISTENCE = [
  */
 const persisting = new AsyncLocalStorage<Saving>();
 
+/** What TypeORM makes for each `save()` and its like. */
+interface Persistence {
+  readonly dataSource: DataSource;
+  readonly queryRunner?: QueryRunner;
+  readonly options?: { readonly data?: unknown };
+}
+
 type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefined>;
 
 /**
@@ -144,6 +158,7 @@ type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefin
 export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
   const prototypes = checkTypeorm(dataSource);
   for (const prototype of prototypes.builders) replaceExecute(prototype);
+  replacePersist(prototypes.persist);
   replacePersistence(prototypes.persistence);
   replaceClear(prototypes.manager);
   (dataSource as Held)[HOLD] = hold;
@@ -155,13 +170,17 @@ export function letWritesGo(dataSource: DataSource): void {
 }
 
 /** @throws ConfigurationError `UNKNOWN_TYPEORM`: what capture relies on is not there */
-function checkTypeorm(dataSource: DataSource): { builders: Methods[]; persistence: Methods; manager: Methods } {
+function checkTypeorm(dataSource: DataSource): Record<'persist' | 'persistence' | 'manager', Methods> & {
+  builders: Methods[];
+} {
   const builders = Object.entries(OF_BUILDER).map(([kind, methods]): Methods => {
     const start = dataSource.createQueryBuilder() as unknown as Record<string, () => object>;
     const prototype = prototypeOf(start[kind]?.());
     requireMethods(`its ${kind} builder`, prototype, [...OF_EVERY_BUILDER, ...methods]);
     return prototype as Methods;
   });
+  const persist = (EntityPersistExecutor as unknown as { prototype: Methods } | undefined)?.prototype;
+  requireMethods('EntityPersistExecutor', persist, ['execute']);
   const persistence = (SubjectExecutor as unknown as { prototype: Methods } | undefined)?.prototype;
   requireMethods('SubjectExecutor', persistence, ['execute', ...OF_PERSISTENCE]);
   const saving = new SubjectExecutor(dataSource.createQueryRunner(), []) as unknown as Saving;
@@ -171,7 +190,7 @@ function checkTypeorm(dataSource: DataSource): { builders: Methods[]; persistenc
   );
   const manager = EntityManager.prototype as unknown as Methods;
   requireMethods('EntityManager', manager, ['clear']);
-  return { builders, persistence: persistence as Methods, manager };
+  return { builders, persist: persist as Methods, persistence: persistence as Methods, manager };
 }
 
 function prototypeOf(instance: object | undefined): Methods | undefined {
@@ -203,6 +222,18 @@ function replaceExecute(prototype: Methods): void {
       const isIts = this.queryRunner !== undefined && saving?.queryRunner === this.queryRunner;
       const run = (builder: WriteBuilder) => original.apply(builder as never, args) as Promise<unknown>;
       return hold.execute(this, run, isIts ? saving : undefined);
+    };
+  });
+}
+
+/** Where no query runner was given, it makes one, which nobody else has. */
+function replacePersist(prototype: Methods): void {
+  replace(prototype, 'execute', (original) => {
+    return function execute(this: Persistence, ...args: never[]): unknown {
+      const hold = (this.dataSource as Held)[HOLD];
+      if (!hold || !this.queryRunner) return original.apply(this as never, args);
+      const run = () => original.apply(this as never, args) as Promise<unknown>;
+      return hold.persist(this.queryRunner, this.options?.data, run);
     };
   });
 }

@@ -126,15 +126,17 @@ export class WebhooksService {
       if (event === row.source.event) await this.parts.onCommitted([row]);
       return event;
     }
-    // What was changed before this call comes before it in the outbox too.
-    await capture.flush(runner);
-    const insert = database.statement(insertOnce(database, row));
-    await runner.query(insert.text, insert.values);
-    const select = database.statement(selectByKey(database, dedupeKey));
-    const [standing] = (await runner.query(select.text, select.values)) as StandingEvent[];
-    const event = standingEvent(standing, row);
-    if (event === row.source.event) await capture.written(runner, row);
-    return event;
+    return capture.inTurn(runner, async () => {
+      // What was changed before this call comes before it in the outbox too.
+      await capture.flush(runner);
+      const insert = database.statement(insertOnce(database, row));
+      await runner.query(insert.text, insert.values);
+      const select = database.statement(selectByKey(database, dedupeKey));
+      const [standing] = (await runner.query(select.text, select.values)) as StandingEvent[];
+      const event = standingEvent(standing, row);
+      if (event === row.source.event) await capture.written(runner, row);
+      return event;
+    });
   }
 
   private checkType(type: string): void {
