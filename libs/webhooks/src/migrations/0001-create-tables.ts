@@ -29,7 +29,7 @@ const TABLES: readonly FrozenTable[] = [
       context: 'text?',
       createdAt: 'milliseconds',
     },
-    unique: [['id'], ['dedupeKey']],
+    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
     indexes: [
       { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
       { of: ['seq'], where: inState('routing'), mysql: null },

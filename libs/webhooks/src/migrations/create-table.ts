@@ -9,7 +9,7 @@ export interface FrozenTable {
   readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
   /** The primary key, where no column of kind `sequence` is it. */
   readonly primary?: readonly string[];
-  readonly unique: readonly (readonly string[])[];
+  readonly unique: readonly IndexShape[];
   readonly indexes: readonly IndexShape[];
 }
 
@@ -41,7 +41,7 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
     return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
   };
   const indices = [
-    ...table.unique.map((of) => index({ columns: of }, true)),
+    ...indexesOf(table.unique, dialectOf(type), columnName).map((shape) => index(shape, true)),
     ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
   ];
   await runner.createTable(new Table({ name: path, columns, indices }), true);

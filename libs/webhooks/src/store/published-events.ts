@@ -14,7 +14,9 @@ export interface StandingEvent {
 
 /** Inserts an event unless its idempotency key stands already. */
 export function insertOnce(database: Database, row: EventRow): Sql {
-  return sql`${insertEvents(database.tables, [row])}${skipConflict(database.dialect, [database.tables.events.$.dedupeKey])}`;
+  const { $ } = database.tables.events;
+  const skip = skipConflict(database.dialect, [$.dedupeKey], sql` where ${$.dedupeKey} is not null`);
+  return sql`${insertEvents(database.tables, [row])}${skip}`;
 }
 
 /** The event that holds an idempotency key. A locking read on MySQL, where a snapshot would not show it. */

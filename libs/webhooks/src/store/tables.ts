@@ -47,7 +47,7 @@ const TABLES = {
       context: 'text?',
       createdAt: 'milliseconds',
     },
-    unique: [['id'], ['dedupeKey']],
+    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
     indexes: [
       { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
       { of: ['seq'], where: inState('routing'), mysql: null },
@@ -212,7 +212,7 @@ const TABLES = {
 
 interface TableShape {
   columns: Record<string, ColumnKind | `${ColumnKind}?`>;
-  unique: readonly (readonly string[])[];
+  unique: readonly IndexShape[];
   indexes: readonly IndexShape[];
 }
 
@@ -297,7 +297,7 @@ export function webhookEntities(
       tableName: prefix + databaseName(table),
       columns,
       indices: [
-        ...shape.unique.map((of) => ({ columns: [...of], unique: true })),
+        ...indexesOf(shape.unique, dialectOf(options.type), columnOf).map((index) => ({ ...index, unique: true })),
         ...indexesOf(shape.indexes, dialectOf(options.type), columnOf),
       ],
     });
