@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { RetrySchedule } from 'nestjs-entity-webhooks';
+import { RetrySchedule, Transport, type Outcome } from 'nestjs-entity-webhooks';
 import { FakeDns } from 'nestjs-entity-webhooks/testing';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
@@ -92,6 +92,42 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     const [attempt] = (await app.deliveries.forOwner('acme').get(id)).attempts;
     expect(attempt).toMatchObject({ outcome: 'rejected', status: 500, response: 'out of order', errorDetail: null });
     expect(attempt?.durationMs).toBeTypeOf('number');
+  });
+});
+
+/** Says what it found where it should not have asked. */
+class TalkativeTransport extends Transport {
+  override send(): Promise<Outcome> {
+    return Promise.resolve({
+      ...{ kind: 'blocked', status: 403, errorCode: 'ADDRESS_BLOCKED', errorDetail: '10.11.12.13' },
+      ...{ durationMs: 7, response: 'Welcome to the inner network', retryAfterMs: null },
+    });
+  }
+}
+
+describe('what a customer reads of an attempt that a replaced transport blocked', () => {
+  it('is no more than of one that the shipped transport did', async () => {
+    const fresh = await (databases[0] as (typeof databases)[0]).create();
+    const app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: ['tried'], parts: { transport: TalkativeTransport } },
+    });
+    try {
+      const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: 'acme' });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const [attempt] = (await app.deliveries.forOwner('acme').get(deliveryId)).attempts;
+      expect(attempt).toMatchObject({
+        ...{ outcome: 'blocked', errorCode: 'ADDRESS_BLOCKED' },
+        ...{ status: null, errorDetail: null, durationMs: null, response: null },
+      });
+      const [forOperators] = (await app.deliveries.get(deliveryId)).attempts;
+      expect(forOperators).toMatchObject({ status: 403, durationMs: 7, response: 'Welcome to the inner network' });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
   });
 });
 
