@@ -86,6 +86,21 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     expect(forOperators?.durationMs).toBeTypeOf('number');
   });
 
+  it('whose token endpoint is blocked is the same', async () => {
+    dns.set('token.example', '93.184.215.14');
+    const { id: listenerId } = await app.listeners.create({
+      ...{ events: ['tried'], url: app.receiver.url, owner: 'acme' },
+      auth: { type: 'oauth2', tokenUrl: 'https://token.example/', clientId: 'a', clientSecret: 'secret' },
+    });
+    dns.set('token.example', '10.11.12.13');
+    const { deliveryId } = await app.listeners.sendTest(listenerId);
+    const startedAt = app.clock.now();
+    await app.dispatcher.drain();
+    const { attempts, nextAttemptAt } = await app.deliveries.forOwner('acme').get(deliveryId);
+    expect(attempts).toMatchObject([{ outcome: 'blocked', errorCode: 'AUTH_FAILED', durationMs: null }]);
+    expect(nextAttemptAt).toEqual(new Date(startedAt + MINUTE));
+  });
+
   it('to their own receiver is all that came of it', async () => {
     app.receiver.respond({ status: 500, body: 'out of order' });
     const id = await send(app.receiver.url);
