@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { inspect } from 'node:util';
 import type { HttpService } from '@nestjs/axios';
 import { getWebhooksHttpToken, type ListenerAuth } from 'nestjs-entity-webhooks';
 import { FakeDns, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
@@ -197,6 +198,19 @@ describeDatabases('what the server of a listener asks for', (database) => {
           ...(lifetime === null ? {} : { expires_in: lifetime }),
         }),
       }));
+
+    it('is not shown by what keeps it, neither the secret nor the token, and masked in the listener', async () => {
+      tokens.respond({ status: 200, body: JSON.stringify({ access_token: 'a.token.to-keep', token_type: 'Bearer' }) });
+      const { id } = await listen(oauth2());
+      await publish();
+      expect(authorizations()).toEqual(['Bearer a.token.to-keep']);
+      const shown = (await app.listeners.get(id)).auth;
+      expect(shown).toEqual({ ...oauth2(), clientSecret: '***', clientAuth: 'basic' });
+      const { authorized } = app.dispatcher as unknown as { authorized: object };
+      const keeper = inspect(authorized, { depth: 4, showHidden: true });
+      expect(keeper).toMatch(/^AuthorizedTransport /);
+      for (const secret of ['a.token.to-keep', 'p:ss+word']) expect(keeper).not.toContain(secret);
+    });
 
     it('is a token asked for once for many deliveries, and again half a minute before it ends', async () => {
       give();
