@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { RetrySchedule } from 'nestjs-entity-webhooks';
+import { RetrySchedule, Transport, type Outcome } from 'nestjs-entity-webhooks';
 import { FakeDns } from 'nestjs-entity-webhooks/testing';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
@@ -86,12 +86,63 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     expect(forOperators?.durationMs).toBeTypeOf('number');
   });
 
+  it('whose token endpoint is blocked is the same', async () => {
+    dns.set('token.example', '93.184.215.14');
+    const { id: listenerId } = await app.listeners.create({
+      ...{ events: ['tried'], url: app.receiver.url, owner: 'acme' },
+      auth: { type: 'oauth2', tokenUrl: 'https://token.example/', clientId: 'a', clientSecret: 'secret' },
+    });
+    dns.set('token.example', '10.11.12.13');
+    const { deliveryId } = await app.listeners.sendTest(listenerId);
+    const startedAt = app.clock.now();
+    await app.dispatcher.drain();
+    const { attempts, nextAttemptAt } = await app.deliveries.forOwner('acme').get(deliveryId);
+    expect(attempts).toMatchObject([{ outcome: 'blocked', errorCode: 'AUTH_FAILED', durationMs: null }]);
+    expect(nextAttemptAt).toEqual(new Date(startedAt + MINUTE));
+  });
+
   it('to their own receiver is all that came of it', async () => {
     app.receiver.respond({ status: 500, body: 'out of order' });
     const id = await send(app.receiver.url);
     const [attempt] = (await app.deliveries.forOwner('acme').get(id)).attempts;
     expect(attempt).toMatchObject({ outcome: 'rejected', status: 500, response: 'out of order', errorDetail: null });
     expect(attempt?.durationMs).toBeTypeOf('number');
+  });
+});
+
+/** Says what it found where it should not have asked. */
+class TalkativeTransport extends Transport {
+  override send(): Promise<Outcome> {
+    return Promise.resolve({
+      ...{ kind: 'blocked', status: 403, errorCode: 'ADDRESS_BLOCKED', errorDetail: '10.11.12.13' },
+      ...{ durationMs: 7, response: 'Welcome to the inner network', retryAfterMs: null },
+    });
+  }
+}
+
+describe('what a customer reads of an attempt that a replaced transport blocked', () => {
+  it('is no more than of one that the shipped transport did', async () => {
+    const fresh = await (databases[0] as (typeof databases)[0]).create();
+    const app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: ['tried'], parts: { transport: TalkativeTransport } },
+    });
+    try {
+      const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: 'acme' });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const [attempt] = (await app.deliveries.forOwner('acme').get(deliveryId)).attempts;
+      expect(attempt).toMatchObject({
+        ...{ outcome: 'blocked', errorCode: 'ADDRESS_BLOCKED' },
+        ...{ status: null, errorDetail: null, durationMs: null, response: null },
+      });
+      const [forOperators] = (await app.deliveries.get(deliveryId)).attempts;
+      expect(forOperators).toMatchObject({ status: 403, durationMs: 7, response: 'Welcome to the inner network' });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
   });
 });
 

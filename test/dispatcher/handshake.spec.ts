@@ -19,6 +19,7 @@ class ThreeTimes extends RetrySchedule {
 
 describeDatabases('a listener with a handshake', (database) => {
   const dns = new FakeDns();
+  let resolving = () => {};
   const apps = appsOn(database);
   let app: TestApp;
 
@@ -29,11 +30,15 @@ describeDatabases('a listener with a handshake', (database) => {
         publishes: ['tried'],
         handshake: { origin: ORIGIN, ...handshake },
         parts: { retrySchedule: ThreeTimes },
-        lookup: (name, options, callback) => dns.lookup(name, options, callback),
+        lookup: (name, options, callback) => {
+          resolving();
+          dns.lookup(name, options, callback);
+        },
       },
     });
 
   beforeEach(async () => {
+    resolving = () => {};
     app = await start();
   });
 
@@ -241,10 +246,17 @@ describeDatabases('a listener with a handshake', (database) => {
       dns.set('rebind.example', '93.184.215.14');
       const { id } = await listen({ url: 'https://rebind.example/', owner: 'acme' });
       dns.set('rebind.example', '10.11.12.13');
+      const RESOLVING_MS = 1_234;
+      resolving = () => app.clock.advance(RESOLVING_MS);
       await drained();
       const shown = await app.listeners.forOwner('acme').get(id);
       expect(shown).toMatchObject({ state: 'pending', handshakeError: 'ADDRESS_BLOCKED' });
       expect(JSON.stringify(shown)).not.toContain('10.11');
+      // The next try is counted from the beginning of this one: its time, which is shown, would say how long resolving took.
+      const asked = dns.queries.length;
+      advance(MINUTE - RESOLVING_MS);
+      await drained();
+      expect(dns.queries).toHaveLength(asked + 1);
     });
 
     it('is sent no test and no resend before it has passed', async () => {

@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { ListenerAuth } from 'nestjs-entity-webhooks';
+import { inspect } from 'node:util';
+import type { HttpService } from '@nestjs/axios';
+import { getWebhooksHttpToken, type ListenerAuth } from 'nestjs-entity-webhooks';
 import { FakeDns, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -109,6 +111,40 @@ describeDatabases('what the server of a listener asks for', (database) => {
     expect((await attemptOf(id))?.response).toBe('You sent ***');
   });
 
+  const PASSWORD = `p"a<s>s&w of the ${'shop '.repeat(5)}`;
+  const SHOP: ListenerAuth = { type: 'basic', username: 'shop', password: PASSWORD };
+  const TWO: ListenerAuth = { type: 'headers', headers: { 'x-key': 'secret', 'x-other': 'secret-two' } };
+  it.each<[string, ListenerAuth, string, string]>([
+    ['a token without its scheme', { type: 'bearer', token: 'abc.def' }, 'no token abc.def', 'no token ***'],
+    ['what stands in the header', SHOP, Buffer.from(`shop:${PASSWORD}`).toString('base64'), '***'],
+    ['the password by itself', SHOP, `shop, ${PASSWORD}?`, 'shop, ***?'],
+    ['a password in JSON', SHOP, JSON.stringify({ PASSWORD }), '{"PASSWORD":"***"}'],
+    [
+      'a password in HTML',
+      SHOP,
+      `<b>${PASSWORD.replace('&', '&amp;').replace('"', '&quot;').replace('<', '&lt;').replace('>', '&gt;')}</b>`,
+      '<b>***</b>',
+    ],
+    ['one that begins like another', TWO, 'secret-two, secret', '***, ***'],
+    ['the beginning of one, where the response is cut', SHOP, 'x'.repeat(4_086) + PASSWORD, `${'x'.repeat(4_086)}***`],
+  ])('is not logged when the receiver answers with %s', async (_what, auth, body, logged) => {
+    const { id } = await listen(auth);
+    app.receiver.respond({ status: 403, body });
+    await publish();
+    expect((await attemptOf(id))?.response).toBe(logged);
+  });
+
+  it('is not logged when an interceptor throws it', async () => {
+    const { id } = await listen(SHOP);
+    const { interceptors } = app.app.get<HttpService>(getWebhooksHttpToken()).axiosRef;
+    const thrower = interceptors.request.use(({ headers }) => {
+      throw new Error(`I saw ${String(headers.get('authorization'))}`);
+    });
+    await publish();
+    interceptors.request.eject(thrower);
+    expect((await attemptOf(id))?.errorDetail).toBe('an interceptor threw: I saw ***');
+  });
+
   it.each([
     [{ type: 'digest' }],
     [{ type: 'basic', username: 'a:b', password: 'x' }],
@@ -162,6 +198,19 @@ describeDatabases('what the server of a listener asks for', (database) => {
           ...(lifetime === null ? {} : { expires_in: lifetime }),
         }),
       }));
+
+    it('is not shown by what keeps it, neither the secret nor the token, and masked in the listener', async () => {
+      tokens.respond({ status: 200, body: JSON.stringify({ access_token: 'a.token.to-keep', token_type: 'Bearer' }) });
+      const { id } = await listen(oauth2());
+      await publish();
+      expect(authorizations()).toEqual(['Bearer a.token.to-keep']);
+      const shown = (await app.listeners.get(id)).auth;
+      expect(shown).toEqual({ ...oauth2(), clientSecret: '***', clientAuth: 'basic' });
+      const { authorized } = app.dispatcher as unknown as { authorized: object };
+      const keeper = inspect(authorized, { depth: 4, showHidden: true });
+      expect(keeper).toMatch(/^AuthorizedTransport /);
+      for (const secret of ['a.token.to-keep', 'p:ss+word']) expect(keeper).not.toContain(secret);
+    });
 
     it('is a token asked for once for many deliveries, and again half a minute before it ends', async () => {
       give();

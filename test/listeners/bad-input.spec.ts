@@ -125,6 +125,18 @@ describeDatabases('bad input', (database) => {
     ['a description of 501 characters', 'INVALID_LISTENER', { events: ['order.*'], description: 'x'.repeat(501) }],
     ['a description with NUL', 'INVALID_LISTENER', { events: ['order.*'], description: 'a\0b' }],
     ['a description that is an object', 'INVALID_LISTENER', { events: ['order.*'], description: {} }],
+    ['a rate limit of nothing', 'INVALID_RATE_LIMIT', { events: ['order.*'], rateLimit: { limit: 0, perSeconds: 1 } }],
+    ['a rate limit of a part', 'INVALID_RATE_LIMIT', { events: ['order.*'], rateLimit: { limit: 1.5, perSeconds: 1 } }],
+    [
+      'a rate limit over days',
+      'INVALID_RATE_LIMIT',
+      { events: ['order.*'], rateLimit: { limit: 1, perSeconds: 86_401 } },
+    ],
+    [
+      'a rate limit of more',
+      'INVALID_RATE_LIMIT',
+      { events: ['order.*'], rateLimit: { limit: 1, perSeconds: 1, x: 1 } },
+    ],
     ['an owner on a type that declares none', 'OWNER_NOT_DECLARED', { events: ['plain.created'], owner: 'acme' }],
     ['an owner on an entity that declares none', 'OWNER_NOT_DECLARED', { entity: Plain, owner: 'acme' }],
     ['an owner that is an object', 'INVALID_OWNER', { events: ['order.*'], owner: {} }],

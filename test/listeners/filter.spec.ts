@@ -281,6 +281,10 @@ describe('a filter on what changed', () => {
     expect(matches({ 'meta.a': { changedFrom: null } }, data, { meta: null })).toBe(true);
     expect(matches({ 'meta.list': { changed: true } }, { meta: { list: [1] } }, { meta: { list: [1, 2] } })).toBe(true);
     expect(matches({ 'meta.list': { changed: true } }, { meta: { list: {} } }, { meta: { list: [] } })).toBe(true);
+    const [less, more] = [{ meta: { inner: { a: 1 } } }, { meta: { inner: { a: 1, b: 2 } } }];
+    expect(matches({ 'meta.inner': { changed: true } }, less, more)).toBe(true);
+    expect(matches({ 'meta.inner': { changed: true } }, more, less)).toBe(true);
+    expect(matches({ 'meta.inner': { changed: true } }, more, more)).toBe(false);
   });
 
   it('survives a JSON column nested deeper than the stack', () => {

@@ -89,6 +89,13 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['security.proxy', `'…'`, { security: { proxy: 'http://me:pw@proxy:3128' } }],
   ['security.proxy.uri', `'…'`, { security: { proxy: { uri: 'http://me:pw@proxy:3128' } } }],
   ['security.proxy.url', `'…'`, { security: { proxy: { url: new URL('http://me:pw@proxy:3128') } } }],
+  [
+    'security.proxy.resolvesNames',
+    `"yes"`,
+    { security: { proxy: { url: 'http://proxy:3128', resolvesNames: 'yes' } } },
+  ],
+  ['security.proxy.ca', `'…'`, { security: { proxy: { url: 'https://proxy:3129', ca: 'no PEM' } } }],
+  ['security.proxy.ca', '7', { security: { proxy: { url: 'https://proxy:3129', ca: 7 } } }],
   ['wakeUp', `'…'`, { wakeUp: 'postgres://me:pw@db/app' }],
   ['wakeUp.url', `'…'`, { wakeUp: { url: new URL('postgres://me:pw@db/app') } }],
   ['proxy', `'…'`, { proxy: 'http://me:pw@proxy:3128' }],

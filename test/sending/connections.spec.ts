@@ -59,6 +59,21 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(connections.size).toBe(1);
   });
 
+  it('that became old serves its request to the end', async () => {
+    const to = await receiver();
+    let release: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    to.respond((_received, index) => (index === 0 ? { status: 202, delayUntil: held } : { status: OK }));
+    const transport = sender(LOOPBACK, { connectionMaxAgeMs: 20 });
+    const underWay = transport.send(request(to.url, { timeoutMs: 60_000 }));
+    await to.waitFor(1);
+    const madeAt = Date.now();
+    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted' });
+    release();
+    expect(await underWay).toMatchObject({ kind: 'accepted', status: 202 });
+  });
+
   it('is ended by the end of the transport, also when another one has taken over', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));
@@ -100,14 +115,18 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     return { url: `http://127.0.0.1:${await listen(server)}/`, sockets };
   }
 
-  it('ends an idle connection that became old as soon as another one takes over', async () => {
+  it.each(['alone', 'after one that failed'])('ends an idle connection that became old: %s', async (what) => {
     const { url, sockets } = await patientServer();
-    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 20, keepAliveMs: 600_000 });
+    const broken = await tcp((socket) => socket.once('data', () => socket.destroy()));
+    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 1_000, keepAliveMs: 600_000 });
+    if (what !== 'alone') {
+      expect(await transport.send(request(broken))).toMatchObject({ errorCode: 'CONNECTION_FAILED' });
+    }
     await transport.send(request(url));
     const [old] = sockets as [Socket];
     const ended = once(old, 'end');
     const madeAt = Date.now();
-    await expect.poll(() => Date.now() - madeAt).toBeGreaterThan(30);
+    await expect.poll(() => Date.now() - madeAt, { timeout: 3_000 }).toBeGreaterThan(1_010);
     expect(old.readableEnded).toBe(false);
     await transport.send(request(url));
     await ended;

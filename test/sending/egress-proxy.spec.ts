@@ -12,6 +12,7 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
+  type ConnectionOptions,
   createWebhooksHttpService,
   HttpTransport,
   resolveSecurityOptions,
@@ -123,11 +124,16 @@ const dns = new FakeDns({
   'mixed.example': ['127.0.0.1', '10.0.0.1'],
 });
 
-function through(proxy: EgressProxyOptions, security: SecurityOptions = LOOPBACK): HttpTransport {
+function through(
+  proxy: EgressProxyOptions,
+  security: SecurityOptions = LOOPBACK,
+  connections: ConnectionOptions = {},
+): HttpTransport {
   const http = createWebhooksHttpService({
     security: resolveSecurityOptions({ ...security, proxy }),
     lookup: dns.lookup,
     connectionsPerOrigin: 1,
+    ...connections,
   });
   const transport = new HttpTransport(http);
   closing.push(() => transport.close());
@@ -249,6 +255,8 @@ describe('through an egress proxy', () => {
     const silent = await through({ url }).send(request('http://127.0.0.1:9/', { timeoutMs: 100 }));
     expect(silent).toMatchObject({ errorCode: 'TIMEOUT' });
     expect(silent.durationMs).toBeLessThan(3_000);
+    const given = await through({ url }, LOOPBACK, { connectTimeoutMs: 100 }).send(request('http://127.0.0.1:9/'));
+    expect(given.errorDetail).toMatch(/^the proxy opened no tunnel within \d+ ms$/);
   });
 
   it('that has TLS itself is verified before it is told anything', async () => {

@@ -189,6 +189,16 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(written).toBeLessThan(10 * 1024 * 1024);
   });
 
+  it('has its outcome as soon as what is kept of a response is here, though more may follow', async () => {
+    const url = await http((incoming, response) => {
+      incoming.resume();
+      response.writeHead(OK).write('x'.repeat(5_000));
+    });
+    // Longer than the test may take.
+    const outcome = await sender().send(request(url, { timeoutMs: 120_000 }));
+    expect(outcome).toMatchObject({ kind: 'accepted', status: OK, response: 'x'.repeat(4096) });
+  });
+
   it('stops at its limit when the receiver never answers', async () => {
     const url = await tcp((socket) => socket.resume());
     const outcome = await sender().send(request(url, { timeoutMs: 100 }));

@@ -164,6 +164,16 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
+  it('may say much when they throw, of which a part is kept that every database takes', async () => {
+    const { transport, webhooks } = setup();
+    intercept(webhooks, () => {
+      throw new Error(`no\0 token ${'x'.repeat(1_000)}`);
+    });
+    const { errorDetail } = await transport.send(request('http://127.0.0.1:1/'));
+    expect(errorDetail).toMatch(/^an interceptor threw: no token x+$/);
+    expect(errorDetail).toHaveLength(500);
+  });
+
   it.each([[undefined], [null], ['text'], [Object.create(null)], [{ message: 1 }]])(
     'may throw anything: %o',
     async (thrown) => {

@@ -73,6 +73,7 @@ describe('the URL of a listener', () => {
         'https://exa%00mple.com',
         'https://example.com/\u00a0',
         `https://example.com/${'a'.repeat(2048)}`,
+        `https://example.com/#${'a'.repeat(2048)}`,
         `https://example.com/${'ä'.repeat(1000)}`,
       ],
     ],

@@ -360,7 +360,7 @@ async function openTunnel(
     const left = until - performance.now();
     if (left <= 0) break;
     try {
-      return await proxy.connect(each, Number(port) || (protocol === 'https:' ? 443 : 80), left);
+      return await proxy.connect(each, Number(port) || (protocol === 'https:' ? 443 : 80), Math.ceil(left));
     } catch (error) {
       tried.push(error);
     }
