@@ -374,6 +374,28 @@ describeDatabases('writes at the same time on one query runner', (database) => {
       expect(await told()).toEqual(['created 100 new', 'created 101 new', 'updated 2 two']);
     });
 
+    it('is not that of a write: who ends it, or the runner, does not end that', async () => {
+      const { subscriber, isReached, letGo } = held(100);
+      await subscribed(subscriber, async () => {
+        const first = manager.insert(Told, { id: 100 });
+        await isReached;
+        // As code does that cannot know whether its transaction has begun.
+        const ends = runner.isTransactionActive ? [runner.rollbackTransaction(), runner.commitTransaction()] : [];
+        const disposed = runner[Symbol.asyncDispose]();
+        const outcomes = Promise.allSettled([first, ...ends, disposed]);
+        await othersWork();
+        letGo();
+        expect(await outcomes).toMatchObject([
+          { status: 'fulfilled' },
+          { reason: { name: 'TransactionNotStartedError' } },
+          { reason: { name: 'TransactionNotStartedError' } },
+          { status: 'fulfilled' },
+        ]);
+      });
+      expect(runner.isReleased).toBe(true);
+      expect(await told()).toEqual(['created 100 new']);
+    });
+
     it('is the one of all that are called in it, each with its own data', async () => {
       await runner.startTransaction();
       const outcomes = await settled([

@@ -47,16 +47,23 @@ interface Saves {
 // It holds nothing by itself, like the scopes of `write-scope.ts`.
 const works = new AsyncLocalStorage<Work>();
 
-/** What a statement passes on its way out of a query runner, and what opens a transaction or ends the runner. */
-const GATES = ['query', 'startTransaction', 'release'] as const;
+/** What a statement passes on its way out of a query runner, and what begins or ends a transaction, or the runner. */
+const GATES = [
+  'query',
+  'startTransaction',
+  'commitTransaction',
+  'rollbackTransaction',
+  'release',
+  Symbol.asyncDispose,
+] as const;
 
 /**
  * Lets several writes be called at the same time on one query runner, which is one connection.
  *
  * Outside a transaction a write of an application that has its own query runner takes a **turn**: it has the runner to itself, as it
- * may open a transaction there. Others wait: writes, statements, `startTransaction()` and `release()`. What is called inside the
- * write, by a hook, is told from that by its chain of calls, and waits only for others inside. In a transaction of the application nobody waits: what
- * is written there belongs together.
+ * may open a transaction there. Others wait: writes, statements, what begins or ends a transaction, and `release()`. What is called
+ * inside the write, by a hook, is told from that by its chain of calls, and waits only for others inside. In a transaction of the
+ * application nobody waits: what is written there belongs together.
  *
  * A query runner that TypeORM makes for one write is nobody else's, and never comes here.
  */
@@ -145,7 +152,7 @@ export class RunnerTurns {
   private guard(runner: QueryRunner): Queue {
     const queue = new Queue();
     this.queues.set(runner, queue);
-    const methods = runner as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+    const methods = runner as unknown as Record<string | symbol, (...args: unknown[]) => Promise<unknown>>;
     for (const gate of GATES) {
       const method = runner[gate] as (...args: unknown[]) => Promise<unknown>;
       methods[gate] = (...args) => {
