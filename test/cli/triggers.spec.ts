@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -75,6 +75,31 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
         said: expect.stringMatching(/as they should be/) as string,
       });
     }
+  });
+
+  it('does not say that all is well when the entities are where Nest alone knows them', async () => {
+    const bare = join(folder, 'bare.mjs');
+    // As for an application with `autoLoadEntities: true` and nothing else.
+    const source = (entities: string, more = '') =>
+      writeFile(
+        bare,
+        `import { DataSource, EntitySchema } from ${JSON.stringify(import.meta.resolve('typeorm'))};
+        const Parcel = new EntitySchema(${JSON.stringify(SCHEMA)});
+        export const dataSource = new DataSource({ ...${JSON.stringify(fresh.options)}, entities: [${entities}] });${more}`,
+      );
+    await source('');
+    for (const action of ['--check', '--install', '--print']) {
+      expect(await triggers(action, '-d', bare)).toEqual({
+        code: 2,
+        said: expect.stringMatching(/knows no entity with webhooks.*autoLoadEntities.*entities: \[Order\]/) as string,
+      });
+    }
+    const told = join(folder, 'told.mjs');
+    await source('Parcel', 'export const webhooks = { entities: [{ entity: Parcel, owner: "name" }] };');
+    await writeFile(told, await readFile(bare));
+    expect(await triggers('--check', '-d', told)).toMatchObject({
+      said: expect.stringMatching(/has capture: 'trigger'\. When WebhooksModule\.forRoot\(\) says it/) as string,
+    });
   });
 
   it('says how it is used, when it is used otherwise', async () => {

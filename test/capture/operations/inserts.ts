@@ -1,10 +1,19 @@
 import { expect } from 'vitest';
+import type { EntityManager, EntitySubscriberInterface } from 'typeorm';
 import type { JsonObject } from 'nestjs-entity-webhooks';
 
 import { Item, Numbered, Plain, Ticket } from '../conformance-entities.js';
 import { item, row, STANDING, threeItems } from './items.js';
-import type { Operation } from './operation.js';
+import type { Operation, OperationContext } from './operation.js';
 import { created, updated } from './told.js';
+
+const SERVERS = ['postgres', 'mariadb', 'mysql2'] as const;
+const SECOND = item(4, { name: 'second' });
+const AROUND = [
+  created('item', item(5)),
+  updated('item', item(2, { name: 'changed', amount: 5 }), { name: 'item 2' }),
+  created('item', item(6)),
+];
 
 export const INSERTS: readonly Operation[] = [
   {
@@ -222,4 +231,113 @@ export const INSERTS: readonly Operation[] = [
         .execute(),
     expects: [[updated('item', item(2, { amount: 9 }), { amount: 5 }), created('item', item(4, { amount: 4 }))]],
   },
+  {
+    name: 'upsert() of a row that another writer inserts meanwhile',
+    on: SERVERS,
+    given: threeItems,
+    run: (context) => raced(context, (manager) => manager.upsert(Item, row(4, { name: 'second' }), ['id'])),
+    expects: [created('item', item(4, { name: 'first' })), updated('item', SECOND, { name: 'first' })],
+    rows: [[Item, [{}, {}, {}, { id: 4, name: 'second' }]]],
+    differs: {
+      orm: {
+        why: 'It is told as `updated` without `previous`: what the row was, nobody has read.',
+        expects: [created('item', item(4, { name: 'first' })), { type: 'item.updated', data: SECOND }],
+      },
+    },
+  },
+  {
+    name: 'upsert() of rows, one of which another writer inserts meanwhile',
+    on: SERVERS,
+    given: threeItems,
+    run: (context) =>
+      raced(context, (manager) =>
+        manager.upsert(Item, [row(5), row(4, { name: 'second' }), row(2, { name: 'changed' }), row(6)], ['id']),
+      ),
+    expects: [created('item', item(4, { name: 'first' })), [...AROUND, updated('item', SECOND, { name: 'first' })]],
+    rows: [[Item, [{}, { name: 'changed' }, {}, { name: 'second' }, { id: 5 }, { id: 6 }]]],
+    differs: {
+      orm: {
+        why: 'That one is told as `updated` without `previous`: what the row was, nobody has read.',
+        expects: [created('item', item(4, { name: 'first' })), [...AROUND, { type: 'item.updated', data: SECOND }]],
+      },
+    },
+  },
+  {
+    name: 'upsert() of a row that another writer inserts meanwhile, just so',
+    on: SERVERS,
+    given: threeItems,
+    run: (context) => raced(context, (manager) => manager.upsert(Item, row(4, { name: 'first' }), ['id'])),
+    expects: [created('item', item(4, { name: 'first' }))],
+    rows: [[Item, [{}, {}, {}, { id: 4 }]]],
+    differs: {
+      orm: {
+        why: 'It is told as `updated` without `previous`, although nothing changed: what the row was, nobody has read.',
+        expects: [
+          created('item', item(4, { name: 'first' })),
+          { type: 'item.updated', data: item(4, { name: 'first' }) },
+        ],
+      },
+    },
+  },
+  {
+    name: 'insert … orIgnore() of a row that another writer inserts meanwhile',
+    on: SERVERS,
+    given: threeItems,
+    run: (context) =>
+      raced(context, (manager) => manager.createQueryBuilder().insert().into(Item).values(row(4)).orIgnore().execute()),
+    expects: [created('item', item(4, { name: 'first' }))],
+    rows: [[Item, [{}, {}, {}, { id: 4, name: 'first' }]]],
+  },
+  {
+    name: 'insert … orIgnore() of rows, one of which another writer inserts meanwhile',
+    on: SERVERS,
+    given: threeItems,
+    async run(context) {
+      const inserting = raced(context, (manager) =>
+        manager
+          .createQueryBuilder()
+          .insert()
+          .into(Item)
+          .values([row(4), row(1), row(5)])
+          .orIgnore()
+          .execute(),
+      );
+      const isRefused = context.database === 'mysql2' && context.mode === 'orm';
+      if (isRefused) await expect(inserting).rejects.toMatchObject({ code: 'ROWS_MISSED' });
+      else await inserting;
+    },
+    expects: [created('item', item(4, { name: 'first' })), created('item', item(5))],
+    differs: {
+      orm: {
+        on: ['mysql2'],
+        why: 'It fails with `ROWS_MISSED`, and may be run again: the driver does not say which of them were inserted.',
+        expects: [created('item', item(4, { name: 'first' }))],
+      },
+    },
+  },
 ];
+
+/** Another writer inserts item 4 and commits, when a write has looked for what it will meet, and before it is sent. */
+async function raced(
+  { dataSource }: OperationContext,
+  write: (manager: EntityManager) => Promise<unknown>,
+): Promise<void> {
+  const other = dataSource.createQueryRunner();
+  let isDone = false;
+  const racing: EntitySubscriberInterface = {
+    async beforeQuery({ query, queryRunner }: { query: string; queryRunner: unknown }) {
+      if (isDone || queryRunner === other || !/^INSERT\b.* INTO .conf_item/.test(query)) return;
+      isDone = true;
+      await other.manager.insert(Item, row(4, { name: 'first' }));
+    },
+  };
+  const { subscribers } = dataSource;
+  subscribers.push(racing);
+  try {
+    await write(dataSource.manager);
+  } finally {
+    subscribers.splice(subscribers.indexOf(racing), 1);
+    await other.release();
+  }
+  expect(isDone).toBe(true);
+}

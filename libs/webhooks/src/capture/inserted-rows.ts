@@ -12,7 +12,7 @@ type Row = Record<string, unknown>;
 interface FoundRow extends ReadRow {
   /** A text for the primary key and for each unique constraint, `null` where one of its values is. */
   readonly marks: readonly (string | null)[];
-  /** Of a row that an upsert has met, on PostgreSQL: it was there, whether it had been read before or not. */
+  /** Of a row that an upsert has met, on server databases: it was there, whether it had been read before or not. */
   readonly wasThere: boolean;
 }
 
@@ -30,26 +30,73 @@ export async function insertRows(write: CapturedWrite, send: Send): Promise<Send
   return async (text, parameters) => {
     const uniques = uniquesOf(write);
     const isGuarded = isUpsert || (!canReturn && (onIgnore === true || onUpdate !== undefined));
-    const before = isGuarded ? await readConflicting(write, uniques) : [];
+    const conflicting = isGuarded ? conflictCondition(write, uniques) : null;
+    const met = conflicting !== null && isUpsert && write.dialect === 'mysql' ? new MetRows(write, canReturn) : null;
+    const before = conflicting === null ? [] : await readConflicting(write, uniques, conflicting, met);
     let rows: FoundRow[] | null;
     let result: StatementResult;
+    const statement = met?.noting(text) ?? text;
     if (canReturn) {
-      const returned = await sendReturning(write, send, text, parameters, uniques);
+      const returned = await sendReturning(write, send, statement, parameters, { uniques, met });
       result = returned.result;
       rows = await completed(write, returned.rows);
     } else {
-      result = await send(text, parameters);
-      // MySQL counts an inserted row once, and an updated one twice or less.
-      const most = (write.builder.getValueSets?.().length ?? 0) + before.length;
-      if (isUpsert && (result.affected ?? 0) > most) throw rowsMissed(write.table.metadata.name, most, result.affected);
+      result = await send(statement, parameters);
       // Of an INSERT IGNORE that inserted nothing another writer was first.
       const isNothing = onIgnore === true && result.affected === 0;
-      rows = isNothing ? [] : await findInserted(write, uniques, result, isGuarded);
+      rows = isNothing ? [] : await findInserted(write, { uniques, met }, result, isGuarded);
     }
     if (!rows) unknownKeys(write);
-    else await write.record(changesOf(write, before, rows, isUpsert));
+    else {
+      const changes = changesOf(write, before, rows, isUpsert);
+      // Which of them another writer inserted meanwhile, nobody can tell.
+      if (!canReturn && onIgnore === true && changes.length > (result.affected ?? 0)) {
+        throw rowsMissed(write.table.metadata.name, changes.length, result.affected);
+      }
+      await write.record(changes);
+    }
     return result;
   };
+}
+
+/**
+ * Has an upsert on MySQL and MariaDB note the keys of the rows that it meets, in a variable of the connection: those that other writers
+ * have inserted since the conflicting rows were read. The count of a statement says that there were such, but not which.
+ */
+class MetRows {
+  /** Joined to the read of the conflicting rows: the variable must be there, and empty, before the statement that fills it. */
+  static readonly RESET = " JOIN (SELECT @webhooks_met := '' AS wh_reset) wh_reset";
+  private readonly column: string;
+  private readonly key: string;
+
+  constructor(
+    { table, runner }: CapturedWrite,
+    private readonly isReturning: boolean,
+  ) {
+    const { driver } = runner.dataSource;
+    const columns = table.metadata.primaryColumns.map(({ databaseName }) => driver.escape(databaseName));
+    this.column = columns[0] as string;
+    this.key = `CONCAT_WS('.', ${columns.map((column) => `HEX(CAST(${column} AS BINARY))`).join(', ')})`;
+  }
+
+  /** The last assignment, so that the key is what the others have made of it, and it changes nothing. */
+  noting(statement: string): string {
+    const end = this.isReturning ? statement.lastIndexOf(' RETURNING ') : statement.length;
+    const noted = `@webhooks_met := CONCAT(@webhooks_met, ',', ${this.key})`;
+    const { column } = this;
+    return `${statement.slice(0, end)}, ${column} = IF((${noted}) IS NULL, ${column}, ${column})${statement.slice(end)}`;
+  }
+
+  /** Whether a row is one of them. */
+  get selected(): string {
+    return `FIND_IN_SET(${this.key}, @webhooks_met) > 0 AS wh_there`;
+  }
+}
+
+/** By what rows are recognised, and which of them were there. */
+interface Recognition {
+  readonly uniques: readonly (readonly ColumnMetadata[])[];
+  readonly met: MetRows | null;
 }
 
 /** TypeORM's SQLite driver asks for no RETURNING, but SQLite has it. Of MariaDB it changes what the caller gets. */
@@ -102,12 +149,13 @@ async function sendReturning(
   send: Send,
   text: string,
   parameters: unknown[],
-  uniques: readonly (readonly ColumnMetadata[])[],
+  { uniques, met }: Recognition,
 ): Promise<{ result: StatementResult; rows: FoundRow[] }> {
   const { dialect, table } = write;
   const isAsked = dialect !== 'sqlite' && hasReturning(write.builder);
   const list = [table.list('wh_n', ''), marksList(write, uniques)].filter(Boolean);
   if (dialect === 'sqlite' && !table.metadata.withoutRowid) list.push('rowid AS "wh_rowid"');
+  if (met) list.push(met.selected);
   // Only of a row that was there, and was locked to be updated, `xmax` is not 0.
   if (dialect === 'postgres' && write.builder.expressionMap.onUpdate && !(await isPartitioned(write))) {
     list.push('(xmax <> 0) AS "wh_there"');
@@ -152,7 +200,7 @@ function found(
       const values = columns.map((_, m) => record[`wh_u${n}_${m}`]);
       return values.includes(null) ? null : JSON.stringify(values.map(String));
     });
-    return [{ ...read, marks: [read.image.key, ...marks], wasThere: record['wh_there'] === true }];
+    return [{ ...read, marks: [read.image.key, ...marks], wasThere: Boolean(Number(record['wh_there'] ?? 0)) }];
   });
 }
 
@@ -192,19 +240,21 @@ function uniquesOf({ builder, table, dialect }: CapturedWrite): (readonly Column
 async function readConflicting(
   write: CapturedWrite,
   uniques: readonly (readonly ColumnMetadata[])[],
+  condition: string,
+  met: MetRows | null,
 ): Promise<FoundRow[]> {
-  const condition = conflictCondition(write, uniques);
-  return condition ? completed(write, await readWhere(write, uniques, condition)) : [];
+  return completed(write, await readWhere(write, { uniques, met: null }, condition, met ? MetRows.RESET : ''));
 }
 
 async function readWhere(
   write: CapturedWrite,
-  uniques: readonly (readonly ColumnMetadata[])[],
+  { uniques, met }: Recognition,
   condition: string,
+  joined = '',
 ): Promise<FoundRow[]> {
   const { builder, table, runner, dialect } = write;
-  const list = [table.list('wh_n', ''), marksList(write, uniques)].filter(Boolean).join(', ');
-  const text = `SELECT ${list} FROM ${table.name} WHERE ${condition}${dialect === 'sqlite' ? '' : ' FOR UPDATE'}`;
+  const list = [table.list('wh_n', ''), marksList(write, uniques), met?.selected].filter(Boolean).join(', ');
+  const text = `SELECT ${list} FROM ${table.name}${joined} WHERE ${condition}${dialect === 'sqlite' ? '' : ' FOR UPDATE'}`;
   const [sql, parameters] = runner.dataSource.driver.escapeQueryWithParameters(text, builder.getParameters());
   return found(write, (await runner.query(sql, parameters)) as Row[], uniques);
 }
@@ -250,7 +300,7 @@ function valueOf(
 /** Without RETURNING: by what is unique of the rows, or by the numbers that were drawn for them. */
 async function findInserted(
   write: CapturedWrite,
-  uniques: readonly (readonly ColumnMetadata[])[],
+  recognition: Recognition,
   { raw, affected }: StatementResult,
   isGuarded: boolean,
 ): Promise<FoundRow[] | null> {
@@ -264,7 +314,7 @@ async function findInserted(
     primaryColumns.every((column) => valueOf(write, valueSet, index, column) !== null);
   const keyless = valueSets.filter((valueSet, index) => !hasKey(valueSet, index));
   const isRecognised = (valueSet: ObjectLiteral) =>
-    uniques.some((columns) => columns.every((column) => valueOf(write, valueSet, -1, column) !== null));
+    recognition.uniques.some((columns) => columns.every((column) => valueOf(write, valueSet, -1, column) !== null));
   if (keyless.length && !(isGuarded && keyless.every(isRecognised))) {
     const { insertId } = raw as { insertId?: number | string };
     // Numbers of one insert follow each other only when the server draws all of them.
@@ -277,10 +327,10 @@ async function findInserted(
     const numbers = valueSets.map((_, n) => builder.createParameter((BigInt(insertId) + BigInt(n * step)).toString()));
     conditions.push(`${driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`);
   }
-  const known = conflictCondition(write, uniques);
+  const known = conflictCondition(write, recognition.uniques);
   if (known) conditions.push(known);
   if (!conditions.length) return [];
-  return completed(write, await readWhere(write, uniques, conditions.join(' OR ')));
+  return completed(write, await readWhere(write, recognition, conditions.join(' OR ')));
 }
 
 /** Keys are returned, and images read batch by batch: a select may give any number of rows. */

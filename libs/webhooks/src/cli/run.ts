@@ -1,6 +1,12 @@
 import { parseArgs } from 'node:util';
 import type { DataSource, QueryRunner } from 'typeorm';
-import { installTriggers, printTriggers, reportTriggers, type TriggerOptions } from '../migrations/triggers.js';
+import {
+  countEntities,
+  installTriggers,
+  printTriggers,
+  reportTriggers,
+  type TriggerOptions,
+} from '../migrations/triggers.js';
 import { dialectOf } from '../store/column-kinds.js';
 import { loadDataSource } from './load-data-source.js';
 
@@ -15,6 +21,11 @@ The triggers of entities with capture: 'trigger'.
                  a compiled module that exports your DataSource, as for the TypeORM CLI
 
 Beside the DataSource the module may export \`webhooks\`: { tablePrefix, capture, entities }, as WebhooksModule has them.`;
+
+const NO_ENTITIES =
+  'What TypeOrmModule.forFeature([...]) and autoLoadEntities add, Nest alone knows: name the entities in the DataSource, as the TypeORM CLI needs them for migrations too, for example entities: [Order] or ["dist/**/*.entity.js"]; and those without @Webhook() in the export `webhooks`.';
+const NO_CAPTURE =
+  "When WebhooksModule.forRoot() says it, so must the file: export const webhooks = { capture: 'trigger' }.";
 
 /** Where a command writes to. */
 export interface Terminal {
@@ -49,7 +60,13 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
       return 2;
     }
     const { dataSource, options } = await loadDataSource(file);
-    return await onDataSource(dataSource, (runner) => COMMANDS[action](runner, options, terminal));
+    return await onDataSource(dataSource, (runner) => {
+      const { all, byTrigger } = countEntities(dataSource, options);
+      // Nothing to do would look as if all were well, and the application would not start.
+      if (!all) throw new Error(`${file} knows no entity with webhooks. ${NO_ENTITIES}`);
+      if (!byTrigger) terminal.err(`No entity of ${file} has capture: 'trigger'. ${NO_CAPTURE}`);
+      return COMMANDS[action](runner, options, terminal);
+    });
   } catch (error) {
     terminal.err(error instanceof Error ? error.message : String(error));
     return 2;

@@ -56,14 +56,27 @@ export function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}
   return compareTriggers(runner, prefixOf(options), tablesOf(runner.dataSource, options));
 }
 
+/** How many entities make webhooks, as far as this data source knows, and how many of them by triggers. @internal */
+export function countEntities(
+  dataSource: DataSource,
+  options: TriggerOptions = {},
+): { all: number; byTrigger: number } {
+  const all = registryOf(dataSource, options).all();
+  return { all: all.length, byTrigger: all.filter(({ capture }) => capture === 'trigger').length };
+}
+
 function prefixOf({ tablePrefix }: WebhookTablesOptions): string {
   return tablePrefix ?? DEFAULT_TABLE_PREFIX;
 }
 
-function tablesOf(dataSource: DataSource, { capture = 'orm', entities = [] }: TriggerOptions): TriggerTable[] {
+function tablesOf(dataSource: DataSource, options: TriggerOptions): TriggerTable[] {
+  return triggerTables(registryOf(dataSource, options).all(), dataSource);
+}
+
+function registryOf(dataSource: DataSource, { capture = 'orm', entities = [] }: TriggerOptions): EntityRegistry {
   const registry = new EntityRegistry();
   registry.register(entities.map(registeredEntity));
   registry.registerDecorated(dataSource);
   registry.serve(dataSource, 'default', capture);
-  return triggerTables(registry.all(), dataSource);
+  return registry;
 }
