@@ -24,6 +24,7 @@ import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
 import { nextState } from './next-state.js';
+import { Pace } from './pace.js';
 import { Recorder } from './recorder.js';
 import { Router } from './router.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
@@ -102,6 +103,7 @@ export class DispatcherService {
   private readonly authorized: AuthorizedTransport;
   private readonly handshakes: Handshakes;
   private readonly waiting: WaitingListeners;
+  private readonly pace: Pace;
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
@@ -138,6 +140,7 @@ export class DispatcherService {
       expect: (at) => this.expect(at),
       wake: () => this.signal.raise(),
     });
+    this.pace = new Pace(this.router);
     this.recorder = new Recorder({
       ...parts,
       troubles: this.troubles,
@@ -244,7 +247,7 @@ export class DispatcherService {
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
     await this.convertAll();
     const routed = await this.router.route({ limit: this.parts.options.batch });
-    const hasWide = await this.router.routeWide();
+    const hasWide = await this.router.routeWide(this.pace.portion.page);
     await this.reclaim();
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
@@ -316,11 +319,12 @@ export class DispatcherService {
 
   private get mayPage(): boolean {
     const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isThirsty('backlog');
-    return this.router.mayPage(isClear);
+    return this.pace.mayBegin && this.router.mayPage(isClear);
   }
 
   private get mayClaim(): boolean {
-    return this.readyAt !== null && this.readyAt <= this.parts.clock.now() && this.lanes.isThirsty('backlog');
+    const isDue = this.readyAt !== null && this.readyAt <= this.parts.clock.now();
+    return isDue && this.pace.mayBegin && this.lanes.isThirsty('backlog');
   }
 
   /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
@@ -328,17 +332,21 @@ export class DispatcherService {
     let isBusy = await this.convertSome();
     if (this.router.mayRoute) this.router.routeBeside();
     if (this.mayPage) {
-      await this.router.page();
+      const began = performance.now();
+      await this.router.page(this.pace.portion.page);
+      this.pace.ended(began, true);
       isBusy ||= this.mayPage;
     }
     if (this.mayClaim) {
+      const began = performance.now();
       this.readyAt = null;
       const claimed = await this.claim();
+      this.pace.ended(began, !claimed.isExhaustive || this.router.hasWide);
       this.take(claimed);
       if (!claimed.isExhaustive || claimed.leased.length) this.expect(0);
-      isBusy ||= claimed.leased.length > 0 && this.lanes.isThirsty('backlog');
+      isBusy ||= claimed.leased.length > 0 && this.mayClaim;
     }
-    if (this.router.isIdle) this.troubles.succeeded('claiming');
+    if (!this.router.isRouting) this.troubles.succeeded('claiming');
     return isBusy || this.router.mayRoute;
   }
 
@@ -380,7 +388,9 @@ export class DispatcherService {
   private sleepMs(): number {
     const waits = this.router.waits;
     if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
-    if (this.readyAt !== null && this.lanes.isThirsty('backlog')) waits.push(this.readyAt - this.parts.clock.now());
+    if (this.readyAt !== null && this.lanes.isThirsty('backlog'))
+      waits.push(Math.max(this.readyAt - this.parts.clock.now(), this.pace.waitMs));
+    if (!this.pace.mayBegin) waits.push(this.pace.waitMs);
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
   }
 
@@ -418,7 +428,14 @@ export class DispatcherService {
     const leasedAt = performance.now();
     if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
     const { deliveries, handshakes, isExhaustive } = await database.transaction(() =>
-      claimDeliveries(database, { now: clock.now(), leaseMs, room, circuit, handshakes: this.handshakes.room }),
+      claimDeliveries(database, {
+        now: clock.now(),
+        leaseMs,
+        room,
+        listeners: this.pace.portion.claim,
+        circuit,
+        handshakes: this.handshakes.room,
+      }),
     );
     this.handshakes.begin(handshakes);
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive };

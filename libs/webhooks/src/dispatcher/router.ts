@@ -8,6 +8,7 @@ import { fanOutWide } from '../store/wide-fan-out.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { Lanes, Leased } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';
+import type { FreshTraffic } from './pace.js';
 import { messageOf } from './troubles.js';
 
 /** What the router works with, and whom it tells. */
@@ -46,7 +47,7 @@ const LIKELY_TYPES = 200;
  *
  * Batches go beside the dispatcher's loop; of a backlog two at once. A very wide event goes page by page, when the loop says so.
  */
-export class Router {
+export class Router implements FreshTraffic {
   private readonly cursor = new OutboxCursor();
   /** Types of the events that were routed lately. */
   private likelyTypes: ReadonlySet<string> = new Set();
@@ -55,12 +56,13 @@ export class Router {
   /** The last of them has taken its events: the next one would find others. */
   private hasClaimed = true;
   /** It has taken as many as it could. */
-  private isBacklog = false;
+  isBacklog = false;
+  routedAt = -Infinity;
   private failure: { error: unknown } | null = null;
   /** There may be pending events. */
   private hasEvents = true;
   /** There may be events that are fanned out page by page. */
-  private hasWide = true;
+  hasWide = true;
   private pagedAt = 0;
 
   constructor(private readonly parts: RouterParts) {}
@@ -71,8 +73,8 @@ export class Router {
     else this.hasEvents = true;
   }
 
-  get isIdle(): boolean {
-    return this.routing.size === 0;
+  get isRouting(): boolean {
+    return this.routing.size > 0;
   }
 
   /** @throws why the last batch beside could not be routed */
@@ -151,6 +153,7 @@ export class Router {
     const routing = this.route({ limit, afterSeq: look.afterSeq, claimed })
       .then(
         (batch) => {
+          if (batch.events) this.routedAt = performance.now();
           if (batch.leftAfterSeq !== null) this.cursor.left(batch.leftAfterSeq);
           // Some were left for later: behind an earlier event of their row, or to another process.
           if (batch.events < found) this.hasEvents = true;
@@ -193,12 +196,12 @@ export class Router {
   }
 
   /** The next page of a wide event, in its turn. @throws what the database does */
-  async page(): Promise<void> {
+  async page(listeners: number): Promise<void> {
     this.pagedAt = performance.now();
     // A batch that is routed beside may find another one meanwhile.
     this.hasWide = false;
     try {
-      if (await this.routeWide()) this.hasWide = true;
+      if (await this.routeWide(listeners)) this.hasWide = true;
     } catch (error) {
       this.hasWide = true;
       throw error;
@@ -206,9 +209,11 @@ export class Router {
   }
 
   /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
-  async routeWide(): Promise<boolean> {
+  async routeWide(listeners: number): Promise<boolean> {
     const { database, clock, bodyOf, expect } = this.parts;
-    const result = await database.transaction(() => fanOutWide(database, { now: clock.now(), bodyOf }));
+    const result = await database.transaction(() =>
+      fanOutWide(database, { now: clock.now(), bodyOf, limit: listeners }),
+    );
     this.tell(result);
     if (result.hasDue) expect(0);
     return result.hasMore;

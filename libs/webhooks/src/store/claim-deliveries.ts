@@ -156,8 +156,8 @@ interface Share {
   allowed: number;
 }
 
-/** One statement has a branch for each listener. */
-const LISTENERS_PER_CLAIM = 64;
+/** Where nobody says otherwise: one statement has a branch for each. */
+export const LISTENERS_PER_CLAIM = 64;
 /**
  * When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. Also when a
  * handshake found no room.
@@ -172,15 +172,23 @@ const LOOK_AGAIN_MS = 1_000;
  *
  * A listener with a handshake to pass is given to one process in the same way, and nothing of what is due to it.
  *
- * @param options `handshakes`: how many of them this process has room for
+ * @param options `listeners`: how many are looked at, each by a branch of one statement; `handshakes`: how many of them this process
+ * has room for
  * @returns the deliveries, and whether more listeners may be ready than were looked at
  */
 export function* claimDeliveries(
   database: Database,
-  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy; handshakes: number },
+  options: {
+    now: number;
+    leaseMs: number;
+    room: Room;
+    listeners?: number;
+    circuit: CircuitPolicy;
+    handshakes: number;
+  },
 ): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
   const { now, leaseMs, room } = options;
-  const limit = Math.min(room.total, LISTENERS_PER_CLAIM);
+  const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
   const ready = yield* claimReadyListeners(database, { now, limit, except: room.full });
   if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);

@@ -15,8 +15,8 @@ import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } f
 import type { FanOutResult } from './fan-out.js';
 import { execute, query, type Script } from './script.js';
 
-/** Listeners of one page: a page is one transaction, and holds up nobody for long. */
-const LISTENERS_PER_PAGE = 1_000;
+/** Of one page, where nobody says otherwise: a page is one transaction, and holds up nobody for long. */
+export const LISTENERS_PER_PAGE = 1_000;
 
 export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrendered' | 'hasDue'> {
   /** Whether there is more to do, of this event or of another one. */
@@ -30,13 +30,13 @@ export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrend
  */
 export function* fanOutWide(
   database: Database,
-  { now, bodyOf }: { now: number; bodyOf: BodyOf },
+  { now, bodyOf, limit = LISTENERS_PER_PAGE }: { now: number; bodyOf: BodyOf; limit?: number },
 ): Script<WideFanOutResult> {
   const claimed = yield* claimWideEvent(database);
   if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
   const event = attempted(() => readEvent(claimed));
   if ('error' in event) return yield* spoiled(database, claimed, event.error);
-  const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '');
+  const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const judged = attempted(() =>
     page.listeners
@@ -103,14 +103,14 @@ interface Page {
 }
 
 /** The next listeners by id: those that the routes name, or all of them where a value that routes was too large to store. */
-function* nextPage(database: Database, event: ReadEvent, after: string): Script<Page> {
+function* nextPage(database: Database, event: ReadEvent, after: string, limit: number): Script<Page> {
   const { listeners: l, routes: r } = database.tables;
   const paths = yield* pathsInUse(database, [event]);
   if (droppedPaths(event, paths).length) {
     const rows = yield* query<Candidate>(
-      sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${LISTENERS_PER_PAGE}`,
+      sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
     );
-    const last = rows.length < LISTENERS_PER_PAGE ? undefined : rows.at(-1);
+    const last = rows.length < limit ? undefined : rows.at(-1);
     return { listeners: rows.map((row) => readListener(row)), through: last?.id ?? null };
   }
   const keys = keysOfEvent(event, paths);
@@ -118,13 +118,13 @@ function* nextPage(database: Database, event: ReadEvent, after: string): Script<
   // One range of the index a key: an `in` would sort all that there is for each page.
   const branches = keys.map(
     (key, n) =>
-      sql`select * from (select ${r.select('r', 'listenerId')} from ${r.sql} r where r.${r.$.key} = ${key} and r.${r.$.listenerId} > ${after} order by r.${r.$.listenerId} limit ${LISTENERS_PER_PAGE}) ${raw(`b${n}`)}`,
+      sql`select * from (select ${r.select('r', 'listenerId')} from ${r.sql} r where r.${r.$.key} = ${key} and r.${r.$.listenerId} > ${after} order by r.${r.$.listenerId} limit ${limit}) ${raw(`b${n}`)}`,
   );
   const found = yield* query<{ listenerId: string }>(join(branches, ' union all '));
-  const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, LISTENERS_PER_PAGE);
+  const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, limit);
   const listeners = yield* standingListeners(database, ids);
   return {
     listeners: [...listeners.values()],
-    through: ids.length < LISTENERS_PER_PAGE ? null : (ids.at(-1) ?? null),
+    through: ids.length < limit ? null : (ids.at(-1) ?? null),
   };
 }
