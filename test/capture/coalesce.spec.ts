@@ -308,6 +308,29 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
+  it.runIf(database.name === 'sqlite' && mode === 'orm')(
+    'tells it once where its event could not be stored the first time',
+    async () => {
+      await merged().save({ id: 1 });
+      await forget();
+      await app.dataSource.query(
+        "CREATE TRIGGER refuse BEFORE INSERT ON webhook_events WHEN EXISTS (SELECT 1 FROM few) BEGIN SELECT RAISE(ABORT, 'refused'); END",
+      );
+      await app.dataSource.transaction(async (manager) => {
+        await manager.delete(Merged, { id: 1 });
+        await manager.query('SAVEPOINT told');
+        await manager.insert(Merged, { id: 1, status: 'again' });
+        await manager.query('INSERT INTO few (id) VALUES (1)');
+        await expect(manager.query('SAVEPOINT refused')).rejects.toThrow('refused');
+        await manager.query('DELETE FROM few');
+      });
+      await app.dataSource.query('DROP TRIGGER refuse');
+      expect(await told()).toEqual([
+        { type: 'merged.updated', data: row({ status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
+      ]);
+    },
+  );
+
   it('follows savepoints that are written by hand, and set again under one name', async () => {
     await merged().save({ id: 1 });
     await forget();

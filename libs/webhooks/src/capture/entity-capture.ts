@@ -497,7 +497,14 @@ export class EntityCapture implements EntitySubscriberInterface {
       }
     } finally {
       // The connection is not free before.
-      await sending?.finally(() => keepUnwritten(log, items, [...changes.slice(done), ...items.slice(count)]));
+      await sending?.finally(() => {
+        const unwritten = changes.slice(done);
+        for (const item of unwritten) {
+          const history = 'values' in item ? undefined : histories.get(item);
+          if (history) log.written.untell(history);
+        }
+        keepUnwritten(log, items, [...unwritten, ...items.slice(count)]);
+      });
     }
   }
 

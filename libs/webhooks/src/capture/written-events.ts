@@ -1,10 +1,13 @@
 import type { EventRow } from '../events/event-rows.js';
 import type { RowHistory } from './coalesce.js';
 import type { EntityDefinition } from './entity-definition.js';
+import type { RowChange } from './transaction-log.js';
 
 /** What was told of a row in this transaction, where its entity says `coalesce: true`. */
 interface ToldRow {
-  readonly history: RowHistory;
+  /** The row, by one of its changes. */
+  readonly of: RowChange;
+  readonly history: RowHistory | undefined;
   /** Ids of the events that tell of it; none where it came to nothing. */
   readonly events: readonly string[];
 }
@@ -36,7 +39,7 @@ export class WrittenEvents {
     this.events.length = events;
     this.withdrawn.length = withdrawn;
     while (this.told.length > told) {
-      const { definition, key } = (this.told.pop() as ToldRow).history.last;
+      const { definition, key } = (this.told.pop() as ToldRow).of;
       this.byRow.get(definition)?.get(key)?.pop();
     }
   }
@@ -45,9 +48,18 @@ export class WrittenEvents {
     this.events.push(row);
   }
 
+  /** @param events ids of those that tell of it */
   tell(history: RowHistory, events: readonly string[]): void {
-    const { definition, key } = history.last;
-    const row: ToldRow = { history, events };
+    this.push({ of: history.last, history, events });
+  }
+
+  /** What was told of a row is withdrawn, and what takes its place waits, with all that led to it. */
+  untell({ last }: RowHistory): void {
+    this.push({ of: last, history: undefined, events: [] });
+  }
+
+  private push(row: ToldRow): void {
+    const { definition, key } = row.of;
     this.told.push(row);
     let rows = this.byRow.get(definition);
     if (!rows) this.byRow.set(definition, (rows = new Map()));
