@@ -6,6 +6,16 @@ import { describe, expect, it } from 'vitest';
 
 import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request, tcp } from './transport-setup.js';
 
+/** A server whose answers are so long, and the connections that were made to it. */
+async function answering(length: number): Promise<{ url: string; connections: ReadonlySet<Socket> }> {
+  const connections = new Set<Socket>();
+  const server = createServer((incoming, response) => {
+    incoming.resume();
+    response.end('y'.repeat(length));
+  }).on('connection', (socket: Socket) => connections.add(socket));
+  return { url: `http://127.0.0.1:${await listen(server)}/`, connections };
+}
+
 describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
   it('fails as closed once the transport is, also while it is under way', async () => {
     const to = await receiver();
@@ -21,12 +31,7 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
   });
 
   it('reuses a connection, also after a response that is longer than what is kept', async () => {
-    const connections = new Set<Socket>();
-    const server = createServer((incoming, response) => {
-      incoming.resume();
-      response.end('y'.repeat(20_000));
-    }).on('connection', (socket: Socket) => connections.add(socket));
-    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const { url, connections } = await answering(20_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
     for (let i = 0; i < 5; i++) {
       expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted', response: 'y'.repeat(4096) });
@@ -35,24 +40,14 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
   });
 
   it('is not kept after a response of which too much is left to read', async () => {
-    const connections = new Set<Socket>();
-    const server = createServer((incoming, response) => {
-      incoming.resume();
-      response.end('y'.repeat(200_000));
-    }).on('connection', (socket: Socket) => connections.add(socket));
-    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const { url, connections } = await answering(200_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
     for (let i = 0; i < 2; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
     expect(connections.size).toBe(2);
   });
 
   it('keeps a connection whose answers have together become long', async () => {
-    const connections = new Set<Socket>();
-    const server = createServer((incoming, response) => {
-      incoming.resume();
-      response.end('y'.repeat(60_000));
-    }).on('connection', (socket: Socket) => connections.add(socket));
-    const url = `http://127.0.0.1:${await listen(server)}/`;
+    const { url, connections } = await answering(60_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
     // 720 KB: an answer that were that long by itself would break the connection.
     for (let i = 0; i < 12; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });

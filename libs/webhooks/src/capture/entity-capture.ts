@@ -16,19 +16,17 @@ import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
 import { newId } from '../ids.js';
 import { contextText } from '../events/event-context.js';
-import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
+import type { EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
-import { chunks } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
-import { eventsOf } from './change-events.js';
-import { coalesced, type RowHistory } from './coalesce.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedValues } from './inserted-image.js';
+import { OutboxWriter } from './outbox-writer.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
 import { RunnerTurns } from './runner-turns.js';
 import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
@@ -81,11 +79,11 @@ const ER_LOCK_DEADLOCK = 1213;
  */
 export class EntityCapture implements EntitySubscriberInterface {
   private logs = new WeakMap<QueryRunner, TransactionLog>();
-  private readonly warned = new Set<string>();
   /** Rows read before they were removed, where the hook after it has no image. */
   private readonly beforeImages = new WeakMap<object, Map<string, RowImage>>();
   /** Entities that a write is inserting, and what they held when their INSERT passed. */
   private readonly inserting = new WeakMap<object, Map<ObjectLiteral, Inserting>>();
+  private readonly outbox: OutboxWriter;
   private readonly turns = new RunnerTurns((runner) => runner.isTransactionActive || this.isOpen(runner));
 
   private readonly triggerTables: WrittenTables;
@@ -94,6 +92,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   constructor(private readonly options: EntityCaptureOptions) {
     this.triggerTables = new WrittenTables(options.registry);
     this.marks = new TransactionMarks(options.database);
+    this.outbox = new OutboxWriter(options);
   }
 
   /**
@@ -168,13 +167,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     const log = this.logs.get(runner);
     if (!log?.pending.length) return;
     const isOfTable = (change: RowChange) => change.definition.metadata.tablePath === tablePath;
-    await log.exclusively(() => this.readImages(runner, log, isOfTable));
+    await log.exclusively(() => this.outbox.readImages(runner, log, isOfTable));
   }
 
   /** Writes what waits in a query runner's transaction. */
   async flush(runner: QueryRunner): Promise<void> {
     const log = this.logs.get(runner);
-    if (log?.pending.length) await log.exclusively(() => this.write(runner, log));
+    if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
   async beforeQuery(event: BeforeQueryEvent): Promise<void> {
@@ -374,7 +373,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       const changesAgain = (change: RowChange) =>
         change.definition.metadata.tablePath === tablePath && (key === undefined || change.key === key);
       await this.turns.inside(event.queryRunner, () =>
-        log.exclusively(() => this.readImages(event.queryRunner, log, changesAgain)),
+        log.exclusively(() => this.outbox.readImages(event.queryRunner, log, changesAgain)),
       );
     }
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
@@ -450,7 +449,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       log.pending.push(item);
     }
     // Said at once, and again before the COMMIT to whoever swallows it.
-    if (log.isOpen) return items.forEach((item) => this.refuseLoop(item));
+    if (log.isOpen) return items.forEach((item) => this.outbox.refuseLoop(item));
     try {
       await this.flush(runner);
     } catch (error) {
@@ -459,75 +458,6 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
     const written = log.written.take(false);
     if (written.length) await this.options.onCommitted(written, false);
-  }
-
-  /** What cannot be written stays pending: a caller who swallows the error cannot commit without it. */
-  private async write(runner: QueryRunner, log: TransactionLog): Promise<void> {
-    const items = log.pending;
-    if (!items.length) return;
-    await this.readImages(runner, log, () => true);
-    for (const item of items) this.refuseLoop(item);
-    const count = items.length;
-    const {
-      items: changes,
-      histories,
-      ended,
-    } = coalesced(items, ({ definition, key }) => log.written.toldOf(definition, key)?.history);
-    await this.withdraw(runner, log, [...histories.values(), ...ended]);
-    for (const history of ended) log.written.tell(history, []);
-    let done = 0;
-    let sending: Promise<void> | undefined;
-    try {
-      for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
-        // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
-        if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
-        const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
-        await sending;
-        sending = this.insert(runner, log, events.flat()).then(() => {
-          done += some.length;
-          some.forEach((item, n) => {
-            const history = 'values' in item ? undefined : histories.get(item);
-            if (history)
-              log.written.tell(
-                history,
-                (events[n] ?? []).map(({ source }) => source.event.id),
-              );
-          });
-        });
-      }
-    } finally {
-      // The connection is not free before.
-      await sending?.finally(() => {
-        const unwritten = changes.slice(done);
-        for (const item of unwritten) {
-          const history = 'values' in item ? undefined : histories.get(item);
-          if (history) log.written.untell(history);
-        }
-        keepUnwritten(log, items, [...unwritten, ...items.slice(count)]);
-      });
-    }
-  }
-
-  private async insert(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): Promise<void> {
-    for (const sql of insertsOfEvents(this.options.database, rows)) {
-      const { text, values } = this.options.database.statement(sql);
-      await runner.query(text, values);
-    }
-    // What is emitted after the commit; the texts are in the outbox.
-    for (const { source } of rows) log.written.add({ source, values: [] });
-  }
-
-  /**
-   * Takes back what was told of rows that have changed again. It was written before a savepoint, so that a rollback to that would
-   * leave it; had it waited in memory instead, a savepoint that was set unseen could not have taken it.
-   */
-  private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
-    const events = histories.flatMap(({ last }) => log.written.toldOf(last.definition, last.key)?.events ?? []);
-    for (const some of chunks(events)) {
-      const { text, values } = this.options.database.statement(deletionOfEvents(this.options.database, some));
-      await runner.query(text, values);
-    }
-    log.written.withdraw(events);
   }
 
   /** Where changes of one transaction are merged, and the database does not tell its triggers which it is. */
@@ -549,45 +479,6 @@ export class EntityCapture implements EntitySubscriberInterface {
     return { skip, context: contextText(cause), transaction: this.logs.get(runner)?.id ?? null };
   }
 
-  private refuseLoop(item: RowChange | EventRow): void {
-    if ('values' in item || !item.cause || item.cause.depth <= this.options.maxDepth) return;
-    const { name } = item.definition.metadata;
-    const { depth } = item.cause;
-    throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxDepth), {
-      details: { entity: name, depth },
-    });
-  }
-
-  private eventsOf(change: RowChange): EventRow[] {
-    const rows = eventsOf(change, this.options.limits);
-    const { ownership, metadata, name } = change.definition;
-    if (ownership !== 'declared' || !rows.some((row) => row.source.audience === 'application')) return rows;
-    this.warnOnce(
-      `${name} without an owner`,
-      `A row of ${metadata.name} declares an owner and has none: its events reach listeners without an owner only. (Said once.)`,
-    );
-    return rows;
-  }
-
-  private async readImages(
-    runner: QueryRunner,
-    log: TransactionLog,
-    isWanted: (change: RowChange) => boolean,
-  ): Promise<void> {
-    const byDefinition = new Map<EntityDefinition, RowChange[]>();
-    for (const item of log.pending) {
-      if ('values' in item || item.image || !isWanted(item)) continue;
-      const changes = byDefinition.get(item.definition);
-      if (changes) changes.push(item);
-      else byDefinition.set(item.definition, [item]);
-    }
-    for (const [definition, changes] of byDefinition) {
-      const ids = changes.map((change) => change.id);
-      const images = await readRows(runner, definition, ids);
-      for (const change of changes) change.image = images.get(change.key) ?? 'gone';
-    }
-  }
-
   private followFailure(runner: QueryRunner, query: string, error: unknown): void {
     const log = this.logs.get(runner);
     if (!log) return;
@@ -597,27 +488,12 @@ export class EntityCapture implements EntitySubscriberInterface {
     const isDeadlock = dialect === 'mysql' && (error as { errno?: number } | undefined)?.errno === ER_LOCK_DEADLOCK;
     if (isDeadlock || (isCommit && dialect !== 'sqlite')) log.rolledBack(false);
   }
-
-  private warnOnce(key: string, message: string): void {
-    if (this.warned.has(key)) return;
-    this.warned.add(key);
-    this.options.logger.warn(message);
-  }
 }
 
 function noteInserted(inserting: ReadonlyMap<ObjectLiteral, Inserting>, query: string): void {
   for (const [entity, one] of inserting) {
     if (one.values === null && query.includes(one.table)) one.values = insertedValues(one.definition, entity);
   }
-}
-
-/** Unless the transaction was rolled back meanwhile, and all of it dropped. */
-function keepUnwritten(log: TransactionLog, items: TransactionLog['pending'], rest: TransactionLog['pending']): void {
-  if (log.pending === items) log.pending = rest;
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function writesBefore(statement: TransactionStatement): boolean {

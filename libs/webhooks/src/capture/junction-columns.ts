@@ -16,7 +16,7 @@ export class JunctionColumns {
     return this.columns
       .map((column, n) => {
         const name = driver.escape(column.databaseName);
-        const exact = lastingExpression(typeOf(column), name, this.dataSource);
+        const exact = lastingExpression(referredType(column), name, this.dataSource);
         return `${exact ?? name} AS ${driver.escape(`${this.prefix}${n}`)}`;
       })
       .join(', ');
@@ -28,14 +28,14 @@ export class JunctionColumns {
     return new Map(
       this.columns.map((column, n) => [
         referredPath(column),
-        driver.prepareHydratedValue(row[`${this.prefix}${n}`], typeOf(column)) as unknown,
+        driver.prepareHydratedValue(row[`${this.prefix}${n}`], referredType(column)) as unknown,
       ]),
     );
   }
 }
 
 /** A column of a junction has the type of the one that it refers to, which may refer to yet another. */
-export function typeOf(column: ColumnMetadata): ColumnMetadata {
+export function referredType(column: ColumnMetadata): ColumnMetadata {
   const { referencedColumn } = column;
   return referencedColumn ? (referencedColumn.referencedColumn ?? referencedColumn) : column;
 }

@@ -5,7 +5,7 @@ import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } 
 import type { CapturedWrite, ChangeLog } from './bulk-writes.js';
 import type { LinkOwners } from './entity-registry.js';
 import { CaptureError } from './errors.js';
-import { JunctionColumns, referredPath, typeOf } from './junction-columns.js';
+import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 import { ownerText } from './links.js';
 import { rowKey } from './row-reader.js';
 import { rootOf } from './single-table.js';
@@ -163,7 +163,7 @@ async function ownersOf(
   const ownerOf = (values: ReadonlyMap<string, unknown>): Owner => ({
     text: ownerText(metadata, values),
     key: metadata.primaryColumns.map(
-      (column) => driver.preparePersistentValue(values.get(column.propertyPath), typeOf(column)) as unknown,
+      (column) => driver.preparePersistentValue(values.get(column.propertyPath), referredType(column)) as unknown,
     ),
   });
   const { queryType, valuesSet, insertFromSelect } = builder.expressionMap;

@@ -3,7 +3,7 @@ import { dialectOf } from '../store/column-kinds.js';
 import { keyText, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from './entity-definition.js';
 import { keyValue } from './image-select.js';
-import { JunctionColumns, referredPath, typeOf } from './junction-columns.js';
+import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -35,7 +35,7 @@ export async function readLinks(
   const tuples = images.map(({ entity, exact }) => {
     const marks = junction.ownerColumns.map((column) => {
       const value = keyValue(column.referencedColumn ?? column, entity, exact);
-      parameters.push(driver.preparePersistentValue(value, typeOf(column)));
+      parameters.push(driver.preparePersistentValue(value, referredType(column)));
       return driver.createParameter(`key${parameters.length - 1}`, parameters.length - 1);
     });
     return marks.join(', ');

@@ -1,0 +1,150 @@
+import type { LoggerService } from '@nestjs/common';
+import type { QueryRunner } from 'typeorm';
+import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
+import type { PayloadLimits } from '../events/payload.js';
+import { chunks } from '../store/chunks.js';
+import type { Database } from '../store/database.js';
+import { eventsOf } from './change-events.js';
+import { coalesced, type RowHistory } from './coalesce.js';
+import type { EntityDefinition } from './entity-definition.js';
+import { CaptureError, loopMessage } from './errors.js';
+import { readRows } from './row-reader.js';
+import type { RowChange, TransactionLog } from './transaction-log.js';
+
+export interface OutboxWriterOptions {
+  readonly database: Database;
+  readonly limits: PayloadLimits;
+  readonly maxDepth: number;
+  readonly logger: LoggerService;
+}
+
+/**
+ * Writes what waits in the log of a transaction to the outbox, through the query runner of that transaction: the images of changed rows are
+ * read, what belongs together is merged, and the events are rendered and inserted. Only one call at a time for one log.
+ */
+export class OutboxWriter {
+  private readonly warned = new Set<string>();
+
+  constructor(private readonly options: OutboxWriterOptions) {}
+
+  /** What cannot be written stays pending: a caller who swallows the error cannot commit without it. */
+  async write(runner: QueryRunner, log: TransactionLog): Promise<void> {
+    const items = log.pending;
+    if (!items.length) return;
+    await this.readImages(runner, log, () => true);
+    for (const item of items) this.refuseLoop(item);
+    const count = items.length;
+    const {
+      items: changes,
+      histories,
+      ended,
+    } = coalesced(items, ({ definition, key }) => log.written.toldOf(definition, key)?.history);
+    await this.withdraw(runner, log, [...histories.values(), ...ended]);
+    for (const history of ended) log.written.tell(history, []);
+    let done = 0;
+    let sending: Promise<void> | undefined;
+    try {
+      for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
+        // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
+        if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
+        const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
+        await sending;
+        sending = this.insert(runner, log, events.flat()).then(() => {
+          done += some.length;
+          some.forEach((item, n) => {
+            const history = 'values' in item ? undefined : histories.get(item);
+            if (history)
+              log.written.tell(
+                history,
+                (events[n] ?? []).map(({ source }) => source.event.id),
+              );
+          });
+        });
+      }
+    } finally {
+      // The connection is not free before.
+      await sending?.finally(() => {
+        const unwritten = changes.slice(done);
+        for (const item of unwritten) {
+          const history = 'values' in item ? undefined : histories.get(item);
+          if (history) log.written.untell(history);
+        }
+        keepUnwritten(log, items, [...unwritten, ...items.slice(count)]);
+      });
+    }
+  }
+
+  private async insert(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): Promise<void> {
+    for (const sql of insertsOfEvents(this.options.database, rows)) {
+      const { text, values } = this.options.database.statement(sql);
+      await runner.query(text, values);
+    }
+    // What is emitted after the commit; the texts are in the outbox.
+    for (const { source } of rows) log.written.add({ source, values: [] });
+  }
+
+  /**
+   * Takes back what was told of rows that have changed again. It was written before a savepoint, so that a rollback to that would
+   * leave it; had it waited in memory instead, a savepoint that was set unseen could not have taken it.
+   */
+  private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
+    const events = histories.flatMap(({ last }) => log.written.toldOf(last.definition, last.key)?.events ?? []);
+    for (const some of chunks(events)) {
+      const { text, values } = this.options.database.statement(deletionOfEvents(this.options.database, some));
+      await runner.query(text, values);
+    }
+    log.written.withdraw(events);
+  }
+
+  /** @throws CaptureError `WEBHOOK_LOOP` */
+  refuseLoop(item: RowChange | EventRow): void {
+    if ('values' in item || !item.cause || item.cause.depth <= this.options.maxDepth) return;
+    const { name } = item.definition.metadata;
+    const { depth } = item.cause;
+    throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxDepth), {
+      details: { entity: name, depth },
+    });
+  }
+
+  private eventsOf(change: RowChange): EventRow[] {
+    const rows = eventsOf(change, this.options.limits);
+    const { ownership, metadata, name } = change.definition;
+    if (ownership !== 'declared' || !rows.some((row) => row.source.audience === 'application')) return rows;
+    this.warnOnce(
+      `${name} without an owner`,
+      `A row of ${metadata.name} declares an owner and has none: its events reach listeners without an owner only. (Said once.)`,
+    );
+    return rows;
+  }
+
+  /** Reads the rows of changes that wait, as they are now. What is gone is known to be. */
+  async readImages(runner: QueryRunner, log: TransactionLog, isWanted: (change: RowChange) => boolean): Promise<void> {
+    const byDefinition = new Map<EntityDefinition, RowChange[]>();
+    for (const item of log.pending) {
+      if ('values' in item || item.image || !isWanted(item)) continue;
+      const changes = byDefinition.get(item.definition);
+      if (changes) changes.push(item);
+      else byDefinition.set(item.definition, [item]);
+    }
+    for (const [definition, changes] of byDefinition) {
+      const ids = changes.map((change) => change.id);
+      const images = await readRows(runner, definition, ids);
+      for (const change of changes) change.image = images.get(change.key) ?? 'gone';
+    }
+  }
+
+  private warnOnce(key: string, message: string): void {
+    if (this.warned.has(key)) return;
+    this.warned.add(key);
+    this.options.logger.warn(message);
+  }
+}
+
+/** Unless the transaction was rolled back meanwhile, and all of it dropped. */
+function keepUnwritten(log: TransactionLog, items: TransactionLog['pending'], rest: TransactionLog['pending']): void {
+  if (log.pending === items) log.pending = rest;
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
