@@ -1,7 +1,7 @@
 import type { AddressGuard } from '../sending/address-guard.js';
 import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
-import { assertSigningKey, generateSigningKey, keySetOf, type WebhookKeySet } from '../signing/ed25519-key.js';
+import { assertSigningKey, keySetOf, type WebhookKeySet } from '../signing/ed25519-key.js';
 import { assertSecret, generateSecret } from '../signing/secret.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import type { Clock } from '../clock.js';
@@ -34,6 +34,7 @@ import { Credentials } from './credentials.js';
 import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from './filter.js';
+import { handshakeOf, type HandshakeRules, standingOf } from './handshake-choice.js';
 import type { Handshake } from './handshake.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
@@ -46,10 +47,10 @@ import type {
 } from './listener.js';
 import { shownAuth } from './listener-auth.js';
 import { shownTls } from './listener-tls.js';
-import type { RateLimit } from './rate-limit.js';
+import { type RateLimit, writeRateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
-import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from './stored-secrets.js';
+import { SigningKeys } from './signing-keys.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -81,12 +82,14 @@ const MAX_REASON_LENGTH = 500;
  */
 export class ListenerService {
   private readonly credentials: Credentials;
+  private readonly keys: SigningKeys;
 
   constructor(
     private readonly parts: ListenerServiceParts,
     private readonly boundTo: OwnerScope = undefined,
   ) {
     this.credentials = new Credentials(parts);
+    this.keys = new SigningKeys(parts);
   }
 
   /**
@@ -124,23 +127,15 @@ export class ListenerService {
     const subscription = this.subscription(listenerInput.events ?? [], listenerInput.where ?? {}, owner);
     const id = newId('lst');
     const delivering = this.delivering({ ...listenerInput, description: listenerInput.description ?? null });
-    const handshake = this.handshakeOf(listenerInput.handshake ?? null);
-    const isKeyUsed = this.signsWithKeyPair(JSON.parse(delivering.schemes) as string[]);
-    if (privateKey !== undefined && !isKeyUsed) {
-      throw new InvalidListenerError(
-        'INVALID_LISTENER',
-        '`privateKey` is for schemes with Ed25519 keys: name one, such as `standard-v1a`, in `schemes`.',
-      );
-    }
-    const keys = [this.newSecret(id, secret, now)];
-    if (isKeyUsed) keys.push(this.newKeyPair(id, now, privateKey));
+    const handshake = handshakeOf(listenerInput.handshake ?? null, this.handshakeRules);
+    const schemes = JSON.parse(delivering.schemes) as string[];
     const values: ListenerValues = {
       id,
       owner,
       ...subscription.values,
       ...delivering,
       handshake,
-      secrets: writeSecrets(keys),
+      secrets: this.keys.firstOf(id, schemes, secret, privateKey),
       auth: this.credentials.authOf(id, listenerInput.auth),
       tls: this.credentials.tlsText(id, this.credentials.checkedTls(listenerInput.tls), delivering.url),
       handshakeError: null,
@@ -212,10 +207,10 @@ export class ListenerService {
         const delivering = this.delivering(merged);
         const values = {
           ...delivering,
-          ...this.keysFor(row, given.schemes),
+          ...this.keys.changed(row, given.schemes),
           ...this.credentials.changedAuth(row, given),
           ...this.credentials.changedTls(row, given.url, tls),
-          ...this.standingOf(row, delivering.url, given.handshake),
+          ...standingOf(row, delivering.url, given.handshake, this.handshakeRules),
         };
         if (given.events === undefined && given.where === undefined) return { values, routes: null };
         const subscribed = { events, where, ...given };
@@ -302,7 +297,7 @@ export class ListenerService {
     if (options.secret !== undefined) assertSecret(options.secret);
     const overlapMs = this.overlapOf(options.overlapMs);
     const secret = options.secret ?? generateSecret();
-    const listener = await this.rotate(id, overlapMs, (row, now) => this.newSecret(row.id, secret, now));
+    const listener = await this.changeKeys(id, (row) => this.keys.withSecret(row, secret, overlapMs));
     return { ...listener, secret };
   }
 
@@ -316,7 +311,7 @@ export class ListenerService {
   async rotateSigningKey(id: string, options: { privateKey?: string; overlapMs?: number } = {}): Promise<Listener> {
     const overlapMs = this.overlapOf(options.overlapMs);
     if (options.privateKey !== undefined) assertSigningKey(options.privateKey);
-    return this.rotate(id, overlapMs, (row, now) => this.newKeyPair(row.id, now, options.privateKey));
+    return this.changeKeys(id, (row) => this.keys.withPair(row, options.privateKey, overlapMs));
   }
 
   /**
@@ -386,52 +381,13 @@ export class ListenerService {
     throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
   }
 
-  private rotate(
-    id: string,
-    overlapMs: number,
-    added: (row: ListenerRow, now: number) => StoredSecret,
-  ): Promise<Listener> {
-    const { sealing, clock } = this.parts;
-    return this.change(id, (row) => {
-      const now = clock.now();
-      const options = { now, overlapMs, sealing, listenerId: row.id };
-      return {
-        values: { secrets: writeSecrets(rotate(readSecrets(row.secrets), added(row, now), options)) },
-        routes: null,
-      };
-    });
-  }
-
-  private newSecret(listenerId: string, secret: string, now: number): StoredSecret {
-    return { value: this.parts.sealing.seal(secret, 'secret', listenerId), createdAt: now, expiresAt: null };
-  }
-
-  private newKeyPair(listenerId: string, now: number, given?: string): StoredSecret {
-    const pair = given === undefined ? generateSigningKey() : { privateKey: given, publicKey: assertSigningKey(given) };
-    return { ...this.newSecret(listenerId, pair.privateKey, now), publicKey: pair.publicKey };
-  }
-
-  private signsWithKeyPair(schemes: readonly string[]): boolean {
-    return schemes.some((name) => this.parts.schemes.get(name)?.keyType === 'ed25519');
-  }
-
-  /** A listener that comes to a scheme with Ed25519 keys gets one, unless it has one from before. */
-  private keysFor(
-    row: ListenerRow,
-    schemes: readonly string[] | undefined,
-  ): Pick<ListenerValues, 'secrets'> | undefined {
-    if (!schemes || !this.signsWithKeyPair(schemes)) return undefined;
-    const now = this.parts.clock.now();
-    const secrets = readSecrets(row.secrets);
-    if (signingSecrets(secrets, now, 'ed25519').length) return undefined;
-    return { secrets: writeSecrets([this.newKeyPair(row.id, now), ...secrets]) };
+  private changeKeys(id: string, secretsOf: (row: ListenerRow) => string): Promise<Listener> {
+    return this.change(id, (row) => ({ values: { secrets: secretsOf(row) }, routes: null }));
   }
 
   private toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
-    if (!this.signsWithKeyPair(listener.schemes)) return listener;
-    const keys = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), 'ed25519');
-    return { ...listener, publicKeys: keys.map(({ publicKey }) => publicKey as string) };
+    return { ...listener, publicKeys: this.keys.publicKeysOf(row, listener.schemes) };
   }
 
   /** In batches, so that nobody waits for long. Should this process die on the way, the next claim goes on with it. */
@@ -504,49 +460,12 @@ export class ListenerService {
       format,
       ordering: input.ordering ?? 'none',
       sequence: input.sequence ? 1 : 0,
-      rateLimit: rateLimitText(input.rateLimit),
+      rateLimit: writeRateLimit(input.rateLimit),
     };
   }
 
-  /**
-   * @param given `null` for the default, `undefined` for what it was
-   * @param before of a listener that changes
-   * @throws InvalidListenerError `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
-   */
-  private handshakeOf(
-    given: Handshake | null | undefined,
-    before?: { readonly handshake: Handshake; readonly isNewUrl: boolean },
-  ): Handshake {
-    const { default: byDefault, origin } = this.parts.options.handshake;
-    // What the application has exempted stays so at this URL alone: the next one is a customer's choice.
-    const isRequired = this.boundTo !== undefined && byDefault !== 'none';
-    const isExempt = before?.handshake === 'none' && !before.isNewUrl;
-    if (given === 'none' && isRequired && !isExempt) {
-      throw new InvalidListenerError(
-        'HANDSHAKE_REQUIRED',
-        "Receivers are asked before they are sent anything: `handshake` cannot be 'none'.",
-      );
-    }
-    const kept = before && (before.handshake !== 'none' || isExempt || !isRequired) ? before.handshake : byDefault;
-    const handshake = given === undefined ? kept : (given ?? byDefault);
-    if (handshake === 'cloudevents' && handshake !== before?.handshake && origin === undefined) {
-      throw new InvalidListenerError(
-        'HANDSHAKE_ORIGIN_MISSING',
-        "This application has no `handshake.origin`, by which a receiver would know it: `handshake` cannot be 'cloudevents'.",
-      );
-    }
-    return handshake;
-  }
-
-  /** What a new URL, or another handshake, makes of a listener. */
-  private standingOf(row: ListenerRow, url: string, given: Handshake | null | undefined): Partial<ListenerValues> {
-    const isNewUrl = url !== row.url;
-    const handshake = this.handshakeOf(given, { handshake: row.handshake as Handshake, isNewUrl });
-    if (!isNewUrl && handshake === row.handshake) return {};
-    const anew = { handshake, handshakeError: null, allowedRate: null };
-    // A disabled one is asked when it is enabled.
-    if (row.state === 'disabled') return anew;
-    return { ...anew, state: handshake === 'none' ? 'active' : 'pending' };
+  private get handshakeRules(): HandshakeRules {
+    return { options: this.parts.options.handshake, isCustomers: this.boundTo !== undefined };
   }
 
   private urlOf(url: string): URL {
@@ -607,20 +526,6 @@ function shortForm(property: string | undefined, value: unknown, where: Where | 
 function found(row: ListenerRow | undefined, id: string): ListenerRow {
   if (!row) throw new ListenerNotFoundError(String(id));
   return row;
-}
-
-function rateLimitText(given: RateLimit | null | undefined): string | null {
-  if (given === undefined || given === null) return null;
-  const { limit, perSeconds, ...others } = given;
-  const isWhole = (value: unknown, max: number) =>
-    Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max;
-  if (!isWhole(limit, 1_000_000) || !isWhole(perSeconds, 86_400) || Object.keys(others).length) {
-    throw new InvalidListenerError(
-      'INVALID_RATE_LIMIT',
-      'rateLimit is { limit, perSeconds }: whole numbers from 1 to 1,000,000 requests and from 1 to 86,400 seconds.',
-    );
-  }
-  return JSON.stringify({ limit, perSeconds });
 }
 
 /** PostgreSQL's text takes no NUL. */

@@ -1,3 +1,5 @@
+import { InvalidListenerError } from './errors.js';
+
 /** At most `limit` requests are taken to be sent in any stretch of `perSeconds`, by all processes together. */
 export interface RateLimit {
   readonly limit: number;
@@ -6,6 +8,21 @@ export interface RateLimit {
 
 /** Requests taken in the slot of time that begins at `start`, in ms; the oldest slot first. */
 type Slots = [start: number, count: number][];
+
+/** As JSON, for the listener's row. @throws InvalidListenerError `INVALID_RATE_LIMIT` */
+export function writeRateLimit(given: RateLimit | null | undefined): string | null {
+  if (given === undefined || given === null) return null;
+  const { limit, perSeconds, ...others } = given;
+  const isWhole = (value: unknown, max: number) =>
+    Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max;
+  if (!isWhole(limit, 1_000_000) || !isWhole(perSeconds, 86_400) || Object.keys(others).length) {
+    throw new InvalidListenerError(
+      'INVALID_RATE_LIMIT',
+      'rateLimit is { limit, perSeconds }: whole numbers from 1 to 1,000,000 requests and from 1 to 86,400 seconds.',
+    );
+  }
+  return JSON.stringify({ limit, perSeconds });
+}
 
 /**
  * One limit that keeps both: a listener's own, and the requests a minute that its receiver granted. Where the two stretches do not
