@@ -1,12 +1,8 @@
-import { createHmac } from 'node:crypto';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Webhook as StandardWebhook } from 'standardwebhooks';
 import {
-  GoogleCodeScheme,
   PayloadFormat,
   RetrySchedule,
-  StandardScheme,
   Webhook,
   type CreateListenerInput,
   type Delivery,
@@ -30,46 +26,8 @@ class Order {
   customerId: string;
 }
 
-/** Says what its examples are. */
-@Webhook({ name: 'parcel', example: { id: 7, weight: '2.50' } })
-@Entity('log_parcel')
-class Parcel {
-  @PrimaryGeneratedColumn()
-  id: number;
-
-  @Column({ type: 'varchar', length: 20, default: '' })
-  label: string;
-
-  @Column({ type: 'decimal', precision: 8, scale: 2, default: 0 })
-  weight: string;
-}
-
-/** Its examples are made up. */
-@Webhook({ name: 'crate' })
-@Entity('log_crate')
-class Crate {
-  @PrimaryGeneratedColumn('uuid')
-  id: string;
-
-  @Column({ type: 'decimal', precision: 8, scale: 3, default: 0 })
-  weight: string;
-
-  @Column({ type: 'boolean', default: false })
-  isLate: boolean;
-
-  @Column({ type: 'bigint', default: 0 })
-  grams: string;
-
-  @Column({ type: 'simple-json', nullable: true })
-  notes: object | null;
-
-  @Column({ type: 'simple-array', nullable: true })
-  stops: string[] | null;
-}
-
 const MINUTE = 60 * 1_000;
 const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
 
 /** Three attempts, a minute apart. */
 class ThreeAttempts extends RetrySchedule {
@@ -97,13 +55,9 @@ describeDatabases('the log of deliveries', (database) => {
     fresh = await database.create();
     app = await startApp({
       database: fresh.options,
-      entities: [Order, Parcel, Crate],
+      entities: [Order],
       webhooks: {
-        publishes: [
-          'invoice.overdue',
-          { type: 'invoice.paid', fields: ['id', 'payer.name'] },
-          { type: 'invoice.sent', example: { id: 1 } },
-        ],
+        publishes: ['invoice.overdue'],
         parts: { retrySchedule: ThreeAttempts, payloadFormats: [ShortFormat] },
       },
     });
@@ -469,218 +423,6 @@ describeDatabases('the log of deliveries', (database) => {
     it('gets no retry once it is removed', async () => {
       await failInFlight((listenerId) => app.listeners.remove(listenerId));
       expect(await only()).toMatchObject({ state: 'discarded', attemptCount: 1 });
-    });
-  });
-
-  describe('sendTest', () => {
-    it('reaches that listener only, marked as a test, whatever its types and filter', async () => {
-      const target = await listen({
-        owner: 'acme',
-        events: ['order.deleted'],
-        where: { status: 'nothing' },
-        url: `${app.receiver.url}/target`,
-      });
-      await listen({ url: `${app.receiver.url}/everything` });
-      await listen({ owner: 'acme', url: `${app.receiver.url}/same-owner` });
-      const { deliveryId } = await app.listeners.sendTest(target.id);
-      await app.dispatcher.drain();
-      const [request, ...others] = requests();
-      expect(others).toEqual([]);
-      expect(request?.url).toBe('/hooks/target');
-      expect(request?.json).toMatchObject({ type: 'webhook.test', data: { test: true, listenerId: target.id } });
-      app.receiver.verify(request as ReceivedRequest, target.secret);
-      expect(await app.deliveries.forOwner('acme').get(deliveryId)).toMatchObject({
-        ...{ state: 'succeeded', type: 'webhook.test', owner: 'acme', listenerId: target.id },
-        eventId: request?.headers['webhook-id'],
-      });
-    });
-
-    it('is an event of its own each time, retried like any other', async () => {
-      const { id } = await listen();
-      app.receiver.respond([{ status: 503 }]);
-      const first = await app.listeners.sendTest(id);
-      const second = await app.listeners.sendTest(id);
-      expect(first.deliveryId).not.toBe(second.deliveryId);
-      await app.dispatcher.drain();
-      app.clock.advance(HOUR);
-      await app.dispatcher.drain();
-      const ids = requests().map((request) => request.headers['webhook-id']);
-      expect(ids).toHaveLength(3);
-      expect(new Set(ids).size).toBe(2);
-      expect(await app.deliveries.counts({ type: 'webhook.test' })).toMatchObject({ succeeded: 2 });
-    });
-
-    it('is an example of the type it is told, marked as one, for that listener only', async () => {
-      const target = await listen({ owner: 'acme', events: ['order.deleted'], where: { status: 'nothing' } });
-      await listen({ url: `${app.receiver.url}/everything` });
-      const { deliveryId } = await app.listeners.forOwner('acme').sendTest(target.id, { type: 'order.updated' });
-      await app.dispatcher.drain();
-      const [request, ...others] = requests();
-      expect(others).toEqual([]);
-      expect(request?.headers['webhook-test']).toBe('true');
-      const { payload } = app.receiver.verify(request as ReceivedRequest, target.secret);
-      await save();
-      const real = await app.listeners.create({ events: ['order.*'], url: `${app.receiver.url}/real` });
-      await save();
-      await app.dispatcher.drain();
-      const event = requests().find(({ url }) => url === '/hooks/real')?.json as { data: object };
-      expect(payload).toMatchObject({ type: 'order.updated', test: true });
-      expect(Object.keys(payload.data as object)).toEqual(Object.keys(event.data));
-      expect(Object.keys(payload.previous as object)).toHaveLength(1);
-      expect(event).not.toHaveProperty('test');
-      expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'succeeded', type: 'order.updated' });
-      // Past events are sent again, and an example is none.
-      const since = new Date(0);
-      await app.listeners.remove(target.id);
-      expect(await app.deliveries.replay({ listenerId: real.id, since })).toBe(1);
-    });
-
-    const CRATE = {
-      ...{ id: '00000000-0000-4000-8000-000000000001', weight: '1.000', isLate: true, grams: '1' },
-      ...{ notes: {}, stops: ['stops 1'] },
-    };
-
-    it.each([
-      ['order.created', { id: 1, status: 'status 1', customerId: 'customerId 1' }, undefined],
-      ['crate.created', CRATE, undefined],
-      ['crate.updated', CRATE, { weight: '2.000' }],
-      ['crate.deleted', CRATE, undefined],
-      ['parcel.created', { id: 7, weight: '2.50' }, undefined],
-      ['parcel.updated', { id: 7, weight: '2.50' }, { weight: '2.00' }],
-      ['invoice.paid', { id: 'example', payer: { name: 'example' } }, undefined],
-      ['invoice.sent', { id: 1 }, undefined],
-      ['invoice.overdue', {}, undefined],
-    ])('of %s is what was said of it, or made up', async (type, data, previous) => {
-      const { id } = await listen();
-      await app.listeners.sendTest(id, { type });
-      await app.dispatcher.drain();
-      const { timestamp: _, ...payload } = requests()[0]?.json as Record<string, unknown>;
-      expect(payload).toEqual({ type, test: true, data, ...(previous ? { previous } : {}) });
-    });
-
-    it('is of no type that is unknown, or that the listener could never receive', async () => {
-      const { id } = await listen({ owner: 'acme' });
-      for (const type of ['order.*', 'order.paid', 7 as never]) {
-        await expect(app.listeners.sendTest(id, { type })).rejects.toMatchObject({ httpStatus: 400 });
-      }
-    });
-
-    it('is in the listener’s own format, and says so where that fails', async () => {
-      const { id } = await listen({ format: 'short' });
-      await app.listeners.sendTest(id);
-      await app.dispatcher.drain();
-      const [request] = requests();
-      expect(request?.rawBody.toString()).toBe('it happened: webhook.test');
-      expect(request?.headers['content-type']).toBe('text/plain');
-      isBroken = true;
-      const { deliveryId } = await app.listeners.sendTest(id);
-      await app.dispatcher.drain();
-      expect(requests()).toEqual([]);
-      expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'discarded', lastError: 'FORMAT_FAILED' });
-    });
-  });
-
-  describe('secrets', () => {
-    const send = async (): Promise<ReceivedRequest> => {
-      await save();
-      await app.dispatcher.drain();
-      const [request, ...more] = requests();
-      expect(more).toEqual([]);
-      return request as ReceivedRequest;
-    };
-    const accepts = (request: ReceivedRequest, secret: string) => {
-      const scheme = new StandardScheme();
-      return scheme.verify({
-        id: request.headers['webhook-id'] as string,
-        timestamp: Number(request.headers['webhook-timestamp']),
-        body: request.rawBody,
-        secrets: [secret],
-        headers: request.headers as Record<string, string>,
-      });
-    };
-    const signatures = (request: ReceivedRequest) => String(request.headers['webhook-signature']).split(' ').length;
-
-    it('a rotated secret signs beside the new one during the overlap, and not from its end on', async () => {
-      const { id, secret: old } = await listen();
-      const { secret: fresh } = await app.listeners.rotateSecret(id);
-      expect(fresh).not.toBe(old);
-      const during = await send();
-      expect([accepts(during, old), accepts(during, fresh), signatures(during)]).toEqual([true, true, 2]);
-      // The newest first: a receiver that looks at one signature only sees the new one.
-      const [first] = String(during.headers['webhook-signature']).split(' ');
-      during.headers['webhook-signature'] = first;
-      expect([accepts(during, old), accepts(during, fresh)]).toEqual([false, true]);
-      app.clock.advance(DAY - 1);
-      const last = await send();
-      expect([accepts(last, old), accepts(last, fresh)]).toEqual([true, true]);
-      app.clock.advance(1);
-      const after = await send();
-      expect([accepts(after, old), accepts(after, fresh), signatures(after)]).toEqual([false, true, 1]);
-    });
-
-    it('both signatures are accepted by the standardwebhooks package', async () => {
-      const { id, secret: old } = await listen();
-      const { secret: fresh } = await app.listeners.rotateSecret(id);
-      const request = await send();
-      for (const secret of [old, fresh]) {
-        const verified = new StandardWebhook(secret).verify(request.rawBody, request.headers as Record<string, string>);
-        expect(verified).toMatchObject({ type: 'order.created' });
-      }
-    });
-
-    it('with overlapMs 0 the old one signs nothing more, not even what waits for a retry', async () => {
-      const { id, secret: old } = await listen();
-      app.receiver.respond([{ status: 500 }]);
-      expect(accepts(await send(), old)).toBe(true);
-      const { secret: fresh } = await app.listeners.rotateSecret(id, { overlapMs: 0 });
-      app.clock.advance(HOUR);
-      await app.dispatcher.drain();
-      const [retry] = requests();
-      expect([accepts(retry as ReceivedRequest, old), accepts(retry as ReceivedRequest, fresh)]).toEqual([false, true]);
-    });
-
-    it('rotating twice shortens an overlap and never lengthens it', async () => {
-      const { id, secret: one } = await listen();
-      const { secret: two } = await app.listeners.rotateSecret(id, { overlapMs: HOUR });
-      const { secret: three } = await app.listeners.rotateSecret(id, { overlapMs: DAY });
-      const all = (request: ReceivedRequest) => [one, two, three].map((secret) => accepts(request, secret));
-      expect(all(await send())).toEqual([true, true, true]);
-      app.clock.advance(HOUR);
-      expect(all(await send())).toEqual([false, true, true]);
-      await app.listeners.rotateSecret(id, { overlapMs: 0 });
-      expect(all(await send())).toEqual([false, false, false]);
-    });
-
-    it('a secret that the caller brings is the one that signs, and is shown once', async () => {
-      const mine = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
-      const created = await listen({ secret: mine });
-      expect(created.secret).toBe(mine);
-      expect(accepts(await send(), mine)).toBe(true);
-      const next = `whsec_${Buffer.alloc(64, 8).toString('base64')}`;
-      expect((await app.listeners.rotateSecret(created.id, { secret: next })).secret).toBe(next);
-      expect(accepts(await send(), next)).toBe(true);
-      const shown = JSON.stringify([await app.listeners.get(created.id), await app.listeners.list()]);
-      expect(shown).not.toContain('whsec_');
-    });
-
-    it('google-code signs the body with HMAC-MD5 in its own header, alone or beside standard', async () => {
-      const googleCode = 'google-code-project-hosting-hook-hmac';
-      const { id, secret } = await listen({ schemes: ['google-code'] });
-      const md5 = (request: ReceivedRequest, key: string) =>
-        createHmac('md5', key).update(request.rawBody).digest('hex');
-      const alone = await send();
-      expect(alone.headers[googleCode]).toBe(md5(alone, secret));
-      expect(alone.headers).not.toHaveProperty('webhook-signature');
-      expect(alone.headers['webhook-id']).toMatch(/^evt_/);
-      await app.listeners.update(id, { schemes: ['standard', 'google-code'] });
-      const both = await send();
-      expect(both.headers[googleCode]).toBe(md5(both, secret));
-      expect(accepts(both, secret)).toBe(true);
-      app.receiver.verify(both, secret, { scheme: new GoogleCodeScheme() });
-      const { secret: fresh } = await app.listeners.rotateSecret(id);
-      const rotated = await send();
-      expect(rotated.headers[googleCode]).toBe(md5(rotated, fresh));
-      expect(signatures(rotated)).toBe(2);
     });
   });
 
