@@ -35,11 +35,13 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   const { id } = delivery.event;
   // A listener may have another format by now than the one that rendered this body.
   const format = signers.formats.get(delivery.format ?? (signers.isOwnText(listener.format) ? listener.format : ''));
-  const headers: Record<string, string> = {
-    ...listener.headers,
-    ...format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),
-    'content-type': format?.contentType ?? JSON_CONTENT_TYPE,
-  };
+  // Not a spread: V8 (Node.js 20) takes 2 us for what is added to an object that begins with one.
+  const headers: Record<string, string> = Object.assign(
+    {},
+    listener.headers,
+    format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),
+    { 'content-type': format?.contentType ?? JSON_CONTENT_TYPE },
+  );
   if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
   if (listener.handshake === 'cloudevents') headers['webhook-request-origin'] = originOf(listener, signers);
   if (delivery.event.isTest) headers['webhook-test'] = 'true';
@@ -50,22 +52,19 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
 /**
  * A body as the request that carries it, with the headers that it is signed by.
  *
- * @param request `headers`: the others, with the content type among them
+ * @param request `headers`: the others, with the content type among them; those of the signature are added to them
  * @throws as {@link signDelivery}
  */
 export function signRequest(
   listener: ListenerTarget,
-  request: { readonly id: string; readonly headers: Readonly<Record<string, string>>; readonly body: Buffer },
+  request: { readonly id: string; readonly headers: Record<string, string>; readonly body: Buffer },
   now: number,
   signers: Signers,
 ): SignedRequest {
-  const { id, body } = request;
+  const { id, headers, body } = request;
   const timestamp = Math.floor(now / 1_000);
-  const headers: Record<string, string> = {
-    ...request.headers,
-    'webhook-id': id,
-    'webhook-timestamp': String(timestamp),
-  };
+  headers['webhook-id'] = id;
+  headers['webhook-timestamp'] = String(timestamp);
   const keysOf = (type: KeyType) =>
     signingSecrets(listener.secrets, now, type).map(({ value }) => signers.sealing.open(value, 'secret', listener.id));
   const signatures: Record<string, string> = {};
@@ -80,7 +79,7 @@ export function signRequest(
       delete headers[header.toLowerCase()];
     }
   }
-  return { url: listener.url, headers: { ...headers, ...signatures }, body, timeoutMs: signers.timeoutMs };
+  return { url: listener.url, headers: Object.assign(headers, signatures), body, timeoutMs: signers.timeoutMs };
 }
 
 /** What a listener's receiver knows this application by. @throws MissingOriginError */
