@@ -135,13 +135,10 @@ export function keysOfEvent(event: RoutedEvent, paths: readonly RoutePath[]): Bu
   const spaces = spacesOf(event);
   if (spaces.length === 0) return [];
   const patterns = patternsOf(event.types);
-  const values = new Map<string, string | undefined>([['', '']]);
-
   const keys: Buffer[] = [];
   for (const { pattern, path } of paths) {
     if (!patterns.has(pattern)) continue;
-    if (!values.has(path)) values.set(path, routedValueOf(event, path));
-    const value = values.get(path);
+    const value = path === '' ? '' : routedValueOf(event, path);
     if (value === undefined) continue;
     for (const [space, owner] of spaces) keys.push(routeKey(space, owner, pattern, path, value));
   }

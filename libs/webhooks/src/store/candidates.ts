@@ -75,10 +75,12 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   const listeners =
     standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
-    listenersOf.set(
-      event,
-      [...ids].flatMap((id) => listeners.get(id) ?? []),
-    );
+    const of: ReadListener[] = [];
+    for (const id of ids) {
+      const listener = listeners.get(id);
+      if (listener) of.push(listener);
+    }
+    listenersOf.set(event, of);
   }
   const looked = new Set([...narrow.keys(), ...wide]);
   return {
@@ -134,10 +136,11 @@ interface Found {
  */
 function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths: readonly RoutePath[]): Script<Found> {
   for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
-    const idsOf = new Map(some.map((event) => [event, new Set<string>()] as const));
+    const idsOf = new Map<ReadEvent, Set<string>>();
     const eventsOf = new Map<string, ReadEvent[]>();
     const keys: Buffer[] = [];
     for (const event of some) {
+      idsOf.set(event, new Set());
       for (const key of keysOfEvent(event, paths)) {
         const text = key.toString('latin1');
         const sharing = eventsOf.get(text);
@@ -257,10 +260,11 @@ export function readListener(row: Candidate): ReadListener {
 function parseListener(row: Candidate): ReadListener {
   const failuresInARow = Number(row.failuresInARow);
   return {
+    // In front of the row: see readEvent.
+    target: toTarget(row, failuresInARow > 0),
     ...row,
     patterns: JSON.parse(row.patterns) as string[],
     filter: JSON.parse(row.filter) as Filter,
     failuresInARow,
-    target: toTarget(row, failuresInARow > 0),
   };
 }
