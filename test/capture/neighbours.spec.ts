@@ -1,4 +1,13 @@
-import { ChildEntity, Column, Entity, PrimaryColumn, PrimaryGeneratedColumn, TableInheritance } from 'typeorm';
+import {
+  ChildEntity,
+  Column,
+  Entity,
+  PrimaryColumn,
+  PrimaryGeneratedColumn,
+  TableInheritance,
+  type EntityManager,
+  type EntitySubscriberInterface,
+} from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -55,6 +64,19 @@ describeDatabases('a write beside others', (database) => {
   });
 
   const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.name)}`);
+
+  it('that a subscriber makes while a save() sends a statement is told of, too', async () => {
+    const { dataSource } = app;
+    await dataSource.manager.insert(Truck, { id: 1, name: 'truck', axles: 3 });
+    const replacing: EntitySubscriberInterface = {
+      async beforeQuery({ query, manager }: { query: string; manager: EntityManager }) {
+        if (/^insert into .vehicle/i.test(query)) await manager.delete(Truck, { id: 1 });
+      },
+    };
+    (dataSource.subscribers as EntitySubscriberInterface[]).push(replacing);
+    await dataSource.manager.save(Vehicle, { id: 1, name: 'bike' });
+    expect((await told()).toSorted()).toEqual(['truck.created truck', 'truck.deleted truck', 'vehicle.created bike']);
+  });
 
   it('of an entity is told of it alone, where another class extends it and has its own table', async () => {
     const { manager } = app.dataSource;

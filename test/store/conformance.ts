@@ -425,6 +425,51 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(attempt).toMatchObject({ response: kept, errorDetail: kept, errorCode: null });
       });
 
+      it.each([
+        ['are the same', () => 'acme'],
+        ['are missing here and there', (n: number) => (n % 3 ? `owner ${n}` : null)],
+        ['hold what separates values', (n: number) => (n === 7 ? 'a\x1eb' : `a\x1f"{},\\é漢🪝'${n}`)],
+      ])(
+        'of many events at once are kept as those of each alone, in their order, where they %s',
+        async (_, ownerOf) => {
+          const text = String.raw`\x1e"\'{},é漢🪝` + '\x1e\n';
+          const rows = Array.from({ length: 20 }, (_row, n) =>
+            anEvent({
+              data: { id: n, text },
+              owner: ownerOf(n),
+              createdAt: START + (n % 2),
+              ...(n % 4 ? { row: `r${n}` } : {}),
+            }),
+          );
+          const { events: e } = database.tables;
+          const columns = ['id', 'type', 'superTypes', 'state', 'audience', 'owner', 'ownerKey', 'orderKey'] as const;
+          const others = [
+            'ordered',
+            'dedupeKey',
+            'payload',
+            'thinPayload',
+            'droppedFields',
+            'context',
+            'createdAt',
+          ] as const;
+          const read = () =>
+            rowsOf(database, sql`select ${e.select('e', ...columns, ...others)} from ${e.sql} e order by e.${e.$.seq}`);
+          const store = (some: typeof rows) =>
+            database.transaction(function* () {
+              for (const insert of insertsOfEvents(database, some)) yield insert;
+            });
+          await store(rows);
+          const together = await read();
+          await database.transaction(function* () {
+            yield sql`delete from ${e.sql}`;
+          });
+          for (const row of rows) await store([row]);
+          expect(together).toEqual(await read());
+          expect(together.map(({ id }) => id)).toEqual(rows.map(({ source }) => source.event.id));
+          expect(together.map(({ owner }) => owner)).toEqual(rows.map((_row, n) => ownerOf(n)));
+        },
+      );
+
       it('of many megabytes are stored, whatever a statement may hold', async () => {
         const text = `"${'é'.repeat(2 * MIB - 100)}"`;
         await addListener(database, START);

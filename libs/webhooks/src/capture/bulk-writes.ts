@@ -23,7 +23,7 @@ export interface ChangeLog {
   isCaptured(runner: QueryRunner | undefined): boolean;
   /** Reads what earlier changes of a table have left, before it is written again. */
   settle(runner: QueryRunner, metadata: EntityMetadata): Promise<void>;
-  record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void>;
+  record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void> | void;
   /** Writes what waits. */
   flush(runner: QueryRunner): Promise<void>;
 }
@@ -204,7 +204,7 @@ export class BulkWrites implements WriteHold {
         const isKnown = action !== 'created' || !definition.options.readInserted;
         return { definition, action, id, key: image.key, at: clock.now(), before, image: isKnown ? image : null };
       },
-      record: (changes) => log.record(runner, changes),
+      record: async (changes) => log.record(runner, changes),
       async recordBatch(changes) {
         await log.record(runner, changes);
         await log.flush(runner);

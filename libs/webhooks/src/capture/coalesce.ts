@@ -56,6 +56,10 @@ export function coalesced(
   items: readonly (RowChange | EventRow)[],
   earlier: (change: RowChange) => RowHistory | undefined = () => undefined,
 ): Coalesced {
+  // As mostly, nothing is merged.
+  if (!items.some((item) => !('values' in item) && item.definition.options.coalesce)) {
+    return { items: [...items], histories: new Map(), ended: [] };
+  }
   const result: (Merging | RowChange | EventRow)[] = [];
   const byRow = new Map<EntityDefinition, Map<string, Merging>>();
   for (const item of items) {

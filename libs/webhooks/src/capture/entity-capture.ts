@@ -59,11 +59,35 @@ type WriteEvent =
   | SoftRemoveEvent<ObjectLiteral>
   | RecoverEvent<ObjectLiteral>;
 
-interface Inserting {
-  readonly definition: EntityDefinition;
-  /** As it stands in the statement. */
-  readonly table: string;
-  values: InsertedValues | null;
+/** The rows that one write is inserting. SQLite is sent a statement for each of them, so none may look at them all. */
+class InsertingRows {
+  private readonly values = new Map<ObjectLiteral, InsertedValues | null>();
+  /** Those whose INSERT has not passed, by their table as it stands in the statement. */
+  private readonly waiting = new Map<string, [ObjectLiteral, EntityDefinition][]>();
+
+  add(entity: ObjectLiteral, definition: EntityDefinition, table: string): void {
+    this.values.set(entity, null);
+    const rows = this.waiting.get(table);
+    if (rows) rows.push([entity, definition]);
+    else this.waiting.set(table, [[entity, definition]]);
+  }
+
+  /** Takes note of what they hold, when a statement passes. */
+  note(query: string): void {
+    if (!this.waiting.size || !INSERT.test(query)) return;
+    for (const [table, rows] of this.waiting) {
+      if (!query.includes(table)) continue;
+      for (const [entity, definition] of rows) this.values.set(entity, insertedValues(definition, entity));
+      this.waiting.delete(table);
+    }
+  }
+
+  /** What a row held when its INSERT was sent. */
+  take(entity: ObjectLiteral): InsertedValues | null {
+    const values = this.values.get(entity) ?? null;
+    this.values.delete(entity);
+    return values;
+  }
 }
 
 const INSERT = /^\s*insert\b/i;
@@ -81,8 +105,9 @@ export class EntityCapture implements EntitySubscriberInterface {
   private logs = new WeakMap<QueryRunner, TransactionLog>();
   /** Rows read before they were removed, where the hook after it has no image. */
   private readonly beforeImages = new WeakMap<object, Map<string, RowImage>>();
-  /** Entities that a write is inserting, and what they held when their INSERT passed. */
-  private readonly inserting = new WeakMap<object, Map<ObjectLiteral, Inserting>>();
+  private readonly inserting = new WeakMap<object, InsertingRows>();
+  /** How an INSERT names a table. */
+  private readonly insertedTables = new WeakMap<EntityMetadata, string>();
   private readonly outbox: OutboxWriter;
   private readonly turns = new RunnerTurns((runner) => runner.isTransactionActive || this.isOpen(runner));
 
@@ -176,14 +201,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
-  async beforeQuery(event: BeforeQueryEvent): Promise<void> {
+  /** Passed by every statement of the application: what is not to be awaited is no promise. */
+  beforeQuery(event: BeforeQueryEvent): Promise<void> | undefined {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
-    const inserting = this.inserting.get(this.turns.sharedBy(queryRunner));
-    if (inserting?.size && INSERT.test(query)) noteInserted(inserting, query);
+    this.inserting.get(this.turns.sharedBy(queryRunner))?.note(query);
+    const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
-    const mayFire = this.marks.has(queryRunner)
-      ? this.triggerTables.isWrite(query)
-      : this.triggerTables.isWrittenBy(query);
+    const mayFire = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
+    if (!mayFire && !isMarked && !this.logs.get(queryRunner)?.pending.length) return undefined;
+    return this.beforeStatement(queryRunner, query, mayFire);
+  }
+
+  private async beforeStatement(queryRunner: QueryRunner, query: string, mayFire: boolean): Promise<void> {
     if (mayFire) {
       this.nameTransaction(queryRunner, query);
       await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
@@ -197,22 +226,27 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
   }
 
-  async afterQuery(event: AfterQueryEvent): Promise<void> {
-    const { queryRunner, query, success, rawResults, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
-    if (!success) {
-      this.inserting.delete(this.turns.sharedBy(queryRunner));
-      this.followFailure(queryRunner, query, error);
-      await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
-      return;
-    }
+  afterQuery(event: AfterQueryEvent): Promise<void> | undefined {
+    const { queryRunner, query, success, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
+    if (!success) return this.afterFailure(queryRunner, query, error);
     const statement = transactionStatement(query, this.options.database.dialect);
-    if (!statement) {
-      if (this.triggerTables.isWrittenBy(query)) {
-        this.noteImages(queryRunner);
-        await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
-      }
-      return;
-    }
+    if (statement) return this.afterTransactionStatement(event, statement);
+    return this.triggerTables.isWrittenBy(query) ? this.afterImages(queryRunner) : undefined;
+  }
+
+  private async afterImages(queryRunner: QueryRunner): Promise<void> {
+    this.noteImages(queryRunner);
+    await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
+  }
+
+  private async afterFailure(queryRunner: QueryRunner, query: string, error: unknown): Promise<void> {
+    this.inserting.delete(this.turns.sharedBy(queryRunner));
+    this.followFailure(queryRunner, query, error);
+    await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
+  }
+
+  private async afterTransactionStatement(event: AfterQueryEvent, statement: TransactionStatement): Promise<void> {
+    const { queryRunner, rawResults } = event as AfterQueryEvent & { queryRunner: QueryRunner };
     await this.marks.afterEnd(queryRunner, statement);
     this.inserting.delete(this.turns.sharedBy(queryRunner));
     const log = this.logOf(queryRunner);
@@ -232,21 +266,28 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!definition || !event.entity || !mayKnowInserted(definition)) return;
     const write = this.turns.sharedBy(event.queryRunner);
     let inserting = this.inserting.get(write);
-    if (!inserting) this.inserting.set(write, (inserting = new Map()));
-    const { driver } = this.options.dataSource;
-    const table = event.metadata.tablePath.split('.').map((part) => driver.escape(part));
-    inserting.set(event.entity, { definition, table: `${table.join('.')}(`, values: null });
+    if (!inserting) this.inserting.set(write, (inserting = new InsertingRows()));
+    inserting.add(event.entity, definition, this.insertedTableOf(event.metadata));
   }
 
-  async afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> {
+  /** Called for each of perhaps thousands of rows of one `save()`: a promise only where there is something to wait for. */
+  afterInsert(event: InsertEvent<ObjectLiteral>): Promise<void> | void {
+    try {
+      return this.inserted(event);
+    } catch (error) {
+      // As a promise: hooks of other subscribers are called all the same.
+      return Promise.reject(error as Error);
+    }
+  }
+
+  private inserted(event: InsertEvent<ObjectLiteral>): Promise<void> | void {
     const definition = this.toldOf(event);
-    if (!definition) return;
+    if (!definition) return undefined;
     const inserting = this.inserting.get(this.turns.sharedBy(event.queryRunner));
-    const values = inserting?.get(event.entity)?.values ?? null;
-    inserting?.delete(event.entity);
-    if (event.entityId === undefined) return;
+    const values = inserting?.take(event.entity) ?? null;
+    if (event.entityId === undefined) return undefined;
     const image = values && insertedImage(definition, values, event.entity, this.options.dataSource);
-    await this.changed(event, definition, 'created', null, image);
+    return this.changed(event, definition, 'created', null, image);
   }
 
   async beforeUpdate(event: UpdateEvent<ObjectLiteral>): Promise<void> {
@@ -331,6 +372,16 @@ export class EntityCapture implements EntitySubscriberInterface {
     await this.changed(event, definition, 'restored', null, null);
   }
 
+  private insertedTableOf(metadata: EntityMetadata): string {
+    let table = this.insertedTables.get(metadata);
+    if (table === undefined) {
+      const { driver } = this.options.dataSource;
+      const parts = metadata.tablePath.split('.').map((part) => driver.escape(part));
+      this.insertedTables.set(metadata, (table = `${parts.join('.')}(`));
+    }
+    return table;
+  }
+
   private definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
     return this.options.registry.definitionForOrm(metadata);
   }
@@ -413,18 +464,20 @@ export class EntityCapture implements EntitySubscriberInterface {
     return loaded ? { key: rowKey(definition, loaded), entity: loaded, exact: new Map() } : null;
   }
 
-  private async changed(
+  private changed(
     event: WriteEvent,
     definition: EntityDefinition,
     action: EntityAction,
     before: Before | null,
     image: RowImage | null,
-  ): Promise<void> {
+  ): Promise<void> | void {
     // What nobody is told of may still change what the rest comes to.
-    if (!definition.needs(action)) return;
+    if (!definition.needs(action)) return undefined;
     const entityId = 'entityId' in event ? (event.entityId as unknown) : undefined;
-    const source = entityId === undefined ? event.entity : definition.metadata.ensureEntityIdMap(entityId);
-    const id = idOf(definition, source as ObjectLiteral);
+    const id =
+      entityId === undefined
+        ? idOf(definition, event.entity as ObjectLiteral)
+        : definition.metadata.ensureEntityIdMap(entityId);
     const change: RowChange = {
       definition,
       action,
@@ -434,22 +487,27 @@ export class EntityCapture implements EntitySubscriberInterface {
       before,
       image,
     };
-    await this.record(event.queryRunner, [change]);
+    return this.record(event.queryRunner, [change]);
   }
 
   /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
-  record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
+  record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     return this.turns.inside(runner, () => this.note(runner, items));
   }
 
-  private async note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> {
+  private note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     const log = this.logOf(runner);
     for (const item of items) {
       if (!('values' in item)) item.cause ??= currentCause();
       log.pending.push(item);
     }
+    if (!log.isOpen) return this.writeAtOnce(runner, log);
     // Said at once, and again before the COMMIT to whoever swallows it.
-    if (log.isOpen) return items.forEach((item) => this.outbox.refuseLoop(item));
+    for (const item of items) this.outbox.refuseLoop(item);
+    return undefined;
+  }
+
+  private async writeAtOnce(runner: QueryRunner, log: TransactionLog): Promise<void> {
     try {
       await this.flush(runner);
     } catch (error) {
@@ -487,12 +545,6 @@ export class EntityCapture implements EntitySubscriberInterface {
     // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
     const isDeadlock = dialect === 'mysql' && (error as { errno?: number } | undefined)?.errno === ER_LOCK_DEADLOCK;
     if (isDeadlock || (isCommit && dialect !== 'sqlite')) log.rolledBack(false);
-  }
-}
-
-function noteInserted(inserting: ReadonlyMap<ObjectLiteral, Inserting>, query: string): void {
-  for (const [entity, one] of inserting) {
-    if (one.values === null && query.includes(one.table)) one.values = insertedValues(one.definition, entity);
   }
 }
 

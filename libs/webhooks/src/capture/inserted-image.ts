@@ -1,4 +1,4 @@
-import type { DataSource, ObjectLiteral } from 'typeorm';
+import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import { dialectOf, type DialectName } from '../store/column-kinds.js';
 import { isNumericColumn, mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -54,7 +54,7 @@ export function insertedImage(
 ): RowImage | null {
   const dialect = dialectOf(dataSource.options.type);
   const { metadata, columnsNeeded, relationsNeeded } = definition;
-  const fetched = new Set(metadata.getInsertionReturningColumns());
+  const fetched = fetchedColumns(metadata);
   const exact = new Map<string, unknown>();
   for (const [n, column] of columnsNeeded.entries()) {
     let value = sent[n];
@@ -71,6 +71,15 @@ export function insertedImage(
     exact.set(relation.propertyPath, value);
   }
   return { key: rowKey(definition, entity), entity, exact };
+}
+
+const fetchedOf = new WeakMap<EntityMetadata, ReadonlySet<ColumnMetadata>>();
+
+/** Columns that the database fills and TypeORM reads back. */
+function fetchedColumns(metadata: EntityMetadata): ReadonlySet<ColumnMetadata> {
+  let fetched = fetchedOf.get(metadata);
+  if (!fetched) fetchedOf.set(metadata, (fetched = new Set(metadata.getInsertionReturningColumns())));
+  return fetched;
 }
 
 const WHOLE = /^(?:0|-?[1-9]\d*)$/;

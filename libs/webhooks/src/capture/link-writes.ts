@@ -9,7 +9,7 @@ import { JunctionColumns, referredPath, referredType } from './junction-columns.
 import { ownerText } from './links.js';
 import { rowKey } from './row-reader.js';
 import { rootOf } from './single-table.js';
-import { SAVED_ROWS, type Saving, type WriteBuilder } from './write-builder.js';
+import type { Saving, WriteBuilder } from './write-builder.js';
 
 /** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */
 const OWNERS_PER_READ = 500;
@@ -51,7 +51,7 @@ export class LinkWrites {
     saving: Saving | undefined,
   ): Promise<unknown> {
     if (saving) {
-      if (saving.options?.listeners !== false) await this.noteSaved(builder, saving, owners);
+      if (saving.isHeard) await this.noteSaved(builder, saving, owners);
       return run(builder);
     }
     // A copy, as of every captured statement: it has the runner of the transaction.
@@ -145,10 +145,8 @@ export class LinkWrites {
 /** The rows of one save whose own hooks tell of them, by the texts of their keys. */
 function toldByHooks(saving: Saving, { metadata }: LinkOwners): Set<string> {
   const told = new Set<string>();
-  for (const list of SAVED_ROWS) {
-    for (const row of saving[list]) {
-      if (row.identifier && rootOf(row.metadata) === metadata) told.add(rowKey(row, row.identifier));
-    }
+  for (const row of saving.rows()) {
+    if (row.identifier && rootOf(row.metadata) === metadata) told.add(rowKey(row, row.identifier));
   }
   return told;
 }

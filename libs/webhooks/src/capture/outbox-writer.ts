@@ -11,6 +11,8 @@ import { CaptureError, loopMessage } from './errors.js';
 import { readRows } from './row-reader.js';
 import type { RowChange, TransactionLog } from './transaction-log.js';
 
+type Statement = ReturnType<Database['statement']>;
+
 export interface OutboxWriterOptions {
   readonly database: Database;
   readonly limits: PayloadLimits;
@@ -48,8 +50,12 @@ export class OutboxWriter {
         // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
         const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
+        const rows = events.flat();
+        const inserts = Array.from(insertsOfEvents(this.options.database, rows), (sql) =>
+          this.options.database.statement(sql),
+        );
         await sending;
-        sending = this.insert(runner, log, events.flat()).then(() => {
+        sending = this.insert(runner, log, rows, inserts).then(() => {
           done += some.length;
           some.forEach((item, n) => {
             const history = 'values' in item ? undefined : histories.get(item);
@@ -74,11 +80,13 @@ export class OutboxWriter {
     }
   }
 
-  private async insert(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): Promise<void> {
-    for (const sql of insertsOfEvents(this.options.database, rows)) {
-      const { text, values } = this.options.database.statement(sql);
-      await runner.query(text, values);
-    }
+  private async insert(
+    runner: QueryRunner,
+    log: TransactionLog,
+    rows: readonly EventRow[],
+    inserts: readonly Statement[],
+  ): Promise<void> {
+    for (const { text, values } of inserts) await runner.query(text, values);
     // What is emitted after the commit; the texts are in the outbox.
     for (const { source } of rows) log.written.add({ source, values: [] });
   }

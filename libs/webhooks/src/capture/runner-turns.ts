@@ -84,8 +84,9 @@ export class RunnerTurns {
    * Runs what a hook does for its write: at once in a transaction, or in a turn inside that write. Who has to wait for others waits
    * here, before anything that they may wait for is taken.
    */
-  inside<T>(runner: QueryRunner, part: () => Promise<T>): Promise<T> {
-    return !this.queueOf(runner)?.length && this.isInTransaction(runner) ? part() : this.take(runner, part);
+  inside<T>(runner: QueryRunner, part: () => Promise<T> | T): Promise<T> | T {
+    if (!this.queueOf(runner)?.length && this.isInTransaction(runner)) return part();
+    return this.take(runner, async () => part());
   }
 
   /**
