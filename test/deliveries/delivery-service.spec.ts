@@ -1,9 +1,5 @@
-import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
-  PayloadFormat,
-  RetrySchedule,
-  Webhook,
   type CreateListenerInput,
   type Delivery,
   type DeliveryFilter,
@@ -11,41 +7,8 @@ import {
 } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { HOUR, MINUTE, Order, ShortFormat, ThreeAttempts } from '../support/logged-orders.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
-
-@Webhook({ owner: 'customerId' })
-@Entity('log_order')
-class Order {
-  @PrimaryGeneratedColumn()
-  id: number;
-
-  @Column({ type: 'varchar', length: 50, default: 'new' })
-  status: string;
-
-  @Column({ type: 'varchar', length: 50, default: 'acme' })
-  customerId: string;
-}
-
-const MINUTE = 60 * 1_000;
-const HOUR = 60 * MINUTE;
-
-/** Three attempts, a minute apart. */
-class ThreeAttempts extends RetrySchedule {
-  delayMs(failures: number): number | null {
-    return failures < 3 ? MINUTE : null;
-  }
-}
-
-let isBroken = false;
-
-class ShortFormat extends PayloadFormat {
-  readonly name = 'short';
-  readonly contentType = 'text/plain';
-  render({ type }: { type: string }): string {
-    if (isBroken) throw new Error('a bug in the format');
-    return `it happened: ${type}`;
-  }
-}
 
 describeDatabases('the log of deliveries', (database) => {
   let fresh: FreshDatabase;
@@ -63,7 +26,7 @@ describeDatabases('the log of deliveries', (database) => {
     });
   });
   afterEach(async () => {
-    isBroken = false;
+    ShortFormat.isBroken = false;
     app.clock.set(Date.now());
     app.receiver.respond({ status: 204 }).clear();
     for (const table of ['events', 'listeners', 'routes', 'route_paths', 'deliveries', 'attempts', 'listener_state']) {
@@ -375,7 +338,7 @@ describeDatabases('the log of deliveries', (database) => {
 
     it('renders again what a format could not, and refuses as long as it cannot', async () => {
       await listen({ format: 'short' });
-      isBroken = true;
+      ShortFormat.isBroken = true;
       await save();
       await app.dispatcher.drain();
       const { id, state, lastError } = await only();
@@ -385,7 +348,7 @@ describeDatabases('the log of deliveries', (database) => {
         cause: expect.objectContaining({ message: 'a bug in the format' }) as unknown,
       });
       expect(await only()).toMatchObject({ state: 'discarded', lastError: 'FORMAT_FAILED' });
-      isBroken = false;
+      ShortFormat.isBroken = false;
       await app.deliveries.resend(id);
       await app.dispatcher.drain();
       expect(requests().map((request) => request.rawBody.toString())).toEqual(['it happened: order.created']);

@@ -1,22 +1,10 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { PayloadFormat, RetrySchedule, Webhook, type CreateListenerInput } from 'nestjs-entity-webhooks';
+import { Webhook, type CreateListenerInput } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { HOUR, Order, ShortFormat, ThreeAttempts } from '../support/logged-orders.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
-
-@Webhook({ owner: 'customerId' })
-@Entity('log_order')
-class Order {
-  @PrimaryGeneratedColumn()
-  id: number;
-
-  @Column({ type: 'varchar', length: 50, default: 'new' })
-  status: string;
-
-  @Column({ type: 'varchar', length: 50, default: 'acme' })
-  customerId: string;
-}
 
 /** Says what its examples are. */
 @Webhook({ name: 'parcel', example: { id: 7, weight: '2.50' } })
@@ -55,27 +43,6 @@ class Crate {
   stops: string[] | null;
 }
 
-const MINUTE = 60 * 1_000;
-const HOUR = 60 * MINUTE;
-
-/** Three attempts, a minute apart. */
-class ThreeAttempts extends RetrySchedule {
-  delayMs(failures: number): number | null {
-    return failures < 3 ? MINUTE : null;
-  }
-}
-
-let isBroken = false;
-
-class ShortFormat extends PayloadFormat {
-  readonly name = 'short';
-  readonly contentType = 'text/plain';
-  render({ type }: { type: string }): string {
-    if (isBroken) throw new Error('a bug in the format');
-    return `it happened: ${type}`;
-  }
-}
-
 describeDatabases('sendTest', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
@@ -96,7 +63,7 @@ describeDatabases('sendTest', (database) => {
     });
   });
   afterEach(async () => {
-    isBroken = false;
+    ShortFormat.isBroken = false;
     app.clock.set(Date.now());
     app.receiver.respond({ status: 204 }).clear();
     for (const table of ['events', 'listeners', 'routes', 'route_paths', 'deliveries', 'attempts', 'listener_state']) {
@@ -217,7 +184,7 @@ describeDatabases('sendTest', (database) => {
     const [request] = requests();
     expect(request?.rawBody.toString()).toBe('it happened: webhook.test');
     expect(request?.headers['content-type']).toBe('text/plain');
-    isBroken = true;
+    ShortFormat.isBroken = true;
     const { deliveryId } = await app.listeners.sendTest(id);
     await app.dispatcher.drain();
     expect(requests()).toEqual([]);

@@ -1,41 +1,13 @@
 import { createHmac } from 'node:crypto';
-import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { Webhook as StandardWebhook } from 'standardwebhooks';
-import {
-  GoogleCodeScheme,
-  RetrySchedule,
-  StandardScheme,
-  Webhook,
-  type CreateListenerInput,
-} from 'nestjs-entity-webhooks';
+import { GoogleCodeScheme, StandardScheme, type CreateListenerInput } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { HOUR, Order, ThreeAttempts } from '../support/logged-orders.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
-@Webhook({ owner: 'customerId' })
-@Entity('log_order')
-class Order {
-  @PrimaryGeneratedColumn()
-  id: number;
-
-  @Column({ type: 'varchar', length: 50, default: 'new' })
-  status: string;
-
-  @Column({ type: 'varchar', length: 50, default: 'acme' })
-  customerId: string;
-}
-
-const MINUTE = 60 * 1_000;
-const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-
-/** Three attempts, a minute apart. */
-class ThreeAttempts extends RetrySchedule {
-  delayMs(failures: number): number | null {
-    return failures < 3 ? MINUTE : null;
-  }
-}
 
 describeDatabases('the secrets of a listener', (database) => {
   let fresh: FreshDatabase;
