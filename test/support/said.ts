@@ -4,13 +4,15 @@ import { vi } from 'vitest';
 /** What the library says in the log, instead of printing it. */
 export interface Said {
   errors: string[];
+  warnings: string[];
   news: string[];
 }
 
 /** Listens to every Nest logger until `vi.restoreAllMocks()`. */
 export function listenToLog(): Said {
-  const said: Said = { errors: [], news: [] };
+  const said: Said = { errors: [], warnings: [], news: [] };
   vi.spyOn(Logger.prototype, 'error').mockImplementation((text: unknown) => void said.errors.push(String(text)));
+  vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void said.warnings.push(String(text)));
   vi.spyOn(Logger.prototype, 'log').mockImplementation((text: unknown) => void said.news.push(String(text)));
   return said;
 }

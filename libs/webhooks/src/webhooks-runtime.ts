@@ -267,7 +267,7 @@ export class WebhooksRuntime
         { details: { missing } },
       );
     }
-    await checkTriggers({ dataSource, registry, options, logger: this.logger });
+    await checkTriggers({ dataSource, database: this.database, registry, options, logger: this.logger });
   }
 
   onApplicationBootstrap(): void {

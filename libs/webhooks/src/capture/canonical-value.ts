@@ -1,12 +1,16 @@
 import type { EntityMetadata } from 'typeorm';
 import type { Json } from '../events/json.js';
 import type { DialectName } from '../store/column-kinds.js';
+import { bitText, intervalDuration, parseArray, parseHstore, rangeOfInstants, zonedTime } from './database-text.js';
 
 /** TypeORM does not export the class by name. */
 export type ColumnMetadata = EntityMetadata['columns'][number];
 
 /** How a column's values are written in a payload, the same on every database; the table is `docs/payload.md`. */
-export type ValueKind = 'decimal' | 'bigint' | 'date' | 'instant' | 'time' | 'boolean' | 'json' | 'any';
+export type ValueKind =
+  | ('decimal' | 'bigint' | 'bits')
+  | ('date' | 'instant' | 'time' | 'zonedTime' | 'duration' | 'instantRange')
+  | ('boolean' | 'json' | 'hstore' | 'point' | 'circle' | 'any');
 
 const KINDS: Readonly<Record<string, ValueKind>> = {
   bigint: 'bigint',
@@ -16,6 +20,10 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   numeric: 'decimal',
   dec: 'decimal',
   fixed: 'decimal',
+  money: 'decimal',
+  bit: 'bits',
+  varbit: 'bits',
+  'bit varying': 'bits',
   date: 'date',
   datetime: 'instant',
   timestamp: 'instant',
@@ -24,10 +32,18 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   'timestamp without time zone': 'instant',
   time: 'time',
   'time without time zone': 'time',
+  timetz: 'zonedTime',
+  'time with time zone': 'zonedTime',
+  interval: 'duration',
+  tstzrange: 'instantRange',
+  tstzmultirange: 'instantRange',
   boolean: 'boolean',
   bool: 'boolean',
   json: 'json',
   jsonb: 'json',
+  hstore: 'hstore',
+  point: 'point',
+  circle: 'circle',
 };
 
 const NUMBER_TYPES = new Set([
@@ -71,7 +87,8 @@ export function isNumericColumn(column: ColumnMetadata): boolean {
 /** Whether a column holds one scalar that a listener can be found by; not JSON, arrays or bytes. */
 export function isScalarColumn(column: ColumnMetadata): boolean {
   if (column.isArray || column.transformer) return false;
-  if (typeof column.type === 'string') return !/json|array|blob|bytea|binary|set/.test(column.type);
+  if (typeof column.type === 'string')
+    return !/json|array|blob|bytea|binary|set|hstore|^point$|^circle$/.test(column.type);
   return column.type === String || column.type === Number || column.type === Boolean || column.type === Date;
 }
 
@@ -86,10 +103,25 @@ export function keyText(value: unknown, column: ColumnMetadata): string {
   return typed.type === 'uuid' ? json.toLowerCase() : json;
 }
 
-/** @throws Unserializable for functions, symbols and cycles. */
+/** @throws Unserializable for functions, symbols, cycles, and what is nested too deep. */
 export function canonicalValue(value: unknown, kind: ValueKind, column?: ColumnMetadata): Json {
   if (value === null || value === undefined) return null;
-  if (column?.isArray && Array.isArray(value)) return value.map((item) => canonicalValue(item, kind));
+  if (column?.isArray) {
+    // Of arrays of most types the driver gives the text.
+    const items = typeof value === 'string' ? parseArray(value, column.type === 'box' ? ';' : ',') : value;
+    if (Array.isArray(items)) return items.map((item: unknown) => canonicalItem(item, kind, column));
+  }
+  return canonicalScalar(value, kind, column);
+}
+
+/** An item of a list of any number of dimensions. */
+function canonicalItem(item: unknown, kind: ValueKind, column: ColumnMetadata): Json {
+  // In a list of JSON each item is a value by itself.
+  if (kind !== 'json' && Array.isArray(item)) return item.map((inner) => canonicalItem(inner, kind, column));
+  return item === null || item === undefined ? null : canonicalScalar(item, kind, column);
+}
+
+function canonicalScalar(value: unknown, kind: ValueKind, column: ColumnMetadata | undefined): Json {
   switch (kind) {
     case 'bigint':
       return String(value);
@@ -101,13 +133,42 @@ export function canonicalValue(value: unknown, kind: ValueKind, column?: ColumnM
       return instant(value);
     case 'time':
       return canonicalTime(value);
+    case 'zonedTime':
+      return zonedTime(String(value));
+    case 'duration':
+      return intervalDuration(value) ?? canonicalData(value);
+    case 'instantRange':
+      return rangeOfInstants(String(value));
     case 'boolean':
       return Boolean(value);
+    case 'bits':
+      return value instanceof Uint8Array ? bitText(value, Number(column?.length || 1)) : canonicalData(value);
+    case 'hstore':
+      return canonicalHstore(value);
+    case 'point':
+      return canonicalShape(value, POINT, ['x', 'y']);
+    case 'circle':
+      return canonicalShape(value, CIRCLE, ['x', 'y', 'radius']);
     case 'json':
-      return sortedKeys(canonicalJson(value, new Set()));
+      return sortedKeys(canonicalData(value));
     case 'any':
-      return canonicalJson(value, new Set());
+      return canonicalData(value);
   }
+}
+
+/** The driver gives the text, or TypeORM has made an object of it: `hstoreType`. */
+function canonicalHstore(value: unknown): Json {
+  const pairs = typeof value === 'string' ? parseHstore(value) : null;
+  return sortedKeys(canonicalData(pairs ? Object.fromEntries(pairs) : value));
+}
+
+const POINT = /^\(([^,()]+),([^,()]+)\)$/;
+const CIRCLE = /^<\(([^,()]+),([^,()]+)\),([^,()]+)>$/;
+
+/** PostgreSQL's driver parses points and circles, but circles in a list it does not. On MySQL a point is its WKT. */
+function canonicalShape(value: unknown, pattern: RegExp, names: readonly string[]): Json {
+  const numbers = typeof value === 'string' ? pattern.exec(value)?.slice(1).map(Number) : undefined;
+  return canonicalData(numbers ? Object.fromEntries(names.map((name, n) => [name, numbers[n]])) : value);
 }
 
 /**
@@ -161,6 +222,12 @@ function instant(value: unknown): string | null {
   return String(value);
 }
 
+/**
+ * How deep a value may be nested. Far from the depth at which V8 runs out of stack, which depends on the caller; and receivers give up
+ * sooner: PHP at 512 levels, Jackson and Python at 1,000.
+ */
+const MAX_DEPTH = 1_000;
+
 function canonicalJson(value: unknown, above: Set<object>): Json {
   if (value === null || value === undefined) return null;
   switch (typeof value) {
@@ -185,6 +252,7 @@ function canonicalObject(value: object, above: Set<object>): Json {
     return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
   }
   if (above.has(value)) throw new Unserializable('it refers to itself');
+  if (above.size >= MAX_DEPTH) throw new Unserializable(`it is nested more than ${MAX_DEPTH} levels deep`);
   above.add(value);
   try {
     if (value instanceof Set) return [...value].map((item) => canonicalJson(item, above));
@@ -202,7 +270,7 @@ function canonicalObject(value: object, above: Set<object>): Json {
   }
 }
 
-/** For `publish()`: any value as JSON, by the rules of payloads. */
+/** Any value as JSON, by the rules of payloads; also what `publish()` is given. @throws Unserializable */
 export function canonicalData(value: unknown): Json {
   return canonicalJson(value, new Set());
 }

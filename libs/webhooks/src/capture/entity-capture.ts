@@ -189,9 +189,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     const isMarked = this.marks.has(queryRunner);
     if (!log?.pending.length && !isMarked) return;
     const statement = transactionStatement(query, this.options.database.dialect);
+    if (log?.pending.length && (statement ? writesBefore(statement) : endsTransactionInside(query))) {
+      await this.flush(queryRunner);
+    }
+    // After the flush: its statements pass here too, and set the mark again.
     if (statement && isMarked) await this.marks.beforeEnd(queryRunner, statement);
-    if (!log?.pending.length) return;
-    if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
   }
 
   afterQuery(event: AfterQueryEvent): Promise<void> | undefined {

@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
-import { mayLoseDigitsOnSqlite, type ColumnMetadata } from './canonical-value.js';
+import { mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
+import { INTERVAL_FORMAT } from './database-text.js';
 
 /** Whether what TypeORM reads of a column may differ from what stands in it. */
 export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource): boolean {
@@ -19,8 +20,20 @@ export function exactExpression(column: ColumnMetadata, value: string, dataSourc
         ? `CAST(${value} AS CHAR)`
         : null;
     case 'postgres':
-      return null;
+      return exactOnPostgres(column, value);
   }
+}
+
+/** What shows in another form in another session, or what the driver makes numbers of. */
+function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
+  const { type, isArray } = column;
+  const kind = valueKindOf(column);
+  if (kind === 'duration') return isArray ? null : `to_char(${value}, '${INTERVAL_FORMAT}')`;
+  if (kind !== 'decimal') return null;
+  const list = isArray ? '[]' : '';
+  // Not `::`, which a query builder takes for a parameter.
+  if (type === 'money') return `CAST(CAST(${value} AS numeric${list}) AS text${list})`;
+  return isArray ? `CAST(${value} AS text[])` : null;
 }
 
 /** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */

@@ -109,6 +109,8 @@ function isKeptAsSent(value: unknown, column: ColumnMetadata, dialect: DialectNa
   if (value === null) return true;
   if (value === undefined || column.transformer || column.isArray || column.asExpression !== undefined) return false;
   const { type } = column;
+  // Its digits depend on the locale of the session.
+  if (type === 'money') return false;
   switch (valueKindOf(column)) {
     case 'boolean':
       return typeof value === 'boolean';
@@ -123,6 +125,13 @@ function isKeptAsSent(value: unknown, column: ColumnMetadata, dialect: DialectNa
     case 'instant':
       return value instanceof Date && INSTANT_TYPES[dialect].has(type) && isKeptInstant(value, column);
     case 'json':
+    case 'bits':
+    case 'zonedTime':
+    case 'duration':
+    case 'instantRange':
+    case 'hstore':
+    case 'point':
+    case 'circle':
       return false;
     case 'any':
       if (INTEGER_TYPES.has(type)) return isNumericColumn(column) && Number.isSafeInteger(value);

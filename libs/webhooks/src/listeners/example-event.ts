@@ -78,8 +78,20 @@ function scalarValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json
       return `12:0${variant}:00`;
     case 'boolean':
       return variant === 0;
+    case 'zonedTime':
+      return `12:0${variant}:00+00:00`;
+    case 'duration':
+      return `PT${variant + 1}H`;
+    case 'bits':
+      return String(variant);
     case 'json':
       return {};
+    case 'hstore':
+      return { key: `value ${variant + 1}` };
+    case 'point':
+      return { x: variant + 1, y: 0 };
+    case 'circle':
+      return { x: 0, y: 0, radius: variant + 1 };
     default:
       return isNumericColumn(column) ? variant + 1 : `${path} ${variant + 1}`;
   }

@@ -19,6 +19,11 @@ export interface StoredImage {
   readonly createdAt: unknown;
 }
 
+/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
+export const SKIP_MARK = -1;
+export const CONTEXT_MARK = -2;
+export const TRANSACTION_MARK = -3;
+
 /** One process converts at a time: the row of this name is locked. */
 const CONVERSION = 'convert-images';
 
@@ -29,7 +34,29 @@ const CONVERSION = 'convert-images';
  */
 export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
   const { images: i } = database.tables;
-  return sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+  if (database.dialect !== 'sqlite') return first;
+  // A stale mark counts as an image: the next conversion removes it.
+  return sql`coalesce((select i.${i.$.seq} from ${i.sql} i where i.${i.$.seq} < 0 limit 1), ${first})`;
+}
+
+/**
+ * Deletes marks that a transaction has left behind on SQLite. A mark is a row that says "write no images" or who makes a change. It must
+ * never be committed: from then on it would hold for every writer of the file.
+ *
+ * Run it in a transaction of the module's own. SQLite has one writer at a time, so a mark that is visible there belongs to no open
+ * transaction.
+ *
+ * @returns what the marks said, for the log; `null` where there was none
+ */
+export function* removeStaleMarks(database: Database): Script<'skip' | 'other' | null> {
+  if (database.dialect !== 'sqlite') return null;
+  const { images: i } = database.tables;
+  const { sql: path, $ } = i;
+  const found = yield* query<{ seq: unknown }>(sql`select ${i.select('i', 'seq')} from ${path} i where i.${$.seq} < 0`);
+  if (!found.length) return null;
+  yield* execute(sql`delete from ${path} where ${$.seq} < 0`);
+  return found.some(({ seq }) => Number(seq) === SKIP_MARK) ? 'skip' : 'other';
 }
 
 /** Whether any may be converted. */

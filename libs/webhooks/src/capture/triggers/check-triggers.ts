@@ -3,7 +3,10 @@ import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
 import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
 import { dialectOf } from '../../store/column-kinds.js';
+import type { Database } from '../../store/database.js';
+import { removeStaleMarks } from '../../store/images.js';
 import type { EntityRegistry } from '../entity-registry.js';
+import { warnOfStaleMarks } from './image-converter.js';
 import { compareTriggers, syncTriggers } from './install-triggers.js';
 import type { TriggerObject } from './trigger-sql.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';
@@ -18,16 +21,19 @@ const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-sou
  */
 export async function checkTriggers({
   dataSource,
+  database,
   registry,
   options,
   logger,
 }: {
   dataSource: DataSource;
+  database: Database;
   registry: EntityRegistry;
   options: ResolvedWebhooksOptions;
   logger: LoggerService;
 }): Promise<void> {
   const tables = triggerTables(registry.all(), dataSource);
+  if (tables.length) warnOfStaleMarks(await database.transaction(() => removeStaleMarks(database)), logger);
   const runner = dataSource.createQueryRunner('master');
   try {
     if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options.tablePrefix, tables);

@@ -5,12 +5,14 @@ import { storedCause } from '../../events/event-context.js';
 import type { Json } from '../../events/json.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import { isRetryable, type Database } from '../../store/database.js';
+import { isFaultOfImage, type Progress } from './image-fault.js';
 import {
   deleteImages,
   hasImages,
   lockConversion,
   readImages,
   readRestOfMerged,
+  removeStaleMarks,
   setImageAside,
   type StoredImage,
 } from '../../store/images.js';
@@ -46,6 +48,15 @@ interface Damaged {
   readonly image: StoredImage;
   readonly reason: string;
 }
+
+type Converted = 'nothing' | 'elsewhere' | { events: EventRow[]; damaged: Damaged[] };
+
+/** What a conversion works on. */
+interface Taken extends Progress {
+  images: readonly StoredImage[];
+}
+
+const nothingTaken = (): Taken => ({ step: 'taking', images: [] });
 
 /** Images of one transaction; a thousand updated rows take five. */
 const IMAGES_PER_BATCH = 200;
@@ -94,13 +105,12 @@ export class ImageConverter {
     const { database } = this.parts;
     let result: Conversion = 'nothing';
     for (let n = 0; n < IMAGES_PER_BATCH; n++) {
-      const taken: { images?: readonly StoredImage[] } = {};
+      const taken = nothingTaken();
       try {
         const one = await this.convertSome(1, taken);
         if (one !== 'some') return result === 'some' ? result : one;
       } catch (error) {
-        // Not the image's fault: it was not even read, or the database would refuse any other one, too.
-        if (!taken.images || !isFaultOfData(error)) throw error;
+        if (isRetryable(error) || !isFaultOfImage(error, taken)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
         await database.transaction(() => setAside(database, damaged));
         this.tell(damaged);
@@ -110,28 +120,37 @@ export class ImageConverter {
     return result;
   }
 
-  private async convertSome(limit: number, taken: { images?: readonly StoredImage[] } = {}): Promise<Conversion> {
+  private async convertSome(limit: number, taken = nothingTaken()): Promise<Conversion> {
     const { database, onConverted } = this.parts;
-    const converted = await database.transaction(() => this.conversion(limit, taken));
+    const converted = await database.transaction(() => this.guardedConversion(limit, taken));
     if (typeof converted === 'string') return converted;
     this.tell(converted.damaged);
     if (converted.events.length) onConverted(converted.events);
     return 'some';
   }
 
-  private *conversion(
-    limit: number,
-    taken: { images?: readonly StoredImage[] },
-  ): Script<'nothing' | 'elsewhere' | { events: EventRow[]; damaged: Damaged[] }> {
-    const { database, dataSource, limits } = this.parts;
+  /** Statements that fail end the script where it is: what it catches is no error of the database. */
+  private *guardedConversion(limit: number, taken: Taken): Script<Converted> {
+    try {
+      return yield* this.conversion(limit, taken);
+    } catch (error) {
+      taken.thrown = error;
+      throw error;
+    }
+  }
+
+  private *conversion(limit: number, taken: Taken): Script<Converted> {
+    const { database, dataSource, limits, logger } = this.parts;
+    taken.step = 'taking';
     if (!(yield* lockConversion(database))) return 'elsewhere';
+    warnOfStaleMarks(yield* removeStaleMarks(database), logger);
     const { tablePaths } = this;
     const oldest = yield* readImages(database, { tablePaths, limit });
     if (!oldest.length) return 'nothing';
     const rest = yield* readRestOfMerged(database, oldest, { tablePaths, limit: MOST_MERGED_IMAGES });
     if (rest.length === MOST_MERGED_IMAGES && limit > 1) return yield* this.conversion(Math.ceil(limit / 10), taken);
     const images = [...oldest, ...rest];
-    taken.images = images;
+    Object.assign(taken, { step: 'reading', images });
     const damaged: Damaged[] = [];
     const guarded = <T>(group: readonly StoredImage[], work: () => T): T | undefined => {
       try {
@@ -154,6 +173,7 @@ export class ImageConverter {
       const changes = () => coalesced(group.map((image) => changeOf(image, rowsOf(image)))).items;
       return guarded(stored, () => changes().flatMap((c) => ('values' in c ? [c] : eventsOf(c, limits)))) ?? [];
     });
+    taken.step = 'writing';
     for (const statement of insertsOfEvents(database, events)) yield statement;
     yield* setAside(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
@@ -201,6 +221,19 @@ export class ImageConverter {
       onDamaged({ seq, tablePath: image.tablePath, reason });
     }
   }
+}
+
+/** @param marks what {@link removeStaleMarks} has found */
+export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerService): void {
+  if (!marks) return;
+  const effect = {
+    skip: 'Since then triggers have captured no change of any writer. Check what was written meanwhile.',
+    other: 'Since then events of other writers may have had its context, or have been merged.',
+  }[marks];
+  const code = 'STALE_MARKS';
+  logger.warn(
+    `${code}: a transaction has committed the marks that it had set for its triggers. They are removed now. ${effect}`,
+  );
 }
 
 function* setAside(database: Database, damaged: readonly Damaged[]): Script<void> {
@@ -261,21 +294,4 @@ function beforeOf(definition: EntityDefinition, old: RowImage): Before {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-/** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
-const POSTGRES_DATA = /^(?:22|23|54)\d/;
-const SQLITE_DATA = /^SQLITE_(?:ERROR|CONSTRAINT|TOOBIG|MISMATCH)/;
-/** MySQL and MariaDB: incorrect, too long, out of range, invalid JSON, and larger than a packet. */
-const MYSQL_DATA = new Set([1048, 1153, 1264, 1292, 1366, 1406, 3140, 3141, 4038, 4079]);
-
-/** Whether another image may fare better; otherwise the database, or this process's idea of its tables, is at fault. */
-function isFaultOfData(error: unknown): boolean {
-  const { code, errno } = ((error as { driverError?: unknown }).driverError ?? error) as {
-    code?: unknown;
-    errno?: unknown;
-  };
-  if (typeof errno === 'number') return MYSQL_DATA.has(errno);
-  if (typeof code !== 'string') return true;
-  return (code.startsWith('SQLITE') ? SQLITE_DATA : POSTGRES_DATA).test(code);
 }

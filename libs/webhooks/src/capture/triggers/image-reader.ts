@@ -9,6 +9,7 @@ import { hasOwnColumn, type EntityDefinition, type RowImage } from '../entity-de
 import { keyOfImage, setForeignKeys } from '../image-select.js';
 import { lastingExpression } from '../exact-expression.js';
 import { mysqlColumn } from './mysql-triggers.js';
+import { GONE_COLUMN, postgresColumns, type PostgresColumn } from './postgres-columns.js';
 import { sqliteValue } from './sqlite-triggers.js';
 
 /** The columns of one row of an image, as they stand in its JSON. */
@@ -62,9 +63,10 @@ export function* readImageRows(
   const rowOf = new Map<ParsedImage, Row>();
   for (const [definition, of] of byDefinition) {
     if (database.dialect === 'sqlite') continue;
+    const columns = database.dialect === 'postgres' ? yield* postgresColumns(definition.metadata, dataSource) : null;
     for (const some of chunks(of)) {
       const seqs = some.map(({ stored }) => stored.seq);
-      const rows = yield* query(typedRows(database, dataSource, definition, seqs));
+      const rows = yield* query(typedRows(database, dataSource, definition, { seqs, columns }));
       const bySeq = new Map(rows.map((row) => [String(row.seq), row]));
       for (const image of some) {
         const row = bySeq.get(String(image.stored.seq));
@@ -171,34 +173,40 @@ function typedRows(
   database: Database,
   dataSource: DataSource,
   definition: EntityDefinition,
-  seqs: readonly unknown[],
+  { seqs, columns }: { seqs: readonly unknown[]; columns: ReadonlyMap<string, PostgresColumn> | null },
 ): Sql {
-  const { driver } = dataSource;
   const { images: i } = database.tables;
   const wanted = wantedOf(definition, dataSource);
-  const isPostgres = database.dialect === 'postgres';
-  const typeOf = ({ column }: Wanted) => mysqlColumn(column, dataSource);
+  const typeOf = ({ column }: Wanted) =>
+    columns ? (columns.get(column.databaseName) ?? GONE_COLUMN) : mysqlColumn(column, dataSource);
   const selected = (of: 'o' | 'n') =>
     wanted.flatMap((one, n) => {
       const { column, needsExact } = one;
-      const value = isPostgres ? `${of}.${driver.escape(column.databaseName)}` : typeOf(one).read(`${of}.c${n}`);
+      const value = typeOf(one).read(`${of}.c${n}`);
       const exact = needsExact ? lastingExpression(column.referencedColumn ?? column, value, dataSource) : null;
       return [`${value} as ${of}${n}`, ...(exact === null ? [] : [`${exact} as ${of}x${n}`])];
     });
-  const columns = raw(`, ${[...selected('o'), ...selected('n')].join(', ')}`);
+  const list = raw(`, ${[...selected('o'), ...selected('n')].join(', ')}`);
   const source = (of: 'o' | 'n', property: 'oldRow' | 'newRow') => {
-    if (isPostgres) {
-      const type = definition.metadata.tablePath
-        .split('.')
-        .map((part) => driver.escape(part))
-        .join('.');
-      return sql`json_populate_record(null::${raw(type)}, i.${i.$[property]}::json) ${raw(of)}`;
-    }
-    const list = wanted.map((one, n) => {
+    const row = sql`i.${i.$[property]}`;
+    if (columns)
+      return fromRecord(
+        row,
+        of,
+        wanted.map((one) => [one.column.databaseName, typeOf(one).type]),
+      );
+    const paths = wanted.map((one, n) => {
       const path = `$.${JSON.stringify(one.column.databaseName)}`.replaceAll("'", "''");
       return `c${n} ${typeOf(one).type} path '${path}' error on error`;
     });
-    return sql`json_table(coalesce(i.${i.$[property]}, '{}'), '$' columns (${raw(list.join(', '))})) ${raw(of)}`;
+    return sql`json_table(coalesce(${row}, '{}'), '$' columns (${raw(paths.join(', '))})) ${raw(of)}`;
   };
-  return sql`select i.${i.$.seq} as seq${columns} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
+  return sql`select i.${i.$.seq} as seq${list} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
+}
+
+/** The columns as `c0`, `c1`, … of a row source: an alias renames them, by their place. */
+function fromRecord(row: Sql, of: 'o' | 'n', columns: readonly (readonly [name: string, type: string])[]): Sql {
+  const typed = columns.map(([name, type]) => `"${name.replaceAll('"', '""')}" ${type}`).join(', ');
+  const names = columns.map((_, n) => `c${n}`).join(', ');
+  return sql`lateral (select * from json_to_record(${row}::json) as r (${raw(typed)})) ${raw(`${of} (${names})`)}`;
 }

@@ -1,4 +1,5 @@
 import { chunks } from '../../store/chunks.js';
+import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/images.js';
 import {
   hashIn,
   literal,
@@ -12,11 +13,6 @@ import type { TriggerTable } from './trigger-table.js';
 
 /** A function takes 127 arguments. */
 const PAIRS_PER_OBJECT = 60;
-
-/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
-export const SKIP_MARK = -1;
-export const CONTEXT_MARK = -2;
-export const TRANSACTION_MARK = -3;
 
 /**
  * Three triggers on each table, for each row. A value is written as SQL says it (`quote()`), and a text after one `'`, which keeps

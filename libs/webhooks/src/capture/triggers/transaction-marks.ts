@@ -1,8 +1,8 @@
 import type { QueryRunner } from 'typeorm';
 import sql from 'sql-template-tag';
 import type { Database } from '../../store/database.js';
+import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/images.js';
 import type { TransactionStatement } from '../transaction-statement.js';
-import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from './sqlite-triggers.js';
 
 /** What triggers are told of the writes that follow. */
 export interface TriggerMark {
@@ -88,6 +88,10 @@ export class TransactionMarks {
     if (kind !== 'commit' && kind !== 'rollback' && kind !== 'prepare') return;
     this.marked.delete(runner);
     if (this.database.dialect === 'mysql') await this.set(runner, NO_MARK);
+    // A statement that nobody awaited set the mark between `beforeEnd()` and the COMMIT, which then kept it.
+    else if (this.database.dialect === 'sqlite' && kind === 'commit' && marked.key !== NO_KEY) {
+      await this.set(runner, NO_MARK);
+    }
   }
 
   private async set(runner: QueryRunner, mark: TriggerMark): Promise<void> {
