@@ -1,5 +1,5 @@
-import { EntitySchema } from 'typeorm';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { EntitySchema, type EntitySchemaColumnOptions } from 'typeorm';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { codeBlock } from '../support/scratch-project.js';
@@ -9,6 +9,38 @@ interface Specimen {
   id: string;
   [column: string]: unknown;
 }
+
+type OwnColumns = Record<string, { column: EntitySchemaColumnOptions; written: unknown }>;
+
+const ON_POSTGRES: OwnColumns = {
+  interval: { column: { type: 'interval' }, written: '1 year 2 mons 3 days 04:05:06.789' },
+  money: { column: { type: 'money' }, written: '1234.5' },
+  bit: { column: { type: 'bit', length: 3 }, written: '101' },
+  hstore: { column: { type: 'hstore' }, written: '"b"=>NULL, "a"=>"1"' },
+  timetz: { column: { type: 'timetz' }, written: '12:34:56.50+02' },
+  point: { column: { type: 'point' }, written: '(1.5,-2)' },
+  circle: { column: { type: 'circle' }, written: '<(0,0),3.5>' },
+  line: { column: { type: 'line' }, written: '{1,2,3}' },
+  lseg: { column: { type: 'lseg' }, written: '[(0,0),(1,1)]' },
+  box: { column: { type: 'box' }, written: '(1,1),(0,0)' },
+  path: { column: { type: 'path' }, written: '[(0,0),(1,1)]' },
+  polygon: { column: { type: 'polygon' }, written: '((0,0),(1,1),(2,0))' },
+  inet: { column: { type: 'inet' }, written: '10.0.0.1' },
+  int4range: { column: { type: 'int4range' }, written: '[1,4]' },
+  tstzrange: { column: { type: 'tstzrange' }, written: '[2026-01-01 02:00:00+02,)' },
+  numerics: {
+    column: { type: 'numeric', precision: 20, scale: 2, array: true },
+    written: ['1.5', '900719925474099311.25'],
+  },
+};
+
+const ON_MYSQL: OwnColumns = {
+  year: { column: { type: 'year' }, written: 2026 },
+  set: { column: { type: 'set', enum: ['a', 'b', 'c'] }, written: ['c', 'a'] },
+  bit: { column: { type: 'bit' }, written: 1 },
+  point: { column: { type: 'point' }, written: 'POINT(1.5 -2)' },
+  polygon: { column: { type: 'polygon' }, written: 'POLYGON((0 0,0 1,1 1,0 0))' },
+};
 
 const INSTANT = new Date('2026-02-03T04:05:06.789Z');
 
@@ -61,39 +93,67 @@ describeDatabases('the values of docs/payload.md', (db) => {
     transformed: { cents: 250 },
   };
 
-  let database: FreshDatabase;
-  let app: TestApp;
+  /** Columns that only databases of this kind have, written so that they read as docs/payload.md shows them. */
+  const own = isPostgres ? ON_POSTGRES : isMysql ? ON_MYSQL : {};
+  const ofThisDatabase = new EntitySchema<Specimen>({
+    name: 'Own',
+    columns: {
+      id: { type: 'bigint', primary: true },
+      ...Object.fromEntries(Object.entries(own).map(([name, { column }]) => [name, column])),
+    },
+  });
 
-  beforeAll(async () => {
-    database = await db.create();
-    app = await startApp({
-      database: database.options,
-      entities: [{ entity: specimen, on: ['created', 'deleted'] } as never],
+  describe.each(['orm', 'trigger'] as const)('with capture by %s', (capture) => {
+    let database: FreshDatabase;
+    let app: TestApp;
+
+    beforeAll(async () => {
+      database = await db.create();
+      app = await startApp({
+        database: database.options,
+        entities: [
+          { entity: specimen, on: ['created', 'deleted'], capture } as never,
+          { entity: ofThisDatabase, on: ['created', 'deleted'], capture } as never,
+        ],
+      });
+      await app.listeners.create({ events: ['*'], url: app.receiver.url });
     });
-  });
 
-  afterAll(async () => {
-    await app.close();
-    await database.drop();
-  });
+    afterAll(async () => {
+      await app.close();
+      await database.drop();
+    });
 
-  it('are written the same here', async () => {
-    const repository = app.dataSource.getRepository(specimen);
-    await app.listeners.create({ events: ['specimen.*'], url: app.receiver.url });
-    const row = { id: '1234567', ...values };
-    await repository.save(row);
-    const loaded = await repository.findOneByOrFail({ integer: 42 });
-    await repository.remove(loaded);
-    await app.dispatcher.drain();
+    const sent = async () => {
+      await app.dispatcher.drain();
+      return Object.fromEntries(
+        app.receiver.requests.map(({ json }) => {
+          const { type, data } = json as { type: string; data: unknown };
+          return [type, data];
+        }),
+      );
+    };
 
-    const shown: unknown = JSON.parse(await codeBlock('docs/payload.md', 'values'));
-    const sent = Object.fromEntries(
-      app.receiver.requests.map(({ json }) => {
-        const { type, data } = json as { type: string; data: unknown };
-        return [type, data];
-      }),
-    );
-    expect(sent['specimen.created']).toEqual(shown);
-    expect(sent['specimen.deleted']).toEqual(shown);
+    it('are written the same here', async () => {
+      const repository = app.dataSource.getRepository(specimen);
+      await repository.save({ id: '1234567', ...values });
+      await repository.remove(await repository.findOneByOrFail({ integer: 42 }));
+      const shown: unknown = JSON.parse(await codeBlock('docs/payload.md', 'values'));
+      const { 'specimen.created': created, 'specimen.deleted': deleted } = await sent();
+      expect(created).toEqual(shown);
+      expect(deleted).toEqual(shown);
+    });
+
+    it.runIf(isPostgres || isMysql)('are written so of the types that only this database has', async () => {
+      const repository = app.dataSource.getRepository(ofThisDatabase);
+      const row = Object.fromEntries(Object.entries(own).map(([name, { written }]) => [name, written]));
+      await repository.save({ id: '1', ...row });
+      await repository.remove(await repository.findOneByOrFail({ id: '1' }));
+      const block = isPostgres ? 'values-postgres' : 'values-mysql';
+      const shown = { id: '1', ...(JSON.parse(await codeBlock('docs/payload.md', block)) as object) };
+      const { 'own.created': created, 'own.deleted': deleted } = await sent();
+      expect(created).toEqual(shown);
+      expect(deleted).toEqual(shown);
+    });
   });
 });

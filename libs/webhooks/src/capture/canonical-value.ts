@@ -15,7 +15,7 @@ export type ValueKind =
 const KINDS: Readonly<Record<string, ValueKind>> = {
   bigint: 'bigint',
   int8: 'bigint',
-  unsigned_big_int: 'bigint',
+  'unsigned big int': 'bigint',
   decimal: 'decimal',
   numeric: 'decimal',
   dec: 'decimal',

@@ -28,7 +28,11 @@ export function exactExpression(column: ColumnMetadata, value: string, dataSourc
 function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   const { type, isArray } = column;
   const kind = valueKindOf(column);
-  if (kind === 'duration') return isArray ? null : `to_char(${value}, '${INTERVAL_FORMAT}')`;
+  if (kind === 'duration') {
+    const formatted = (one: string) => `to_char(${one}, '${INTERVAL_FORMAT}')`;
+    if (!isArray) return formatted(value);
+    return `CASE WHEN ${value} IS NOT NULL THEN ARRAY(SELECT ${formatted('l.item')} FROM unnest(${value}) WITH ORDINALITY l (item, n) ORDER BY l.n) END`;
+  }
   if (kind !== 'decimal') return null;
   const list = isArray ? '[]' : '';
   // Not `::`, which a query builder takes for a parameter.

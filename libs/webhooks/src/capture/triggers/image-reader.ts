@@ -1,5 +1,6 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import type { DataSource, ObjectLiteral } from 'typeorm';
+import { dialectOf } from '../../store/column-kinds.js';
 import { chunks, inList } from '../../store/chunks.js';
 import type { Database } from '../../store/database.js';
 import type { StoredImage } from '../../store/images.js';
@@ -150,12 +151,13 @@ const wants = new WeakMap<EntityDefinition, readonly Wanted[]>();
 function wantedOf(definition: EntityDefinition, dataSource: DataSource): readonly Wanted[] {
   let wanted = wants.get(definition);
   if (wanted) return wanted;
-  const { spatialTypes } = dataSource.driver;
+  const { driver, options } = dataSource;
+  const unread = dialectOf(options.type) === 'postgres' ? driver.spatialTypes : [];
   const byName = new Map<string, Wanted>();
   const add = (column: ColumnMetadata, typed: ColumnMetadata) => {
-    if (spatialTypes.includes(typed.type)) return;
+    if (unread.includes(typed.type)) return;
     const isDay = lastingExpression(typed, '', dataSource) !== null;
-    const needsExact = dataSource.options.type === 'better-sqlite3' ? mayLoseDigitsOnSqlite(typed) : isDay;
+    const needsExact = options.type === 'better-sqlite3' ? mayLoseDigitsOnSqlite(typed) : isDay;
     const { isNullable } = column;
     byName.set(column.databaseName, { column, isNullable, needsExact });
   };

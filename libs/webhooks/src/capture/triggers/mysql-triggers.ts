@@ -35,6 +35,10 @@ const BYTES = new Set(['blob', 'tinyblob', 'mediumblob', 'longblob', 'binary', '
 export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): MysqlColumn {
   const type = dataSource.driver.normalizeType(column);
   const { precision, scale, unsigned } = column;
+  // As TypeORM selects it.
+  if (dataSource.driver.spatialTypes.includes(column.type)) {
+    return { written: (value) => asText(`ST_AsText(${value})`), type: TEXT, read: same };
+  }
   if (SMALL_NUMBERS.has(type)) return { written: same, type: 'double', read: same };
   if (FLOATS.has(type)) return { written: asText, type: 'double', read: same };
   if (DECIMALS.has(type)) return { written: asText, type: `decimal(${precision ?? 10}, ${scale ?? 0})`, read: same };

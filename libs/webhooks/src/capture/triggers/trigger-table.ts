@@ -1,5 +1,6 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
+import { dialectOf } from '../../store/column-kinds.js';
 import type { ColumnMetadata } from '../canonical-value.js';
 import type { EntityDefinition } from '../entity-definition.js';
 import { rootOf } from '../single-table.js';
@@ -56,9 +57,11 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
 function columnsOf(
   metadata: EntityMetadata,
   definitions: readonly EntityDefinition[],
-  { driver }: DataSource,
+  { driver, options }: DataSource,
 ): ColumnMetadata[] {
-  const isSpatial = (column: ColumnMetadata) => driver.spatialTypes.includes(column.type);
+  // MySQL and MariaDB write the text that TypeORM reads; PostGIS has no such text in a row's JSON.
+  const isPostgres = dialectOf(options.type) === 'postgres';
+  const isSpatial = (column: ColumnMetadata) => isPostgres && driver.spatialTypes.includes(column.type);
   const hidden = new Set(
     definitions.flatMap((definition) => definition.hiddenColumnsNeeded.map((c) => c.databaseName)),
   );
@@ -67,7 +70,7 @@ function columnsOf(
     if (!spatial) continue;
     throw new ConfigurationError(
       'COLUMN_NOT_CAPTURED',
-      `${definition.metadata.name}.${spatial.propertyPath} is a spatial column, which triggers cannot write down as TypeORM reads it. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
+      `${definition.metadata.name}.${spatial.propertyPath} is a column of PostGIS, which triggers cannot write down as TypeORM reads it. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
       { details: { entity: definition.metadata.name, field: spatial.propertyPath } },
     );
   }
