@@ -12,10 +12,10 @@ import type { RunnerTurns } from './runner-turns.js';
 import { SavedWrites } from './saved-writes.js';
 import { sendingThrough, type SendStatement } from './sending-through.js';
 import { kindsInTable, rootOf } from './single-table.js';
+import { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { Clearing, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
-import { WriteCount } from './write-count.js';
 import { WrittenTable } from './written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
@@ -90,7 +90,7 @@ export interface StatementResult {
 export class BulkWrites implements WriteHold {
   private readonly tables = new WeakMap<EntityMetadata, WrittenTable>();
   private readonly warned = new Set<string>();
-  private readonly writes = new WriteCount();
+  private readonly statements = new StatementQueue();
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
 
@@ -99,7 +99,7 @@ export class BulkWrites implements WriteHold {
     this.saves = new SavedWrites({
       log,
       clock,
-      writes: this.writes,
+      statements: this.statements,
       byCriteria: (builder, run, onRecorded) => this.inTurn(builder, () => this.capture(builder, run, onRecorded)),
     });
     this.links = new LinkWrites({
@@ -117,11 +117,7 @@ export class BulkWrites implements WriteHold {
   execute(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const write = () => this.write(builder, run, saving);
     // The statements of a `save()` are in its turn already, or on a query runner of its own.
-    if (saving) return write();
-    const { queryRunner } = builder;
-    const result = this.inTurn(builder, write);
-    if (queryRunner) this.writes.around(queryRunner, result);
-    return result;
+    return saving ? write() : this.inTurn(builder, write);
   }
 
   private inTurn<T>({ queryRunner }: WriteBuilder, write: () => Promise<T>): Promise<T> {
@@ -156,6 +152,7 @@ export class BulkWrites implements WriteHold {
     if (table?.isToldOf(builder.expressionMap)) {
       return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
     }
+    if (builder.queryRunner) this.statements.noteUncaptured(builder.queryRunner);
     // What waits is told of the row as it was left, not as this write leaves it.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
@@ -175,7 +172,6 @@ export class BulkWrites implements WriteHold {
     const isolation = this.options.dialect === 'mysql' && meetsConflicts(expressionMap) ? 'READ COMMITTED' : undefined;
     return this.inTransaction(builder.queryRunner, isolation, async (runner) => {
       copy.expressionMap.useTransaction = false;
-      await this.options.log.settle(runner, table.metadata);
       let isUnrecorded = false;
       const write = this.captured(copy, runner, table, (changes) => {
         isUnrecorded = false;
@@ -187,7 +183,13 @@ export class BulkWrites implements WriteHold {
         return result;
       };
       try {
-        copy.queryRunner = sendingThrough(runner, await plan(write, send));
+        const capture = await plan(write, send);
+        copy.queryRunner = sendingThrough(runner, (text, parameters) =>
+          this.statements.run(runner, async () => {
+            await this.options.log.settle(runner, table.metadata);
+            return capture(text, parameters);
+          }),
+        );
         return await run(copy);
       } catch (error) {
         if (isUnrecorded) this.options.log.refuse(runner, table.definitions[0] as EntityDefinition, error);

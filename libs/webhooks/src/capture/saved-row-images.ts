@@ -3,9 +3,9 @@ import type { ChangeLog } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from './loaded-images.js';
 import { readRows, rowKey, type RowLock } from './row-reader.js';
+import type { StatementQueue } from './statement-queue.js';
 import type { RowChange } from './transaction-log.js';
 import type { SavedRow, Saving } from './write-builder.js';
-import type { WriteCount } from './write-count.js';
 
 type Images = Map<string, RowImage>;
 
@@ -21,12 +21,12 @@ export class SavedRowImages {
   private byId: Map<ObjectLiteral, SavedRow> | null = null;
   /** Changes of rows whose links this `save()` writes, too: their images are read when it is over. */
   readonly linking = new Set<RowChange>();
-  private ownWrites = 0;
-  private writesSeen: number | null = null;
+  private own = 0;
+  private others: number | null = null;
 
   constructor(
     private readonly saving: Saving,
-    private readonly options: { readonly log: ChangeLog; readonly writes: WriteCount },
+    private readonly options: { readonly log: ChangeLog; readonly statements: StatementQueue },
   ) {}
 
   /** The row of TypeORM that a statement names by this identifier object. */
@@ -70,11 +70,9 @@ export class SavedRowImages {
     return found;
   }
 
-  /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes; once, unless somebody else writes. */
+  /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes; once. */
   async lock(definition: EntityDefinition, lock: 'update' | 'delete'): Promise<Images> {
-    const foreign = this.options.writes.on(this.saving.queryRunner) - this.ownWrites;
-    if (this.writesSeen !== foreign) for (const images of Object.values(this.images)) images.clear();
-    this.writesSeen = foreign;
+    this.forgetWhatOthersMayHaveWritten();
     const known = this.images[lock].get(definition);
     if (known) return known;
     const { updateSubjects, removeSubjects } = this.saving.rows;
@@ -87,6 +85,17 @@ export class SavedRowImages {
     const images = await this.read(definition, lock, ids);
     this.images[lock].set(definition, images);
     return images;
+  }
+
+  /** The rows are read again, one by one. Links count as they were before this `save()` wrote any. */
+  private forgetWhatOthersMayHaveWritten(): void {
+    const others = this.options.statements.countOn(this.saving.queryRunner) - this.own;
+    const isSame = this.others === null || this.others === others;
+    this.others = others;
+    if (isSame) return;
+    for (const byDefinition of Object.values(this.images)) {
+      for (const [{ linkFields }, images] of byDefinition) if (!linkFields.length) images.clear();
+    }
   }
 
   /** Whether a row need not be read: only with `exactPrevious: false`. */
@@ -125,8 +134,8 @@ export class SavedRowImages {
     }
   }
 
-  countOwnWrite(): void {
-    this.options.writes.add(this.saving.queryRunner);
-    this.ownWrites++;
+  /** One of the statements that have begun on the query runner is of this `save()`. */
+  countOwn(): void {
+    this.own++;
   }
 }

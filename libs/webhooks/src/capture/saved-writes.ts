@@ -9,10 +9,10 @@ import { loadedBefore, loadedImage, relationsOfUpdate } from './loaded-images.js
 import { readRows, rowKey } from './row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
 import { sendingThrough } from './sending-through.js';
+import type { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from './write-builder.js';
-import type { WriteCount } from './write-count.js';
 import type { WrittenTable } from './written-table.js';
 
 type Run = (builder: WriteBuilder) => Promise<unknown>;
@@ -20,7 +20,7 @@ type Run = (builder: WriteBuilder) => Promise<unknown>;
 export interface SavedWritesOptions {
   readonly log: ChangeLog;
   readonly clock: Clock;
-  readonly writes: WriteCount;
+  readonly statements: StatementQueue;
   /** Captures a statement by its own criteria, as one of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
 }
@@ -87,8 +87,11 @@ export class SavedWrites {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
     const statement = { builder, run, runner: saving.queryRunner, definition, images };
-    if (!ids) return this.insert(statement);
-    return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);
+    return this.options.statements.run(saving.queryRunner, () => {
+      images.countOwn();
+      if (!ids) return this.insert(statement);
+      return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);
+    });
   }
 
   private async insert(statement: SavedStatement): Promise<unknown> {
@@ -201,11 +204,10 @@ export class SavedWrites {
 
   /** Runs a statement, and captures it as soon as the database has answered: what TypeORM does after it may fail. */
   private send(
-    { builder, run, runner, images }: SavedStatement,
+    { builder, run, runner }: SavedStatement,
     capture: (result: StatementResult) => Promise<void> | void,
   ): Promise<unknown> {
     builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
-      images.countOwnWrite();
       const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
       await capture(result);
       return result;
