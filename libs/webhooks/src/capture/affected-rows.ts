@@ -370,7 +370,7 @@ async function batchByBatch(
     return result;
   } catch (error) {
     // After a deadlock or a lost connection there is no savepoint any more, and no transaction.
-    await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').catch(() => undefined);
+    await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').then(write.undone, () => undefined);
     throw error;
   }
 }

@@ -9,7 +9,10 @@ import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
 import { LinkWrites } from './link-writes.js';
 import type { RunnerTurns } from './runner-turns.js';
+import { SavedWrites } from './saved-writes.js';
+import { sendingThrough, type SendStatement } from './sending-through.js';
 import { kindsInTable, rootOf } from './single-table.js';
+import { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { Clearing, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
@@ -22,7 +25,21 @@ export interface ChangeLog {
   /** Whether writes make events here. @param runner that the caller has given */
   isCaptured(runner: QueryRunner | undefined): boolean;
   /** Reads what earlier changes of a table have left, before it is written again. */
-  settle(runner: QueryRunner, metadata: EntityMetadata): Promise<void>;
+  settle(runner: QueryRunner, metadata: EntityMetadata, except?: ReadonlySet<RowChange>): Promise<void> | undefined;
+  /**
+   * Gives earlier changes of these rows their images, before the rows are written again.
+   *
+   * @param known images that were read just now; otherwise they are read
+   * @param except changes whose images are read later
+   */
+  settleRows(
+    runner: QueryRunner,
+    definition: EntityDefinition,
+    keys: ReadonlySet<string>,
+    known: { readonly images?: ReadonlyMap<string, RowImage>; readonly except: ReadonlySet<RowChange> },
+  ): Promise<void> | undefined;
+  /** A statement has written rows that nobody knows: the transaction must not be committed. */
+  refuse(runner: QueryRunner, definition: EntityDefinition, error: unknown): void;
   record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void> | void;
   /** Writes what waits. */
   flush(runner: QueryRunner): Promise<void>;
@@ -49,11 +66,14 @@ export interface CapturedWrite {
   record(changes: readonly RowChange[]): Promise<void>;
   /** Records a batch of many, and writes its events: only one batch is in memory. */
   recordBatch(changes: readonly RowChange[]): Promise<void>;
+  /** A savepoint has taken the statement back. */
+  undone(this: void): void;
   /** Says once for each entity that a write made no event. */
   warn(code: string, message: string): void;
 }
 
-type SendStatement = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+/** What TypeORM does itself. */
+type Run = (builder: WriteBuilder) => Promise<unknown>;
 
 /** What a query runner answers, structured. */
 export interface StatementResult {
@@ -70,9 +90,18 @@ export interface StatementResult {
 export class BulkWrites implements WriteHold {
   private readonly tables = new WeakMap<EntityMetadata, WrittenTable>();
   private readonly warned = new Set<string>();
+  private readonly statements = new StatementQueue();
   private readonly links: LinkWrites;
+  private readonly saves: SavedWrites;
 
   constructor(private readonly options: BulkWritesOptions) {
+    const { log, clock } = options;
+    this.saves = new SavedWrites({
+      log,
+      clock,
+      statements: this.statements,
+      byCriteria: (builder, run, onRecorded) => this.inTurn(builder, () => this.capture(builder, run, onRecorded)),
+    });
     this.links = new LinkWrites({
       dataSource: options.dataSource,
       log: options.log,
@@ -81,19 +110,18 @@ export class BulkWrites implements WriteHold {
         const table = this.tableOf(metadata);
         return table && this.captured(builder, runner, table);
       },
+      imagesOf: (saving) => this.saves.imagesOf(saving),
     });
   }
 
-  execute(
-    builder: WriteBuilder,
-    run: (builder: WriteBuilder) => Promise<unknown>,
-    saving: Saving | undefined,
-  ): Promise<unknown> {
-    const { queryRunner } = builder;
+  execute(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const write = () => this.write(builder, run, saving);
-    // What a `save()` sends is in its turn already, or on a query runner of its own.
-    if (!queryRunner || (saving && !isOfOrphans(builder))) return write();
-    return this.options.turns.take(queryRunner, write);
+    // The statements of a `save()` are in its turn already, or on a query runner of its own.
+    return saving ? write() : this.inTurn(builder, write);
+  }
+
+  private inTurn<T>({ queryRunner }: WriteBuilder, write: () => Promise<T>): Promise<T> {
+    return queryRunner ? this.options.turns.take(queryRunner, write) : write();
   }
 
   persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown> {
@@ -105,11 +133,7 @@ export class BulkWrites implements WriteHold {
     return given ? this.options.turns.take(given, write) : write();
   }
 
-  private write(
-    builder: WriteBuilder,
-    run: (builder: WriteBuilder) => Promise<unknown>,
-    saving: Saving | undefined,
-  ): Promise<unknown> {
+  private write(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const runRows = (one: WriteBuilder) => this.executeRows(one, run, saving);
     const metadata = metadataOf(builder);
     const owners = metadata ? this.options.registry.linkOwnersIn(metadata.tablePath) : [];
@@ -121,32 +145,56 @@ export class BulkWrites implements WriteHold {
     return this.links.saved(saving);
   }
 
-  private async executeRows(
+  private executeRows(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
+    const metadata = metadataOf(builder);
+    const isCaptured = saving?.firesListeners !== false && this.options.log.isCaptured(builder.queryRunner);
+    const table = metadata && isCaptured ? this.tableOf(metadata) : undefined;
+    if (table?.isToldOf(builder.expressionMap)) {
+      return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
+    }
+    if (builder.queryRunner) this.statements.noteUncaptured(builder.queryRunner);
+    // What waits is told of the row as it was left, not as this write leaves it.
+    const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
+    return settled ? settled.then(() => run(builder)) : run(builder);
+  }
+
+  /** Captures a statement by its own criteria. */
+  private async capture(
     builder: WriteBuilder,
-    run: (builder: WriteBuilder) => Promise<unknown>,
-    saving: Saving | undefined,
+    run: Run,
+    onRecorded?: (changes: readonly RowChange[]) => void,
   ): Promise<unknown> {
     const { expressionMap } = builder;
-    const metadata = metadataOf(builder);
-    const table = metadata && this.options.log.isCaptured(builder.queryRunner) ? this.tableOf(metadata) : undefined;
-    if (!table?.isToldOf(expressionMap) || (saving && !isOfOrphans(builder))) {
-      // What waits is told of the row as it was left, not as this write leaves it.
-      if (metadata && builder.queryRunner && !saving) await this.options.log.settle(builder.queryRunner, metadata);
-      return run(builder);
-    }
-
-    // A copy, so that a builder that runs twice at once has two query runners, and keeps none of what capture adds.
-    const copy = builder.clone();
+    const table = this.tableOf(metadataOf(builder) as EntityMetadata) as WrittenTable;
+    // A copy, so that a builder that runs twice at once has two query runners, and keeps none of what capture adds. TypeORM's own run once.
+    const copy = onRecorded ? builder : builder.clone();
     // A locking read of what may be there takes no locks on gaps then, in which two upserts at once would wait for each other.
     const isolation = this.options.dialect === 'mysql' && meetsConflicts(expressionMap) ? 'READ COMMITTED' : undefined;
     return this.inTransaction(builder.queryRunner, isolation, async (runner) => {
       copy.expressionMap.useTransaction = false;
-      await this.options.log.settle(runner, table.metadata);
-      const write = this.captured(copy, runner, table);
-      const send: SendStatement = (text, parameters) =>
-        runner.query(text, parameters, true) as unknown as Promise<StatementResult>;
-      copy.queryRunner = sendingThrough(runner, await plan(write, send));
-      return run(copy);
+      let isUnrecorded = false;
+      const write = this.captured(copy, runner, table, (changes) => {
+        isUnrecorded = false;
+        onRecorded?.(changes);
+      });
+      const send: SendStatement = async (text, parameters) => {
+        const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
+        isUnrecorded = true;
+        return result;
+      };
+      try {
+        const capture = await plan(write, send);
+        copy.queryRunner = sendingThrough(runner, (text, parameters) =>
+          this.statements.run(runner, async () => {
+            await this.options.log.settle(runner, table.metadata);
+            return capture(text, parameters);
+          }),
+        );
+        return await run(copy);
+      } catch (error) {
+        if (isUnrecorded) this.options.log.refuse(runner, table.definitions[0] as EntityDefinition, error);
+        throw error;
+      }
     });
   }
 
@@ -191,7 +239,12 @@ export class BulkWrites implements WriteHold {
     return table;
   }
 
-  private captured(builder: WriteBuilder, runner: QueryRunner, table: WrittenTable): CapturedWrite {
+  private captured(
+    builder: WriteBuilder,
+    runner: QueryRunner,
+    table: WrittenTable,
+    onRecorded: (changes: readonly RowChange[]) => void = () => {},
+  ): CapturedWrite {
     const { log, clock, dialect } = this.options;
     return {
       builder,
@@ -204,11 +257,16 @@ export class BulkWrites implements WriteHold {
         const isKnown = action !== 'created' || !definition.options.readInserted;
         return { definition, action, id, key: image.key, at: clock.now(), before, image: isKnown ? image : null };
       },
-      record: async (changes) => log.record(runner, changes),
+      async record(changes) {
+        onRecorded(changes);
+        await log.record(runner, changes);
+      },
       async recordBatch(changes) {
+        onRecorded(changes);
         await log.record(runner, changes);
         await log.flush(runner);
       },
+      undone: () => onRecorded([]),
       warn: (code, message) => this.warn(table, code, message),
     };
   }
@@ -255,11 +313,6 @@ function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boo
   return queryType === 'insert' && (onUpdate !== undefined || onIgnore === true);
 }
 
-/** `save()` sets the foreign keys of orphans to null by a condition, and its hooks name no row then. */
-function isOfOrphans({ expressionMap }: WriteBuilder): boolean {
-  return expressionMap.queryType === 'update' && expressionMap.whereEntities.length === 0;
-}
-
 function plan(write: CapturedWrite, send: SendStatement): Promise<SendStatement> | SendStatement {
   switch (write.builder.expressionMap.queryType) {
     case 'insert':
@@ -269,18 +322,4 @@ function plan(write: CapturedWrite, send: SendStatement): Promise<SendStatement>
     default:
       return updateAffected(write, send);
   }
-}
-
-/** The query runner, except that the builder's own statement, the first one with a structured result, is sent by `send`. */
-function sendingThrough(runner: QueryRunner, send: SendStatement): QueryRunner {
-  let isSent = false;
-  return Object.create(runner, {
-    query: {
-      value: (text: string, parameters?: unknown[], isStructured = false) => {
-        if (isSent || !isStructured) return runner.query(text, parameters, isStructured as true);
-        isSent = true;
-        return send(text, parameters ?? []);
-      },
-    },
-  }) as QueryRunner;
 }

@@ -3,9 +3,8 @@ import { dialectOf, type DialectName } from '../store/column-kinds.js';
 import { isNumericColumn, mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { isReadInexactly } from './exact-expression.js';
-import { rowKey } from './row-reader.js';
 
-/** What an entity held when its INSERT was sent, in the order of its definition's `columnsNeeded` and `relationsNeeded`. */
+/** What an INSERT was sent for one row, in the order of its definition's `columnsNeeded` and `relationsNeeded`. */
 export type InsertedValues = readonly unknown[];
 
 /**
@@ -18,7 +17,16 @@ export function mayKnowInserted({ options, linkFields }: EntityDefinition): bool
   );
 }
 
-/** Taken when the statement passes: hooks of other subscribers may change the entity before and after it. */
+/** A row that was inserted. */
+export interface InsertedRow {
+  readonly key: string;
+  /** The values of the statement, as TypeORM has completed them. */
+  readonly entity: ObjectLiteral;
+  /** The values that the database filled in, as TypeORM has fetched them. */
+  readonly generated: ObjectLiteral;
+}
+
+/** Taken before the statement is sent: TypeORM completes the same objects after it. */
 export function insertedValues(
   { columnsNeeded, relationsNeeded }: EntityDefinition,
   entity: ObjectLiteral,
@@ -31,7 +39,7 @@ export function insertedValues(
   ];
 }
 
-/** The id that a foreign key holds. A row that the same `save()` inserts has it only afterwards. */
+/** The id that a foreign key holds. */
 function idOfOther(relation: EntityDefinition['relationsNeeded'][number], other: unknown): unknown {
   const [join] = relation.joinColumns;
   if (typeof other !== 'object' || other === null) return other;
@@ -42,14 +50,13 @@ function idOfOther(relation: EntityDefinition['relationsNeeded'][number], other:
  * The image of an inserted row, without reading it: each value that goes out either was sent, and is one that the column gives back
  * as it came, or was filled by the database and fetched by TypeORM.
  *
- * @param sent when the INSERT passed
- * @param entity as TypeORM has completed it
+ * @param sent before the INSERT
  * @returns `null` where one value is in doubt: a default that TypeORM does not know, rounding, another spelling. Then the row is read.
  */
 export function insertedImage(
   definition: EntityDefinition,
   sent: InsertedValues,
-  entity: ObjectLiteral,
+  { key, entity, generated }: InsertedRow,
   dataSource: DataSource,
 ): RowImage | null {
   const dialect = dialectOf(dataSource.options.type);
@@ -59,9 +66,9 @@ export function insertedImage(
   for (const [n, column] of columnsNeeded.entries()) {
     let value = sent[n];
     if (value === undefined && fetched.has(column)) {
-      value = column.getEntityValue(entity);
-      if (value === undefined || isReadInexactly(column, dataSource)) return null;
-    } else if (!isKeptAsSent(value, column, dialect)) return null;
+      value = fetchedValue(column, generated, dataSource);
+      if (value === undefined) return null;
+    } else if (!column.isInsert || !isKeptAsSent(value, column, dialect)) return null;
     exact.set(column.propertyPath, value);
   }
   for (const [n, relation] of relationsNeeded.entries()) {
@@ -70,7 +77,16 @@ export function insertedImage(
     if (others.length || !join?.referencedColumn || !isKeptAsSent(value, join.referencedColumn, dialect)) return null;
     exact.set(relation.propertyPath, value);
   }
-  return { key: rowKey(definition, entity), entity, exact };
+  return { key, entity, exact };
+}
+
+/** `undefined` where TypeORM has not fetched it, or not as it stands in the row. */
+function fetchedValue(column: ColumnMetadata, generated: ObjectLiteral, dataSource: DataSource): unknown {
+  const fetched: unknown = column.getEntityValue(generated);
+  if (fetched === undefined || column.transformer || isReadInexactly(column, dataSource)) return undefined;
+  // Some drivers give it as the application has it, others as the database does: of an object nobody knows which.
+  if (typeof fetched === 'object' && fetched !== null && !(fetched instanceof Date)) return undefined;
+  return dataSource.driver.prepareHydratedValue(fetched, column);
 }
 
 const fetchedOf = new WeakMap<EntityMetadata, ReadonlySet<ColumnMetadata>>();

@@ -8,7 +8,9 @@ import { CaptureError } from './errors.js';
 import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 import { ownerText } from './links.js';
 import { rowKey } from './row-reader.js';
-import { rootOf } from './single-table.js';
+import type { SavedRowImages } from './saved-row-images.js';
+import { kindsInTable, rootOf } from './single-table.js';
+import type { RowChange } from './transaction-log.js';
 import type { Saving, WriteBuilder } from './write-builder.js';
 
 /** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */
@@ -21,6 +23,8 @@ export interface LinkWritesOptions {
   inTransaction<T>(given: QueryRunner | undefined, work: (runner: QueryRunner) => Promise<T>): Promise<T>;
   /** `undefined` for an entity that tells nothing. */
   writeOf(builder: WriteBuilder, runner: QueryRunner, metadata: EntityMetadata): CapturedWrite | undefined;
+  /** The images of the rows that a `save()` writes. */
+  imagesOf(saving: Saving): SavedRowImages;
 }
 
 /** A row that owns links. */
@@ -37,7 +41,8 @@ type Noted = Map<LinkOwners, Map<string, Remembered>>;
 /**
  * Captures what is written to the junction of a `@JoinTable` as an update of the rows that own the links, where their entity names the
  * relation in `fields`: they are read and locked with their links before a statement, and read again after it. A `save()` or `remove()`
- * writes links by several statements, and tells of some owners by its own hooks: the others are told of when it has run.
+ * writes links by several statements, and some owners by statements of their own, whose events hold the links: the others are told of when
+ * it has run.
  */
 export class LinkWrites {
   private readonly noted = new WeakMap<Saving, Noted>();
@@ -51,7 +56,7 @@ export class LinkWrites {
     saving: Saving | undefined,
   ): Promise<unknown> {
     if (saving) {
-      if (saving.isHeard) await this.noteSaved(builder, saving, owners);
+      if (saving.firesListeners) await this.noteSaved(builder, saving, owners);
       return run(builder);
     }
     // A copy, as of every captured statement: it has the runner of the transaction.
@@ -76,14 +81,28 @@ export class LinkWrites {
     const noted = this.noted.get(saving);
     if (!noted) return;
     this.noted.delete(saving);
-    await this.tell(saving.queryRunner, noted, (owners, text) => toldByHooks(saving, owners).has(text));
+    const { queryRunner } = saving;
+    try {
+      await this.tell(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
+    } catch (error) {
+      const [row] = [...noted.values()].flatMap((known) => [...known.values()]);
+      if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.definition, error);
+      throw error;
+    }
   }
 
   private async noteSaved(builder: WriteBuilder, saving: Saving, owners: readonly LinkOwners[]): Promise<void> {
     let noted = this.noted.get(saving);
     if (!noted) this.noted.set(saving, (noted = new Map()));
+    const images = this.options.imagesOf(saving);
     for (const one of owners) {
-      await this.note(builder, saving.queryRunner, one, noted, toldByHooks(saving, one));
+      // As they are before their links change; their own statements may come later.
+      for (const definition of this.writeOf(saving.queryRunner, one)?.table.definitions ?? []) {
+        if (!definition.linkFields.length) continue;
+        await images.lock(definition, 'update');
+        await images.lock(definition, 'delete');
+      }
+      await this.note(builder, saving.queryRunner, one, noted, writtenOwners(saving, one), images.linking);
     }
   }
 
@@ -91,6 +110,7 @@ export class LinkWrites {
    * Reads and locks the rows whose links a statement will write, but for those that are noted already.
    *
    * @param told texts of rows that need no noting
+   * @param unsettled changes whose images are read later
    * @returns how many links the statement may change
    * @throws CaptureError `LINKS_UNKNOWN`
    */
@@ -100,8 +120,9 @@ export class LinkWrites {
     owners: LinkOwners,
     noted: Noted,
     told: ReadonlySet<string>,
+    unsettled?: ReadonlySet<RowChange>,
   ): Promise<number> {
-    await this.options.log.settle(runner, owners.metadata);
+    await this.options.log.settle(runner, owners.metadata, unsettled);
     const { found, links } = await ownersOf(builder, runner, owners);
     let known = noted.get(owners);
     if (!known) noted.set(owners, (known = new Map()));
@@ -142,13 +163,16 @@ export class LinkWrites {
   }
 }
 
-/** The rows of one save whose own hooks tell of them, by the texts of their keys. */
-function toldByHooks(saving: Saving, { metadata }: LinkOwners): Set<string> {
-  const told = new Set<string>();
-  for (const row of saving.rows()) {
-    if (row.identifier && rootOf(row.metadata) === metadata) told.add(rowKey(row, row.identifier));
+/** The rows that a `save()` writes by statements of their own, by the texts of their keys. */
+function writtenOwners({ rows }: Saving, { metadata }: LinkOwners): Set<string> {
+  const written = new Set<string>();
+  const { insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects } = rows;
+  for (const row of [insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects].flat()) {
+    // Where it stands for rows of several entities, its statement is captured by itself.
+    const isShared = kindsInTable(row.metadata).length > 1 && !insertSubjects.includes(row);
+    if (row.identifier && rootOf(row.metadata) === metadata && !isShared) written.add(rowKey(row, row.identifier));
   }
-  return told;
+  return written;
 }
 
 /** The owners of the links that a statement will write. */

@@ -34,7 +34,7 @@ export class OutboxWriter {
     const items = log.pending;
     if (!items.length) return;
     await this.readImages(runner, log, () => true);
-    for (const item of items) this.refuseLoop(item);
+    for (const item of items) this.refuse(item);
     const count = items.length;
     const {
       items: changes,
@@ -104,9 +104,11 @@ export class OutboxWriter {
     log.written.withdraw(events);
   }
 
-  /** @throws CaptureError `WEBHOOK_LOOP` */
-  refuseLoop(item: RowChange | EventRow): void {
-    if ('values' in item || !item.cause || item.cause.depth <= this.options.maxDepth) return;
+  /** @throws CaptureError `WEBHOOK_LOOP`, `ROWS_UNKNOWN` */
+  refuse(item: RowChange | EventRow): void {
+    if ('values' in item) return;
+    if (item.refusal) throw item.refusal;
+    if (!item.cause || item.cause.depth <= this.options.maxDepth) return;
     const { name } = item.definition.metadata;
     const { depth } = item.cause;
     throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxDepth), {
@@ -127,6 +129,8 @@ export class OutboxWriter {
 
   /** Reads the rows of changes that wait, as they are now. What is gone is known to be. */
   async readImages(runner: QueryRunner, log: TransactionLog, isWanted: (change: RowChange) => boolean): Promise<void> {
+    // There an update that sets what another writer has set already writes nothing, and a plain read shows the row as it was before both.
+    const isMysql = this.options.database.dialect === 'mysql';
     const byDefinition = new Map<EntityDefinition, RowChange[]>();
     for (const item of log.pending) {
       if ('values' in item || item.image || !isWanted(item)) continue;
@@ -136,7 +140,7 @@ export class OutboxWriter {
     }
     for (const [definition, changes] of byDefinition) {
       const ids = changes.map((change) => change.id);
-      const images = await readRows(runner, definition, ids);
+      const images = await readRows(runner, definition, ids, log.isOpen && isMysql ? 'update' : 'none');
       for (const change of changes) change.image = images.get(change.key) ?? 'gone';
     }
   }

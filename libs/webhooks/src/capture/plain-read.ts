@@ -7,6 +7,8 @@ import { ImageSelect, type ExactOf } from './image-select.js';
 interface PlainRead {
   /** Up to the list of keys. */
   readonly text: string;
+  /** By primary key: the order in which rows are locked. */
+  readonly order: string;
   readonly key: ColumnMetadata;
   readonly select: ImageSelect;
 }
@@ -54,6 +56,7 @@ function makePlainRead(definition: EntityDefinition, dataSource: DataSource, exa
   const alias = driver.escape('e');
   const table = metadata.tablePath.split('.').map((part) => driver.escape(part));
   const list = select.list(PREFIX, `${alias}.`);
-  const text = `SELECT ${list} FROM ${table.join('.')} ${alias} WHERE ${alias}.${driver.escape(key.databaseName)} IN`;
-  return { text, key, select };
+  const name = `${alias}.${driver.escape(key.databaseName)}`;
+  const text = `SELECT ${list} FROM ${table.join('.')} ${alias} WHERE ${name} IN`;
+  return { text, order: ` ORDER BY ${name}`, key, select };
 }

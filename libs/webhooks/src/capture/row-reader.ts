@@ -7,8 +7,13 @@ import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';
 
-/** SQLite refuses deep OR chains, and PostgreSQL many parameters: rows are read in chunks. */
+/** SQLite refuses deep OR chains, which TypeORM makes of keys with several columns: rows are read in chunks. */
 const ROWS_PER_SELECT = 500;
+/** SQLite takes 32,766 parameters, PostgreSQL twice as many. */
+const ROWS_PER_PLAIN_SELECT = 5_000;
+
+/** How rows are locked that are read: `update` and `delete` name the statement that follows. */
+export type RowLock = 'none' | 'update' | 'delete';
 
 /** One row, by the text of its primary key. */
 export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: ObjectLiteral): string {
@@ -19,25 +24,29 @@ export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: Obj
  * Reads rows as they are now, in the writer's own transaction: what it has written is locked by it, so no other writer's
  * half of the row can be missed or mixed in.
  *
- * @param willWrite the writer has not written them yet: they are locked here, as the next writer's change could come in between, and
- * InnoDB's REPEATABLE READ would show them as they were when the transaction began
+ * @param lock the writer has not written them yet: they are locked here, by primary key, as the next writer's change could come in
+ * between, and InnoDB's REPEATABLE READ would show them as they were when the transaction began
  * @returns images by {@link rowKey}; a row that is gone has none
  */
 export async function readRows(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
-  willWrite = false,
+  lock: RowLock = 'none',
 ): Promise<Map<string, RowImage>> {
   const images = new Map<string, RowImage>();
   const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
-  for (let start = 0; start < wanted.length; start += ROWS_PER_SELECT) {
-    const chunk = wanted.slice(start, start + ROWS_PER_SELECT);
+  const isPlain = plainRead(definition, runner.dataSource, lastingExpression) !== null;
+  const most = isPlain ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
+  // All writers take the locks of several chunks in the same order; within a chunk the database sorts.
+  if (lock !== 'none' && wanted.length > most) wanted.sort(([a], [b]) => (a < b ? -1 : 1));
+  for (let start = 0; start < wanted.length; start += most) {
+    const chunk = wanted.slice(start, start + most);
     const read = await readChunk(
       runner,
       definition,
       chunk.map(([, id]) => id),
-      willWrite,
+      lock,
     );
     const missing = chunk.filter(([key]) => !read.has(key));
     for (const [key] of chunk) {
@@ -48,7 +57,7 @@ export async function readRows(
     // The database wrote a key otherwise than the writer did (a padded `char`, another case): asked for alone, it is found.
     if (!read.size) continue;
     for (const [key, id] of missing) {
-      const [alone] = (await readChunk(runner, definition, [id], willWrite)).values();
+      const [alone] = (await readChunk(runner, definition, [id], lock)).values();
       if (alone) images.set(key, alone);
     }
   }
@@ -81,25 +90,28 @@ export function lacksForeignKeys(relations: EntityDefinition['relationsNeeded'],
   return relations.some((relation) => relation.getEntityValue(loaded) === undefined);
 }
 
+/** How a query builder names a part of the primary key, which may be a foreign key without a property of its own. */
+function pathOfKey({ isVirtual, relationMetadata, propertyPath }: ColumnMetadata): string {
+  return isVirtual && relationMetadata ? relationMetadata.propertyPath : propertyPath;
+}
+
 async function readChunk(
   runner: QueryRunner,
   definition: EntityDefinition,
   ids: readonly ObjectLiteral[],
-  willWrite: boolean,
+  rowLock: RowLock,
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
   const { dataSource } = runner.manager;
-  // SQLite has one writer at a time, and no words for it.
   const dialect = dialectOf(dataSource.options.type);
-  // There FOR UPDATE would make writers wait who only refer to the row.
-  const isPostgres = dialect === 'postgres';
-  const isLocking = willWrite && runner.isTransactionActive && dialect !== 'sqlite';
+  // SQLite has one writer at a time, and no words for it.
+  const isLocking = rowLock !== 'none' && dialect !== 'sqlite';
+  // There FOR UPDATE makes writers wait that only refer to the row.
+  const isWeak = dialect === 'postgres' && rowLock === 'update';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
-    const read = await readPlainly(plain, runner, {
-      ids,
-      lock: isLocking ? ` FOR ${isPostgres ? 'NO KEY ' : ''}UPDATE` : '',
-    });
+    const lock = isLocking ? `${plain.order} FOR ${isWeak ? 'NO KEY ' : ''}UPDATE` : '';
+    const read = await readPlainly(plain, runner, { ids, lock });
     return new Map(read.map((image) => [image.key, image]));
   }
   const builder = runner.manager
@@ -107,7 +119,10 @@ async function readChunk(
     .withDeleted()
     .callListeners(false)
     .whereInIds([...ids]);
-  if (isLocking) builder.setLock(isPostgres ? 'for_no_key_update' : 'pessimistic_write');
+  if (isLocking) {
+    builder.setLock(isWeak ? 'for_no_key_update' : 'pessimistic_write');
+    for (const path of new Set(metadata.primaryColumns.map(pathOfKey))) builder.addOrderBy(`e.${path}`);
+  }
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
   const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];

@@ -20,6 +20,8 @@ export interface RowChange {
   image: RowImage | 'gone' | null;
   /** What surrounded the write; noted when it is recorded. */
   cause?: Cause;
+  /** Its rows are not known: thrown before the COMMIT. */
+  readonly refusal?: Error;
 }
 
 /** What an update replaced. */

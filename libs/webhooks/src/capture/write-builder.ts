@@ -5,6 +5,9 @@ import { SubjectExecutor } from 'typeorm/persistence/SubjectExecutor.js';
 import { ConfigurationError } from '../errors.js';
 import type { ColumnMetadata } from './canonical-value.js';
 
+/** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link HOLD}. */
+export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');
+
 /** What a write builder says; the part of TypeORM's expression map that is read here. */
 export interface WriteExpression {
   readonly queryType: string;
@@ -21,6 +24,7 @@ export interface WriteExpression {
   };
   readonly locallyGenerated: Readonly<Record<number, ObjectLiteral>>;
   readonly limit?: number;
+  readonly updateEntity: boolean;
   useTransaction: boolean;
 }
 
@@ -29,6 +33,8 @@ export interface WriteExpression {
  * statements. {@link checkTypeorm} looks whether they are there.
  */
 export interface WriteBuilder {
+  /** Of a `save()`'s own statement: what was given to `where()`. */
+  [CRITERIA]?: unknown;
   readonly dataSource: DataSource;
   queryRunner?: QueryRunner;
   readonly expressionMap: WriteExpression;
@@ -51,34 +57,49 @@ export interface WriteBuilder {
   createColumnValueExpression?(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string;
 }
 
-/** One `save()` or `remove()` on its way. */
+/** Lists of `SubjectExecutor`: the rows that one `save()` or its like writes. */
+const SAVED_ROWS = [
+  'insertSubjects',
+  'updateSubjects',
+  'removeSubjects',
+  'softRemoveSubjects',
+  'recoverSubjects',
+] as const;
+
+/** The rows of one `save()` by what it does to them, as far as TypeORM knows them by now. */
+export type SavedRows = Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>>;
+
+/** A `save()`, `remove()`, `softRemove()` or `recover()` that sends its statements. */
 export interface Saving {
   readonly queryRunner: QueryRunner;
-  /** Whether it calls hooks. */
-  readonly isHeard: boolean;
-  /** The rows whose hooks it calls, as far as it knows them by now. */
-  rows(): readonly SavedRow[];
+  /** Whether it calls hooks: `listeners: false` turns capture off, too. */
+  readonly firesListeners: boolean;
+  readonly rows: SavedRows;
 }
 
-/** A row of it whose own hooks are called. */
+/** A row that it writes: the part of TypeORM's `Subject` that is read here. */
 export interface SavedRow {
   readonly metadata: EntityMetadata;
-  /** Known once it is inserted. */
+  /** Known once the row is inserted. */
   readonly identifier?: ObjectLiteral;
+  /** The row as TypeORM has loaded it, without a lock. */
+  readonly databaseEntity?: ObjectLiteral;
+  /** What TypeORM sets; a relation stands for a foreign key. */
+  readonly changeMaps: readonly { readonly relation?: unknown }[];
 }
 
 /** What stands between the builders of one data source and the database. */
 export interface WriteHold {
   /**
    * @param run what TypeORM does itself
-   * @param saving the statement is one of a `save()` or `remove()`, whose hooks tell of it
+   * @param saving the statement is one of this `save()` or `remove()`
    */
   execute(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
     saving: Saving | undefined,
   ): Promise<unknown>;
-  /** A `save()` or `remove()` has sent its statements and called its hooks. */
+  /** A `save()` or `remove()` has sent its statements and called its hooks, or has failed on the way. */
   saved(saving: Saving): Promise<void>;
   /**
    * @param runner of the manager that was asked to `save()`, `remove()`, `softRemove()` or `recover()`
@@ -114,28 +135,19 @@ const OF_EVERY_BUILDER = [
 const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
 const OF_BUILDER = {
   insert: ['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
-  update: ORDERED,
-  delete: ['createDeleteExpression'],
-  softDelete: ORDERED,
+  update: ['where', ...ORDERED],
+  delete: ['where', 'createDeleteExpression'],
+  softDelete: ['where', ...ORDERED],
 } as const;
-/** Lists of `SubjectExecutor`, of the rows whose hooks it calls. */
-const SAVED_ROWS = [
-  'insertSubjects',
-  'updateSubjects',
-  'removeSubjects',
-  'softRemoveSubjects',
-  'recoverSubjects',
-] as const;
-
 /** What TypeORM makes to send the statements of one `save()` or its like: the part that is read here. */
-interface SubjectSender extends Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>> {
+interface SubjectSender extends SavedRows {
   queryRunner: QueryRunner;
   readonly options?: { readonly listeners?: boolean };
 }
 
 /**
- * The `save()` or `remove()` that is sending its own statements, by the query runner as it sees it: those come from the same builders,
- * and its hooks tell of them. `callListeners(false)`, which they say, is what an application may say, too.
+ * The `save()` or `remove()` that is sending its own statements, by the query runner as it sees it: those come from the same builders.
+ * `callListeners(false)`, which they say, is what an application may say, too.
  *
  * No AsyncLocalStorage: entering one for each write makes all promises of a process dearer on Node.js 20 and 22, 4 % of a `save()`.
  */
@@ -174,7 +186,10 @@ type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefin
  */
 export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
   const prototypes = checkTypeorm(dataSource);
-  for (const prototype of prototypes.builders) replaceExecute(prototype);
+  for (const prototype of prototypes.builders) {
+    replaceExecute(prototype);
+    if (prototype['where']) replaceWhere(prototype);
+  }
   replacePersist(prototypes.persist);
   replacePersistence(prototypes.persistence);
   replaceClear(prototypes.manager);
@@ -244,6 +259,16 @@ function replaceExecute(prototype: Methods): void {
   });
 }
 
+/** Keeps the criteria of a `save()`'s own statement as they were given: TypeORM names rows without an entity by them. */
+function replaceWhere(prototype: Methods): void {
+  replace(prototype, 'where', (original) => {
+    return function where(this: WriteBuilder, ...args: never[]): unknown {
+      if (this.queryRunner && savings.has(this.queryRunner)) this[CRITERIA] = args[0];
+      return original.apply(this as never, args);
+    };
+  });
+}
+
 /** Where no query runner was given, it makes one, which nobody else has. */
 function replacePersist(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
@@ -264,12 +289,16 @@ function replacePersistence(prototype: Methods): void {
       if (!hold) return void (await original.apply(this as never, args));
       const saving: Saving = {
         queryRunner,
-        isHeard: this.options?.listeners !== false,
-        rows: () => SAVED_ROWS.flatMap((list) => this[list]),
+        firesListeners: this.options?.listeners !== false,
+        rows: this,
       };
       this.queryRunner = asSeenBy(saving);
       try {
         await original.apply(this as never, args);
+      } catch (error) {
+        // The caller may swallow it and commit what was written before.
+        await hold.saved(saving).catch(() => undefined);
+        throw error;
       } finally {
         this.queryRunner = queryRunner;
       }

@@ -3,6 +3,7 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { ImageSelect } from './image-select.js';
 import { idOfImage } from './image-select.js';
 import { imageSelectOf, readRows } from './row-reader.js';
+import { kindsInTable } from './single-table.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { WriteExpression } from './write-builder.js';
 
@@ -30,6 +31,11 @@ export class WrittenTable {
     this.selects = definitions.map((definition) => imageSelectOf(definition, dataSource));
     this.isWhole = this.selects.every(({ isWhole }) => isWhole);
     this.discriminator = metadata.discriminatorColumn;
+  }
+
+  /** Whether its rows may be of other entities, too: those of a single table. */
+  get isShared(): boolean {
+    return kindsInTable(this.metadata).length > 1;
   }
 
   /** The table as a statement names it. */
@@ -103,7 +109,7 @@ export class WrittenTable {
     definition: EntityDefinition,
     ids: readonly ObjectLiteral[],
   ): Promise<Map<string, RowImage>> {
-    return readRows(runner, definition, ids, true);
+    return readRows(runner, definition, ids, runner.isTransactionActive ? 'update' : 'none');
   }
 
   private indexOf(kind: unknown): number {

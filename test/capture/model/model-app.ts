@@ -1,0 +1,192 @@
+import type { DataSource } from 'typeorm';
+import { WebhooksError } from 'nestjs-entity-webhooks';
+import { EventWitness } from 'nestjs-entity-webhooks/testing';
+import type { FreshDatabase, TestDatabase } from '../../support/databases.js';
+import { startApp, type TestApp } from '../../support/webhooks-app.js';
+import { familyOf } from '../every-kind.js';
+import type { CaptureModeName } from '../operations/index.js';
+import { MODEL_TABLES, modelEntities, modelFeatures } from './entities.js';
+import { namesARowTwice, type Program } from './program.js';
+import { Player, type ModelClasses } from './run-program.js';
+
+/** How an application of the model captures changes. */
+export interface ModelKind {
+  readonly database: TestDatabase;
+  readonly mode: CaptureModeName;
+  readonly coalesce: boolean;
+  /**
+   * MariaDB rolls a transaction back that meets a row changed since its snapshot (error 1020): the default of newer releases. Set for
+   * the driver `mariadb`, and not for `mysql2`, so that both are tried.
+   */
+  readonly hasSnapshots: boolean;
+}
+
+/** A lock that is waited for longer than this is a program's own fault: it fails there and goes on. */
+const LOCK_WAIT_MS = 2_000;
+/** Longer than a COMMIT waits for the writes that nobody awaits. */
+const PROGRAM_MS = 25_000;
+
+/** One application on a database of its own, for many programs. */
+export class ModelApp {
+  private constructor(
+    private readonly kind: ModelKind,
+    private readonly fresh: FreshDatabase,
+    private readonly app: TestApp,
+    private readonly witness: EventWitness,
+    private readonly classes: ModelClasses,
+  ) {}
+
+  static async start(kind: ModelKind): Promise<ModelApp> {
+    const { database, mode, coalesce } = kind;
+    const family = familyOf(database);
+    const fresh = await database.create();
+    const features = modelFeatures(family, coalesce);
+    const classes = Object.fromEntries(features.map((one) => [nameOf(one), 'entity' in one ? one.entity : one]));
+    const app = await startApp({
+      database: { ...fresh.options, ...limits(database) } as never,
+      entities: features,
+      others: Object.values(modelEntities(family).others),
+      webhooks: { capture: mode },
+    });
+    await setSessions(app.dataSource, kind);
+    const witness = await EventWitness.install(app.app);
+    const { dataSource } = app;
+    await dataSource.query(`INSERT INTO model_buyer (tenant, id) VALUES (1, 1), (1, 2)`);
+    return new ModelApp(kind, fresh, app, witness, classes as never);
+  }
+
+  /** How many changes the programs so far have committed. A model whose writes all fail would find nothing. */
+  changes = 0;
+
+  /** It is closed, and another one takes its place. */
+  isUnusable = false;
+
+  /** @returns what is wrong; `null` where every committed change has its event, and every event its change */
+  async fault(program: Program): Promise<string | null> {
+    const wrong = await this.faultOf(program);
+    const left = await this.leftBehind();
+    this.isUnusable = left !== null;
+    return wrong ?? left;
+  }
+
+  private async faultOf(program: Program): Promise<string | null> {
+    await this.prepare(program);
+    const player = new Player(this.app.dataSource, this.classes);
+    const run = await within(PROGRAM_MS, player.play(program));
+    if (run === 'too long') return `The program hangs: it was not over after ${PROGRAM_MS} ms.`;
+    try {
+      if (this.kind.mode === 'trigger') await this.app.dispatcher.drain();
+      this.changes += await this.witness.expectEveryEvent({ mayMerge: namesARowTwice(program) });
+    } catch (error) {
+      return (error as Error).message;
+    }
+    const bug = run.errors.find(isFaultOfLibrary) as Error | undefined;
+    return bug ? `The library threw ${bug.stack}` : null;
+  }
+
+  /** Also what only the next program would meet. */
+  private async leftBehind(): Promise<string | null> {
+    const { dataSource } = this.app;
+    try {
+      await this.clean();
+      if (dataSource.options.type !== 'postgres') return null;
+      const open: { query: string }[] = await dataSource.query(
+        `SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'`,
+      );
+      const [first] = open;
+      return first ? `The program leaves a transaction open, whose last statement was ${first.query}` : null;
+    } catch (error) {
+      return `The program leaves something behind that holds the tables: ${(error as Error).stack}`;
+    }
+  }
+
+  async close(): Promise<void> {
+    // A program that hangs may keep connections.
+    await within(
+      10_000,
+      this.app.close().catch(() => undefined),
+    );
+    await this.fresh.drop();
+  }
+
+  private async prepare({ given }: Program): Promise<void> {
+    const { dataSource, dispatcher } = this.app;
+    await this.clean();
+    for (const { entity, row } of given) {
+      await dataSource.manager.insert(this.classes[entity], structuredClone(row) as never).catch(() => undefined);
+    }
+    if (this.kind.mode === 'trigger') await dispatcher.drain();
+    await this.forget();
+  }
+
+  private async clean(): Promise<void> {
+    for (const table of MODEL_TABLES) await this.app.dataSource.query(`DELETE FROM ${table}`);
+    await this.forget();
+  }
+
+  private async forget(): Promise<void> {
+    const { dataSource } = this.app;
+    await dataSource.query('DELETE FROM webhook_images');
+    await dataSource.query('DELETE FROM webhook_events');
+    await this.witness.forget();
+  }
+}
+
+function nameOf(feature: object): string {
+  const entity = (feature as { entity: { name: string } }).entity;
+  return entity.name;
+}
+
+function limits({ name }: TestDatabase): object {
+  switch (name) {
+    case 'postgres':
+      return { extra: { options: `-c lock_timeout=${LOCK_WAIT_MS} -c deadlock_timeout=50` } };
+    case 'sqlite':
+      return {};
+    default:
+      return {};
+  }
+}
+
+interface MysqlPool {
+  on(event: 'connection', listener: (connection: { query(text: string, done: () => void): void }) => void): void;
+}
+
+/**
+ * Of each connection that is opened from now on; the pool has opened one. A server that has no such setting refuses the statement, and
+ * nothing is lost by that.
+ */
+async function setSessions(dataSource: DataSource, { database, hasSnapshots }: ModelKind): Promise<void> {
+  const { type } = dataSource.options;
+  if (type !== 'mysql' && type !== 'mariadb') return;
+  const settings = [
+    `innodb_lock_wait_timeout = ${LOCK_WAIT_MS / 1_000}`,
+    `innodb_snapshot_isolation = ${hasSnapshots && database.name === 'mariadb' ? 'ON' : 'OFF'}`,
+  ];
+  const { pool } = dataSource.driver as unknown as { pool: MysqlPool };
+  for (const setting of settings) {
+    const statement = `SET SESSION ${setting}`;
+    pool.on('connection', (connection) => connection.query(statement, () => undefined));
+    await dataSource.query(statement).catch(() => undefined);
+  }
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T | 'too long'> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<'too long'>((resolve) => {
+    timer = setTimeout(() => resolve('too long'), ms);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** An error that no database and no TypeORM makes, and that is no refusal with a code. */
+function isFaultOfLibrary(error: unknown): boolean {
+  if (error instanceof WebhooksError || !(error instanceof Error)) return false;
+  const isBug = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;
+  const [, frame = ''] = (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line) || !line) as string[];
+  return isBug && frame.includes('/libs/webhooks/src/');
+}
