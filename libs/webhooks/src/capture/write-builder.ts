@@ -14,10 +14,12 @@ export interface WriteExpression {
   readonly whereEntities: readonly ObjectLiteral[];
   readonly insertFromSelect?: unknown;
   readonly onIgnore?: boolean;
-  readonly onUpdate?: {
+  onUpdate?: {
     readonly conflict?: string | readonly string[];
     readonly overwrite?: readonly string[];
     readonly columns?: readonly string[];
+    readonly skipUpdateIfNoValuesChanged?: boolean;
+    readonly overwriteCondition?: readonly unknown[];
   };
   readonly locallyGenerated: Readonly<Record<number, ObjectLiteral>>;
   readonly limit?: number;
@@ -49,6 +51,7 @@ export interface WriteBuilder {
   getValueSets?(): ObjectLiteral[];
   getInsertedColumns?(): ColumnMetadata[];
   createColumnValueExpression?(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string;
+  createUpsertConditionExpression?(table: string): string;
 }
 
 /** One `save()` or `remove()` on its way. */
@@ -113,7 +116,10 @@ const OF_EVERY_BUILDER = [
 ];
 const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
 const OF_BUILDER = {
-  insert: ['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
+  insert: [
+    ...['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
+    'createUpsertConditionExpression',
+  ],
   update: ORDERED,
   delete: ['createDeleteExpression'],
   softDelete: ORDERED,
