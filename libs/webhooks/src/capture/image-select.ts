@@ -5,12 +5,20 @@ import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-def
 /** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
 export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;
 
-/** One selected value: a column of the entity, or a value that hydration loses. */
-interface Selected {
-  /** The column's name, quoted. */
+/** A column of the table that a value is selected from. */
+export interface SelectedColumn {
+  readonly databaseName: string;
+  /** The same, quoted. */
   readonly name: string;
   /** Its type is that of the column pointed to, where it is a foreign key. */
   readonly column: ColumnMetadata;
+}
+
+/** The name or alias of a table in a statement, quoted, with its dot; or nothing; or a function that gives the value of a column. */
+export type ValueSource = string | ((column: SelectedColumn) => string);
+
+/** One selected value: a column of the entity, or a value that hydration loses. */
+interface Selected extends SelectedColumn {
   /** Where it goes in {@link RowImage.exact}; `null` for the entity's own property. */
   readonly exactPath: string | null;
   /** Of a foreign key of several columns: which one. */
@@ -29,6 +37,23 @@ export class ImageSelect {
   ) {}
 
   static of(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): ImageSelect {
+    return ImageSelect.ofColumns(definition, dataSource, exactOf, false);
+  }
+
+  /**
+   * The values of a row that a statement notes while it runs, where only the columns of the table are known: all but virtual columns and
+   * links.
+   */
+  static noted(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): ImageSelect {
+    return ImageSelect.ofColumns(definition, dataSource, exactOf, true);
+  }
+
+  private static ofColumns(
+    definition: EntityDefinition,
+    dataSource: DataSource,
+    exactOf: ExactOf,
+    isNoted: boolean,
+  ): ImageSelect {
     const { metadata, options } = definition;
     const { driver } = dataSource;
     // A function of the application sees the whole row; otherwise only what goes out is read.
@@ -39,12 +64,16 @@ export class ImageSelect {
       ...definition.hiddenColumnsNeeded,
     ]);
     const columns = metadata.columns.filter(
-      (column) => !column.isVirtual && (needed.has(column) || (isAsked && column.isSelect)),
+      (column) =>
+        !column.isVirtual &&
+        !(isNoted && column.isVirtualProperty) &&
+        (needed.has(column) || (isAsked && column.isSelect)),
     );
     // Spatial and virtual columns are read by expressions of TypeORM's, and links in another table.
     const isWhole =
-      !definition.linkFields.length &&
-      !columns.some((column) => column.isVirtualProperty || driver.spatialTypes.includes(column.type));
+      isNoted ||
+      (!definition.linkFields.length &&
+        !columns.some((column) => column.isVirtualProperty || driver.spatialTypes.includes(column.type)));
     const keys = new Set(metadata.primaryColumns.map((column) => column.relationMetadata));
     const relations = metadata.relations.filter(
       (relation) =>
@@ -53,10 +82,11 @@ export class ImageSelect {
 
     const selected: Selected[] = [];
     for (const column of columns.filter(({ isPrimary }) => isWhole || isPrimary)) {
-      const name = driver.escape(column.databaseName);
-      selected.push({ name, column, exactPath: null, part: null });
+      const { databaseName, propertyPath } = column;
+      const name = driver.escape(databaseName);
+      selected.push({ databaseName, name, column, exactPath: null, part: null });
       if (needed.has(column) && exactOf(column, name, dataSource) !== null) {
-        selected.push({ name, column, exactPath: column.propertyPath, part: null });
+        selected.push({ databaseName, name, column, exactPath: propertyPath, part: null });
       }
     }
     // Hydration leaves a foreign key out.
@@ -64,7 +94,8 @@ export class ImageSelect {
       for (const join of joinColumns) {
         const part = joinColumns.length > 1 ? (join.referencedColumn?.propertyPath ?? null) : null;
         const column = join.referencedColumn ?? join;
-        selected.push({ name: driver.escape(join.databaseName), column, exactPath: propertyPath, part });
+        const { databaseName } = join;
+        selected.push({ databaseName, name: driver.escape(databaseName), column, exactPath: propertyPath, part });
       }
     }
     return new ImageSelect(definition, selected, dataSource, exactOf, isWhole);
@@ -74,21 +105,31 @@ export class ImageSelect {
    * What to select, separated by commas.
    *
    * @param prefix of the names that the values get
-   * @param qualifier the table's name or alias in that statement, quoted, with its dot; or nothing
    */
-  list(prefix: string, qualifier: string): string {
-    return this.selected
-      .map(({ name, column, exactPath }, n) => {
-        const value = qualifier + name;
-        const exact = exactPath === null ? null : this.exactOf(column, value, this.dataSource);
-        return `${exact ?? value} AS ${this.dataSource.driver.escape(`${prefix}${n}`)}`;
-      })
+  list(prefix: string, source: ValueSource): string {
+    const { driver } = this.dataSource;
+    return this.values(source)
+      .map((value, n) => `${value} AS ${driver.escape(`${prefix}${n}`)}`)
       .join(', ');
   }
 
-  /** The names of {@link list}, where a row source has selected it. */
-  names(prefix: string, qualifier: string): string {
-    return this.selected.map((_, n) => qualifier + this.dataSource.driver.escape(`${prefix}${n}`)).join(', ');
+  /** The values of {@link list}, without their names. */
+  values(source: ValueSource): string[] {
+    return this.selected.map((selected) => {
+      const { name, column, exactPath } = selected;
+      const value = typeof source === 'string' ? source + name : source(selected);
+      return (exactPath === null ? null : this.exactOf(column, value, this.dataSource)) ?? value;
+    });
+  }
+
+  /** The columns of the table that the values come from. */
+  get columns(): readonly SelectedColumn[] {
+    return this.selected;
+  }
+
+  /** The names of {@link list}. */
+  names(prefix: string): string[] {
+    return this.selected.map((_, n) => `${prefix}${n}`);
   }
 
   /** The image of a row, of what {@link list} selected. */

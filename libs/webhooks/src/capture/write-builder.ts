@@ -17,10 +17,12 @@ export interface WriteExpression {
   readonly whereEntities: readonly ObjectLiteral[];
   readonly insertFromSelect?: unknown;
   readonly onIgnore?: boolean;
-  readonly onUpdate?: {
+  onUpdate?: {
     readonly conflict?: string | readonly string[];
     readonly overwrite?: readonly string[];
     readonly columns?: readonly string[];
+    readonly skipUpdateIfNoValuesChanged?: boolean;
+    readonly overwriteCondition?: readonly unknown[];
   };
   readonly locallyGenerated: Readonly<Record<number, ObjectLiteral>>;
   readonly limit?: number;
@@ -55,6 +57,7 @@ export interface WriteBuilder {
   getValueSets?(): ObjectLiteral[];
   getInsertedColumns?(): ColumnMetadata[];
   createColumnValueExpression?(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string;
+  createUpsertConditionExpression?(table: string): string;
 }
 
 /** Lists of `SubjectExecutor`: the rows that one `save()` or its like writes. */
@@ -134,7 +137,10 @@ const OF_EVERY_BUILDER = [
 ];
 const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
 const OF_BUILDER = {
-  insert: ['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
+  insert: [
+    ...['getValueSets', 'getInsertedColumns', 'createColumnValueExpression', 'createInsertExpression'],
+    'createUpsertConditionExpression',
+  ],
   update: ['where', ...ORDERED],
   delete: ['where', 'createDeleteExpression'],
   softDelete: ['where', ...ORDERED],

@@ -1,7 +1,7 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
-import type { ImageSelect } from './image-select.js';
-import { idOfImage } from './image-select.js';
+import { lastingExpression } from './exact-expression.js';
+import { idOfImage, ImageSelect, type SelectedColumn, type ValueSource } from './image-select.js';
 import { imageSelectOf, readRows } from './row-reader.js';
 import { kindsInTable } from './single-table.js';
 import type { EntityAction } from './webhook.decorator.js';
@@ -18,6 +18,7 @@ type Row = Readonly<Record<string, unknown>>;
 /** The table of an entity that is written, with the entities whose rows may stand in it. */
 export class WrittenTable {
   private readonly selects: readonly ImageSelect[];
+  private notedTwin: WrittenTable | undefined;
   private readonly discriminator: EntityMetadata['columns'][number] | undefined;
   /** Whether a statement can give whole images; otherwise it gives keys, and {@link complete} reads the rows. */
   readonly isWhole: boolean;
@@ -27,8 +28,11 @@ export class WrittenTable {
     /** More than one in a single table of several entities. */
     readonly definitions: readonly EntityDefinition[],
     private readonly dataSource: DataSource,
+    isNoted = false,
   ) {
-    this.selects = definitions.map((definition) => imageSelectOf(definition, dataSource));
+    this.selects = definitions.map((definition) =>
+      isNoted ? ImageSelect.noted(definition, dataSource, lastingExpression) : imageSelectOf(definition, dataSource),
+    );
     this.isWhole = this.selects.every(({ isWhole }) => isWhole);
     this.discriminator = metadata.discriminatorColumn;
   }
@@ -44,6 +48,12 @@ export class WrittenTable {
       .split('.')
       .map((part) => this.dataSource.driver.escape(part))
       .join('.');
+  }
+
+  /** The same table, for images of rows that a statement notes while it runs. */
+  get noted(): WrittenTable {
+    this.notedTwin ??= new WrittenTable(this.metadata, this.definitions, this.dataSource, true);
+    return this.notedTwin;
   }
 
   isToldOf({ queryType, onUpdate }: WriteExpression): boolean {
@@ -68,19 +78,44 @@ export class WrittenTable {
   }
 
   /** What a statement selects or returns for the images of its rows. */
-  list(prefix: string, qualifier: string): string {
+  list(prefix: string, source: ValueSource): string {
     const { driver } = this.dataSource;
-    const lists = this.selects.map((select, n) => select.list(`${prefix}${n}_`, qualifier));
-    const column = this.discriminator;
-    if (column) lists.push(`${qualifier}${driver.escape(column.databaseName)} AS ${driver.escape(`${prefix}kind`)}`);
-    return lists.join(', ');
+    const names = this.valueNames(prefix);
+    return this.values(source)
+      .map((value, n) => `${value} AS ${driver.escape(names[n] ?? '')}`)
+      .join(', ');
+  }
+
+  /** The values of {@link list}, without their names. */
+  values(source: ValueSource): string[] {
+    const kind = this.kindColumn;
+    const values = this.selects.flatMap((select) => select.values(source));
+    if (kind) values.push(typeof source === 'string' ? source + kind.name : source(kind));
+    return values;
+  }
+
+  /** A row as {@link list} would give it, of its {@link values}. */
+  rowOf(prefix: string, values: readonly unknown[]): Row {
+    return Object.fromEntries(this.valueNames(prefix).map((name, n) => [name, values[n]]));
+  }
+
+  /** Every column of the table that {@link list} takes a value from, once. */
+  get columns(): SelectedColumn[] {
+    const all = [...this.selects.flatMap(({ columns }) => columns), ...(this.kindColumn ? [this.kindColumn] : [])];
+    return [...new Map(all.map((column) => [column.databaseName, column])).values()];
   }
 
   /** The names of {@link list}, of a row source that has selected it. */
   names(prefix: string, qualifier: string): string {
-    const names = this.selects.map((select, n) => select.names(`${prefix}${n}_`, qualifier));
-    if (this.discriminator) names.push(qualifier + this.dataSource.driver.escape(`${prefix}kind`));
-    return names.join(', ');
+    const { driver } = this.dataSource;
+    return this.valueNames(prefix)
+      .map((name) => qualifier + driver.escape(name))
+      .join(', ');
+  }
+
+  private valueNames(prefix: string): string[] {
+    const names = this.selects.flatMap((select, n) => select.names(`${prefix}${n}_`));
+    return this.discriminator ? [...names, `${prefix}kind`] : names;
   }
 
   /** `null` for a row of an entity that tells nothing. */
@@ -110,6 +145,13 @@ export class WrittenTable {
     ids: readonly ObjectLiteral[],
   ): Promise<Map<string, RowImage>> {
     return readRows(runner, definition, ids, runner.isTransactionActive ? 'update' : 'none');
+  }
+
+  private get kindColumn(): SelectedColumn | undefined {
+    const column = this.discriminator;
+    if (!column) return undefined;
+    const { databaseName } = column;
+    return { databaseName, name: this.dataSource.driver.escape(databaseName), column };
   }
 
   private indexOf(kind: unknown): number {

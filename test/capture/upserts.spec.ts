@@ -1,0 +1,493 @@
+import {
+  Column,
+  Entity,
+  Index,
+  JoinColumn,
+  ManyToOne,
+  PrimaryColumn,
+  PrimaryGeneratedColumn,
+  Unique,
+  type EntityManager,
+  type ObjectLiteral,
+  type Relation,
+} from 'typeorm';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { Webhook, type Json } from 'nestjs-entity-webhooks';
+
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { waitInTheDatabase } from '../support/waits-for-lock.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { entitiesFor, familyOf, KINDS } from './every-kind.js';
+import { storedEvents } from './shop.js';
+
+/** Rows are found by `code`, or by `region` and `sku`, whichever the database sees first. */
+@Webhook()
+@Entity('ups_part')
+@Unique('uq_part_code', ['code'])
+@Unique('uq_part_sku', ['region', 'sku'])
+class Part {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 40, nullable: true })
+  code: string | null;
+
+  @Column({ type: 'varchar', length: 10, default: 'eu' })
+  region: string;
+
+  @Column({ type: 'varchar', length: 40, nullable: true })
+  sku: string | null;
+
+  @Column({ type: 'int', default: 0 })
+  rev: number;
+
+  @Column({ type: 'varchar', length: 40, nullable: true })
+  note: string | null;
+}
+
+/** Its index is made by hand, of a kind that TypeORM does not know. */
+@Webhook()
+@Entity('ups_tag')
+class Tag {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'varchar', length: 40, nullable: true })
+  name: string | null;
+
+  @Column({ type: 'int', default: 0 })
+  uses: number;
+}
+
+const cents = {
+  to: (value: { cents: number } | undefined) => value?.cents,
+  from: (value: string | number | null) => (value === null ? null : { cents: Number(value) }),
+};
+
+class Place {
+  @Column({ type: 'varchar', length: 20 })
+  city: string;
+}
+
+/** Keys of every sort that a conflict may be found by. */
+@Webhook()
+@Entity('ups_tariff')
+@Index(['price'], { unique: true })
+@Index(['day', 'place.city'], { unique: true })
+class Tariff {
+  @PrimaryColumn({ type: 'bigint' })
+  id: string;
+
+  @Column({ type: 'int', transformer: cents, nullable: true })
+  price: { cents: number } | null;
+
+  @Column({ type: 'date' })
+  day: string;
+
+  @Column(() => Place)
+  place: Place;
+
+  @ManyToOne(() => Part, { nullable: true })
+  @JoinColumn()
+  part: Relation<Part> | null;
+
+  @Column({ type: 'int', default: 0 })
+  rate: number;
+}
+
+@Webhook()
+@Entity('ups_ticket')
+class Ticket {
+  @PrimaryGeneratedColumn('uuid')
+  id: string;
+
+  @Column({ type: 'varchar', length: 10, unique: true })
+  code: string;
+
+  @Column({ type: 'varchar', length: 10 })
+  title: string;
+}
+
+@Webhook()
+@Entity('ups_source')
+class Source {
+  @PrimaryColumn({ type: 'varchar', length: 20 })
+  code: string;
+
+  @Column({ type: 'int' })
+  rev: number;
+}
+
+const builder = (manager: EntityManager, entity: new () => ObjectLiteral, values: ObjectLiteral | ObjectLiteral[]) =>
+  manager.createQueryBuilder().insert().into(entity).values(values);
+
+describeDatabases('which row an upsert wrote, and whether it existed', (database) => {
+  const family = familyOf(database);
+  const isServer = family !== 'sqlite';
+  const { EveryKind, KindOwner } = entitiesFor(family);
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let manager: EntityManager;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Part, Tag, Tariff, Ticket, Source, EveryKind, KindOwner] as never,
+    });
+    ({ manager } = app.dataSource);
+  });
+
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  beforeEach(async () => {
+    for (const entity of [Tariff, Part, Tag, Ticket, Source]) {
+      await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
+    }
+    await forget();
+  });
+
+  const forget = () => app.dataSource.query('DELETE FROM webhook_events');
+
+  const query = (text: string) => manager.query(family === 'mysql' ? text.replaceAll('"', '`') : text);
+
+  /** Every row by its key, as it would go out. */
+  async function rowsOf(entity: new () => ObjectLiteral): Promise<Map<Json, Record<string, Json>>> {
+    const { relations } = app.dataSource.getMetadata(entity);
+    const rows = await manager.find(entity, {
+      withDeleted: true,
+      relations: Object.fromEntries(relations.map(({ propertyName }) => [propertyName, true])),
+    });
+    return new Map(
+      rows.map((row) => {
+        const data = withoutUndefined(row);
+        for (const { propertyName } of relations)
+          data[propertyName] = (data[propertyName] as { id?: Json } | null)?.id ?? null;
+        return [data['id'] as Json, data];
+      }),
+    );
+  }
+
+  /** The events of a write are what the table says, read before it and after. */
+  async function expectTruth(entity: new () => ObjectLiteral, write: () => Promise<unknown>) {
+    const before = await rowsOf(entity);
+    await write();
+    const after = await rowsOf(entity);
+    const { name } = app.dataSource.getMetadata(entity);
+    const expected = [...after].flatMap(([id, data]) => {
+      const old = before.get(id);
+      // better-sqlite3 gives a bigint as a number.
+      if (entity === Tariff) data['id'] = String(id);
+      if (!old) return [{ type: `${name.toLowerCase()}.created`, data }];
+      const changed = Object.keys(data).filter(
+        (key) => key !== 'id' && JSON.stringify(data[key]) !== JSON.stringify(old[key]),
+      );
+      const previous = Object.fromEntries(changed.map((key) => [key, old[key] as Json]));
+      return changed.length ? [{ type: `${name.toLowerCase()}.updated`, data, previous }] : [];
+    });
+    const stored = (await storedEvents(app)).map((event) => ({ ...event, data: withoutUndefined(event.data) }));
+    const byId = (a: { data: Record<string, Json> }, b: typeof a) =>
+      String(a.data['id']) < String(b.data['id']) ? -1 : 1;
+    expect(stored.toSorted(byId)).toEqual(expected.toSorted(byId));
+    return expected.map(({ type }) => type.split('.')[1]).toSorted();
+  }
+
+  it('is answered by the primary key', async () => {
+    await manager.insert(Source, { code: 'a', rev: 1 });
+    await forget();
+    const rows = [
+      { code: 'a', rev: 2 },
+      { code: 'b', rev: 3 },
+    ];
+    const events = async () => (await storedEvents(app)).map(({ type, previous }) => [type, previous]);
+    await manager.upsert(Source, rows, ['code']);
+    expect(await events()).toEqual([
+      ['source.updated', { rev: 1 }],
+      ['source.created', undefined],
+    ]);
+  });
+
+  it('is answered for a number that TypeORM leaves to PostgreSQL, although it was given', async () => {
+    await manager.insert(Part, { code: 'a' });
+    const { id } = await manager.findOneByOrFail(Part, { code: 'a' });
+    await forget();
+    const types = await expectTruth(Part, () => manager.upsert(Part, { id, code: 'b' }, ['id']));
+    expect(types).toEqual([family === 'postgres' ? 'created' : 'updated']);
+  });
+
+  it('is answered by a unique constraint', async () => {
+    await manager.insert(Part, [{ code: 'a' }, { code: 'b' }]);
+    await forget();
+    const rows = [{ code: 'b', rev: 2 }, { code: 'c' }, { code: 'a' }];
+    expect(await expectTruth(Part, () => manager.upsert(Part, rows, ['code']))).toEqual(['created', 'updated']);
+  });
+
+  it('is answered by columns that the statement leaves to their default', async () => {
+    await manager.insert(Part, [{ sku: 's1' }, { sku: 's2' }]);
+    await forget();
+    const rows = [
+      { sku: 's1', rev: 4 },
+      { sku: 's3', rev: 1 },
+    ];
+    expect(await expectTruth(Part, () => manager.upsert(Part, rows, ['region', 'sku']))).toEqual([
+      'created',
+      'updated',
+    ]);
+  });
+
+  it('is answered where a unique column is NULL, which meets nothing', async () => {
+    await manager.insert(Part, { code: null, note: 'first' });
+    await forget();
+    const rows = [
+      { code: null, note: 'second' },
+      { code: 'x', note: 'third' },
+    ];
+    expect(await expectTruth(Part, () => manager.upsert(Part, rows, ['code']))).toEqual(['created', 'created']);
+  });
+
+  it('is answered by a generated key that the statement would overwrite', async () => {
+    await manager.insert(Ticket, { code: 'A', title: 'old' });
+    const [ticket] = await manager.find(Ticket);
+    await forget();
+    await manager.upsert(
+      Ticket,
+      [
+        { code: 'A', title: 'new' },
+        { code: 'B', title: 'other' },
+      ],
+      ['code'],
+    );
+    const [a, b] = await manager.find(Ticket, { order: { code: 'ASC' } });
+    const events = (await storedEvents(app)).toSorted((x, y) =>
+      String(x.data['code']).localeCompare(String(y.data['code'])),
+    );
+    const { id, ...rest } = events[0]?.previous ?? {};
+    expect([undefined, ticket?.id]).toContain(id);
+    expect({ ...events[0], previous: rest }).toEqual({
+      type: 'ticket.updated',
+      data: { ...a },
+      previous: { title: 'old' },
+    });
+    expect(events.slice(1)).toEqual([{ type: 'ticket.created', data: { ...b } }]);
+  });
+
+  it('is answered by keys that have a transformer, a date and an embedded, and a bigint', async () => {
+    await manager.insert(Part, { code: 'p' });
+    const part = await manager.findOneByOrFail(Part, { code: 'p' });
+    await manager.insert(Tariff, [
+      { id: '77', price: { cents: 100 }, day: '2024-02-29', place: { city: 'Bern' }, part },
+      { id: '78', price: { cents: 200 }, day: '2024-03-01', place: { city: 'Bern' } },
+    ]);
+    const again = { id: '77', price: { cents: 100 }, day: '2024-02-29', place: { city: 'Bern' } };
+    for (const [paths, row] of [
+      [['id'], { ...again, rate: 1 }],
+      [['price'], { ...again, rate: 2, part: null }],
+      [['day', 'place.city'], { ...again, rate: 3, part }],
+    ] as const) {
+      await forget();
+      const write = () =>
+        manager.upsert(
+          Tariff,
+          [row, { ...row, id: `${row.rate}`, price: { cents: row.rate }, day: `2020-01-0${row.rate}` }],
+          [...paths],
+        );
+      expect(await expectTruth(Tariff, write)).toEqual(['created', 'updated']);
+    }
+  });
+
+  it('is answered where orIgnore() leaves rows alone', async () => {
+    await manager.insert(Part, [{ code: 'a' }, { sku: 's' }]);
+    await forget();
+    const rows = [{ code: 'a', rev: 9 }, { code: 'b' }, { code: 'c', sku: 's', rev: 9 }, { code: null, sku: null }];
+    expect(await expectTruth(Part, () => builder(manager, Part, rows).orIgnore().execute())).toEqual([
+      'created',
+      'created',
+    ]);
+  });
+
+  it('is answered where the upsert overwrites nothing', async () => {
+    await manager.insert(Part, [{ code: 'a' }]);
+    await forget();
+    const rows = [{ code: 'a', rev: 9 }, { code: 'b' }];
+    expect(await expectTruth(Part, () => builder(manager, Part, rows).orUpdate([], ['code']).execute())).toEqual([
+      'created',
+    ]);
+  });
+
+  it('is answered for a value that is an expression', async () => {
+    await manager.insert(Part, [{ code: 'AB' }]);
+    await forget();
+    const rows = [{ code: () => "UPPER('ab')", rev: 3 }, { code: 'c' }];
+    const write = () => builder(manager, Part, rows).orUpdate(['rev'], ['code']).updateEntity(false).execute();
+    expect(await expectTruth(Part, write)).toEqual(['created', 'updated']);
+  });
+
+  it('is answered for a thousand rows', async () => {
+    await manager.insert(
+      Part,
+      Array.from({ length: 500 }, (_, n) => ({ code: `c${n * 2}` })),
+    );
+    await forget();
+    const rows = Array.from({ length: 1_000 }, (_, n) => ({ code: `c${n}`, rev: n + 1 }));
+    const types = await expectTruth(Part, () =>
+      builder(manager, Part, rows).orUpdate(['rev'], ['code']).updateEntity(false).execute(),
+    );
+    expect(types.filter((type) => type === 'created')).toHaveLength(500);
+    expect(types.filter((type) => type === 'updated')).toHaveLength(500);
+  });
+
+  it('is answered with the old value of every kind of column', async () => {
+    const at = (n: 0 | 1) => Object.fromEntries(KINDS.map(({ name, written }) => [name, written[n]]));
+    const id = '0190163d-8694-739b-aea5-966c26f8ad00';
+    await manager.insert(KindOwner, [{ id: '9007199254740993' }, { id: '8' }]);
+    const address = { city: 'Bern', fee: '1.50' };
+    await manager.insert(EveryKind, { id, ...at(0), address, parent: { id: '9007199254740993' } } as ObjectLiteral);
+    await forget();
+    const row = { id, ...at(1), address: { city: null, fee: '2.00' }, parent: { id: '8' } };
+    await manager.upsert(EveryKind, row as ObjectLiteral, ['id']);
+    const [event] = await storedEvents(app);
+    const expected = Object.fromEntries(
+      KINDS.filter(({ told: [a, b] }) => a !== b).map(({ name, told }) => [name, told[0]]),
+    );
+    expect(event?.previous).toEqual({ ...expected, address, parent: '9007199254740993' });
+  });
+
+  it('gives the caller what TypeORM gives', async () => {
+    await manager.insert(Part, { id: 5, code: 'a' });
+    const given = [
+      { code: 'a', rev: 2 },
+      { code: 'b', rev: 3 },
+    ];
+    const result = await manager.upsert(Part, given, ['code']);
+    expect(JSON.stringify(result)).not.toContain('wh_');
+    expect(JSON.stringify(given)).not.toContain('wh_');
+  });
+
+  it('is answered for rows of a SELECT', async () => {
+    await manager.insert(Part, [{ code: 'a', rev: 1 }]);
+    await manager.insert(Source, [
+      { code: 'a', rev: 5 },
+      { code: 'b', rev: 6 },
+    ]);
+    await forget();
+    const select = () =>
+      manager
+        .createQueryBuilder()
+        .insert()
+        .into(Part, ['code', 'rev'])
+        .valuesFromSelect((from) => from.select(['s.code', 's.rev']).from(Source, 's').where('1 = 1'))
+        .orUpdate(['rev'], ['code'])
+        .execute();
+    if (database.name === 'mysql2') {
+      await select();
+      expect(await storedEvents(app)).toEqual([]);
+    } else expect(await expectTruth(Part, select)).toEqual(['created', 'updated']);
+  });
+
+  if (family !== 'postgres') {
+    it('is answered where a row is named twice in one call', async () => {
+      await manager.insert(Part, [{ code: 'a', rev: 1 }]);
+      await forget();
+      const rows = [
+        { code: 'a', rev: 2 },
+        { code: 'n', rev: 3 },
+        { code: 'n', rev: 4 },
+        { code: 'a', rev: 5 },
+      ];
+      expect(await expectTruth(Part, () => manager.upsert(Part, rows, ['code']))).toEqual(['created', 'updated']);
+    });
+  }
+
+  if (family === 'mysql') {
+    it('is answered by whichever of several unique keys a row meets', async () => {
+      await manager.insert(Part, [
+        { code: 'a', sku: 's1', note: 'by code' },
+        { code: 'b', sku: 's2', note: 'by sku' },
+      ]);
+      await forget();
+      const rows = [
+        { code: 'a', sku: 's2', rev: 1 },
+        { code: 'x', sku: 's2', rev: 2 },
+        { code: 'y', sku: 's3', rev: 3 },
+      ];
+      expect(await expectTruth(Part, () => builder(manager, Part, rows).orUpdate(['rev']).execute())).toEqual([
+        'created',
+        'updated',
+      ]);
+    });
+  }
+
+  if (family !== 'postgres') {
+    it('is answered by a collation that ignores case', async () => {
+      await query('DROP TABLE "ups_tag"');
+      await query(
+        family === 'mysql'
+          ? 'CREATE TABLE "ups_tag" (id int PRIMARY KEY AUTO_INCREMENT, name varchar(40) UNIQUE, uses int NOT NULL DEFAULT 0) COLLATE utf8mb4_general_ci'
+          : 'CREATE TABLE "ups_tag" (id integer PRIMARY KEY AUTOINCREMENT, name varchar(40) COLLATE NOCASE UNIQUE, uses int NOT NULL DEFAULT 0)',
+      );
+      await manager.insert(Tag, [{ name: 'Cafe' }, { name: 'two' }]);
+      await forget();
+      const rows = [
+        { name: 'CAFE', uses: 2 },
+        { name: 'three', uses: 1 },
+      ];
+      expect(await expectTruth(Tag, () => manager.upsert(Tag, rows, ['name']))).toEqual(['created', 'updated']);
+      if (family !== 'mysql') return;
+      await forget();
+      const spelt = [
+        { name: 'café ', uses: 9 },
+        { name: 'four', uses: 1 },
+      ];
+      expect(await expectTruth(Tag, () => manager.upsert(Tag, spelt, ['name']))).toEqual(['created', 'updated']);
+    });
+
+    it('is answered by an index on an expression', async () => {
+      await query('DROP TABLE "ups_tag"');
+      await query(
+        family === 'mysql'
+          ? `CREATE TABLE "ups_tag" (id int PRIMARY KEY AUTO_INCREMENT, name varchar(40), uses int NOT NULL DEFAULT 0, short varchar(2) AS (LEFT(name, 2)) STORED UNIQUE)`
+          : 'CREATE TABLE "ups_tag" (id integer PRIMARY KEY AUTOINCREMENT, name varchar(40), uses int NOT NULL DEFAULT 0)',
+      );
+      if (family !== 'mysql') await query('CREATE UNIQUE INDEX uq_short ON ups_tag (substr(name, 1, 2))');
+      await manager.insert(Tag, [{ name: 'cafe' }, { name: 'two' }]);
+      await forget();
+      const rows = [
+        { name: 'car', uses: 2 },
+        { name: 'three', uses: 1 },
+      ];
+      const upsert = () => builder(manager, Tag, rows).orUpdate(['uses']).execute();
+      expect(await expectTruth(Tag, upsert)).toEqual(['created', 'updated']);
+      await forget();
+      expect(
+        await expectTruth(Tag, () =>
+          builder(manager, Tag, [{ name: 'cat' }, { name: 'five' }])
+            .orIgnore()
+            .execute(),
+        ),
+      ).toEqual(['created']);
+    });
+  }
+
+  if (isServer) {
+    it('is answered with what another writer has committed in the meantime', async () => {
+      await manager.insert(Part, { code: 'a', rev: 1 });
+      await forget();
+      const other = app.dataSource.createQueryRunner();
+      await other.startTransaction();
+      await other.manager.update(Part, { code: 'a' }, { rev: 2, note: 'theirs' });
+      const upserting = manager.upsert(Part, { code: 'a', rev: 3 }, ['code']);
+      await waitInTheDatabase(app.dataSource, 1);
+      await other.commitTransaction();
+      await other.release();
+      await upserting;
+      expect((await storedEvents(app)).map(({ previous }) => previous)).toEqual([{ rev: 1, note: null }, { rev: 2 }]);
+    });
+  }
+});
+
+function withoutUndefined(data: ObjectLiteral): Record<string, Json> {
+  return JSON.parse(JSON.stringify(data)) as Record<string, Json>;
+}
