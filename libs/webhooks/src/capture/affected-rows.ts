@@ -49,13 +49,23 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     const found = await write.table.complete(write.runner, toldOf(rows));
     const [text, parameters] = compose();
     const result = await send(text, parameters);
-    // What the driver gave of a key did not find the row again (a time with more digits than a Date has): nothing was written.
-    if (keys.length && result.affected === 0) throw rowsMissed(write.table.metadata.name, keys.length, 0);
+    if (keys.length && result.affected === 0) await refuseLostKeys(write, keys.length);
     if (isDelete)
       await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
     else await write.record(await changesOf(write, action, found.map(remember)));
     return result;
   };
+}
+
+/**
+ * Nothing was written. Either no key found its row again (a time with more digits than a Date has), or no value changed, on a MySQL
+ * whose client counts changed rows instead of found ones (`-FOUND_ROWS`).
+ *
+ * @throws CaptureError `ROWS_MISSED`
+ */
+async function refuseLostKeys(write: CapturedWrite, expected: number): Promise<void> {
+  const found = write.dialect === 'mysql' ? await readAffected(write, { isDelete: false, limit: expected }) : [];
+  if (found.length < expected) throw rowsMissed(write.table.metadata.name, expected, found.length);
 }
 
 /** `clear()`: every row of the table, which nobody else writes meanwhile. */

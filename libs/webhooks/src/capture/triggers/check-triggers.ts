@@ -70,11 +70,16 @@ async function warnOfCascades(
   logger: LoggerService,
 ): Promise<void> {
   if (!tables.length || dialectOf(runner.dataSource.options.type) !== 'mysql') return;
-  const names = tables.map(({ path }) => path.split('.').at(-1));
-  const keys = (await runner.query(
-    `SELECT constraint_name AS name, table_name AS relation, delete_rule AS deleted, update_rule AS updated FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE() AND table_name IN (${names.map(() => '?').join(', ')}) AND (delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))`,
-    names,
-  )) as { name: string; relation: string; deleted: string; updated: string }[];
+  const keys: { name: string; relation: string; deleted: string; updated: string }[] = [];
+  for (const { path } of tables) {
+    const [table, schema] = path.split('.').toReversed();
+    const rules = `IN ('CASCADE', 'SET NULL', 'SET DEFAULT')`;
+    const found: typeof keys = await runner.query(
+      `SELECT constraint_name AS name, table_name AS relation, delete_rule AS deleted, update_rule AS updated FROM information_schema.referential_constraints WHERE constraint_schema = ${schema === undefined ? 'DATABASE()' : '?'} AND table_name = ? AND (delete_rule ${rules} OR update_rule ${rules})`,
+      schema === undefined ? [table] : [schema, table],
+    );
+    keys.push(...found);
+  }
   for (const { name, relation, deleted, updated } of keys) {
     logger.warn(
       `The foreign key ${name} of ${relation} says ON DELETE ${deleted} ON UPDATE ${updated}: InnoDB fires no triggers for what that does, and rows of ${relation} change without a webhook. Delete them yourself before their parent, or let TypeORM do it (cascade).`,

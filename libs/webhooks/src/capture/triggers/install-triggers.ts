@@ -103,7 +103,8 @@ export async function imagesTable(runner: QueryRunner, tablePrefix: string): Pro
   const name = path.split('.').at(-1) as string;
   if (dialectOf(dataSource.options.type) !== 'postgres') {
     const escaped = path.split('.').map((part) => driver.escape(part));
-    return { path: escaped.join('.'), name, schema: null, column };
+    const schema = dialectOf(dataSource.options.type) === 'mysql' ? (driver.database ?? null) : null;
+    return { path: escaped.join('.'), name, schema, column };
   }
   const real = await realPath(runner, path);
   if (real === null) {
@@ -117,10 +118,18 @@ export async function imagesTable(runner: QueryRunner, tablePrefix: string): Pro
   return { path: `${driver.escape(schema)}.${driver.escape(name)}`, name, schema, column };
 }
 
-/** A path as the lists of installed triggers say it: on PostgreSQL with the schema in which it is found. */
+/**
+ * A path as the lists of installed triggers say it: on PostgreSQL with the schema in which it is found, on MySQL and MariaDB with its
+ * database where that is another one than the connection's.
+ */
 async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
   const { driver, options } = runner.dataSource;
-  if (dialectOf(options.type) !== 'postgres') return path.split('.').at(-1) ?? path;
+  const dialect = dialectOf(options.type);
+  if (dialect === 'sqlite') return path;
+  if (dialect === 'mysql') {
+    const own = `${driver.database}.`;
+    return path.startsWith(own) ? path.slice(own.length) : path;
+  }
   const escaped = path.split('.').map((part) => driver.escape(part));
   const [row] = (await runner.query(
     `SELECT n.nspname || '.' || c.relname AS path FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`,

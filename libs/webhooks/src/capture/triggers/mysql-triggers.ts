@@ -75,24 +75,49 @@ export function mysqlTriggers(dataSource: DataSource): TriggerDialect {
     objects: (tables, images) => tables.flatMap((table) => triggersOn(table, images, dataSource)),
 
     installed: (images) => ({
-      text: `SELECT trigger_name AS name, event_object_table AS relation, action_statement AS text FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND action_statement LIKE '%nestjs-entity-webhooks%' AND action_statement LIKE ${literal(`%INSERT INTO ${images.path.replaceAll(/[\\%_]/g, '\\$&')} %`)}`,
-      objectOf: (row: { name: string; relation: string; text: string }) => ({
+      text: `SELECT trigger_schema AS trigger_schema, trigger_name AS name, event_object_table AS relation, action_statement AS text FROM information_schema.triggers WHERE trigger_schema IN (${schemasOf(dataSource)}) AND action_statement LIKE '%nestjs-entity-webhooks%' AND (trigger_schema = DATABASE() AND ${writesTo(images.path)} OR ${writesTo(qualified(images))})`,
+      objectOf: (row: InstalledRow) => ({
         name: row.name,
-        table: row.relation,
+        table: row.trigger_schema === images.schema ? row.relation : `${row.trigger_schema}.${row.relation}`,
         hash: hashIn(row.text),
         isEnabled: true,
-        drop: `DROP TRIGGER ${escaped(row.name)}`,
+        drop: `DROP TRIGGER ${escaped(row.trigger_schema)}.${escaped(row.name)}`,
       }),
     }),
   };
 }
 
+interface InstalledRow {
+  trigger_schema: string;
+  name: string;
+  relation: string;
+  text: string;
+}
+
+/** The databases that entities may stand in (`@Entity({ database })`), as SQL. */
+function schemasOf({ entityMetadatas }: DataSource): string {
+  const named = entityMetadatas.flatMap(({ tablePath }) => tablePath.split('.').slice(0, -1));
+  return ['DATABASE()', ...[...new Set(named)].map(literal)].join(', ');
+}
+
+function writesTo(path: string): string {
+  return `action_statement LIKE ${literal(`%INSERT INTO ${path.replaceAll(/[\\%_]/g, '\\$&')} %`)}`;
+}
+
+/** As triggers in other databases name it. */
+function qualified({ schema, path }: ImagesTable): string {
+  return schema === null ? path : `${escaped(schema)}.${path}`;
+}
+
 function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSource): TriggerObject[] {
   const { column: c } = images;
   const path = table.path.split('.').map(escaped).join('.');
+  const [schema = null] = table.path.split('.').slice(0, -1);
+  // In its own database a trigger names none, so that a dump can be restored under another name.
+  const imagesPath = schema === null || schema === images.schema ? images.path : qualified(images);
   const image = (of: 'OLD' | 'NEW') =>
     `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${of}.${escaped(column.databaseName)}`)}`).join(', ')})`;
-  const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
+  const into = `INSERT INTO ${imagesPath} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
   const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
   // Null outside a transaction, and in those of programs that do not say which it is: the server tells nobody.
   const mergeKey = (of: 'OLD' | 'NEW') => {
@@ -104,10 +129,12 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
     `${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, @webhooks_context, ${mergeKey(op === 'delete' ? 'OLD' : 'NEW')}, ${at});`;
   const trigger = (operation: string, body: string): TriggerObject => {
     const name = objectName(images, operation, table.path);
+    // A trigger stands in the database of its table.
+    const triggerPath = schema === null ? escaped(name) : `${escaped(schema)}.${escaped(name)}`;
     const { hash, text } = marked(
-      `CREATE TRIGGER ${escaped(name)} AFTER ${operation.toUpperCase()} ON ${path} FOR EACH ROW BEGIN {mark}\n${body}\nEND`,
+      `CREATE TRIGGER ${triggerPath} AFTER ${operation.toUpperCase()} ON ${path} FOR EACH ROW BEGIN {mark}\n${body}\nEND`,
     );
-    return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
+    return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${triggerPath}` };
   };
   const unlessSkipped = (statement: string) => `IF @webhooks_skip IS NULL THEN ${statement} END IF;`;
   return [

@@ -7,7 +7,7 @@ export interface ImagesTable {
   readonly path: string;
   /** Its plain name: our triggers and functions are called after it, so that two prefixes do not meet. */
   readonly name: string;
-  /** The schema it stands in; `null` where there is none. */
+  /** The schema it stands in, on MySQL and MariaDB its database; `null` on SQLite. */
   readonly schema: string | null;
   readonly column: (
     property: 'seq' | 'tablePath' | 'op' | 'oldRow' | 'newRow' | 'context' | 'mergeKey' | 'createdAt',
@@ -66,5 +66,6 @@ export function literal(text: string): string {
 
 /** Names of databases end at 63 or 64 characters: what is too long is cut, and told apart by a hash. */
 export function objectName(images: ImagesTable, operation: string, table: string): string {
-  return `${images.name.slice(0, 20)}_${operation}_${table.slice(0, 24)}_${tupleHash(images.path, table).toString('hex').slice(0, 8)}`;
+  const plain = table.slice(0, 24).replaceAll('.', '_');
+  return `${images.name.slice(0, 20)}_${operation}_${plain}_${tupleHash(images.path, table).toString('hex').slice(0, 8)}`;
 }

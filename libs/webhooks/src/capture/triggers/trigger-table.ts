@@ -23,7 +23,7 @@ export interface TriggerTable {
  * The tables that need triggers.
  *
  * @throws ConfigurationError `TABLE_CAPTURED_TWICE`: entities that share a table and are not of one inheritance, or not of one mode;
- * `COLUMN_NOT_CAPTURED`: a column that goes out and that no image can hold
+ * `COLUMN_NOT_CAPTURED`: a column that goes out and that no image can hold; `DATABASE_NOT_CAPTURED`: a table in another file
  */
 export function triggerTables(all: readonly EntityDefinition[], dataSource: DataSource): TriggerTable[] {
   const byPath = new Map<string, EntityDefinition[]>();
@@ -42,6 +42,7 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
         `${definitions.map((definition) => definition.metadata.name).join(' and ')} stand in one table (${path}), and triggers see the table only: one \`capture\` must hold for all of them, and only the kinds of one inheritance may share it.`,
       );
     }
+    refuseAttached(metadata, dataSource);
     tables.push({
       path,
       metadata,
@@ -51,6 +52,15 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
     });
   }
   return tables;
+}
+
+function refuseAttached({ name, tablePath }: EntityMetadata, { options }: DataSource): void {
+  if (dialectOf(options.type) !== 'sqlite' || !tablePath.includes('.')) return;
+  throw new ConfigurationError(
+    'DATABASE_NOT_CAPTURED',
+    `${name} stands in an attached database (${tablePath}), and a trigger of SQLite writes to no other file than its own. Use capture: 'orm' for it, or keep it in the main database.`,
+    { details: { entity: name, table: tablePath } },
+  );
 }
 
 /** Columns that are never read by the application, such as `select: false` ones, need not lie about in another table. */
