@@ -15,6 +15,15 @@ import {
   type ValueKind,
 } from './canonical-value.js';
 import { CaptureError } from './errors.js';
+import {
+  compositeKey,
+  firstOwnColumn,
+  foreignKeyOf,
+  hasOwnColumn,
+  keyOfRelation,
+  relationsAt,
+  typingColumn,
+} from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
 import { referredPath } from './junction-columns.js';
 import { isPure } from './triggers/pure.js';
@@ -177,7 +186,7 @@ export class EntityDefinition {
     }
     try {
       if (field.isLinks) return linkedIds(field, value);
-      if (relation && relation.joinColumns.length > 1) return compositeKey(relation.joinColumns, value);
+      if (relation && relation.joinColumns.length > 1) return keyOfRelation(relation, value);
       return canonicalValue(value, field.kind, column);
     } catch (cause) {
       // A `toJSON()` may throw anything, and a value too deep for the stack a RangeError.
@@ -374,27 +383,16 @@ export class EntityDefinition {
   }
 
   private columnFields(): OutField[] {
-    const fields: OutField[] = [];
-    for (const column of this.metadata.columns) {
-      const relation = column.isVirtual ? (column.relationMetadata ?? null) : null;
+    return this.metadata.columns.flatMap((column): OutField[] => {
       // Virtual columns without a relation are TypeORM's own: discriminators, closure and nested-set bookkeeping.
-      if ((column.isVirtual && !relation) || column.isDiscriminator || this.isOfChild(column)) continue;
-      if (relation && relation.joinColumns[0] !== column) continue; // a composite foreign key is one field
-      const path = relation ? relation.propertyPath : column.propertyPath;
-      const typed = (relation && column.referencedColumn) || column;
-      fields.push({
-        path,
-        parts: path.split('.'),
-        column: typed,
-        relation,
-        isLinks: false,
-        kind: valueKindOf(typed),
-        numeric: isNumericColumn(typed),
-        routable: isScalarColumn(typed) && (relation?.joinColumns.length ?? 1) === 1,
-        automatic: column.isUpdateDate || column.isVersion,
+      if (column.isDiscriminator) return [];
+      if (!column.isVirtual) return this.isOfChild(column) ? [] : [columnField(column, column.propertyPath, null)];
+      // Several relations may share the column, and a foreign key of several columns is one field.
+      return relationsAt(column).flatMap((relation) => {
+        const own = firstOwnColumn(relation) ?? column;
+        return this.isOfChild(own) ? [] : [columnField(typingColumn(own), relation.propertyPath, relation)];
       });
-    }
-    return fields;
+    });
   }
 
   /** In a single table TypeORM gives the parent every column of its children, but not what they say of hiding it. */
@@ -435,6 +433,21 @@ export class EntityDefinition {
   }
 }
 
+/** @param column that its values are of; of a relation, that of the other entity */
+function columnField(column: ColumnMetadata, path: string, relation: RelationMetadata | null): OutField {
+  return {
+    path,
+    parts: path.split('.'),
+    column,
+    relation,
+    isLinks: false,
+    kind: valueKindOf(column),
+    numeric: isNumericColumn(column),
+    routable: isScalarColumn(column) && (relation?.joinColumns.length ?? 1) === 1,
+    automatic: column.isUpdateDate || column.isVersion,
+  };
+}
+
 /** The decorators may stand on the class of an embedded, or of one inside another. */
 function isHiddenInEmbedded({ column, relation }: OutField): boolean {
   const { embeddedMetadata, propertyName } = relation ?? column;
@@ -462,17 +475,6 @@ function extendsClass(child: unknown, parent: unknown): boolean {
   return typeof child === 'function' && typeof parent === 'function' && child.prototype instanceof parent;
 }
 
-/** Each part by the kind of its own column; a key without any part points nowhere. */
-function compositeKey(joinColumns: readonly ColumnMetadata[], value: unknown): Json {
-  const key: JsonObject = {};
-  for (const { referencedColumn } of joinColumns) {
-    if (!referencedColumn || typeof value !== 'object') continue;
-    const part = (value as Record<string, unknown> | null)?.[referencedColumn.propertyPath];
-    key[referencedColumn.propertyPath] = canonicalValue(part, valueKindOf(referencedColumn), referencedColumn);
-  }
-  return Object.values(key).every((part) => part === null) ? null : key;
-}
-
 /** @param value an id for each link, as the junction's column holds it, or its parts by their paths */
 function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[] {
   const joinColumns = relation?.junctionEntityMetadata?.inverseColumns ?? [];
@@ -487,25 +489,6 @@ function byValue(a: Json, b: Json): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
   return x < y ? -1 : x > y ? 1 : 0;
-}
-
-/** Whether the row holds the relation's key, in a column that is no property. The keys of a `@JoinTable` stand in the junction. */
-export function hasOwnColumn({ isManyToMany, joinColumns }: RelationMetadata): boolean {
-  return !isManyToMany && joinColumns[0]?.isVirtual === true;
-}
-
-function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral): unknown {
-  const value = relation.getEntityValue(entity) as unknown;
-  if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
-  if (relation.joinColumns.length > 1) {
-    return Object.fromEntries(
-      relation.joinColumns.map((join) => [
-        join.referencedColumn?.propertyPath,
-        join.referencedColumn?.getEntityValue(value),
-      ]),
-    );
-  }
-  return relation.joinColumns[0]?.referencedColumn?.getEntityValue(value as ObjectLiteral);
 }
 
 /** Writes a value at a path, making the objects on the way. */

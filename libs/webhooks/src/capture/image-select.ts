@@ -1,6 +1,7 @@
 import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
 import { keyText, type ColumnMetadata } from './canonical-value.js';
-import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { hasOwnColumn, isUnset, partOf, typingColumn, withPart } from './foreign-keys.js';
 
 /** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
 export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;
@@ -22,7 +23,7 @@ interface Selected extends SelectedColumn {
   /** Where it goes in {@link RowImage.exact}; `null` for the entity's own property. */
   readonly exactPath: string | null;
   /** Of a foreign key of several columns: which one. */
-  readonly part: string | null;
+  readonly part: ColumnMetadata | null;
 }
 
 /** The columns that make the image of a row, in any statement that reads the table or returns its rows. */
@@ -92,8 +93,8 @@ export class ImageSelect {
     // Hydration leaves a foreign key out.
     for (const { joinColumns, propertyPath } of relations.filter((relation) => isWhole || keys.has(relation))) {
       for (const join of joinColumns) {
-        const part = joinColumns.length > 1 ? (join.referencedColumn?.propertyPath ?? null) : null;
-        const column = join.referencedColumn ?? join;
+        const part = joinColumns.length > 1 ? join : null;
+        const column = typingColumn(join);
         const { databaseName } = join;
         selected.push({ databaseName, name: driver.escape(databaseName), column, exactPath: propertyPath, part });
       }
@@ -142,7 +143,7 @@ export class ImageSelect {
       const value: unknown = driver.prepareHydratedValue(row[`${prefix}${n}`] ?? null, column) ?? null;
       if (exactPath === null) column.setEntityValue(entity, value);
       else if (part === null) exact.set(exactPath, value);
-      else exact.set(exactPath, { ...(exact.get(exactPath) as object | undefined), [part]: value });
+      else exact.set(exactPath, withPart(exact.get(exactPath), part, value));
     }
     setForeignKeys(definition, entity, exact);
     return { key: keyOfImage(definition, entity, exact), entity, exact };
@@ -159,8 +160,9 @@ export function setForeignKeys(
     const value = values.get(relation.propertyPath);
     if (value === undefined || relation.isLazy) continue;
     const [join, ...others] = relation.joinColumns;
+    const isNone = value === null || (others.length > 0 && isUnset(relation, value));
     const other: unknown = others.length ? value : join?.referencedColumn?.createValueMap(value);
-    relation.setEntityValue(entity, value === null ? null : other);
+    relation.setEntityValue(entity, isNone ? null : other);
   }
 }
 
@@ -190,11 +192,11 @@ export function idOfImage({ metadata }: EntityDefinition, { entity, exact }: Row
 
 /** One column of a row's primary key, as the application knows it. */
 export function keyValue(column: ColumnMetadata, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): unknown {
-  const { relationMetadata: relation, referencedColumn } = column;
+  const { relationMetadata: relation } = column;
   if (!relation || !column.isVirtual) {
     return exact.get(column.propertyPath) ?? (column.getEntityValue(entity) as unknown);
   }
   const value = exact.get(relation.propertyPath);
   if (relation.joinColumns.length === 1) return value ?? (column.getEntityValue(entity) as unknown);
-  return (value as Record<string, unknown> | undefined)?.[referencedColumn?.propertyPath ?? ''];
+  return partOf(value, column);
 }

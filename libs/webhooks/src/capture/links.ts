@@ -2,6 +2,7 @@ import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
 import { keyText, type ColumnMetadata } from './canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from './entity-definition.js';
+import { withPart } from './foreign-keys.js';
 import { keyValue } from './image-select.js';
 import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 
@@ -57,7 +58,8 @@ export async function readLinks(
 /** One value, or the parts of it by the paths of their columns. */
 function idOf(columns: readonly ColumnMetadata[], values: ReadonlyMap<string, unknown>): unknown {
   const [first, ...others] = columns;
-  return first && !others.length ? values.get(referredPath(first)) : Object.fromEntries(values);
+  if (first && !others.length) return values.get(referredPath(first));
+  return columns.reduce<unknown>((id, column) => withPart(id, column, values.get(referredPath(column))), {});
 }
 
 /** @param tuples the values of one key each, as a statement names them, separated by commas */

@@ -1,8 +1,9 @@
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
 import { keyText, type ColumnMetadata } from './canonical-value.js';
-import { hasOwnColumn, type EntityDefinition, type RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { exactExpression, isReadInexactly, lastingExpression } from './exact-expression.js';
+import { hasOwnColumn, typingColumn, withPart } from './foreign-keys.js';
 import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';
@@ -125,24 +126,17 @@ async function readChunk(
   }
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
 
-  const exact: { path: string; part: string | null; column: ColumnMetadata; alias: string }[] = [];
-  const select = (path: string, part: string | null, column: ColumnMetadata, value: string) => {
+  const exact: { path: string; part: ColumnMetadata | null; column: ColumnMetadata; alias: string }[] = [];
+  const select = (path: string, part: ColumnMetadata | null, column: ColumnMetadata, value: string) => {
     const alias = `wh_exact_${exact.length}`;
     exact.push({ path, part, column, alias });
     builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
   };
-  for (const relation of metadata.relations) {
-    const [first, ...others] = relation.joinColumns;
-    if (!first || !hasOwnColumn(relation)) continue;
-    // Hydration leaves a foreign key out unless the relation is joined.
-    if (!others.length)
-      select(relation.propertyPath, null, first.referencedColumn ?? first, `e.${relation.propertyPath}`);
-    else {
-      for (const { referencedColumn } of relation.joinColumns) {
-        if (!referencedColumn) continue;
-        const part = referencedColumn.propertyPath;
-        select(relation.propertyPath, part, referencedColumn, `e.${relation.propertyPath}.${part}`);
-      }
+  // Hydration leaves a foreign key out unless the relation is joined.
+  for (const { joinColumns, propertyPath } of metadata.relations.filter(hasOwnColumn)) {
+    for (const join of joinColumns) {
+      const name = `${dataSource.driver.escape('e')}.${dataSource.driver.escape(join.databaseName)}`;
+      select(propertyPath, joinColumns.length > 1 ? join : null, typingColumn(join), name);
     }
   }
   for (const column of definition.columnsNeeded) {
@@ -159,7 +153,7 @@ async function readChunk(
       // As hydration would have done: a transformer's value is the application's.
       const value: unknown = driver.prepareHydratedValue(raw[index]?.[alias] ?? null, column) ?? null;
       if (part === null) values.set(path, value);
-      else values.set(path, { ...(values.get(path) as object | undefined), [part]: value });
+      else values.set(path, withPart(values.get(path), part, value));
     }
     setForeignKeys(definition, entity, values);
     const key = keyOfImage(definition, entity, values);

@@ -1,3 +1,4 @@
+import { typingColumn, withPart } from '../capture/foreign-keys.js';
 import { setPath, type EntityDefinition, type OutField } from '../capture/entity-definition.js';
 import { isNumericColumn, valueKindOf, type ColumnMetadata } from '../capture/canonical-value.js';
 import type { EntityAction } from '../capture/webhook.decorator.js';
@@ -46,11 +47,10 @@ function fieldValue(field: OutField, variant: 0 | 1): Json {
 
 function keyOrValue(joins: readonly ColumnMetadata[], { column, path }: OutField, variant: 0 | 1): Json {
   if (joins.length < 2) return columnValue(column, path, variant);
-  const key: JsonObject = {};
-  for (const { referencedColumn } of joins) {
-    if (referencedColumn) key[referencedColumn.propertyPath] = columnValue(referencedColumn, path, variant);
-  }
-  return key;
+  return joins.reduce<JsonObject>(
+    (key, join) => withPart(key, join, columnValue(typingColumn(join), path, variant)) as JsonObject,
+    {},
+  );
 }
 
 /** A value as `docs/payload.md` writes one of this type; of two variants, so that an update has changed something. */

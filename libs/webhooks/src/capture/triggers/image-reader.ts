@@ -6,7 +6,8 @@ import type { Database } from '../../store/database.js';
 import type { StoredImage } from '../../store/images.js';
 import { query, type Row, type Script } from '../../store/script.js';
 import { mayLoseDigitsOnSqlite, type ColumnMetadata } from '../canonical-value.js';
-import { hasOwnColumn, type EntityDefinition, type RowImage } from '../entity-definition.js';
+import type { EntityDefinition, RowImage } from '../entity-definition.js';
+import { hasOwnColumn, typingColumn, withPart } from '../foreign-keys.js';
 import { keyOfImage, setForeignKeys } from '../image-select.js';
 import { lastingExpression } from '../exact-expression.js';
 import { mysqlColumn } from './mysql-triggers.js';
@@ -120,11 +121,11 @@ function rowImage(definition: EntityDefinition, dataSource: DataSource, values: 
   }
   for (const { propertyPath, joinColumns } of foreignKeys(definition)) {
     for (const joinColumn of joinColumns) {
-      const typed = joinColumn.referencedColumn ?? joinColumn;
+      const typed = typingColumn(joinColumn);
       const read = values.get(joinColumn.databaseName);
       const value = hydrated(read?.exact ?? read?.value ?? null, typed);
       if (joinColumns.length === 1) exact.set(propertyPath, value);
-      else exact.set(propertyPath, { ...(exact.get(propertyPath) as object | undefined), [typed.propertyPath]: value });
+      else exact.set(propertyPath, withPart(exact.get(propertyPath), joinColumn, value));
     }
   }
   setForeignKeys(definition, entity, exact);
@@ -163,7 +164,7 @@ function wantedOf(definition: EntityDefinition, dataSource: DataSource): readonl
   };
   for (const column of ownColumns(definition)) add(column, column);
   for (const { joinColumns } of foreignKeys(definition)) {
-    for (const joinColumn of joinColumns) add(joinColumn, joinColumn.referencedColumn ?? joinColumn);
+    for (const joinColumn of joinColumns) add(joinColumn, typingColumn(joinColumn));
   }
   wanted = [...byName.values()];
   wants.set(definition, wanted);
