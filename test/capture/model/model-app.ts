@@ -22,7 +22,7 @@ export interface ModelKind {
 }
 
 /** A lock that is waited for longer than this is a program's own fault: it fails there and goes on. */
-const LOCK_WAIT_MS = 2_000;
+const LOCK_WAIT_MS = 4_000;
 /** Longer than a COMMIT waits for the writes that nobody awaits. */
 const PROGRAM_MS = 25_000;
 
@@ -111,7 +111,6 @@ export class ModelApp {
 
   private async prepare({ given }: Program): Promise<void> {
     const { dataSource, dispatcher } = this.app;
-    await this.clean();
     for (const { entity, row } of given) {
       await dataSource.manager.insert(this.classes[entity], structuredClone(row) as never).catch(() => undefined);
     }
@@ -119,15 +118,18 @@ export class ModelApp {
     await this.forget();
   }
 
+  /** In one transaction, which is one wait for the disk. The deletes of captured tables make images, so those go last. */
   private async clean(): Promise<void> {
-    for (const table of MODEL_TABLES) await this.app.dataSource.query(`DELETE FROM ${table}`);
+    await this.app.dataSource.transaction(async ({ queryRunner }) => {
+      for (const table of MODEL_TABLES) await queryRunner?.query(`DELETE FROM ${table}`);
+    });
     await this.forget();
   }
 
   private async forget(): Promise<void> {
-    const { dataSource } = this.app;
-    await dataSource.query('DELETE FROM webhook_images');
-    await dataSource.query('DELETE FROM webhook_events');
+    await this.app.dataSource.transaction(async ({ queryRunner }) => {
+      for (const table of ['webhook_images', 'webhook_events']) await queryRunner?.query(`DELETE FROM ${table}`);
+    });
     await this.witness.forget();
   }
 }

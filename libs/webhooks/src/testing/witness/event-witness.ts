@@ -92,7 +92,9 @@ export class EventWitness {
    */
   async forget(): Promise<void> {
     const { dataSource, database } = this.parts;
-    for (const { path } of this.shadows) await dataSource.query(`DELETE FROM ${path}`);
+    await dataSource.transaction(async ({ queryRunner }) => {
+      for (const { path } of this.shadows) await queryRunner?.query(`DELETE FROM ${path}`);
+    });
     this.after = await lastEvent(database);
   }
 
