@@ -17,6 +17,11 @@ abstract class Row {
 @Entity('parcel')
 export class Parcel extends Row {}
 
+/** Its twin, whose `previous` comes from what TypeORM has loaded. */
+@Webhook({ exactPrevious: false })
+@Entity('loaded_parcel')
+export class LoadedParcel extends Row {}
+
 /** Its twin, whose events come from triggers. */
 @Webhook({ capture: 'trigger' })
 @Entity('captured_parcel')

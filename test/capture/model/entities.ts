@@ -4,6 +4,7 @@ import {
   AfterUpdate,
   BeforeInsert,
   BeforeUpdate,
+  ChildEntity,
   Column,
   CreateDateColumn,
   DeleteDateColumn,
@@ -15,6 +16,7 @@ import {
   OneToOne,
   PrimaryColumn,
   PrimaryGeneratedColumn,
+  TableInheritance,
   UpdateDateColumn,
   VersionColumn,
   type Relation,
@@ -171,6 +173,40 @@ export class Vault {
   }
 }
 
+/** Refers to rows of its own table. */
+@Entity('model_node')
+export class Node {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'node' })
+  name: string;
+
+  @ManyToOne(() => Node, (node) => node.children, { nullable: true, cascade: ['insert'] })
+  @JoinColumn()
+  parent: Relation<Node> | null;
+
+  @OneToMany(() => Node, (node) => node.parent, { cascade: true })
+  children: Relation<Node>[];
+}
+
+@Entity('model_animal')
+@TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+export class Animal {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'animal' })
+  name: string;
+}
+
+/** Stands in the table of its parent. */
+@ChildEntity()
+export class Dog extends Animal {
+  @Column({ type: 'varchar', length: 20, nullable: true })
+  trick: string | null;
+}
+
 /** Has no webhooks. */
 @Entity('model_buyer')
 export class Buyer {
@@ -224,7 +260,10 @@ function settingFor(family: DatabaseFamily) {
 
 /** Every entity of the model by its name, as a database has it. */
 export function modelEntities(family: DatabaseFamily) {
-  const captured = { Item, Numbered, Ticket, Booking, Cart, Line, Slip, Vault, Invoice, Setting: settingFor(family) };
+  const captured = {
+    ...{ Item, Numbered, Ticket, Booking, Cart, Line, Slip, Vault, Invoice, Node, Animal, Dog },
+    Setting: settingFor(family),
+  };
   return { captured, others: { Buyer } };
 }
 
@@ -243,5 +282,5 @@ export function modelFeatures(family: DatabaseFamily, coalesce: boolean): Webhoo
 /** Those that refer to others come first: the order in which rows can be deleted. */
 export const MODEL_TABLES = [
   ...['model_line', 'model_slip', 'model_cart', 'model_invoice', 'model_item', 'model_numbered', 'model_ticket'],
-  ...['model_booking', 'model_vault', 'model_setting'],
+  ...['model_booking', 'model_vault', 'model_setting', 'model_animal', 'model_node'],
 ] as const;

@@ -1,8 +1,10 @@
 import type { EntityName } from './entities.js';
-import { innerSteps, namesARowTwice, type Program, type SaveOptions, type Step } from './program.js';
+import { innerSteps, namesARowTwice, type Program, type SaveOptions, type Step, type Values } from './program.js';
 import { Random } from './random.js';
-import { RELATIONS, ROW_SOURCES, type Abilities, type RowSource } from './rows.js';
+import { HOOK_NAMES, RELATIONS, ROW_SOURCES, STATEMENTS, type Abilities, type RowSource } from './rows.js';
 
+/** No foreign key refers to them. */
+const CLEARED: readonly EntityName[] = ['Item', 'Numbered', 'Booking'];
 const ENTITIES = Object.keys(ROW_SOURCES) as EntityName[];
 const MOST_WRITERS = 4;
 const MOST_STEPS = 4;
@@ -44,7 +46,7 @@ class Generator {
   }
 
   private step(depth: number): Step {
-    const { random } = this;
+    const { random, abilities } = this;
     if (depth >= DEEPEST || random.chance(depth === 0 ? 0.45 : 0.7)) return this.write();
     return random.weighted<() => Step>([
       [6, () => this.transaction(depth)],
@@ -52,17 +54,32 @@ class Generator {
       [3, () => ({ do: 'swallow', steps: this.steps(depth + 1) })],
       [2, () => ({ do: 'all', isSettled: random.chance(0.5), steps: this.steps(depth + 1) })],
       [1, () => ({ do: 'forget', steps: this.steps(depth + 1) })],
+      [abilities.hasRowLocks ? 1.5 : 0, () => this.between()],
       [0.5, () => ({ do: 'fail' })],
     ])();
   }
 
   private transaction(depth: number): Step {
     const { random, abilities } = this;
-    const style = random.chance(0.7) ? 'callback' : 'runner';
+    const style = random.weighted([
+      [7, 'callback'],
+      [3, 'runner'],
+      [depth === 0 ? 1 : 0, 'raw'],
+      [depth === 0 && abilities.hasAutocommit ? 0.7 : 0, 'autocommit'],
+    ] as const);
     const end = random.chance(0.85) ? 'commit' : 'rollback';
     // A nested one has the level of the outer one.
-    const level = depth === 0 && random.chance(0.4) ? { level: random.pick(abilities.levels) } : {};
+    const hasLevel = depth === 0 && (style === 'callback' || style === 'runner');
+    const level = hasLevel && random.chance(0.4) ? { level: random.pick(abilities.levels) } : {};
     return { do: 'transaction', style, ...level, end, steps: this.steps(depth + 1) };
+  }
+
+  /** A race that is the same in each run. */
+  private between(): Step {
+    const entity = this.entity();
+    const source = ROW_SOURCES[entity];
+    const write = this.random.chance(0.6) ? this.save(entity, source) : this.removal(entity, source);
+    return { do: 'between', steps: [write, ...this.random.list(1, 2, () => this.writeTo(entity))] };
   }
 
   private entity(): EntityName {
@@ -70,8 +87,11 @@ class Generator {
   }
 
   private write(): Step {
-    const { random } = this;
-    const entity = this.entity();
+    return this.writeTo(this.entity());
+  }
+
+  private writeTo(entity: EntityName): Step {
+    const { random, abilities } = this;
     const rows = ROW_SOURCES[entity];
     return random.weighted<() => Step>([
       [10, () => this.save(entity, rows)],
@@ -83,8 +103,14 @@ class Generator {
       [3, () => this.softly(entity, rows)],
       [3, () => this.counting(entity, rows)],
       [2, () => this.built(entity, rows)],
-      [entity === 'Cart' || entity === 'Line' || entity === 'Slip' ? 4 : 0.3, () => this.relating()],
+      [
+        entity === 'Cart' || entity === 'Line' || entity === 'Slip' || entity === 'Node' ? 4 : 0.3,
+        () => this.relating(),
+      ],
       [1, () => ({ do: 'find', entity, where: rows.where(random) })],
+      [1.5, () => ({ do: 'remember', entity, where: rows.where(random) })],
+      [CLEARED.includes(entity) && abilities.canClear ? 0.4 : 0, () => ({ do: 'clear', entity })],
+      [abilities.capturesSql ? 2 : 0, () => ({ do: 'sql', text: random.pick(STATEMENTS)(random) })],
     ])();
   }
 
@@ -94,6 +120,7 @@ class Generator {
       [3, 'plain'],
       [2, 'instance'],
       [4, 'loaded'],
+      [1, 'remembered'],
     ] as const);
     const whole = () => source.row(random);
     const part = () => {
@@ -133,7 +160,8 @@ class Generator {
     const verb = source.canSoftDelete
       ? random.pick(['remove', 'softRemove', 'softRemove', 'recover'] as const)
       : ('remove' as const);
-    return { do: verb, entity, where: source.where(random), ...this.options() };
+    const where = random.chance(0.15) ? {} : { where: source.where(random) };
+    return { do: verb, entity, ...where, ...this.options() };
   }
 
   private softly(entity: EntityName, source: RowSource): Step {
@@ -188,12 +216,8 @@ class Generator {
   }
 }
 
-function withoutCascades<T extends Readonly<Record<string, unknown>>>({
-  lines: _,
-  slip: __,
-  ...row
-}: T): Omit<T, never> {
-  return row as Omit<T, never>;
+function withoutCascades({ lines: _, slip: __, children: ___, ...row }: Values): Values {
+  return row;
 }
 
 function isReference(value: unknown): boolean {
@@ -211,11 +235,21 @@ export const SWITCHES: Readonly<Record<string, (program: Program) => Program>> =
   removals: (program) =>
     mapSteps(program, (step) => (['remove', 'softRemove', 'recover'].includes(step.do) ? [] : [step])),
   'named-twice': (program) => mapSteps(program, (step) => [withFirstRow(step)]),
-  cascades: (program) => without(program, ['Cart']),
+  cascades: (program) => without(program, ['Cart', 'Node']),
   hooks: (program) => without(program, ['Vault']),
   'shared-column': (program) => without(program, ['Invoice']),
   'partial-index': (program) => without(program, ['Setting']),
-  races: (program) => ({ ...program, writers: program.writers.slice(0, 1) }),
+  races: ({ given, writers }) => {
+    const one = { given, writers: writers.slice(0, 1) };
+    return mapSteps(one, (step) => (step.do === 'between' ? [step.steps[0]] : [step]));
+  },
+  statements: (program) =>
+    mapSteps(program, (step) =>
+      step.do === 'transaction' && (step.style === 'raw' || step.style === 'autocommit')
+        ? [{ ...step, style: 'callback' }]
+        : [step],
+    ),
+  'throwing-hooks': (program) => withoutHookNames(program),
   /** A matter of the server's settings, and not of the program. */
   snapshots: (program) => program,
 };
@@ -227,6 +261,12 @@ export function switchedOff(program: Program, names: readonly string[]): Program
     if (!off) throw new Error(`MODEL_WITHOUT has no switch '${name}'. Allowed: ${Object.keys(SWITCHES).join(', ')}.`);
     return off(rest);
   }, program);
+}
+
+/** Names stand in rows and in criteria alike. */
+function withoutHookNames(program: Program): Program {
+  const pattern = new RegExp(`"(?:${HOOK_NAMES.join('|')})"`, 'g');
+  return JSON.parse(JSON.stringify(program).replaceAll(pattern, '"ann"')) as Program;
 }
 
 function without(program: Program, names: readonly EntityName[]): Program {

@@ -6,6 +6,7 @@ import { startApp, type TestApp } from '../../support/webhooks-app.js';
 import { familyOf } from '../every-kind.js';
 import type { CaptureModeName } from '../operations/index.js';
 import { MODEL_TABLES, modelEntities, modelFeatures } from './entities.js';
+import { ModelHooks } from './model-hooks.js';
 import { namesARowTwice, type Program } from './program.js';
 import { Player, type ModelClasses } from './run-program.js';
 
@@ -22,7 +23,7 @@ export interface ModelKind {
 }
 
 /** A lock that is waited for longer than this is a program's own fault: it fails there and goes on. */
-const LOCK_WAIT_MS = 2_000;
+const LOCK_WAIT_MS = 4_000;
 /** Longer than a COMMIT waits for the writes that nobody awaits. */
 const PROGRAM_MS = 25_000;
 
@@ -34,6 +35,7 @@ export class ModelApp {
     private readonly app: TestApp,
     private readonly witness: EventWitness,
     private readonly classes: ModelClasses,
+    private readonly hooks: ModelHooks,
   ) {}
 
   static async start(kind: ModelKind): Promise<ModelApp> {
@@ -51,8 +53,11 @@ export class ModelApp {
     await setSessions(app.dataSource, kind);
     const witness = await EventWitness.install(app.app);
     const { dataSource } = app;
+    const hooks = new ModelHooks();
+    // Before those of this library: what it throws keeps the later ones from being called.
+    dataSource.subscribers.unshift(hooks);
     await dataSource.query(`INSERT INTO model_buyer (tenant, id) VALUES (1, 1), (1, 2)`);
-    return new ModelApp(kind, fresh, app, witness, classes as never);
+    return new ModelApp(kind, fresh, app, witness, classes as never, hooks);
   }
 
   /** How many changes the programs so far have committed. A model whose writes all fail would find nothing. */
@@ -71,7 +76,7 @@ export class ModelApp {
 
   private async faultOf(program: Program): Promise<string | null> {
     await this.prepare(program);
-    const player = new Player(this.app.dataSource, this.classes);
+    const player = new Player(this.app.dataSource, this.classes, this.hooks);
     const run = await within(PROGRAM_MS, player.play(program));
     if (run === 'too long') return `The program hangs: it was not over after ${PROGRAM_MS} ms.`;
     try {
@@ -111,7 +116,6 @@ export class ModelApp {
 
   private async prepare({ given }: Program): Promise<void> {
     const { dataSource, dispatcher } = this.app;
-    await this.clean();
     for (const { entity, row } of given) {
       await dataSource.manager.insert(this.classes[entity], structuredClone(row) as never).catch(() => undefined);
     }
@@ -119,15 +123,20 @@ export class ModelApp {
     await this.forget();
   }
 
+  /** In one transaction, which is one wait for the disk. The deletes of captured tables make images, so those go last. */
   private async clean(): Promise<void> {
-    for (const table of MODEL_TABLES) await this.app.dataSource.query(`DELETE FROM ${table}`);
+    const parent = this.app.dataSource.driver.escape('parentId');
+    await this.app.dataSource.transaction(async ({ queryRunner }) => {
+      await queryRunner?.query(`UPDATE model_node SET ${parent} = NULL`);
+      for (const table of MODEL_TABLES) await queryRunner?.query(`DELETE FROM ${table}`);
+    });
     await this.forget();
   }
 
   private async forget(): Promise<void> {
-    const { dataSource } = this.app;
-    await dataSource.query('DELETE FROM webhook_images');
-    await dataSource.query('DELETE FROM webhook_events');
+    await this.app.dataSource.transaction(async ({ queryRunner }) => {
+      for (const table of ['webhook_images', 'webhook_events']) await queryRunner?.query(`DELETE FROM ${table}`);
+    });
     await this.witness.forget();
   }
 }

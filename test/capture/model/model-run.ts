@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { switchedOff, programOf } from './generate.js';
 import { ModelApp, type ModelKind } from './model-app.js';
 import type { Program } from './program.js';
@@ -46,7 +47,7 @@ export async function runModel(run: ModelRun): Promise<ModelReport> {
   try {
     do {
       const seed = run.seed + programs++;
-      const program = switchedOff(programOf(seed, abilitiesOf(run.kind.database.name)), run.without);
+      const program = switchedOff(programOf(seed, abilitiesOf(run.kind.database.name, run.kind.mode)), run.without);
       const fault = await bench.fault(program);
       if (fault !== null) findings.push({ seed, ...(await smallest(bench, program, fault)) });
     } while (Date.now() < deadline && findings.length < run.mostFindings);
@@ -95,6 +96,8 @@ class Bench {
   constructor(private readonly kind: ModelKind) {}
 
   async fault(program: Program): Promise<string | null> {
+    // On SQLite nothing waits for the event loop, and the application beside this one would get no turn.
+    await nextTurn();
     this.app ??= await ModelApp.start(this.kind);
     const before = this.app.changes;
     const fault = await this.app.fault(program);

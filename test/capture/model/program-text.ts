@@ -9,13 +9,20 @@ export function programText({ given, writers }: Program): string {
   return lines.join('\n');
 }
 
+const HOW = {
+  callback: '',
+  runner: ' // by startTransaction() of a query runner',
+  raw: " // by query('BEGIN') on a query runner",
+  autocommit: " // by query('SET autocommit = 0') on a query runner",
+} as const;
+
 const json = (value: unknown) => JSON.stringify(value);
 
 function stepLines(step: Step, manager: string): string[] {
   switch (step.do) {
     case 'transaction': {
       const level = step.level ? `'${step.level}', ` : '';
-      const how = step.style === 'runner' ? ' // by startTransaction() of a query runner' : '';
+      const how = HOW[step.style];
       return block(`await ${manager}.transaction(${level}async (t) => {${how}`, step.steps, 't', [
         ...(step.end === 'rollback' ? ['  throw new Error("roll back");'] : []),
         '});',
@@ -23,6 +30,13 @@ function stepLines(step: Step, manager: string): string[] {
     }
     case 'runner':
       return block('await onRunner(async (r) => {', step.steps, 'r', ['});']);
+    case 'between': {
+      const [write, ...others] = step.steps;
+      return block('beforeItsTransactionBegins(', others, 'm', [
+        ...stepLines(write, manager).map((line) => `  of: ${line}`),
+        ');',
+      ]);
+    }
     case 'swallow':
       return step.steps.flatMap((inner) => {
         const lines = stepLines(inner, manager);
@@ -62,12 +76,14 @@ function call(step: Call, m: string): string {
     case 'softDelete':
     case 'restore':
     case 'find':
+    case 'remember':
       return `${m}.${step.do}(${step.entity}, ${json(step.where)})`;
     case 'remove':
     case 'softRemove':
     case 'recover': {
       const options = step.options ? `, ${json(step.options)}` : '';
-      return `${m}.${step.do}(await ${m}.find(${step.entity}, ${json(step.where)})${options})`;
+      const found = step.where ? `await ${m}.find(${step.entity}, ${json(step.where)})` : `remembered(${step.entity})`;
+      return `${m}.${step.do}(${found}${options})`;
     }
     case 'increment':
     case 'decrement':
@@ -89,6 +105,10 @@ function call(step: Call, m: string): string {
     }
     case 'relate':
       return `${m}.createQueryBuilder().relation(${step.entity}, '${step.relation}').of(${json(step.of)}).${step.verb}(${json(step.value)})`;
+    case 'clear':
+      return `${m}.clear(${step.entity})`;
+    case 'sql':
+      return `${m}.query(${json(step.text)})`;
     case 'fail':
       return `${m}.query('SELECT * FROM nothing')`;
   }

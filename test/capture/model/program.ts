@@ -12,12 +12,12 @@ export interface SaveOptions {
 
 /** One thing that a writer does. A program is data, so that it can be kept, printed and made smaller. */
 export type Step =
-  /** `loaded`: rows are read first, and changed in memory. */
+  /** `loaded`: rows are read first, and changed in memory. `remembered`: those that `remember` has read get the values of the first row. */
   | {
       readonly do: 'save';
       readonly entity: EntityName;
       readonly rows: readonly Values[];
-      readonly form: 'plain' | 'instance' | 'loaded';
+      readonly form: 'plain' | 'instance' | 'loaded' | 'remembered';
       readonly options?: SaveOptions;
     }
   | { readonly do: 'insert'; readonly entity: EntityName; readonly rows: readonly Values[] }
@@ -31,11 +31,11 @@ export type Step =
     }
   | { readonly do: 'update'; readonly entity: EntityName; readonly where: Values; readonly set: Values }
   | { readonly do: 'delete' | 'softDelete' | 'restore'; readonly entity: EntityName; readonly where: Values }
-  /** Of rows that are read first. */
+  /** Of rows that are read first; without `where` of those that `remember` has read. */
   | {
       readonly do: 'remove' | 'softRemove' | 'recover';
       readonly entity: EntityName;
-      readonly where: Values;
+      readonly where?: Values;
       readonly options?: SaveOptions;
     }
   | {
@@ -72,17 +72,22 @@ export type Step =
       readonly verb: 'add' | 'remove' | 'set';
       readonly value: unknown;
     }
-  | { readonly do: 'find'; readonly entity: EntityName; readonly where: Values }
+  | { readonly do: 'find' | 'remember'; readonly entity: EntityName; readonly where: Values }
+  | { readonly do: 'clear'; readonly entity: EntityName }
+  /** Of a table whose changes triggers capture. */
+  | { readonly do: 'sql'; readonly text: string }
   /** A statement that fails. On PostgreSQL its transaction fails with it. */
   | { readonly do: 'fail' }
   | {
       readonly do: 'transaction';
-      /** By a callback, or by the methods of a query runner. */
-      readonly style: 'callback' | 'runner';
+      /** By a callback, by the methods of a query runner, by statements of the writer's own, or by `SET autocommit` (MySQL, MariaDB). */
+      readonly style: 'callback' | 'runner' | 'raw' | 'autocommit';
       readonly level?: IsolationLevel;
       readonly end: 'commit' | 'rollback';
       readonly steps: readonly Step[];
     }
+  /** The first step, which loads rows; what another writer does before that writes; and the write. */
+  | { readonly do: 'between'; readonly steps: readonly [Step, ...Step[]] }
   /** A query runner without a transaction. */
   | { readonly do: 'runner'; readonly steps: readonly Step[] }
   /** Their errors are caught, one by one. */
@@ -107,16 +112,25 @@ export function innerSteps(step: Step): readonly Step[] | undefined {
 
 /** Properties that find a row. */
 const KEYS = ['id', 'code', 'name', 'room'];
+/** Properties that hold other rows, and the name of their table's rows where that is the row's own. */
+const CASCADES = { lines: 'line', slip: 'slip', children: '', parent: '' } as const;
 
 /** Whether one call of a program may write a row twice. */
 export function namesARowTwice({ writers }: Program): boolean {
   const isTwice = (step: Step): boolean => {
-    const rows = 'rows' in step ? step.rows : [];
-    const shared = KEYS.some((key) => {
-      const values = rows.flatMap((row) => (row[key] === undefined ? [] : [row[key]]));
-      return new Set(values).size < values.length;
-    });
-    return shared || (innerSteps(step) ?? []).some(isTwice);
+    const named = 'rows' in step ? step.rows.flatMap((row) => keysIn(row)) : [];
+    return new Set(named).size < named.length || (innerSteps(step) ?? []).some(isTwice);
   };
   return writers.some((steps) => steps.some(isTwice));
+}
+
+/** Each value that finds a row, of this row and those that a cascade writes with it. */
+function keysIn(row: Values, table = ''): string[] {
+  const own = KEYS.filter((key) => row[key] !== undefined).map((key) => `${table} ${key} ${String(row[key])}`);
+  const others = Object.entries(CASCADES).flatMap(([property, other]) => {
+    const value = row[property];
+    const rows = Array.isArray(value) ? (value as Values[]) : value ? [value as Values] : [];
+    return rows.flatMap((one) => keysIn(one, other || table));
+  });
+  return [...own, ...others];
 }

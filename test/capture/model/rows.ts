@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../../support/databases.js';
+import type { CaptureModeName } from '../operations/index.js';
 import type { EntityName } from './entities.js';
 import type { Values } from './program.js';
 import type { Random } from './random.js';
@@ -21,11 +22,13 @@ export interface RowSource {
 }
 
 const NAMES = ['ann', 'bob', 'cid', 'dot'];
+/** What hooks of the application do with a row of such a name: see `model-hooks.ts`. */
+export const HOOK_NAMES = ['boom', 'bang', 'echo'];
 const PRICES = ['1.5', '1.50', '2.00', '2', '0.10'];
 const CODES = [null, 'x', 'y', 'z'];
 
 const id = (random: Random) => random.int(1, 4);
-const name = (random: Random) => random.pick(NAMES);
+const name = (random: Random) => random.pick(random.chance(0.06) ? HOOK_NAMES : NAMES);
 const amount = (random: Random) => random.int(0, 5);
 
 type Maker = (random: Random) => unknown;
@@ -125,6 +128,18 @@ export const ROW_SOURCES: Readonly<Record<EntityName, RowSource>> = {
     { name, buyer: (random) => (random.chance(0.2) ? null : { tenant: 1, id: random.int(1, 2) }) },
     { targets: [['id']] },
   ),
+  Node: source(
+    { id },
+    {
+      name,
+      parent: (random) => (random.chance(0.3) ? null : { id: id(random) }),
+      children: (random) =>
+        random.list(0, 2, () => ({ id: id(random), ...(random.chance(0.5) ? { name: name(random) } : {}) })),
+    },
+    { targets: [['id']] },
+  ),
+  Animal: source({ id }, { name }, { targets: [['id']] }),
+  Dog: source({ id }, { name, trick: (random) => random.pick([null, 'sit', 'roll']) }, { targets: [['id']] }),
   Setting: source({}, { name, amount }, { counter: 'amount', canSoftDelete: true, targets: [], required: ['name'] }),
 };
 
@@ -138,6 +153,18 @@ export const RELATIONS: readonly {
   { entity: 'Line', relation: 'cart', isMany: false },
   { entity: 'Slip', relation: 'cart', isMany: false },
   { entity: 'Cart', relation: 'slip', isMany: false },
+  { entity: 'Node', relation: 'parent', isMany: false },
+  { entity: 'Node', relation: 'children', isMany: true },
+];
+
+/** Statements of the writer's own, which only triggers capture. */
+export const STATEMENTS: readonly ((random: Random) => string)[] = [
+  (random) => `UPDATE model_item SET amount = amount + ${random.int(0, 1)} WHERE id = ${id(random)}`,
+  (random) => `UPDATE model_item SET id = id + 10 WHERE id = ${id(random)}`,
+  () => `UPDATE model_item SET customer = 'raw', price = price * 2`,
+  (random) => `INSERT INTO model_booking (room, day, amount) VALUES ('red', ${random.int(1, 2)}, 3)`,
+  (random) => `DELETE FROM model_line WHERE id = ${id(random)}`,
+  () => `UPDATE model_numbered SET name = 'raw'`,
 ];
 
 /** The part of a program that only some databases can do. */
@@ -145,9 +172,16 @@ export interface Abilities {
   readonly levels: readonly ('READ UNCOMMITTED' | 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE')[];
   readonly hasPartialIndexes: boolean;
   readonly hasSkipUnchanged: boolean;
+  /** Events of `clear()`, and no foreign key in its way. */
+  readonly canClear: boolean;
+  readonly hasAutocommit: boolean;
+  /** Another writer can work while one has begun. */
+  readonly hasRowLocks: boolean;
+  /** Whether what is not TypeORM's is captured, too. */
+  readonly capturesSql: boolean;
 }
 
-export function abilitiesOf(database: TestDatabase['name']): Abilities {
+export function abilitiesOf(database: TestDatabase['name'], mode: CaptureModeName): Abilities {
   const isServer = database !== 'sqlite';
   return {
     levels: isServer
@@ -155,5 +189,9 @@ export function abilitiesOf(database: TestDatabase['name']): Abilities {
       : ['READ UNCOMMITTED', 'SERIALIZABLE'],
     hasPartialIndexes: database === 'sqlite' || database === 'postgres',
     hasSkipUnchanged: database === 'postgres',
+    canClear: database === 'sqlite' || database === 'postgres',
+    hasAutocommit: database === 'mariadb' || database === 'mysql2',
+    hasRowLocks: isServer,
+    capturesSql: mode === 'trigger',
   };
 }

@@ -1,5 +1,6 @@
 import type { DataSource, EntityManager, ObjectLiteral } from 'typeorm';
 import type { EntityName } from './entities.js';
+import type { ModelHooks } from './model-hooks.js';
 import type { Program, Step, Values } from './program.js';
 
 export type ModelClasses = Readonly<Record<EntityName, new () => ObjectLiteral>>;
@@ -10,6 +11,16 @@ export interface Run {
   readonly errors: readonly unknown[];
 }
 
+/** One writer at one place of its program. */
+interface Place {
+  readonly manager: EntityManager;
+  /** What the writer has read and kept. */
+  readonly memory: Map<EntityName, ObjectLiteral[]>;
+}
+
+type StepOf<D extends Step['do']> = Extract<Step, { do: D }>;
+type Write = Exclude<Step, { steps: readonly Step[] }>;
+
 /** Plays programs on one data source. */
 export class Player {
   private readonly late: Promise<unknown>[] = [];
@@ -18,18 +29,22 @@ export class Player {
   constructor(
     private readonly dataSource: DataSource,
     private readonly classes: ModelClasses,
+    private readonly hooks: ModelHooks,
   ) {}
 
   /** Until every promise has settled, also those that nobody awaited. */
   async play({ writers }: Program): Promise<Run> {
-    const { manager } = this.dataSource;
-    await Promise.all(writers.map((steps) => this.caught(() => this.inTurn(steps, manager))));
+    await Promise.all(writers.map((steps) => this.caught(() => this.inTurn(steps, this.newPlace()))));
     for (let n = 0; n < this.late.length; n++) await this.late[n];
     return { errors: this.errors };
   }
 
-  private async inTurn(steps: readonly Step[], manager: EntityManager): Promise<void> {
-    for (const step of steps) await this.step(step, manager);
+  private newPlace(): Place {
+    return { manager: this.dataSource.manager, memory: new Map() };
+  }
+
+  private async inTurn(steps: readonly Step[], place: Place): Promise<void> {
+    for (const step of steps) await this.step(step, place);
   }
 
   private async caught(work: () => Promise<unknown>): Promise<void> {
@@ -40,24 +55,26 @@ export class Player {
     }
   }
 
-  private async step(step: Step, manager: EntityManager): Promise<unknown> {
+  private async step(step: Step, place: Place): Promise<unknown> {
     switch (step.do) {
       case 'transaction':
-        return step.style === 'callback' ? this.byCallback(step, manager) : this.byRunner(step, manager);
+        return step.style === 'callback' ? this.byCallback(step, place) : this.byRunner(step, place);
       case 'runner':
-        return this.onRunner(step.steps, manager);
+        return this.onRunner(place, (inner) => this.inTurn(step.steps, inner));
+      case 'between':
+        return this.between(step, place);
       case 'swallow':
-        for (const inner of step.steps) await this.caught(() => this.step(inner, manager));
+        for (const inner of step.steps) await this.caught(() => this.step(inner, place));
         return;
       case 'all': {
-        const works = step.steps.map((inner) => this.noted(this.step(inner, manager)));
+        const works = step.steps.map((inner) => this.noted(this.step(inner, place)));
         return step.isSettled ? Promise.allSettled(works) : Promise.all(works);
       }
       case 'forget':
-        for (const inner of step.steps) this.late.push(this.caught(() => this.step(inner, manager)));
+        for (const inner of step.steps) this.late.push(this.caught(() => this.step(inner, place)));
         return;
       default:
-        return this.write(step, manager);
+        return this.write(step, place);
     }
   }
 
@@ -67,9 +84,9 @@ export class Player {
     return work;
   }
 
-  private byCallback(step: Step & { do: 'transaction' }, manager: EntityManager): Promise<unknown> {
+  private byCallback(step: StepOf<'transaction'>, { manager, memory }: Place): Promise<unknown> {
     const work = async (inner: EntityManager) => {
-      await this.inTurn(step.steps, inner);
+      await this.inTurn(step.steps, { manager: inner, memory });
       if (step.end === 'rollback') throw new RollBack();
     };
     const done = step.level ? manager.transaction(step.level, work) : manager.transaction(work);
@@ -78,39 +95,68 @@ export class Player {
     });
   }
 
-  private async byRunner(step: Step & { do: 'transaction' }, manager: EntityManager): Promise<void> {
-    const runner = manager.queryRunner ?? this.dataSource.createQueryRunner();
-    try {
-      await runner.startTransaction(step.level);
+  private byRunner(step: StepOf<'transaction'>, place: Place): Promise<void> {
+    return this.onRunner(place, async (inner) => {
+      const { begin, commit, rollback } = this.endsOf(step, inner);
+      await begin();
       try {
-        await this.inTurn(step.steps, runner.manager);
+        await this.inTurn(step.steps, inner);
       } catch (error) {
-        await runner.rollbackTransaction();
+        await rollback();
         throw error;
       }
-      await (step.end === 'commit' ? runner.commitTransaction() : runner.rollbackTransaction());
-    } finally {
-      if (!manager.queryRunner) await runner.release();
-    }
+      await (step.end === 'commit' ? commit() : rollback());
+    });
   }
 
-  private async onRunner(steps: readonly Step[], manager: EntityManager): Promise<void> {
-    // In a transaction there is a runner already, and another one would wait for it.
-    if (manager.queryRunner) return this.inTurn(steps, manager);
+  private endsOf({ style, level }: StepOf<'transaction'>, { manager: { queryRunner } }: Place) {
+    const runner = queryRunner as NonNullable<typeof queryRunner>;
+    const query = (...texts: string[]) => {
+      return async () => {
+        for (const text of texts) await runner.query(text);
+      };
+    };
+    if (style === 'raw') return { begin: query('BEGIN'), commit: query('COMMIT'), rollback: query('ROLLBACK') };
+    if (style === 'autocommit') {
+      const back = 'SET autocommit = 1';
+      return { begin: query('SET autocommit = 0'), commit: query(back), rollback: query('ROLLBACK', back) };
+    }
+    return {
+      begin: () => runner.startTransaction(level),
+      commit: () => runner.commitTransaction(),
+      rollback: () => runner.rollbackTransaction(),
+    };
+  }
+
+  /** In a transaction there is a runner already, and another one would wait for it. */
+  private async onRunner({ manager, memory }: Place, work: (inner: Place) => Promise<void>): Promise<void> {
+    if (manager.queryRunner) return work({ manager, memory });
     const runner = this.dataSource.createQueryRunner();
     try {
-      await this.inTurn(steps, runner.manager);
+      await work({ manager: runner.manager, memory });
     } finally {
       await runner.release();
     }
   }
 
-  private async write(step: Exclude<Step, { steps: readonly Step[] }>, manager: EntityManager): Promise<unknown> {
+  private between({ steps: [write, ...others] }: StepOf<'between'>, place: Place): Promise<void> {
+    return this.onRunner(place, async (inner) => {
+      const { queryRunner } = inner.manager;
+      const work = () => this.caught(() => this.inTurn(others, this.newPlace()));
+      // In a transaction the others would wait for its locks.
+      if (queryRunner && !queryRunner.isTransactionActive) this.hooks.interrupt(queryRunner, work);
+      await this.step(write, inner);
+    });
+  }
+
+  private async write(step: Write, place: Place): Promise<unknown> {
+    const { manager, memory } = place;
     if (step.do === 'fail') return manager.query('SELECT * FROM nothing');
+    if (step.do === 'sql') return manager.query(step.text);
     const target = this.classes[step.entity];
     switch (step.do) {
       case 'save':
-        return manager.save(target, (await this.toSave(step, manager)) as never, step.options as never);
+        return manager.save(target, (await this.toSave(step, place)) as never, step.options as never);
       case 'insert':
         return manager.insert(target, step.rows.map(copy) as never);
       case 'upsert': {
@@ -129,10 +175,8 @@ export class Player {
         return manager[step.do](target, step.where);
       case 'remove':
       case 'softRemove':
-      case 'recover': {
-        const found = await manager.find(target, { where: step.where, withDeleted: step.do !== 'remove' });
-        return this.take(step, found, manager);
-      }
+      case 'recover':
+        return this.take(step, place);
       case 'increment':
       case 'decrement':
         return manager[step.do](target, step.where, step.column, step.by);
@@ -140,16 +184,20 @@ export class Player {
         return manager.createQueryBuilder().relation(target, step.relation).of(step.of)[step.verb](step.value);
       case 'find':
         return manager.find(target, { where: step.where });
+      case 'remember':
+        return void memory.set(step.entity, await manager.find(target, { where: step.where, withDeleted: true }));
+      case 'clear':
+        return manager.clear(target);
       default:
         return this.build(step, manager);
     }
   }
 
-  private take(
-    { do: verb, options }: Step & { do: 'remove' | 'softRemove' | 'recover' },
-    found: ObjectLiteral[],
-    manager: EntityManager,
-  ): Promise<unknown> {
+  private async take(step: StepOf<'remove' | 'softRemove' | 'recover'>, { manager, memory }: Place): Promise<unknown> {
+    const { do: verb, entity, where, options } = step;
+    const found = where
+      ? await manager.find(this.classes[entity], { where, withDeleted: verb !== 'remove' })
+      : (memory.get(entity) ?? []);
     switch (verb) {
       case 'remove':
         return manager.remove(found, options as never);
@@ -160,7 +208,10 @@ export class Player {
     }
   }
 
-  private build(step: Step & { do: `build${string}` }, manager: EntityManager): Promise<unknown> {
+  private build(
+    step: StepOf<'buildUpdate' | 'buildInsert' | 'buildDelete' | 'buildSoftDelete' | 'buildRestore'>,
+    manager: EntityManager,
+  ): Promise<unknown> {
     const target = this.classes[step.entity];
     const builder = manager.createQueryBuilder();
     switch (step.do) {
@@ -182,22 +233,38 @@ export class Player {
     }
   }
 
-  private async toSave(step: Step & { do: 'save' }, manager: EntityManager): Promise<unknown[]> {
+  private async toSave(step: StepOf<'save'>, place: Place): Promise<unknown[]> {
     const target = this.classes[step.entity];
-    if (step.form === 'plain') return step.rows.map(copy);
+    const { manager, memory } = place;
     const make = (row: Values) => manager.create(target, copy(row));
-    if (step.form === 'instance') return step.rows.map(make);
+    switch (step.form) {
+      case 'plain':
+        return step.rows.map(copy);
+      case 'instance':
+        return step.rows.map(make);
+      case 'remembered': {
+        const remembered = memory.get(step.entity) ?? [];
+        const { id: _, ...values } = copy(step.rows[0] ?? {});
+        return remembered.map((entity) => manager.merge(target, entity, values));
+      }
+      case 'loaded':
+        return this.loaded(step, manager);
+    }
+  }
+
+  private async loaded({ entity, rows }: StepOf<'save'>, manager: EntityManager): Promise<ObjectLiteral[]> {
+    const target = this.classes[entity];
     const { primaryColumns, oneToManyRelations, oneToOneRelations } = this.dataSource.getMetadata(target);
     const inverse = oneToOneRelations.filter(({ isOwning }) => !isOwning);
     const relations = [...oneToManyRelations, ...inverse].map(({ propertyName }) => [propertyName, true]);
     const keys = primaryColumns.map(({ propertyName }) => propertyName);
-    const loaded = [];
-    for (const row of step.rows) {
+    const found: ObjectLiteral[] = [];
+    for (const row of rows) {
       const where = keys.every((key) => key in row) ? pick(row, keys) : pick(row, ['name', 'code']);
-      const found = await manager.findOne(target, { where, relations: Object.fromEntries(relations) });
-      loaded.push(found ? manager.merge(target, found, copy(row)) : make(row));
+      const one = await manager.findOne(target, { where, relations: Object.fromEntries(relations) });
+      found.push(one ? manager.merge(target, one, copy(row)) : manager.create(target, copy(row)));
     }
-    return loaded;
+    return found;
   }
 }
 

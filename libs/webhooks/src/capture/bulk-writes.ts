@@ -88,17 +88,20 @@ export interface StatementResult {
  * images of the rows that it touches before and after it. docs/decisions/0006-query-builder-writes.md has the ways that were tried.
  */
 export class BulkWrites implements WriteHold {
-  private readonly tables = new WeakMap<EntityMetadata, WrittenTable>();
+  /** `null` for tables without events. */
+  private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
+  private tablesOf = 0;
   private readonly warned = new Set<string>();
   private readonly statements = new StatementQueue();
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
 
   constructor(private readonly options: BulkWritesOptions) {
-    const { log, clock } = options;
+    const { log, clock, dialect } = options;
     this.saves = new SavedWrites({
       log,
       clock,
+      dialect,
       statements: this.statements,
       byCriteria: (builder, run, onRecorded) => this.inTurn(builder, () => this.capture(builder, run, onRecorded)),
     });
@@ -229,14 +232,18 @@ export class BulkWrites implements WriteHold {
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
-    const definitions = kindsInTable(metadata).flatMap((one) => registry.definitionForOrm(one) ?? []);
-    if (!definitions.length) return undefined;
-    let table = this.tables.get(metadata);
     // Entities may be registered, and definitions made anew, after the first write.
-    if (!table || definitions.some((definition, n) => definition !== table?.definitions[n])) {
-      this.tables.set(metadata, (table = new WrittenTable(metadata, definitions, dataSource)));
+    if (this.tablesOf !== registry.definitionsMade) {
+      this.tables = new WeakMap();
+      this.tablesOf = registry.definitionsMade;
     }
-    return table;
+    let table = this.tables.get(metadata);
+    if (table === undefined) {
+      const definitions = kindsInTable(metadata).flatMap((one) => registry.definitionForOrm(one) ?? []);
+      table = definitions.length ? new WrittenTable(metadata, definitions, dataSource) : null;
+      this.tables.set(metadata, table);
+    }
+    return table ?? undefined;
   }
 
   private captured(

@@ -29,6 +29,7 @@ export class EntityRegistry {
   private served: { dataSource: DataSource; name: string; capture: CaptureMode } | null = null;
   /** The metadata that the definitions were made of; a data source that is opened again has new ones. */
   private resolvedFrom: readonly EntityMetadata[] | null = null;
+  private made = 0;
 
   register(entities: readonly RegisteredEntity[]): void {
     this.registered.push(...entities);
@@ -84,6 +85,7 @@ export class EntityRegistry {
     this.refuseSameNames();
     for (const definition of this.definitions.values()) this.noteLinks(definition);
     this.resolvedFrom = dataSource.entityMetadatas;
+    this.made++;
   }
 
   definitionOf(metadata: EntityMetadata): EntityDefinition | undefined {
@@ -106,6 +108,12 @@ export class EntityRegistry {
   /** The definition of an entity as an application names it, or `undefined` when its changes make no events. */
   find(dataSource: DataSource, entity: EntityClass | EntitySchema | string): EntityDefinition | undefined {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
+  }
+
+  /** How often the definitions were made. */
+  get definitionsMade(): number {
+    this.resolve();
+    return this.made;
   }
 
   /** What the definitions are made of: another array when the data source was opened again. */

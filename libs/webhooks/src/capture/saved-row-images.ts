@@ -42,6 +42,12 @@ export class SavedRowImages {
     return this.byId.get(identifier);
   }
 
+  /** How many statements the `save()` sends that update, delete softly or restore a row. */
+  get updates(): number {
+    const { updateSubjects, softRemoveSubjects, recoverSubjects } = this.saving.rows;
+    return updateSubjects.length + softRemoveSubjects.length + recoverSubjects.length;
+  }
+
   /** The image of a row that the next statement writes; `null` where the row is gone. */
   async take(
     definition: EntityDefinition,

@@ -1,25 +1,27 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
+import type { DialectName } from '../store/column-kinds.js';
 import { beforeOf, rowsMissed } from './affected-rows.js';
 import type { ChangeLog, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { CaptureError } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from './inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from './loaded-images.js';
-import { readRows, rowKey } from './row-reader.js';
+import { imageSelectOf, readRows, rowKey } from './row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
 import { sendingThrough } from './sending-through.js';
 import type { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from './write-builder.js';
-import type { WrittenTable } from './written-table.js';
+import { tableName, type WrittenTable } from './written-table.js';
 
 type Run = (builder: WriteBuilder) => Promise<unknown>;
 
 export interface SavedWritesOptions {
   readonly log: ChangeLog;
   readonly clock: Clock;
+  readonly dialect: DialectName;
   readonly statements: StatementQueue;
   /** Captures a statement by its own criteria, as one of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
@@ -39,6 +41,14 @@ interface InsertResult {
   readonly identifiers: readonly (ObjectLiteral | undefined)[];
   readonly generatedMaps: readonly (ObjectLiteral | undefined)[];
 }
+
+/** What is known of a statement when it has succeeded. */
+type StatementAnswer = Pick<StatementResult, 'affected' | 'raw'>;
+
+/** Of a `save()` with more updates, the rows are read by one statement. */
+const MOST_RETURNED = 10;
+/** In front of the names of what a statement returns for an image. */
+const RETURNED = 'wh_n';
 
 const ACTIONS: Readonly<Record<string, EntityAction>> = {
   update: 'updated',
@@ -129,11 +139,33 @@ export class SavedWrites {
     const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
     const key = rowKey(definition, id);
     const before = await this.beforeUpdate(statement, action, key, id);
-    return this.send(statement, ({ affected }) => {
+    const returned = this.returnImage(statement);
+    return this.send(statement, (result) => {
       // The row is gone, or somebody else deleted or restored it before.
-      if (affected === 0) return undefined;
-      return this.record(statement, [this.change(action, statement, id, key, before, null)]);
+      if (result.affected === 0) return undefined;
+      const image = returned?.(result) ?? null;
+      return this.record(statement, [this.change(action, statement, id, key, before, image)]);
     });
+  }
+
+  /** PostgreSQL returns the row that a statement has written, where reading many rows by one statement later is not cheaper. */
+  private returnImage({
+    builder,
+    runner,
+    definition,
+    images,
+  }: SavedStatement): ((result: StatementAnswer) => RowImage | null) | null {
+    const { dataSource } = builder;
+    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED) return null;
+    const select = imageSelectOf(definition, dataSource);
+    if (!select.isWhole) return null;
+    const asked = builder.createReturningExpression.bind(builder);
+    const list = select.list(RETURNED, `${tableName(definition.metadata, dataSource)}.`);
+    builder.createReturningExpression = (type) => [asked(type), list].filter(Boolean).join(', ');
+    return ({ raw }) => {
+      const row = (raw as Record<string, unknown>[] | undefined)?.[0];
+      return row ? select.image(runner, row, RETURNED) : null;
+    };
   }
 
   /** What an update replaces; read before its statement, since the application's `owner` function may throw. */
@@ -202,11 +234,16 @@ export class SavedWrites {
     return found;
   }
 
-  /** Runs a statement, and captures it as soon as the database has answered: what TypeORM does after it may fail. */
-  private send(
-    { builder, run, runner }: SavedStatement,
-    capture: (result: StatementResult) => Promise<void> | void,
+  /** Runs a statement, and captures it as soon as the database has answered: where TypeORM reads after it, that may fail. */
+  private async send(
+    { builder, run, runner, definition }: SavedStatement,
+    capture: (result: StatementAnswer) => Promise<void> | void,
   ): Promise<unknown> {
+    if (!readsAfter(builder, definition)) {
+      const result = await run(builder);
+      await capture(answerOf(result));
+      return result;
+    }
     builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
       const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
       await capture(result);
@@ -230,6 +267,28 @@ export class SavedWrites {
     images.recorded(changes);
     return this.options.log.record(runner, changes);
   }
+}
+
+/** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */
+function readsAfter({ expressionMap, dataSource: { driver } }: WriteBuilder, { metadata }: EntityDefinition): boolean {
+  const { queryType, updateEntity } = expressionMap;
+  if (!updateEntity || queryType === 'delete') return false;
+  const isInsert = queryType === 'insert';
+  if (driver.isReturningSqlSupported(isInsert ? 'insert' : 'update')) return false;
+  const { deleteDateColumn, updateDateColumn, versionColumn, columns } = metadata;
+  if (deleteDateColumn ?? updateDateColumn ?? versionColumn ?? metadata.createDateColumn) return true;
+  return columns.some(({ asExpression, default: value, isGenerated }) =>
+    isInsert ? value !== undefined && !isGenerated : asExpression !== undefined,
+  );
+}
+
+/** PostgreSQL returns no row where a trigger has kept it out. */
+function answerOf(result: unknown): StatementAnswer {
+  const { affected, raw, generatedMaps } = result as StatementAnswer & { generatedMaps?: unknown[] };
+  if (affected !== undefined) return { affected, raw };
+  const keptOut =
+    Array.isArray(raw) && raw.length === 0 && generatedMaps?.some((map) => Object.keys(map as object).length === 0);
+  return keptOut ? { affected: 0, raw } : { raw };
 }
 
 /** Whether TypeORM knows the keys after an INSERT: with `reload: false`, and for keys that only the database makes, it does not. */

@@ -15,6 +15,14 @@ export interface ReadRow {
 
 type Row = Readonly<Record<string, unknown>>;
 
+/** An entity's table as a statement names it. */
+export function tableName({ tablePath }: EntityMetadata, { driver }: DataSource): string {
+  return tablePath
+    .split('.')
+    .map((part) => driver.escape(part))
+    .join('.');
+}
+
 /** The table of an entity that is written, with the entities whose rows may stand in it. */
 export class WrittenTable {
   private readonly selects: readonly ImageSelect[];
@@ -22,6 +30,8 @@ export class WrittenTable {
   private readonly discriminator: EntityMetadata['columns'][number] | undefined;
   /** Whether a statement can give whole images; otherwise it gives keys, and {@link complete} reads the rows. */
   readonly isWhole: boolean;
+  /** Whether its rows may be of other entities, too: those of a single table. */
+  readonly isShared: boolean;
 
   constructor(
     readonly metadata: EntityMetadata,
@@ -35,19 +45,12 @@ export class WrittenTable {
     );
     this.isWhole = this.selects.every(({ isWhole }) => isWhole);
     this.discriminator = metadata.discriminatorColumn;
-  }
-
-  /** Whether its rows may be of other entities, too: those of a single table. */
-  get isShared(): boolean {
-    return kindsInTable(this.metadata).length > 1;
+    this.isShared = kindsInTable(metadata).length > 1;
   }
 
   /** The table as a statement names it. */
   get name(): string {
-    return this.metadata.tablePath
-      .split('.')
-      .map((part) => this.dataSource.driver.escape(part))
-      .join('.');
+    return tableName(this.metadata, this.dataSource);
   }
 
   /** The same table, for images of rows that a statement notes while it runs. */

@@ -9,7 +9,7 @@ import { committedChanges, type CommittedChange } from './committed-changes.js';
 import { compareEvents } from './compare-events.js';
 import { describeDifferences } from './describe-differences.js';
 import { shadowedTables } from './shadow-table.js';
-import { imagesLeft, lastEvent, storedEvents, type StoredEvent } from './stored-events.js';
+import { imagesLeft, lastEvent, storedEvents, withoutLinks, type StoredEvent } from './stored-events.js';
 import { installShadow, removeShadow, type InstalledShadow } from './witness-triggers.js';
 
 interface WitnessParts {
@@ -71,7 +71,7 @@ export class EventWitness {
     const { waiting, reasons } = await imagesLeft(database);
     if (waiting > 0) {
       throw new AssertionError({
-        message: `${waiting} changes that triggers wrote down are not events yet. Call drain(app) before expectEveryEvent().`,
+        message: `${waiting === 1 ? '1 change that triggers wrote down is no event' : `${waiting} changes that triggers wrote down are no events`} yet. Call drain(app) before expectEveryEvent().`,
       });
     }
     const changes: CommittedChange[] = [];
@@ -92,7 +92,9 @@ export class EventWitness {
    */
   async forget(): Promise<void> {
     const { dataSource, database } = this.parts;
-    for (const { path } of this.shadows) await dataSource.query(`DELETE FROM ${path}`);
+    await dataSource.transaction(async ({ queryRunner }) => {
+      for (const { path } of this.shadows) await queryRunner?.query(`DELETE FROM ${path}`);
+    });
     this.after = await lastEvent(database);
   }
 
@@ -113,9 +115,13 @@ export class EventWitness {
   /** Those of entities; `publish()` makes others. */
   private async storedEvents(): Promise<StoredEvent[]> {
     const { database, registry } = this.parts;
-    const names = new Set(registry.all().map(({ name }) => name));
+    const byName = new Map(registry.all().map((definition) => [definition.name, definition]));
     const events = await storedEvents(database, this.after);
-    return events.filter(({ type, orderKey }) => orderKey !== null && names.has(nameIn(type)));
+    return events.flatMap((event) => {
+      const definition = event.orderKey === null ? undefined : byName.get(nameIn(event.type));
+      const compared = definition && withoutLinks(event, definition);
+      return compared ? [compared] : [];
+    });
   }
 
   private async installShadows(): Promise<void> {

@@ -1,4 +1,5 @@
 import sql from 'sql-template-tag';
+import type { EntityDefinition } from '../../capture/entity-definition.js';
 import type { JsonObject } from '../../events/json.js';
 import type { Audience } from '../../events/webhook-event.js';
 import type { Database } from '../../store/database.js';
@@ -44,6 +45,17 @@ export async function storedEvents(database: Database, after: string): Promise<S
     const key = orderKey === null ? null : Buffer.from(orderKey).toString('hex');
     return { ...columns, orderKey: key, data, ...(previous && { previous }), isTruncated: truncated === true };
   });
+}
+
+/** An event without the links of its row, which stand in another table; `null` where nothing else has changed. */
+export function withoutLinks(event: StoredEvent, { linkFields }: EntityDefinition): StoredEvent | null {
+  if (!linkFields.length) return event;
+  const paths = new Set(linkFields.map(({ parts }) => parts[0]));
+  const others = (values: JsonObject) => Object.fromEntries(Object.entries(values).filter(([key]) => !paths.has(key)));
+  const { previous, ...rest } = { ...event, data: others(event.data) };
+  if (!previous) return rest;
+  const changed = others(previous);
+  return Object.keys(changed).length ? { ...rest, previous: changed } : null;
 }
 
 /** The place of the newest event. */
