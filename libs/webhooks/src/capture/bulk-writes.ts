@@ -8,15 +8,17 @@ import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
 import { LinkWrites } from './link-writes.js';
-import type { RunnerTurns } from './runner-turns.js';
+import type { RunnerWrites } from './runner-writes.js';
 import { kindsInTable, rootOf } from './single-table.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
-import type { Clearing, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
+import type { Clearing, Persisting, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
 import { WrittenTable } from './written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
 export interface ChangeLog {
+  /** What is under way on a query runner. */
+  writesOf(runner: QueryRunner): RunnerWrites;
   /** Whether the database is in a transaction, whatever TypeORM believes. */
   isOpen(runner: QueryRunner): boolean;
   /** Whether writes make events here. @param runner that the caller has given */
@@ -35,7 +37,6 @@ export interface BulkWritesOptions {
   readonly clock: Clock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
-  readonly turns: RunnerTurns;
 }
 
 /** What the parts of one captured statement share. */
@@ -93,16 +94,20 @@ export class BulkWrites implements WriteHold {
     const write = () => this.write(builder, run, saving);
     // What a `save()` sends is in its turn already, or on a query runner of its own.
     if (!queryRunner || (saving && !isOfOrphans(builder))) return write();
-    return this.options.turns.take(queryRunner, write);
+    return this.options.log.writesOf(queryRunner).take(() => labelOf(builder), write);
   }
 
-  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown> {
-    return this.options.turns.save(runner, data, run);
+  persist(runner: QueryRunner, { label, data }: Persisting, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.log.writesOf(runner).save(label, data, run);
+  }
+
+  transaction(runner: QueryRunner, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.log.writesOf(runner).transaction(run);
   }
 
   clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
     const write = () => this.empty(asked, given, clearing);
-    return given ? this.options.turns.take(given, write) : write();
+    return given ? this.options.log.writesOf(given).take(() => `clear() of ${asked.name}`, write) : write();
   }
 
   private write(
@@ -249,6 +254,12 @@ export class BulkWrites implements WriteHold {
 
 function metadataOf({ expressionMap: { mainAlias } }: WriteBuilder): EntityMetadata | undefined {
   return mainAlias?.hasMetadata ? mainAlias.metadata : undefined;
+}
+
+/** Names a statement in an error. */
+function labelOf(builder: WriteBuilder): string {
+  const { queryType, mainAlias } = builder.expressionMap;
+  return `${queryType} of ${metadataOf(builder)?.name ?? (mainAlias as { tablePath?: string } | undefined)?.tablePath ?? 'a table'}`;
 }
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {

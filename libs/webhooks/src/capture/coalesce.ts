@@ -98,9 +98,17 @@ function following(earlier: RowHistory | undefined, change: RowChange): RowHisto
   const before = beforeOf(change);
   if (!earlier) return { net: change.action, before, last: change };
   const net = NEXT[earlier.net][change.action];
-  // What is written to a row after it was deleted is nothing that its last event shows.
-  const isSeen = net !== 'deleted' || change.action === 'deleted';
-  return { net, before: firstOf(earlier.before, before), last: isSeen ? change : earlier.last };
+  const isOfDeleted = net === 'deleted' && change.action !== 'deleted';
+  const last = isOfDeleted && !isOfOneOwner(earlier.last, change) ? earlier.last : change;
+  return { net, before: firstOf(earlier.before, before), last };
+}
+
+/** Whoever a deleted row is given to has never had it. */
+function isOfOneOwner({ definition, image }: RowChange, { image: later }: RowChange): boolean {
+  if (!image || image === 'gone' || !later || later === 'gone') return false;
+  const before = definition.ownerOf(image);
+  const after = definition.ownerOf(later);
+  return before.owner === after.owner && before.audience === after.audience;
 }
 
 /** `null` where it all came to nothing. */
