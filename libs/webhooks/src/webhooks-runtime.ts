@@ -159,6 +159,7 @@ export class WebhooksRuntime
       clock,
       limits: options.payload,
       maxDepth: options.maxDepth,
+      unfinishedWritesTimeoutMs: options.unfinishedWritesTimeoutMs,
       logger,
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
       onImages: () => this.wakeForImages(),

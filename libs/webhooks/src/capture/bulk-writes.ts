@@ -8,18 +8,20 @@ import type { EntityRegistry } from './entity-registry.js';
 import { idOfImage } from './image-select.js';
 import { insertRows } from './inserted-rows.js';
 import { LinkWrites } from './link-writes.js';
-import type { RunnerTurns } from './runner-turns.js';
+import type { RunnerWrites } from './runner-writes.js';
 import { SavedWrites } from './saved-writes.js';
 import { sendingThrough, type SendStatement } from './sending-through.js';
 import { kindsInTable, rootOf } from './single-table.js';
 import { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
-import type { Clearing, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
+import type { Clearing, Persisting, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
 import { WrittenTable } from './written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
 export interface ChangeLog {
+  /** What is under way on a query runner. */
+  writesOf(runner: QueryRunner): RunnerWrites;
   /** Whether the database is in a transaction, whatever TypeORM believes. */
   isOpen(runner: QueryRunner): boolean;
   /** Whether writes make events here. @param runner that the caller has given */
@@ -52,7 +54,6 @@ export interface BulkWritesOptions {
   readonly clock: Clock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
-  readonly turns: RunnerTurns;
 }
 
 /** What the parts of one captured statement share. */
@@ -123,17 +124,22 @@ export class BulkWrites implements WriteHold {
     return saving ? write() : this.inTurn(builder, write);
   }
 
-  private inTurn<T>({ queryRunner }: WriteBuilder, write: () => Promise<T>): Promise<T> {
-    return queryRunner ? this.options.turns.take(queryRunner, write) : write();
+  private inTurn<T>(builder: WriteBuilder, write: () => Promise<T>): Promise<T> {
+    const { queryRunner } = builder;
+    return queryRunner ? this.options.log.writesOf(queryRunner).take(() => labelOf(builder), write) : write();
   }
 
-  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown> {
-    return this.options.turns.save(runner, data, run);
+  persist(runner: QueryRunner, { label, data }: Persisting, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.log.writesOf(runner).save(label, data, run);
+  }
+
+  transaction(runner: QueryRunner, run: () => Promise<unknown>): Promise<unknown> {
+    return this.options.log.writesOf(runner).transaction(run);
   }
 
   clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
     const write = () => this.empty(asked, given, clearing);
-    return given ? this.options.turns.take(given, write) : write();
+    return given ? this.options.log.writesOf(given).take(() => `clear() of ${asked.name}`, write) : write();
   }
 
   private write(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
@@ -314,6 +320,12 @@ export class BulkWrites implements WriteHold {
 
 function metadataOf({ expressionMap: { mainAlias } }: WriteBuilder): EntityMetadata | undefined {
   return mainAlias?.hasMetadata ? mainAlias.metadata : undefined;
+}
+
+/** Names a statement in an error. */
+function labelOf(builder: WriteBuilder): string {
+  const { queryType, mainAlias } = builder.expressionMap;
+  return `${queryType} of ${metadataOf(builder)?.name ?? (mainAlias as { tablePath?: string } | undefined)?.tablePath ?? 'a table'}`;
 }
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {

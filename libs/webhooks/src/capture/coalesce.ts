@@ -97,10 +97,7 @@ interface Merging {
 function following(earlier: RowHistory | undefined, change: RowChange): RowHistory {
   const before = beforeOf(change);
   if (!earlier) return { net: change.action, before, last: change };
-  const net = NEXT[earlier.net][change.action];
-  // What is written to a row after it was deleted is nothing that its last event shows.
-  const isSeen = net !== 'deleted' || change.action === 'deleted';
-  return { net, before: firstOf(earlier.before, before), last: isSeen ? change : earlier.last };
+  return { net: NEXT[earlier.net][change.action], before: firstOf(earlier.before, before), last: change };
 }
 
 /** `null` where it all came to nothing. */

@@ -14,11 +14,14 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
 import { CaptureError, loopMessage } from './errors.js';
 import { OutboxWriter } from './outbox-writer.js';
-import { RunnerTurns } from './runner-turns.js';
+import { RunnerWrites, type RunnerWritesOptions } from './runner-writes.js';
+import { serverState } from './server-state.js';
 import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
-import { TransactionLog, type RowChange } from './transaction-log.js';
-import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
+import { eventsLost, transactionEnded } from './transaction-errors.js';
+import type { Committed, RowChange, TransactionLog } from './transaction-log.js';
+import { transactionStatements, type TransactionStatement } from './transaction-statement.js';
+import { outsideChains, writeOn } from './work.js';
 import { holdWrites, letWritesGo } from './write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
@@ -31,23 +34,28 @@ export interface EntityCaptureOptions {
   readonly clock: Clock;
   readonly limits: PayloadLimits;
   readonly maxDepth: number;
+  readonly unfinishedWritesTimeoutMs: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
   /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
   readonly onImages: () => void;
 }
 
-/** InnoDB rolls the whole transaction back on a deadlock; no statement says so. */
+/** After these InnoDB has rolled the whole transaction back. After others it may have: it is asked. */
 const ER_LOCK_DEADLOCK = 1213;
+const ER_LOCK_TABLE_FULL = 1206;
+/** PostgreSQL runs nothing more in a transaction in which a statement has failed. */
+const IN_FAILED_TRANSACTION = '25P02';
 
 /**
  * Turns what TypeORM persists into events in the writer's own transaction: the one subscriber of a module instance. {@link BulkWrites}
  * captures the statements; here is what waits in each transaction, until it is written before the COMMIT.
  */
 export class EntityCapture implements EntitySubscriberInterface {
-  private logs = new WeakMap<QueryRunner, TransactionLog>();
+  private readonly writes = new WeakMap<QueryRunner, RunnerWrites>();
   private readonly outbox: OutboxWriter;
-  private readonly turns = new RunnerTurns((runner) => runner.isTransactionActive || this.isOpen(runner));
+  private readonly writesOptions: RunnerWritesOptions;
+  private hasWarnedOfLeftover = false;
 
   private readonly triggerTables: WrittenTables;
   private readonly marks: TransactionMarks;
@@ -56,6 +64,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     this.triggerTables = new WrittenTables(options.registry);
     this.marks = new TransactionMarks(options.database);
     this.outbox = new OutboxWriter(options);
+    this.writesOptions = {
+      dialect: options.database.dialect,
+      timeoutMs: options.unfinishedWritesTimeoutMs,
+      onLeftover: () => this.warnOfLeftover(),
+    };
   }
 
   /**
@@ -82,10 +95,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
     const { dialect } = database;
-    holdWrites(
-      dataSource,
-      new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this, turns: this.turns }),
-    );
+    holdWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
   }
 
   detach(): void {
@@ -100,17 +110,28 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
   }
 
-  /**
-   * Runs what writes through a query runner that a caller has given, apart from other writes that are called on it at the same time;
-   * in the caller's transaction at once.
-   */
-  inTurn<T>(runner: QueryRunner, write: () => Promise<T>): Promise<T> {
-    return this.turns.take(runner, write);
+  /** What is under way on a query runner, and its transaction. */
+  writesOf(runner: QueryRunner): RunnerWrites {
+    let writes = this.writes.get(runner);
+    if (!writes) this.writes.set(runner, (writes = new RunnerWrites(runner, this.writesOptions)));
+    return writes;
+  }
+
+  private logOf(runner: QueryRunner): TransactionLog {
+    return this.writesOf(runner).log;
+  }
+
+  /** For one that nothing was written through yet, nor a transaction begun. */
+  private logIn(runner: QueryRunner): TransactionLog | undefined {
+    return this.writes.get(runner)?.log;
   }
 
   /** Puts a published event among the changes of a query runner's transaction, in program order. */
-  async add(runner: QueryRunner, row: EventRow): Promise<void> {
-    await this.record(runner, [row]);
+  add(runner: QueryRunner, row: EventRow): Promise<void> {
+    return this.writesOf(runner).take(
+      () => `publish('${row.source.event.type}')`,
+      async () => this.record(runner, [row]),
+    );
   }
 
   /** Takes note of an event that was written through a query runner already. */
@@ -122,7 +143,7 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** Whether the database is in a transaction, whatever TypeORM believes. */
   isOpen(runner: QueryRunner): boolean {
-    return this.logs.get(runner)?.isOpen ?? false;
+    return this.logIn(runner)?.isOpen ?? false;
   }
 
   /** Reads what earlier changes of a table have left, before a statement that may write any of its rows again. */
@@ -147,7 +168,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const isEarlier = (change: RowChange) =>
       change.definition.metadata.tablePath === tablePath && keys.has(change.key) && !except.has(change);
     if (images) {
-      for (const item of this.logs.get(runner)?.pending ?? []) {
+      for (const item of this.logIn(runner)?.pending ?? []) {
         if ('values' in item || item.image || item.definition !== definition || !isEarlier(item)) continue;
         item.image = images.get(item.key) ?? 'gone';
       }
@@ -156,7 +177,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   private readUnread(runner: QueryRunner, isWanted: (change: RowChange) => boolean): Promise<void> | undefined {
-    const log = this.logs.get(runner);
+    const log = this.logIn(runner);
     if (!log?.pending.some((item) => !('values' in item) && !item.image && isWanted(item))) return undefined;
     return log.exclusively(() => this.outbox.readImages(runner, log, isWanted));
   }
@@ -176,7 +197,7 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** Writes what waits in a query runner's transaction. */
   async flush(runner: QueryRunner): Promise<void> {
-    const log = this.logs.get(runner);
+    const log = this.logIn(runner);
     if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
@@ -186,56 +207,100 @@ export class EntityCapture implements EntitySubscriberInterface {
     const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
     const mayFire = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
-    if (!mayFire && !isMarked && !this.logs.get(queryRunner)?.pending.length) return undefined;
+    if (!mayFire && !isMarked && !this.logIn(queryRunner)?.pending.length) return undefined;
     return this.beforeStatement(queryRunner, query, mayFire);
   }
 
   private async beforeStatement(queryRunner: QueryRunner, query: string, mayFire: boolean): Promise<void> {
     if (mayFire) {
       this.nameTransaction(queryRunner, query);
-      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
+      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.isOpen(queryRunner));
     }
-    const log = this.logs.get(queryRunner);
-    const isMarked = this.marks.has(queryRunner);
-    if (!log?.pending.length && !isMarked) return;
-    const statement = transactionStatement(query, this.options.database.dialect);
-    if (log?.pending.length && (statement ? writesBefore(statement) : endsTransactionInside(query))) {
-      await this.flush(queryRunner);
-    }
+    const statements = transactionStatements(query, this.options.database.dialect);
+    const first = statements.find((statement) => statement !== undefined);
+    if (first && writesBefore(first)) await this.flushBeforeEnd(queryRunner);
     // After the flush: its statements pass here too, and set the mark again.
-    if (statement && isMarked) await this.marks.beforeEnd(queryRunner, statement);
+    for (const statement of statements) {
+      if (statement && this.marks.has(queryRunner)) await this.marks.beforeEnd(queryRunner, statement);
+    }
+  }
+
+  /** PostgreSQL rolls an aborted transaction back, whatever ends it: then there is nothing to write. */
+  private async flushBeforeEnd(runner: QueryRunner): Promise<void> {
+    try {
+      await this.flush(runner);
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== IN_FAILED_TRANSACTION) throw error;
+    }
   }
 
   afterQuery(event: AfterQueryEvent): Promise<void> | undefined {
-    const { queryRunner, query, success, error } = event as AfterQueryEvent & { queryRunner: QueryRunner };
-    if (!success) return this.afterFailure(queryRunner, query, error);
-    const statement = transactionStatement(query, this.options.database.dialect);
-    if (statement) return this.afterTransactionStatement(event, statement);
+    const { queryRunner, query, success, rawResults } = event as AfterQueryEvent & { queryRunner: QueryRunner };
+    const { dialect } = this.options.database;
+    const statements = transactionStatements(query, dialect);
+    if (!success) return this.afterFailure(event as AfterQueryEvent & { queryRunner: QueryRunner }, statements);
+    if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
+    const committed = this.followServer(queryRunner, rawResults);
+    if (committed) return this.afterEnd(queryRunner, committed);
     return this.triggerTables.isWrittenBy(query) ? this.afterImages(queryRunner) : undefined;
   }
 
   private async afterImages(queryRunner: QueryRunner): Promise<void> {
     this.noteImages(queryRunner);
-    await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
+    await this.marks.afterWrite(queryRunner, true, this.isOpen(queryRunner));
   }
 
-  private async afterFailure(queryRunner: QueryRunner, query: string, error: unknown): Promise<void> {
-    this.followFailure(queryRunner, query, error);
-    await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
+  private async afterFailure(
+    { queryRunner, error }: AfterQueryEvent & { queryRunner: QueryRunner },
+    statements: ReturnType<typeof transactionStatements>,
+  ): Promise<void> {
+    this.followFailure(queryRunner, statements, error);
+    await this.logIn(queryRunner)?.asking;
+    await this.marks.afterWrite(queryRunner, false, this.isOpen(queryRunner));
   }
 
-  private async afterTransactionStatement(event: AfterQueryEvent, statement: TransactionStatement): Promise<void> {
-    const { queryRunner, rawResults } = event as AfterQueryEvent & { queryRunner: QueryRunner };
-    await this.marks.afterEnd(queryRunner, statement);
-    const log = this.logOf(queryRunner);
-    if (statement.kind === 'commit' && log.wroteImages) this.options.onImages();
-    // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
-    const wasRolledBack =
-      statement.kind === 'commit' && (rawResults as { command?: string } | undefined)?.command === 'ROLLBACK';
-    const { committed, isUncertain } = log.follow(
-      wasRolledBack ? { kind: 'rollback', chain: statement.chain } : statement,
+  private async afterTransactionStatements(
+    queryRunner: QueryRunner,
+    statements: ReturnType<typeof transactionStatements>,
+    rawResults: unknown,
+  ): Promise<void> {
+    const writes = this.writesOf(queryRunner);
+    const results = Array.isArray(rawResults) && statements.length > 1 ? (rawResults as unknown[]) : [rawResults];
+    // All of it at once, before anybody else's statement: what is awaited comes after.
+    const followed = statements.flatMap((statement, n) =>
+      statement ? [[statement, this.followOne(writes, statement, results[n])] as const] : [],
     );
-    if (committed.length) await this.options.onCommitted(committed, isUncertain);
+    const unseen = this.followServer(queryRunner, rawResults);
+    for (const [statement, committed] of followed) {
+      await this.marks.afterEnd(queryRunner, statement);
+      await this.afterEnd(queryRunner, committed);
+    }
+    if (unseen) await this.afterEnd(queryRunner, unseen);
+  }
+
+  private followOne(writes: RunnerWrites, statement: TransactionStatement, result: unknown): Committed {
+    const { wroteImages, current } = writes.log;
+    // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
+    const isRollback =
+      statement.kind === 'commit' && (result as { command?: string } | undefined)?.command === 'ROLLBACK';
+    const committed = writes.follow(isRollback ? { kind: 'rollback', chain: statement.chain } : statement);
+    if (wroteImages && current?.end === 'committed') this.options.onImages();
+    return committed;
+  }
+
+  /** What has begun or ended where no text says it: in a procedure, or by a statement that commits by itself. */
+  private followServer(runner: QueryRunner, rawResults: unknown): Committed | undefined {
+    const state = serverState(runner, this.options.database.dialect, rawResults);
+    const writes = this.writes.get(runner);
+    if (state === 'open' && !writes?.log.isOpen) this.logOf(runner).begunUnseen();
+    if (state !== 'none' || !writes?.log.isOpen) return undefined;
+    if (writes.log.wroteImages) this.options.onImages();
+    return writes.endedUnseen();
+  }
+
+  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost }: Committed): Promise<void> {
+    if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
+    if (events.length) await this.options.onCommitted(events, isUncertain);
   }
 
   private noteImages(runner: QueryRunner): void {
@@ -247,23 +312,18 @@ export class EntityCapture implements EntitySubscriberInterface {
   /** `data` is what `save(x, { data })` was given, whatever that is. */
   isCaptured(runner: QueryRunner | undefined): boolean {
     if (!isCapturedHere(this.options.dataSource)) return false;
-    const data = runner && (this.turns.dataOf(runner) as { webhooks?: unknown } | null | undefined);
+    const data = runner && ((this.writes.get(runner) ?? runner).data as { webhooks?: unknown } | null | undefined);
     return data?.webhooks !== false;
-  }
-
-  private logOf(runner: QueryRunner): TransactionLog {
-    let log = this.logs.get(runner);
-    if (!log) this.logs.set(runner, (log = new TransactionLog()));
-    return log;
   }
 
   /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
   record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
-    return this.turns.inside(runner, () => this.note(runner, items));
+    return this.writesOf(runner).inside(() => this.note(runner, items));
   }
 
   private note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     const log = this.logOf(runner);
+    this.refuseOver(runner, items);
     for (const item of items) {
       if (!('values' in item)) item.cause ??= currentCause();
       log.pending.push(item);
@@ -274,9 +334,25 @@ export class EntityCapture implements EntitySubscriberInterface {
     return undefined;
   }
 
+  /**
+   * What was written in a transaction that is over is gone with it, or stands without its event.
+   *
+   * @throws CaptureError `TRANSACTION_ENDED`, `EVENTS_LOST`
+   */
+  private refuseOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
+    const work = writeOn(runner);
+    const transaction = work?.wroteIn;
+    if (!work || !transaction?.end) return;
+    if (transaction.end !== 'committed') throw transactionEnded(work, transaction);
+    const error = eventsLost(items.map(nameOf));
+    this.options.logger.error(`EVENTS_LOST: ${error.message}`);
+    throw error;
+  }
+
   private async writeAtOnce(runner: QueryRunner, log: TransactionLog): Promise<void> {
     try {
-      await this.flush(runner);
+      // A write whose transaction is over may have sent this before it learned that.
+      await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
     } catch (error) {
       log.pending = []; // the row stands already: a later, unrelated write must not fail for it
       throw error;
@@ -285,9 +361,17 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (written.length) await this.options.onCommitted(written, false);
   }
 
+  private warnOfLeftover(): void {
+    if (this.hasWarnedOfLeftover) return;
+    this.hasWarnedOfLeftover = true;
+    this.options.logger.warn(
+      'RELEASED_IN_TRANSACTION: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Said once.)',
+    );
+  }
+
   /** Where changes of one transaction are merged, and the database does not tell its triggers which it is. */
   private nameTransaction(runner: QueryRunner, query: string): void {
-    const log = this.logs.get(runner);
+    const log = this.logIn(runner);
     if (!log?.isOpen || log.id !== null || this.options.database.dialect === 'postgres') return;
     if (this.triggerTables.isMerged(query)) log.id = newId('txn');
   }
@@ -301,18 +385,44 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!skip && depth > maxDepth) {
       throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
     }
-    return { skip, context: contextText(cause), transaction: this.logs.get(runner)?.id ?? null };
+    return { skip, context: contextText(cause), transaction: this.logIn(runner)?.id ?? null };
   }
 
-  private followFailure(runner: QueryRunner, query: string, error: unknown): void {
-    const log = this.logs.get(runner);
-    if (!log) return;
+  private followFailure(
+    runner: QueryRunner,
+    statements: ReturnType<typeof transactionStatements>,
+    error: unknown,
+  ): void {
+    const writes = this.writes.get(runner);
+    if (!writes?.log.isOpen) return;
+    const { log } = writes;
+    log.hasFailed = true;
     const { dialect } = this.options.database;
-    const isCommit = transactionStatement(query, dialect)?.kind === 'commit';
+    const { errno } = error as { errno?: number };
     // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
-    const isDeadlock = dialect === 'mysql' && (error as { errno?: number } | undefined)?.errno === ER_LOCK_DEADLOCK;
-    if (isDeadlock || (isCommit && dialect !== 'sqlite')) log.rolledBack(false);
+    const isCommit = statements.length === 1 && statements[0]?.kind === 'commit' && dialect !== 'sqlite';
+    if (isCommit || errno === ER_LOCK_DEADLOCK || errno === ER_LOCK_TABLE_FULL) return writes.rolledBackByServer();
+    if (statements.length > 1) log.becomeUncertain();
+    if (dialect === 'mysql') return this.askServer(writes);
+    if (serverState(runner, dialect, undefined) === 'none') writes.rolledBackByServer();
   }
+
+  /** Whether the transaction outlived an error: every answer to a statement that succeeds says it. Followed by {@link afterQuery}. */
+  private askServer(writes: RunnerWrites): void {
+    const { log } = writes;
+    const asking: Promise<void> = writes.ask('DO 0').then(nothing, nothing);
+    log.asking = asking;
+    void asking.then(() => {
+      if (log.asking === asking) log.asking = undefined;
+    });
+  }
+}
+
+function nothing(): void {}
+
+/** In a message. */
+function nameOf(item: RowChange | EventRow): string {
+  return 'values' in item ? item.source.event.type : `${item.definition.metadata.name} ${item.key} (${item.action})`;
 }
 
 function writesBefore(statement: TransactionStatement): boolean {

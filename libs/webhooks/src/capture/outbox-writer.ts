@@ -69,7 +69,7 @@ export class OutboxWriter {
       }
     } finally {
       // The connection is not free before.
-      await sending?.finally(() => {
+      await (sending ?? Promise.resolve()).finally(() => {
         const unwritten = changes.slice(done);
         for (const item of unwritten) {
           const history = 'values' in item ? undefined : histories.get(item);

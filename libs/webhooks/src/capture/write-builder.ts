@@ -106,12 +106,24 @@ export interface WriteHold {
   saved(saving: Saving): Promise<void>;
   /**
    * @param runner of the manager that was asked to `save()`, `remove()`, `softRemove()` or `recover()`
-   * @param data that it was given
    * @param run what TypeORM does itself
    */
-  persist(runner: QueryRunner, data: unknown, run: () => Promise<unknown>): Promise<unknown>;
+  persist(runner: QueryRunner, persisting: Persisting, run: () => Promise<unknown>): Promise<unknown>;
+  /**
+   * @param runner of the manager that was asked for a `transaction()`
+   * @param run what TypeORM does itself
+   */
+  transaction(runner: QueryRunner, run: () => Promise<unknown>): Promise<unknown>;
   /** @param runner of the manager that was asked, if it has one */
   clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
+}
+
+/** A call of `save()`, `remove()`, `softRemove()` or `recover()`. */
+export interface Persisting {
+  /** Names it in an error. */
+  readonly label: () => string;
+  /** The `data` that it was given. */
+  readonly data: unknown;
 }
 
 /** A call of `clear()`. */
@@ -176,6 +188,9 @@ interface Persistence {
   readonly dataSource: DataSource;
   readonly queryRunner?: QueryRunner;
   readonly options?: { readonly data?: unknown };
+  readonly mode?: string;
+  readonly target?: unknown;
+  readonly entity?: unknown;
 }
 
 type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefined>;
@@ -199,6 +214,7 @@ export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
   replacePersist(prototypes.persist);
   replacePersistence(prototypes.persistence);
   replaceClear(prototypes.manager);
+  replaceTransaction(prototypes.manager);
   (dataSource as Held)[HOLD] = hold;
 }
 
@@ -228,7 +244,7 @@ function checkTypeorm(dataSource: DataSource): Record<'persist' | 'persistence' 
     ...(sender.queryRunner === runner ? [] : ['queryRunner']),
   ]);
   const manager = EntityManager.prototype as unknown as Methods;
-  requireMethods('EntityManager', manager, ['clear']);
+  requireMethods('EntityManager', manager, ['clear', 'transaction']);
   return { builders, persist: persist as Methods, persistence: persistence as Methods, manager };
 }
 
@@ -282,7 +298,25 @@ function replacePersist(prototype: Methods): void {
       const hold = (this.dataSource as Held)[HOLD];
       if (!hold || !this.queryRunner) return original.apply(this as never, args);
       const run = () => original.apply(this as never, args) as Promise<unknown>;
-      return hold.persist(this.queryRunner, this.options?.data, run);
+      return hold.persist(this.queryRunner, { label: () => labelOf(this), data: this.options?.data }, run);
+    };
+  });
+}
+
+function labelOf({ mode = 'save', target, entity }: Persistence): string {
+  const [first] = Array.isArray(entity) ? (entity as unknown[]) : [entity];
+  const named = target ?? (first as object | null | undefined)?.constructor;
+  const name = typeof named === 'function' ? named.name : typeof named === 'string' ? named : 'entities';
+  return `${mode}() of ${name}`;
+}
+
+/** One without a query runner makes its own, which nobody else has. */
+function replaceTransaction(prototype: Methods): void {
+  replace(prototype, 'transaction', (original) => {
+    return function transaction(this: EntityManager, ...args: never[]): unknown {
+      const hold = (this.dataSource as Held)[HOLD];
+      const run = () => original.apply(this as never, args) as Promise<unknown>;
+      return hold && this.queryRunner ? hold.transaction(this.queryRunner, run) : run();
     };
   });
 }

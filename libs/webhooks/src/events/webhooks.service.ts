@@ -126,7 +126,8 @@ export class WebhooksService {
       if (event === row.source.event) await this.parts.onCommitted([row]);
       return event;
     }
-    return capture.inTurn(runner, async () => {
+    const label = () => `publish('${row.source.event.type}')`;
+    return capture.writesOf(runner).take(label, async () => {
       // What was changed before this call comes before it in the outbox too.
       await capture.flush(runner);
       const insert = database.statement(insertOnce(database, row));

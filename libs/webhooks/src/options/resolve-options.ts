@@ -28,6 +28,7 @@ export interface ResolvedWebhooksOptions {
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
   readonly maxDepth: number;
+  readonly unfinishedWritesTimeoutMs: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: {
     readonly maxPayloadBytes: number;
@@ -81,6 +82,13 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
     maxDepth: whole('maxDepth', options.maxDepth, 16, 0, 1_000),
+    unfinishedWritesTimeoutMs: whole(
+      'unfinishedWritesTimeoutMs',
+      options.unfinishedWritesTimeoutMs,
+      10 * SECOND,
+      1,
+      HOUR,
+    ),
     wakeUp: wakeUp(options.wakeUp),
     payload,
     secrets: {
@@ -194,7 +202,7 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
+    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth', 'unfinishedWritesTimeoutMs'],
   ],
   dispatcher: [
     ...[

@@ -178,6 +178,14 @@ export interface WebhooksOptions {
    */
   maxDepth?: number;
   /**
+   * How long a COMMIT waits for writes that nobody awaits, in milliseconds, counted while none of them has a statement under way. Then
+   * it is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. Too short, and a hook that waits for something slow
+   * fails its transaction. Too long, and a hook that waits for that COMMIT holds its connection for as long. 1 to 3,600,000.
+   *
+   * @defaultValue 10_000
+   */
+  unfinishedWritesTimeoutMs?: number;
+  /**
    * How processes on one PostgreSQL database tell each other of commits: by NOTIFY, which is sent after the commit and never part
    * of your transaction, and by LISTEN, for which a process that dispatches keeps one connection more than
    * `dispatcher.poolSize`. `url` is where that connection goes when the data source goes through a pooler in transaction mode

@@ -86,13 +86,15 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     }
 
     override async startTransaction(isolationLevel?: Level): Promise<void> {
-      const isOutermost = this.transactionDepth === 0;
+      // One that a BEGIN of the application has opened stays as it is: this one cannot begin.
+      const isOutermost = this.transactionDepth === 0 && !this.isInTransaction;
       if (isOutermost) this.transactionCallSite = captureCallSite();
       try {
         await super.startTransaction(isolationLevel);
       } catch (error) {
         // TypeORM would go on believing in a transaction whose BEGIN failed, or forget one whose `afterQuery` did.
         if (isOutermost && this.transactionDepth === 0) this.discardTransaction();
+        else if (this.transactionDepth === 0) this.isTransactionActive = false;
         throw error;
       }
     }
@@ -126,7 +128,8 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       this.giveLockBack();
     }
 
-    private get isInTransaction(): boolean {
+    /** Whether the database is in one, whatever TypeORM believes. Capture reads it, too. */
+    get isInTransaction(): boolean {
       return this.kept?.database.open === true && this.kept.database.inTransaction;
     }
 

@@ -7,6 +7,11 @@ const WRITES = new RegExp(
   'i',
 );
 
+/** Whether a statement may write rows. */
+export function isWriteStatement(text: string): boolean {
+  return WRITES.test(text);
+}
+
 /**
  * Whether a statement of the application may have written to a table with triggers, so that the dispatcher looks at once. A name
  * elsewhere in it makes one look too many; what a procedure or a foreign key writes is found by the poll.
