@@ -59,6 +59,6 @@ export class DatabaseTime {
   }
 
   private async ask(): Promise<void> {
-    await this.from(() => this.database.single(() => readTime(this.database)));
+    await this.from(() => this.database.single(() => readTime(this.database), 'poll'));
   }
 }

@@ -4,7 +4,8 @@ import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
 import type { Json } from '../../events/json.js';
 import type { PayloadLimits } from '../../events/payload.js';
-import { isRetryable, type Database } from '../../store/database.js';
+import type { Database } from '../../store/database.js';
+import { driverError, isFaultOfData, isRetryable } from '../../store/database-errors.js';
 import {
   deleteImages,
   hasImages,
@@ -80,7 +81,7 @@ export class ImageConverter {
     const { database } = this.parts;
     const { tablePaths } = this;
     if (!tablePaths.length) return 'nothing';
-    if (!(await database.single(() => hasImages(database, tablePaths)))) return 'nothing';
+    if (!(await database.single(() => hasImages(database, tablePaths), 'poll'))) return 'nothing';
     try {
       return await this.convertSome(IMAGES_PER_BATCH);
     } catch (error) {
@@ -100,9 +101,9 @@ export class ImageConverter {
         if (one !== 'some') return result === 'some' ? result : one;
       } catch (error) {
         // Not the image's fault: it was not even read, or the database would refuse any other one, too.
-        if (!taken.images || !isFaultOfData(error)) throw error;
+        if (!taken.images || !isFaultOfImage(error)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
-        await database.transaction(() => setAside(database, damaged));
+        await database.transaction(() => setAside(database, damaged), 'work');
         this.tell(damaged);
       }
       result = 'some';
@@ -112,7 +113,7 @@ export class ImageConverter {
 
   private async convertSome(limit: number, taken: { images?: readonly StoredImage[] } = {}): Promise<Conversion> {
     const { database, onConverted } = this.parts;
-    const converted = await database.transaction(() => this.conversion(limit, taken));
+    const converted = await database.transaction(() => this.conversion(limit, taken), 'work');
     if (typeof converted === 'string') return converted;
     this.tell(converted.damaged);
     if (converted.events.length) onConverted(converted.events);
@@ -263,19 +264,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
-const POSTGRES_DATA = /^(?:22|23|54)\d/;
-const SQLITE_DATA = /^SQLITE_(?:ERROR|CONSTRAINT|TOOBIG|MISMATCH)/;
-/** MySQL and MariaDB: incorrect, too long, out of range, invalid JSON, and larger than a packet. */
-const MYSQL_DATA = new Set([1048, 1153, 1264, 1292, 1366, 1406, 3140, 3141, 4038, 4079]);
-
-/** Whether another image may fare better; otherwise the database, or this process's idea of its tables, is at fault. */
-function isFaultOfData(error: unknown): boolean {
-  const { code, errno } = ((error as { driverError?: unknown }).driverError ?? error) as {
-    code?: unknown;
-    errno?: unknown;
-  };
-  if (typeof errno === 'number') return MYSQL_DATA.has(errno);
-  if (typeof code !== 'string') return true;
-  return (code.startsWith('SQLITE') ? SQLITE_DATA : POSTGRES_DATA).test(code);
+/** Whether another image may fare better. SQLite has no code of its own for JSON that it cannot read. */
+function isFaultOfImage(error: unknown): boolean {
+  return isFaultOfData(error) || /^SQLITE_ERROR/.test(String(driverError(error).code));
 }
