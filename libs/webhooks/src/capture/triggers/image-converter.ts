@@ -266,5 +266,5 @@ function messageOf(error: unknown): string {
 
 /** Whether another image may fare better. SQLite has no code of its own for JSON that it cannot read. */
 function isFaultOfImage(error: unknown): boolean {
-  return isFaultOfData(error) || /^SQLITE_ERROR/.test(String(driverError(error).code));
+  return isFaultOfData(error) || String(driverError(error).code).startsWith('SQLITE_ERROR');
 }
