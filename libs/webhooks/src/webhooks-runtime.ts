@@ -42,6 +42,7 @@ import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
+import { missingIndexes } from './store/missing-indexes.js';
 import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { query } from './store/script.js';
@@ -269,6 +270,14 @@ export class WebhooksRuntime
         'TABLES_MISSING',
         `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${options.tablePrefix === 'webhook_' ? '' : `{ tablePrefix: '${options.tablePrefix}' }`}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
         { details: { missing } },
+      );
+    }
+    const creating = await this.database.single(() => missingIndexes(this.database));
+    if (creating.length) {
+      throw new ConfigurationError(
+        'TABLES_MISSING',
+        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, as after a migration that was interrupted. Run: ${creating.join('; ')}.`,
+        { details: { missing: creating } },
       );
     }
     await checkTriggers({ dataSource, registry, options, logger: this.logger });
