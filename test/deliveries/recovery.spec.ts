@@ -301,6 +301,17 @@ describeDatabases('after an outage', (database) => {
       expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
     });
 
+    it('leaves alone what is on its way to the listener, which comes in its order', async () => {
+      const { id } = await listen({ ordering: 'entity' });
+      const orders = app.dataSource.getRepository(Order);
+      const order = await orders.save({ status: 'first' });
+      for (const status of ['second', 'third']) await orders.save({ ...order, status });
+      expect(await app.deliveries.replay({ listenerId: id, since: since() })).toBe(0);
+      await app.dispatcher.drain();
+      const statuses = requests().map(({ json }) => (json as { data: Order }).data.status);
+      expect(statuses).toEqual(['first', 'second', 'third']);
+    });
+
     it('is held for a disabled listener, and refused for one that is removed, unknown or another owner’s', async () => {
       await save();
       await app.dispatcher.drain();

@@ -63,6 +63,23 @@ describe('the clock', () => {
   });
 });
 
+describe('a clock that was far ahead', () => {
+  it('is set back at once, and goes on from there', () => {
+    let monotonic = 5_000;
+    vi.spyOn(performance, 'now').mockImplementation(() => monotonic);
+    const clock = new SystemClock();
+    const read = (databaseMs: number) => clock.read({ databaseMs, askedAt: monotonic, answeredAt: monotonic });
+    read(1_000_000);
+    read(1_000_000 + 60 * MINUTE);
+    expect(clock.now()).toBe(1_000_000 + 60 * MINUTE);
+    read(1_000_000);
+    expect(clock.now()).toBe(1_000_000);
+    monotonic += SECOND;
+    expect(clock.now()).toBe(1_000_000 + SECOND);
+    vi.restoreAllMocks();
+  });
+});
+
 describe('the database is asked for its time', () => {
   const answering = () => {
     const single = vi.fn(() => Promise.resolve({ databaseMs: 5 }));

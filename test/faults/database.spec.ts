@@ -6,7 +6,8 @@ import { Column, DataSource, Entity, PrimaryGeneratedColumn, type DataSourceOpti
 import { Webhook } from 'nestjs-entity-webhooks';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
-import { TcpProxy } from '../support/tcp-proxy.js';
+import { createProxied, networked } from '../support/proxied-database.js';
+import type { TcpProxy } from '../support/tcp-proxy.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 @Webhook()
@@ -55,23 +56,15 @@ function holdAnswer(status = 204): () => void {
   return release;
 }
 
-const servers = databases.filter(({ name }) => name === 'postgres' || name === 'mariadb');
-
-describe.each(servers)('a database that goes away while a request is under way ($name)', (database) => {
+describe.each(networked)('a database that goes away while a request is under way ($name)', (database) => {
   let proxy: TcpProxy;
 
   beforeEach(async () => {
-    fresh = await database.create();
-    const { url, host, port } = fresh.options as { url?: string; host?: string; port?: number };
-    const direct = new URL(url ?? `any://${host}:${port}`);
-    proxy = await TcpProxy.to({ host: direct.hostname, port: Number(direct.port || 5432) });
-    direct.host = `127.0.0.1:${proxy.port}`;
-    await start({
-      ...fresh.options,
-      ...(url ? { url: direct.href } : { port: proxy.port, host: '127.0.0.1' }),
-    } as never);
+    const created = await createProxied(database);
+    fresh = created;
+    ({ proxy } = created);
+    await start(created.proxied);
   });
-  afterEach(() => proxy.close());
 
   it('is found again: the attempt is recorded and not repeated, what comes after goes out, and the log says two things', async () => {
     const release = holdAnswer();
@@ -98,7 +91,7 @@ describe.each(servers)('a database that goes away while a request is under way (
   });
 });
 
-describe.each(servers)('a statement that dead-locks ($name)', (database) => {
+describe.each(networked)('a statement that dead-locks ($name)', (database) => {
   let other: DataSource;
 
   beforeEach(async () => {

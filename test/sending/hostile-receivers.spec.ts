@@ -41,7 +41,7 @@ const OVER_HTTP: Readonly<Record<string, Expected>> = {
   'has 10,000 headers': NO_HTTP,
   'sends 103 without end': NO_HTTP,
   'sends 102 without end, slowly': NO_HTTP,
-  'sends 100 without end': NO_CONNECTION,
+  'sends 100 without end': NO_HTTP,
   'switches protocols': NO_CONNECTION,
   'resets inside its headers': NO_CONNECTION,
   'is no HTTP': NO_HTTP,

@@ -217,6 +217,46 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(await sender().send(request(url, { timeoutMs: 150 }))).toMatchObject({ errorCode: 'TIMEOUT', status: null });
   });
 
+  const ANSWER = 'HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\nHTTP/1.1 100 No!';
+  it.each([
+    ['100 Continue', 'HTTP/1.1 100 Continue\r\n\r\n'],
+    ['100 without a reason', 'HTTP/1.1 100\r\n\r\n'],
+    ['100 with headers', 'HTTP/1.1 100 Continue\r\nx-a: 1\r\nx-b: HTTP/1.1 200 OK\r\n\r\n'],
+    ['100 three times', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(3)],
+    ['100 between 103 and 102', 'HTTP/1.1 103 A\r\n\r\nHTTP/1.1 100 B\r\n\r\nHTTP/1.1 102 C\r\n\r\n'],
+  ])('reads past %s, which nobody asked for, and leaves the body as it is', async (_case, interim) => {
+    for (const pieces of [[interim + ANSWER], [...(interim + ANSWER)]]) {
+      const url = await tcp((socket) => {
+        socket.setNoDelay(true).once('data', () => {
+          const next = () => {
+            const piece = pieces.shift();
+            if (piece !== undefined) socket.write(piece, () => setImmediate(next));
+          };
+          next();
+        });
+      });
+      expect(await sender().send(request(url))).toMatchObject({
+        kind: 'accepted',
+        status: OK,
+        response: 'HTTP/1.1 100 No!',
+      });
+    }
+  });
+
+  it('reads past 100 in each answer of a connection that is kept', async () => {
+    let connections = 0;
+    const url = await tcp((socket) => {
+      connections++;
+      socket.on('data', (data) => {
+        // Headers and body may come apart.
+        if (data.subarray(-BODY.length).equals(BODY)) socket.write(`HTTP/1.1 100 Continue\r\n\r\n${ANSWER}`);
+      });
+    });
+    const one = sender();
+    for (let n = 0; n < 6; n++) expect(await one.send(request(url))).toMatchObject({ kind: 'accepted', status: OK });
+    expect(connections).toBeLessThan(6);
+  });
+
   it('stops at its limit when only 1xx answers come', async () => {
     const url = await tcp((socket) => {
       const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n'), 30);

@@ -47,6 +47,8 @@ export interface TestAppOptions {
   controllers?: Type[];
   application?: NestApplicationOptions;
   providers?: Provider[];
+  /** Instead of one that stands still. */
+  ownClock?: Clock;
 }
 
 /**
@@ -84,7 +86,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   try {
     const module = await Test.createTestingModule({ imports: [AppModule] })
       .overrideProvider(Clock)
-      .useValue(clock)
+      .useValue(options.ownClock ?? clock)
       .compile();
     app = module.createNestApplication({ logger: ['error', 'warn'], ...options.application });
     await app.init();

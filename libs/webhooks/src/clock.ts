@@ -20,6 +20,9 @@ export abstract class Clock {
   read?(reading: ClockReading): void;
 }
 
+/** A clock that is ahead of its database by more is set back. Receivers refuse times that are five minutes off; drifts are milliseconds. */
+export const SET_BACK_FROM_MS = 5_000;
+
 /**
  * The database's time, which all processes share, carried on by the monotonic clock of this one: a host whose own clock is
  * wrong, or is set while the process runs, takes over no lease too early and signs no time that receivers refuse.
@@ -28,7 +31,8 @@ export abstract class Clock {
  * The best one so far, which has the shortest round trip, is believed to lie in the middle. One with a longer round trip
  * moves the clock only as far as into what it allows, so a slow answer changes nothing, and a drift is followed.
  *
- * It never goes back: set back by a reading, it stands still until the database's has caught up.
+ * It never goes back by little: set back by a reading, it stands still until the database's has caught up. If it is ahead by more than
+ * {@link SET_BACK_FROM_MS}, it is set back at once: it would sign times that receivers refuse, and no retry would be due.
  */
 export class SystemClock extends Clock {
   /** The database's time less `performance.now()`. */
@@ -52,5 +56,6 @@ export class SystemClock extends Clock {
     } else {
       this.offset = Math.min(most, Math.max(least, this.offset));
     }
+    if (this.last - (answeredAt + this.offset) > SET_BACK_FROM_MS) this.last = 0;
   }
 }

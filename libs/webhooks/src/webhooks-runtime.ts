@@ -19,6 +19,7 @@ import type { RetrySchedule } from './deliveries/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
+import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
 import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
@@ -41,6 +42,7 @@ import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { missingTables, type Database } from './store/database.js';
+import { missingIndexes } from './store/missing-indexes.js';
 import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { query } from './store/script.js';
@@ -86,6 +88,7 @@ export class WebhooksRuntime
   private readonly logger: Logger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
+  private readonly setBack: SetBack;
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
@@ -152,6 +155,8 @@ export class WebhooksRuntime
       wakeUps: this.wakeUps,
     });
     const wake = () => this.wake();
+    this.setBack = new SetBack({ database, clock, leaseMs: options.dispatcher.leaseMs, logger, done: wake });
+    time.onSetBack = (aheadMs) => this.setBack.begin(aheadMs);
     this.capture = new EntityCapture({
       dataSource,
       database,
@@ -268,6 +273,14 @@ export class WebhooksRuntime
         { details: { missing } },
       );
     }
+    const creating = await this.database.single(() => missingIndexes(this.database));
+    if (creating.length) {
+      throw new ConfigurationError(
+        'TABLES_MISSING',
+        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, as after a migration that was interrupted. Run: ${creating.join('; ')}.`,
+        { details: { missing: creating } },
+      );
+    }
     await checkTriggers({ dataSource, database: this.database, registry, options, logger: this.logger });
   }
 
@@ -277,7 +290,9 @@ export class WebhooksRuntime
         'secrets.keys is not set: the secrets of listeners stand readable in the database and its backups. See docs/signing.md.',
       );
     }
-    if (this.parts.options.dispatcher.autoStart) this.dispatcher.start();
+    if (!this.parts.options.dispatcher.autoStart) return;
+    this.dispatcher.start();
+    void this.setBack.look();
   }
 
   async beforeApplicationShutdown(): Promise<void> {
@@ -289,6 +304,7 @@ export class WebhooksRuntime
 
   async onApplicationShutdown(): Promise<void> {
     this.time.stop();
+    void this.setBack.stop();
     this.capture.detach();
     await this.parts.transport.close();
     await this.wakeUps?.close();

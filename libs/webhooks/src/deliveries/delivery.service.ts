@@ -235,7 +235,7 @@ export class DeliveryService {
 
   /**
    * Sends past events to a listener, also one that was made after them: every event that it wants by its types, filter and
-   * owner, and of which it has no delivery yet, outside of any order. As far back as `retention.succeededMs`. In batches, like
+   * owner, and of which it has no delivery yet, outside of any order. What is on its way to it already is left alone. As far back as `retention.succeededMs`. In batches, like
    * {@link recover}. A disabled listener's are held.
    *
    * @returns how many deliveries were made

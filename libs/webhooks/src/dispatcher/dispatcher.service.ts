@@ -144,8 +144,10 @@ export class DispatcherService {
     this.recorder = new Recorder({
       ...parts,
       troubles: this.troubles,
-      isLasting: () => this.isLasting,
-      rest: () => this.rest(),
+      // Also while it stops, as long as that may take: what is not recorded is sent again.
+      isLasting: () => this.loop !== null,
+      refused: () => this.lanes.hold(),
+      written: () => this.lanes.resume(),
       expect: (at) => this.expect(at),
       stopped: (listenerId) => this.giveBack(this.lanes.evict(listenerId)),
       idle: () => this.signal.raise(),
@@ -402,9 +404,11 @@ export class DispatcherService {
     const { database, clock, time } = this.parts;
     this.polledAt = performance.now();
     const outlook: Outlook = await time.from(() =>
-      database.single(() => readOutlook(database, this.parts.images.tablePaths)),
+      database.single(() => readOutlook(database, this.parts.images.tablePaths), 'poll'),
     );
-    if (outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now()) await this.reclaim();
+    const isExpired = outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now();
+    // What this process cannot record yet was sent: it may be its own lease that has run out.
+    if (isExpired && !this.recorder.isRefused) await this.reclaim();
     if (outlook.hasImages) this.imagesAt = 0;
     if (outlook.hasEvents) this.router.expectEvents();
     if (outlook.hasWide) this.router.expectEvents('wide');
@@ -418,7 +422,8 @@ export class DispatcherService {
 
   private async reclaim(): Promise<void> {
     const { database, clock } = this.parts;
-    while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH))) this.expect(0);
+    while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH), 'work'))
+      this.expect(0);
   }
 
   private async claim(): Promise<Leased & { handshakes: readonly ClaimedHandshake[]; isExhaustive: boolean }> {
@@ -427,15 +432,17 @@ export class DispatcherService {
     const room = this.lanes.room('backlog');
     const leasedAt = performance.now();
     if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
-    const { deliveries, handshakes, isExhaustive } = await database.transaction(() =>
-      claimDeliveries(database, {
-        now: clock.now(),
-        leaseMs,
-        room,
-        listeners: this.pace.portion.claim,
-        circuit,
-        handshakes: this.handshakes.room,
-      }),
+    const { deliveries, handshakes, isExhaustive } = await database.transaction(
+      () =>
+        claimDeliveries(database, {
+          now: clock.now(),
+          leaseMs,
+          room,
+          listeners: this.pace.portion.claim,
+          circuit,
+          handshakes: this.handshakes.room,
+        }),
+      'work',
     );
     this.handshakes.begin(handshakes);
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive };
@@ -525,7 +532,7 @@ export class DispatcherService {
     const { id } = laned.delivery.listener;
     const until = clock.now() + WAIT_MS;
     try {
-      await database.transaction(() => pauseListeners(database, [id], until));
+      await database.transaction(() => pauseListeners(database, [id], until), 'work');
       this.expect(until);
     } catch (failure) {
       this.troubles.failed('returning', `Listener ${id} could not be paused`, failure);
@@ -566,7 +573,7 @@ export class DispatcherService {
       const batch = this.returned.splice(0);
       const leases = batch.map(({ delivery }) => delivery);
       try {
-        await database.transaction(() => releaseDeliveries(database, leases, clock.now()));
+        await database.transaction(() => releaseDeliveries(database, leases, clock.now()), 'work');
         this.troubles.succeeded('returning');
       } catch (error) {
         this.troubles.failed(

@@ -73,7 +73,7 @@ export class Handshakes {
     const { id } = handshake.listener;
     try {
       const result = await this.resultOf(handshake);
-      if (!(await database.transaction(() => recordHandshake(database, handshake, result)))) return;
+      if (!(await database.transaction(() => recordHandshake(database, handshake, result), 'work'))) return;
       if (result.state === 'failed') {
         emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: result.reason });
       }

@@ -68,6 +68,7 @@ export class Lanes {
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
+  private isHeld = false;
 
   constructor(private readonly options: LanesOptions) {}
 
@@ -100,7 +101,7 @@ export class Lanes {
    * @param coming how many are being fetched already
    */
   isThirsty(source: Source, coming = 0): boolean {
-    return (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
+    return !this.isHeld && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {
@@ -111,6 +112,18 @@ export class Lanes {
       this.offer(lane);
     }
     this.start();
+  }
+
+  /** Sends nothing more until {@link resume}. What is being sent goes on. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  resume(): void {
+    if (!this.isHeld) return;
+    this.isHeld = false;
+    this.start();
+    this.options.hungry();
   }
 
   /** Takes what waits for a listener out of memory, or for all of them. What is being sent goes on. */
@@ -161,7 +174,7 @@ export class Lanes {
   }
 
   private start(): void {
-    while (this.running < this.options.concurrency) {
+    while (!this.isHeld && this.running < this.options.concurrency) {
       const lane = this.takeTurn();
       if (!lane) return;
       const laned = lane.queue.shift();

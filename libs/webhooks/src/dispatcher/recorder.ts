@@ -1,9 +1,10 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
-import { readOutlook } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
+import { isFaultOfData } from '../store/database-errors.js';
 import { isOneStatement, recordAttempts, type AttemptRecord } from '../store/record-attempts.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { LanedDelivery } from './lanes.js';
@@ -29,8 +30,10 @@ export interface RecorderParts {
   readonly troubles: Troubles;
   /** Whether it is worth trying again what the database refused. */
   readonly isLasting: () => boolean;
-  /** Settles after a moment, or when the dispatcher stops. */
-  readonly rest: () => Promise<void>;
+  /** The database refuses writes: nothing may be sent that could not be recorded. */
+  readonly refused: () => void;
+  /** It takes them again. */
+  readonly written: () => void;
   /** A delivery may be due at this time. */
   readonly expect: (at: number) => void;
   /** Nothing more is sent to this listener for now. */
@@ -44,6 +47,9 @@ export interface RecorderParts {
  * one was written, and the database spends more on them than on the rows.
  */
 const RECORD_TOGETHER_MS = 20;
+/** After a refusal of the database. */
+const REST_MS = 1_000;
+
 /**
  * Writes down what came of attempts, in batches: of whatever has come together while the last one was written, or within
  * {@link RECORD_TOGETHER_MS}. What is not recorded would be repeated if this process died now, so it is never more than a batch, beside
@@ -58,6 +64,8 @@ export class Recorder {
   private readonly now = new Signal();
   /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
   private readonly failing = new Set<string>();
+  /** A try to record these failed, and may have been committed all the same. */
+  private readonly uncertain = new Set<Attempted>();
   private loop: Promise<void> | null = null;
 
   constructor(private readonly parts: RecorderParts) {}
@@ -65,6 +73,11 @@ export class Recorder {
   /** Settles when nothing waits to be recorded; `null` when nothing does. */
   get recording(): Promise<void> | null {
     return this.loop;
+  }
+
+  /** The database has refused what is to be recorded. */
+  get isRefused(): boolean {
+    return this.uncertain.size > 0;
   }
 
   /**
@@ -85,55 +98,69 @@ export class Recorder {
   }
 
   /**
-   * One batch after the other: what comes while one is written makes up the next. What the database refuses is tried again
-   * for as long as the loop runs, as these requests were made; halved each time, so that a record that cannot be written
-   * ends up alone.
+   * One batch after the other: what comes while one is written makes up the next.
+   *
+   * What the database refuses is tried again for as long as the dispatcher runs, as these requests were made; smaller each time, so that
+   * a record that cannot be written ends up alone. It is given up only when its own values are at fault: a server that refuses writes
+   * would have everything sent again.
    */
   private async recordAll(): Promise<void> {
-    const { isLasting, rest, troubles, logger, options } = this.parts;
-    const { batch } = options;
+    const { batch } = this.parts.options;
     let size = batch;
-    let wasAnswered = false;
     while (this.attempted.length) {
       if (this.attempted.length * 2 < batch) await this.now.wait(RECORD_TOGETHER_MS);
       // What ends in the same turn of the event loop goes into the same batch.
       await new Promise((resolve) => setImmediate(resolve));
       const some = this.attempted.slice(0, size);
+      const isPart = some.length < this.attempted.length;
       try {
         await this.record(some);
         size = Math.min(batch, 2 * size);
         // A part that could be written does not end it: what could not is still there.
-        if (size === batch || some.length === this.attempted.length) troubles.succeeded('recording');
+        if (size === batch || !isPart) this.parts.troubles.succeeded('recording');
+        this.parts.written();
+        this.forget(some);
       } catch (error) {
-        if (isLasting() && !(some.length === 1 && wasAnswered)) {
-          troubles.failed('recording', 'Attempts cannot be recorded, which is tried again every second', error);
-          size = Math.ceil(some.length / 2);
-          wasAnswered = some.length === 1 && (await this.isAnswered());
-          if (some.length === 1 && !wasAnswered) await rest();
-          continue;
-        }
-        logger.error(
-          `${some.length === 1 ? `The attempt of delivery ${some[0]?.laned.delivery.id}` : `${some.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
-        );
+        size = await this.failed(some, error);
       }
-      wasAnswered = false;
-      this.attempted.splice(0, some.length);
-      for (const { laned } of some) laned.settled?.();
-      if (this.attempted.length <= batch) for (const free of this.held.splice(0)) free();
     }
+    this.parts.written();
     this.loop = null;
     this.parts.idle();
   }
 
-  /** Whether the database answers at all: what it refuses then is itself at fault. */
-  private async isAnswered(): Promise<boolean> {
-    const { database } = this.parts;
-    return database
-      .single(() => readOutlook(database))
-      .then(
-        () => true,
-        () => false,
-      );
+  /** After a batch that could not be recorded. @returns how many to try next */
+  private async failed(some: readonly Attempted[], error: unknown): Promise<number> {
+    const { isLasting, refused, troubles, logger } = this.parts;
+    const isOfValues = isFaultOfData(error);
+    if (!isOfValues) for (const one of some) this.uncertain.add(one);
+    const smaller = Math.ceil(some.length / 2);
+    if (isOfValues && some.length > 1) return smaller;
+    if (!isOfValues && isLasting()) {
+      refused();
+      troubles.failed('recording', 'Attempts cannot be recorded, and nothing is sent until they can', error);
+      // If something about this one is at fault after all, the others do not wait behind it.
+      if (some.length === 1) this.attempted.push(...this.attempted.splice(0, 1));
+      await pause(REST_MS);
+      return smaller;
+    }
+    // By hand, and when the dispatcher has stopped, the database is asked once for all of them.
+    const lost = isOfValues ? some : [...this.attempted];
+    logger.error(
+      `${lost.length === 1 ? `The attempt of delivery ${lost[0]?.laned.delivery.id}` : `${lost.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
+    );
+    this.forget(lost);
+    return smaller;
+  }
+
+  /** These are recorded, or given up. */
+  private forget(some: readonly Attempted[]): void {
+    this.attempted.splice(0, some.length);
+    for (const one of some) {
+      this.uncertain.delete(one);
+      one.laned.settled?.();
+    }
+    if (this.attempted.length <= this.parts.options.batch) for (const free of this.held.splice(0)) free();
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
@@ -141,11 +168,12 @@ export class Recorder {
     const records = batch.map(({ record }): AttemptRecord =>
       this.failing.has(record.listenerId) ? { ...record, wasFailing: true } : record,
     );
-    const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit });
+    const mayBeStored = records.filter((_, index) => this.uncertain.has(batch[index] as Attempted));
+    const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit, mayBeStored });
     // One statement needs no transaction around it: two round trips less.
-    const { moved, paused, disabled } = await (isOneStatement(database, records)
-      ? database.single(script)
-      : database.transaction(script));
+    const { moved, paused, disabled } = await (!mayBeStored.length && isOneStatement(database, records)
+      ? database.single(script, 'work')
+      : database.transaction(script, 'work'));
     for (const [index, attempted] of batch.entries()) {
       const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
       if (!moved.has(deliverySeq)) continue;

@@ -177,16 +177,18 @@ export class Router implements FreshTraffic {
     const { database, clock, options, bodyOf, lanes } = this.parts;
     const room = lanes.room('fresh');
     const leasedAt = performance.now();
-    const result = await database.transaction(() =>
-      fanOut(database, {
-        ...what,
-        likelyTypes: this.likelyTypes,
-        now: clock.now(),
-        leaseMs: options.leaseMs,
-        room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
-        circuit: options.circuit,
-        bodyOf,
-      }),
+    const result = await database.transaction(
+      () =>
+        fanOut(database, {
+          ...what,
+          likelyTypes: this.likelyTypes,
+          now: clock.now(),
+          leaseMs: options.leaseMs,
+          room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
+          circuit: options.circuit,
+          bodyOf,
+        }),
+      'work',
     );
     this.tell(result);
     const types = new Set([...this.likelyTypes, ...result.types]);
@@ -211,8 +213,9 @@ export class Router implements FreshTraffic {
   /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
   async routeWide(listeners: number): Promise<boolean> {
     const { database, clock, bodyOf, expect } = this.parts;
-    const result = await database.transaction(() =>
-      fanOutWide(database, { now: clock.now(), bodyOf, limit: listeners }),
+    const result = await database.transaction(
+      () => fanOutWide(database, { now: clock.now(), bodyOf, limit: listeners }),
+      'work',
     );
     this.tell(result);
     if (result.hasDue) expect(0);

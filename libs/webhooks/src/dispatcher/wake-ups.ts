@@ -29,6 +29,9 @@ const HEARD_WITHIN_MS = 5 * SECOND;
 const CONNECTED_WITHIN_MS = 10 * SECOND;
 /** A connection that its server does not let go of is left to itself. */
 const ENDED_WITHIN_MS = SECOND;
+/** A connection that heard nothing for so long is asked whether it is there: a server that vanished tells nobody. */
+const ASKED_EVERY_MS = 30 * SECOND;
+const ANSWERED_WITHIN_MS = 3 * SECOND;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30 * SECOND;
 /** A pooler will not change its ways; a server that was slow will. */
@@ -96,7 +99,8 @@ export class WakeUps {
   async close(): Promise<void> {
     this.isClosed = true;
     await this.unlisten();
-    await this.told;
+    // What a server that does not answer is not told, others find by their poll.
+    await Promise.race([this.told, pause(ENDED_WITHIN_MS, undefined, { ref: false })]);
   }
 
   private async tellInTurn(): Promise<void> {
@@ -116,7 +120,7 @@ export class WakeUps {
     const { channel, id } = this;
     await this.database.single(function* () {
       yield sql`select pg_notify(${channel}, ${id})`;
-    });
+    }, 'poll');
   }
 
   private async keepListening(heard: () => void, stopped: AbortSignal): Promise<void> {
@@ -171,14 +175,23 @@ export class WakeUps {
         await this.notify();
         return Promise.race([itself, pause(HEARD_WITHIN_MS, false, { signal: timeout.signal })]);
       };
-      if (!(await Promise.race([check(), lost]))) return false;
+      const isHeard = await Promise.race([within(2 * CONNECTED_WITHIN_MS, check(), timeout.signal), lost]);
+      if (!isHeard) return false;
       works();
-      return await lost;
+      return await Promise.race([this.keepAsking(client, timeout.signal), lost]);
     } finally {
       stopped.removeEventListener('abort', stop);
       const ended = client.end().catch(() => undefined);
       await Promise.race([ended, pause(ENDED_WITHIN_MS, undefined, { signal: timeout.signal }).catch(() => undefined)]);
       timeout.abort();
+    }
+  }
+
+  /** Rejects when the server does not answer. */
+  private async keepAsking(client: PgClient, ended: AbortSignal): Promise<never> {
+    for (;;) {
+      await pause(ASKED_EVERY_MS, undefined, { signal: ended, ref: false });
+      await within(ANSWERED_WITHIN_MS, client.query('SELECT 1'), ended);
     }
   }
 
@@ -194,6 +207,8 @@ export class WakeUps {
       keepAlive: true,
       keepAliveInitialDelayMillis: CONNECTED_WITHIN_MS,
       ...options,
+      // Otherwise its goodbye waits for the answer to a statement that has none.
+      pipeline: false,
       ...(this.url === undefined ? { password } : { connectionString: this.url }),
     });
   }
@@ -218,6 +233,14 @@ export class WakeUps {
       "LISTEN hears nothing, as behind a pooler in transaction mode: other processes' commits are found by the poll only. Give wakeUp.url, a direct connection to the server, or say so with wakeUp: false.",
     );
   }
+}
+
+/** @throws when it takes longer */
+async function within<T>(limitMs: number, answer: Promise<T>, ended: AbortSignal): Promise<T> {
+  const late = pause(limitMs, undefined, { signal: ended, ref: false }).then(() => {
+    throw new Error(`the server did not answer within ${limitMs / SECOND} s`);
+  });
+  return Promise.race([answer, late]);
 }
 
 function messageOf(error: unknown): string {

@@ -13,7 +13,10 @@ export interface FrozenTable {
   readonly indexes: readonly IndexShape[];
 }
 
-/** Creates a table, with names and types as the schema builder would give them. */
+/**
+ * Creates a table, with names and types as the schema builder would give them. Of one that stands already, what is missing: its indexes,
+ * where a migration outside of a transaction was interrupted after the table.
+ */
 export async function createTable(runner: QueryRunner, tablePrefix: string, table: FrozenTable): Promise<void> {
   const { namingStrategy, options, driver } = runner.dataSource;
   const type = options.type as SupportedDriver;
@@ -44,5 +47,11 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
     ...indexesOf(table.unique, dialectOf(type), columnName).map((shape) => index(shape, true)),
     ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
   ];
-  await runner.createTable(new Table({ name: path, columns, indices }), true);
+  const standing = await runner.getTable(path);
+  if (!standing) {
+    await runner.createTable(new Table({ name: path, columns, indices }));
+    return;
+  }
+  const names = new Set(standing.indices.map(({ name }) => name));
+  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(standing, one);
 }

@@ -6,6 +6,7 @@ import { Agent, buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.js';
 import type { EgressProxy } from './egress-proxy.js';
+import { InterimAnswers } from './interim-answers.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 
@@ -297,6 +298,7 @@ function limitAnswers(socket: Socket): () => boolean {
   let written = socket.bytesWritten;
   let taken = 0;
   let hasAnswered = false;
+  const interim = new InterimAnswers();
   socket.read = (size?: number): Buffer | null => {
     // Of the stream itself.
     if (size !== undefined) return read(size);
@@ -305,6 +307,7 @@ function limitAnswers(socket: Socket): () => boolean {
       // Another request.
       written = socket.bytesWritten;
       taken = 0;
+      interim.sent();
     }
     if (taken > MAX_ANSWER_BYTES) {
       socket.destroy(new SendError('INVALID_RESPONSE', `an answer of more than ${MAX_ANSWER_BYTES} bytes`));
@@ -312,6 +315,7 @@ function limitAnswers(socket: Socket): () => boolean {
     }
     const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
     taken += piece?.length ?? 0;
+    if (piece) interim.pass(piece);
     hasAnswered ||= piece !== null;
     return piece;
   };

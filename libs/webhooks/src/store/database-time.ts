@@ -1,5 +1,5 @@
 import sql, { type Sql } from 'sql-template-tag';
-import type { Clock } from '../clock.js';
+import { SET_BACK_FROM_MS, type Clock } from '../clock.js';
 import type { DialectName } from './column-kinds.js';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
@@ -31,6 +31,9 @@ function* readTime(database: Database): Script<{ databaseMs: number }> {
 export class DatabaseTime {
   private timer: NodeJS.Timeout | undefined;
   private toldAt = 0;
+  private isRead = false;
+  /** Called when the clock was set back, with by how much. */
+  onSetBack: ((aheadMs: number) => void) | null = null;
 
   constructor(
     private readonly database: Database,
@@ -54,11 +57,17 @@ export class DatabaseTime {
     const askedAt = performance.now();
     const result = await ask();
     this.toldAt = performance.now();
-    this.clock.read?.({ databaseMs: result.databaseMs, askedAt, answeredAt: this.toldAt });
+    if (!this.clock.read) return result;
+    const before = this.clock.now();
+    this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.toldAt });
+    const aheadMs = before - this.clock.now();
+    // What the host's own clock said before the first reading was written nowhere.
+    if (aheadMs > SET_BACK_FROM_MS && this.isRead) this.onSetBack?.(aheadMs);
+    this.isRead = true;
     return result;
   }
 
   private async ask(): Promise<void> {
-    await this.from(() => this.database.single(() => readTime(this.database)));
+    await this.from(() => this.database.single(() => readTime(this.database), 'poll'));
   }
 }

@@ -5,6 +5,12 @@ import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
 /**
+ * How patient a statement is with a server that says nothing: `poll` for one row, `work` for a batch of the dispatcher, and `page` for all
+ * else. On SQLite there is no server.
+ */
+export type StatementLimit = 'poll' | 'work' | 'page';
+
+/**
  * Where the webhook tables stand, and how a {@link Script} runs there. One per module instance.
  *
  * Never the application's pool: on server databases this is a small pool of its own, so that the dispatcher neither
@@ -17,11 +23,14 @@ export abstract class Database {
   /**
    * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. Deadlocks, serialisation failures,
    * lock timeouts and busy files run it again from the start.
+   *
+   * @param limit `page`, unless it is said
+   * @throws DatabaseTimeoutError when the server does not answer; whether the transaction was committed is not known then
    */
-  abstract transaction<T>(script: () => Script<T>): Promise<T>;
+  abstract transaction<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
   /** Runs a script that only reads, or is one statement: without a transaction around it. Retried like one. */
-  abstract single<T>(script: () => Script<T>): Promise<T>;
+  abstract single<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
   /** Closes the connections that are the module's own. */
   abstract close(): Promise<void>;
@@ -35,26 +44,6 @@ export abstract class Database {
   statement(sql: Sql): { text: string; values: unknown[] } {
     return { text: this.dialect === 'postgres' ? sql.text : sql.sql, values: sql.values };
   }
-}
-
-/** Errors after which the same transaction may succeed when it runs again. */
-const RETRYABLE_CODES = new Set<unknown>([
-  '40001', // serialization_failure
-  '40P01', // deadlock_detected
-  '55P03', // lock_not_available: only where the application sets a `lock_timeout`
-  1213, // ER_LOCK_DEADLOCK
-  1205, // ER_LOCK_WAIT_TIMEOUT
-]);
-
-/** Whether a transaction that failed so may simply run again. */
-export function isRetryable(error: unknown): boolean {
-  const driverError = (error as { driverError?: { code?: unknown; errno?: unknown } }).driverError ?? error;
-  const { code, errno } = (driverError ?? {}) as { code?: unknown; errno?: unknown };
-  return (
-    RETRYABLE_CODES.has(code) ||
-    RETRYABLE_CODES.has(errno) ||
-    (typeof code === 'string' && code.startsWith('SQLITE_BUSY'))
-  );
 }
 
 /** Whether the tables can be read: the check made when the application starts. */
@@ -77,6 +66,9 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** A server that does not even take the connection is asked again. Drivers wait for ever (`pg`), or longer (`mysql2`). */
+const CONNECT_TIMEOUT_MS = 5_000;
+
 /** The options of the module's own data source: the application's, to the primary, with nothing of the application. */
 export function ownDataSourceOptions(
   application: DataSource,
@@ -95,6 +87,8 @@ export function ownDataSourceOptions(
     ...(dialectOf(application.options.type) === 'postgres' ? { pipeline: true } : {}),
   };
   return {
+    // By the name of the one driver and of the other.
+    ...{ connectTimeout: CONNECT_TIMEOUT_MS, connectTimeoutMS: CONNECT_TIMEOUT_MS },
     ...rest,
     ...replication?.master,
     extra: extra && 'connectionLimit' in extra ? { ...ownExtra, connectionLimit: poolSize } : ownExtra,
@@ -108,5 +102,5 @@ export function ownDataSourceOptions(
     dropSchema: false,
     cache: false,
     poolSize,
-  } as DataSource['options'];
+  } as object as DataSource['options'];
 }

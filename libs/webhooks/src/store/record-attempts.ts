@@ -13,6 +13,7 @@ import {
 } from './listener-state.js';
 import { disableListener } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
+import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-attempts.js';
 
 /** One attempt that was made, and what it makes of its delivery. */
 export interface AttemptRecord {
@@ -61,25 +62,36 @@ const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
  * A listener that succeeds, as it did before, costs nothing here: its row is left alone.
  *
  * @param records in the order in which the attempts ended
+ * @param options `mayBeStored`: those of which an earlier try may have been committed, although it failed
  */
 export function* recordAttempts(
   database: Database,
   records: readonly AttemptRecord[],
-  { now, circuit }: { now: number; circuit: CircuitPolicy },
+  { now, circuit, mayBeStored = [] }: { now: number; circuit: CircuitPolicy; mayBeStored?: readonly AttemptRecord[] },
 ): Script<RecordResult> {
+  const earlier = mayBeStored.length ? yield* findStoredAttempts(database, mayBeStored) : NOTHING_STORED;
+  const missing = records.filter((r) => !earlier.stored.has(r));
   const moved = new Set<string>();
-  const inRowOrder = records.toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
+  const inRowOrder = missing.toSorted((a, b) => Number(a.deliverySeq) - Number(b.deliverySeq));
   for (const some of chunks(inRowOrder, RECORDS_PER_STATEMENT)) {
     for (const seq of yield* record(database, some)) moved.add(seq);
   }
   const health = yield* judgeListeners(
     database,
-    records.filter((r) => moved.has(r.deliverySeq)),
+    missing.filter((r) => moved.has(r.deliverySeq)),
     now,
     circuit,
   );
-  return { moved, ...health };
+  const before = yield* readVerdicts(database, [...earlier.moved], now);
+  for (const { deliverySeq } of earlier.moved) moved.add(deliverySeq);
+  return {
+    moved,
+    paused: new Set([...before.paused, ...health.paused]),
+    disabled: [...before.disabled, ...health.disabled],
+  };
 }
+
+const NOTHING_STORED: StoredAttempts = { stored: new Set(), moved: new Set() };
 
 /** Whether {@link recordAttempts} is one statement of these: nothing is to be said of their listeners' health. */
 export function isOneStatement(database: Database, records: readonly AttemptRecord[]): boolean {

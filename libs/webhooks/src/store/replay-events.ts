@@ -8,6 +8,7 @@ import { wants, type ReadListener } from './candidates.js';
 import { expectDeliveries } from './listener-state.js';
 import type { PagePosition } from './page.js';
 import { query, type Script } from './script.js';
+import { compareSequences } from './sequence.js';
 
 /** Events that one transaction looks at. */
 const EVENTS_PER_BATCH = 200;
@@ -25,6 +26,7 @@ interface PastEvent {
   seq: unknown;
   type: string;
   superTypes: string | null;
+  state: string;
   createdAt: unknown;
   bytes: unknown;
 }
@@ -33,8 +35,8 @@ interface PastEvent {
  * Makes deliveries of past events for one listener, where it wants them and has none yet: judged as a fan-out judges, but for
  * when the listener was made, and outside of any order.
  *
- * Those that are not routed yet are taken, too: a listener that was made after them would never hear of them. An event's
- * row is locked, so that retention does not delete it meanwhile.
+ * Those that are not routed yet are taken only if the listener was made after them: it would never hear of them. The others are on
+ * their way to it, in their order if it has one, and would overtake each other. An event's row is locked, so that retention does not delete it meanwhile.
  */
 export function* replayEvents(
   database: Database,
@@ -44,7 +46,7 @@ export function* replayEvents(
   const { events: e } = database.tables;
   const past = yield* pastEvents(database, options);
   const batch = withinBytes(past);
-  const wanted = batch.filter((event) => isOfType(event, listener));
+  const wanted = batch.filter((event) => isOfType(event, listener) && !isOnItsWay(event, listener));
   const last = batch.at(-1);
   const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
@@ -85,7 +87,7 @@ function* pastEvents(
   // An example event is its own listener's alone.
   const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
   return yield* query<PastEvent>(
-    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e where ${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e where ${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
 }
 
@@ -98,6 +100,11 @@ function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
   let bytes = 0;
   const end = events.findIndex((event, n) => (bytes += Number(event.bytes)) > BYTES_PER_BATCH && n > 0);
   return end === -1 ? events : events.slice(0, end);
+}
+
+/** Whether a fan-out will make its delivery. */
+function isOnItsWay({ state, seq }: PastEvent, { afterSeq }: ReadListener): boolean {
+  return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
 }
 
 function isOfType(event: PastEvent, listener: ReadListener): boolean {

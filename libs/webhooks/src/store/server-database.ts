@@ -1,8 +1,16 @@
-import { DataSource, type QueryRunner } from 'typeorm';
+import { DataSource } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from './column-kinds.js';
-import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
+import { isRetryable } from './database-errors.js';
+import { Database, ownDataSourceOptions, pause, type StatementLimit } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
+import {
+  ServerConnections,
+  sendsAhead,
+  type AheadConnection,
+  type Connection,
+  type Statement,
+} from './server-connections.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 
 const MAX_TRIES = 10;
@@ -17,12 +25,15 @@ const BEGIN_POSTGRES =
 
 /** PostgreSQL, MySQL and MariaDB, over a pool of the module's own. */
 export class ServerDatabase extends Database {
+  private readonly connections: ServerConnections;
+
   private constructor(
     readonly dataSource: DataSource,
     readonly dialect: DialectName,
     readonly tables: TablesSql,
   ) {
     super();
+    this.connections = new ServerConnections(dataSource, dialect);
   }
 
   /** Opens the pool. `synchronize` is taken over from the application: then the tables are made here. */
@@ -43,40 +54,37 @@ export class ServerDatabase extends Database {
     }
   }
 
-  transaction<T>(script: () => Script<T>): Promise<T> {
-    return this.retried(async (connection) => {
+  transaction<T>(script: () => Script<T>, limit: StatementLimit = 'page'): Promise<T> {
+    return this.retried(limit, async (connection) => {
       try {
         return await (sendsAhead(connection)
           ? this.playAhead(connection, script())
           : this.playInTurns(connection, script()));
       } catch (error) {
         // A connection that cannot roll back is broken, and the error that broke it is the one to report.
-        await connection.send('ROLLBACK').catch(() => undefined);
+        if (!connection.isBroken) await connection.send('ROLLBACK').catch(() => undefined);
         throw error;
       }
     });
   }
 
-  single<T>(script: () => Script<T>): Promise<T> {
-    return this.retried((connection) => this.play(connection, script()));
+  single<T>(script: () => Script<T>, limit: StatementLimit = 'page'): Promise<T> {
+    return this.retried(limit, (connection) => this.play(connection, script()));
   }
 
-  private async retried<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+  private async retried<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
-      const runner = this.dataSource.createQueryRunner('master');
       try {
-        return await work(await connectionOf(runner, this.dialect));
+        return await this.connections.use(limit, work);
       } catch (error) {
         if (attempt >= MAX_TRIES || !isRetryable(error)) throw error;
-      } finally {
-        await runner.release();
       }
       await pause(attempt * Math.random() * 10);
     }
   }
 
   close(): Promise<void> {
-    return this.dataSource.destroy();
+    return this.connections.close();
   }
 
   /**
@@ -136,78 +144,4 @@ export class ServerDatabase extends Database {
     }
     return step.value;
   }
-}
-
-interface Statement {
-  readonly text: string;
-  readonly values?: unknown[];
-}
-
-/** Sends statements in one go, and waits for all of them, whatever becomes of one. @throws what the first that failed does */
-type SendAhead = (statements: readonly Statement[]) => Promise<StatementResult[]>;
-
-interface Connection {
-  readonly send: (text: string, values?: unknown[]) => Promise<StatementResult>;
-  /** `null` where the driver sends a statement only when the last one is answered. */
-  readonly sendAhead: SendAhead | null;
-}
-
-interface AheadConnection extends Connection {
-  readonly sendAhead: SendAhead;
-}
-
-function sendsAhead(connection: Connection): connection is AheadConnection {
-  return connection.sendAhead !== null;
-}
-
-/** What is used of `pg`'s client. `pipeline` is there from 8.23; the socket, which is not documented, may be missing. */
-interface PgClient {
-  readonly pipeline?: unknown;
-  readonly connection?: { readonly stream?: { cork?(): void; uncork?(): void } };
-  query(text: string, values?: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
-}
-
-/**
- * On PostgreSQL the client itself, and not through the query runner: that one hands a statement over some turns later, and what is
- * to go in one go has to be handed over at once.
- */
-async function connectionOf(runner: QueryRunner, dialect: DialectName): Promise<Connection> {
-  if (dialect !== 'postgres') {
-    const send: Connection['send'] = async (text, values) => {
-      const { records, affected } = await runner.query(text, values, true);
-      return { rows: (records ?? []) as StatementResult['rows'], affected: affected ?? 0 };
-    };
-    return { send, sendAhead: null };
-  }
-  const client = (await runner.connect()) as PgClient;
-  const send: Connection['send'] = async (text, values) => {
-    const { rows, rowCount } = await client.query(text, values);
-    return { rows: rows ?? [], affected: rowCount ?? 0 };
-  };
-  return { send, sendAhead: client.pipeline === true ? (statements) => sendTogether(client, send, statements) : null };
-}
-
-/** One write to the socket instead of one for each statement: each wakes the server up, which on a small machine costs both of them. */
-async function sendTogether(
-  { connection }: PgClient,
-  send: Connection['send'],
-  statements: readonly Statement[],
-): Promise<StatementResult[]> {
-  const stream = connection?.stream;
-  stream?.cork?.();
-  let running: Promise<StatementResult>[];
-  try {
-    running = statements.map(({ text, values }) => send(text, values));
-  } finally {
-    stream?.uncork?.();
-  }
-  const results: StatementResult[] = [];
-  const failed: unknown[] = [];
-  // The connection is not free before they are all over.
-  for (const one of await Promise.allSettled(running)) {
-    if (one.status === 'fulfilled') results.push(one.value);
-    else failed.push(one.reason);
-  }
-  if (failed.length) throw failed[0];
-  return results;
 }

@@ -1,7 +1,8 @@
 import { DataSource } from 'typeorm';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
 import type { Sql } from 'sql-template-tag';
-import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
+import { isRetryable } from './database-errors.js';
+import { Database, ownDataSourceOptions, pause } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 

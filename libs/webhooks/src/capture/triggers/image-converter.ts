@@ -4,7 +4,8 @@ import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
 import type { Json } from '../../events/json.js';
 import type { PayloadLimits } from '../../events/payload.js';
-import { isRetryable, type Database } from '../../store/database.js';
+import type { Database } from '../../store/database.js';
+import { isRetryable } from '../../store/database-errors.js';
 import { isFaultOfImage, type Progress } from './image-fault.js';
 import {
   deleteImages,
@@ -91,7 +92,7 @@ export class ImageConverter {
     const { database } = this.parts;
     const { tablePaths } = this;
     if (!tablePaths.length) return 'nothing';
-    if (!(await database.single(() => hasImages(database, tablePaths)))) return 'nothing';
+    if (!(await database.single(() => hasImages(database, tablePaths), 'poll'))) return 'nothing';
     try {
       return await this.convertSome(IMAGES_PER_BATCH);
     } catch (error) {
@@ -112,7 +113,7 @@ export class ImageConverter {
       } catch (error) {
         if (isRetryable(error) || !isFaultOfImage(error, taken)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
-        await database.transaction(() => setAside(database, damaged));
+        await database.transaction(() => setAside(database, damaged), 'work');
         this.tell(damaged);
       }
       result = 'some';
@@ -122,7 +123,7 @@ export class ImageConverter {
 
   private async convertSome(limit: number, taken = nothingTaken()): Promise<Conversion> {
     const { database, onConverted } = this.parts;
-    const converted = await database.transaction(() => this.guardedConversion(limit, taken));
+    const converted = await database.transaction(() => this.guardedConversion(limit, taken), 'work');
     if (typeof converted === 'string') return converted;
     this.tell(converted.damaged);
     if (converted.events.length) onConverted(converted.events);

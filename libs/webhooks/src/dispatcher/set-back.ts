@@ -1,0 +1,86 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import type { LoggerService } from '@nestjs/common';
+import type { Clock } from '../clock.js';
+import { SET_BACK_FROM_MS } from '../clock.js';
+import type { Database } from '../store/database.js';
+import {
+  readLastWritten,
+  SET_BACK_START,
+  setBackLeases,
+  setBackListeners,
+  type SetBackPosition,
+} from '../store/set-back.js';
+import { messageOf } from './troubles.js';
+
+/** What {@link SetBack} works with. @internal */
+export interface SetBackParts {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly leaseMs: number;
+  readonly logger: LoggerService;
+  /** Something may be due earlier than it was. */
+  readonly done: () => void;
+}
+
+const TRIED_EVERY_MS = 1_000;
+
+/** Brings back what was written while the clock was ahead: otherwise it waits until real time has caught up. */
+export class SetBack {
+  private aheadMs = 0;
+  private running: Promise<void> | null = null;
+  private readonly stopped = new AbortController();
+
+  constructor(private readonly parts: SetBackParts) {}
+
+  /** The clock was set back by so much. */
+  begin(aheadMs: number): void {
+    this.parts.logger.warn(
+      `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead, and is set back. Leases, retries and pauses that were written meanwhile are brought back.`,
+    );
+    this.aheadMs = Math.max(this.aheadMs, aheadMs);
+    this.running ??= this.run();
+  }
+
+  /** As it starts: all processes may have been started anew since the clock was ahead. Never rejects. */
+  async look(): Promise<void> {
+    const { database, clock } = this.parts;
+    // A clock that does not ask the database is set by hand, as in tests.
+    if (!clock.read) return;
+    const last = await database.single(() => readLastWritten(database), 'poll').catch(() => 0);
+    const aheadMs = last - clock.now();
+    if (aheadMs > SET_BACK_FROM_MS) this.begin(aheadMs);
+  }
+
+  async stop(): Promise<void> {
+    this.stopped.abort();
+    await this.running;
+  }
+
+  private async run(): Promise<void> {
+    const { signal } = this.stopped;
+    while (this.aheadMs > 0 && !signal.aborted) {
+      const { aheadMs } = this;
+      try {
+        await this.bringBack(aheadMs);
+        // It may have been set back again meanwhile.
+        if (this.aheadMs === aheadMs) this.aheadMs = 0;
+        this.parts.done();
+      } catch (error) {
+        this.parts.logger.error(`Times could not be brought back, which is tried again: ${messageOf(error)}`);
+        await pause(TRIED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+      }
+    }
+    this.running = null;
+  }
+
+  private async bringBack(aheadMs: number): Promise<void> {
+    const { database, clock, leaseMs } = this.parts;
+    const time = () => ({ now: clock.now(), aheadMs });
+    await database.transaction(() => setBackLeases(database, leaseMs, time()));
+    let position: SetBackPosition | null = SET_BACK_START;
+    while (position && !this.stopped.signal.aborted) {
+      const after: SetBackPosition = position;
+      position = await database.transaction(() => setBackListeners(database, after, time()));
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import { Logger } from '@nestjs/common';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { RetrySchedule, SystemClock, type ClockReading } from 'nestjs-entity-webhooks';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { Parcel } from '../support/dispatching-process.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const SECOND = 1_000;
+const HOUR = 60 * 60 * SECOND;
+/** The retry of a test, and what a busy machine adds. */
+const RETRY_MS = 2 * SECOND;
+const MOMENT_MS = 10 * SECOND;
+const WAIT = { timeout: 20_000, interval: 20 };
+
+class SoonSchedule extends RetrySchedule {
+  override delayMs(): number {
+    return RETRY_MS;
+  }
+}
+
+/** What a server says whose clock a test sets. */
+class ServersClock extends SystemClock {
+  aheadMs = 0;
+
+  override read(reading: ClockReading): void {
+    super.read({ ...reading, databaseMs: reading.databaseMs + this.aheadMs });
+  }
+}
+
+describeDatabases('a server whose clock was an hour ahead, and is right again', (target) => {
+  let fresh: FreshDatabase;
+  let clock: ServersClock;
+  let app: TestApp;
+  let warned: string[];
+
+  const start = async (of: ServersClock): Promise<TestApp> => {
+    const webhooks = {
+      parts: { retrySchedule: SoonSchedule },
+      dispatcher: { pollIntervalMs: 50, autoStart: false },
+    };
+    const started = await startApp({ database: fresh.options, entities: [Parcel], ownClock: of, webhooks });
+    return started;
+  };
+  const timesOf = async (url: string) => {
+    const rows = (await app.dataSource.query(
+      `select d.state, d.next_at as next, d.lease_until as lease, s.paused_until as paused, s.ready_at as ready from webhook_deliveries d join webhook_listener_state s on s.listener_id = d.listener_id join webhook_listeners l on l.id = d.listener_id where l.url = '${url}'`,
+    )) as Record<string, unknown>[];
+    return rows[0];
+  };
+  const urlOf = (path: string) => new URL(`/${path}`, app.receiver.url).href;
+
+  beforeEach(async () => {
+    fresh = await target.create();
+    clock = new ServersClock();
+    clock.aheadMs = HOUR;
+    warned = [];
+    vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void warned.push(String(text)));
+    vi.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
+    app = await start(clock);
+    for (const path of ['failing', 'paused', 'dead']) await app.listeners.create({ events: ['*'], url: urlOf(path) });
+    app.receiver.respond(({ url: path }) => {
+      if (path === '/failing') return { status: 500 };
+      return path === '/paused' ? { status: 503, headers: { 'retry-after': '60' } } : { status: 204 };
+    });
+    app.dispatcher.start();
+    await app.dataSource.getRepository(Parcel).save({ name: 'a' });
+    await vi.waitFor(async () => expect((await timesOf(urlOf('paused')))?.paused).toBeTruthy(), WAIT);
+    await vi.waitFor(async () => expect((await timesOf(urlOf('failing')))?.state).toBe('due'), WAIT);
+    await vi.waitFor(async () => expect((await timesOf(urlOf('dead')))?.state).toBe('succeeded'), WAIT);
+    // Of a process that has died since.
+    await app.dataSource.query(
+      `update webhook_deliveries set state = 'leased', lease_token = 'lease_dead', lease_until = ${clock.now() + MOMENT_MS}, finished_at = null where state = 'succeeded'`,
+    );
+    app.receiver.respond({ status: 204 });
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+    vi.restoreAllMocks();
+  });
+
+  it('has retries, leases and pauses brought back, signs the right time, and says so once', async () => {
+    clock.aheadMs = 0;
+    await vi.waitFor(() => expect(warned.filter((text) => text.includes('clock'))).toHaveLength(1), WAIT);
+    await vi.waitFor(async () => expect((await timesOf(urlOf('failing')))?.state).toBe('succeeded'), WAIT);
+    await vi.waitFor(async () => expect((await timesOf(urlOf('dead')))?.state).toBe('succeeded'), WAIT);
+    const { paused, ready } = (await timesOf(urlOf('paused'))) ?? {};
+    expect(Number(paused)).toBeGreaterThan(Date.now() + 30 * SECOND);
+    expect(Number(paused)).toBeLessThan(Date.now() + 60 * SECOND + MOMENT_MS);
+    expect(Number(ready)).toBe(Number(paused));
+    const signed = Number(app.receiver.requests.at(-1)?.headers['webhook-timestamp']) * SECOND;
+    expect(Math.abs(signed - Date.now())).toBeLessThan(MOMENT_MS + RETRY_MS);
+    expect(warned.filter((text) => text.includes('3600 s ahead'))).toHaveLength(1);
+  });
+
+  it('has them brought back, too, when all processes were started anew meanwhile', async () => {
+    await app.dispatcher.stop();
+    clock.aheadMs = 0;
+    const { receiver } = app;
+    const next = await startApp({
+      database: fresh.options,
+      entities: [Parcel],
+      ownClock: new ServersClock(),
+      webhooks: {
+        parts: { retrySchedule: SoonSchedule },
+        dispatcher: { pollIntervalMs: 50, autoStart: true },
+      },
+    });
+    try {
+      await vi.waitFor(
+        () => expect(receiver.requests.filter(({ url }) => url === '/failing').length).toBeGreaterThan(1),
+        WAIT,
+      );
+      await vi.waitFor(async () => expect((await next.deliveries.counts()).leased).toBe(0), WAIT);
+    } finally {
+      await next.close();
+    }
+  });
+});

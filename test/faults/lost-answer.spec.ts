@@ -1,0 +1,69 @@
+import { EventEmitter2 } from '@nestjs/event-emitter';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { DeliveryFact, ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import { Parcel } from '../support/dispatching-process.js';
+import { createProxied, networked, type ProxiedDatabase } from '../support/proxied-database.js';
+import { listenToLog } from '../support/said.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const WAIT = { timeout: 15_000, interval: 20 };
+
+describe.each(networked)('a record that was stored, and whose answer was lost ($name)', (target) => {
+  let database: ProxiedDatabase;
+  let app: TestApp;
+  let writer: TestApp;
+  let facts: DeliveryFact[];
+  let disabled: ListenerDisabledFact[];
+
+  beforeEach(async () => {
+    database = await createProxied(target);
+    writer = await startApp({ database: database.options, entities: [Parcel] });
+    app = await startApp({
+      database: database.proxied,
+      entities: [Parcel],
+      webhooks: { dispatcher: { pollIntervalMs: 100 } },
+    });
+    await writer.listeners.create({ events: ['*'], url: app.receiver.url });
+    listenToLog();
+    facts = [];
+    disabled = [];
+    const emitter = app.app.get(EventEmitter2);
+    for (const name of ['succeeded', 'failed']) {
+      emitter.on(`webhooks.delivery.${name}`, (fact: DeliveryFact) => facts.push(fact));
+    }
+    emitter.on('webhooks.listener.disabled', (fact: ListenerDisabledFact) => disabled.push(fact));
+    app.dispatcher.start();
+  });
+  afterEach(async () => {
+    await app.close();
+    await writer.close();
+    await database.drop();
+    vi.restoreAllMocks();
+  });
+
+  /** What stores it: one statement, or the COMMIT after it. */
+  const isRecord = (said: string) =>
+    /insert into \S*webhook_attempts/i.test(said) && (target.name === 'postgres' || /commit/i.test(said));
+  const attempts = () => writer.dataSource.query('select superseded from webhook_attempts') as Promise<unknown[]>;
+
+  it('is found, and not stored again; its event is emitted', async () => {
+    await writer.dataSource.getRepository(Parcel).save({ name: 'first' });
+    await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);
+    database.proxy.loseAnswerTo(isRecord);
+    await writer.dataSource.getRepository(Parcel).save({ name: 'lost' });
+    await vi.waitFor(() => expect(facts).toHaveLength(2), WAIT);
+    expect(await attempts()).toEqual([{ superseded: 0 }, { superseded: 0 }]);
+    expect(app.receiver.requests).toHaveLength(2);
+    expect(await writer.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 });
+  });
+
+  it('also tells of a listener that it has disabled', async () => {
+    app.receiver.respond({ status: 410 });
+    // All of it goes in one transaction, which ends with a COMMIT on PostgreSQL, too.
+    database.proxy.loseAnswerTo((said) => /insert into \S*webhook_attempts/i.test(said) && /commit/i.test(said));
+    await writer.dataSource.getRepository(Parcel).save({ name: 'gone' });
+    await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);
+    expect(await attempts()).toEqual([{ superseded: 0 }]);
+    expect(disabled).toMatchObject([{ reason: 'the endpoint answered 410 Gone' }]);
+  });
+});

@@ -1,0 +1,42 @@
+import { once } from 'node:events';
+import { describe, expect, it, vi } from 'vitest';
+import { endAfterSilence } from '../../libs/webhooks/src/store/silence.js';
+
+const LIMIT_MS = 50;
+
+/** Nothing else of this process happens meanwhile. */
+function block(ms: number): void {
+  const until = performance.now() + ms;
+  while (performance.now() < until);
+}
+
+describe('a wait for a word', () => {
+  it('ends when there is none', async () => {
+    const ended = new AbortController();
+    const began = performance.now();
+    endAfterSilence(LIMIT_MS, () => ended.abort());
+    await once(ended.signal, 'abort');
+    expect(performance.now() - began).toBeGreaterThanOrEqual(LIMIT_MS - 1);
+  });
+
+  it('begins anew with each word', async () => {
+    const end = vi.fn();
+    const silence = endAfterSilence(LIMIT_MS, end);
+    for (let n = 0; n < 5; n++) {
+      await new Promise((resolve) => setTimeout(resolve, LIMIT_MS / 2));
+      silence.heard();
+    }
+    silence.stop();
+    expect(end).not.toHaveBeenCalled();
+  });
+
+  it('does not count the time that this process slept', async () => {
+    const end = vi.fn();
+    const silence = endAfterSilence(LIMIT_MS, end);
+    block(LIMIT_MS + 600);
+    // Its timer has fired by then, and what was said is read only now.
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    silence.stop();
+    expect(end).not.toHaveBeenCalled();
+  });
+});
