@@ -90,7 +90,7 @@ export class AuthorizedTransport {
     const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
     const name = `${id}:${stored}`;
     const used = this.kept(name);
-    let outcome = await this.sendWithToken(name, auth, left());
+    let outcome = await this.sendWithToken(name, auth, used ? keepingSlotAfter401(left()) : left());
     if (outcome.status === UNAUTHORIZED && used && left().timeoutMs > 0) {
       // Another attempt may have a new one already.
       if (this.#tokens.get(name) === used) this.#tokens.delete(name);
@@ -171,6 +171,13 @@ export class AuthorizedTransport {
     this.#tokens.set(name, made);
     return made;
   }
+}
+
+/** The attempt goes on after a 401 of a kept token, so its slot is not free yet. */
+function keepingSlotAfter401(request: SignedRequest): SignedRequest {
+  const { onStatus } = request;
+  if (!onStatus) return request;
+  return { ...request, onStatus: (status) => (status === UNAUTHORIZED ? () => undefined : onStatus(status)) };
 }
 
 function headersOf(auth: Exclude<ListenerAuth, OAuth2ClientCredentials>): Readonly<Record<string, string>> {

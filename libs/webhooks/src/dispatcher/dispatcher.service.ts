@@ -20,6 +20,7 @@ import { pauseListeners } from '../store/listener-state.js';
 import type { BodyOf } from '../store/new-deliveries.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
+import { BodyReads } from './body-reads.js';
 import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
@@ -104,6 +105,9 @@ export class DispatcherService {
   private readonly handshakes: Handshakes;
   private readonly waiting: WaitingListeners;
   private readonly pace: Pace;
+  private readonly bodies: BodyReads;
+  /** Attempts that have not ended: those with a slot, and those whose body is still being read. */
+  private underWay = 0;
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
@@ -118,12 +122,14 @@ export class DispatcherService {
         this.signal.raise();
       },
     });
-    const { concurrency, perListener, batch } = parts.options;
+    const { concurrency, perListener, perOwner, batch } = parts.options;
+    this.bodies = new BodyReads({ concurrency, perOwner });
     this.lanes = new Lanes({
       concurrency,
       perListener,
+      perOwner,
       waiting: { fresh: 3 * batch, backlog: batch },
-      send: (laned) => this.attempt(laned),
+      send: (laned, free) => this.attempt(laned, free),
       expired: (laned) => this.giveBack([laned]),
       hungry: () => {
         this.expect(0);
@@ -461,16 +467,36 @@ export class DispatcherService {
     });
   }
 
+  private async attempt(laned: LanedDelivery, free: () => void): Promise<void> {
+    this.underWay++;
+    try {
+      await this.send(laned, free);
+    } finally {
+      this.underWay--;
+      this.ended.raise();
+    }
+  }
+
+  /**
+   * The status is here, and the body is not: its slot is for the next one. Not while records wait for the database: then slots are
+   * what holds the senders back.
+   */
+  private readBody(owner: string | null, free: () => void): (() => void) | null {
+    const end = this.recorder.isBehind ? null : this.bodies.begin(owner);
+    if (end) free();
+    return end;
+  }
+
   /** Settles when the request has ended; its record follows. Never rejects. */
-  private async attempt(laned: LanedDelivery): Promise<void> {
+  private async send(laned: LanedDelivery, free: () => void): Promise<void> {
     const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
     let outcome: Outcome;
     try {
-      outcome = recordable(
-        await this.authorized.send(signDelivery(delivery, startedAt, this.parts.signers), delivery.listener),
-      );
+      const signed = signDelivery(delivery, startedAt, this.parts.signers);
+      const onStatus = () => this.readBody(delivery.owner, free);
+      outcome = recordable(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
       if (isApplicationsFault(error)) {
         this.waiting.waits(delivery.listener.id, error, startedAt);
@@ -510,7 +536,7 @@ export class DispatcherService {
       startedAt,
       next: this.nextOf(outcome, delivery, startedAt),
     };
-    const room = this.recorder.add({ laned, outcome, record }, { isLast: this.lanes.sending === 1 });
+    const room = this.recorder.add({ laned, outcome, record }, { isLast: this.underWay === 1 });
     this.ended.raise();
     if (this.router.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
     await room;
@@ -588,7 +614,9 @@ export class DispatcherService {
 
   /** Nothing is being sent, recorded or given back. */
   private get isIdle(): boolean {
-    return this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle;
+    return (
+      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle
+    );
   }
 
   private async idle(): Promise<void> {
@@ -596,7 +624,7 @@ export class DispatcherService {
       await this.recorder.recording;
       await this.returning;
       await this.handshakes.settled();
-      if (!this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
+      if (this.underWay || !this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }
   }
 

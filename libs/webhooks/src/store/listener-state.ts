@@ -1,4 +1,5 @@
-import sql, { raw } from 'sql-template-tag';
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../hash.js';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
 import { jsonRows, updateFromRows } from './json-rows.js';
@@ -49,11 +50,12 @@ export function* insertListenerState(
 /** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
 export function* claimReadyListeners(
   database: Database,
-  options: { now: number; limit: number; except: readonly string[] },
+  options: { now: number; limit: number; except: readonly string[]; exceptOwners: readonly string[] },
 ): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
   const columns = s.select('s', ...COLUMNS);
-  const except = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const exceptListeners = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const except = sql`${exceptListeners}${isOfNoneOf(database, options.exceptOwners)}`;
   const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
   const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
   if (database.dialect !== 'mysql') {
@@ -66,6 +68,14 @@ export function* claimReadyListeners(
     sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${raw(database.skipLocked)}`,
   );
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
+}
+
+/** Asked only while an owner has no room. One look-up for each listener that is ready, which an owner's quota bounds. */
+function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
+  if (!owners.length) return sql``;
+  const { listenerState: s, listeners: l } = database.tables;
+  const isTheirs = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
+  return sql` and coalesce((${isTheirs}), 0) = 0`;
 }
 
 /**
