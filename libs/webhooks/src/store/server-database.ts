@@ -3,6 +3,7 @@ import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from './column-kinds.js';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
+import { withoutValues } from './statement-error.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 
 const MAX_TRIES = 10;
@@ -67,7 +68,7 @@ export class ServerDatabase extends Database {
       try {
         return await work(await connectionOf(runner, this.dialect));
       } catch (error) {
-        if (attempt >= MAX_TRIES || !isRetryable(error)) throw error;
+        if (attempt >= MAX_TRIES || !isRetryable(error)) throw withoutValues(error);
       } finally {
         await runner.release();
       }
