@@ -239,7 +239,7 @@ export class ListenerService {
 
   /**
    * Lets it receive again, and forgets its failures. One with a handshake has to pass it first, anew; one that waits for its handshake
-   * is asked now.
+   * is asked as soon as the pause after the last one is over.
    *
    * @param options `held`: what becomes of the deliveries that were held meanwhile: sent now, or never @defaultValue 'release'
    * @throws ListenerNotFoundError, InvalidListenerError `INVALID_LISTENER`

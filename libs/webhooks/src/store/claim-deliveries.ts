@@ -1,5 +1,6 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
+import { afterHandshake } from '../listeners/handshake-pause.js';
 import { allowanceOf, limitOf } from '../listeners/rate-limit.js';
 import { newId } from '../ids.js';
 import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
@@ -72,6 +73,7 @@ export interface ClaimedDelivery {
 /** A handshake that this process may try now. */
 export interface ClaimedHandshake {
   readonly listener: ListenerTarget;
+  readonly owner: string | null;
   /** Another process tries it after this time: it tells this try from any other. */
   readonly leaseUntil: number;
   /** Tries that failed before this one. */
@@ -223,10 +225,12 @@ function* sharesOf(
       idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null, handshakeAt: null });
     } else if (row.state === 'pending') {
       const hasRoom = handshakes.length < options.handshakes;
-      const handshakeAt = now + (hasRoom ? options.leaseMs : LOOK_AGAIN_MS);
-      idle.push({ ...state, handshakeAt });
+      const leaseUntil = now + options.leaseMs;
+      const begun = { ...afterHandshake(state, now), handshakeAt: leaseUntil };
+      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + LOOK_AGAIN_MS });
       if (!hasRoom) continue;
-      handshakes.push({ listener: toTarget(row, false), leaseUntil: handshakeAt, failures: state.failuresInARow });
+      const listener = toTarget(row, false);
+      handshakes.push({ listener, owner: row.owner, leaseUntil, failures: state.failuresInARow });
     } else if (row.state !== 'active') {
       idle.push({ ...state, readyAt: null, handshakeAt: null });
     } else if (state.pausedUntil !== null && state.pausedUntil > now) {

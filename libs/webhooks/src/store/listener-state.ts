@@ -28,13 +28,17 @@ export interface ListenerState {
   readonly rateTaken: string | null;
   /** When its handshake is tried next, or given up by who is at it; `null`: it has none to pass. Nothing else may go meanwhile. */
   readonly handshakeAt: number | null;
+  /** No handshake begins before this time, whatever its owner does meanwhile; `null`: none has begun. */
+  readonly handshakeFrom: number | null;
+  /** Handshakes that began, each soon after the one before: the pause grows with them. */
+  readonly handshakeTries: number;
 }
 
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
 const COLUMNS = [
   ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
-  ...(['pausedUntil', 'rateTaken', 'handshakeAt'] as const),
+  ...(['pausedUntil', 'rateTaken', 'handshakeAt', 'handshakeFrom', 'handshakeTries'] as const),
 ] as const;
 
 /** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
@@ -44,7 +48,7 @@ export function* insertListenerState(
   handshakeAt: number | null = null,
 ): Script<void> {
   const { sql: path, $ } = database.tables.listenerState;
-  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${handshakeAt})`;
+  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.handshakeTries}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${0}, ${handshakeAt})`;
 }
 
 /** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
@@ -108,6 +112,7 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       {
         ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
         ...({ count_from: 'bigint', resume: 'bigint', rate: 'text', handshake: 'bigint' } as const),
+        ...({ handshake_from: 'bigint', handshake_tries: 'bigint' } as const),
       },
       some.map((state) => ({
         seq: state.seq,
@@ -118,6 +123,8 @@ export function* writeListenerStates(database: Database, states: readonly Listen
         resume: state.pausedUntil,
         rate: state.rateTaken,
         handshake: state.handshakeAt,
+        handshake_from: state.handshakeFrom,
+        handshake_tries: state.handshakeTries,
       })),
     );
     yield updateFromRows(database, 'listenerState', rows, {
@@ -128,6 +135,8 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       pausedUntil: sql`r.resume`,
       rateTaken: sql`r.rate`,
       handshakeAt: sql`r.handshake`,
+      handshakeFrom: sql`r.handshake_from`,
+      handshakeTries: sql`r.handshake_tries`,
     });
   }
 }
@@ -197,6 +206,8 @@ function toState(row: StateRow): ListenerState {
     pausedUntil: numberOrNull(row.pausedUntil),
     rateTaken: row.rateTaken,
     handshakeAt: numberOrNull(row.handshakeAt),
+    handshakeFrom: numberOrNull(row.handshakeFrom),
+    handshakeTries: Number(row.handshakeTries),
   };
 }
 
