@@ -3,8 +3,9 @@ import type { LoggerService } from '@nestjs/common';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import { oneLine } from '../foreign-text.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import { showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
+import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -117,6 +118,7 @@ export class DispatcherService {
       ...parts,
       transport: this.authorized,
       waiting: this.waiting,
+      hideTiming: (began) => this.hideTiming(began),
       expect: (at) => {
         this.expect(at);
         this.signal.raise();
@@ -492,6 +494,7 @@ export class DispatcherService {
     const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
+    const began = performance.now();
     let outcome: Outcome;
     try {
       const signed = signDelivery(delivery, startedAt, this.parts.signers);
@@ -506,6 +509,7 @@ export class DispatcherService {
       outcome = notSent(error);
     }
     this.waiting.goesOn(delivery.listener.id);
+    if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
       // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
       this.troubles.failed(
@@ -633,6 +637,16 @@ export class DispatcherService {
     return this.loop !== null && !this.isStopping;
   }
 
+  /**
+   * An attempt that was blocked is recorded when its time limit is over: its owner sees states and counts change, and how long it took
+   * tells of the inner network. @param began on the monotonic clock
+   */
+  private async hideTiming(began: number): Promise<void> {
+    if (!this.isLasting) return;
+    const left = began + this.parts.options.timeoutMs - performance.now();
+    await sleep(Math.max(0, left), undefined, { signal: this.stopped.signal }).catch(() => undefined);
+  }
+
   /** After an error of the database; {@link stop} ends it. */
   private async rest(): Promise<void> {
     await sleep(REST_AFTER_ERROR_MS, undefined, { signal: this.stopped.signal }).catch(() => undefined);
@@ -650,7 +664,8 @@ function recordable(outcome: Outcome): Outcome {
       `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
     );
   }
-  return Number.isInteger(durationMs) ? outcome : { ...outcome, durationMs: Math.round(durationMs) };
+  const errorDetail = outcome.errorDetail === null ? null : oneLine(outcome.errorDetail);
+  return { ...outcome, errorDetail, durationMs: Math.round(durationMs) };
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */
@@ -659,7 +674,7 @@ function notSent(error: unknown): Outcome {
     kind: 'unreachable',
     status: null,
     errorCode: 'TRANSPORT_FAILED',
-    errorDetail: messageOf(error),
+    errorDetail: oneLine(messageOf(error)).slice(0, MAX_DETAIL_LENGTH),
     durationMs: 0,
     response: null,
     retryAfterMs: null,

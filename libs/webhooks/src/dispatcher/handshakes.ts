@@ -29,6 +29,8 @@ export interface HandshakesParts {
   readonly logger: LoggerService;
   readonly waiting: WaitingListeners;
   readonly emit: (name: string, fact: WebhookFact) => void;
+  /** Settles when the time limit of what began then is over: see the dispatcher. */
+  readonly hideTiming: (began: number) => Promise<void>;
   /** A listener may be ready at this time. */
   readonly expect: (at: number) => void;
 }
@@ -107,6 +109,7 @@ export class Handshakes {
     const { clock, logger, waiting } = this.parts;
     const { id } = handshake.listener;
     const startedAt = clock.now();
+    const began = performance.now();
     const next = this.postponedUntil(handshake, startedAt);
     if (next !== null) return { state: 'postponed', next };
     const { owner } = handshake;
@@ -114,6 +117,7 @@ export class Handshakes {
     try {
       const { outcome, verdict } = await this.ask(handshake, startedAt);
       waiting.goesOn(id);
+      if (owner !== null && !showsTiming(outcome)) await this.parts.hideTiming(began);
       if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);

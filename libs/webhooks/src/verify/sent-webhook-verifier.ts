@@ -1,7 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
-import { Logger } from '@nestjs/common';
 import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
@@ -9,6 +8,7 @@ import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-sch
 import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { type Turn, Turns } from './turns.js';
+import { WebhooksLogger } from '../webhooks-logger.js';
 
 /** A delivered request, handed back. */
 export interface ReturnedWebhook {
@@ -49,7 +49,7 @@ const TIMESTAMP = /^(?:0|[1-9]\d{0,11})$/;
  * @internal
  */
 export class SentWebhookVerifier {
-  private readonly logger = new Logger('WebhooksVerify');
+  private readonly logger = new WebhooksLogger('WebhooksVerify');
   private readonly dummyScheme = new StandardScheme();
   private readonly dummySecret = generateSecret();
   private readonly turns = new Turns();
