@@ -146,6 +146,44 @@ describe('what a customer reads of an attempt that a replaced transport blocked'
   });
 });
 
+describe('what a customer sees change while an attempt is blocked', () => {
+  it.each(['delivery', 'handshake'] as const)(
+    'changes when the time limit is over, however long the %s took',
+    async (kind) => {
+      const timeoutMs = 700;
+      const fresh = await (databases[0] as (typeof databases)[0]).create();
+      const asked: number[] = [];
+      class BlockedAtOnce extends Transport {
+        override send(): Promise<Outcome> {
+          asked.push(performance.now());
+          return new TalkativeTransport().send();
+        }
+      }
+      const app = await startApp({
+        database: fresh.options,
+        entities: [],
+        webhooks: { publishes: ['tried'], dispatcher: { timeoutMs }, parts: { transport: BlockedAtOnce } },
+      });
+      try {
+        const handshake = kind === 'handshake' ? 'challenge' : 'none';
+        const input = { events: ['tried'], url: app.receiver.url, owner: 'acme', handshake } as const;
+        const { id } = await app.listeners.create(input);
+        const deliveryId = kind === 'delivery' ? (await app.listeners.sendTest(id)).deliveryId : '';
+        const seen = async () =>
+          kind === 'delivery'
+            ? (await app.deliveries.forOwner('acme').get(deliveryId)).attemptCount > 0
+            : (await app.listeners.forOwner('acme').get(id)).handshakeError !== null;
+        app.dispatcher.start();
+        await expect.poll(seen, { timeout: 10_000, interval: 10 }).toBe(true);
+        expect(performance.now() - Number(asked[0])).toBeGreaterThanOrEqual(timeoutMs - 20);
+      } finally {
+        await app.close();
+        await fresh.drop();
+      }
+    },
+  );
+});
+
 describe('what a customer reads of an attempt that the proxy refused', () => {
   it('has no timing, as the proxy may have been asked for an address of the inner network', async () => {
     const fresh = await (databases[0] as (typeof databases)[0]).create();

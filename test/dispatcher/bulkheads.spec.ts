@@ -1,9 +1,43 @@
-import { expect, it } from 'vitest';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, it, onTestFinished } from 'vitest';
 import type { DispatcherOptions } from 'nestjs-entity-webhooks';
 import { Audit, Line, Order } from '../capture/shop.js';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
 import type { TestApp } from '../support/webhooks-app.js';
+
+/** Answers 200 at once, and drips a body without end. */
+async function dripping() {
+  let arrivals = 0;
+  const waiting: (() => void)[] = [];
+  const server = createServer((request, response) => {
+    request.resume();
+    arrivals++;
+    response.writeHead(200);
+    response.flushHeaders();
+    const drip = setInterval(() => response.write('.'), 20);
+    response.on('close', () => clearInterval(drip));
+    for (const look of waiting) look();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    arrived: (count: number) =>
+      new Promise<void>((resolve) => {
+        const look = () => (arrivals >= count ? resolve() : undefined);
+        waiting.push(look);
+        look();
+      }),
+  };
+}
 
 describeDatabases('listeners that share a dispatcher', (database) => {
   const apps = appsOn(database);
@@ -104,4 +138,43 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     expect(app.receiver.requests).toHaveLength(13);
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 13, due: 0 });
   });
+
+  it('wait for no body of another owner: a slot is free when the status is known', async () => {
+    const app = await start({ concurrency: 4, perListener: 2, perOwner: 2 });
+    const drip = await dripping();
+    for (let n = 0; n < 20; n++) {
+      await app.listeners.create({ events: ['order.*'], url: `${drip.url}/${n}`, owner: 'bad' });
+    }
+    await app.listeners.create({ events: ['order.*'], url: app.receiver.url, owner: 'acme' });
+    await app.dataSource.getRepository(Order).save({ customerId: 'bad' });
+    app.dispatcher.start();
+    // More than have a slot, or a body that is read, while not one body has ended.
+    await drip.arrived(20);
+    await place(app, 'any', 30);
+    await app.receiver.waitFor(30, { timeoutMs: 10_000 });
+    await app.dispatcher.stop();
+    const { succeeded } = await app.deliveries.counts();
+    expect(succeeded).toBe(50);
+  });
+
+  it('of one owner never take more slots than that owner has, and those of another owner go on', async () => {
+    const app = await start({ concurrency: 6, perListener: 2, perOwner: 3, batch: 30 });
+    let release = () => undefined as void;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    for (let n = 0; n < 40; n++) {
+      await app.listeners.create({ events: ['order.*'], url: `${app.receiver.url}/bad`, owner: 'bad' });
+    }
+    await app.listeners.create({ events: ['order.*'], url: `${app.receiver.url}/good`, owner: 'acme' });
+    app.receiver.respond((request) => ({ status: 204, ...(nameOf(request) === 'bad' ? { delayUntil: held } : {}) }));
+    const bad = Array.from({ length: 10 }, () => ({ customerId: 'bad' }));
+    await app.dataSource.getRepository(Order).save(bad);
+    app.dispatcher.start();
+    const count = (name: string) => app.receiver.requests.filter((request) => nameOf(request) === name).length;
+    await app.receiver.waitForRequest(() => count('bad') === 3);
+    for (let n = 0; n < 5; n++) await place(app, `${n}`, 10);
+    await app.receiver.waitForRequest(() => count('good') === 50);
+    expect(count('bad')).toBe(3);
+    release();
+    await app.receiver.waitForRequest(() => count('bad') === 400, { timeoutMs: 30_000 });
+  }, 60_000);
 });

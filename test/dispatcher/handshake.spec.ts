@@ -144,12 +144,76 @@ describeDatabases('a listener with a handshake', (database) => {
       const url = `${app.receiver.url}/moved`;
       expect(await app.listeners.update(id, { url })).toMatchObject({ state: 'pending' });
       await publish(1);
+      // The pause after the handshake before.
+      advance(5_000);
       const requests = await drained();
       expect(kinds(requests)).toEqual(['webhook.challenge', 'tried']);
       expect(requests.map((request) => request.url)).toEqual(['/hooks/moved', '/hooks/moved']);
       expect(await app.listeners.update(id, { handshake: 'cloudevents' })).toMatchObject({ state: 'pending' });
       expect(await app.listeners.update(id, { handshake: 'none' })).toMatchObject({ state: 'active' });
       expect(await drained()).toEqual([]);
+    });
+
+    it('is asked no more often for being enabled, or sent to other URLs, again and again', async () => {
+      const { id } = await listen();
+      const asked: number[] = [];
+      for (let second = 0; second < 100; second++) {
+        const by =
+          second % 2 ? app.listeners.enable(id) : app.listeners.update(id, { url: `${app.receiver.url}/${second}` });
+        await by;
+        const { length } = await drained();
+        expect(length).toBeLessThanOrEqual(1);
+        if (length) asked.push(second);
+        advance(1_000);
+      }
+      // 5 s, and twice as long each time.
+      expect(asked).toEqual([0, 5, 15, 35, 75]);
+    });
+
+    it('keeps the pause when a handshake passes, and forgets it after an hour', async () => {
+      const { id } = await listen();
+      app.receiver.passHandshakes();
+      const move = (n: number) => app.listeners.update(id, { url: `${app.receiver.url}/${n}` });
+      expect(await drained()).toHaveLength(1);
+      await move(1);
+      expect(await drained()).toHaveLength(0);
+      advance(5_000);
+      expect(await drained()).toHaveLength(1);
+      await move(2);
+      advance(5_000);
+      expect(await drained()).toHaveLength(0);
+      advance(5_000);
+      expect(await drained()).toHaveLength(1);
+      advance(2 * 60 * MINUTE);
+      for (const n of [3, 4]) {
+        await move(n);
+        advance(5_000);
+        expect(await drained()).toHaveLength(1);
+      }
+    });
+
+    it('asks a host so many times a minute, whosever listeners name it, and leaves some of that to other owners', async () => {
+      const named = (owner: string | null, count: number) =>
+        Promise.all(Array.from({ length: count }, (_, n) => listen({ owner, url: `${app.receiver.url}/${n}` })));
+      /** Within a few seconds: a process asks for four of one owner at a time. */
+      const asked = async () => {
+        let count = 0;
+        for (let second = 0; second < 5; second++) {
+          count += (await drained()).length;
+          advance(1_000);
+        }
+        return count;
+      };
+      await named('many', 25);
+      expect(await asked()).toBe(10);
+      await named('few', 3);
+      expect(await asked()).toBe(3);
+      await named(null, 60);
+      // What is left of the 60 of the host.
+      expect(await asked()).toBe(47);
+      // A minute later it begins anew; what was asked before is tried again.
+      advance(MINUTE);
+      expect(await asked()).toBe(60);
     });
 
     it('does not pass by the answer of where it was before', async () => {

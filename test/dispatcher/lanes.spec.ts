@@ -10,9 +10,10 @@ function deliveries(
   count: number,
   startBefore = Infinity,
   source: Source = 'fresh',
+  owner: string | null = null,
 ): LanedDelivery[] {
   return Array.from({ length: count }, () => ({
-    delivery: { seq: String(nextSeq++), listener: { id: listenerId } } as ClaimedDelivery,
+    delivery: { seq: String(nextSeq++), owner, listener: { id: listenerId } } as ClaimedDelivery,
     startBefore,
     settled: undefined,
     source,
@@ -23,18 +24,21 @@ function deliveries(
 class Bench {
   readonly sent: LanedDelivery[] = [];
   readonly expired: LanedDelivery[] = [];
+  readonly free: (() => void)[] = [];
   hungry = 0;
   readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
   readonly lanes: Lanes;
 
-  constructor(options: Partial<Pick<LanesOptions, 'concurrency' | 'perListener' | 'waiting'>> = {}) {
+  constructor(options: Partial<Pick<LanesOptions, 'concurrency' | 'perListener' | 'perOwner' | 'waiting'>> = {}) {
     this.lanes = new Lanes({
       concurrency: 8,
       perListener: 4,
+      perOwner: 4,
       waiting: { fresh: 30, backlog: 10 },
       ...options,
-      send: (laned) => {
+      send: (laned, free) => {
         this.sent.push(laned);
+        this.free.push(free);
         return new Promise((resolve) => this.underWay.push({ laned, end: resolve }));
       },
       expired: (laned) => this.expired.push(laned),
@@ -98,17 +102,20 @@ describe('the lanes', () => {
     const limits = fc.record({
       concurrency: fc.integer({ min: 1, max: 6 }),
       perListener: fc.integer({ min: 1, max: 6 }),
+      perOwner: fc.integer({ min: 1, max: 6 }),
     });
     await fc.assert(
       fc.asyncProperty(limits, listeners, fc.array(fc.nat(5), { maxLength: 20 }), async (limit, ids, ends) => {
         const bench = new Bench(limit);
-        const all = ids.flatMap((id) => deliveries(id, 1));
+        const ownerOf = (id: string) => (id === 'c' ? null : 'ab');
+        const all = ids.flatMap((id) => deliveries(id, 1, Infinity, 'fresh', ownerOf(id)));
         for (const one of all) {
           bench.lanes.add([one]);
           const end = ends.pop();
           if (end !== undefined && end < bench.underWay.length) await bench.end(end);
           expect(bench.underWay.length).toBeLessThanOrEqual(limit.concurrency);
           for (const id of 'abc') expect(bench.sending(id)).toBeLessThanOrEqual(limit.perListener);
+          expect(bench.sending('a') + bench.sending('b')).toBeLessThanOrEqual(limit.perOwner);
         }
         while (bench.underWay.length) await bench.end();
         for (const id of 'abc') {
@@ -202,5 +209,54 @@ describe('the lanes', () => {
     expect(bench.sent).toHaveLength(5);
     while (bench.underWay.length) await bench.end();
     expect(bench.lanes.isEmpty).toBe(true);
+  });
+
+  it('let owners take turns before their listeners do', async () => {
+    const bench = new Bench({ concurrency: 1, perOwner: 8 });
+    const of = (owner: string, id: string) => deliveries(id, 2, Infinity, 'fresh', owner);
+    bench.lanes.add([...of('many', 'a'), ...of('many', 'b'), ...of('many', 'c'), ...of('one', 'z')]);
+    while (bench.underWay.length) await bench.end();
+    expect(bench.order()).toBe('azbzcabc');
+  });
+
+  it('leave slots to other owners, however many listeners one has', async () => {
+    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 5 });
+    for (const id of 'abcdef') bench.lanes.add(deliveries(id, 2, Infinity, 'fresh', 'many'));
+    expect(bench.underWay).toHaveLength(5);
+    bench.lanes.add(deliveries('z', 2, Infinity, 'backlog', 'one'));
+    expect(bench.sending('z')).toBe(2);
+    await bench.end(0);
+    expect(bench.underWay).toHaveLength(7);
+    bench.lanes.add(deliveries('own', 4, Infinity, 'fresh', null));
+    expect(bench.sending('own')).toBe(1);
+  });
+
+  it('hold only a part of what may wait in memory for one owner, and name an owner that has no room', () => {
+    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 2 });
+    expect(bench.lanes.room('backlog').ofOwner('many')).toBe(2 + 2);
+    for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'backlog', 'many'));
+    const room = bench.lanes.room('backlog');
+    expect([room.ofOwner('many'), room.fullOwners]).toEqual([0, ['many']]);
+    expect([room.ofOwner('one'), room.ofOwner(null)]).toEqual([4, Infinity]);
+  });
+
+  it('say so once, when an owner that had no room has some again', async () => {
+    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 2 });
+    for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'fresh', 'many'));
+    expect(bench.lanes.room('fresh').fullOwners).toEqual(['many']);
+    while (bench.underWay.length) await bench.end();
+    expect(bench.hungry).toBe(1);
+  });
+
+  it('give a slot to the next when an attempt frees its own before it ends, and only once', async () => {
+    const bench = new Bench({ concurrency: 1 });
+    bench.lanes.add(deliveries('a', 3));
+    bench.free[0]?.();
+    bench.free[0]?.();
+    expect(bench.sent).toHaveLength(2);
+    await bench.end(0);
+    expect(bench.sent).toHaveLength(2);
+    await bench.end(0);
+    expect(bench.sent).toHaveLength(3);
   });
 });

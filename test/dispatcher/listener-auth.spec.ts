@@ -126,6 +126,13 @@ describeDatabases('what the server of a listener asks for', (database) => {
       '<b>***</b>',
     ],
     ['one that begins like another', TWO, 'secret-two, secret', '***, ***'],
+    [
+      'one twice, of which the second is cut',
+      { type: 'bearer', token: 'y'.repeat(3_000) },
+      `${'y'.repeat(3_000)} ${'y'.repeat(3_000)}`,
+      '*** ***',
+    ],
+    ['a password in a URL', SHOP, `?p=${encodeURIComponent(PASSWORD)}&q`, '?p=***&q'],
     ['the beginning of one, where the response is cut', SHOP, 'x'.repeat(4_086) + PASSWORD, `${'x'.repeat(4_086)}***`],
   ])('is not logged when the receiver answers with %s', async (_what, auth, body, logged) => {
     const { id } = await listen(auth);

@@ -454,6 +454,71 @@ describeDatabases('bad input', (database) => {
     expect(await errorOf(app.webhooks.publish('invoice.overdue', data))).toMatchObject({ code: 'INVALID_DATA' });
   });
 
+  it.each(['{"toString":1}', '{"constructor":null}', '[]', 'null', '1e99'])(
+    'has a code where JSON holds %s in the place of a text',
+    async (json) => {
+      const value = JSON.parse(json) as never;
+      const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
+      const { listeners, deliveries } = app;
+      const calls: (() => Promise<unknown>)[] = [
+        () => listeners.get(value),
+        () => listeners.update(value, { description: 'x' }),
+        () => listeners.remove(value),
+        () => listeners.enable(value),
+        () => listeners.disable(value),
+        () => listeners.rotateSecret(value),
+        () => listeners.rotateSecret(id, { secret: value ?? 1 }),
+        () => listeners.keySet(value),
+        () => listeners.sendTest(value),
+        () => listeners.sendTest(id, { type: value }),
+        () => listeners.list({ cursor: value }),
+        () => listeners.list({ limit: value ?? 0 }),
+        () => listeners.list({ state: value }),
+        () => listeners.create({ url: url(), entity: value }),
+        () => deliveries.get(value),
+        () => deliveries.resend(value),
+        () => deliveries.list({ cursor: value }),
+        () => deliveries.list({ state: value }),
+        () => deliveries.list({ from: value }),
+        () => deliveries.replay({ listenerId: value, since: new Date(0) }),
+        () => deliveries.replay({ listenerId: id, since: value }),
+        () => deliveries.recover({ since: new Date(0), state: value }),
+        () => app.webhooks.publish(value, {}),
+      ];
+      for (const call of calls) expect(await errorOf(call()), String(call)).toBeInstanceOf(WebhooksError);
+      // These match nothing.
+      for (const key of ['listenerId', 'eventId', 'type', 'owner']) {
+        expect((await deliveries.list({ [key]: value })).items).toEqual([]);
+      }
+    },
+  );
+
+  it.each(['constructor', '__proto__', 'toString', 'hasOwnProperty', 'prototype'])(
+    'has a code where a key of JSON is %s, wherever it stands',
+    async (key) => {
+      const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
+      for (const inner of ['null', '{}', '"x"', '1']) {
+        const named = (rest = '') => JSON.parse(`{${rest}"${key}":${inner}}`) as never;
+        const parts: Record<string, unknown>[] = [
+          named(),
+          { where: named() },
+          { where: { status: named() } },
+          { auth: named() },
+          { auth: named('"type":"bearer","token":"abc",') },
+          { tls: named() },
+          { rateLimit: named('"limit":1,"perSeconds":1,') },
+        ];
+        for (const part of parts) {
+          const described = JSON.stringify(part);
+          await expect(errorOf(app.listeners.update(id, part)), described).resolves.toBeInstanceOf(BadRequestError);
+          const whole = { events: ['order.*'], url: url(), ...part };
+          const created = app.listeners.create(whole as CreateListenerInput);
+          await expect(errorOf(created), described).resolves.toBeInstanceOf(BadRequestError);
+        }
+      }
+    },
+  );
+
   it('every message is a sentence that names what is wrong', async () => {
     const error = await errorOf(app.listeners.create({ events: ['order.*'], where: { statsu: 'x' }, url: url() }));
     expect(error.message).toContain('statsu');

@@ -20,6 +20,8 @@ const HEALTHY: ListenerState = {
   pausedUntil: null,
   rateTaken: null,
   handshakeAt: null,
+  handshakeFrom: null,
+  handshakeTries: 0,
 };
 
 const accepted = (at = NOW): HealthSign => ({ accepted: true, status: 204, retryAfterMs: null, at });

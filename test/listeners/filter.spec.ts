@@ -357,6 +357,17 @@ describe('a filter that is wrong', () => {
     ['21 conditions', { meta: Object.fromEntries(Array.from({ length: 21 }, (_, i) => [`p${i}`, i])) }],
     ['a path too deep', { [`meta${'.a'.repeat(10)}`]: 1 }],
     ['a path too long', { [`meta.${'a'.repeat(600)}`]: 1 }],
+    ['values over 64 KB together', { username: { in: Array(5).fill('x'.repeat(MAX_VALUE_BYTES)) } }],
+    [
+      'conditions over 64 KB together',
+      {
+        username: {
+          gt: 'x'.repeat(MAX_VALUE_BYTES),
+          ne: 'y'.repeat(MAX_VALUE_BYTES),
+          in: Array(2).fill('z'.repeat(MAX_VALUE_BYTES)),
+        },
+      },
+    ],
     ['a value over 16 KB', { username: 'x'.repeat(MAX_VALUE_BYTES + 1) }],
     ['a value over 16 KB of UTF-8', { username: { in: ['é'.repeat(MAX_VALUE_BYTES / 2 + 1)] } }],
   ])('is refused: %s', (_what, where) => {

@@ -8,7 +8,8 @@ import type { Filter } from '../../libs/webhooks/src/listeners/filter.js';
 import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
 import { writeSecrets } from '../../libs/webhooks/src/listeners/stored-secrets.js';
 import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
-import type { ClaimedDelivery, Room } from '../../libs/webhooks/src/store/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';
+import type { Room } from '../../libs/webhooks/src/store/room.js';
 import type { Database } from '../../libs/webhooks/src/store/database.js';
 import type { BodyOf } from '../../libs/webhooks/src/store/new-deliveries.js';
 import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listener-rows.js';
@@ -56,7 +57,7 @@ export const LEASE_MS = 60_000;
 
 /** Room for `total` deliveries, `each` of one listener. */
 export function roomFor(total: number, each = total): Room {
-  return { total, of: () => each, full: [] };
+  return { total, of: () => each, ofOwner: () => Infinity, full: [], fullOwners: [] };
 }
 
 export const NO_ROOM = roomFor(0);

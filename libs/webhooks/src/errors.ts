@@ -1,3 +1,5 @@
+import { oneLine } from './foreign-text.js';
+
 /** Extra facts an error carries beside its sentence. */
 export interface WebhooksErrorOptions {
   /** What made it fail, when something else threw. */
@@ -19,7 +21,8 @@ export class WebhooksError extends Error {
     message: string,
     options: WebhooksErrorOptions = {},
   ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    // It may repeat what somebody gave, and somebody else logs it.
+    super(oneLine(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.details = Object.freeze({ ...options.details });
   }

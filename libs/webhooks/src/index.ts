@@ -120,7 +120,7 @@ export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';
 export type { Outcome, OutcomeKind, SendErrorCode } from './sending/outcome.js';
 export type { SecurityOptions } from './sending/security-options.js';
-export { Transport, type SignedRequest } from './sending/transport.js';
+export { Transport, type OnStatus, type SignedRequest } from './sending/transport.js';
 
 export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';

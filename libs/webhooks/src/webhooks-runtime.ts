@@ -1,6 +1,5 @@
 import type { LookupFunction } from 'node:net';
 import {
-  Logger,
   type BeforeApplicationShutdown,
   type OnApplicationBootstrap,
   type OnApplicationShutdown,
@@ -51,6 +50,7 @@ import { SqliteDatabase } from './store/sqlite-database.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './write-scope.js';
+import { WebhooksLogger } from './webhooks-logger.js';
 
 /** What Nest provides to an instance. */
 export interface RuntimeParts {
@@ -85,7 +85,7 @@ export class WebhooksRuntime
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   /** @internal for the verify view */
   readonly sealing: Sealing;
-  private readonly logger: Logger;
+  private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
   private readonly setBack: SetBack;
@@ -97,7 +97,7 @@ export class WebhooksRuntime
   ) {
     const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
     const guard = new AddressGuard(options.security.allowedAddresses);
-    this.logger = new Logger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
+    this.logger = new WebhooksLogger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
     const { logger } = this;
     registry.serve(dataSource, name, options.capture);
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
@@ -227,7 +227,7 @@ export class WebhooksRuntime
       );
     }
     const dialect = dialectOf(dataSource.options.type);
-    if (dialect === 'sqlite') prepareSqlite(dataSource, options, new Logger('Webhooks'));
+    if (dialect === 'sqlite') prepareSqlite(dataSource, options, new WebhooksLogger('Webhooks'));
     const database =
       dialect === 'sqlite'
         ? await SqliteDatabase.open(dataSource, options.tablePrefix)
@@ -388,7 +388,7 @@ export class WebhooksRuntime
   }
 }
 
-function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: Logger): void {
+function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {
   if (!isFileSqlite(dataSource)) {
     logger.warn(
       'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',

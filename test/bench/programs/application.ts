@@ -28,6 +28,7 @@ import { measure, monotonicMs, type Measurement } from '../measure.js';
 import { FILLING } from '../signed.js';
 import { copyListeners, type CopiedListeners } from './copied-listeners.js';
 import { silenceNameServers } from './never-resolved.js';
+import { addListenersOf, publishAt, PUBLISHED_TYPE, type PublishedTraffic } from './published.js';
 import { CapturedParcel, Crate, LoadedParcel, Parcel, PlainCrate, PlainParcel } from './parcel.js';
 
 // A Nest application as a user of the library writes it.
@@ -65,6 +66,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({
         security: LOOPBACK,
+        publishes: [PUBLISHED_TYPE],
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
@@ -91,6 +93,14 @@ export async function addListeners(url: string, count: number): Promise<void> {
 /** One listener that asks for a topic. */
 export async function addListener(url: string, topic: number): Promise<void> {
   await app.get(ListenerService).create({ entity: Parcel, where: { topic }, url });
+}
+
+export function addOwnersListeners(what: Parameters<typeof addListenersOf>[1]): Promise<void> {
+  return addListenersOf(app, what);
+}
+
+export function publish(what: PublishedTraffic): Promise<Written[]> {
+  return publishAt(app, what);
 }
 
 /** Stores events by `save()` of 1,000 entities at a time, whose topics go round. */

@@ -17,6 +17,7 @@ export interface Received {
 const arrivals = new Map<string, number>();
 let requests = 0;
 let silentPath: string | null = null;
+let dripMs: number | null = null;
 
 const server = createServer((request, response) => {
   if (request.url === silentPath) return;
@@ -26,8 +27,15 @@ const server = createServer((request, response) => {
   // Read to the end, as every framework does, or the connection could not be used again.
   request.on('data', () => undefined);
   request.on('end', () => {
-    response.writeHead(204);
-    response.end();
+    if (dripMs === null) {
+      response.writeHead(204);
+      response.end();
+      return;
+    }
+    response.writeHead(200);
+    response.flushHeaders();
+    const drip = setInterval(() => response.write('.'), dripMs);
+    response.on('close', () => clearInterval(drip));
   });
 });
 server.keepAliveTimeout = 60_000;
@@ -38,6 +46,11 @@ export async function listen(silent: string | null = null): Promise<string> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** From now on every answer is 200 at once, and a byte of its body each `ms`, without end. */
+export function drip(ms: number): void {
+  dripMs = ms;
 }
 
 export function received(): Received {

@@ -4,7 +4,7 @@ import { drain } from './drain.js';
 import { latency } from './latency.js';
 import { longTransaction, memory } from './long-backlogs.js';
 import { manyListeners, noEquality } from './many-listeners.js';
-import { badNeighbour, slowDns } from './neighbours.js';
+import { badNeighbour, drippingOwner, slowDns } from './neighbours.js';
 import { bullmq, bullmqUndici, byHand } from './queues.js';
 import { scale } from './scale.js';
 import { singleListener } from './single-listener.js';
@@ -15,6 +15,6 @@ import { writeCost } from './write-cost.js';
 /** In the order in which they run: what is compared with comes first. */
 export const scenarios: readonly Scenario[] = [
   ...[ceiling, bullmq, bullmqUndici, byHand, drain, singleListener],
-  ...[latency, writeCost, triggerCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns],
+  ...[latency, writeCost, triggerCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns, drippingOwner],
   ...[longTransaction, memory, scale],
 ];

@@ -1,6 +1,7 @@
 import type { Bench, Result, Scenario } from '../scenario.js';
+import { DATABASES } from '../servers.js';
 import { CHANGED_OPTIONS } from './backlog.js';
-import { latencyOf, until, type Latency } from './traffic.js';
+import { latencyOf, latencyOfWritten, until, type Latency } from './traffic.js';
 
 const MINUTE = 60 * 1000;
 const LISTENERS = 20;
@@ -78,4 +79,72 @@ async function othersLatency(bench: Bench, bad: Badness, of: { seconds: number; 
   const latency = await latencyOf(application, receiver, { ...traffic, seconds: of.seconds });
   await bench.end();
   return latency;
+}
+
+const DRIPPING_LISTENERS = 300;
+const OTHERS_PER_SECOND = 50;
+const DRIP_MS = 500;
+/** What a neighbour may add to p99 where twice of very little would be less than the noise of a machine. */
+const MAY_ADD_MS = 50;
+
+export const drippingOwner: Scenario = {
+  name: 'dripping-owner',
+  what: '300 listeners of one owner answer 200 and drip a body without end: what another owner feels at 50 events/s',
+  databases: DATABASES,
+  async run(bench) {
+    const seconds = bench.count({ short: 1, usual: 20, full: 60 });
+    const without = await otherOwnersLatency(bench, seconds, 0);
+    const withBad = await otherOwnersLatency(bench, seconds, DRIPPING_LISTENERS);
+    return [
+      {
+        name: 'dripping-owner',
+        database: bench.database,
+        unit: 'p99 ms of the other owner',
+        value: withBad.p99,
+        ratios: { ratioToAllowed: withBad.p99 / Math.max(2 * without.p99, without.p99 + MAY_ADD_MS) },
+        targets: { ratioToAllowed: { atMost: 1 } },
+        options: {
+          ...CHANGED_OPTIONS,
+          'dispatcher.autoStart': 'runs in the process that writes',
+          drippingListeners: DRIPPING_LISTENERS,
+          perSecond: OTHERS_PER_SECOND,
+          seconds,
+        },
+        details: {
+          p99Without: without.p99,
+          p50: withBad.p50,
+          p50Without: without.p50,
+          requestsToTheDripping: withBad.drippedTo,
+        },
+      },
+    ];
+  },
+};
+
+/** The bad owner's events come once a second, so that each of the listeners is always being sent something. */
+async function otherOwnersLatency(
+  bench: Bench,
+  seconds: number,
+  drippingListeners: number,
+): Promise<Latency & { drippedTo: number }> {
+  const receiver = bench.start('receiver');
+  const dripping = bench.start('receiver');
+  const url = await receiver.call('listen');
+  const drippingUrl = await dripping.call('listen');
+  await dripping.call('drip', DRIP_MS);
+  const application = bench.start('application', true);
+  await application.call('open', { database: await bench.freshDatabase(), synchronize: true });
+  await application.call('addOwnersListeners', { owner: 'good', url, count: 1 });
+  await application.call('addOwnersListeners', { owner: 'bad', url: drippingUrl, count: drippingListeners });
+  await application.call('start');
+  const bad = (ofSeconds: number) =>
+    application.call('publish', { owner: 'bad', perSecond: drippingListeners ? 1 : 0, seconds: ofSeconds });
+  const good = { owner: 'good', perSecond: OTHERS_PER_SECOND };
+  const warmUp = Math.min(seconds, 3);
+  await Promise.all([bad(warmUp), application.call('publish', { ...good, seconds: warmUp })]);
+  const [written] = await Promise.all([application.call('publish', { ...good, seconds }), bad(seconds)]);
+  const latency = await latencyOfWritten(receiver, written);
+  const { requests } = await dripping.call('received');
+  await bench.end();
+  return { ...latency, drippedTo: requests };
 }

@@ -22,7 +22,14 @@ export async function latencyOf(
   receiver: Child<Programs['receiver']>,
   traffic: Traffic,
 ): Promise<Latency> {
-  const written = await writer.call('write', traffic);
+  return latencyOfWritten(receiver, await writer.call('write', traffic));
+}
+
+/** Waits for the webhook of each. @throws WrongCount when one does not come */
+export async function latencyOfWritten(
+  receiver: Child<Programs['receiver']>,
+  written: readonly Written[],
+): Promise<Latency> {
   const arrived = await allArrived(receiver, written);
   const waits = written.map(({ committedAt }, i) => (arrived[i] ?? Number.NaN) - committedAt);
   const commits = written.map(({ committedAt }) => committedAt);

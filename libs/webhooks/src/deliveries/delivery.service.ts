@@ -26,6 +26,7 @@ import { page, readPage, type Page, type PageOptions, type PagePosition } from '
 import { recoverDeliveries } from '../store/recover-deliveries.js';
 import { replayEvents } from '../store/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
+import { textOf } from '../foreign-text.js';
 
 /**
  * - `due`: to be sent, now or at `nextAttemptAt`
@@ -158,7 +159,7 @@ export class DeliveryService {
     const { database } = this.parts;
     const scope = this.boundTo;
     const { row, attempts, context } = await database.transaction(function* () {
-      const row = found(yield* readDelivery(database, String(id), scope), id);
+      const row = found(yield* readDelivery(database, textOf(id), scope), id);
       const attempts = yield* readAttempts(database, row.seq);
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
@@ -181,7 +182,7 @@ export class DeliveryService {
     const scope = this.boundTo;
     const rendered = this.rendered.bind(this);
     const row = await database.transaction(function* () {
-      const before = found(yield* readDelivery(database, String(id), scope), id);
+      const before = found(yield* readDelivery(database, textOf(id), scope), id);
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       if (listener.state === 'pending') {
@@ -222,7 +223,7 @@ export class DeliveryService {
     }
     const options = {
       ...{ scope: this.boundTo, states, bodyOf },
-      listenerId: listenerId === undefined ? undefined : String(listenerId),
+      listenerId: listenerId === undefined ? undefined : textOf(listenerId),
       until: until === undefined ? clock.now() + 1 : milliseconds(until, 'until'),
     };
     return this.inBatches(milliseconds(since, 'since'), async (after) => {
@@ -250,9 +251,9 @@ export class DeliveryService {
     return this.inBatches(start, async (after) => {
       const { made, next } = await database.transaction(function* () {
         // With each batch: it may be removed on the way.
-        const visible = yield* readListener(database, String(listenerId), scope);
+        const visible = yield* readListener(database, textOf(listenerId), scope);
         const listener = visible && (yield* standingListener(database, visible.id));
-        if (!listener) throw new ListenerNotFoundError(String(listenerId));
+        if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
         return yield* replayEvents(database, listener, { after, until: end, now: clock.now(), bodyOf });
       });
       return { count: made, next };
@@ -300,7 +301,7 @@ export class DeliveryService {
     }
     const row: DeliveryFilterRow = { scope: this.boundTo };
     for (const key of ['owner', 'listenerId', 'eventId', 'type'] as const) {
-      if (filter[key] !== undefined) row[key] = String(filter[key]);
+      if (filter[key] !== undefined) row[key] = textOf(filter[key]);
     }
     if (state !== undefined) row.state = state;
     if (from !== undefined) row.from = milliseconds(from, 'from');
@@ -338,7 +339,7 @@ function numberOrNull(value: unknown): number | null {
 }
 
 function found(row: DeliveryRow | undefined, id: string): DeliveryRow {
-  if (!row) throw new DeliveryNotFoundError(String(id));
+  if (!row) throw new DeliveryNotFoundError(textOf(id));
   return row;
 }
 

@@ -11,7 +11,7 @@ import { openTls } from '../listeners/listener-tls.js';
 import type { Sealing } from '../listeners/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
-import { showsTiming, type Outcome } from '../sending/outcome.js';
+import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, Transport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/claim-deliveries.js';
 
@@ -90,7 +90,7 @@ export class AuthorizedTransport {
     const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
     const name = `${id}:${stored}`;
     const used = this.kept(name);
-    let outcome = await this.sendWithToken(name, auth, left());
+    let outcome = await this.sendWithToken(name, auth, used ? keepingSlotAfter401(left()) : left());
     if (outcome.status === UNAUTHORIZED && used && left().timeoutMs > 0) {
       // Another attempt may have a new one already.
       if (this.#tokens.get(name) === used) this.#tokens.delete(name);
@@ -173,6 +173,13 @@ export class AuthorizedTransport {
   }
 }
 
+/** The attempt goes on after a 401 of a kept token, so its slot is not free yet. */
+function keepingSlotAfter401(request: SignedRequest): SignedRequest {
+  const { onStatus } = request;
+  if (!onStatus) return request;
+  return { ...request, onStatus: (status) => (status === UNAUTHORIZED ? () => undefined : onStatus(status)) };
+}
+
 function headersOf(auth: Exclude<ListenerAuth, OAuth2ClientCredentials>): Readonly<Record<string, string>> {
   switch (auth.type) {
     case 'headers':
@@ -230,17 +237,18 @@ function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values
     .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
     .filter((text) => text.length >= MIN_SECRET_LENGTH)
-    .flatMap((text) => [text, JSON.stringify(text).slice(1, -1), htmlEscaped(text)])
+    .flatMap((text) => [text, JSON.stringify(text).slice(1, -1), htmlEscaped(text), encodeURIComponent(text)])
     // One may begin with another.
     .toSorted((a, b) => b.length - a.length);
-  const clean = (text: string | null) =>
-    text === null
-      ? null
-      : withoutBeginnings(
-          secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text),
-          secrets,
-        );
-  return { ...outcome, response: clean(outcome.response), errorDetail: clean(outcome.errorDetail) };
+  const clean = (text: string | null, limit: number) => {
+    if (text === null) return null;
+    const masked = secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
+    // Asked of the text as it came: what is masked of it is shorter.
+    const mayBeCut = Buffer.byteLength(text) >= limit / 2;
+    return mayBeCut ? withoutBeginnings(masked, secrets) : masked;
+  };
+  const response = clean(outcome.response, MAX_RESPONSE_BYTES);
+  return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
 }
 
 function htmlEscaped(text: string): string {
@@ -249,7 +257,6 @@ function htmlEscaped(text: string): string {
 
 /** What is kept of a response is cut somewhere, perhaps in the middle of a secret. */
 function withoutBeginnings(text: string, secrets: readonly string[]): string {
-  if (Buffer.byteLength(text) < MAX_RESPONSE_BYTES / 2) return text;
   for (const secret of secrets) {
     for (let length = Math.min(secret.length - 1, text.length); length >= MIN_SECRET_LENGTH; length--) {
       if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + MASK;

@@ -3,8 +3,9 @@ import type { LoggerService } from '@nestjs/common';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import { oneLine } from '../foreign-text.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import { showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
+import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
 import type { Transport } from '../sending/transport.js';
 import {
   claimDeliveries,
@@ -20,6 +21,7 @@ import { pauseListeners } from '../store/listener-state.js';
 import type { BodyOf } from '../store/new-deliveries.js';
 import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
+import { BodyReads } from './body-reads.js';
 import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
@@ -104,6 +106,9 @@ export class DispatcherService {
   private readonly handshakes: Handshakes;
   private readonly waiting: WaitingListeners;
   private readonly pace: Pace;
+  private readonly bodies: BodyReads;
+  /** Attempts that have not ended: those with a slot, and those whose body is still being read. */
+  private underWay = 0;
 
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
@@ -113,17 +118,20 @@ export class DispatcherService {
       ...parts,
       transport: this.authorized,
       waiting: this.waiting,
+      hideTiming: (began) => this.hideTiming(began),
       expect: (at) => {
         this.expect(at);
         this.signal.raise();
       },
     });
-    const { concurrency, perListener, batch } = parts.options;
+    const { concurrency, perListener, perOwner, batch } = parts.options;
+    this.bodies = new BodyReads({ concurrency, perOwner });
     this.lanes = new Lanes({
       concurrency,
       perListener,
+      perOwner,
       waiting: { fresh: 3 * batch, backlog: batch },
-      send: (laned) => this.attempt(laned),
+      send: (laned, free) => this.attempt(laned, free),
       expired: (laned) => this.giveBack([laned]),
       hungry: () => {
         this.expect(0);
@@ -468,16 +476,37 @@ export class DispatcherService {
     });
   }
 
+  private async attempt(laned: LanedDelivery, free: () => void): Promise<void> {
+    this.underWay++;
+    try {
+      await this.send(laned, free);
+    } finally {
+      this.underWay--;
+      this.ended.raise();
+    }
+  }
+
+  /**
+   * The status is here, and the body is not: its slot is for the next one. Not while records wait for the database: then slots are
+   * what holds the senders back.
+   */
+  private readBody(owner: string | null, free: () => void): (() => void) | null {
+    const end = this.recorder.isBehind ? null : this.bodies.begin(owner);
+    if (end) free();
+    return end;
+  }
+
   /** Settles when the request has ended; its record follows. Never rejects. */
-  private async attempt(laned: LanedDelivery): Promise<void> {
+  private async send(laned: LanedDelivery, free: () => void): Promise<void> {
     const { clock } = this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
+    const began = performance.now();
     let outcome: Outcome;
     try {
-      outcome = recordable(
-        await this.authorized.send(signDelivery(delivery, startedAt, this.parts.signers), delivery.listener),
-      );
+      const signed = signDelivery(delivery, startedAt, this.parts.signers);
+      const onStatus = () => this.readBody(delivery.owner, free);
+      outcome = recordable(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
       if (isApplicationsFault(error)) {
         this.waiting.waits(delivery.listener.id, error, startedAt);
@@ -487,6 +516,7 @@ export class DispatcherService {
       outcome = notSent(error);
     }
     this.waiting.goesOn(delivery.listener.id);
+    if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
       // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
       this.troubles.failed(
@@ -517,7 +547,7 @@ export class DispatcherService {
       startedAt,
       next: this.nextOf(outcome, delivery, startedAt),
     };
-    const room = this.recorder.add({ laned, outcome, record }, { isLast: this.lanes.sending === 1 });
+    const room = this.recorder.add({ laned, outcome, record }, { isLast: this.underWay === 1 });
     this.ended.raise();
     if (this.router.mayRoute || this.mayPage || this.mayClaim) this.signal.raise();
     await room;
@@ -595,7 +625,9 @@ export class DispatcherService {
 
   /** Nothing is being sent, recorded or given back. */
   private get isIdle(): boolean {
-    return this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle;
+    return (
+      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle
+    );
   }
 
   private async idle(): Promise<void> {
@@ -603,13 +635,23 @@ export class DispatcherService {
       await this.recorder.recording;
       await this.returning;
       await this.handshakes.settled();
-      if (!this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
+      if (this.underWay || !this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }
   }
 
   /** Whether it is worth trying again what the database refused: by hand, and while it stops, it is tried once. */
   private get isLasting(): boolean {
     return this.loop !== null && !this.isStopping;
+  }
+
+  /**
+   * An attempt that was blocked is recorded when its time limit is over: its owner sees states and counts change, and how long it took
+   * tells of the inner network. @param began on the monotonic clock
+   */
+  private async hideTiming(began: number): Promise<void> {
+    if (!this.isLasting) return;
+    const left = began + this.parts.options.timeoutMs - performance.now();
+    await sleep(Math.max(0, left), undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }
 
   /** After an error of the database; {@link stop} ends it. */
@@ -629,7 +671,8 @@ function recordable(outcome: Outcome): Outcome {
       `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
     );
   }
-  return Number.isInteger(durationMs) ? outcome : { ...outcome, durationMs: Math.round(durationMs) };
+  const errorDetail = outcome.errorDetail === null ? null : oneLine(outcome.errorDetail);
+  return { ...outcome, errorDetail, durationMs: Math.round(durationMs) };
 }
 
 /** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */
@@ -638,7 +681,7 @@ function notSent(error: unknown): Outcome {
     kind: 'unreachable',
     status: null,
     errorCode: 'TRANSPORT_FAILED',
-    errorDetail: messageOf(error),
+    errorDetail: oneLine(messageOf(error)).slice(0, MAX_DETAIL_LENGTH),
     durationMs: 0,
     response: null,
     retryAfterMs: null,

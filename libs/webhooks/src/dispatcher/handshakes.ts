@@ -4,6 +4,7 @@ import type { Clock } from '../clock.js';
 import type { RetrySchedule } from '../deliveries/retry-schedule.js';
 import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
 import { newId } from '../ids.js';
+import { shownAuth } from '../listeners/listener-auth.js';
 import { judgeChallenge, judgePermission, type Verdict } from '../listeners/handshake.js';
 import { CHALLENGE_TYPE } from '../receiver/challenge.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
@@ -13,6 +14,7 @@ import type { Database } from '../store/database.js';
 import { recordHandshake, type HandshakeResult } from '../store/handshakes.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { HandshakeLimits } from './handshake-limits.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { messageOf } from './troubles.js';
 import { isApplicationsFault, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
@@ -27,12 +29,17 @@ export interface HandshakesParts {
   readonly logger: LoggerService;
   readonly waiting: WaitingListeners;
   readonly emit: (name: string, fact: WebhookFact) => void;
+  /** Settles when the time limit of what began then is over: see the dispatcher. */
+  readonly hideTiming: (began: number) => Promise<void>;
   /** A listener may be ready at this time. */
   readonly expect: (at: number) => void;
 }
 
 /** Under way at once in this process. They are few, and whoever makes many listeners has them wait for each other. */
 const AT_ONCE = 16;
+/** Of these by one owner. */
+const AT_ONCE_PER_OWNER = 4;
+const OWNER_BUSY_MS = 1_000;
 const NOT_ITS_FAULT: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
 /** Whatever the schedule says: one that never ends would ask a stranger for ever. The shipped one makes ten. */
@@ -45,6 +52,8 @@ const MAX_TRIES = 20;
  */
 export class Handshakes {
   private readonly running = new Set<Promise<void>>();
+  private readonly runningOf = new Map<string, number>();
+  private readonly limits = new HandshakeLimits();
 
   constructor(private readonly parts: HandshakesParts) {}
 
@@ -61,6 +70,18 @@ export class Handshakes {
       const trying = this.attempt(handshake).finally(() => this.running.delete(trying));
       this.running.add(trying);
     }
+  }
+
+  /** When to come back, if it may not ask now. Receivers that answer slowly hold up no other owner. */
+  private postponedUntil({ owner, listener }: ClaimedHandshake, now: number): number | null {
+    if (owner !== null && (this.runningOf.get(owner) ?? 0) >= AT_ONCE_PER_OWNER) return now + OWNER_BUSY_MS;
+    const auth = shownAuth(listener.auth);
+    const urls = [listener.url, ...(auth?.type === 'oauth2' ? [auth.tokenUrl] : [])];
+    return this.limits.take(
+      owner,
+      urls.map((url) => new URL(url).hostname),
+      now,
+    );
   }
 
   async settled(): Promise<void> {
@@ -88,9 +109,15 @@ export class Handshakes {
     const { clock, logger, waiting } = this.parts;
     const { id } = handshake.listener;
     const startedAt = clock.now();
+    const began = performance.now();
+    const next = this.postponedUntil(handshake, startedAt);
+    if (next !== null) return { state: 'postponed', next };
+    const { owner } = handshake;
+    if (owner !== null) this.runningOf.set(owner, (this.runningOf.get(owner) ?? 0) + 1);
     try {
       const { outcome, verdict } = await this.ask(handshake, startedAt);
       waiting.goesOn(id);
+      if (owner !== null && !showsTiming(outcome)) await this.parts.hideTiming(began);
       if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
@@ -103,7 +130,15 @@ export class Handshakes {
       }
       logger.error(`The handshake of listener ${id} could not be sent: ${messageOf(error)}`);
       return this.failure(handshake, 'TRANSPORT_FAILED', startedAt, startedAt, { retryAfterMs: null });
+    } finally {
+      if (owner !== null) this.hasEnded(owner);
     }
+  }
+
+  private hasEnded(owner: string): void {
+    const left = (this.runningOf.get(owner) ?? 1) - 1;
+    if (left) this.runningOf.set(owner, left);
+    else this.runningOf.delete(owner);
   }
 
   private async ask({ listener }: ClaimedHandshake, now: number): Promise<{ outcome: Outcome; verdict: Verdict }> {

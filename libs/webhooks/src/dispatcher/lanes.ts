@@ -1,4 +1,5 @@
-import type { ClaimedDelivery, Room } from '../store/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/claim-deliveries.js';
+import type { Room } from '../store/room.js';
 
 /** A delivery in the memory of this process, leased to it. */
 export interface LanedDelivery {
@@ -30,19 +31,20 @@ export interface LanesOptions {
   readonly concurrency: number;
   /** Of these to one listener. */
   readonly perListener: number;
+  /** Of these to all listeners of one owner; the application's own, which have none, are not limited. */
+  readonly perOwner: number;
   /** Deliveries that wait in memory, at most. */
   readonly waiting: Readonly<Record<Source, number>>;
-  /** Makes the attempt; settles when its slot is free again. Never rejects. */
-  readonly send: (laned: LanedDelivery) => Promise<void>;
+  /** Makes the attempt; settles when it has ended. Its slot is free then, or when it calls `free`. Never rejects. */
+  readonly send: (laned: LanedDelivery, free: () => void) => Promise<void>;
   /** Its lease no longer covers an attempt. */
   readonly expired: (laned: LanedDelivery) => void;
   /** A listener that had no room when it was last asked about has some again. */
   readonly hungry: () => void;
 }
 
-interface Lane {
-  readonly listenerId: string;
-  queue: LanedDelivery[];
+/** What is counted of a listener, and of all listeners of an owner. */
+interface Load {
   running: number;
   /** It had no room when {@link Lanes.room} was called, so nobody looked for what is due to it. */
   wasFull: boolean;
@@ -52,19 +54,39 @@ interface Lane {
   since: number;
 }
 
+/** The lanes of one owner. */
+interface OwnerLanes extends Load {
+  readonly owner: string | null;
+  readonly queued: Record<Source, number>;
+  /** Lanes with something to send and a slot of their own, in the order of their turns, by the source of what is first in them. */
+  readonly turns: Readonly<Record<Source, Set<Lane>>>;
+}
+
+interface Lane extends Load {
+  readonly listenerId: string;
+  of: OwnerLanes;
+  queue: LanedDelivery[];
+}
+
 const RATE_WINDOW_MS = 500;
+/** What one owner may hold of the deliveries that wait in memory, as a part of them: nobody else could be fetched otherwise. */
+const OWNERS_PART = 1 / 3;
+/** Lanes, and owners, that are remembered although nothing is in them. */
+const MAX_IDLE = 1_000;
 
 /**
- * A lane for each listener: the bulkhead. What one listener is slow at fills its own lane, and nothing else.
+ * A lane for each listener, and lanes together for each owner: the bulkheads. A slow listener fills its own lane, and a slow owner
+ * its own lanes.
  *
  * A lane takes in advance what it sent in the last second, and at least `perListener`: enough never to run dry before the next claim,
- * and of a receiver that is slow or dead no more than a handful, so that other processes can take the rest. Lanes take
- * turns for free slots.
+ * and of a receiver that is slow or dead no more than a handful, so that other processes can take the rest. Owners take turns for
+ * free slots, and the lanes of an owner take turns for the owner's.
  */
 export class Lanes {
   private readonly lanes = new Map<string, Lane>();
-  /** Lanes with something to send and a slot of their own, in the order of their turns, by the source of what is first in them. */
-  private readonly turns: Readonly<Record<Source, Set<Lane>>> = { fresh: new Set(), backlog: new Set() };
+  private readonly owners = new Map<string | null, OwnerLanes>();
+  /** Owners with such lanes and a slot of their own, in the order of their turns. */
+  private readonly turns: Readonly<Record<Source, Set<OwnerLanes>>> = { fresh: new Set(), backlog: new Set() };
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
@@ -87,11 +109,14 @@ export class Lanes {
     const { concurrency, waiting } = this.options;
     const now = performance.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
-    for (const lane of full) lane.wasFull = true;
+    const fullOwners = [...this.owners.values()].filter((of) => this.roomOfOwner(of.owner, source, now) < 1);
+    for (const load of [...full, ...fullOwners]) load.wasFull = true;
     return {
       total: Math.max(0, concurrency - this.running) + Math.max(0, waiting[source] - this.queued[source]),
       of: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
+      ofOwner: (owner) => this.roomOfOwner(owner, source, now),
       full: full.map((lane) => lane.listenerId),
+      fullOwners: fullOwners.flatMap(({ owner }) => (owner === null ? [] : [owner])),
     };
   }
 
@@ -106,9 +131,10 @@ export class Lanes {
 
   add(laned: readonly LanedDelivery[]): void {
     for (const one of laned) {
-      const lane = this.laneOf(one.delivery.listener.id);
+      const lane = this.laneOf(one.delivery);
       lane.queue.push(one);
       this.queued[one.source]++;
+      lane.of.queued[one.source]++;
       this.offer(lane);
     }
     this.start();
@@ -133,21 +159,36 @@ export class Lanes {
     for (const lane of lanes) {
       if (!lane) continue;
       evicted.push(...lane.queue);
-      for (const { source } of lane.queue) this.queued[source]--;
+      for (const { source } of lane.queue) {
+        this.queued[source]--;
+        lane.of.queued[source]--;
+      }
       lane.queue = [];
-      for (const source of SOURCES) this.turns[source].delete(lane);
+      for (const source of SOURCES) this.leaveTurns(lane, source);
       this.forget(lane);
     }
     return evicted;
   }
 
-  private laneOf(listenerId: string): Lane {
-    let lane = this.lanes.get(listenerId);
+  private laneOf({ listener: { id }, owner }: ClaimedDelivery): Lane {
+    let lane = this.lanes.get(id);
     if (!lane) {
-      lane = { listenerId, queue: [], running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
-      this.lanes.set(listenerId, lane);
+      lane = { listenerId: id, of: this.ownerLanes(owner), queue: [], ...noLoad() };
+      this.lanes.set(id, lane);
     }
+    // Its owner may have been forgotten since.
+    if (!lane.running && !lane.queue.length) lane.of = this.ownerLanes(owner);
     return lane;
+  }
+
+  private ownerLanes(owner: string | null): OwnerLanes {
+    let lanes = this.owners.get(owner);
+    if (!lanes) {
+      const turns = { fresh: new Set<Lane>(), backlog: new Set<Lane>() };
+      lanes = { owner, queued: { fresh: 0, backlog: 0 }, turns, ...noLoad() };
+      this.owners.set(owner, lanes);
+    }
+    return lanes;
   }
 
   private roomOf(lane: Lane | undefined, now: number): number {
@@ -158,9 +199,40 @@ export class Lanes {
     return Math.max(0, perListener - lane.running) + ahead - lane.queue.length;
   }
 
+  /** As {@link roomOf}, of all listeners of an owner together; in either source no more than its part. */
+  private roomOfOwner(owner: string | null, source: Source, now: number): number {
+    if (owner === null) return Infinity;
+    const { perOwner, waiting } = this.options;
+    const part = Math.max(1, Math.floor(waiting[source] * OWNERS_PART));
+    const lanes = this.owners.get(owner);
+    if (!lanes) return perOwner + Math.min(part, perOwner);
+    turnWindow(lanes, now);
+    const ahead = Math.min(part, Math.max(perOwner, 2 * Math.max(lanes.ended, lanes.endedBefore)));
+    return Math.max(0, perOwner - lanes.running) + ahead - lanes.queued[source];
+  }
+
+  private slotsOf({ owner }: OwnerLanes): number {
+    return owner === null ? Infinity : this.options.perOwner;
+  }
+
   private offer(lane: Lane): void {
     const [first] = lane.queue;
-    if (first && lane.running < this.options.perListener) this.turns[first.source].add(lane);
+    if (!first || lane.running >= this.options.perListener) return;
+    lane.of.turns[first.source].add(lane);
+    this.offerOwner(lane.of);
+  }
+
+  private offerOwner(lanes: OwnerLanes): void {
+    const hasSlot = lanes.running < this.slotsOf(lanes);
+    for (const source of SOURCES) {
+      if (hasSlot && lanes.turns[source].size) this.turns[source].add(lanes);
+      else this.turns[source].delete(lanes);
+    }
+  }
+
+  private leaveTurns(lane: Lane, source: Source): void {
+    lane.of.turns[source].delete(lane);
+    if (!lane.of.turns[source].size) this.turns[source].delete(lane.of);
   }
 
   /** The lane whose turn it is: one with something fresh, then one with backlog, as long as there are both. */
@@ -168,8 +240,12 @@ export class Lanes {
     const other: Source = this.nextTurn === 'fresh' ? 'backlog' : 'fresh';
     const source = this.turns[this.nextTurn].size ? this.nextTurn : other;
     this.nextTurn = source === 'fresh' ? 'backlog' : 'fresh';
-    const [lane] = this.turns[source];
-    if (lane) this.turns[source].delete(lane);
+    const [owner] = this.turns[source];
+    const [lane] = owner?.turns[source] ?? [];
+    if (!owner || !lane) return undefined;
+    owner.turns[source].delete(lane);
+    // Behind the others, when it is offered again.
+    this.turns[source].delete(owner);
     return lane;
   }
 
@@ -180,43 +256,76 @@ export class Lanes {
       const laned = lane.queue.shift();
       if (!laned) continue;
       this.queued[laned.source]--;
+      lane.of.queued[laned.source]--;
       if (performance.now() > laned.startBefore) {
         this.offer(lane);
+        this.offerOwner(lane.of);
         this.options.expired(laned);
         continue;
       }
-      lane.running++;
-      this.running++;
-      this.offer(lane);
-      void this.options.send(laned).then(() => this.ended(lane));
+      this.begin(lane, laned);
     }
   }
 
+  private begin(lane: Lane, laned: LanedDelivery): void {
+    lane.running++;
+    lane.of.running++;
+    this.running++;
+    this.offer(lane);
+    this.offerOwner(lane.of);
+    let hasSlot = true;
+    const free = (): void => {
+      if (!hasSlot) return;
+      hasSlot = false;
+      this.ended(lane);
+    };
+    void this.options.send(laned, free).then(free);
+  }
+
   private ended(lane: Lane): void {
-    turnWindow(lane, performance.now());
-    lane.ended++;
-    lane.running--;
+    const now = performance.now();
+    for (const load of [lane, lane.of]) {
+      turnWindow(load, now);
+      load.ended++;
+      load.running--;
+    }
     this.running--;
     this.offer(lane);
+    this.offerOwner(lane.of);
     this.forget(lane);
     this.start();
-    // Half empty, so that not every request that ends makes a claim.
-    if (!lane.wasFull || lane.queue.length * 2 > this.options.perListener) return;
-    lane.wasFull = false;
-    this.options.hungry();
+    this.lookForMore(lane);
+  }
+
+  /** Half empty, so that not every request that ends makes a claim. */
+  private lookForMore(lane: Lane): void {
+    const { perListener, perOwner } = this.options;
+    const { queued } = lane.of;
+    const isLaneLow = lane.wasFull && lane.queue.length * 2 <= perListener;
+    const isOwnerLow = lane.of.wasFull && (queued.fresh + queued.backlog) * 2 <= perOwner;
+    if (isLaneLow) lane.wasFull = false;
+    if (isOwnerLow) lane.of.wasFull = false;
+    if (isLaneLow || isOwnerLow) this.options.hungry();
   }
 
   /** Lanes come and go with their deliveries: a million listeners leave nothing behind. */
   private forget(lane: Lane): void {
-    if (lane.running || lane.queue.length || this.lanes.size <= 1_000) return;
-    this.lanes.delete(lane.listenerId);
+    if (lane.running || lane.queue.length) return;
+    if (this.lanes.size > MAX_IDLE) this.lanes.delete(lane.listenerId);
+    const { owner, running, queued } = lane.of;
+    if (running || queued.fresh || queued.backlog || this.owners.size <= MAX_IDLE) return;
+    this.owners.delete(owner);
   }
 }
 
-function turnWindow(lane: Lane, now: number): void {
-  const passed = now - lane.since;
+function noLoad(): Load {
+  return { running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
+}
+
+function turnWindow(load: Load, now: number): void {
+  const passed = now - load.since;
   if (passed < RATE_WINDOW_MS) return;
-  lane.endedBefore = passed < 2 * RATE_WINDOW_MS ? lane.ended : 0;
-  lane.ended = 0;
-  lane.since = now;
+  load.endedBefore = passed < 2 * RATE_WINDOW_MS ? load.ended : 0;
+  load.ended = 0;
+  load.since = now;
 }

@@ -70,6 +70,11 @@ export class Recorder {
 
   constructor(private readonly parts: RecorderParts) {}
 
+  /** More attempts wait to be recorded than one batch takes. */
+  get isBehind(): boolean {
+    return this.attempted.length > this.parts.options.batch;
+  }
+
   /** Settles when nothing waits to be recorded; `null` when nothing does. */
   get recording(): Promise<void> | null {
     return this.loop;

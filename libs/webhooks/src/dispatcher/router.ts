@@ -4,6 +4,7 @@ import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database.js';
 import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
 import type { BodyOf } from '../store/new-deliveries.js';
+import { UNLIMITED_ROOM } from '../store/room.js';
 import { fanOutWide } from '../store/wide-fan-out.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { Lanes, Leased } from './lanes.js';
@@ -39,6 +40,8 @@ export interface BatchOfEvents {
 
 /** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
 const ROUTED_AT_ONCE = 2;
+/** A batch that takes longer, for very many listeners perhaps, is not waited for: the next one is routed beside it. */
+const BATCH_PATIENCE_MS = 15;
 /** Types of events that are remembered as likely to come again. */
 const LIKELY_TYPES = 200;
 
@@ -64,6 +67,8 @@ export class Router implements FreshTraffic {
   /** There may be events that are fanned out page by page. */
   hasWide = true;
   private pagedAt = 0;
+  /** When the last batch began, on the monotonic clock. */
+  private batchAt = 0;
 
   constructor(private readonly parts: RouterParts) {}
 
@@ -95,19 +100,28 @@ export class Router implements FreshTraffic {
 
   /** Whether {@link routeBeside} is worth it now. */
   get mayRoute(): boolean {
-    const { database, options, lanes } = this.parts;
-    // A connection each for them, one for claims and polls, and one for records.
-    const atOnce = database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+    const { lanes } = this.parts;
     const isLooking = this.routing.size > 0;
-    if (this.routing.size >= atOnce || !this.hasClaimed || this.failure) return false;
+    if (this.routing.size >= this.atOnce || !this.hasClaimed || this.failure) return false;
     // Few at a time go together better: what commits meanwhile makes up the next batch, and each batch has its own commit.
-    if (isLooking && !this.isBacklog) return false;
+    if (isLooking && !this.isBacklog && this.patienceMs > 0) return false;
     // A sweep is made alone: what the others are at would be found again.
     if (isLooking && this.cursor.isSweepOverdue) return false;
     // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
     return (
       (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isThirsty('fresh', this.beingRouted)
     );
+  }
+
+  /** A connection each for them, one for claims and polls, and one for records. */
+  private get atOnce(): number {
+    const { database, options } = this.parts;
+    return database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+  }
+
+  /** For how long the batch that is being routed is still waited for, in ms. */
+  private get patienceMs(): number {
+    return this.batchAt + BATCH_PATIENCE_MS - performance.now();
   }
 
   /**
@@ -124,7 +138,9 @@ export class Router implements FreshTraffic {
   get waits(): number[] {
     const { lanes, options } = this.parts;
     const { untilSweepMs } = this.cursor;
+    const mayGoBeside = this.hasEvents && this.isRouting && this.hasClaimed && this.routing.size < this.atOnce;
     return [
+      ...(mayGoBeside && this.patienceMs > 0 ? [this.patienceMs] : []),
       ...(untilSweepMs !== null && lanes.isThirsty('fresh') ? [untilSweepMs] : []),
       ...(this.hasWide ? [this.pagedAt + options.pollIntervalMs - performance.now()] : []),
     ];
@@ -135,6 +151,7 @@ export class Router implements FreshTraffic {
     const { options, lanes, routed, expect, wake } = this.parts;
     const limit = Math.max(1, Math.min(options.batch, lanes.room('fresh').total - this.beingRouted));
     const look = this.cursor.look(this.routing.size === 0);
+    this.batchAt = performance.now();
     this.hasEvents = false;
     this.hasClaimed = false;
     let found = 0;
@@ -184,7 +201,7 @@ export class Router implements FreshTraffic {
           likelyTypes: this.likelyTypes,
           now: clock.now(),
           leaseMs: options.leaseMs,
-          room: what.only ? { total: Infinity, of: () => Infinity, full: [] } : room,
+          room: what.only ? UNLIMITED_ROOM : room,
           circuit: options.circuit,
           bodyOf,
         }),

@@ -1,4 +1,5 @@
 import type { LoggerService } from '@nestjs/common';
+import { textOf } from '../foreign-text.js';
 
 /** What the dispatcher does that may go wrong for all listeners at once: with its tables, and with sockets. */
 export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'returning' | 'sending';
@@ -27,5 +28,5 @@ export class Troubles {
 /** An error in one line. Several at once, as of a host with several addresses, have no message of their own. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && !error.message) return error.errors.map(messageOf).join('; ');
-  return error instanceof Error ? error.message : String(error);
+  return error instanceof Error ? error.message : textOf(error);
 }

@@ -73,21 +73,19 @@ function shrink(body: CanonicalBody, identity: readonly string[], limit: number)
   const empty: CanonicalBody = { type: body.type, timestamp: body.timestamp, truncated: true, data: {} };
   if (body.previous) empty.previous = {};
   let room = limit - byteLength(JSON.stringify(empty));
-  const kept = new Set<Field>();
+  const kept = { data: new Set<string>(), previous: new Set<string>() };
   for (const field of fields) {
     // The identity comes first: what does not fit of it says nothing of the fields after it.
     if (field.bytes > room) continue;
     room -= field.bytes;
-    kept.add(field);
+    kept[field.part].add(field.key);
   }
   // In the order of the whole payload, so that the thin one reads like it.
   const pick = (part: Field['part']) =>
-    Object.fromEntries(
-      Object.entries(body[part] ?? {}).filter(([key]) => [...kept].some((f) => f.part === part && f.key === key)),
-    );
+    Object.fromEntries(Object.entries(body[part] ?? {}).filter(([key]) => kept[part].has(key)));
   const shrunk: CanonicalBody = { ...empty, data: pick('data') };
   if (body.previous) shrunk.previous = pick('previous');
-  const dropped = [...new Set(fields.filter((field) => !kept.has(field)).map((field) => field.key))];
+  const dropped = [...new Set(fields.filter(({ part, key }) => !kept[part].has(key)).map((field) => field.key))];
   return { body: shrunk, dropped };
 }
 

@@ -16,6 +16,7 @@ import { currentCause, runUncaptured, runWithContext } from '../write-scope.js';
 import type { JsonObject } from './json.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from './webhook-event.js';
+import { textOf } from '../foreign-text.js';
 
 /** How an event is published. */
 export interface PublishOptions {
@@ -145,7 +146,7 @@ export class WebhooksService {
     if (publishes.has(type)) return;
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
-      `publish('${String(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
+      `publish('${textOf(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
     );
   }
 

@@ -3,6 +3,7 @@ import type { EntityDefinition, OutField, Ownership } from '../capture/entity-de
 import type { EntityRegistry } from '../capture/entity-registry.js';
 import { ENTITY_ACTIONS, type EntityClass } from '../capture/webhook.decorator.js';
 import { assertPattern, matchesPattern } from '../events/event-type.js';
+import { textOf } from '../foreign-text.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError } from '../errors.js';
 import { InvalidListenerError } from './errors.js';
@@ -32,7 +33,7 @@ export class EventCatalog {
         ? this.registry.all().find(({ name, metadata }) => name === entity || metadata.name === entity)
         : this.registry.find(this.dataSource, entity);
     if (definition) return `${definition.name}.*`;
-    const name = typeof entity === 'function' ? entity.name : String(entity);
+    const name = typeof entity === 'function' ? entity.name : textOf(entity);
     throw new InvalidListenerError(
       'UNKNOWN_ENTITY',
       `'${name.slice(0, 128)}' is no entity that has webhooks: it has to be in WebhooksModule.forFeature([...]).`,

@@ -77,6 +77,8 @@ export const MAX_CONDITIONS = 20;
 export const MAX_IN_VALUES = 100;
 /** Longest text of one value, in UTF-8 bytes. */
 export const MAX_VALUE_BYTES = 16 * 1024;
+/** Longest filter as a whole, in UTF-8 bytes of its paths and values: each candidate event reads and parses it. */
+export const MAX_FILTER_BYTES = 64 * 1024;
 /** Most properties of one path (`a.b` has two). */
 export const MAX_PATH_DEPTH = 10;
 /** Longest path in characters. */
@@ -104,6 +106,7 @@ export function compileFilter(where: unknown, fieldOf: FieldLookup): Filter {
   }
   const conditions: Condition[] = [];
   compileObject(where, '', 0, fieldOf, conditions);
+  if (Buffer.byteLength(JSON.stringify(conditions), 'utf8') > MAX_FILTER_BYTES) throw tooLong();
   return Object.freeze(conditions);
 }
 
@@ -180,8 +183,7 @@ function compileValue(path: string, operator: Operator, given: unknown, numeric:
       if (given.length > MAX_IN_VALUES) {
         throw invalid(path, `has ${given.length} values for "in"; at most ${MAX_IN_VALUES}`);
       }
-      // Array.from visits the holes of a sparse list too, and map would not.
-      return Array.from(given, (item: unknown) => compileScalar(path, item, numeric));
+      return compileList(path, given, numeric);
     case 'exists':
     case 'changed':
       if (typeof given !== 'boolean')
@@ -198,6 +200,22 @@ function compileValue(path: string, operator: Operator, given: unknown, numeric:
     default:
       return compileScalar(path, given, numeric);
   }
+}
+
+/** Not the whole list first: its values may be megabytes together. */
+function compileList(path: string, given: readonly unknown[], numeric: boolean): Json[] {
+  let length = 0;
+  // Array.from visits the holes of a sparse list too, and map would not.
+  return Array.from(given, (item: unknown) => {
+    const value = compileScalar(path, item, numeric);
+    length += typeof value === 'string' ? value.length : 0;
+    if (length > MAX_FILTER_BYTES) throw tooLong();
+    return value;
+  });
+}
+
+function tooLong(): BadRequestError {
+  return invalid('', `the filter has more than ${MAX_FILTER_BYTES} bytes`);
 }
 
 function compileScalar(path: string, given: unknown, numeric: boolean): Json {

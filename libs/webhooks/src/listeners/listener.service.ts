@@ -51,6 +51,7 @@ import { type RateLimit, writeRateLimit } from './rate-limit.js';
 import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
 import { SigningKeys } from './signing-keys.js';
+import { textOf } from '../foreign-text.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -158,7 +159,7 @@ export class ListenerService {
   async get(id: string): Promise<Listener> {
     const { database } = this.parts;
     const scope = this.boundTo;
-    return this.toListener(found(await database.transaction(() => readListener(database, String(id), scope)), id));
+    return this.toListener(found(await database.transaction(() => readListener(database, textOf(id), scope)), id));
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
@@ -195,7 +196,7 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
-    if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(String(id), given.auth));
+    if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth));
     const tls = this.credentials.checkedTls(given.tls);
     const { database, clock, wake } = this.parts;
     const listener = await this.change(
@@ -231,15 +232,15 @@ export class ListenerService {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
     await database.transaction(function* () {
-      found(yield* lockListener(database, String(id), scope), id);
-      yield* removeListener(database, String(id), clock.now());
+      found(yield* lockListener(database, textOf(id), scope), id);
+      yield* removeListener(database, textOf(id), clock.now());
     });
-    await this.discardAll(String(id));
+    await this.discardAll(textOf(id));
   }
 
   /**
    * Lets it receive again, and forgets its failures. One with a handshake has to pass it first, anew; one that waits for its handshake
-   * is asked now.
+   * is asked as soon as the pause after the last one is over.
    *
    * @param options `held`: what becomes of the deliveries that were held meanwhile: sent now, or never @defaultValue 'release'
    * @throws ListenerNotFoundError, InvalidListenerError `INVALID_LISTENER`
@@ -250,7 +251,7 @@ export class ListenerService {
       throw new InvalidListenerError('INVALID_LISTENER', "`held` must be 'release' or 'discard'.");
     }
     const { database, clock } = this.parts;
-    if (held === 'discard' && (await this.get(id)).state !== 'active') await this.discardAll(String(id));
+    if (held === 'discard' && (await this.get(id)).state !== 'active') await this.discardAll(textOf(id));
     const listener = await this.change(
       id,
       ({ handshake, state }) => ({
@@ -272,14 +273,14 @@ export class ListenerService {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
     const { wasActive, row } = await database.transaction(function* () {
-      found(yield* lockListener(database, String(id), scope), id);
+      found(yield* lockListener(database, textOf(id), scope), id);
       const wasActive = yield* disableListener(
         database,
-        String(id),
+        textOf(id),
         storable(reason).slice(0, MAX_REASON_LENGTH),
         clock.now(),
       );
-      return { wasActive, row: yield* readListener(database, String(id), scope) };
+      return { wasActive, row: yield* readListener(database, textOf(id), scope) };
     });
     const listener = this.toListener(found(row, id));
     if (wasActive) this.parts.disabled(listener);
@@ -358,7 +359,7 @@ export class ListenerService {
   async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
     const scope = this.boundTo;
-    const row = found(await database.transaction(() => readListener(database, String(id), scope)), id);
+    const row = found(await database.transaction(() => readListener(database, textOf(id), scope)), id);
     if (row.state === 'pending') {
       throw new InvalidListenerError('LISTENER_PENDING', 'The listener waits for its handshake.', { httpStatus: 409 });
     }
@@ -371,7 +372,7 @@ export class ListenerService {
     const example =
       type === undefined
         ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
-        : { type, ...this.parts.catalog.exampleOf(String(type), row.owner !== null) };
+        : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
     return { deliveryId: await this.parts.sendTest(row, example) };
   }
 
@@ -408,11 +409,11 @@ export class ListenerService {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
     const row = await database.transaction(function* () {
-      const before = found(yield* lockListener(database, String(id), scope), id);
+      const before = found(yield* lockListener(database, textOf(id), scope), id);
       const { values, routes } = changeOf(before);
-      yield* updateListener(database, String(id), values, routes, clock.now());
+      yield* updateListener(database, textOf(id), values, routes, clock.now());
       if (andThen) yield* andThen(before, values);
-      return yield* readListener(database, String(id), scope);
+      return yield* readListener(database, textOf(id), scope);
     });
     return this.toListener(found(row, id));
   }
@@ -504,8 +505,19 @@ function assertOwner(owner: unknown): string {
 
 /** What a JSON body can be, whatever the types say. */
 function assertInput(input: unknown): void {
-  if (typeof input === 'object' && input !== null && !Array.isArray(input)) return;
-  throw new InvalidListenerError('INVALID_LISTENER', 'A listener is described by an object.');
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
+    throw new InvalidListenerError('INVALID_LISTENER', 'A listener is described by an object.');
+  }
+  // JSON can hold these, and code that copies or reads objects takes them for what every object has.
+  const inherited = Object.keys(input).find((key) => key in Object.prototype);
+  if (inherited === undefined) return;
+  throw new InvalidListenerError(
+    'INVALID_LISTENER',
+    `The listener is not valid: property ${inherited} should not exist.`,
+    {
+      details: { properties: [inherited] },
+    },
+  );
 }
 
 function shortForm(property: string | undefined, value: unknown, where: Where | undefined): Where {
@@ -524,13 +536,13 @@ function shortForm(property: string | undefined, value: unknown, where: Where | 
 }
 
 function found(row: ListenerRow | undefined, id: string): ListenerRow {
-  if (!row) throw new ListenerNotFoundError(String(id));
+  if (!row) throw new ListenerNotFoundError(textOf(id));
   return row;
 }
 
 /** PostgreSQL's text takes no NUL. */
 function storable(text: string): string {
-  return String(text).replaceAll('\0', '');
+  return textOf(text).replaceAll('\0', '');
 }
 
 function withoutUndefined<T extends object>(input: T): T {

@@ -23,6 +23,11 @@ export const VERIFIABLE_FOR_MS = 7 * 24 * 60 * 60 * 1_000;
 
 /** Keys of one type that sign at once: with more, the signatures of a listener would fill the headers that servers take. */
 const MAX_SIGNING = 20;
+/**
+ * Keys of one type that a listener has at all, the newest: the verify view tries each of them, and a customer may rotate as often as they
+ * like.
+ */
+const MAX_KEPT = MAX_SIGNING + 1;
 
 export function writeSecrets(secrets: readonly StoredSecret[]): string {
   return JSON.stringify({ v: 1, secrets: [...secrets] } satisfies SecretsDocument);
@@ -45,9 +50,13 @@ export function signingSecrets(
   return secrets.filter((secret) => keyTypeOf(secret) === type && (secret.expiresAt ?? Infinity) > now);
 }
 
-/** Those whose signature the verify view still knows. */
+/** Those whose signature the verify view still knows, newest first: not too old, and no more than {@link MAX_KEPT} of a type. */
 export function verifiableSecrets(secrets: readonly StoredSecret[], now: number): StoredSecret[] {
-  return secrets.filter((secret) => secret.expiresAt === null || secret.expiresAt + VERIFIABLE_FOR_MS > now);
+  const kept: Record<KeyType, number> = { secret: 0, ed25519: 0 };
+  return secrets.filter((secret) => {
+    const isYoung = secret.expiresAt === null || secret.expiresAt + VERIFIABLE_FOR_MS > now;
+    return isYoung && kept[keyTypeOf(secret)]++ < MAX_KEPT;
+  });
 }
 
 /**
@@ -87,7 +96,7 @@ export function rotate(
       { httpStatus: 409 },
     );
   }
-  return [added, ...older];
+  return verifiableSecrets([added, ...older], now);
 }
 
 /** The document of a listener with all of it sealed by the first key, and without what is of no use any more. */

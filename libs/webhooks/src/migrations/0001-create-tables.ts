@@ -165,6 +165,8 @@ const TABLES: readonly FrozenTable[] = [
       pausedUntil: 'milliseconds?',
       rateTaken: 'text?',
       handshakeAt: 'milliseconds?',
+      handshakeFrom: 'milliseconds?',
+      handshakeTries: 'integer',
     },
     unique: [['listenerId']],
     indexes: [['readyAt', 'seq']],

@@ -47,10 +47,12 @@ export interface ResolvedWebhooksOptions {
 export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOptions {
   assertObject(options);
   refuseUnknownKeys(options);
+  const concurrency = whole('dispatcher.concurrency', options.dispatcher?.concurrency, 64, 1, 10_000);
   const dispatcher = {
     autoStart: flag('dispatcher.autoStart', options.dispatcher?.autoStart, true),
-    concurrency: whole('dispatcher.concurrency', options.dispatcher?.concurrency, 64, 1, 10_000),
+    concurrency,
     perListener: whole('dispatcher.perListener', options.dispatcher?.perListener, 16, 1, 10_000),
+    perOwner: whole('dispatcher.perOwner', options.dispatcher?.perOwner, Math.ceil(concurrency / 2), 1, 10_000),
     circuit: circuitPolicy(options.dispatcher?.circuit),
     retryAfterCapMs: whole('dispatcher.retryAfterCapMs', options.dispatcher?.retryAfterCapMs, DAY, 0, 30 * DAY),
     maxAgeMs: whole('dispatcher.maxAgeMs', options.dispatcher?.maxAgeMs, 30 * DAY, MINUTE, TEN_YEARS),
@@ -209,6 +211,7 @@ const KNOWN_KEYS = {
       'autoStart',
       'concurrency',
       'perListener',
+      'perOwner',
       'circuit',
       'retryAfterCapMs',
       'maxAgeMs',

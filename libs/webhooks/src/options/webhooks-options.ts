@@ -48,6 +48,14 @@ export interface DispatcherOptions {
    */
   perListener?: number;
   /**
+   * Of these to all listeners of one owner, in this process, and as many answers that are still being read. Lower means that more
+   * customers with slow receivers are needed to hold up the others; too low and a customer with many busy listeners waits. Listeners
+   * without an owner are not limited. 1 to 10,000.
+   *
+   * @defaultValue half of `concurrency`
+   */
+  perOwner?: number;
+  /**
    * When a listener that fails is left alone. After `failures` attempts in a row that failed its circuit opens, in all
    * processes: what waits for it waits, at no cost and without using up attempts, and after `cooldownMs` one delivery is tried.
    * It closes the circuit, or starts a pause twice as long, up to `maxCooldownMs`. A listener none of whose attempts

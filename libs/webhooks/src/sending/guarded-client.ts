@@ -8,12 +8,19 @@ import { EgressProxy } from './egress-proxy.js';
 import { type ConnectionOptions, GuardedAgents, type TlsIdentity } from './guarded-agent.js';
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 import { SendError, toSendError } from './send-error.js';
+import type { OnStatus } from './transport.js';
 
 /** How much of a response body is kept. */
 export const MAX_RESPONSE_BYTES = 4096;
 
 /** How much more is read, and thrown away, so that the connection can serve the next request; beyond, it is closed. */
 const MAX_DRAINED_BYTES = 64 * 1024;
+
+/**
+ * How long the body of an attempt may take after its status. The body is only for the log, so a slow one is cut off: an honest server
+ * sends a short answer at once.
+ */
+const BODY_TIMEOUT_MS = 1_000;
 
 /** How many answers of 1xx may come before the real one: a receiver that sends them without end costs a process its time. */
 const MAX_INFORMATIONAL = 16;
@@ -38,6 +45,7 @@ export interface PostRequest {
   readonly body: Buffer;
   readonly timeoutMs: number;
   readonly tls?: TlsIdentity | undefined;
+  readonly onStatus?: OnStatus | undefined;
 }
 
 /** A result for a request that got no answer. */
@@ -65,12 +73,12 @@ export class GuardedClient {
   }
 
   /** Never rejects. The time limit begins with the call. */
-  post({ url, method = 'POST', headers, body, timeoutMs, tls }: PostRequest): Promise<PostResult> {
+  post({ url, method = 'POST', headers, body, timeoutMs, tls, onStatus }: PostRequest): Promise<PostResult> {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
       const { agent, end } = this.#agents.lease(tls);
-      const exchange = new Exchange(resolve, end, timeoutMs);
+      const exchange = new Exchange(resolve, end, timeoutMs, onStatus);
       try {
         agent.dispatch(
           {
@@ -127,11 +135,13 @@ export class GuardedClient {
  * error. As soon as status and headers have arrived the status decides, whatever becomes of the body, which is only kept for
  * the log: a receiver that has said 200 has the event. What comes after settling is read and dropped up to
  * {@link MAX_DRAINED_BYTES}, still inside the time limit.
+ *
+ * A body that does not come with its headers is asked for by `onStatus`: it may be refused, and has {@link BODY_TIMEOUT_MS}.
  */
 class Exchange implements Dispatcher.DispatchHandler {
   #resolve: ((result: PostResult) => void) | null;
   readonly #ended: () => void;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout;
   #controller: Dispatcher.DispatchController | null = null;
   #expired = false;
   #status: number | null = null;
@@ -139,11 +149,22 @@ class Exchange implements Dispatcher.DispatchHandler {
   #kept: Buffer[] = [];
   #received = 0;
   #informational = 0;
+  readonly #onStatus: OnStatus | undefined;
+  readonly #deadline: number;
+  #hasEnded = false;
+  #bodyEnded: (() => void) | null = null;
 
   /** @param ended called when nothing more comes, which may be after it has settled */
-  constructor(resolve: (result: PostResult) => void, ended: () => void, timeoutMs: number) {
+  constructor(
+    resolve: (result: PostResult) => void,
+    ended: () => void,
+    timeoutMs: number,
+    onStatus: OnStatus | undefined,
+  ) {
     this.#resolve = resolve;
     this.#ended = ended;
+    this.#onStatus = onStatus;
+    this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(() => this.#expire(timeoutMs), timeoutMs);
   }
 
@@ -162,6 +183,27 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#status = status;
     this.#headers = headers;
+    // Most bodies come in the same piece as their headers: undici has read that piece to its end before this runs.
+    if (this.#onStatus) queueMicrotask(() => this.#beginBody(status));
+  }
+
+  /** Only a body that is still to come. */
+  #beginBody(status: number): void {
+    if (this.#hasEnded || !this.#onStatus) return;
+    this.#bodyEnded = this.#onStatus(status);
+    if (this.#bodyEnded === null) {
+      this.#cutOff('its body is not read');
+      return;
+    }
+    clearTimeout(this.#timer);
+    const left = Math.min(BODY_TIMEOUT_MS, this.#deadline - performance.now());
+    this.#timer = setTimeout(() => this.#cutOff(`no whole body within ${BODY_TIMEOUT_MS} ms`), left);
+  }
+
+  /** The status stands. The connection cannot serve another request, and is closed. */
+  #cutOff(detail: string): void {
+    this.#settle(null);
+    this.#controller?.abort(new SendError('TIMEOUT', detail));
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -173,9 +215,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    clearTimeout(this.#timer);
-    this.#settle(null);
-    this.#ended();
+    this.#end(null);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -183,8 +223,14 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   fail(error: unknown): void {
+    this.#end(error);
+  }
+
+  #end(error: unknown): void {
     clearTimeout(this.#timer);
+    this.#hasEnded = true;
     this.#settle(error);
+    this.#bodyEnded?.();
     this.#ended();
   }
 

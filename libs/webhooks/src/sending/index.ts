@@ -8,6 +8,6 @@ export { boundedLookup } from './lookup.js';
 export type { Outcome, OutcomeKind, SendErrorCode } from './outcome.js';
 export { retryAfterMs } from './retry-after.js';
 export { type ResolvedSecurityOptions, resolveSecurityOptions, type SecurityOptions } from './security-options.js';
-export { type SignedRequest, Transport } from './transport.js';
+export { type OnStatus, type SignedRequest, Transport } from './transport.js';
 export { USER_AGENT, VERSION } from './user-agent.js';
 export { createWebhooksHttpService, type WebhooksHttp, type WebhooksHttpOptions } from './webhooks-http-service.js';

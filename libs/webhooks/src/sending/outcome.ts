@@ -1,3 +1,4 @@
+import { oneLine } from '../foreign-text.js';
 import type { PostResult } from './guarded-client.js';
 import { retryAfterMs } from './retry-after.js';
 
@@ -83,7 +84,8 @@ export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode:
   return kind !== 'blocked' && errorCode !== 'PROXY_FAILED';
 }
 
-const MAX_DETAIL_LENGTH = 500;
+/** Of {@link Outcome.errorDetail}. */
+export const MAX_DETAIL_LENGTH = 500;
 
 /** Judges what came back. Pure: `nowMs` is the time a `Retry-After` date is compared with, `capMs` the longest wait. */
 export function toOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
@@ -95,7 +97,7 @@ export function toOutcome(result: PostResult, durationMs: number, nowMs: number,
       kind: BLOCKED.has(code) ? 'blocked' : 'unreachable',
       status,
       errorCode: code,
-      errorDetail: error === null ? null : error.message.replaceAll('\0', '').slice(0, MAX_DETAIL_LENGTH),
+      errorDetail: error === null ? null : oneLine(error.message).slice(0, MAX_DETAIL_LENGTH),
       durationMs: rounded,
       response: null,
       retryAfterMs: null,

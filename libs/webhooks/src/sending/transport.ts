@@ -11,11 +11,20 @@ export interface SignedRequest {
   headers: Readonly<Record<string, string>>;
   /** The bytes that were signed. */
   body: Buffer;
-  /** The limit over name resolution, connect, TLS, headers and body together, in milliseconds. */
+  /** The limit over name resolution, connect, TLS, headers and body together, in milliseconds. With `onStatus` the body has less. */
   timeoutMs: number;
   /** Who the client is in TLS, and whom it trusts. @defaultValue nobody, and the public authorities */
   tls?: TlsIdentity;
+  /** Frees the slot of the attempt before the body is read. A transport of your own may ignore it. @defaultValue nobody asks */
+  onStatus?: OnStatus;
 }
+
+/**
+ * Called once when status and headers have arrived and the body has not: the status decides the outcome, so the body is only for the log.
+ *
+ * @returns what to call when the body is read or its connection is closed; `null`: do not read it, and close the connection
+ */
+export type OnStatus = (status: number) => (() => void) | null;
 
 /**
  * Sends one signed request: a replaceable part. Provide another class under this token to send by a proxy, record

@@ -13,7 +13,7 @@ import type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
 import { failedPost, GuardedClient, type PostHeaders, type PostResult } from './guarded-client.js';
 import type { ResolvedSecurityOptions } from './security-options.js';
 import { describeError, SendError } from './send-error.js';
-import type { SignedRequest } from './transport.js';
+import type { OnStatus, SignedRequest } from './transport.js';
 
 /** What {@link createWebhooksHttpService} needs to know. */
 export interface WebhooksHttpOptions extends ConnectionOptions {
@@ -77,6 +77,7 @@ class PendingPost {
     readonly deadline: number,
     tls: TlsIdentity | undefined,
     readonly method: 'POST' | 'OPTIONS',
+    readonly onStatus: OnStatus | undefined,
   ) {
     this.#tls = tls;
   }
@@ -153,7 +154,7 @@ function hasHandler(handlers: InterceptorManager['handlers']): boolean {
 async function postThroughAxios(instance: AxiosInstance, request: SignedRequest): Promise<PostResult> {
   const { method = 'POST' } = request;
   const deadline = performance.now() + request.timeoutMs;
-  const pending = new PendingPost(Buffer.from(request.body), deadline, request.tls, method);
+  const pending = new PendingPost(Buffer.from(request.body), deadline, request.tls, method, request.onStatus);
   const config: PendingConfig<AxiosRequestConfig> = {
     url: request.url,
     method,
@@ -214,6 +215,7 @@ async function adapt(
     body: pending.body,
     timeoutMs: remainingMs(pending),
     tls: pending.tls,
+    onStatus: pending.onStatus,
   });
   const result = await pending.running;
   pending.result = result;

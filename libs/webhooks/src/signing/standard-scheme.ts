@@ -9,13 +9,16 @@ import type { KeyType, SignatureScheme, SigningInput, VerifyInput } from './sign
 const MAX_CACHED_KEYS = 10_000;
 
 const V1 = 'v1,';
-const V1A = 'v1a,';
+/** How an Ed25519 signature begins. @internal */
+export const V1A = 'v1a,';
 const ED25519_SIGNATURE_BYTES = 64;
 /**
  * Ed25519 signatures of one request that are looked at. Each costs a tenth of a millisecond, and whoever sends a request
  * chooses their number; no sender has so many keys.
+ *
+ * @internal
  */
-const MAX_V1A_SIGNATURES = 32;
+export const MAX_V1A_SIGNATURES = 32;
 
 /**
  * Standard Webhooks: `webhook-signature` lists one signature over `id.timestamp.body` for each key, separated by spaces, so

@@ -1,5 +1,6 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
+import { afterHandshake } from '../listeners/handshake-pause.js';
 import { allowanceOf, limitOf } from '../listeners/rate-limit.js';
 import { newId } from '../ids.js';
 import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
@@ -16,6 +17,7 @@ import {
   type ListenerState,
 } from './listener-state.js';
 import { DISCARD_BATCH, discardDue } from './listener-rows.js';
+import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from './script.js';
 
 /** What sending needs to know of a listener. */
@@ -71,18 +73,11 @@ export interface ClaimedDelivery {
 /** A handshake that this process may try now. */
 export interface ClaimedHandshake {
   readonly listener: ListenerTarget;
+  readonly owner: string | null;
   /** Another process tries it after this time: it tells this try from any other. */
   readonly leaseUntil: number;
   /** Tries that failed before this one. */
   readonly failures: number;
-}
-
-/** How many deliveries this process has room for. */
-export interface Room {
-  readonly total: number;
-  of(listenerId: string): number;
-  /** Listeners that have none: not to be looked at. */
-  readonly full: readonly string[];
 }
 
 /** Columns of {@link ListenerTarget}, and how its row is read. */
@@ -121,6 +116,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
 }
 
 interface ListenerRow extends TargetRow {
+  owner: string | null;
   state: string;
   rateLimit: string | null;
   allowedRate: unknown;
@@ -153,6 +149,7 @@ interface Share {
   readonly target: ListenerTarget;
   readonly rate: ReturnType<typeof allowanceOf> | null;
   readonly isProbe: boolean;
+  readonly owner: string | null;
   allowed: number;
 }
 
@@ -189,7 +186,7 @@ export function* claimDeliveries(
 ): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
   const { now, leaseMs, room } = options;
   const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
-  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full });
+  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full, exceptOwners: room.fullOwners });
   if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
@@ -215,7 +212,7 @@ function* sharesOf(
   const { listeners: l } = database.tables;
   // A statement of its own after the lock: what another transaction changed while it held the lock is seen.
   const rows = yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...TARGET_COLUMNS, 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
+    sql`select ${l.select('l', ...TARGET_COLUMNS, 'owner', 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
   );
   const listeners = new Map(rows.map((row) => [row.id, row]));
   const shares: Share[] = [];
@@ -228,10 +225,12 @@ function* sharesOf(
       idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null, handshakeAt: null });
     } else if (row.state === 'pending') {
       const hasRoom = handshakes.length < options.handshakes;
-      const handshakeAt = now + (hasRoom ? options.leaseMs : LOOK_AGAIN_MS);
-      idle.push({ ...state, handshakeAt });
+      const leaseUntil = now + options.leaseMs;
+      const begun = { ...afterHandshake(state, now), handshakeAt: leaseUntil };
+      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + LOOK_AGAIN_MS });
       if (!hasRoom) continue;
-      handshakes.push({ listener: toTarget(row, false), leaseUntil: handshakeAt, failures: state.failuresInARow });
+      const listener = toTarget(row, false);
+      handshakes.push({ listener, owner: row.owner, leaseUntil, failures: state.failuresInARow });
     } else if (row.state !== 'active') {
       idle.push({ ...state, readyAt: null, handshakeAt: null });
     } else if (state.pausedUntil !== null && state.pausedUntil > now) {
@@ -240,24 +239,31 @@ function* sharesOf(
       const limit = limitOf(row.rateLimit, row.allowedRate === null ? null : Number(row.allowedRate));
       const rate = limit && allowanceOf(limit, state.rateTaken, now);
       const isProbe = isOpen(state.failuresInARow, circuit);
-      const allowed = Math.min(room.of(state.listenerId), isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
-      shares.push({ state, target: toTarget(row, state.failuresInARow > 0), rate, isProbe, allowed });
+      const allowed = Math.min(isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
+      const target = toTarget(row, state.failuresInARow > 0);
+      shares.push({ state, target, rate, isProbe, owner: row.owner, allowed });
     }
   }
-  let left = room.total;
-  let waiting = shares.map((share) => ({ share, wanted: share.allowed, given: 0 }));
-  for (const one of waiting) one.share.allowed = 0;
-  while (left > 0 && waiting.length) {
-    const each = Math.max(1, Math.floor(left / waiting.length));
-    for (const one of waiting) {
-      const given = Math.min(each, one.wanted - one.given, left);
-      one.given += given;
-      one.share.allowed = one.given;
-      left -= given;
-    }
-    waiting = waiting.filter(({ wanted, given }) => given < wanted);
-  }
+  shareOut(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
+}
+
+function shareOut(shares: readonly Share[], left: RoomLeft): void {
+  let waiting = shares.map((share) => ({
+    share,
+    of: { id: share.target.id, owner: share.owner },
+    wanted: share.allowed,
+  }));
+  for (const { share } of waiting) share.allowed = 0;
+  while (left.total > 0 && waiting.length) {
+    const each = Math.max(1, Math.floor(left.total / waiting.length));
+    for (const { share, of, wanted } of waiting) {
+      const given = Math.min(each, wanted - share.allowed, left.of(of));
+      share.allowed += given;
+      left.take(of, given);
+    }
+    waiting = waiting.filter(({ share, of, wanted }) => share.allowed < wanted && left.of(of) > 0);
+  }
 }
 
 function* dueSeqs(database: Database, shares: readonly Share[], now: number): Script<unknown[]> {

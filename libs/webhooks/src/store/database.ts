@@ -1,4 +1,4 @@
-import type { DataSource } from 'typeorm';
+import type { DataSource, Logger } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from './column-kinds.js';
 import type { Script } from './script.js';
@@ -69,6 +69,28 @@ export function pause(ms: number): Promise<void> {
 /** A server that does not even take the connection is asked again. Drivers wait for ever (`pg`), or longer (`mysql2`). */
 const CONNECT_TIMEOUT_MS = 5_000;
 
+const SILENT_LOGGER: Logger = {
+  logQuery: () => undefined,
+  logQueryError: () => undefined,
+  logQuerySlow: () => undefined,
+  logSchemaBuild: () => undefined,
+  logMigration: () => undefined,
+  log: () => undefined,
+};
+
+/**
+ * What fails is reported by the module; polls would fill the application's query log, and secrets of listeners are parameters. TypeORM
+ * hands every statement to a logger object, whatever `logging` says; `verbose` and `debug` are what the drivers of SQLite and MySQL log
+ * by themselves.
+ */
+const NO_LOGS: object = {
+  logging: false,
+  logger: SILENT_LOGGER,
+  maxQueryExecutionTime: undefined,
+  verbose: undefined,
+  debug: false,
+};
+
 /** The options of the module's own data source: the application's, to the primary, with nothing of the application. */
 export function ownDataSourceOptions(
   application: DataSource,
@@ -83,6 +105,7 @@ export function ownDataSourceOptions(
     ...extra,
     // Drivers let `extra` overrule `poolSize`.
     ...(extra && 'max' in extra ? { max: poolSize } : {}),
+    ...(extra && 'debug' in extra ? { debug: false } : {}),
     // Passed over by versions of `pg` that cannot; see `ServerDatabase`.
     ...(dialectOf(application.options.type) === 'postgres' ? { pipeline: true } : {}),
   };
@@ -92,8 +115,7 @@ export function ownDataSourceOptions(
     ...rest,
     ...replication?.master,
     extra: extra && 'connectionLimit' in extra ? { ...ownExtra, connectionLimit: poolSize } : ownExtra,
-    // What fails is reported by the module; polls would fill the application's query log.
-    logging: false,
+    ...NO_LOGS,
     entities,
     subscribers: [],
     migrations: [],

@@ -4,10 +4,11 @@ import { type CircuitPolicy, isOpen } from '../listeners/circuit.js';
 import { candidates, type KnownPaths, type ReadListener, selectPaths, wants } from './candidates.js';
 import type { RoutePath } from '../listeners/route-key.js';
 import { inList } from './chunks.js';
-import type { ClaimedDelivery, Room } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claim-deliveries.js';
 import type { Database } from './database.js';
 import { type BodyOf, expectDue, insertDeliveries, isDue, type NewDelivery, newDelivery } from './new-deliveries.js';
 import { type ClaimedEvent, type ReadEvent, readEvent, selectEvent, settingState } from './outbox-events.js';
+import { type Room, RoomLeft } from './room.js';
 import { query, type Script, together } from './script.js';
 import { compareSequences } from './sequence.js';
 
@@ -197,19 +198,15 @@ function* outOfOrder(
 
 /** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
 function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
-  let left = room.total;
-  const taken = new Map<string, number>();
+  const left = new RoomLeft(room);
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
     // Behind what is due already, unless somebody waits for this one.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
-    if (delivery.state !== 'due' || orderKey !== null || !isNext || left < 1) continue;
-    if (!isFree(listener, now, circuit)) continue;
-    const count = taken.get(listener.id) ?? 0;
-    if (count >= room.of(listener.id)) continue;
+    if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
+    if (!isFree(listener, now, circuit) || left.of(listener) < 1) continue;
     delivery.state = 'leased';
-    taken.set(listener.id, count + 1);
-    left--;
+    left.take(listener);
   }
 }
 

@@ -37,14 +37,17 @@ export function* recordHandshake(
     return true;
   }
   if (result.state === 'postponed') {
-    yield* writeListenerStates(database, [{ ...state, handshakeAt: result.next }]);
+    // Nobody was asked, so the pause does not grow by it.
+    const handshakeTries = Math.max(0, state.handshakeTries - 1);
+    yield* writeListenerStates(database, [{ ...state, handshakeTries, handshakeAt: result.next }]);
     return true;
   }
   // The time at which the try began, as its end may tell of the inner network.
   yield* updateListener(database, id, { handshakeError: result.error }, null, result.at);
   const failed = { ...state, failuresInARow: state.failuresInARow + 1, failingSince: state.failingSince ?? result.at };
   if (result.state === 'retry') {
-    yield* writeListenerStates(database, [{ ...failed, handshakeAt: result.next }]);
+    const handshakeAt = Math.max(result.next, state.handshakeFrom ?? 0);
+    yield* writeListenerStates(database, [{ ...failed, handshakeAt }]);
     return true;
   }
   yield* disableListener(database, id, result.reason, result.at);

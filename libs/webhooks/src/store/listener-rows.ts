@@ -270,7 +270,8 @@ export function* disableListener(database: Database, id: string, reason: string,
 /**
  * After a listener was made active or pending in this transaction: what was held may go, and its failures are forgotten.
  *
- * @param handshakeAt when its handshake is tried, before what was held may go; `null`: it has none to pass
+ * @param handshakeAt when its handshake is tried, before what was held may go, unless the pause after the last one is not over;
+ * `null`: it has none to pass
  */
 export function* resumeListener(database: Database, id: string, handshakeAt: number | null = null): Script<void> {
   const states = yield* lockListenerStates(database, [id]);
@@ -278,7 +279,12 @@ export function* resumeListener(database: Database, id: string, handshakeAt: num
   const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: null, pausedUntil: null };
   yield* writeListenerStates(
     database,
-    states.map((state) => ({ ...state, ...healthy, handshakeAt, readyAt: next.get(id) ?? null })),
+    states.map((state) => ({
+      ...state,
+      ...healthy,
+      handshakeAt: handshakeAt === null ? null : Math.max(handshakeAt, state.handshakeFrom ?? 0),
+      readyAt: next.get(id) ?? null,
+    })),
   );
 }
 

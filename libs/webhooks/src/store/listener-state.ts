@@ -1,4 +1,5 @@
-import sql, { raw } from 'sql-template-tag';
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../hash.js';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
 import { jsonRows, updateFromRows } from './json-rows.js';
@@ -27,13 +28,17 @@ export interface ListenerState {
   readonly rateTaken: string | null;
   /** When its handshake is tried next, or given up by who is at it; `null`: it has none to pass. Nothing else may go meanwhile. */
   readonly handshakeAt: number | null;
+  /** No handshake begins before this time, whatever its owner does meanwhile; `null`: none has begun. */
+  readonly handshakeFrom: number | null;
+  /** Handshakes that began, each soon after the one before: the pause grows with them. */
+  readonly handshakeTries: number;
 }
 
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
 const COLUMNS = [
   ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
-  ...(['pausedUntil', 'rateTaken', 'handshakeAt'] as const),
+  ...(['pausedUntil', 'rateTaken', 'handshakeAt', 'handshakeFrom', 'handshakeTries'] as const),
 ] as const;
 
 /** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
@@ -43,17 +48,18 @@ export function* insertListenerState(
   handshakeAt: number | null = null,
 ): Script<void> {
   const { sql: path, $ } = database.tables.listenerState;
-  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${handshakeAt})`;
+  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.handshakeTries}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${0}, ${handshakeAt})`;
 }
 
 /** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
 export function* claimReadyListeners(
   database: Database,
-  options: { now: number; limit: number; except: readonly string[] },
+  options: { now: number; limit: number; except: readonly string[]; exceptOwners: readonly string[] },
 ): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
   const columns = s.select('s', ...COLUMNS);
-  const except = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const exceptListeners = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const except = sql`${exceptListeners}${isOfNoneOf(database, options.exceptOwners)}`;
   const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
   const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
   if (database.dialect !== 'mysql') {
@@ -66,6 +72,14 @@ export function* claimReadyListeners(
     sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${raw(database.skipLocked)}`,
   );
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
+}
+
+/** Asked only while an owner has no room. One look-up for each listener that is ready, which an owner's quota bounds. */
+function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
+  if (!owners.length) return sql``;
+  const { listenerState: s, listeners: l } = database.tables;
+  const isTheirs = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
+  return sql` and coalesce((${isTheirs}), 0) = 0`;
 }
 
 /**
@@ -98,6 +112,7 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       {
         ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
         ...({ count_from: 'bigint', resume: 'bigint', rate: 'text', handshake: 'bigint' } as const),
+        ...({ handshake_from: 'bigint', handshake_tries: 'bigint' } as const),
       },
       some.map((state) => ({
         seq: state.seq,
@@ -108,6 +123,8 @@ export function* writeListenerStates(database: Database, states: readonly Listen
         resume: state.pausedUntil,
         rate: state.rateTaken,
         handshake: state.handshakeAt,
+        handshake_from: state.handshakeFrom,
+        handshake_tries: state.handshakeTries,
       })),
     );
     yield updateFromRows(database, 'listenerState', rows, {
@@ -118,6 +135,8 @@ export function* writeListenerStates(database: Database, states: readonly Listen
       pausedUntil: sql`r.resume`,
       rateTaken: sql`r.rate`,
       handshakeAt: sql`r.handshake`,
+      handshakeFrom: sql`r.handshake_from`,
+      handshakeTries: sql`r.handshake_tries`,
     });
   }
 }
@@ -187,6 +206,8 @@ function toState(row: StateRow): ListenerState {
     pausedUntil: numberOrNull(row.pausedUntil),
     rateTaken: row.rateTaken,
     handshakeAt: numberOrNull(row.handshakeAt),
+    handshakeFrom: numberOrNull(row.handshakeFrom),
+    handshakeTries: Number(row.handshakeTries),
   };
 }
 

@@ -1,5 +1,6 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { BadRequestError } from '../errors.js';
+import { textOf } from '../foreign-text.js';
 import type { DialectName } from './column-kinds.js';
 
 /** One page of a list, newest first. */
@@ -64,7 +65,7 @@ function writeCursor({ at, seq }: PagePosition): string {
 }
 
 function readCursor(cursor: string): PagePosition {
-  const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(String(cursor), 'base64url').toString());
+  const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(textOf(cursor), 'base64url').toString());
   // PostgreSQL would answer a sequence beyond bigint with an error of its own.
   if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) {
     throw new BadRequestError('INVALID_CURSOR', 'cursor is not one that a list gave');

@@ -11,6 +11,7 @@ import {
   type Connection,
   type Statement,
 } from './server-connections.js';
+import { withoutValues } from './statement-error.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 
 const MAX_TRIES = 10;
@@ -77,7 +78,7 @@ export class ServerDatabase extends Database {
       try {
         return await this.connections.use(limit, work);
       } catch (error) {
-        if (attempt >= MAX_TRIES || !isRetryable(error)) throw error;
+        if (attempt >= MAX_TRIES || !isRetryable(error)) throw withoutValues(error);
       }
       await pause(attempt * Math.random() * 10);
     }

@@ -177,6 +177,8 @@ const TABLES = {
       pausedUntil: 'milliseconds?',
       rateTaken: 'text?',
       handshakeAt: 'milliseconds?',
+      handshakeFrom: 'milliseconds?',
+      handshakeTries: 'integer',
     },
     unique: [['listenerId']],
     indexes: [['readyAt', 'seq']],

@@ -1,13 +1,14 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises';
-import { Logger } from '@nestjs/common';
-import { keyTypeOf, readSecrets, verifiableSecrets } from '../listeners/stored-secrets.js';
+import { setTimeout as wait } from 'node:timers/promises';
+import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import { StandardScheme } from '../signing/standard-scheme.js';
+import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
 import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
+import { type Turn, Turns } from './turns.js';
+import { WebhooksLogger } from '../webhooks-logger.js';
 
 /** A delivered request, handed back. */
 export interface ReturnedWebhook {
@@ -17,15 +18,16 @@ export interface ReturnedWebhook {
   readonly body: Buffer;
 }
 
-/** Listeners that are asked about at once. */
+/** Listeners that are asked about at once: so many, or so few that their bodies are no more than this many bytes. */
 const DELIVERIES_PER_PAGE = 500;
+const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
 /**
  * Listeners that are asked about for one request, the newest first. An event that went to more is answered `INVALID` to
  * the oldest of them: the alternative is that one request costs as many HMACs as an application has listeners.
  */
 export const MAX_LISTENERS_ASKED = 10_000;
-/** About 5 ms of HMAC-SHA256, after which other requests have a turn. */
-const BYTES_PER_TURN = 4 * 1_024 * 1_024;
+/** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
+const SIGNED_BYTES_AT_ONCE = 1_024 * 1_024;
 /** Answers leave at multiples of this after the request: what is left of different work does not show. */
 export const ANSWER_STEP_MS = 50;
 
@@ -41,14 +43,16 @@ const TIMESTAMP = /^(?:0|[1-9]\d{0,11})$/;
  *
  * Says neither by its answer nor by its time why something is not genuine: an unknown id runs the same statements, compares
  * as many bytes and computes an HMAC over the body like a known one, and answers leave in steps of {@link ANSWER_STEP_MS}.
- * Only who has an event's exact body makes more than one HMAC happen, and knows that the event exists.
+ * Only who has an event's exact body makes more than one HMAC happen, and knows that the event exists. After each key other
+ * requests may have a turn.
  *
  * @internal
  */
 export class SentWebhookVerifier {
-  private readonly logger = new Logger('WebhooksVerify');
+  private readonly logger = new WebhooksLogger('WebhooksVerify');
   private readonly dummyScheme = new StandardScheme();
   private readonly dummySecret = generateSecret();
+  private readonly turns = new Turns();
 
   constructor(private readonly runtime: WebhooksRuntime) {}
 
@@ -71,54 +75,60 @@ export class SentWebhookVerifier {
     const claim = readClaim(headers);
     const { database } = this.runtime;
     const bodyLength = body.length;
+    const pageSize = Math.max(1, Math.min(DELIVERIES_PER_PAGE, Math.floor(BYTES_PER_PAGE / (bodyLength + 1))));
+    const turn = this.turns.begin();
     const first = await database.transaction(function* () {
       const event = (yield* readSentEvent(database, claim.id, bodyLength)) ?? NO_EVENT;
-      const limit = DELIVERIES_PER_PAGE;
-      return { event, page: yield* readSentDeliveries(database, event.seq, { bodyLength, before: null, limit }) };
+      const page = yield* readSentDeliveries(database, event.seq, { bodyLength, before: null, limit: pageSize });
+      return { event, page };
     });
     const { event } = first;
     const isEventBody = isSame(body, event.body);
 
     let { page } = first;
     let isGenuine = false;
-    let hashed = 0;
+    let hasHashed = false;
     for (let asked = page.length; ; asked += page.length) {
       for (const delivery of page) {
+        await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
-        hashed += bodyLength + 1;
-        if (hashed % BYTES_PER_TURN <= bodyLength || this.hasKeyPair(delivery)) await nextTurn();
-        if (this.isSignedFor(delivery, claim, body)) isGenuine = true;
+        hasHashed = true;
+        if (await this.isSignedFor(delivery, claim, { body, turn })) isGenuine = true;
       }
       const last = page.at(-1);
-      if (isGenuine || !last || page.length < DELIVERIES_PER_PAGE || asked >= MAX_LISTENERS_ASKED) break;
-      const limit = Math.min(DELIVERIES_PER_PAGE, MAX_LISTENERS_ASKED - asked);
+      if (isGenuine || !last || page.length < pageSize || asked >= MAX_LISTENERS_ASKED) break;
+      const limit = Math.min(pageSize, MAX_LISTENERS_ASKED - asked);
       page = await database.transaction(() =>
         readSentDeliveries(database, event.seq, { bodyLength, before: last.listenerId, limit }),
       );
     }
-    if (hashed === 0) this.dummyScheme.verify({ ...claim, body, secrets: [this.dummySecret] });
+    if (!hasHashed) this.dummyScheme.verify({ ...claim, body, secrets: [this.dummySecret] });
     return isGenuine && claim.isComplete;
   }
 
-  /** Checking signatures of key pairs takes long, however short the body. */
-  private hasKeyPair({ schemes }: SentDelivery): boolean {
-    return schemes.some((name) => this.runtime.schemes.get(name)?.keyType === 'ed25519');
-  }
-
-  private isSignedFor(delivery: SentDelivery, claim: Claim, body: Buffer): boolean {
-    const { schemes } = this.runtime;
+  private async isSignedFor(
+    delivery: SentDelivery,
+    claim: Claim,
+    { body, turn }: { body: Buffer; turn: Turn },
+  ): Promise<boolean> {
+    const kept = verifiableSecrets(readSecrets(delivery.secrets), this.runtime.clock.now());
     let isSigned = false;
     for (const name of delivery.schemes) {
-      const scheme = schemes.get(name);
-      const secrets = this.keysOf(delivery, scheme?.keyType ?? 'secret');
-      if (this.holds(scheme, { ...claim, body, secrets }, delivery)) isSigned = true;
+      const scheme = this.runtime.schemes.get(name);
+      const pieces = headersInPieces(scheme, claim.headers, body.length);
+      for (const key of this.keysOf(kept, delivery.listenerId, scheme?.keyType ?? 'secret')) {
+        for (const headers of pieces) {
+          await turn.pass();
+          if (this.holds(scheme, { ...claim, headers, body, secrets: [key] }, delivery)) isSigned = true;
+        }
+      }
     }
     return isSigned;
   }
 
-  private keysOf({ secrets, listenerId }: SentDelivery, type: KeyType): string[] {
-    const { clock, sealing } = this.runtime;
-    return verifiableSecrets(readSecrets(secrets), clock.now())
+  private keysOf(kept: readonly StoredSecret[], listenerId: string, type: KeyType): string[] {
+    const { sealing } = this.runtime;
+    return kept
       .filter((secret) => keyTypeOf(secret) === type)
       .flatMap(({ value, publicKey }) => {
         try {
@@ -172,6 +182,23 @@ function readClaim(given: IncomingHttpHeaders): Claim {
     headers,
     isComplete: hasId && hasTimestamp,
   };
+}
+
+/** The same headers, with some of the Ed25519 signatures each. The secrets' schemes compute one HMAC for a key, however many there are. */
+function headersInPieces(
+  scheme: SignatureScheme | undefined,
+  headers: Claim['headers'],
+  bodyLength: number,
+): readonly Claim['headers'][] {
+  if (!(scheme instanceof StandardScheme) || scheme.keyType !== 'ed25519') return [headers];
+  const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
+  const atOnce = Math.max(1, Math.floor(SIGNED_BYTES_AT_ONCE / (bodyLength + 1)));
+  const pieces: Claim['headers'][] = [];
+  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += atOnce) {
+    const some = signatures.slice(from, Math.min(from + atOnce, MAX_V1A_SIGNATURES));
+    pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
+  }
+  return pieces;
 }
 
 /** Byte for byte, in a time that depends on the given body alone. */

@@ -1,4 +1,4 @@
-import { Logger, type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
+import { type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { Clock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
@@ -11,6 +11,7 @@ import { bodyId } from '../incoming-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbox-table.js';
 import type { ProcessedOnce } from './received-webhook.js';
 import type { WebhookInboxOptions } from './webhook-receiver-options.js';
+import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** A webhook, as the inbox knows it. */
 export interface InboxKey {
@@ -36,7 +37,7 @@ const MAX_TRIES = 5;
  * `inbox.retentionMs`. Handlers reach it by `webhook.processInTransaction()`.
  */
 export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown {
-  private readonly logger = new Logger('WebhookInbox');
+  private readonly logger = new WebhooksLogger('WebhookInbox');
   private readonly names: InboxNames | null;
   private readonly dialect: DialectName | null;
   private timer: NodeJS.Timeout | undefined;

@@ -1,4 +1,4 @@
-import { Logger, ServiceUnavailableException, UnauthorizedException } from '@nestjs/common';
+import { ServiceUnavailableException, UnauthorizedException } from '@nestjs/common';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
 import type { Clock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
@@ -10,6 +10,7 @@ import { WebhookVerificationError, type WebhookVerificationCode } from '../webho
 import { ReceivedWebhook } from './received-webhook.js';
 import type { WebhookInbox } from './webhook-inbox.js';
 import type { ResolvedReceiverOptions, ResolvedSource } from './webhook-receiver-options.js';
+import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** Names of what a receiver emits on EventEmitter2, where the application has one. */
 export const WEBHOOK_RECEIVER_FACTS = { rejected: 'webhooks.receiver.rejected' } as const;
@@ -37,7 +38,7 @@ export const MODULE = 'WebhookReceiverModule';
 
 /** Turns requests into webhooks, or refuses them. @internal */
 export class WebhookVerifier {
-  private readonly logger = new Logger('WebhookReceiver');
+  private readonly logger = new WebhooksLogger('WebhookReceiver');
 
   constructor(private readonly parts: VerifierParts) {}
 

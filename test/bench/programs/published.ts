@@ -1,0 +1,48 @@
+import { ListenerService, WebhooksService } from 'nestjs-entity-webhooks';
+import type { INestApplicationContext } from '@nestjs/common';
+import { monotonicMs } from '../measure.js';
+import type { Written } from './application.js';
+
+/** The type that owners publish; applications of the bench declare it. */
+export const PUBLISHED_TYPE = 'bench.published';
+
+/** Events that one owner publishes at a pace. */
+export interface PublishedTraffic {
+  readonly owner: string;
+  readonly perSecond: number;
+  readonly seconds: number;
+}
+
+/** Listeners of one owner, to `url/0`, `url/1`, …: each receives every event of the owner. */
+export async function addListenersOf(
+  app: INestApplicationContext,
+  { owner, url, count }: { owner: string; url: string; count: number },
+): Promise<void> {
+  const listeners = app.get(ListenerService);
+  for (let n = 0; n < count; n++) await listeners.create({ events: [PUBLISHED_TYPE], url: `${url}/${n}`, owner });
+}
+
+/** Publishes at a pace that does not wait for the events before. @returns each, as the first listener of the owner receives it */
+export async function publishAt(
+  app: INestApplicationContext,
+  { owner, perSecond, seconds }: PublishedTraffic,
+): Promise<Written[]> {
+  const webhooks = app.get(WebhooksService);
+  const count = Math.round(perSecond * seconds);
+  const published: Promise<Written>[] = [];
+  const start = performance.now();
+  const publish = async (): Promise<Written> => {
+    const { id } = await webhooks.publish(PUBLISHED_TYPE, { n: published.length }, { owner });
+    return { key: `/0 ${id}`, committedAt: monotonicMs() };
+  };
+  await new Promise<void>((resolve) => {
+    const timer = setInterval(() => {
+      const due = Math.min(count, Math.ceil(((performance.now() - start) / 1000) * perSecond));
+      while (published.length < due) published.push(publish());
+      if (published.length < count) return;
+      clearInterval(timer);
+      resolve();
+    }, 1);
+  });
+  return Promise.all(published);
+}

@@ -1,0 +1,73 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Logger } from '@nestjs/common';
+import { BadRequestError, Transport, type Outcome } from 'nestjs-entity-webhooks';
+import { oneLine, textOf } from '../../libs/webhooks/src/foreign-text.js';
+import { databases } from '../support/databases.js';
+import { startApp } from '../support/webhooks-app.js';
+
+const EVIL = 'x\n\u001b[2J[Nest] 1  LOG refund approved\r\u2028\u202e';
+const ESCAPED = String.raw`x\n\u001b[2J[Nest] 1  LOG refund approved\r\u2028\u202e`;
+
+describe('text of somebody else', () => {
+  it('stands in one line, with what a terminal obeys escaped', () => {
+    expect(oneLine(EVIL)).toBe(ESCAPED);
+    expect(oneLine('ä 😀 "quoted" \\ plain')).toBe('ä 😀 "quoted" \\ plain');
+    expect(oneLine(ESCAPED)).toBe(ESCAPED);
+  });
+
+  it('is the text, or says what was given in its place', () => {
+    const given: unknown[] = ['a', 7, 7n, true, undefined, null, {}, { toString: 1 }, [], Symbol('s'), () => 1];
+    expect(given.map(textOf)).toEqual([
+      ...['a', '7', '7', 'true', 'undefined', '(null)', '(object)', '(object)', '(object)', '(symbol)', '(function)'],
+    ]);
+  });
+
+  it('is escaped in the messages of errors', () => {
+    expect(new BadRequestError('A_CODE', `There is no '${EVIL}'.`).message).toBe(`There is no '${ESCAPED}'.`);
+  });
+});
+
+/** Says in its error what a receiver chose: the name in a certificate. */
+class Quoting extends Transport {
+  override send(): Promise<Outcome> {
+    const nothing = { status: null, durationMs: 1, response: null, retryAfterMs: null };
+    return Promise.resolve({ kind: 'unreachable', errorCode: 'TLS_FAILED', errorDetail: EVIL, ...nothing });
+  }
+}
+
+/** The same as an exception. */
+class Throwing extends Transport {
+  override send(): Promise<Outcome> {
+    return Promise.reject(new Error(EVIL));
+  }
+}
+
+describe.each([Quoting, Throwing])('a transport that repeats what a receiver said (%o)', (transport) => {
+  afterEach(() => vi.restoreAllMocks());
+
+  it('writes no line of its own into the log, and stores none', async () => {
+    const lines: string[] = [];
+    for (const way of ['log', 'warn', 'error'] as const) {
+      vi.spyOn(Logger.prototype, way).mockImplementation((text: unknown) => void lines.push(String(text)));
+    }
+    const fresh = await (databases[0] as (typeof databases)[0]).create();
+    const app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishes: ['tried'], parts: { transport } },
+    });
+    try {
+      await app.listeners.create({ events: ['tried'], url: app.receiver.url, handshake: 'challenge' });
+      const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const [attempt] = (await app.deliveries.get(deliveryId)).attempts;
+      expect(attempt?.errorDetail).toBe(ESCAPED);
+      expect(lines.filter((line) => line.includes('refund approved'))).toHaveLength(1);
+      expect(lines.filter((line) => line.includes('\n') || line.includes('\u001b'))).toEqual([]);
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
+  });
+});
