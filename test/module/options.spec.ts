@@ -41,6 +41,7 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['publishes', 'null', { publishes: ['order.paid', null] }],
   ['publishes', '"id"', { publishes: [{ type: 'order.paid', fields: 'id' }] }],
   ['lookup', '4', { lookup: 4 }],
+  ['currentManager', '4', { currentManager: 4 }],
   ['dispatcher', 'null', { dispatcher: null }],
   ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
   ['dispatcher.concurrency', '0', { dispatcher: { concurrency: 0 } }],

@@ -29,6 +29,7 @@ const PAGES = [
   'docs/replaceable-parts.md',
   'docs/signing.md',
   'docs/testing.md',
+  'docs/transactions.md',
 ];
 
 let project: ScratchProject;

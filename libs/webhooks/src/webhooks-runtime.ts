@@ -6,9 +6,11 @@ import {
   type OnApplicationShutdown,
   type OnModuleInit,
 } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
 import type { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
+import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
@@ -40,6 +42,7 @@ import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
+import { CallerTransactions } from './store/caller-transactions.js';
 import { missingTables, type Database } from './store/database.js';
 import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
@@ -64,6 +67,7 @@ export interface RuntimeParts {
   readonly payloadFormats: readonly PayloadFormat[];
   readonly signatureSchemes: readonly SignatureScheme[];
   readonly lookup: LookupFunction;
+  readonly modules: ModulesContainer;
 }
 
 /**
@@ -86,6 +90,7 @@ export class WebhooksRuntime
   private readonly logger: Logger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
+  private readonly ambient: AmbientManagers;
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
@@ -163,18 +168,28 @@ export class WebhooksRuntime
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
       onImages: () => this.wakeForImages(),
     });
+    const { currentManager } = options;
+    this.ambient = new AmbientManagers({ dataSource, currentManager, modules: parts.modules });
+    const transactions = new CallerTransactions({
+      dataSource,
+      database,
+      capture: this.capture,
+      ambientManager: () => this.ambient.current,
+    });
     this.webhooks = new WebhooksService({
       dataSource,
       database,
       capture: this.capture,
       catalog,
       clock,
+      transactions,
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    this.deliveries = new DeliveryService({ database, clock, wake, bodyOf });
+    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf });
     this.listeners = new ListenerService({
       database,
+      transactions,
       catalog,
       clock,
       guard,
@@ -185,13 +200,7 @@ export class WebhooksRuntime
       schemes: this.schemes,
       sealing: this.sealing,
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
-      sendTest: async (listener, example) => {
-        const deliveryId = await database.transaction(() =>
-          storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
-        );
-        wake();
-        return deliveryId;
-      },
+      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
       disabled: ({ id, disabledReason }) =>
         this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
@@ -241,6 +250,7 @@ export class WebhooksRuntime
   /** @throws ConfigurationError `TABLES_MISSING`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, or what is wrong with an entity's options */
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
+    this.ambient.reset();
     registry.resolve();
     const forgotten = registry.forgotten(dataSource);
     if (forgotten.length) {

@@ -8,6 +8,7 @@ import type {
   RecoverEvent,
   RemoveEvent,
   SoftRemoveEvent,
+  TransactionStartEvent,
   UpdateEvent,
 } from 'typeorm';
 import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
@@ -20,6 +21,7 @@ import type { EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
+import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -79,6 +81,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   private readonly outbox: OutboxWriter;
   private readonly turns = new RunnerTurns((runner) => runner.isTransactionActive || this.isOpen(runner));
 
+  private unscope: (() => void) | undefined;
   private readonly triggerTables: WrittenTables;
   private readonly marks: TransactionMarks;
 
@@ -112,6 +115,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
     const { dialect } = database;
+    if (dialect === 'sqlite') this.unscope = scopeTransactions(dataSource.manager);
     holdWrites(
       dataSource,
       new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this, turns: this.turns }),
@@ -121,6 +125,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   detach(): void {
     const { dataSource } = this.options;
     letWritesGo(dataSource);
+    this.unscope?.();
     const subscribers = dataSource.subscribers.filter((subscriber) => subscriber !== this);
     Object.defineProperty(dataSource, 'subscribers', {
       configurable: true,
@@ -148,6 +153,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     const log = this.logOf(runner);
     if (log.isOpen) log.written.add(row);
     else await this.options.onCommitted([row], false);
+  }
+
+  /** Runs work when the transaction of a query runner has committed; at once where none is open. Must not throw. */
+  afterCommit(runner: QueryRunner, work: () => void): void {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.afterCommit.push(work);
+    else work();
   }
 
   /** Whether the database is in a transaction, whatever TypeORM believes. */
@@ -222,10 +234,17 @@ export class EntityCapture implements EntitySubscriberInterface {
     // PostgreSQL answers a COMMIT of a failed transaction with ROLLBACK.
     const wasRolledBack =
       statement.kind === 'commit' && (rawResults as { command?: string } | undefined)?.command === 'ROLLBACK';
-    const { committed, isUncertain } = log.follow(
+    const { committed, isUncertain, works } = log.follow(
       wasRolledBack ? { kind: 'rollback', chain: statement.chain } : statement,
     );
+    if (!log.isOpen) leaveTransaction(queryRunner);
+    for (const work of works) work();
     if (committed.length) await this.options.onCommitted(committed, isUncertain);
+  }
+
+  /** Called before `startTransaction()` waits for anything, for savepoints too. */
+  beforeTransactionStart({ queryRunner }: TransactionStartEvent): void {
+    if (this.options.database.dialect === 'sqlite' && !this.isOpen(queryRunner)) enterTransaction(queryRunner);
   }
 
   beforeInsert(event: InsertEvent<ObjectLiteral>): void {

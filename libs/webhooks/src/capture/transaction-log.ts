@@ -51,7 +51,9 @@ export class TransactionLog {
   id: string | null = null;
   /** A table with triggers was written to: there will be images. */
   wroteImages = false;
-  private savepoints: { name: string; mark: WrittenMark }[] = [];
+  /** What is to run once the transaction has committed. */
+  afterCommit: (() => void)[] = [];
+  private savepoints: { name: string; mark: WrittenMark; works: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   /** One after the other: the hooks of one `save()` run concurrently, and a connection cannot. */
@@ -61,18 +63,18 @@ export class TransactionLog {
     return result;
   }
 
-  /** Follows a statement that succeeded. Returns the events that are committed by it. */
-  follow(statement: TransactionStatement): { committed: EventRow[]; isUncertain: boolean } {
-    const none = { committed: [], isUncertain: false };
+  /** Follows a statement that succeeded. Returns the events that are committed by it, and what is to run now. */
+  follow(statement: TransactionStatement): { committed: EventRow[]; isUncertain: boolean; works: (() => void)[] } {
+    const none = { committed: [], isUncertain: false, works: [] };
     switch (statement.kind) {
       case 'begin':
         this.reset(true);
         return none;
       case 'commit': {
-        const { isUncertain } = this;
+        const { isUncertain, afterCommit: works } = this;
         const committed = this.written.take(isUncertain);
         this.reset(statement.chain);
-        return { committed, isUncertain };
+        return { committed, isUncertain, works };
       }
       case 'prepare': // committed later, perhaps by another connection: the dispatcher's poll finds its events
         this.reset(false);
@@ -81,7 +83,7 @@ export class TransactionLog {
         this.rolledBack(statement.chain);
         return none;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, mark: this.written.mark });
+        this.savepoints.push({ name: statement.name, mark: this.written.mark, works: this.afterCommit.length });
         return none;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -96,6 +98,7 @@ export class TransactionLog {
           return none;
         }
         this.written.returnTo(savepoint.mark);
+        this.afterCommit.length = savepoint.works;
         this.savepoints.length = index + 1;
         return none;
       }
@@ -115,6 +118,7 @@ export class TransactionLog {
     this.isUncertain = false;
     this.id = null;
     this.wroteImages = false;
+    this.afterCommit = [];
   }
 
   private indexOf(name: string): number | undefined {

@@ -1,5 +1,6 @@
 import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
+import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
@@ -38,6 +39,7 @@ export interface ResolvedWebhooksOptions {
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
+  readonly currentManager: (() => EntityManager | undefined) | undefined;
   readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
@@ -90,6 +92,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     handshake: handshakeOptions(options.handshake),
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
+    currentManager: managerFunction(options.currentManager),
     lookup: lookupFunction(options.lookup),
     sqlite: {
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
@@ -194,7 +197,7 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
+    ...['currentManager', 'handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
     ...[
@@ -290,6 +293,13 @@ function uriReference(key: string, value: string | undefined, byDefault: string)
 function lookupFunction(value: LookupFunction | undefined): LookupFunction | undefined {
   if (value !== undefined && typeof value !== 'function') {
     throw invalid('lookup', value, 'give a function in the form of dns.lookup');
+  }
+  return value;
+}
+
+function managerFunction(value: WebhooksOptions['currentManager']): WebhooksOptions['currentManager'] {
+  if (value !== undefined && typeof value !== 'function') {
+    throw invalid('currentManager', value, 'give a function that returns the EntityManager of the transaction');
   }
   return value;
 }

@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
 import type { CaptureMode } from '../capture/webhook.decorator.js';
 import type { JsonObject } from '../events/json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
@@ -161,6 +162,15 @@ export interface WebhooksOptions {
    * @defaultValue none
    */
   publishes?: readonly (string | PublishedType)[];
+  /**
+   * Returns the manager of the transaction that surrounds a call, where the application keeps it itself: `publish()` and the services of
+   * listeners and deliveries join it. Called at each of their calls. Transactions of typeorm-transactional and
+   * `@nestjs-cls/transactional` are found without it: `docs/transactions.md`.
+   *
+   * @defaultValue none
+   * @example WebhooksModule.forRoot({ currentManager: () => unitOfWork.getStore()?.manager })
+   */
+  currentManager?: () => EntityManager | undefined;
   /**
    * `queued`: the write returns as soon as it is committed. `inline`: it also waits for the first attempt of its
    * deliveries, at most `dispatcher.timeoutMs`; what goes wrong there never rejects it, and is retried as queued.

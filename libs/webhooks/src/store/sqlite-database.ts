@@ -1,9 +1,11 @@
 import { DataSource } from 'typeorm';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
+import { isInTransactionHere } from '../sqlite/transaction-here.js';
 import type { Sql } from 'sql-template-tag';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import { TransactionError } from './transaction-errors.js';
 
 /** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
 interface SqliteConnection {
@@ -91,7 +93,8 @@ export class SqliteDatabase extends Database {
   }
 
   /** Waits for this process's turn to write, then tries until the file is free. */
-  private exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    if (isInTransactionHere(this.application)) throw managerMissing();
     return this.patiently(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
@@ -150,4 +153,11 @@ export class SqliteDatabase extends Database {
     if (statement.reader) return { rows: statement.all(...values), affected: 0 };
     return { rows: [], affected: statement.run(...values).changes };
   }
+}
+
+function managerMissing(): TransactionError {
+  return new TransactionError(
+    'MANAGER_MISSING',
+    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, which waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+  );
 }
