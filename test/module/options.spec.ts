@@ -36,6 +36,8 @@ const KEY = Buffer.alloc(32, 'k').toString('base64');
 const wrong: [key: string, value: string, options: unknown][] = [
   ['dispatch', `'now'`, { dispatch: 'now' }],
   ['tablePrefix', `'my hooks'`, { tablePrefix: 'my hooks' }],
+  ['tableSchema', `'a.b'`, { tableSchema: 'a.b' }],
+  ['tableSchema', 'has no schemas', { tableSchema: 'hooks' }],
   ['publishes', `'order.paid'`, { publishes: ['order.paid', 'order.paid'] }],
   ['publishes', `'order.paid'`, { publishes: 'order.paid' }],
   ['publishes', 'null', { publishes: ['order.paid', null] }],

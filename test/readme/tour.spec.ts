@@ -27,6 +27,7 @@ const PAGES = [
   'docs/payload.md',
   'docs/receiving/nest.md',
   'docs/replaceable-parts.md',
+  'docs/schema-per-tenant.md',
   'docs/signing.md',
   'docs/testing.md',
   'docs/transactions.md',

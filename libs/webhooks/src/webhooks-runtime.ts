@@ -49,6 +49,7 @@ import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
+import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './write-scope.js';
@@ -230,11 +231,12 @@ export class WebhooksRuntime
       );
     }
     const dialect = dialectOf(dataSource.options.type);
+    if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
     if (dialect === 'sqlite') prepareSqlite(dataSource, options, new Logger('Webhooks'));
     const database =
       dialect === 'sqlite'
-        ? await SqliteDatabase.open(dataSource, options.tablePrefix)
-        : await ServerDatabase.open(dataSource, options.tablePrefix, options.dispatcher.poolSize);
+        ? await SqliteDatabase.open(dataSource, options)
+        : await ServerDatabase.open(dataSource, options, options.dispatcher.poolSize);
     const time = new DatabaseTime(database, parts.clock);
     try {
       // Before anything asks the clock.
@@ -273,7 +275,7 @@ export class WebhooksRuntime
     if (missing.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${options.tablePrefix === 'webhook_' ? '' : `{ tablePrefix: '${options.tablePrefix}' }`}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
+        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
         { details: { missing } },
       );
     }

@@ -35,7 +35,12 @@ import { RunnerTurns } from './runner-turns.js';
 import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
-import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
+import {
+  changesSchema,
+  endsTransactionInside,
+  transactionStatement,
+  type TransactionStatement,
+} from './transaction-statement.js';
 import type { EntityAction } from './webhook.decorator.js';
 import { holdWrites, letWritesGo } from './write-builder.js';
 
@@ -203,7 +208,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     const statement = transactionStatement(query, this.options.database.dialect);
     if (statement && isMarked) await this.marks.beforeEnd(queryRunner, statement);
     if (!log?.pending.length) return;
-    if (statement ? writesBefore(statement) : endsTransactionInside(query)) await this.flush(queryRunner);
+    const isFlushed = statement ? writesBefore(statement) : endsTransactionInside(query) || changesSchema(query);
+    if (isFlushed) await this.flush(queryRunner);
   }
 
   afterQuery(event: AfterQueryEvent): Promise<void> | undefined {

@@ -68,6 +68,11 @@ function named(
   return { kind, name: /^["`[]/.test(name) ? name.slice(1, -1) : name.toLowerCase() };
 }
 
+/** Whether the names of tables mean others afterwards: what is pending must be read and written before it runs. */
+export function changesSchema(text: string): boolean {
+  return /\bsearch_path\b|^\s*use\s/i.test(text);
+}
+
 /** A `COMMIT` behind another statement in the same text: what is buffered must be written before it runs. */
 export function endsTransactionInside(text: string): boolean {
   return /;\s*(?:commit|end|savepoint|release|rollback|prepare)\b/i.test(text);

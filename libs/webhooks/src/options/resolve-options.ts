@@ -9,7 +9,7 @@ import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
-import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/tables.js';
 import { show } from './show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 
@@ -24,6 +24,7 @@ const MIB = 1_024 * KIB;
 /** The options with every default in place: the only form that the rest of the library sees. */
 export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
+  readonly tableSchema: string | undefined;
   readonly capture: CaptureMode;
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
@@ -78,6 +79,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   }
   return deepFreeze({
     tablePrefix: prefix(options.tablePrefix),
+    tableSchema: schema('tableSchema', options.tableSchema),
     capture: oneOf('capture', options.capture, 'orm', CAPTURE_MODES),
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
@@ -189,6 +191,7 @@ const KNOWN_KEYS = {
       'dataSource',
       'parts',
       'tablePrefix',
+      'tableSchema',
       'capture',
       'publishes',
       'dispatch',
@@ -310,6 +313,11 @@ function prefix(value: string | undefined): string {
     throw invalid('tablePrefix', value, 'use at most 40 letters, digits and underscores');
   }
   return value;
+}
+
+function schema(key: string, value: string | undefined): string | undefined {
+  if (value === undefined || isSchemaName(value)) return value;
+  throw invalid(key, value, 'use 1 to 63 letters, digits and underscores');
 }
 
 function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {

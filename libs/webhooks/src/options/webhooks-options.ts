@@ -149,6 +149,13 @@ export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
   /**
+   * PostgreSQL only: the schema of the tables. Every statement of ours names it, so that a writer's `search_path` may be what it likes:
+   * `docs/schema-per-tenant.md`. 1 to 63 of `A-Za-z0-9_`.
+   *
+   * @defaultValue the data source's `schema`; without one, the first of the `search_path`
+   */
+  tableSchema?: string;
+  /**
    * Who notices changes of entities that do not say it themselves: TypeORM's hooks in this application (`orm`), or triggers of the
    * database, whoever writes (`trigger`). See `docs/capture.md`.
    *

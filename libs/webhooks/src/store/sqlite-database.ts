@@ -4,7 +4,7 @@ import { isInTransactionHere } from '../sqlite/transaction-here.js';
 import type { Sql } from 'sql-template-tag';
 import { Database, isRetryable, ownDataSourceOptions, pause } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
-import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
 import { TransactionError } from './transaction-errors.js';
 
 /** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
@@ -45,14 +45,14 @@ export class SqliteDatabase extends Database {
     super();
   }
 
-  static async open(application: DataSource, tablePrefix: string): Promise<SqliteDatabase> {
+  static async open(application: DataSource, at: WebhookTablesOptions): Promise<SqliteDatabase> {
     const file = isFileSqlite(application);
     const own = await new DataSource({
       ...ownDataSourceOptions(
         application,
         webhookEntities({
+          ...at,
           type: 'better-sqlite3',
-          tablePrefix,
           namingStrategy: application.namingStrategy,
         }),
         1,
@@ -69,7 +69,7 @@ export class SqliteDatabase extends Database {
         (isOwn as unknown as { close(): void }).close();
       }
       const connection = driver.databaseConnection;
-      const database = new SqliteDatabase(application, own, connection, tablesSql(own, tablePrefix));
+      const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
       if (application.options.synchronize) await database.exclusively(() => own.synchronize());
       return database;
     } catch (error) {
