@@ -27,8 +27,10 @@ const PAGES = [
   'docs/payload.md',
   'docs/receiving/nest.md',
   'docs/replaceable-parts.md',
+  'docs/schema-per-tenant.md',
   'docs/signing.md',
   'docs/testing.md',
+  'docs/transactions.md',
 ];
 
 let project: ScratchProject;

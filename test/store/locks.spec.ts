@@ -65,7 +65,7 @@ describe.each(servers)('while the store works ($name)', (target) => {
   beforeEach(async () => {
     fresh = await target.create();
     app = await startApp({ database: fresh.options, entities: [Ticket] });
-    database = await ServerDatabase.open(app.dataSource, 'webhook_', 3);
+    database = await ServerDatabase.open(app.dataSource, {}, 3);
     for (let n = 0; n < 3; n++) await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await app.dataSource.getRepository(Ticket).save(Array.from({ length: 20 }, () => ({ text: 'before' })));
   });

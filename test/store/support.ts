@@ -33,8 +33,8 @@ export async function openStore(
   if (application.options.type === 'better-sqlite3' && isFileSqlite(application)) isolateSqlite(application);
   const database =
     application.options.type === 'better-sqlite3'
-      ? await SqliteDatabase.open(application, 'webhook_')
-      : await ServerDatabase.open(application, 'webhook_', poolSize);
+      ? await SqliteDatabase.open(application, {})
+      : await ServerDatabase.open(application, {}, poolSize);
   return {
     application,
     database,

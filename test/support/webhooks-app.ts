@@ -46,6 +46,7 @@ export interface TestAppOptions {
   imports?: (DynamicModule | Type)[];
   controllers?: Type[];
   application?: NestApplicationOptions;
+  dataSourceFactory?: (options: DataSourceOptions) => Promise<DataSource>;
   providers?: Provider[];
   /** Instead of one that stands still. */
   ownClock?: Clock;
@@ -63,11 +64,16 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const classes = features.map((feature) => ('entity' in feature ? feature.entity : feature));
   @Module({
     imports: [
-      TypeOrmModule.forRoot({
-        synchronize: true,
-        retryAttempts: 0,
-        ...options.database,
-        entities: [...classes, ...(options.others ?? [])] as never,
+      TypeOrmModule.forRootAsync({
+        useFactory: () => ({
+          synchronize: true,
+          retryAttempts: 0,
+          ...options.database,
+          entities: [...classes, ...(options.others ?? [])] as never,
+        }),
+        ...(options.dataSourceFactory && {
+          dataSourceFactory: options.dataSourceFactory as (options?: DataSourceOptions) => Promise<DataSource>,
+        }),
       }),
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({

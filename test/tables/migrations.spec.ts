@@ -32,69 +32,89 @@ async function wantedChanges(source: DataSource): Promise<string[]> {
 }
 
 describeDatabases('the tables', (database) => {
-  const names = [
+  const names: { title: string; options: object; tablePrefix: string | undefined; tableSchema?: string }[] = [
     { title: 'by default', options: {}, tablePrefix: undefined },
     { title: 'under a prefix', options: {}, tablePrefix: 'hooks_' },
     { title: 'under an entity prefix', options: { entityPrefix: 'app_' }, tablePrefix: undefined },
     { title: 'under a naming strategy', options: { namingStrategy: new HouseStyle() }, tablePrefix: undefined },
     ...(database.name === 'postgres'
-      ? [{ title: 'in a schema', options: { schema: 'hooks' }, tablePrefix: undefined }]
+      ? [
+          { title: 'in a schema', options: { schema: 'hooks' }, tablePrefix: undefined },
+          { title: 'in a schema of their own', options: {}, tablePrefix: 'h_', tableSchema: 'own' },
+          {
+            title: 'in another schema than the rest',
+            options: { schema: 'hooks' },
+            tablePrefix: undefined,
+            tableSchema: 'own',
+          },
+        ]
       : []),
   ];
 
-  it.each(names)('are made by the migrations exactly as the entities say, $title', async ({ options, tablePrefix }) => {
-    const fresh = await database.create();
-    const prefix = tablePrefix === undefined ? {} : { tablePrefix };
-    const type = fresh.options.type as SupportedDriver;
-    const source = await new DataSource({
-      ...fresh.options,
-      ...options,
-      entities: webhookEntities({ type, ...prefix, ...options }),
-      migrations: webhookMigrations(prefix),
-    } as DataSourceOptions).initialize();
-    try {
-      if ('schema' in options) await source.query('CREATE SCHEMA hooks');
-      for (let round = 0; round < 2; round++) {
-        await source.runMigrations();
-        const wanted = await wantedChanges(source);
-        await source.undoLastMigration();
-        if (database.name !== 'mysql2') expect(wanted).toEqual([]);
-        else {
-          // TypeORM's `mysql` type misreads MariaDB's defaults and is never content with it, whoever made the tables.
-          await source.synchronize();
-          expect(wanted).toEqual(await wantedChanges(source));
-          await source.dropDatabase();
+  it.each(names)(
+    'are made by the migrations exactly as the entities say, $title',
+    async ({ options, tablePrefix, tableSchema }) => {
+      const fresh = await database.create();
+      const prefix = { ...(tablePrefix === undefined ? {} : { tablePrefix }), tableSchema };
+      const type = fresh.options.type as SupportedDriver;
+      const source = await new DataSource({
+        ...fresh.options,
+        ...options,
+        entities: webhookEntities({ type, ...prefix, ...options }),
+        migrations: webhookMigrations(prefix),
+      } as DataSourceOptions).initialize();
+      try {
+        if ('schema' in options) await source.query('CREATE SCHEMA hooks');
+        for (let round = 0; round < 2; round++) {
+          await source.runMigrations();
+          const wanted = await wantedChanges(source);
+          await source.undoLastMigration();
+          if (database.name !== 'mysql2') expect(wanted).toEqual([]);
+          else {
+            // TypeORM's `mysql` type misreads MariaDB's defaults and is never content with it, whoever made the tables.
+            await source.synchronize();
+            expect(wanted).toEqual(await wantedChanges(source));
+            await source.dropDatabase();
+          }
         }
+      } finally {
+        await source.destroy();
+        await fresh.drop();
       }
-    } finally {
-      await source.destroy();
-      await fresh.drop();
-    }
-  });
+    },
+  );
 
-  it.each(names)('are used by the module wherever they stand, $title', async ({ options, tablePrefix }) => {
-    const fresh = await database.create();
-    if ('schema' in options) {
-      const source = await new DataSource(fresh.options).initialize();
-      await source.query('CREATE SCHEMA hooks');
-      await source.destroy();
-    }
-    const app = await startApp({
-      database: { ...fresh.options, ...options } as DataSourceOptions,
-      entities: [Note],
-      webhooks: tablePrefix === undefined ? {} : { tablePrefix },
-    });
-    try {
-      await app.listeners.create({ entity: Note, where: { text: 'a' }, url: app.receiver.url });
-      await app.dataSource.getRepository(Note).save({ text: 'a' });
-      await app.dispatcher.drain();
-      expect(app.receiver.requests.map((request) => (request.json as { type: string }).type)).toEqual(['note.created']);
-      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
-    } finally {
-      await app.close();
-      await fresh.drop();
-    }
-  });
+  it.each(names)(
+    'are used by the module wherever they stand, $title',
+    async ({ options, tablePrefix, tableSchema }) => {
+      const fresh = await database.create();
+      if ('schema' in options) {
+        const source = await new DataSource(fresh.options).initialize();
+        await source.query('CREATE SCHEMA hooks');
+        await source.destroy();
+      }
+      const app = await startApp({
+        database: { ...fresh.options, ...options } as DataSourceOptions,
+        entities: [Note],
+        webhooks: {
+          ...(tablePrefix === undefined ? {} : { tablePrefix }),
+          ...(tableSchema === undefined ? {} : { tableSchema }),
+        },
+      });
+      try {
+        await app.listeners.create({ entity: Note, where: { text: 'a' }, url: app.receiver.url });
+        await app.dataSource.getRepository(Note).save({ text: 'a' });
+        await app.dispatcher.drain();
+        expect(app.receiver.requests.map((request) => (request.json as { type: string }).type)).toEqual([
+          'note.created',
+        ]);
+        expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
+      } finally {
+        await app.close();
+        await fresh.drop();
+      }
+    },
+  );
 
   it('stop the bootstrap when they are missing, with what to run', async () => {
     const fresh = await database.create();

@@ -43,6 +43,7 @@ export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-event
 export { ContextError, type WebhookContext } from './events/event-context.js';
 export type { Json, JsonObject } from './events/json.js';
 export { PayloadFormat } from './events/payload-format.js';
+export { TransactionError } from './store/transaction-errors.js';
 export { PublishError } from './events/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
 export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';

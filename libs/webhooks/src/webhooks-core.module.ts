@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
@@ -134,6 +135,7 @@ function runtimeProvider(name: string): Provider {
       payloadFormats: PayloadFormat[],
       signatureSchemes: SignatureScheme[],
       lookup: LookupFunction,
+      modules: ModulesContainer,
     ) =>
       WebhooksRuntime.create({
         name,
@@ -147,6 +149,7 @@ function runtimeProvider(name: string): Provider {
         payloadFormats,
         signatureSchemes,
         lookup,
+        modules,
       }),
     inject: [
       optionsToken(name),
@@ -159,6 +162,7 @@ function runtimeProvider(name: string): Provider {
       FORMATS,
       SCHEMES,
       LOOKUP,
+      ModulesContainer,
     ] as FactoryProvider['inject'],
   };
 }

@@ -5,9 +5,11 @@ import {
   type OnApplicationShutdown,
   type OnModuleInit,
 } from '@nestjs/common';
+import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
 import type { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
+import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
@@ -40,6 +42,7 @@ import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
+import { CallerTransactions } from './store/caller-transactions.js';
 import { missingTables, type Database } from './store/database.js';
 import { missingIndexes } from './store/missing-indexes.js';
 import { DatabaseTime } from './store/database-time.js';
@@ -47,6 +50,7 @@ import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
+import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './write-scope.js';
@@ -66,6 +70,7 @@ export interface RuntimeParts {
   readonly payloadFormats: readonly PayloadFormat[];
   readonly signatureSchemes: readonly SignatureScheme[];
   readonly lookup: LookupFunction;
+  readonly modules: ModulesContainer;
 }
 
 /**
@@ -89,6 +94,7 @@ export class WebhooksRuntime
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
   private readonly setBack: SetBack;
+  private readonly ambient: AmbientManagers;
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
@@ -169,18 +175,28 @@ export class WebhooksRuntime
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
       onImages: () => this.wakeForImages(),
     });
+    const { currentManager } = options;
+    this.ambient = new AmbientManagers({ dataSource, currentManager, modules: parts.modules });
+    const transactions = new CallerTransactions({
+      dataSource,
+      database,
+      capture: this.capture,
+      ambientManager: () => this.ambient.current,
+    });
     this.webhooks = new WebhooksService({
       dataSource,
       database,
       capture: this.capture,
       catalog,
       clock,
+      transactions,
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    this.deliveries = new DeliveryService({ database, clock, wake, bodyOf });
+    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf });
     this.listeners = new ListenerService({
       database,
+      transactions,
       catalog,
       clock,
       guard,
@@ -191,13 +207,7 @@ export class WebhooksRuntime
       schemes: this.schemes,
       sealing: this.sealing,
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
-      sendTest: async (listener, example) => {
-        const deliveryId = await database.transaction(() =>
-          storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
-        );
-        wake();
-        return deliveryId;
-      },
+      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
       disabled: ({ id, disabledReason }) =>
         this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
@@ -227,11 +237,12 @@ export class WebhooksRuntime
       );
     }
     const dialect = dialectOf(dataSource.options.type);
+    if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
     if (dialect === 'sqlite') prepareSqlite(dataSource, options, new WebhooksLogger('Webhooks'));
     const database =
       dialect === 'sqlite'
-        ? await SqliteDatabase.open(dataSource, options.tablePrefix)
-        : await ServerDatabase.open(dataSource, options.tablePrefix, options.dispatcher.poolSize);
+        ? await SqliteDatabase.open(dataSource, options)
+        : await ServerDatabase.open(dataSource, options, options.dispatcher.poolSize);
     const time = new DatabaseTime(database, parts.clock);
     try {
       // Before anything asks the clock.
@@ -247,6 +258,7 @@ export class WebhooksRuntime
   /** @throws ConfigurationError `TABLES_MISSING`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, or what is wrong with an entity's options */
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
+    this.ambient.reset();
     registry.resolve();
     const forgotten = registry.forgotten(dataSource);
     if (forgotten.length) {
@@ -269,7 +281,7 @@ export class WebhooksRuntime
     if (missing.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${options.tablePrefix === 'webhook_' ? '' : `{ tablePrefix: '${options.tablePrefix}' }`}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
+        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
         { details: { missing } },
       );
     }

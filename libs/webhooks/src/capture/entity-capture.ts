@@ -1,4 +1,10 @@
-import type { DataSource, EntityMetadata, EntitySubscriberInterface, QueryRunner } from 'typeorm';
+import type {
+  DataSource,
+  EntityMetadata,
+  EntitySubscriberInterface,
+  QueryRunner,
+  TransactionStartEvent,
+} from 'typeorm';
 import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
@@ -8,6 +14,7 @@ import { contextText } from '../events/event-context.js';
 import type { EventRow } from '../events/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
+import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -20,7 +27,7 @@ import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks
 import { WrittenTables } from './triggers/written-tables.js';
 import { eventsLost, transactionEnded } from './transaction-errors.js';
 import type { Committed, RowChange, TransactionLog } from './transaction-log.js';
-import { transactionStatements, type TransactionStatement } from './transaction-statement.js';
+import { changesSchema, transactionStatements, type TransactionStatement } from './transaction-statement.js';
 import { outsideChains, writeOn } from './work.js';
 import { holdWrites, letWritesGo } from './write-builder.js';
 
@@ -57,6 +64,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   private readonly writesOptions: RunnerWritesOptions;
   private hasWarnedOfLeftover = false;
 
+  private unscope: (() => void) | undefined;
   private readonly triggerTables: WrittenTables;
   private readonly marks: TransactionMarks;
 
@@ -95,12 +103,14 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
     const { dialect } = database;
+    if (dialect === 'sqlite') this.unscope = scopeTransactions(dataSource.manager);
     holdWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
   }
 
   detach(): void {
     const { dataSource } = this.options;
     letWritesGo(dataSource);
+    this.unscope?.();
     const subscribers = dataSource.subscribers.filter((subscriber) => subscriber !== this);
     Object.defineProperty(dataSource, 'subscribers', {
       configurable: true,
@@ -126,6 +136,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     return this.writes.get(runner)?.log;
   }
 
+  /** Runs a write of this module on a query runner that a caller has given. @param label names it in an error */
+  inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T> {
+    return this.writesOf(runner).take(() => label, write);
+  }
+
   /** Puts a published event among the changes of a query runner's transaction, in program order. */
   add(runner: QueryRunner, row: EventRow): Promise<void> {
     return this.writesOf(runner).take(
@@ -139,6 +154,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     const log = this.logOf(runner);
     if (log.isOpen) log.written.add(row);
     else await this.options.onCommitted([row], false);
+  }
+
+  /** Runs work when the transaction of a query runner has committed; at once where none is open. Must not throw. */
+  afterCommit(runner: QueryRunner, work: () => void): void {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.afterCommit.push(work);
+    else work();
   }
 
   /** Whether the database is in a transaction, whatever TypeORM believes. */
@@ -218,7 +240,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
     const statements = transactionStatements(query, this.options.database.dialect);
     const first = statements.find((statement) => statement !== undefined);
-    if (first && writesBefore(first)) await this.flushBeforeEnd(queryRunner);
+    if (first ? writesBefore(first) : changesSchema(query)) await this.flushBeforeEnd(queryRunner);
     // After the flush: its statements pass here too, and set the mark again.
     for (const statement of statements) {
       if (statement && this.marks.has(queryRunner)) await this.marks.beforeEnd(queryRunner, statement);
@@ -271,6 +293,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       statement ? [[statement, this.followOne(writes, statement, results[n])] as const] : [],
     );
     const unseen = this.followServer(queryRunner, rawResults);
+    if (!writes.log.isOpen) leaveTransaction(queryRunner);
     for (const [statement, committed] of followed) {
       await this.marks.afterEnd(queryRunner, statement);
       await this.afterEnd(queryRunner, committed);
@@ -298,9 +321,15 @@ export class EntityCapture implements EntitySubscriberInterface {
     return writes.endedUnseen();
   }
 
-  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost }: Committed): Promise<void> {
+  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost, works }: Committed): Promise<void> {
+    for (const work of works) work();
     if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
     if (events.length) await this.options.onCommitted(events, isUncertain);
+  }
+
+  /** Called before `startTransaction()` waits for anything, for savepoints too. */
+  beforeTransactionStart({ queryRunner }: TransactionStartEvent): void {
+    if (this.options.database.dialect === 'sqlite' && !this.isOpen(queryRunner)) enterTransaction(queryRunner);
   }
 
   private noteImages(runner: QueryRunner): void {

@@ -47,9 +47,11 @@ export interface Committed {
   readonly isUncertain: boolean;
   /** Changes whose events were not written before: they are lost. */
   readonly lost: readonly (RowChange | EventRow)[];
+  /** What is to run now. */
+  readonly works: readonly (() => void)[];
 }
 
-const NOTHING: Committed = { events: [], isUncertain: false, lost: [] };
+const NOTHING: Committed = { events: [], isUncertain: false, lost: [], works: [] };
 
 /**
  * What one query runner has written since its transaction began, and which part of it is in the outbox already.
@@ -74,11 +76,13 @@ export class TransactionLog {
   id: string | null = null;
   /** A table with triggers was written to: there will be images. */
   wroteImages = false;
+  /** What is to run once the transaction has committed. */
+  afterCommit: (() => void)[] = [];
   /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
   private isUncertain = false;
   /** MySQL's `autocommit` is off: after each transaction the next one is open. */
   private isManual = false;
-  private savepoints: { name: string; mark: WrittenMark }[] = [];
+  private savepoints: { name: string; mark: WrittenMark; works: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   get isOpen(): boolean {
@@ -113,7 +117,7 @@ export class TransactionLog {
         this.rolledBack(statement.chain);
         return NOTHING;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, mark: this.written.mark });
+        this.savepoints.push({ name: statement.name, mark: this.written.mark, works: this.afterCommit.length });
         return NOTHING;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -167,11 +171,11 @@ export class TransactionLog {
   }
 
   private committed(chain: boolean): Committed {
-    const { isUncertain, pending: lost } = this;
+    const { isUncertain, pending: lost, afterCommit: works } = this;
     this.pending = [];
     const events = this.written.take(isUncertain);
     this.end('committed', chain || this.isManual);
-    return { events, isUncertain, lost };
+    return { events, isUncertain, lost, works };
   }
 
   private setAutocommit(isOn: boolean): Committed {
@@ -189,6 +193,7 @@ export class TransactionLog {
     const savepoint = index === undefined ? undefined : this.savepoints[index];
     if (index === undefined || !savepoint) return this.becomeUncertain();
     this.written.returnTo(savepoint.mark);
+    this.afterCommit.length = savepoint.works;
     this.savepoints.length = index + 1;
   }
 
@@ -201,6 +206,7 @@ export class TransactionLog {
     this.isUncertain = false;
     this.id = null;
     this.wroteImages = false;
+    this.afterCommit = [];
   }
 
   private indexOf(name: string): number | undefined {

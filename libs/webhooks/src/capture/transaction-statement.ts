@@ -136,3 +136,8 @@ function named(
   if (name === undefined) return undefined;
   return { kind, name: /^["`[]/.test(name) ? name.slice(1, -1) : name.toLowerCase() };
 }
+
+/** Whether the names of tables mean others afterwards: what is pending must be read and written before it runs. */
+export function changesSchema(text: string): boolean {
+  return /\bsearch_path\b|^\s*use\s/i.test(text);
+}

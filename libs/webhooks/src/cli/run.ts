@@ -20,7 +20,7 @@ The triggers of entities with capture: 'trigger'.
   -d, --data-source
                  a compiled module that exports your DataSource, as for the TypeORM CLI
 
-Beside the DataSource the module may export \`webhooks\`: { tablePrefix, capture, entities }, as WebhooksModule has them.`;
+Beside the DataSource the module may export \`webhooks\`: { tablePrefix, tableSchema, capture, entities }, as WebhooksModule has them.`;
 
 const NO_ENTITIES =
   'What TypeOrmModule.forFeature([...]) and autoLoadEntities add, Nest alone knows: name the entities in the DataSource, as the TypeORM CLI needs them for migrations too, for example entities: [Order] or ["dist/**/*.entity.js"]; and those without @Webhook() in the export `webhooks`.';

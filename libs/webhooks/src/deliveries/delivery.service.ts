@@ -1,3 +1,4 @@
+import type { EntityManager } from 'typeorm';
 import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
@@ -5,6 +6,7 @@ import type { JsonObject } from '../events/json.js';
 import { ListenerNotFoundError } from '../listeners/errors.js';
 import { ownerText } from '../owner.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
+import type { CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
 import {
   countDeliveries,
@@ -128,6 +130,7 @@ export class DeliveryService {
   constructor(
     private readonly parts: {
       readonly database: Database;
+      readonly transactions: CallerTransactions;
       readonly clock: Clock;
       readonly wake: () => void;
       readonly bodyOf: BodyOf;
@@ -145,20 +148,36 @@ export class DeliveryService {
     return new DeliveryService(this.parts, bound);
   }
 
+  /**
+   * This service inside a transaction: what it does is committed, or rolled back, with it. Inside an ambient transaction
+   * (`docs/transactions.md`) it joins that by itself. {@link recover} and {@link replay} cannot join.
+   *
+   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
+   * @throws TransactionError `WRONG_DATA_SOURCE`
+   */
+  withManager(manager: EntityManager): DeliveryService {
+    return new DeliveryService(
+      { ...this.parts, transactions: this.parts.transactions.withManager(manager) },
+      this.boundTo,
+    );
+  }
+
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME` */
   async list(options: DeliveryFilter & PageOptions = {}): Promise<Page<Delivery>> {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
     const filter = this.filterRow(options);
-    const rows = await database.transaction(() => listDeliveries(database, filter, after, limit + 1));
+    const rows = await transaction.run(() => listDeliveries(database, filter, after, limit + 1));
     return page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
   }
 
   /** One delivery with its attempts, the oldest first. @throws DeliveryNotFoundError */
   async get(id: string): Promise<DeliveryDetails> {
     const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    const { row, attempts, context } = await database.transaction(function* () {
+    const { row, attempts, context } = await transaction.run(function* () {
       const row = found(yield* readDelivery(database, textOf(id), scope), id);
       const attempts = yield* readAttempts(database, row.seq);
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
@@ -179,9 +198,10 @@ export class DeliveryService {
    */
   async resend(id: string): Promise<Delivery> {
     const { database, clock } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
     const rendered = this.rendered.bind(this);
-    const row = await database.transaction(function* () {
+    const row = await transaction.run(function* () {
       const before = found(yield* readDelivery(database, textOf(id), scope), id);
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
@@ -200,7 +220,7 @@ export class DeliveryService {
       }
       return yield* readDelivery(database, before.id, scope);
     });
-    this.parts.wake();
+    transaction.afterCommit(this.parts.wake);
     return toDelivery(found(row, id));
   }
 
@@ -213,10 +233,12 @@ export class DeliveryService {
    *
    * @returns how many are due again
    * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.recover({ since: outage.start, until: outage.end, state: 'exhausted' });
    */
   async recover({ listenerId, since, until, state }: RecoverOptions): Promise<number> {
-    const { database, clock, bodyOf } = this.parts;
+    const { database, clock, bodyOf, transactions } = this.parts;
+    transactions.here().refuse('recover()');
     const states = [...new Set(Array.isArray(state) ? (state as FailedState[]) : [state as FailedState])];
     if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
       throw new BadRequestError('INVALID_STATE', `state must be ${FAILED_STATES.join(' or ')}, or a list of them`);
@@ -241,10 +263,12 @@ export class DeliveryService {
    *
    * @returns how many deliveries were made
    * @throws ListenerNotFoundError, BadRequestError `INVALID_TIME`
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.replay({ listenerId: created.id, since: startOfMonth });
    */
   async replay({ listenerId, since, until }: ReplayOptions): Promise<number> {
-    const { database, clock, bodyOf } = this.parts;
+    const { database, clock, bodyOf, transactions } = this.parts;
+    transactions.here().refuse('replay()');
     const scope = this.boundTo;
     const end = until === undefined ? clock.now() + 1 : milliseconds(until, 'until');
     const start = milliseconds(since, 'since');
@@ -263,9 +287,10 @@ export class DeliveryService {
   /** How many there are in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
   async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
     const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
     const row = this.filterRow(filter);
     const counts = Object.fromEntries(STATES.map((state) => [state, 0])) as Record<DeliveryState, number>;
-    for (const { state, count } of await database.transaction(() => countDeliveries(database, row))) {
+    for (const { state, count } of await transaction.run(() => countDeliveries(database, row))) {
       counts[state as DeliveryState] = Number(count);
     }
     return counts;

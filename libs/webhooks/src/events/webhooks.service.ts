@@ -8,6 +8,7 @@ import { loopMessage } from '../capture/errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
 import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/published-events.js';
 import { mergedContext, storedCause, type WebhookContext } from './event-context.js';
@@ -26,7 +27,12 @@ export interface PublishOptions {
    * @defaultValue nobody's: listeners without an owner receive it
    */
   owner?: string | number | bigint | EveryOwner | null;
-  /** Joins the transaction of this manager: the event is there if and only if that commits. @defaultValue a transaction of its own */
+  /**
+   * Joins the transaction of this manager: the event is there if and only if that commits.
+   *
+   * @defaultValue the ambient transaction, where a library or the option `currentManager` tells of one (`docs/transactions.md`);
+   * otherwise a transaction of its own
+   */
   manager?: EntityManager;
   /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
   idempotencyKey?: string;
@@ -46,6 +52,7 @@ export interface WebhooksServiceParts {
   readonly capture: EntityCapture;
   readonly catalog: EventCatalog;
   readonly clock: Clock;
+  readonly transactions: CallerTransactions;
   readonly options: ResolvedWebhooksOptions;
   readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
 }
@@ -98,6 +105,7 @@ export class WebhooksService {
    * @returns the event, or the first one of its idempotency key
    * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
    * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
+   * @throws TransactionError `MANAGER_MISSING`: on SQLite, inside a transaction whose manager was not given
    * @throws ContextError `INVALID_CONTEXT`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
    */
@@ -194,7 +202,7 @@ export class WebhooksService {
   }
 
   private runnerOf(manager: EntityManager | undefined): QueryRunner | null {
-    if (!manager) return null;
+    if (!manager) return this.parts.transactions.here().runner;
     if (manager.dataSource !== this.parts.dataSource) {
       throw new PublishError(
         'WRONG_DATA_SOURCE',

@@ -1,3 +1,4 @@
+import type { EntityManager } from 'typeorm';
 import type { AddressGuard } from '../sending/address-guard.js';
 import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
@@ -8,12 +9,14 @@ import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { CallerTransaction, CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
 import {
   DISCARD_BATCH,
   disableListener,
   discardDue,
   insertListener,
+  lastSequence,
   listListeners,
   lockListener,
   readListener,
@@ -56,6 +59,7 @@ import { textOf } from '../foreign-text.js';
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
   readonly database: Database;
+  readonly transactions: CallerTransactions;
   readonly catalog: EventCatalog;
   readonly clock: Clock;
   readonly guard: AddressGuard;
@@ -66,7 +70,7 @@ export interface ListenerServiceParts {
   readonly sealing: Sealing;
   readonly formats: ReadonlySet<string>;
   /** Stores an example event for one listener. @returns the id of its delivery */
-  readonly sendTest: (listener: ListenerRow, example: TestExample) => Promise<string>;
+  readonly sendTest: (listener: ListenerRow, example: TestExample) => Script<string>;
   /** Deliveries may be due now. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;
@@ -105,6 +109,21 @@ export class ListenerService {
   }
 
   /**
+   * This service inside a transaction: what it does is committed, or rolled back, with it. Inside an ambient transaction
+   * (`docs/transactions.md`) it joins that by itself.
+   *
+   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
+   * @throws TransactionError `WRONG_DATA_SOURCE`
+   * @example await dataSource.transaction((manager) => listeners.withManager(manager).create({ events: ['order.*'], url }));
+   */
+  withManager(manager: EntityManager): ListenerService {
+    return new ListenerService(
+      { ...this.parts, transactions: this.parts.transactions.withManager(manager) },
+      this.boundTo,
+    );
+  }
+
+  /**
    * Creates a listener. Its secret is in the answer and is never shown again.
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
@@ -115,6 +134,7 @@ export class ListenerService {
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
+    const transaction = this.parts.transactions.here();
     assertInput(input);
     const { entity, property, value, owner: givenOwner, privateKey, ...rest } = input;
     const listenerInput: ListenerInput = { ...rest };
@@ -147,19 +167,21 @@ export class ListenerService {
     await this.parts.assertAddress(new URL(values.url));
     await this.credentials.assertTokenAddress(values.auth);
     const { database } = this.parts;
-    const row = await database.transaction(function* () {
-      yield* insertListener(database, values, subscription.routes, now);
+    const seen = await this.committedSequence(transaction);
+    const row = await transaction.run(function* () {
+      yield* insertListener(database, values, subscription.routes, now, seen);
       return yield* readListener(database, values.id, undefined);
     });
-    if (values.state === 'pending') this.parts.wake();
+    if (values.state === 'pending') this.wake(transaction);
     return { ...this.toListener(found(row, values.id)), secret };
   }
 
   /** @throws ListenerNotFoundError */
   async get(id: string): Promise<Listener> {
     const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    return this.toListener(found(await database.transaction(() => readListener(database, textOf(id), scope)), id));
+    return this.toListener(found(await transaction.run(() => readListener(database, textOf(id), scope)), id));
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
@@ -173,7 +195,8 @@ export class ListenerService {
     if (this.boundTo !== undefined && owner !== undefined && owner !== this.boundTo) throw notTheirs();
     const scope = this.boundTo ?? owner;
     const { database } = this.parts;
-    const rows = await database.transaction(() =>
+    const transaction = this.parts.transactions.here();
+    const rows = await transaction.run(() =>
       listListeners(database, { scope, ...(state === undefined ? {} : { state }), after, limit: limit + 1 }),
     );
     const mine = rows.filter((row) => scope === undefined || row.owner === scope);
@@ -192,14 +215,16 @@ export class ListenerService {
    * @throws ListenerNotFoundError and what {@link create} throws
    */
   async update(id: string, input: UpdateListenerInput): Promise<Listener> {
+    const transaction = this.parts.transactions.here();
     assertInput(input);
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth));
     const tls = this.credentials.checkedTls(given.tls);
-    const { database, clock, wake } = this.parts;
+    const { database, clock } = this.parts;
     const listener = await this.change(
+      transaction,
       id,
       (row) => {
         const { events, where, ...present } = this.toListener(row);
@@ -223,19 +248,20 @@ export class ListenerService {
         yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
       },
     );
-    wake();
+    this.wake(transaction);
     return listener;
   }
 
   /** Its routes go, what waits for it is discarded; the log of its deliveries stays. @throws ListenerNotFoundError */
   async remove(id: string): Promise<void> {
     const { database, clock } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    await database.transaction(function* () {
+    await transaction.run(function* () {
       found(yield* lockListener(database, textOf(id), scope), id);
       yield* removeListener(database, textOf(id), clock.now());
     });
-    await this.discardAll(textOf(id));
+    await this.discardAll(transaction, textOf(id));
   }
 
   /**
@@ -251,8 +277,10 @@ export class ListenerService {
       throw new InvalidListenerError('INVALID_LISTENER', "`held` must be 'release' or 'discard'.");
     }
     const { database, clock } = this.parts;
-    if (held === 'discard' && (await this.get(id)).state !== 'active') await this.discardAll(textOf(id));
+    const transaction = this.parts.transactions.here();
+    if (held === 'discard' && (await this.get(id)).state !== 'active') await this.discardAll(transaction, textOf(id));
     const listener = await this.change(
+      transaction,
       id,
       ({ handshake, state }) => ({
         values: { state: handshake === 'none' || state === 'active' ? 'active' : 'pending', disabledReason: null },
@@ -264,15 +292,16 @@ export class ListenerService {
         yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
       },
     );
-    this.parts.wake();
+    this.wake(transaction);
     return listener;
   }
 
   /** Stops it: what waits for it, and what happens from now on, is held until it is enabled. @throws ListenerNotFoundError */
   async disable(id: string, reason = 'disabled by the application'): Promise<Listener> {
     const { database, clock } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    const { wasActive, row } = await database.transaction(function* () {
+    const { wasActive, row } = await transaction.run(function* () {
       found(yield* lockListener(database, textOf(id), scope), id);
       const wasActive = yield* disableListener(
         database,
@@ -283,7 +312,7 @@ export class ListenerService {
       return { wasActive, row: yield* readListener(database, textOf(id), scope) };
     });
     const listener = this.toListener(found(row, id));
-    if (wasActive) this.parts.disabled(listener);
+    if (wasActive) transaction.afterCommit(() => this.parts.disabled(listener));
     return listener;
   }
 
@@ -331,10 +360,12 @@ export class ListenerService {
    *
    * @returns how many listeners were written, and the ids of those of which something could not be read
    * @throws InvalidListenerError `INVALID_OWNER` from a service that is bound to one
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    */
   async resealSecrets(): Promise<{ resealed: number; unreadable: string[] }> {
     if (this.boundTo !== undefined) throw notTheirs();
-    const { database, sealing, clock } = this.parts;
+    const { database, sealing, clock, transactions } = this.parts;
+    transactions.here().refuse('resealSecrets()');
     const total = { resealed: 0, unreadable: [] as string[] };
     for (let after: string | null = '0'; after !== null;) {
       const options = { sealing, now: clock.now(), after };
@@ -358,8 +389,9 @@ export class ListenerService {
    */
   async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    const row = found(await database.transaction(() => readListener(database, textOf(id), scope)), id);
+    const row = found(await transaction.run(() => readListener(database, textOf(id), scope)), id);
     if (row.state === 'pending') {
       throw new InvalidListenerError('LISTENER_PENDING', 'The listener waits for its handshake.', { httpStatus: 409 });
     }
@@ -373,7 +405,9 @@ export class ListenerService {
       type === undefined
         ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
         : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
-    return { deliveryId: await this.parts.sendTest(row, example) };
+    const deliveryId = await transaction.run(() => this.parts.sendTest(row, example));
+    this.wake(transaction);
+    return { deliveryId };
   }
 
   private overlapOf(given: number | undefined): number {
@@ -383,7 +417,10 @@ export class ListenerService {
   }
 
   private changeKeys(id: string, secretsOf: (row: ListenerRow) => string): Promise<Listener> {
-    return this.change(id, (row) => ({ values: { secrets: secretsOf(row) }, routes: null }));
+    return this.change(this.parts.transactions.here(), id, (row) => ({
+      values: { secrets: secretsOf(row) },
+      routes: null,
+    }));
   }
 
   private toListener(row: ListenerRow): Listener {
@@ -391,14 +428,28 @@ export class ListenerService {
     return { ...listener, publicKeys: this.keys.publicKeysOf(row, listener.schemes) };
   }
 
+  /** Deliveries may be due, as soon as what was done here is committed. */
+  private wake(transaction: CallerTransaction): void {
+    transaction.afterCommit(this.parts.wake);
+  }
+
+  /** The newest event that others have committed: a transaction that began earlier may not see it. */
+  private committedSequence({ runner }: CallerTransaction): Promise<unknown> {
+    const { database } = this.parts;
+    // SQLite has one writer, and that is this transaction.
+    if (database.dialect === 'sqlite' || !runner) return Promise.resolve(0);
+    return database.single(() => lastSequence(database));
+  }
+
   /** In batches, so that nobody waits for long. Should this process die on the way, the next claim goes on with it. */
-  private async discardAll(id: string): Promise<void> {
+  private async discardAll(transaction: CallerTransaction, id: string): Promise<void> {
     const { database, clock } = this.parts;
     const options = { now: clock.now(), limit: DISCARD_BATCH };
-    while ((await database.transaction(() => discardDue(database, id, options))) === DISCARD_BATCH);
+    while ((await transaction.run(() => discardDue(database, id, options))) === DISCARD_BATCH);
   }
 
   private async change(
+    transaction: CallerTransaction,
     id: string,
     changeOf: (row: ListenerRow) => {
       values: Partial<ListenerValues>;
@@ -408,7 +459,7 @@ export class ListenerService {
   ): Promise<Listener> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
-    const row = await database.transaction(function* () {
+    const row = await transaction.run(function* () {
       const before = found(yield* lockListener(database, textOf(id), scope), id);
       const { values, routes } = changeOf(before);
       yield* updateListener(database, textOf(id), values, routes, clock.now());

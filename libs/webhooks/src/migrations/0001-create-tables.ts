@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet, isUnfinishedAndOrdered, tablePathOf } from '../store/tables.js';
-import { createTable, type FrozenTable } from './create-table.js';
+import { inState, isSet, isUnfinishedAndOrdered, tablePathOf, type WebhookTablesOptions } from '../store/tables.js';
+import { createSchema, createTable, migrationName, type FrozenTable } from './create-table.js';
 
 /**
  * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
@@ -206,17 +206,18 @@ const TABLES: readonly FrozenTable[] = [
 const CREATED = '1795478400000';
 
 /** Makes the migration class of one table prefix; the prefix stands in its name, so that two instances do not clash. */
-export function createTablesMigration(tablePrefix: string): new () => MigrationInterface {
+export function createTablesMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookTables implements MigrationInterface {
-    readonly name = `CreateWebhookTables_${tablePrefix}${CREATED}`;
+    readonly name = migrationName('CreateWebhookTables', at, CREATED);
 
     async up(runner: QueryRunner): Promise<void> {
-      for (const table of TABLES) await createTable(runner, tablePrefix, table);
+      await createSchema(runner, at);
+      for (const table of TABLES) await createTable(runner, at, table);
     }
 
     async down(runner: QueryRunner): Promise<void> {
       for (const table of TABLES.toReversed()) {
-        await runner.dropTable(tablePathOf(runner.dataSource, tablePrefix, table.name), true);
+        await runner.dropTable(tablePathOf(runner.dataSource, at, table.name), true);
       }
     }
   };

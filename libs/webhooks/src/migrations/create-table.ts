@@ -1,6 +1,14 @@
 import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
 import { columnOptions, dialectOf, type ColumnKind, type SupportedDriver } from '../store/column-kinds.js';
-import { databaseName, indexesOf, tablePathOf, type IndexShape } from '../store/tables.js';
+import {
+  assertSchemas,
+  databaseName,
+  DEFAULT_TABLE_PREFIX,
+  indexesOf,
+  tablePathOf,
+  type IndexShape,
+  type WebhookTablesOptions,
+} from '../store/tables.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
 export interface FrozenTable {
@@ -13,11 +21,27 @@ export interface FrozenTable {
   readonly indexes: readonly IndexShape[];
 }
 
+/** The name of a migration: prefix and schema stand in it, so that the tables of two instances do not clash. */
+export function migrationName(
+  name: string,
+  { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
+  createdAt: string,
+): string {
+  return `${name}_${tableSchema === undefined ? '' : `${tableSchema}_`}${tablePrefix}${createdAt}`;
+}
+
+/** Creates the schema that is named for our tables. Looks first: `IF NOT EXISTS` asks for the right to create all the same. */
+export async function createSchema(runner: QueryRunner, { tableSchema }: WebhookTablesOptions): Promise<void> {
+  if (tableSchema === undefined) return;
+  assertSchemas(runner.dataSource, tableSchema);
+  if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
+}
+
 /**
  * Creates a table, with names and types as the schema builder would give them. Of one that stands already, what is missing: its indexes,
  * where a migration outside of a transaction was interrupted after the table.
  */
-export async function createTable(runner: QueryRunner, tablePrefix: string, table: FrozenTable): Promise<void> {
+export async function createTable(runner: QueryRunner, at: WebhookTablesOptions, table: FrozenTable): Promise<void> {
   const { namingStrategy, options, driver } = runner.dataSource;
   const type = options.type as SupportedDriver;
   const columnName = (property: string) => namingStrategy.columnName(property, databaseName(property), []);
@@ -36,7 +60,7 @@ export async function createTable(runner: QueryRunner, tablePrefix: string, tabl
       ...(column.generated === 'increment' ? { generationStrategy: 'increment' as const } : {}),
     };
   });
-  const path = tablePathOf(runner.dataSource, tablePrefix, table.name);
+  const path = tablePathOf(runner.dataSource, at, table.name);
   const plainName = path.split('.').at(-1) as string;
   const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
     const columnNames = properties.map(columnName);

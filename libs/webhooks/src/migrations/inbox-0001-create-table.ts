@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { tablePathOf } from '../store/tables.js';
-import { createTable, type FrozenTable } from './create-table.js';
+import { tablePathOf, type WebhookTablesOptions } from '../store/tables.js';
+import { createSchema, createTable, migrationName, type FrozenTable } from './create-table.js';
 
 /**
  * The table of a receiver, who need not be a sender: so it is a list of its own. `(source, id)` is the primary key, since a
@@ -18,16 +18,17 @@ const INBOX: FrozenTable = {
 const CREATED = '1795564800000';
 
 /** Makes the migration class of one table prefix; the prefix stands in its name, so that two do not clash. */
-export function createInboxMigration(tablePrefix: string): new () => MigrationInterface {
+export function createInboxMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookInbox implements MigrationInterface {
-    readonly name = `CreateWebhookInbox_${tablePrefix}${CREATED}`;
+    readonly name = migrationName('CreateWebhookInbox', at, CREATED);
 
     async up(runner: QueryRunner): Promise<void> {
-      await createTable(runner, tablePrefix, INBOX);
+      await createSchema(runner, at);
+      await createTable(runner, at, INBOX);
     }
 
     async down(runner: QueryRunner): Promise<void> {
-      await runner.dropTable(tablePathOf(runner.dataSource, tablePrefix, INBOX.name), true);
+      await runner.dropTable(tablePathOf(runner.dataSource, at, INBOX.name), true);
     }
   };
 }

@@ -1,5 +1,5 @@
 import type { MigrationInterface } from 'typeorm';
-import { DEFAULT_TABLE_PREFIX, type WebhookTablesOptions } from '../store/tables.js';
+import type { WebhookTablesOptions } from '../store/tables.js';
 import { createTablesMigration } from './0001-create-tables.js';
 import { createInboxMigration } from './inbox-0001-create-table.js';
 
@@ -16,8 +16,7 @@ export type { SupportedDriver } from '../store/column-kinds.js';
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookMigrations()] });
  */
 export function webhookMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
-  const tablePrefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
-  return [createTablesMigration(tablePrefix)];
+  return [createTablesMigration(options)];
 }
 
 /**
@@ -28,5 +27,5 @@ export function webhookMigrations(options: WebhookTablesOptions = {}): (new () =
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookInboxMigrations()] });
  */
 export function webhookInboxMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
-  return [createInboxMigration(options.tablePrefix ?? DEFAULT_TABLE_PREFIX)];
+  return [createInboxMigration(options)];
 }

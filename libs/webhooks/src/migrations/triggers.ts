@@ -9,7 +9,7 @@ import {
 import { triggerTables, type TriggerTable } from '../capture/triggers/trigger-table.js';
 import { registeredEntity, type WebhookFeature } from '../capture/webhook-feature.js';
 import type { CaptureMode } from '../capture/webhook.decorator.js';
-import { DEFAULT_TABLE_PREFIX, type WebhookTablesOptions } from '../store/tables.js';
+import type { WebhookTablesOptions } from '../store/tables.js';
 
 /** What the application says to `WebhooksModule`, as far as triggers follow from it. */
 export interface TriggerOptions extends WebhookTablesOptions {
@@ -38,22 +38,22 @@ export interface TriggerOptions extends WebhookTablesOptions {
  * }
  */
 export function installTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return syncTriggers(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+  return syncTriggers(runner, options, tablesOf(runner.dataSource, options));
 }
 
 /** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
 export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions = {}): Promise<string[]> {
-  return syncTriggers(runner, prefixOf(options), [], 'drop all');
+  return syncTriggers(runner, options, [], 'drop all');
 }
 
 /** What {@link installTriggers} would run. @internal */
 export function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return triggerStatements(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+  return triggerStatements(runner, options, tablesOf(runner.dataSource, options));
 }
 
 /** What is installed, against what should be. @internal */
 export function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
-  return compareTriggers(runner, prefixOf(options), tablesOf(runner.dataSource, options));
+  return compareTriggers(runner, options, tablesOf(runner.dataSource, options));
 }
 
 /** How many entities make webhooks, as far as this data source knows, and how many of them by triggers. @internal */
@@ -63,10 +63,6 @@ export function countEntities(
 ): { all: number; byTrigger: number } {
   const all = registryOf(dataSource, options).all();
   return { all: all.length, byTrigger: all.filter(({ capture }) => capture === 'trigger').length };
-}
-
-function prefixOf({ tablePrefix }: WebhookTablesOptions): string {
-  return tablePrefix ?? DEFAULT_TABLE_PREFIX;
 }
 
 function tablesOf(dataSource: DataSource, options: TriggerOptions): TriggerTable[] {

@@ -1,5 +1,6 @@
 import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
+import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
@@ -8,7 +9,7 @@ import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
-import { DEFAULT_TABLE_PREFIX } from '../store/tables.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/tables.js';
 import { show } from './show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 
@@ -23,6 +24,7 @@ const MIB = 1_024 * KIB;
 /** The options with every default in place: the only form that the rest of the library sees. */
 export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
+  readonly tableSchema: string | undefined;
   readonly capture: CaptureMode;
   readonly publishes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
@@ -39,6 +41,7 @@ export interface ResolvedWebhooksOptions {
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
+  readonly currentManager: (() => EntityManager | undefined) | undefined;
   readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
@@ -79,6 +82,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   }
   return deepFreeze({
     tablePrefix: prefix(options.tablePrefix),
+    tableSchema: schema('tableSchema', options.tableSchema),
     capture: oneOf('capture', options.capture, 'orm', CAPTURE_MODES),
     publishes: publishedTypes(options.publishes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
@@ -100,6 +104,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     handshake: handshakeOptions(options.handshake),
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
+    currentManager: managerFunction(options.currentManager),
     lookup: lookupFunction(options.lookup),
     sqlite: {
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
@@ -196,6 +201,7 @@ const KNOWN_KEYS = {
       'dataSource',
       'parts',
       'tablePrefix',
+      'tableSchema',
       'capture',
       'publishes',
       'dispatch',
@@ -204,7 +210,16 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth', 'unfinishedWritesTimeoutMs'],
+    ...[
+      'currentManager',
+      'handshake',
+      'retention',
+      'lookup',
+      'sqlite',
+      'wakeUp',
+      'maxDepth',
+      'unfinishedWritesTimeoutMs',
+    ],
   ],
   dispatcher: [
     ...[
@@ -305,12 +320,24 @@ function lookupFunction(value: LookupFunction | undefined): LookupFunction | und
   return value;
 }
 
+function managerFunction(value: WebhooksOptions['currentManager']): WebhooksOptions['currentManager'] {
+  if (value !== undefined && typeof value !== 'function') {
+    throw invalid('currentManager', value, 'give a function that returns the EntityManager of the transaction');
+  }
+  return value;
+}
+
 function prefix(value: string | undefined): string {
   if (value === undefined) return DEFAULT_TABLE_PREFIX;
   if (typeof value !== 'string' || !/^[A-Za-z0-9_]{0,40}$/.test(value)) {
     throw invalid('tablePrefix', value, 'use at most 40 letters, digits and underscores');
   }
   return value;
+}
+
+function schema(key: string, value: string | undefined): string | undefined {
+  if (value === undefined || isSchemaName(value)) return value;
+  throw invalid(key, value, 'use 1 to 63 letters, digits and underscores');
 }
 
 function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {

@@ -1,5 +1,6 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { EntityManager } from 'typeorm';
 import type { CaptureMode } from '../capture/webhook.decorator.js';
 import type { JsonObject } from '../events/json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
@@ -156,6 +157,13 @@ export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
   /**
+   * PostgreSQL only: the schema of the tables. Every statement of ours names it, so that a writer's `search_path` may be what it likes:
+   * `docs/schema-per-tenant.md`. 1 to 63 of `A-Za-z0-9_`.
+   *
+   * @defaultValue the data source's `schema`; without one, the first of the `search_path`
+   */
+  tableSchema?: string;
+  /**
    * Who notices changes of entities that do not say it themselves: TypeORM's hooks in this application (`orm`), or triggers of the
    * database, whoever writes (`trigger`). See `docs/capture.md`.
    *
@@ -169,6 +177,15 @@ export interface WebhooksOptions {
    * @defaultValue none
    */
   publishes?: readonly (string | PublishedType)[];
+  /**
+   * Returns the manager of the transaction that surrounds a call, where the application keeps it itself: `publish()` and the services of
+   * listeners and deliveries join it. Called at each of their calls. Transactions of typeorm-transactional and
+   * `@nestjs-cls/transactional` are found without it: `docs/transactions.md`.
+   *
+   * @defaultValue none
+   * @example WebhooksModule.forRoot({ currentManager: () => unitOfWork.getStore()?.manager })
+   */
+  currentManager?: () => EntityManager | undefined;
   /**
    * `queued`: the write returns as soon as it is committed. `inline`: it also waits for the first attempt of its
    * deliveries, at most `dispatcher.timeoutMs`; what goes wrong there never rejects it, and is retried as queued.

@@ -65,19 +65,28 @@ const COLUMNS = [
 /** Which listeners a caller may see: `undefined` all, a string those of one owner. */
 export type OwnerScope = string | undefined;
 
+/** The sequence of the newest event; 0 when there is none. */
+export function* lastSequence(database: Database): Script<unknown> {
+  const { events } = database.tables;
+  const [last] = yield* query<{ seq: unknown }>(
+    sql`select max(e.${events.$.seq}) ${events.as('seq')} from ${events.sql} e`,
+  );
+  return last?.seq ?? 0;
+}
+
+/** @param seen the newest event that others have committed, where this transaction may not see it */
 export function* insertListener(
   database: Database,
   row: ListenerValues,
   routes: { keys: readonly Buffer[]; paths: readonly RoutePath[] },
   now: number,
+  seen: unknown = 0,
 ): Script<void> {
-  const { listeners, events } = database.tables;
-  const { sql: path, $ } = listeners;
+  const { sql: path, $ } = database.tables.listeners;
   // What has happened by now is not for it, although it may not be routed yet. Told by sequence, since no two clocks agree;
   // an event that is being written at this moment may go either way.
-  const [last] = yield* query<{ seq: unknown }>(
-    sql`select max(e.${events.$.seq}) ${events.as('seq')} from ${events.sql} e`,
-  );
+  const last = yield* lastSequence(database);
+  const afterSeq = BigInt(String(last)) > BigInt(String(seen)) ? last : seen;
   const values = [
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
     ...[
@@ -92,7 +101,7 @@ export function* insertListener(
       row.ordering,
     ],
     ...[row.sequence, row.rateLimit, row.handshake, row.handshakeError, row.allowedRate, row.state],
-    ...[row.disabledReason, last?.seq ?? 0, now, now],
+    ...[row.disabledReason, afterSeq, now, now],
   ];
   yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id, row.state === 'pending' ? now : null);

@@ -12,7 +12,7 @@ import {
   type Statement,
 } from './server-connections.js';
 import { withoutValues } from './statement-error.js';
-import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
 
 const MAX_TRIES = 10;
 
@@ -38,17 +38,17 @@ export class ServerDatabase extends Database {
   }
 
   /** Opens the pool. `synchronize` is taken over from the application: then the tables are made here. */
-  static async open(application: DataSource, tablePrefix: string, poolSize: number): Promise<ServerDatabase> {
+  static async open(application: DataSource, at: WebhookTablesOptions, poolSize: number): Promise<ServerDatabase> {
     const type = application.options.type as SupportedDriver;
     const options = ownDataSourceOptions(
       application,
-      webhookEntities({ type, tablePrefix, namingStrategy: application.namingStrategy }),
+      webhookEntities({ ...at, type, namingStrategy: application.namingStrategy }),
       poolSize,
     );
     const dataSource = await new DataSource(options).initialize();
     try {
-      if (application.options.synchronize) await dataSource.synchronize();
-      return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, tablePrefix));
+      if (application.options.synchronize) await synchronize(dataSource, at);
+      return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, at));
     } catch (error) {
       await dataSource.destroy();
       throw error;
@@ -145,4 +145,17 @@ export class ServerDatabase extends Database {
     }
     return step.value;
   }
+}
+
+/** The schema builder makes tables, and not the schema that they stand in. */
+async function synchronize(dataSource: DataSource, { tableSchema }: WebhookTablesOptions): Promise<void> {
+  if (tableSchema !== undefined) {
+    const runner = dataSource.createQueryRunner('master');
+    try {
+      if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
+    } finally {
+      await runner.release();
+    }
+  }
+  await dataSource.synchronize();
 }

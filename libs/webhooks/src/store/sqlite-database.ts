@@ -1,10 +1,12 @@
 import { DataSource } from 'typeorm';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
+import { isInTransactionHere } from '../sqlite/transaction-here.js';
 import type { Sql } from 'sql-template-tag';
 import { isRetryable } from './database-errors.js';
 import { Database, ownDataSourceOptions, pause } from './database.js';
 import { type Script, type StatementResult, Together } from './script.js';
-import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
+import { TransactionError } from './transaction-errors.js';
 
 /** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
 interface SqliteConnection {
@@ -44,14 +46,14 @@ export class SqliteDatabase extends Database {
     super();
   }
 
-  static async open(application: DataSource, tablePrefix: string): Promise<SqliteDatabase> {
+  static async open(application: DataSource, at: WebhookTablesOptions): Promise<SqliteDatabase> {
     const file = isFileSqlite(application);
     const own = await new DataSource({
       ...ownDataSourceOptions(
         application,
         webhookEntities({
+          ...at,
           type: 'better-sqlite3',
-          tablePrefix,
           namingStrategy: application.namingStrategy,
         }),
         1,
@@ -68,7 +70,7 @@ export class SqliteDatabase extends Database {
         (isOwn as unknown as { close(): void }).close();
       }
       const connection = driver.databaseConnection;
-      const database = new SqliteDatabase(application, own, connection, tablesSql(own, tablePrefix));
+      const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
       if (application.options.synchronize) await database.exclusively(() => own.synchronize());
       return database;
     } catch (error) {
@@ -92,7 +94,8 @@ export class SqliteDatabase extends Database {
   }
 
   /** Waits for this process's turn to write, then tries until the file is free. */
-  private exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    if (isInTransactionHere(this.application)) throw managerMissing();
     return this.patiently(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
@@ -151,4 +154,11 @@ export class SqliteDatabase extends Database {
     if (statement.reader) return { rows: statement.all(...values), affected: 0 };
     return { rows: [], affected: statement.run(...values).changes };
   }
+}
+
+function managerMissing(): TransactionError {
+  return new TransactionError(
+    'MANAGER_MISSING',
+    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, which waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+  );
 }

@@ -6,6 +6,7 @@ import {
   type NamingStrategyInterface,
 } from 'typeorm';
 import sql, { raw, type Sql } from 'sql-template-tag';
+import { ConfigurationError } from '../errors.js';
 import { columnOptions, dialectOf, type ColumnKind, type DialectName, type SupportedDriver } from './column-kinds.js';
 
 /** Which rows stand in a partial index, in the words of its table's columns. */
@@ -251,18 +252,24 @@ export function databaseName(property: string): string {
 }
 
 /** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
-export function tablePathOf(dataSource: DataSource, tablePrefix: string, table: string): string {
+export function tablePathOf(
+  dataSource: DataSource,
+  { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
+  table: string,
+): string {
   const { driver, namingStrategy, options } = dataSource;
   const given = tablePrefix + databaseName(table);
   const named = namingStrategy.tableName(given, given);
   const prefixed = options.entityPrefix ? namingStrategy.prefixTableName(options.entityPrefix, named) : named;
   const { schema } = options as { schema?: string };
-  return driver.buildTableName(prefixed, schema);
+  return driver.buildTableName(prefixed, tableSchema ?? schema);
 }
 
 export interface WebhookTablesOptions {
   /** Put before each table's name. @defaultValue `'webhook_'` */
   tablePrefix?: string;
+  /** PostgreSQL only: the schema of the tables. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
+  tableSchema?: string | undefined;
 }
 
 export const DEFAULT_TABLE_PREFIX = 'webhook_';
@@ -281,7 +288,7 @@ export function webhookEntities(
   options: WebhookTablesOptions & { type: SupportedDriver; namingStrategy?: NamingStrategyInterface },
 ): EntitySchema[] {
   const prefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
-  const { namingStrategy } = options;
+  const { namingStrategy, tableSchema } = options;
   const columnOf = (property: string) =>
     namingStrategy?.columnName(property, databaseName(property), []) ?? databaseName(property);
   return Object.entries<TableShape>(TABLES).map(([table, shape]) => {
@@ -297,6 +304,7 @@ export function webhookEntities(
     return new EntitySchema({
       name: entityName(prefix, table),
       tableName: prefix + databaseName(table),
+      ...(tableSchema === undefined ? {} : { schema: tableSchema }),
       columns,
       indices: [
         ...indexesOf(shape.unique, dialectOf(options.type), columnOf).map((index) => ({ ...index, unique: true })),
@@ -337,10 +345,13 @@ export interface TableSql<T extends TableName> {
 export type TablesSql = { readonly [T in TableName]: TableSql<T> };
 
 /** Reads table paths and column names from a data source that was made with {@link webhookEntities}. */
-export function tablesSql(dataSource: DataSource, prefix: string): TablesSql {
+export function tablesSql(
+  dataSource: DataSource,
+  { tablePrefix = DEFAULT_TABLE_PREFIX }: WebhookTablesOptions,
+): TablesSql {
   const { driver } = dataSource;
   const entries = Object.keys(TABLES).map((table) => {
-    const metadata = dataSource.getMetadata(entityName(prefix, table));
+    const metadata = dataSource.getMetadata(entityName(tablePrefix, table));
     const path = metadata.tablePath
       .split('.')
       .map((part) => driver.escape(part))
@@ -358,6 +369,37 @@ export function tablesSql(dataSource: DataSource, prefix: string): TablesSql {
     return [table, { metadata, path, sql: raw(path), $, select, through, byKey, as }];
   });
   return Object.fromEntries(entries) as TablesSql;
+}
+
+/** What may name the schema of our tables: nothing that has to be escaped, and no dot, which parts it from the table. */
+export function isSchemaName(name: unknown): name is string {
+  return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
+}
+
+/** The options as an application writes them: nothing where they are the defaults. */
+export function writtenTablesOptions({
+  tablePrefix = DEFAULT_TABLE_PREFIX,
+  tableSchema,
+}: WebhookTablesOptions): string {
+  const written = [
+    ...(tablePrefix === DEFAULT_TABLE_PREFIX ? [] : [`tablePrefix: '${tablePrefix}'`]),
+    ...(tableSchema === undefined ? [] : [`tableSchema: '${tableSchema}'`]),
+  ];
+  return written.length ? `{ ${written.join(', ')} }` : '';
+}
+
+/** @throws ConfigurationError `INVALID_OPTION` where the database has no schemas */
+export function assertSchemas({ options: { type } }: DataSource, tableSchema: string): void {
+  if (type === 'postgres') return;
+  const what = {
+    sqlite: 'SQLite has no schemas',
+    mysql: 'MySQL and MariaDB have no schemas inside of a database',
+    postgres: '',
+  }[dialectOf(type)];
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `tableSchema is '${tableSchema}', and the data source is of type ${type}: ${what}. Leave it out. tablePrefix tells the tables apart.`,
+  );
 }
 
 /** For error messages and checks: every table's plain path. */

@@ -36,8 +36,8 @@ export async function checkTriggers({
   if (tables.length) warnOfStaleMarks(await database.transaction(() => removeStaleMarks(database)), logger);
   const runner = dataSource.createQueryRunner('master');
   try {
-    if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options.tablePrefix, tables);
-    const { missing, outdated, left } = await compareTriggers(runner, options.tablePrefix, tables);
+    if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options, tables);
+    const { missing, outdated, left } = await compareTriggers(runner, options, tables);
     if (missing.length) throw wrong('TRIGGERS_MISSING', 'are missing', missing);
     if (outdated.length) {
       throw wrong('TRIGGERS_OUTDATED', 'are not those that the entities need by now, or are switched off', outdated);

@@ -1,7 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
 import { dialectOf } from '../../store/column-kinds.js';
-import { databaseName, tablePathOf } from '../../store/tables.js';
+import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/tables.js';
 import { mysqlTriggers } from './mysql-triggers.js';
 import { postgresTriggers } from './postgres-triggers.js';
 import { sqliteTriggers } from './sqlite-triggers.js';
@@ -24,11 +24,11 @@ export type Leftovers = 'drop all' | 'drop those on tables of this data source';
 /** What {@link syncTriggers} would run, in this order; nothing where all is as it should be. */
 export async function triggerStatements(
   runner: QueryRunner,
-  tablePrefix: string,
+  at: WebhookTablesOptions,
   tables: readonly TriggerTable[],
   leftovers: Leftovers = 'drop those on tables of this data source',
 ): Promise<string[]> {
-  const { missing, outdated, left } = await compareTriggers(runner, tablePrefix, tables);
+  const { missing, outdated, left } = await compareTriggers(runner, at, tables);
   const ours = new Set<string | null>();
   for (const { tablePath } of runner.dataSource.entityMetadatas) ours.add(await realPath(runner, tablePath));
   const isOurs = ({ table }: InstalledObject) => leftovers === 'drop all' || (table !== null && ours.has(table));
@@ -45,11 +45,11 @@ export async function triggerStatements(
 /** Makes what is installed what should be. In the transaction of the runner, where the database's schema has such. */
 export async function syncTriggers(
   runner: QueryRunner,
-  tablePrefix: string,
+  at: WebhookTablesOptions,
   tables: readonly TriggerTable[],
   leftovers?: Leftovers,
 ): Promise<string[]> {
-  const statements = await triggerStatements(runner, tablePrefix, tables, leftovers);
+  const statements = await triggerStatements(runner, at, tables, leftovers);
   for (const statement of statements) await runner.query(statement);
   return statements;
 }
@@ -57,10 +57,10 @@ export async function syncTriggers(
 /** Compares what is installed with what should be. */
 export async function compareTriggers(
   runner: QueryRunner,
-  tablePrefix: string,
+  at: WebhookTablesOptions,
   tables: readonly TriggerTable[],
 ): Promise<TriggerReport> {
-  const images = await imagesTable(runner, tablePrefix);
+  const images = await imagesTable(runner, at);
   const dialect = triggerDialect(runner.dataSource);
   const wanted = tables.length ? dialect.objects(tables, images) : [];
   const { text, objectOf } = dialect.installed(images);
@@ -95,10 +95,10 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
 }
 
 /** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
-export async function imagesTable(runner: QueryRunner, tablePrefix: string): Promise<ImagesTable> {
+export async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
   const { dataSource } = runner;
   const { driver, namingStrategy } = dataSource;
-  const path = tablePathOf(dataSource, tablePrefix, 'images');
+  const path = tablePathOf(dataSource, at, 'images');
   const column = (property: string) => driver.escape(namingStrategy.columnName(property, databaseName(property), []));
   const name = path.split('.').at(-1) as string;
   if (dialectOf(dataSource.options.type) !== 'postgres') {

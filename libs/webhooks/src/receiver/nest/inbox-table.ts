@@ -39,6 +39,7 @@ export function webhookInboxEntities(options: WebhookTablesOptions & { type: Sup
     new EntitySchema({
       name: `webhooks:${prefix}inbox`,
       tableName: `${prefix}inbox`,
+      ...(options.tableSchema === undefined ? {} : { schema: options.tableSchema }),
       columns: Object.fromEntries(columns) as Record<string, ReturnType<typeof columnOptions>>,
       indices: INBOX.indexes.map((of) => ({ columns: [...of] })),
     }),
@@ -55,9 +56,9 @@ export interface InboxNames {
 }
 
 /** By the data source's schema, prefix and naming strategy, as migrations and entities have them. */
-export function inboxNames(dataSource: DataSource, tablePrefix: string): InboxNames {
+export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): InboxNames {
   const { driver, namingStrategy } = dataSource;
-  const path = tablePathOf(dataSource, tablePrefix, INBOX.name);
+  const path = tablePathOf(dataSource, at, INBOX.name);
   const escape = (name: string) => driver.escape(name);
   const column = (property: string) => escape(namingStrategy.columnName(property, databaseName(property), []));
   return {

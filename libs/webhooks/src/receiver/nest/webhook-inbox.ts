@@ -2,15 +2,16 @@ import { type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnMod
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { Clock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
-import { createTable } from '../../migrations/create-table.js';
+import { createSchema, createTable } from '../../migrations/create-table.js';
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
 import { dialectOf, type DialectName } from '../../store/column-kinds.js';
 import { pause } from '../../store/database.js';
 import { isRetryable } from '../../store/database-errors.js';
+import { assertSchemas, writtenTablesOptions } from '../../store/tables.js';
 import { bodyId } from '../incoming-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbox-table.js';
 import type { ProcessedOnce } from './received-webhook.js';
-import type { WebhookInboxOptions } from './webhook-receiver-options.js';
+import type { ResolvedInboxOptions } from './webhook-receiver-options.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** A webhook, as the inbox knows it. */
@@ -22,7 +23,7 @@ export interface InboxKey {
 /** @internal */
 export interface InboxParts {
   readonly dataSource: DataSource;
-  readonly options: Readonly<Required<WebhookInboxOptions>>;
+  readonly options: ResolvedInboxOptions;
   readonly clock: Clock;
 }
 
@@ -56,6 +57,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     }
     const { dataSource, options } = parts;
     this.dialect = dialectOf(dataSource.options.type);
+    if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
     // On the one connection that TypeORM shares among all transactions, an id that is about to be rolled back would look known.
     if (isFileSqlite(dataSource)) isolateSqlite(dataSource);
     else if (this.dialect === 'sqlite') {
@@ -63,7 +65,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
         'The inbox is in an in-memory SQLite database: its driver shares one connection among all transactions, so of two webhooks at once one can be taken for processed and be lost. Use a file. See docs/sqlite.md.',
       );
     }
-    this.names = inboxNames(dataSource, options.tablePrefix);
+    this.names = inboxNames(dataSource, options);
   }
 
   /** @throws ConfigurationError `TABLES_MISSING` */
@@ -72,15 +74,17 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     const { dataSource, options } = this.parts;
     const { table, path, source, id, receivedAt } = this.names;
     if (dataSource.options.synchronize) {
-      await this.onRunner((runner) => createTable(runner, options.tablePrefix, INBOX));
+      await this.onRunner(async (runner) => {
+        await createSchema(runner, options);
+        await createTable(runner, options, INBOX);
+      });
     }
     try {
       await dataSource.query(`select ${source}, ${id}, ${receivedAt} from ${table} where 1 = 0`);
     } catch (error) {
-      const given = options.tablePrefix === 'webhook_' ? '' : `{ tablePrefix: '${options.tablePrefix}' }`;
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The inbox of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${given}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes it.`,
+        `The inbox of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes it.`,
         { details: { missing: [path] }, cause: error },
       );
     }

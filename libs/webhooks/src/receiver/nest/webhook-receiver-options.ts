@@ -1,6 +1,6 @@
 import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
-import { DEFAULT_TABLE_PREFIX } from '../../store/tables.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../store/tables.js';
 import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
 import { WebhookVerificationError } from '../webhook-verification-error.js';
@@ -37,6 +37,8 @@ export interface WebhookSource {
 export interface WebhookInboxOptions {
   /** Before the table's name. @defaultValue 'webhook_' */
   tablePrefix?: string;
+  /** PostgreSQL only: the schema of the table. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
+  tableSchema?: string | undefined;
   /**
    * How long ids are kept, in milliseconds, an hour to ten years. It has to be longer than the sender goes on trying, and than
    * somebody there may press "send again": what is forgotten is processed once more.
@@ -44,6 +46,13 @@ export interface WebhookInboxOptions {
    * @defaultValue 2_592_000_000, 30 days
    */
   retentionMs?: number;
+}
+
+/** {@link WebhookInboxOptions} with every default in place. */
+export interface ResolvedInboxOptions {
+  readonly tablePrefix: string;
+  readonly tableSchema: string | undefined;
+  readonly retentionMs: number;
 }
 
 /** Options of `WebhookReceiverModule`. */
@@ -102,7 +111,7 @@ export interface ResolvedSource {
 /** @internal */
 export interface ResolvedReceiverOptions {
   readonly sources: ReadonlyMap<string, ResolvedSource>;
-  readonly inbox: Readonly<Required<WebhookInboxOptions>> | false;
+  readonly inbox: ResolvedInboxOptions | false;
   readonly rawBody: 'nest' | 'provided';
   readonly maxBodyBytes: number;
 }
@@ -206,13 +215,17 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
 function resolveInbox(given: WebhookReceiverOptions['inbox']): ResolvedReceiverOptions['inbox'] {
   if (given === false) return false;
   if (!isObject(given)) throw invalid('inbox', given, 'give { } for every default, or false');
-  refuseUnknown('inbox.', given, ['tablePrefix', 'retentionMs']);
-  const { tablePrefix = DEFAULT_TABLE_PREFIX } = given;
+  refuseUnknown('inbox.', given, ['tablePrefix', 'tableSchema', 'retentionMs']);
+  const { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema } = given;
   if (typeof tablePrefix !== 'string' || !/^\w{0,40}$/.test(tablePrefix)) {
     throw invalid('inbox.tablePrefix', tablePrefix, 'give 0 to 40 of A-Z, a-z, 0-9 and _');
   }
+  if (tableSchema !== undefined && !isSchemaName(tableSchema)) {
+    throw invalid('inbox.tableSchema', tableSchema, 'give 1 to 63 of A-Z, a-z, 0-9 and _');
+  }
   return Object.freeze({
     tablePrefix,
+    tableSchema,
     retentionMs: whole('inbox.retentionMs', given.retentionMs, 30 * DAY, HOUR, TEN_YEARS),
   });
 }
@@ -233,7 +246,7 @@ function isObject(value: unknown): value is object {
 }
 
 /** Options whose wrong value may be shown. A text in the place of any other may be a secret that was put a level too high. */
-const HARMLESS = new Set(['rawBody', 'inbox.tablePrefix']);
+const HARMLESS = new Set(['rawBody', 'inbox.tablePrefix', 'inbox.tableSchema']);
 
 /** @param text what is shown of a text */
 function invalid(
