@@ -30,7 +30,8 @@ import { InsertingRows } from './inserting-rows.js';
 import { OutboxWriter } from './outbox-writer.js';
 import { isLoadedInexactly, lacksForeignKeys, readRows, rowKey } from './row-reader.js';
 import { RunnerTurns } from './runner-turns.js';
-import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
+import type { TriggerMark } from './triggers/marked-writes.js';
+import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { TransactionLog, type Before, type RowChange } from './transaction-log.js';
 import { endsTransactionInside, transactionStatement, type TransactionStatement } from './transaction-statement.js';
@@ -175,7 +176,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     this.inserting.get(this.turns.sharedBy(queryRunner))?.note(query);
     const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
-    const mayFire = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
+    const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
+    const mayFire = isWrite && !this.marks.isOwn(query);
     if (!mayFire && !isMarked && !this.logs.get(queryRunner)?.pending.length) return undefined;
     return this.beforeStatement(queryRunner, query, mayFire);
   }
@@ -183,7 +185,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   private async beforeStatement(queryRunner: QueryRunner, query: string, mayFire: boolean): Promise<void> {
     if (mayFire) {
       this.nameTransaction(queryRunner, query);
-      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.logs.get(queryRunner)?.isOpen ?? false);
+      await this.marks.beforeWrite(queryRunner, query, this.markOf(queryRunner), () => this.isOpen(queryRunner));
     }
     const log = this.logs.get(queryRunner);
     const isMarked = this.marks.has(queryRunner);
@@ -201,18 +203,19 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (!success) return this.afterFailure(queryRunner, query, error);
     const statement = transactionStatement(query, this.options.database.dialect);
     if (statement) return this.afterTransactionStatement(event, statement);
-    return this.triggerTables.isWrittenBy(query) ? this.afterImages(queryRunner) : undefined;
+    const mayHaveFired = this.triggerTables.isWrittenBy(query) || this.marks.holds(queryRunner, query);
+    return mayHaveFired ? this.afterImages(queryRunner, query) : undefined;
   }
 
-  private async afterImages(queryRunner: QueryRunner): Promise<void> {
+  private async afterImages(queryRunner: QueryRunner, query: string): Promise<void> {
     this.noteImages(queryRunner);
-    await this.marks.afterWrite(queryRunner, true, this.logs.get(queryRunner)?.isOpen ?? false);
+    await this.marks.afterWrite(queryRunner, query, true, this.isOpen(queryRunner));
   }
 
   private async afterFailure(queryRunner: QueryRunner, query: string, error: unknown): Promise<void> {
     this.inserting.delete(this.turns.sharedBy(queryRunner));
     this.followFailure(queryRunner, query, error);
-    await this.marks.afterWrite(queryRunner, false, this.logs.get(queryRunner)?.isOpen ?? false);
+    await this.marks.afterWrite(queryRunner, query, false, this.isOpen(queryRunner));
   }
 
   private async afterTransactionStatement(event: AfterQueryEvent, statement: TransactionStatement): Promise<void> {
