@@ -103,6 +103,56 @@ describeDatabases('what triggers are told of a write', (database) => {
     expect(await told()).toEqual([[3, null]]);
   });
 
+  it('holds for each of several writes that are called at once in one transaction', async () => {
+    const manyAtOnce = () =>
+      app.dataSource.transaction(async (manager) => {
+        const write = (id: number) => manager.insert(Marked, { id, name: 'a' });
+        await Promise.all([
+          silently(() => write(1)),
+          write(2),
+          byAnn(() => write(3)),
+          silently(() => write(4)),
+          write(5),
+          write(6),
+          byAnn(() => manager.query(`INSERT INTO marked VALUES (7, 'a')`)),
+          silently(() => manager.query(`INSERT INTO marked VALUES (8, 'a')`)),
+          manager.query(`INSERT INTO marked VALUES (9, 'a')`),
+        ]);
+      });
+    await manyAtOnce();
+    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+      ...[
+        [2, null],
+        [3, { actor: 'ann' }],
+        [5, null],
+        [6, null],
+      ],
+      ...[
+        [7, { actor: 'ann' }],
+        [9, null],
+      ],
+    ]);
+  });
+
+  it('holds for the rest of several writes that are called at once, of which one fails', async () => {
+    const runner = app.dataSource.createQueryRunner();
+    await runner.startTransaction();
+    await runner.query('SAVEPOINT first');
+    await Promise.allSettled([
+      silently(() => insert(1, runner)),
+      silently(() => runner.query(`INSERT INTO marked VALUES (2, NULL)`)),
+      insert(3, runner),
+    ]);
+    await runner.query('ROLLBACK TO SAVEPOINT first');
+    await Promise.all([insert(4, runner), silently(() => insert(5, runner)), insert(6, runner)]);
+    await runner.commitTransaction();
+    await runner.release();
+    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+      [4, null],
+      [6, null],
+    ]);
+  });
+
   it('holds for a statement outside a transaction, and for no other', async () => {
     await byAnn(() => insert(1));
     await silently(() => insert(2));

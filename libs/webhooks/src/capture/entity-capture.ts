@@ -23,7 +23,8 @@ import { CaptureError, loopMessage } from './errors.js';
 import { OutboxWriter } from './outbox-writer.js';
 import { RunnerWrites, type RunnerWritesOptions } from './runner-writes.js';
 import { serverState } from './server-state.js';
-import { TransactionMarks, type TriggerMark } from './triggers/transaction-marks.js';
+import type { TriggerMark } from './triggers/marked-writes.js';
+import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { eventsLost, transactionEnded } from './transaction-errors.js';
 import type { Committed, RowChange, TransactionLog } from './transaction-log.js';
@@ -228,7 +229,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
     const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
-    const mayFire = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
+    const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
+    const mayFire = isWrite && !this.marks.isOwn(query);
     if (!mayFire && !isMarked && !this.logIn(queryRunner)?.pending.length) return undefined;
     return this.beforeStatement(queryRunner, query, mayFire);
   }
@@ -236,7 +238,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   private async beforeStatement(queryRunner: QueryRunner, query: string, mayFire: boolean): Promise<void> {
     if (mayFire) {
       this.nameTransaction(queryRunner, query);
-      await this.marks.beforeWrite(queryRunner, this.markOf(queryRunner), this.isOpen(queryRunner));
+      await this.marks.beforeWrite(queryRunner, query, this.markOf(queryRunner), () => this.isOpen(queryRunner));
     }
     const statements = transactionStatements(query, this.options.database.dialect);
     const first = statements.find((statement) => statement !== undefined);
@@ -264,21 +266,22 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
     const committed = this.followServer(queryRunner, rawResults);
     if (committed) return this.afterEnd(queryRunner, committed);
-    return this.triggerTables.isWrittenBy(query) ? this.afterImages(queryRunner) : undefined;
+    const mayHaveFired = this.triggerTables.isWrittenBy(query) || this.marks.holds(queryRunner, query);
+    return mayHaveFired ? this.afterImages(queryRunner, query) : undefined;
   }
 
-  private async afterImages(queryRunner: QueryRunner): Promise<void> {
+  private async afterImages(queryRunner: QueryRunner, query: string): Promise<void> {
     this.noteImages(queryRunner);
-    await this.marks.afterWrite(queryRunner, true, this.isOpen(queryRunner));
+    await this.marks.afterWrite(queryRunner, query, true, this.isOpen(queryRunner));
   }
 
   private async afterFailure(
-    { queryRunner, error }: AfterQueryEvent & { queryRunner: QueryRunner },
+    { queryRunner, query, error }: AfterQueryEvent & { queryRunner: QueryRunner },
     statements: ReturnType<typeof transactionStatements>,
   ): Promise<void> {
     this.followFailure(queryRunner, statements, error);
     await this.logIn(queryRunner)?.asking;
-    await this.marks.afterWrite(queryRunner, false, this.isOpen(queryRunner));
+    await this.marks.afterWrite(queryRunner, query, false, this.isOpen(queryRunner));
   }
 
   private async afterTransactionStatements(

@@ -3,28 +3,7 @@ import sql from 'sql-template-tag';
 import type { Database } from '../../store/database.js';
 import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/images.js';
 import type { TransactionStatement } from '../transaction-statement.js';
-
-/** What triggers are told of the writes that follow. */
-export interface TriggerMark {
-  /** They write nothing down. */
-  readonly skip: boolean;
-  /** What they write down beside each image: the text of `contextText()`. */
-  readonly context: string | null;
-  /** In which transaction; `null` where nobody wants to know, or the database knows by itself. */
-  readonly transaction: string | null;
-}
-
-const NO_MARK: TriggerMark = { skip: false, context: null, transaction: null };
-
-interface Marked {
-  /** As the database holds it; `null`: a savepoint was rolled back, and only the database knows. */
-  key: string | null;
-  /** The transaction was opened for one statement. */
-  isOwnTransaction: boolean;
-}
-
-const keyOf = ({ skip, context, transaction }: TriggerMark) => JSON.stringify([skip, context, transaction]);
-const NO_KEY = keyOf(NO_MARK);
+import { keyOf, MarkedWrites, NO_KEY, NO_MARK, type TriggerMark } from './marked-writes.js';
 
 /**
  * Tells triggers in the writer's own transaction what they cannot know: that this write is not to be told, by whom it is, and, where
@@ -35,33 +14,70 @@ const NO_KEY = keyOf(NO_MARK);
  * else ever sees them. A statement outside a transaction is given one, except on MySQL and MariaDB.
  */
 export class TransactionMarks {
-  private readonly marked = new WeakMap<QueryRunner, Marked>();
+  private readonly writes = new WeakMap<QueryRunner, MarkedWrites>();
 
   constructor(private readonly database: Database) {}
 
   /** Whether this runner's writes are marked, or were in this transaction. */
   has(runner: QueryRunner): boolean {
-    return this.marked.has(runner);
+    return this.writes.get(runner)?.isMarked ?? false;
   }
 
-  /** Before a statement that may fire triggers. Costs nothing where nothing is marked, nor was. @param isOpen whether a transaction is */
-  async beforeWrite(runner: QueryRunner, mark: TriggerMark, isOpen: boolean): Promise<void> {
+  /** Whether a statement passed {@link beforeWrite} and is under way. */
+  holds(runner: QueryRunner, query: string): boolean {
+    return this.writes.get(runner)?.holds(query) ?? false;
+  }
+
+  /** Whether a statement is one that sets marks: these pass the hooks, too. */
+  isOwn(query: string): boolean {
+    return this.database.dialect === 'sqlite' && query.includes(` ${this.database.tables.images.path} `);
+  }
+
+  /**
+   * Before a statement that may fire triggers. Where it and the statements under way have no mark, or the same, it costs nothing.
+   *
+   * @param isOpen whether a transaction is, when the statement's turn has come
+   */
+  async beforeWrite(runner: QueryRunner, query: string, mark: TriggerMark, isOpen: () => boolean): Promise<void> {
+    let writes = this.writes.get(runner);
+    if (!writes) this.writes.set(runner, (writes = new MarkedWrites()));
     const key = keyOf(mark);
-    const before = this.marked.get(runner);
-    if ((before ? before.key : NO_KEY) === key) return;
-    const isOwnTransaction = !isOpen && this.database.dialect !== 'mysql';
-    if (isOwnTransaction) await runner.query('BEGIN');
-    // First: what follows passes here again.
-    this.marked.set(runner, { key, isOwnTransaction });
-    await this.set(runner, mark);
+    const marked = writes;
+    await marked.enter({
+      query,
+      key,
+      isAlone: key !== NO_KEY && !isOpen(),
+      mark: async () => {
+        if (!isOpen() && this.database.dialect !== 'mysql') {
+          await runner.query('BEGIN');
+          marked.isOwnTransaction = true;
+        }
+        await this.set(runner, mark);
+      },
+    });
   }
 
   /** After it, whether it succeeded or not. @param isOpen whether a transaction of the application is */
-  async afterWrite(runner: QueryRunner, hasSucceeded: boolean, isOpen: boolean): Promise<void> {
-    const marked = this.marked.get(runner);
-    if (!marked || (isOpen && !marked.isOwnTransaction)) return;
-    this.marked.delete(runner);
-    if (!marked.isOwnTransaction) return this.set(runner, NO_MARK);
+  async afterWrite(runner: QueryRunner, query: string, hasSucceeded: boolean, isOpen: boolean): Promise<void> {
+    const writes = this.writes.get(runner);
+    if (!writes?.holds(query)) return;
+    try {
+      await this.unmark(runner, writes, hasSucceeded, isOpen);
+    } finally {
+      writes.leave(query);
+    }
+  }
+
+  private async unmark(
+    runner: QueryRunner,
+    writes: MarkedWrites,
+    hasSucceeded: boolean,
+    isOpen: boolean,
+  ): Promise<void> {
+    const { isMarked, isOwnTransaction } = writes;
+    if (!isMarked || (isOpen && !isOwnTransaction)) return;
+    writes.forget();
+    if (!isOwnTransaction) return this.set(runner, NO_MARK);
     if (!hasSucceeded) return void (await runner.query('ROLLBACK'));
     if (this.database.dialect === 'sqlite') await this.set(runner, NO_MARK);
     await runner.query('COMMIT');
@@ -69,27 +85,31 @@ export class TransactionMarks {
 
   /** Before a statement that ends a transaction. */
   async beforeEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
-    const marked = this.marked.get(runner);
-    if (!marked || marked.isOwnTransaction || this.database.dialect !== 'sqlite') return;
-    if (kind !== 'commit' || marked.key === NO_KEY) return;
+    const writes = this.writes.get(runner);
+    if (!writes?.isMarked || writes.isOwnTransaction || this.database.dialect !== 'sqlite') return;
+    if (kind !== 'commit') return;
+    await writes.marked();
+    if (writes.key === NO_KEY) return;
+    // Before the statement: a write that sets its mark meanwhile is seen by `afterEnd()`. Should the COMMIT fail, the transaction goes
+    // on without the mark.
+    writes.key = NO_KEY;
     await this.set(runner, NO_MARK);
-    // Should the COMMIT fail, the transaction goes on without the mark.
-    marked.key = NO_KEY;
   }
 
   /** After a statement that ends or divides a transaction. */
   async afterEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
-    const marked = this.marked.get(runner);
-    if (!marked || marked.isOwnTransaction) return;
+    const writes = this.writes.get(runner);
+    if (!writes || writes.isOwnTransaction) return;
     if (kind === 'rollback_to') {
-      marked.key = null;
+      if (writes.isMarked) writes.key = null;
       return;
     }
     if (kind !== 'commit' && kind !== 'rollback' && kind !== 'prepare') return;
-    this.marked.delete(runner);
+    const { key } = writes;
+    if (!(await writes.end())) return;
     if (this.database.dialect === 'mysql') await this.set(runner, NO_MARK);
     // A statement that nobody awaited set the mark between `beforeEnd()` and the COMMIT, which then kept it.
-    else if (this.database.dialect === 'sqlite' && kind === 'commit' && marked.key !== NO_KEY) {
+    else if (this.database.dialect === 'sqlite' && kind === 'commit' && key !== NO_KEY) {
       await this.set(runner, NO_MARK);
     }
   }

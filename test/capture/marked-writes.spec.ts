@@ -1,0 +1,83 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { keyOf, MarkedWrites, NO_MARK } from '../../libs/webhooks/src/capture/triggers/marked-writes.js';
+
+describe('writes of one query runner with different marks', () => {
+  let writes: MarkedWrites;
+  let steps: string[];
+  beforeEach(() => {
+    vi.useFakeTimers();
+    writes = new MarkedWrites();
+    steps = [];
+  });
+  afterEach(() => vi.useRealTimers());
+
+  const enter = async (query: string, context: string | null, isAlone = false) => {
+    await writes.enter({
+      query,
+      key: keyOf({ ...NO_MARK, context }),
+      isAlone,
+      mark: async () => {
+        steps.push(`mark ${context}`);
+      },
+    });
+    steps.push(query);
+  };
+  const settle = () => vi.advanceTimersByTimeAsync(0);
+
+  it('run together with one mark, and wait for each other with two', async () => {
+    void enter('a1', 'a');
+    void enter('a2', 'a');
+    void enter('b1', 'b');
+    void enter('a3', 'a');
+    await settle();
+    expect(steps).toEqual(['mark a', 'a1', 'a2']);
+    writes.leave('a1');
+    await settle();
+    expect(steps).toHaveLength(3);
+    writes.leave('a2');
+    await settle();
+    expect(steps.slice(3)).toEqual(['mark b', 'b1']);
+    writes.leave('b1');
+    await settle();
+    expect(steps.slice(5)).toEqual(['mark a', 'a3']);
+  });
+
+  it('run alone where the mark ends with one of them', async () => {
+    void enter('a1', 'a', true);
+    void enter('a2', 'a', true);
+    await settle();
+    expect(steps).toEqual(['mark a', 'a1']);
+    writes.forget();
+    writes.leave('a1');
+    await settle();
+    expect(steps.slice(2)).toEqual(['mark a', 'a2']);
+  });
+
+  it('go on after ten seconds when one that was let through does not come back', async () => {
+    void enter('lost', null);
+    void enter('b', 'b');
+    void enter('c', 'c');
+    await vi.advanceTimersByTimeAsync(9_999);
+    expect(steps).toEqual(['lost']);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(steps).toEqual(['lost', 'mark b', 'b', 'mark c', 'c']);
+  });
+
+  it('go on when a mark cannot be set, and at the end of their transaction', async () => {
+    const failing = writes.enter({
+      query: 'a',
+      key: 'a',
+      isAlone: false,
+      mark: () => Promise.reject(new Error('aborted')),
+    });
+    await expect(failing).rejects.toThrow('aborted');
+    expect(writes.holds('a')).toBe(false);
+    void enter('b', 'b');
+    void enter('c', 'c');
+    await settle();
+    expect(steps).toEqual(['mark b', 'b']);
+    await writes.end();
+    await settle();
+    expect(steps.slice(2)).toEqual(['mark c', 'c']);
+  });
+});
