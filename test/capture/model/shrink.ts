@@ -56,8 +56,9 @@ function* simplerStep(step: Step): Generator<Step> {
       const { level: _, ...plain } = step;
       yield plain;
     }
-    if (step.style === 'runner') yield { ...step, style: 'callback' };
-    if (step.end === 'rollback') yield { ...step, end: 'commit' };
+    if (step.style !== 'callback')
+      yield { ...step, style: 'callback', end: step.end === 'release' ? 'commit' : step.end };
+    if (step.end !== 'commit') yield { ...step, end: 'commit' };
   }
   if ('options' in step && step.options) {
     const { options, ...plain } = step;
