@@ -8,3 +8,4 @@ export { type ExpectedDelivery, expectDelivered, expectNothingSent } from './exp
 export { FakeClock } from './fake-clock.js';
 export { FakeDns } from './fake-dns.js';
 export { type ReceivedRequest, type ReceiverResponse, type Responder, WebhookReceiver } from './webhook-receiver.js';
+export { EventWitness } from './witness/event-witness.js';

@@ -1,0 +1,124 @@
+import { raw } from 'sql-template-tag';
+import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
+import type { ColumnMetadata } from '../../capture/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../../capture/entity-definition.js';
+import { lastingExpression } from '../../capture/exact-expression.js';
+import { keyOfImage, setForeignKeys } from '../../capture/image-select.js';
+import type { Database } from '../../store/database.js';
+import { query } from '../../store/script.js';
+import { SHADOW_COLUMNS } from './shadow-table.js';
+import type { InstalledShadow } from './witness-triggers.js';
+
+/** What one statement did to one row, as the database's own triggers wrote it down. */
+export interface CommittedChange {
+  readonly definition: EntityDefinition;
+  readonly op: 'insert' | 'update' | 'delete';
+  /** The row's key after the change, as events have it. */
+  readonly key: string;
+  /** The same in all changes of one transaction; `null` where the database does not say it. */
+  readonly transaction: string | null;
+  readonly old: RowImage | null;
+  readonly now: RowImage | null;
+}
+
+type ShadowRow = Readonly<Record<string, unknown>>;
+
+/**
+ * Everything that a shadow holds, in the order in which it happened.
+ *
+ * @param database is read, and not the application's pool: one of that pool's connections may still be in a transaction
+ */
+export async function committedChanges(
+  database: Database,
+  dataSource: DataSource,
+  shadow: InstalledShadow,
+): Promise<CommittedChange[]> {
+  const reader = new ShadowReader(dataSource, shadow);
+  const rows: ShadowRow[] = await database.single(() => query(raw(reader.selection)));
+  const changes: CommittedChange[] = [];
+  for (let n = 0; n < rows.length; n++) {
+    const first = rows[n] as ShadowRow;
+    const isUpdate = first.op === 'update';
+    const second = isUpdate ? (rows[++n] as ShadowRow) : first;
+    const change = reader.changeOf(first, second);
+    if (change) changes.push(change);
+  }
+  return changes;
+}
+
+class ShadowReader {
+  constructor(
+    private readonly dataSource: DataSource,
+    private readonly shadow: InstalledShadow,
+  ) {}
+
+  get selection(): string {
+    const { driver } = this.dataSource;
+    const { seq, op, image, transaction } = SHADOW_COLUMNS;
+    const columns = this.shadow.table.columns.map((column, n) => {
+      const name = driver.escape(column.databaseName);
+      const exact = lastingExpression(typedColumn(column), name, this.dataSource);
+      return `${exact ?? name} AS c${n}`;
+    });
+    // `old` comes after `new` in the alphabet.
+    return `SELECT ${op} AS op, ${image} AS image, ${transaction} AS transaction_id, ${columns.join(', ')} FROM ${this.shadow.path} ORDER BY ${seq}, ${image} DESC`;
+  }
+
+  changeOf(first: ShadowRow, last: ShadowRow): CommittedChange | null {
+    const definition = this.definitionOf(last);
+    if (!definition) return null;
+    const op = first.op as CommittedChange['op'];
+    const old = op === 'insert' ? null : this.imageOf(definition, first);
+    const now = op === 'delete' ? null : this.imageOf(definition, last);
+    const transaction = first.transaction_id;
+    return {
+      definition,
+      op,
+      key: ((now ?? old) as RowImage).key,
+      transaction: transaction === null ? null : String(transaction as string | number),
+      old,
+      now,
+    };
+  }
+
+  /** In a single table a column says of which kind a row is; a kind without webhooks makes no events. */
+  private definitionOf(row: ShadowRow): EntityDefinition | undefined {
+    const { metadata, definitions, columns } = this.shadow.table;
+    const { discriminatorColumn } = metadata;
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    if (!discriminatorColumn) return definitions[0];
+    const kind = row[`c${columns.findIndex(({ databaseName }) => databaseName === discriminatorColumn.databaseName)}`];
+    return definitions.find((one) => String(one.metadata.discriminatorValue) === String(kind));
+  }
+
+  private imageOf(definition: EntityDefinition, row: ShadowRow): RowImage {
+    const { metadata } = definition;
+    const valueOf = (column: ColumnMetadata): unknown => {
+      const n = this.shadow.table.columns.findIndex(({ databaseName }) => databaseName === column.databaseName);
+      return (
+        (this.dataSource.driver.prepareHydratedValue(row[`c${n}`] ?? null, typedColumn(column)) as unknown) ?? null
+      );
+    };
+    const entity = metadata.create(undefined, { fromDeserializer: true }) as ObjectLiteral;
+    const exact = new Map<string, unknown>();
+    for (const column of metadata.columns.filter((one) => !one.isVirtual && !one.isVirtualProperty)) {
+      column.setEntityValue(entity, valueOf(column));
+      exact.set(column.propertyPath, valueOf(column));
+    }
+    for (const { propertyPath, joinColumns } of metadata.relations.filter(hasForeignKey)) {
+      const parts = joinColumns.map((column) => [column.referencedColumn?.propertyPath, valueOf(column)] as const);
+      exact.set(propertyPath, parts.length === 1 ? parts[0]?.[1] : Object.fromEntries(parts));
+    }
+    setForeignKeys(definition, entity, exact);
+    return { key: keyOfImage(definition, entity, exact), entity, exact };
+  }
+}
+
+/** A foreign key is read as the column that it refers to. */
+function typedColumn(column: ColumnMetadata): ColumnMetadata {
+  return column.isVirtual ? (column.referencedColumn ?? column) : column;
+}
+
+function hasForeignKey({ isManyToMany, joinColumns }: EntityMetadata['relations'][number]): boolean {
+  return !isManyToMany && joinColumns.some(({ isVirtual }) => isVirtual);
+}

@@ -1,0 +1,180 @@
+import { tupleHash } from '../../hash.js';
+import type { JsonObject } from '../../events/json.js';
+import type { CommittedChange } from './committed-changes.js';
+import { expectedEvents, type ExpectedEvent } from './expected-events.js';
+import { sameJson } from './same-json.js';
+import type { StoredEvent } from './stored-events.js';
+
+/** One event that is not as the database's own triggers say. */
+export type EventDifference =
+  | { readonly kind: 'missing'; readonly expected: ExpectedEvent; readonly change: CommittedChange }
+  | { readonly kind: 'extra'; readonly stored: StoredEvent }
+  | {
+      readonly kind: 'different';
+      readonly expected: ExpectedEvent;
+      readonly stored: StoredEvent;
+      readonly change: CommittedChange;
+    };
+
+/** What an alignment costs: an event that is missing or extra, and one of the wrong type or with other values. */
+const GAP = 1;
+const OTHER_TYPE = 1.9;
+const OTHER_VALUES = 1;
+
+/** Compares the events of each row, in their order, with the changes of that row. @param mayMerge see {@link explains} */
+export function compareEvents(
+  changes: readonly CommittedChange[],
+  events: readonly StoredEvent[],
+  mayMerge = false,
+): readonly EventDifference[] {
+  const rows = new Map<string, { changes: CommittedChange[]; events: StoredEvent[] }>();
+  const rowOf = (key: string) => {
+    const known = rows.get(key) ?? { changes: [], events: [] };
+    rows.set(key, known);
+    return known;
+  };
+  for (const change of changes) rowOf(orderKeyOf(change)).changes.push(change);
+  for (const event of events) rowOf(event.orderKey ?? '').events.push(event);
+  return [...rows.values()].flatMap((row) => differencesOfRow(row.changes, row.events, mayMerge));
+}
+
+function orderKeyOf({ definition, key }: CommittedChange): string {
+  return tupleHash('entity', definition.metadata.tableName, key).toString('hex');
+}
+
+function differencesOfRow(
+  changes: readonly CommittedChange[],
+  events: readonly StoredEvent[],
+  mayMerge: boolean,
+): EventDifference[] {
+  if (explains(changes, events, mayMerge)) return [];
+  const wanted = groupsOf(changes).flatMap((group) => {
+    const [usual = []] = expectedEvents(group);
+    return usual.map((expected) => ({ expected, change: group.at(-1) as CommittedChange }));
+  });
+  return align(wanted, events);
+}
+
+/**
+ * Whether some way of telling the changes gives exactly these events.
+ *
+ * @param mayMerge a statement may have written a row twice, which TypeORM's hooks see as one change: what the row was, and what it became
+ */
+function explains(changes: readonly CommittedChange[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
+  const failed = new Set<string>();
+  const from = (change: number, event: number): boolean => {
+    if (change === changes.length) return event === events.length;
+    const state = `${change} ${event}`;
+    if (failed.has(state)) return false;
+    for (let end = change + 1; end <= lastOfGroup(changes, change, mayMerge); end++) {
+      for (const choice of expectedEvents(changes.slice(change, end))) {
+        const isStored = choice.every((expected, n) => isEqual(expected, events[event + n]));
+        if (isStored && from(end, event + choice.length)) return true;
+      }
+    }
+    failed.add(state);
+    return false;
+  };
+  return from(0, 0);
+}
+
+/** One change makes its own event, unless its entity says `coalesce`: then all of a transaction may make one. */
+function lastOfGroup(changes: readonly CommittedChange[], start: number, mayMerge: boolean): number {
+  const first = changes[start] as CommittedChange;
+  const { options, capture } = first.definition;
+  const isMerged = options.coalesce === true;
+  if (!isMerged && !(mayMerge && capture === 'orm')) return start + 1;
+  const canFollow = (change: CommittedChange) =>
+    change.transaction === first.transaction && (isMerged || change.op === 'update');
+  const end = changes.findIndex((change, n) => n > start && !canFollow(change));
+  return end === -1 ? changes.length : end;
+}
+
+/** For a report: what each transaction should have made, as far as the database says which changes belong to one. */
+function groupsOf(changes: readonly CommittedChange[]): CommittedChange[][] {
+  const groups: CommittedChange[][] = [];
+  for (const change of changes) {
+    const group = groups.at(-1);
+    const isSame = change.transaction !== null && group?.[0]?.transaction === change.transaction;
+    if (group && isSame && change.definition.options.coalesce) group.push(change);
+    else groups.push([change]);
+  }
+  return groups;
+}
+
+interface Wanted {
+  readonly expected: ExpectedEvent;
+  readonly change: CommittedChange;
+}
+
+/** Pairs expected and stored events with the fewest differences, in their order. */
+function align(wanted: readonly Wanted[], events: readonly StoredEvent[]): EventDifference[] {
+  const known = new Map<number, { cost: number; differences: readonly EventDifference[] }>();
+  const best = (w: number, e: number): { cost: number; differences: readonly EventDifference[] } => {
+    const state = w * (events.length + 1) + e;
+    const done = known.get(state);
+    if (done) return done;
+    const choices: { cost: number; differences: readonly EventDifference[] }[] = [];
+    const [want, stored] = [wanted[w], events[e]];
+    const add = (
+      cost: number,
+      rest: { cost: number; differences: readonly EventDifference[] },
+      own: EventDifference[],
+    ) => choices.push({ cost: cost + rest.cost, differences: [...own, ...rest.differences] });
+    if (want && stored) {
+      const cost = costOf(want.expected, stored);
+      add(cost, best(w + 1, e + 1), cost === 0 ? [] : [{ kind: 'different', ...want, stored }]);
+    }
+    if (want) add(GAP, best(w + 1, e), [{ kind: 'missing', ...want }]);
+    if (stored) add(GAP, best(w, e + 1), [{ kind: 'extra', stored }]);
+    const result = choices.reduce((a, b) => (b.cost < a.cost ? b : a), choices[0] ?? { cost: 0, differences: [] });
+    known.set(state, result);
+    return result;
+  };
+  return [...best(0, 0).differences];
+}
+
+function costOf(expected: ExpectedEvent, stored: StoredEvent): number {
+  if (isEqual(expected, stored)) return 0;
+  return expected.type === stored.type ? OTHER_VALUES : OTHER_TYPE;
+}
+
+function isEqual(expected: ExpectedEvent, stored: StoredEvent | undefined): boolean {
+  return stored !== undefined && valueDifferences(expected, stored).length === 0;
+}
+
+/** One value that is stored otherwise than it was committed. */
+export interface ValueDifference {
+  /** `data.status`, `previous.address`, `owner`. */
+  readonly path: string;
+  /** `undefined`: it should not be there. */
+  readonly expected: unknown;
+  /** `undefined`: it is not there. */
+  readonly stored: unknown;
+}
+
+/** Where an event is not as expected: its type, whom it reaches, and each field. */
+export function valueDifferences(expected: ExpectedEvent, stored: StoredEvent): ValueDifference[] {
+  const differences: ValueDifference[] = [];
+  for (const path of ['type', 'audience', 'owner'] as const) {
+    if (expected[path] !== stored[path]) differences.push({ path, expected: expected[path], stored: stored[path] });
+  }
+  return [
+    ...differences,
+    ...fieldDifferences('data', expected.data, stored.data, stored),
+    ...fieldDifferences('previous', expected.previous ?? {}, stored.previous ?? {}, stored),
+  ];
+}
+
+function fieldDifferences(
+  name: 'data' | 'previous',
+  expected: JsonObject,
+  stored: JsonObject,
+  { isTruncated }: StoredEvent,
+): ValueDifference[] {
+  return [...new Set([...Object.keys(expected), ...Object.keys(stored)])].flatMap((key) => {
+    const isDropped = isTruncated && !(key in stored);
+    if (isDropped || sameJson(expected[key], stored[key])) return [];
+    return [{ path: `${name}.${key}`, expected: expected[key], stored: stored[key] }];
+  });
+}

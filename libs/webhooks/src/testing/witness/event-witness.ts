@@ -1,0 +1,141 @@
+import { AssertionError } from 'node:assert';
+import type { INestApplicationContext } from '@nestjs/common';
+import { getDataSourceToken } from '@nestjs/typeorm';
+import type { DataSource } from 'typeorm';
+import type { EntityRegistry } from '../../capture/entity-registry.js';
+import type { Database } from '../../store/database.js';
+import { DEFAULT_INSTANCE, registryToken, runtimeToken } from '../../tokens.js';
+import { committedChanges, type CommittedChange } from './committed-changes.js';
+import { compareEvents } from './compare-events.js';
+import { describeDifferences } from './describe-differences.js';
+import { shadowedTables } from './shadow-table.js';
+import { imagesLeft, lastEvent, storedEvents, withoutLinks, type StoredEvent } from './stored-events.js';
+import { installShadow, removeShadow, type InstalledShadow } from './witness-triggers.js';
+
+interface WitnessParts {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly registry: EntityRegistry;
+}
+
+/**
+ * Proves that each committed change of your entities has exactly its event: triggers of its own write down what the database commits,
+ * and {@link expectEveryEvent} compares that with the outbox.
+ *
+ * For test databases only: it makes a table and triggers for each entity with webhooks, and copies each row that changes.
+ *
+ * @example
+ * ```ts
+ * const witness = await EventWitness.install(app);
+ * await app.get(OrderService).pay(order.id); // your own writes
+ * await drain(app); // needed for entities with capture: 'trigger', whose events are made after the commit
+ * await witness.expectEveryEvent();
+ * await witness.remove();
+ * ```
+ */
+export class EventWitness {
+  private shadows: InstalledShadow[] = [];
+  private after = '0';
+
+  private constructor(private readonly parts: WitnessParts) {}
+
+  /**
+   * Installs the triggers. Call it after the tables were made: a migration that changes a table needs a new witness.
+   *
+   * @param instance name of the data source, when it is not the default one
+   */
+  static async install(app: INestApplicationContext, instance: string = DEFAULT_INSTANCE): Promise<EventWitness> {
+    const strict = { strict: false };
+    const { database } = app.get<{ database: Database }>(runtimeToken(instance), strict);
+    const registry = app.get<EntityRegistry>(registryToken(instance), strict);
+    const name = instance === DEFAULT_INSTANCE ? undefined : instance;
+    const dataSource = app.get<DataSource>(getDataSourceToken(name) as string, strict);
+    const witness = new EventWitness({ dataSource, database, registry });
+    await witness.installShadows();
+    await witness.forget();
+    return witness;
+  }
+
+  /**
+   * Compares the outbox with everything that was committed since {@link install} or {@link forget}. Call it while no write is under way.
+   *
+   * Not compared are links of `@JoinTable` relations, which stand in other tables.
+   *
+   * @param options `mayMerge`: one call of yours may write a row twice, such as an upsert that names a key twice; TypeORM's hooks see that
+   * as one change
+   * @returns how many changes the database committed: of a test that expects some, check that there are any
+   * @throws AssertionError that names each event that is missing, extra or different: its row, its fields, what was expected and stored
+   */
+  async expectEveryEvent(options: { mayMerge?: boolean } = {}): Promise<number> {
+    const { dataSource, database } = this.parts;
+    const { waiting, reasons } = await imagesLeft(database);
+    if (waiting > 0) {
+      throw new AssertionError({
+        message: `${waiting === 1 ? '1 change that triggers wrote down is no event' : `${waiting} changes that triggers wrote down are no events`} yet. Call drain(app) before expectEveryEvent().`,
+      });
+    }
+    const changes: CommittedChange[] = [];
+    for (const shadow of this.shadows) changes.push(...(await committedChanges(database, dataSource, shadow)));
+    const differences = compareEvents(changes, await this.storedEvents(), options.mayMerge);
+    if (differences.length === 0) return changes.length;
+    const setAside = reasons.map((reason) => `\nAn image was set aside, so its event is missing: ${reason}`).join('');
+    throw new AssertionError({
+      message: describeDifferences(differences) + setAside,
+      actual: differences.length,
+      expected: 0,
+    });
+  }
+
+  /**
+   * Starts anew: what was committed so far, and the events of it, are not compared any more. For writes that make no events on purpose,
+   * such as a seed under `withoutCapture()`.
+   */
+  async forget(): Promise<void> {
+    const { dataSource, database } = this.parts;
+    await dataSource.transaction(async ({ queryRunner }) => {
+      for (const { path } of this.shadows) await queryRunner?.query(`DELETE FROM ${path}`);
+    });
+    this.after = await lastEvent(database);
+  }
+
+  /** Removes the triggers and tables of the witness. */
+  async remove(): Promise<void> {
+    const runner = this.parts.dataSource.createQueryRunner();
+    try {
+      for (const shadow of this.shadows.splice(0)) await removeShadow(runner, shadow);
+    } finally {
+      await runner.release();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+  }
+
+  /** Those of entities; `publish()` makes others. */
+  private async storedEvents(): Promise<StoredEvent[]> {
+    const { database, registry } = this.parts;
+    const byName = new Map(registry.all().map((definition) => [definition.name, definition]));
+    const events = await storedEvents(database, this.after);
+    return events.flatMap((event) => {
+      const definition = event.orderKey === null ? undefined : byName.get(nameIn(event.type));
+      const compared = definition && withoutLinks(event, definition);
+      return compared ? [compared] : [];
+    });
+  }
+
+  private async installShadows(): Promise<void> {
+    const { dataSource, registry } = this.parts;
+    const runner = dataSource.createQueryRunner();
+    try {
+      for (const table of shadowedTables(registry.all())) this.shadows.push(await installShadow(runner, table));
+    } finally {
+      await runner.release();
+    }
+  }
+}
+
+/** `order` of `order.updated`. */
+function nameIn(type: string): string {
+  return type.slice(0, type.lastIndexOf('.'));
+}

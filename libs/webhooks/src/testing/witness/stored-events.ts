@@ -1,0 +1,78 @@
+import sql from 'sql-template-tag';
+import type { EntityDefinition } from '../../capture/entity-definition.js';
+import type { JsonObject } from '../../events/json.js';
+import type { Audience } from '../../events/webhook-event.js';
+import type { Database } from '../../store/database.js';
+import { query } from '../../store/script.js';
+
+/** An event of the outbox. */
+export interface StoredEvent {
+  readonly id: string;
+  readonly type: string;
+  readonly audience: Audience;
+  readonly owner: string | null;
+  /** Which row it is about, as hexadecimal text. */
+  readonly orderKey: string | null;
+  readonly data: JsonObject;
+  readonly previous?: JsonObject;
+  /** The payload was too large, and lacks fields. */
+  readonly isTruncated: boolean;
+}
+
+interface EventColumns {
+  id: string;
+  type: string;
+  audience: Audience;
+  owner: string | null;
+  orderKey: Uint8Array | null;
+  payload: string;
+}
+
+/** All events after a place in the outbox, in its order. */
+export async function storedEvents(database: Database, after: string): Promise<StoredEvent[]> {
+  const { events: e } = database.tables;
+  const rows = await database.single(() =>
+    query<EventColumns>(
+      sql`select ${e.select('e', 'id', 'type', 'audience', 'owner', 'orderKey', 'payload')} from ${e.sql} e where e.${e.$.seq} > ${after} order by e.${e.$.seq}`,
+    ),
+  );
+  return rows.map(({ orderKey, payload, ...columns }) => {
+    const { data, previous, truncated } = JSON.parse(payload) as {
+      data: JsonObject;
+      previous?: JsonObject;
+      truncated?: boolean;
+    };
+    const key = orderKey === null ? null : Buffer.from(orderKey).toString('hex');
+    return { ...columns, orderKey: key, data, ...(previous && { previous }), isTruncated: truncated === true };
+  });
+}
+
+/** An event without the links of its row, which stand in another table; `null` where nothing else has changed. */
+export function withoutLinks(event: StoredEvent, { linkFields }: EntityDefinition): StoredEvent | null {
+  if (!linkFields.length) return event;
+  const paths = new Set(linkFields.map(({ parts }) => parts[0]));
+  const others = (values: JsonObject) => Object.fromEntries(Object.entries(values).filter(([key]) => !paths.has(key)));
+  const { previous, ...rest } = { ...event, data: others(event.data) };
+  if (!previous) return rest;
+  const changed = others(previous);
+  return Object.keys(changed).length ? { ...rest, previous: changed } : null;
+}
+
+/** The place of the newest event. */
+export async function lastEvent(database: Database): Promise<string> {
+  const { events: e } = database.tables;
+  const [row] = await database.single(() =>
+    query<{ last: unknown }>(sql`select coalesce(max(e.${e.$.seq}), 0) as last from ${e.sql} e`),
+  );
+  return String(row?.last);
+}
+
+/** What triggers wrote down and no event was made of yet, and what was set aside. */
+export async function imagesLeft(database: Database): Promise<{ waiting: number; reasons: string[] }> {
+  const { images: i } = database.tables;
+  const rows = await database.single(() =>
+    query<{ reason: string | null }>(sql`select i.${i.$.reason} as reason from ${i.sql} i where i.${i.$.seq} > 0`),
+  );
+  const reasons = rows.flatMap(({ reason }) => (reason === null ? [] : [reason]));
+  return { waiting: rows.length - reasons.length, reasons };
+}

@@ -1,0 +1,51 @@
+import { randomInt } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { databases, type TestDatabase } from '../../support/databases.js';
+import type { CaptureModeName } from '../operations/index.js';
+import type { ModelKind } from './model-app.js';
+import { findingText, runModel } from './model-run.js';
+
+const { MODEL_SECONDS, MODEL_SEED, MODEL_DATABASE, MODEL_MODE, MODEL_COALESCE, MODEL_WITHOUT, MODEL_FINDINGS } =
+  process.env;
+
+/** A minute for all drivers and modes; `MODEL_SECONDS` is for each of them. */
+const SECONDS = Number(MODEL_SECONDS ?? 60 / 8);
+/** `MODEL_SEED` repeats a run from the program of that seed on. */
+const SEED = Number(MODEL_SEED ?? randomInt(2 ** 31));
+const WITHOUT = MODEL_WITHOUT ? MODEL_WITHOUT.split(',') : [];
+/** A run ends with its first finding, or goes on to collect more. */
+const FINDINGS = Number(MODEL_FINDINGS ?? 1);
+const TIMEOUT_MS = SECONDS * 1_000 + FINDINGS * 120_000;
+
+/** Random programs on one database, in both modes at once. */
+export function describeModel(name: TestDatabase['name']): void {
+  const database = databases.find((one) => one.name === name);
+  const isChosen = database !== undefined && (MODEL_DATABASE ?? name) === name;
+  describe.runIf(isChosen)(`random programs against the database's own triggers (${name})`, () => {
+    const modes = (['orm', 'trigger'] as const).filter((mode) => (MODEL_MODE ?? mode) === mode);
+    it.concurrent.each(modes)(
+      'have exactly one event for each committed change, with its values (%s)',
+      (mode) => expectNoFinding({ database: database as TestDatabase, mode }),
+      TIMEOUT_MS,
+    );
+  });
+}
+
+async function expectNoFinding(kind: { database: TestDatabase; mode: CaptureModeName }): Promise<void> {
+  const chosen = MODEL_COALESCE === undefined ? [false, true] : [MODEL_COALESCE === '1'];
+  for (const coalesce of chosen) {
+    await expectNoFindingIn(
+      { ...kind, coalesce, hasSnapshots: !WITHOUT.includes('snapshots') },
+      SECONDS / chosen.length,
+    );
+  }
+}
+
+async function expectNoFindingIn(kind: ModelKind, seconds: number): Promise<void> {
+  const run = { kind, seed: SEED, seconds, without: WITHOUT, mostFindings: FINDINGS };
+  const { programs, changes, findings } = await runModel(run);
+  const title = `${kind.database.name}, ${kind.mode}${kind.coalesce ? ', coalesce' : ''}`;
+  console.log(`model ${title}: ${programs} programs from seed ${SEED}, ${changes} changes`);
+  if (findings.length) expect.fail(findings.map((finding) => findingText(kind, finding)).join('\n\n---\n\n'));
+  expect(changes).toBeGreaterThan(programs / 2);
+}

@@ -1,0 +1,126 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { switchedOff, programOf } from './generate.js';
+import { ModelApp, type ModelKind } from './model-app.js';
+import type { Program } from './program.js';
+import { programText } from './program-text.js';
+import { abilitiesOf } from './rows.js';
+import { shrink } from './shrink.js';
+
+/** How long a failing program is made smaller. */
+const SHRINK_MS = 60_000;
+/** A race shows its fault in some runs only. */
+const TRIES = 5;
+
+/** A program whose events are not what the database committed. */
+export interface Finding {
+  readonly seed: number | null;
+  readonly program: Program;
+  readonly fault: string;
+}
+
+export interface ModelRun {
+  readonly kind: ModelKind;
+  /** The first seed; each program has the next one. */
+  readonly seed: number;
+  readonly seconds: number;
+  /** Names of switches: kinds of programs that are left out. */
+  readonly without: readonly string[];
+  /** Ends the run. */
+  readonly mostFindings: number;
+}
+
+/** What a run has shown. */
+export interface ModelReport {
+  readonly programs: number;
+  /** Committed changes that had their event. */
+  readonly changes: number;
+  /** Each the smallest program that fails. */
+  readonly findings: readonly Finding[];
+}
+
+/** Runs programs until the time is over or enough of them fail. */
+export async function runModel(run: ModelRun): Promise<ModelReport> {
+  const deadline = Date.now() + run.seconds * 1_000;
+  const bench = new Bench(run.kind);
+  const findings: Finding[] = [];
+  let programs = 0;
+  try {
+    do {
+      const seed = run.seed + programs++;
+      const program = switchedOff(programOf(seed, abilitiesOf(run.kind.database.name, run.kind.mode)), run.without);
+      const fault = await bench.fault(program);
+      if (fault !== null) findings.push({ seed, ...(await smallest(bench, program, fault)) });
+    } while (Date.now() < deadline && findings.length < run.mostFindings);
+    return { programs, changes: bench.changes, findings };
+  } finally {
+    await bench.close();
+  }
+}
+
+/** Runs one program, as often as a race may need. */
+export async function runProgram(kind: ModelKind, program: Program, tries = TRIES): Promise<Finding | null> {
+  const bench = new Bench(kind);
+  try {
+    for (let n = 0; n < tries; n++) {
+      const fault = await bench.fault(program);
+      if (fault !== null) return { seed: null, program, fault };
+    }
+    return null;
+  } finally {
+    await bench.close();
+  }
+}
+
+async function smallest(bench: Bench, program: Program, fault: string): Promise<{ program: Program; fault: string }> {
+  let last = fault;
+  const tries = program.writers.length > 1 ? TRIES : 1;
+  const fails = async (candidate: Program): Promise<boolean> => {
+    for (let n = 0; n < tries; n++) {
+      const found = await bench.fault(candidate);
+      if (found === null) continue;
+      last = found;
+      return true;
+    }
+    return false;
+  };
+  const result = await shrink(program, fails, Date.now() + SHRINK_MS);
+  return { program: result, fault: last };
+}
+
+/** An application for program after program; a new one after each that leaves it unusable. */
+class Bench {
+  /** How many changes the programs committed. */
+  changes = 0;
+  private app: ModelApp | null = null;
+
+  constructor(private readonly kind: ModelKind) {}
+
+  async fault(program: Program): Promise<string | null> {
+    // On SQLite nothing waits for the event loop, and the application beside this one would get no turn.
+    await nextTurn();
+    this.app ??= await ModelApp.start(this.kind);
+    const before = this.app.changes;
+    const fault = await this.app.fault(program);
+    this.changes += this.app.changes - before;
+    if (this.app.isUnusable) await this.close();
+    return fault;
+  }
+
+  async close(): Promise<void> {
+    const { app } = this;
+    this.app = null;
+    await app?.close();
+  }
+}
+
+/** What somebody needs who looks at it: the fault, how to see it again, and the program. */
+export function findingText({ database, mode, coalesce }: ModelKind, { seed, program, fault }: Finding): string {
+  const where = `MODEL_DATABASE=${database.name} MODEL_MODE=${mode}${coalesce ? ' MODEL_COALESCE=1' : ''}`;
+  return [
+    `${database.name}, ${mode}${coalesce ? ', coalesce' : ''}: ${fault}`,
+    ...(seed === null ? [] : [`Again: MODEL_SEED=${seed} ${where} MODEL_SECONDS=1 npm run model`]),
+    'The smallest program that shows it:',
+    programText(program),
+    `To keep it in found-programs.json: ${JSON.stringify(program)}`,
+  ].join('\n\n');
+}

@@ -1,0 +1,3 @@
+import { describeModel } from './describe-model.js';
+
+describeModel('mariadb');

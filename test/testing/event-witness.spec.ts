@@ -1,0 +1,268 @@
+import { AssertionError } from 'node:assert';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { drain, EventWitness } from 'nestjs-entity-webhooks/testing';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { entitiesFor, familyOf, KINDS } from '../capture/every-kind.js';
+import { Audit, Line, Order } from '../capture/shop.js';
+import { Draft, Item } from '../capture/conformance-entities.js';
+import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { codeBlock, WORKSPACE } from '../support/scratch-project.js';
+import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
+
+const COPIED = 'type, state, audience, owner, owner_key, order_key, ordered, payload, created_at';
+
+describeDatabases('an application with a witness', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let witness: EventWitness;
+
+  const start = async (options: Omit<TestAppOptions, 'database'>) => {
+    fresh = await database.create();
+    app = await startApp({ database: fresh.options, ...options });
+    witness = await EventWitness.install(app.app);
+  };
+  const failure = async (): Promise<string> => {
+    const error: unknown = await witness.expectEveryEvent().catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(AssertionError);
+    return (error as AssertionError).message;
+  };
+  const orders = () => app.dataSource.getRepository(Order);
+  const alterEvent = (from: string, to: string) =>
+    app.dataSource.query(`UPDATE webhook_events SET payload = REPLACE(payload, '${from}', '${to}')`);
+
+  const stop = async () => {
+    await app.close();
+    await fresh.drop();
+  };
+
+  describe('whose changes are captured by TypeORM', () => {
+    beforeAll(() => start({ entities: [Order, Line, Item, Draft], others: [Audit] }));
+    beforeEach(async () => {
+      for (const table of ['shop_line', 'shop_order', 'conf_item', 'conf_draft', 'webhook_events'])
+        await app.dataSource.query(`DELETE FROM ${table}`);
+      await witness.forget();
+    });
+    afterAll(stop);
+
+    it('counts the changes where each has its event', async () => {
+      const order = await orders().save({ status: 'new', lines: [{ article: 'pen' }] });
+      await orders().update(order.id, { status: 'paid', customerId: 'globex' });
+      await orders().softDelete(order.id);
+      await orders().restore(order.id);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.deleteAll(Line);
+        await manager.delete(Order, order.id);
+      });
+      expect(await witness.expectEveryEvent()).toBe(7);
+    });
+
+    it('counts nothing of a transaction that was rolled back, nor of an entity without webhooks', async () => {
+      const work = app.dataSource.transaction(async (manager) => {
+        await manager.save(Order, { status: 'new' });
+        throw new Error('roll back');
+      });
+      await expect(work).rejects.toThrow('roll back');
+      await app.dataSource.manager.insert(Audit, { text: 'a' });
+      expect(await witness.expectEveryEvent()).toBe(0);
+    });
+
+    it('takes one event for all changes of a row in a transaction, where its entity coalesces', async () => {
+      await app.dataSource.transaction(async (manager) => {
+        await manager.insert(Draft, { id: 1, name: 'a' });
+        await manager.update(Draft, 1, { pages: 2 });
+        await manager.insert(Draft, { id: 2, name: 'b' });
+        await manager.delete(Draft, 2);
+      });
+      await app.dataSource.manager.update(Draft, 1, { pages: 3 });
+      expect(await witness.expectEveryEvent()).toBe(5);
+    });
+
+    it('is told which event of which row is missing, and what it should hold', async () => {
+      const order = await orders().save({ status: 'new' });
+      await app.webhooks.withoutCapture(() => orders().update(order.id, { status: 'paid' }));
+      expect(await failure()).toBe(
+        `1 event does not match what the database committed:
+  1. missing: order.updated of row ["${order.id}"] of shop_order. The database committed an UPDATE, and no event is stored.
+     Expected {"data":{"id":${order.id},"status":"paid","total":0,"note":null,"customerId":"acme","deletedAt":null},"previous":{"status":"new"}}.`,
+      );
+    });
+
+    it('is told which event has no change', async () => {
+      await orders().save({ status: 'new' });
+      await app.dataSource.query(
+        `INSERT INTO webhook_events (id, ${COPIED}) SELECT 'evt_copy', ${COPIED} FROM webhook_events`,
+      );
+      expect(await failure()).toMatch(
+        /^1 event does not .*\n  1\. extra: order\.created \(evt_\w+\)\. No committed change explains it\.\n     Stored \{"data":\{"id":\d+,/,
+      );
+    });
+
+    it('is told which column of which row differs, with the value expected and the one stored', async () => {
+      const { id } = await orders().save({ status: 'new' });
+      await orders().update(id, { status: 'paid' });
+      await alterEvent('paid', 'lost');
+      const text = (await failure()).replace(/evt_[\w-]+/, 'evt_…');
+      expect(text).toContain(
+        `different: order.updated (evt_…) of row ["${id}"] of shop_order, after an UPDATE.\n     data.status: expected "paid", stored "lost"`,
+      );
+    });
+
+    it('is told which old value differs', async () => {
+      const { id } = await orders().save({ status: 'new' });
+      await orders().update(id, { status: 'paid' });
+      await alterEvent('"previous":{"status":"new"}', '"previous":{"total":1}');
+      expect(await failure()).toContain(
+        'previous.status: expected "new", stored nothing\n     previous.total: expected nothing, stored 1',
+      );
+    });
+
+    it('is told who would receive an event that belongs to another owner', async () => {
+      await orders().save({ status: 'new' });
+      await app.dataSource.query(`UPDATE webhook_events SET owner = 'globex'`);
+      expect(await failure()).toContain('owner: expected "acme", stored "globex"');
+    });
+
+    it('is told of events of one row that stand in the wrong order', async () => {
+      const { id } = await orders().save({ status: 'new' });
+      await orders().update(id, { status: 'paid' });
+      await orders().update(id, { status: 'sent' });
+      const last = `(SELECT seq FROM (SELECT MAX(seq) AS seq FROM webhook_events) e)`;
+      await app.dataSource.query(`UPDATE webhook_events SET seq = seq + 10 WHERE seq = ${last} - 1`);
+      expect(await failure()).toMatch(/expected "paid", stored "sent"[^]*expected "sent", stored "paid"/);
+    });
+
+    it('forgets what was committed before, and its events', async () => {
+      await app.webhooks.withoutCapture(() => orders().save({ status: 'seed' }));
+      await orders().save({ status: 'new' });
+      await witness.forget();
+      await orders().save({ status: 'new' });
+      expect(await witness.expectEveryEvent()).toBe(1);
+    });
+
+    it('replaces a witness that was not removed', async () => {
+      witness = await EventWitness.install(app.app);
+      await orders().save({ status: 'new' });
+      expect(await witness.expectEveryEvent()).toBe(1);
+    });
+  });
+
+  describe('that has removed it', () => {
+    afterEach(stop);
+
+    it('has neither its triggers nor its tables', async () => {
+      await start({ entities: [Order, Line] });
+      await witness.remove();
+      await orders().save({ status: 'new' });
+      const catalog = {
+        sqlite: `SELECT name FROM sqlite_master WHERE name LIKE '%webhook_witness%'`,
+        postgres: `SELECT proname FROM pg_proc WHERE proname LIKE '%webhook_witness%' UNION SELECT relname FROM pg_class WHERE relname LIKE '%webhook_witness%'`,
+        mysql: `SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE '%webhook_witness%'`,
+      };
+      expect(await app.dataSource.query(catalog[familyOf(database)])).toEqual([]);
+    });
+  });
+
+  describe('whose changes are captured by triggers', () => {
+    afterEach(stop);
+    const triggered = { entities: [Order, Line], others: [Audit], webhooks: { capture: 'trigger' as const } };
+
+    it('has both kinds of triggers side by side, and starts again beside them', async () => {
+      await start(triggered);
+      const second = await startApp({ database: fresh.options, ...triggered });
+      await second.close();
+      await orders().save({ status: 'new', lines: [{ article: 'pen' }] });
+      await app.dataSource.query(`UPDATE shop_order SET status = 'raw'`);
+      await drain(app.app);
+      expect(await witness.expectEveryEvent()).toBe(3);
+    });
+
+    it('is told to drain the application before events are compared', async () => {
+      await start(triggered);
+      await orders().save({ status: 'new' });
+      expect(await failure()).toBe(
+        '1 change that triggers wrote down is no event yet. Call drain(app) before expectEveryEvent().',
+      );
+    });
+
+    it('is told why an image made no event', async () => {
+      await start(triggered);
+      await orders().save({ status: 'new' });
+      await app.dataSource.query(`UPDATE webhook_images SET new_row = '{}'`);
+      await drain(app.app);
+      expect(await failure()).toMatch(/missing: order\.created[^]*An image was set aside[^]*it has no column id/);
+    });
+  });
+
+  describe.each(['orm', 'trigger'] as const)('with a column of every kind (%s)', (capture) => {
+    afterEach(stop);
+    it('has the values of the payload for each', async () => {
+      const { EveryKind, KindOwner } = entitiesFor(familyOf(database));
+      await start({ entities: [EveryKind, KindOwner], webhooks: { capture } });
+      const { manager } = app.dataSource;
+      const written = (at: 0 | 1) => Object.fromEntries(KINDS.map((kind) => [kind.name, kind.written[at]]));
+      await manager.insert(KindOwner, { id: '9007199254740993' });
+      const parent = { id: '9007199254740993' };
+      const { id } = await manager.save(EveryKind, { ...written(0), parent, address: { city: 'Ulm', fee: '1.5' } });
+      await manager.update(EveryKind, { id }, { ...written(1), parent: null } as never);
+      await manager.delete(EveryKind, { id });
+      if (capture === 'trigger') await drain(app.app);
+      expect(await witness.expectEveryEvent()).toBe(4);
+    });
+  });
+});
+
+describe('PostgreSQL', () => {
+  const postgres = databases.find(({ name }) => name === 'postgres') as (typeof databases)[number];
+
+  it('has an event for each row that TRUNCATE takes away', async () => {
+    const fresh = await postgres.create();
+    const app = await startApp({ database: fresh.options, entities: [Item], webhooks: { capture: 'trigger' } });
+    const witness = await EventWitness.install(app.app);
+    await app.dataSource.manager.insert(Item, [
+      { id: 1, name: 'a' },
+      { id: 2, name: 'b' },
+    ]);
+    await app.dataSource.query('TRUNCATE conf_item');
+    await drain(app.app);
+    expect(await witness.expectEveryEvent()).toBe(4);
+    await app.close();
+    await fresh.drop();
+  });
+});
+
+/** As `docs/testing.md` shows it. */
+export async function everyPaymentMakesItsEvent(
+  app: TestApp['app'],
+  pay: (id: number) => Promise<void>,
+  id: number,
+): Promise<void> {
+  await using witness = await EventWitness.install(app);
+  await pay(id);
+  await drain(app); // events of entities with capture: 'trigger' are made after the commit
+  const changes = await witness.expectEveryEvent();
+  if (changes === 0) throw new Error('pay() has written nothing');
+}
+
+describe('the example of docs/testing.md', () => {
+  it('passes where each payment has its event, and fails where one has none', async () => {
+    const fresh = await (databases[0] as (typeof databases)[number]).create();
+    const app = await startApp({ database: fresh.options, entities: [Order, Line], others: [Audit] });
+    const repository = app.dataSource.getRepository(Order);
+    const { id } = await repository.save({ status: 'new' });
+    const pay = async (of: number) => void (await repository.update(of, { status: 'paid' }));
+    await everyPaymentMakesItsEvent(app.app, pay, id);
+    const silently = (of: number) =>
+      app.webhooks.withoutCapture(async () => void (await repository.update(of, { status: 'free' })));
+    await expect(everyPaymentMakesItsEvent(app.app, silently, id)).rejects.toThrow(/missing: order\.updated/);
+    await app.close();
+    await fresh.drop();
+  });
+
+  it('is the code that runs here', async () => {
+    const shown = await codeBlock('docs/testing.md', 'witness');
+    const body = shown.slice(shown.indexOf('  await using')).trim();
+    const own = await readFile(join(WORKSPACE, 'test/testing/event-witness.spec.ts'), 'utf8');
+    expect(own).toContain(body);
+  });
+});
