@@ -128,7 +128,9 @@ export class BulkWrites implements WriteHold {
   ): Promise<unknown> {
     const { expressionMap } = builder;
     const metadata = metadataOf(builder);
-    const table = metadata && this.options.log.isCaptured(builder.queryRunner) ? this.tableOf(metadata) : undefined;
+    // An upsert of one kind of a single table may meet a row of another.
+    const written = metadata && expressionMap.onUpdate ? rootOf(metadata) : metadata;
+    const table = written && this.options.log.isCaptured(builder.queryRunner) ? this.tableOf(written) : undefined;
     if (!table?.isToldOf(expressionMap) || (saving && !isOfOrphans(builder))) {
       // What waits is told of the row as it was left, not as this write leaves it.
       if (metadata && builder.queryRunner && !saving) await this.options.log.settle(builder.queryRunner, metadata);
