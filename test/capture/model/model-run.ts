@@ -58,17 +58,12 @@ export async function runModel(run: ModelRun): Promise<ModelReport> {
 }
 
 /** Runs one program, as often as a race may need. */
-export async function runProgram(kind: ModelKind, program: Program, tries = TRIES): Promise<Finding | null> {
-  const bench = new Bench(kind);
-  try {
-    for (let n = 0; n < tries; n++) {
-      const fault = await bench.fault(program);
-      if (fault !== null) return { seed: null, program, fault };
-    }
-    return null;
-  } finally {
-    await bench.close();
+export async function runProgram(bench: Bench, program: Program, tries: number): Promise<Finding | null> {
+  for (let n = 0; n < tries; n++) {
+    const fault = await bench.fault(program);
+    if (fault !== null) return { seed: null, program, fault };
   }
+  return null;
 }
 
 async function smallest(bench: Bench, program: Program, fault: string): Promise<{ program: Program; fault: string }> {
@@ -88,7 +83,7 @@ async function smallest(bench: Bench, program: Program, fault: string): Promise<
 }
 
 /** An application for program after program; a new one after each that leaves it unusable. */
-class Bench {
+export class Bench {
   /** How many changes the programs committed. */
   changes = 0;
   private app: ModelApp | null = null;
