@@ -68,7 +68,7 @@ export async function runProgram(bench: Bench, program: Program, tries: number):
 
 async function smallest(bench: Bench, program: Program, fault: string): Promise<{ program: Program; fault: string }> {
   let last = fault;
-  const tries = program.writers.length > 1 ? TRIES : 1;
+  const tries = (await isSteady(bench, program)) ? 1 : TRIES;
   const fails = async (candidate: Program): Promise<boolean> => {
     for (let n = 0; n < tries; n++) {
       const found = await bench.fault(candidate);
@@ -80,6 +80,12 @@ async function smallest(bench: Bench, program: Program, fault: string): Promise<
   };
   const result = await shrink(program, fails, Date.now() + SHRINK_MS);
   return { program: result, fault: last };
+}
+
+/** Whether a program fails in each run, so that one run says whether a smaller one does. */
+async function isSteady(bench: Bench, program: Program): Promise<boolean> {
+  for (let n = 0; n < TRIES; n++) if ((await bench.fault(program)) === null) return false;
+  return true;
 }
 
 /** An application for program after program; a new one after each that leaves it unusable. */
