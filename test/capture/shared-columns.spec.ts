@@ -239,9 +239,11 @@ for (const capture of ['orm', 'trigger'] as const) {
       ]);
     });
 
-    it('is null where only the shared column is set', async () => {
+    it('is null where a part is missing', async () => {
       await manager.save(Invoice, { tenantId: 1 });
       expect((await only())[1]).toMatchObject({ tenantId: 1, buyer: null, payer: null, site: null });
+      await manager.insert(Offer, { buyer: buyer(7) });
+      expect((await only())[1]).toMatchObject({ buyer: buyer(7), payer: null });
     });
   });
 }

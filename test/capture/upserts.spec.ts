@@ -1,4 +1,5 @@
 import {
+  ChildEntity,
   Column,
   Entity,
   Index,
@@ -6,6 +7,7 @@ import {
   ManyToOne,
   PrimaryColumn,
   PrimaryGeneratedColumn,
+  TableInheritance,
   Unique,
   type EntityManager,
   type ObjectLiteral,
@@ -118,6 +120,24 @@ class Source {
   rev: number;
 }
 
+@Webhook()
+@Entity('ups_animal')
+@TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+class Animal {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'animal' })
+  name: string;
+}
+
+@Webhook()
+@ChildEntity()
+class Dog extends Animal {
+  @Column({ type: 'int', nullable: true })
+  barks: number | null;
+}
+
 const builder = (manager: EntityManager, entity: new () => ObjectLiteral, values: ObjectLiteral | ObjectLiteral[]) =>
   manager.createQueryBuilder().insert().into(entity).values(values);
 
@@ -133,7 +153,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     fresh = await database.create();
     app = await startApp({
       database: fresh.options,
-      entities: [Part, Tag, Tariff, Ticket, Source, EveryKind, KindOwner] as never,
+      entities: [Part, Tag, Tariff, Ticket, Source, Animal, Dog, EveryKind, KindOwner] as never,
     });
     ({ manager } = app.dataSource);
   });
@@ -144,7 +164,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
   });
 
   beforeEach(async () => {
-    for (const entity of [Tariff, Part, Tag, Ticket, Source]) {
+    for (const entity of [Tariff, Part, Tag, Ticket, Source, Animal]) {
       await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
     }
     await forget();
@@ -364,6 +384,25 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     const result = await manager.upsert(Part, given, ['code']);
     expect(JSON.stringify(result)).not.toContain('wh_');
     expect(JSON.stringify(given)).not.toContain('wh_');
+  });
+
+  it('is answered where a row of another kind of a single table is met', async () => {
+    await manager.upsert(Animal, [{ id: 1 }], ['id']);
+    await manager.upsert(
+      Dog,
+      [
+        { id: 1, name: 'cid' },
+        { id: 2, barks: 3 },
+      ],
+      ['id'],
+    );
+    await manager.upsert(Animal, [{ id: 2, name: 'fifi' }], ['id']);
+    expect(await storedEvents(app)).toEqual([
+      { type: 'animal.created', data: { id: 1, name: 'animal' } },
+      { type: 'animal.updated', data: { id: 1, name: 'cid' }, previous: { name: 'animal' } },
+      { type: 'dog.created', data: { id: 2, name: 'animal', barks: 3 } },
+      { type: 'dog.updated', data: { id: 2, name: 'fifi', barks: 3 }, previous: { name: 'animal' } },
+    ]);
   });
 
   it('is answered for rows of a SELECT', async () => {

@@ -157,7 +157,7 @@ export class BulkWrites implements WriteHold {
   private executeRows(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const metadata = metadataOf(builder);
     const isCaptured = saving?.firesListeners !== false && this.options.log.isCaptured(builder.queryRunner);
-    const table = metadata && isCaptured ? this.tableOf(metadata) : undefined;
+    const table = isCaptured ? this.tableWritten(builder) : undefined;
     if (table?.isToldOf(builder.expressionMap)) {
       return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
     }
@@ -174,7 +174,7 @@ export class BulkWrites implements WriteHold {
     onRecorded?: (changes: readonly RowChange[]) => void,
   ): Promise<unknown> {
     const { expressionMap } = builder;
-    const table = this.tableOf(metadataOf(builder) as EntityMetadata) as WrittenTable;
+    const table = this.tableWritten(builder) as WrittenTable;
     // A copy, so that a builder that runs twice at once has two query runners, and keeps none of what capture adds. TypeORM's own run once.
     const copy = onRecorded ? builder : builder.clone();
     // A locking read of what may be there takes no locks on gaps then, in which two upserts at once would wait for each other.
@@ -234,6 +234,12 @@ export class BulkWrites implements WriteHold {
       const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
       return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
     });
+  }
+
+  /** An upsert of one kind of a single table may meet a row of another. */
+  private tableWritten(builder: WriteBuilder): WrittenTable | undefined {
+    const metadata = metadataOf(builder);
+    return metadata && this.tableOf(builder.expressionMap.onUpdate ? rootOf(metadata) : metadata);
   }
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {

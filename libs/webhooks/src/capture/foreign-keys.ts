@@ -59,24 +59,9 @@ export function withPart(key: unknown, join: ColumnMetadata, value: unknown): Ob
   return all;
 }
 
-const decisive = new WeakMap<RelationMetadata, readonly ColumnMetadata[]>();
-
-/** The columns of a key that belong to the relation alone: a tenant's column is set, whether the relation is or not. */
-function decisiveColumns(relation: RelationMetadata): readonly ColumnMetadata[] {
-  let columns = decisive.get(relation);
-  if (!columns) {
-    const others = relation.entityMetadata.relations.filter((other) => other !== relation && !other.isManyToMany);
-    const shared = new Set(others.flatMap(({ joinColumns }) => joinColumns.map(({ databaseName }) => databaseName)));
-    const own = relation.joinColumns.filter(({ isVirtual }) => isVirtual);
-    const alone = own.filter(({ databaseName }) => !shared.has(databaseName));
-    decisive.set(relation, (columns = alone.length ? alone : own));
-  }
-  return columns;
-}
-
-/** Whether a composite key points nowhere. */
-export function isUnset(relation: RelationMetadata, key: unknown): boolean {
-  return decisiveColumns(relation).every((join) => (partOf(key, join) ?? null) === null);
+/** Whether a composite key points nowhere: it lacks a part. A tenant's column is set, whether the relation is or not. */
+export function isUnset({ joinColumns }: RelationMetadata, key: unknown): boolean {
+  return joinColumns.some((join) => (partOf(key, join) ?? null) === null);
 }
 
 /** Each part by the kind of its own column. */

@@ -100,9 +100,10 @@ function insertedRows(write: CapturedWrite, records: readonly Row[], old: readon
 
 /** Keys are returned, and images read batch by batch: a select may give any number of rows. */
 function insertSelected(write: CapturedWrite, send: Send): Send {
-  const { table, runner } = write;
+  const { table, runner, builder } = write;
   const { driver } = runner.dataSource;
-  const definition = table.definitions.find(({ metadata }) => metadata === table.metadata);
+  const inserted = builder.expressionMap.mainAlias?.metadata;
+  const definition = table.definitions.find(({ metadata }) => metadata === inserted);
   if (!definition) return send;
   return async (text, parameters) => {
     const keys = table.metadata.primaryColumns.map(
