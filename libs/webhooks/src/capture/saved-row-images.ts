@@ -2,7 +2,7 @@ import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from './loaded-images.js';
-import { readRows, rowKey, type RowLock } from './row-reader.js';
+import { idOf, readRows, rowKey, type RowLock } from './row-reader.js';
 import type { StatementQueue } from './statement-queue.js';
 import type { RowChange } from './transaction-log.js';
 import type { SavedRow, Saving } from './write-builder.js';
@@ -69,7 +69,7 @@ export class SavedRowImages {
     for (const [key, id] of wanted) {
       const image = locked.get(key);
       if (image) found.set(key, image);
-      else unknown.push(id);
+      else unknown.push(idOf(definition, id));
     }
     // Written by this save() already, or not known when the others were locked, or gone.
     if (unknown.length) for (const [key, image] of await this.read(definition, lock, unknown)) found.set(key, image);
@@ -85,7 +85,7 @@ export class SavedRowImages {
     const rows = lock === 'update' ? updateSubjects : removeSubjects;
     const ids = rows.flatMap((row) =>
       row.metadata === definition.metadata && row.identifier && !this.isLoaded(definition, lock, row)
-        ? [row.identifier]
+        ? [idOf(definition, row.identifier)]
         : [],
     );
     const images = await this.read(definition, lock, ids);
