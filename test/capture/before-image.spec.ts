@@ -400,6 +400,46 @@ describeDatabases('what a row was before save() and its like', (database) => {
     });
   });
 
+  describe.runIf(isPostgres)('under row-level security', () => {
+    const role = `image_role_${process.pid}`;
+    const asRole = (write: (inner: EntityManager) => Promise<unknown>) =>
+      manager.transaction(async (inner) => {
+        await inner.query(`SET LOCAL ROLE ${role}`);
+        await write(inner);
+      });
+
+    beforeAll(async () => {
+      await manager.query(`CREATE ROLE ${role}`);
+      await manager.query(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`);
+      await manager.query(`GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`);
+      await manager.query('ALTER TABLE image_child ENABLE ROW LEVEL SECURITY');
+      for (const command of ['SELECT', 'DELETE']) {
+        await manager.query(`CREATE POLICY allows_${command} ON image_child FOR ${command} TO ${role} USING (true)`);
+      }
+    });
+    afterAll(async () => {
+      await manager.query('ALTER TABLE image_child DISABLE ROW LEVEL SECURITY');
+      await manager.query(`DROP OWNED BY ${role}`);
+      await manager.query(`DROP ROLE ${role}`);
+    });
+    beforeEach(() => manager.save(Child, { id: 1 }));
+
+    it('refuses to delete a row that no policy lets it lock', async () => {
+      const remove = async (inner: EntityManager) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }));
+      await expect(asRole(remove)).rejects.toMatchObject({ code: 'ROWS_MISSED' });
+      await expect(asRole((inner) => remove(inner).catch(() => {}))).rejects.toMatchObject({ code: 'ROWS_UNKNOWN' });
+      expect(await manager.countBy(Child, { id: 1 })).toBe(1);
+    });
+
+    it('tells what was deleted with a policy for UPDATE', async () => {
+      await manager.query(`CREATE POLICY allows_update ON image_child FOR UPDATE TO ${role} USING (true)`);
+      const events = await eventsOf(() =>
+        asRole(async (inner) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }))),
+      );
+      expect(events.map(({ type }) => type)).toEqual(['child.deleted']);
+    });
+  });
+
   it('is another writer’s last word: each of many tells what the other left', async () => {
     await manager.save(Parent, { id: 1 });
     const events = await eventsOf(() =>
