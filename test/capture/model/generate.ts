@@ -65,9 +65,14 @@ class Generator {
       [7, 'callback'],
       [3, 'runner'],
       [depth === 0 ? 1 : 0, 'raw'],
+      [depth === 0 && abilities.hasScripts ? 0.7 : 0, 'script'],
       [depth === 0 && abilities.hasAutocommit ? 0.7 : 0, 'autocommit'],
     ] as const);
-    const end = random.chance(0.85) ? 'commit' : 'rollback';
+    const end = random.weighted([
+      [85, 'commit'],
+      [15, 'rollback'],
+      [depth === 0 && style === 'runner' ? 8 : 0, 'release'],
+    ] as const);
     // A nested one has the level of the outer one.
     const hasLevel = depth === 0 && (style === 'callback' || style === 'runner');
     const level = hasLevel && random.chance(0.4) ? { level: random.pick(abilities.levels) } : {};
@@ -245,9 +250,13 @@ export const SWITCHES: Readonly<Record<string, (program: Program) => Program>> =
   },
   statements: (program) =>
     mapSteps(program, (step) =>
-      step.do === 'transaction' && (step.style === 'raw' || step.style === 'autocommit')
+      step.do === 'transaction' && ['raw', 'script', 'autocommit'].includes(step.style)
         ? [{ ...step, style: 'callback' }]
         : [step],
+    ),
+  releases: (program) =>
+    mapSteps(program, (step) =>
+      step.do === 'transaction' && step.end === 'release' ? [{ ...step, end: 'commit' }] : [step],
     ),
   'throwing-hooks': (program) => withoutHookNames(program),
   /** A matter of the server's settings, and not of the program. */

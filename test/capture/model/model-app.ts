@@ -7,7 +7,7 @@ import { familyOf } from '../every-kind.js';
 import type { CaptureModeName } from '../operations/index.js';
 import { MODEL_TABLES, modelEntities, modelFeatures } from './entities.js';
 import { ModelHooks } from './model-hooks.js';
-import { namesARowTwice, type Program } from './program.js';
+import { leaksTransactions, namesARowTwice, type Program } from './program.js';
 import { Player, type ModelClasses } from './run-program.js';
 
 /** How an application of the model captures changes. */
@@ -70,8 +70,9 @@ export class ModelApp {
   async fault(program: Program): Promise<string | null> {
     const wrong = await this.faultOf(program);
     const left = await this.leftBehind();
-    this.isUnusable = left !== null;
-    return wrong ?? left;
+    const isLeak = leaksTransactions(program);
+    this.isUnusable = left !== null || isLeak;
+    return wrong ?? (isLeak ? null : left);
   }
 
   private async faultOf(program: Program): Promise<string | null> {

@@ -58,22 +58,17 @@ export async function runModel(run: ModelRun): Promise<ModelReport> {
 }
 
 /** Runs one program, as often as a race may need. */
-export async function runProgram(kind: ModelKind, program: Program, tries = TRIES): Promise<Finding | null> {
-  const bench = new Bench(kind);
-  try {
-    for (let n = 0; n < tries; n++) {
-      const fault = await bench.fault(program);
-      if (fault !== null) return { seed: null, program, fault };
-    }
-    return null;
-  } finally {
-    await bench.close();
+export async function runProgram(bench: Bench, program: Program, tries: number): Promise<Finding | null> {
+  for (let n = 0; n < tries; n++) {
+    const fault = await bench.fault(program);
+    if (fault !== null) return { seed: null, program, fault };
   }
+  return null;
 }
 
 async function smallest(bench: Bench, program: Program, fault: string): Promise<{ program: Program; fault: string }> {
   let last = fault;
-  const tries = program.writers.length > 1 ? TRIES : 1;
+  const tries = (await isSteady(bench, program)) ? 1 : TRIES;
   const fails = async (candidate: Program): Promise<boolean> => {
     for (let n = 0; n < tries; n++) {
       const found = await bench.fault(candidate);
@@ -87,8 +82,14 @@ async function smallest(bench: Bench, program: Program, fault: string): Promise<
   return { program: result, fault: last };
 }
 
+/** Whether a program fails in each run, so that one run says whether a smaller one does. */
+async function isSteady(bench: Bench, program: Program): Promise<boolean> {
+  for (let n = 0; n < TRIES; n++) if ((await bench.fault(program)) === null) return false;
+  return true;
+}
+
 /** An application for program after program; a new one after each that leaves it unusable. */
-class Bench {
+export class Bench {
   /** How many changes the programs committed. */
   changes = 0;
   private app: ModelApp | null = null;

@@ -9,9 +9,16 @@ export function programText({ given, writers }: Program): string {
   return lines.join('\n');
 }
 
+const ENDS = {
+  commit: [],
+  rollback: ['  throw new Error("roll back");'],
+  release: ['  await t.queryRunner.release();'],
+} as const;
+
 const HOW = {
   callback: '',
   runner: ' // by startTransaction() of a query runner',
+  script: " // by query('BEGIN; SELECT 1') on a query runner",
   raw: " // by query('BEGIN') on a query runner",
   autocommit: " // by query('SET autocommit = 0') on a query runner",
 } as const;
@@ -24,7 +31,7 @@ function stepLines(step: Step, manager: string): string[] {
       const level = step.level ? `'${step.level}', ` : '';
       const how = HOW[step.style];
       return block(`await ${manager}.transaction(${level}async (t) => {${how}`, step.steps, 't', [
-        ...(step.end === 'rollback' ? ['  throw new Error("roll back");'] : []),
+        ...ENDS[step.end],
         '});',
       ]);
     }

@@ -80,10 +80,14 @@ export type Step =
   | { readonly do: 'fail' }
   | {
       readonly do: 'transaction';
-      /** By a callback, by the methods of a query runner, by statements of the writer's own, or by `SET autocommit` (MySQL, MariaDB). */
-      readonly style: 'callback' | 'runner' | 'raw' | 'autocommit';
+      /**
+       * By a callback, by the methods of a query runner, by statements of the writer's own, by statements that stand beside others in one
+       * text (PostgreSQL), or by `SET autocommit` (MySQL, MariaDB).
+       */
+      readonly style: 'callback' | 'runner' | 'raw' | 'script' | 'autocommit';
       readonly level?: IsolationLevel;
-      readonly end: 'commit' | 'rollback';
+      /** `release`: the query runner is given back in the middle of its transaction. */
+      readonly end: 'commit' | 'rollback' | 'release';
       readonly steps: readonly Step[];
     }
   /** The first step, which loads rows; what another writer does before that writes; and the write. */
@@ -108,6 +112,13 @@ export interface Program {
 /** The steps inside a step, where it has any. */
 export function innerSteps(step: Step): readonly Step[] | undefined {
   return 'steps' in step ? step.steps : undefined;
+}
+
+/** Whether a program gives connections back in the middle of their transactions. */
+export function leaksTransactions({ writers }: Program): boolean {
+  const leaks = (step: Step): boolean =>
+    (step.do === 'transaction' && step.end === 'release') || (innerSteps(step) ?? []).some(leaks);
+  return writers.some((steps) => steps.some(leaks));
 }
 
 /** Properties that find a row. */

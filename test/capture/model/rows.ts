@@ -25,7 +25,9 @@ const NAMES = ['ann', 'bob', 'cid', 'dot'];
 /** What hooks of the application do with a row of such a name: see `model-hooks.ts`. */
 export const HOOK_NAMES = ['boom', 'bang', 'echo'];
 const PRICES = ['1.5', '1.50', '2.00', '2', '0.10'];
-const CODES = [null, 'x', 'y', 'z'];
+/** Two that are one to a collation that ignores case. */
+const CODES = [null, 'x', 'X', 'y', 'z'];
+const TICKETS = ['t1', 'T1', 't2', 't3'];
 
 const id = (random: Random) => random.int(1, 4);
 const name = (random: Random) => random.pick(random.chance(0.06) ? HOOK_NAMES : NAMES);
@@ -80,12 +82,12 @@ export const ROW_SOURCES: Readonly<Record<EntityName, RowSource>> = {
   Numbered: source({}, { name, amount }, { counter: 'amount', targets: [], required: ['name'] }),
   Ticket: source(
     {},
-    { title: name, amount, code: (random) => random.pick(['t1', 't2', 't3', 't4']) },
+    { title: name, amount, code: (random) => random.pick(TICKETS) },
     {
       counter: 'amount',
       targets: [['code']],
       required: ['title', 'code'],
-      where: (random) => ({ code: random.pick(['t1', 't2', 't3', 't4']) }),
+      where: (random) => ({ code: random.pick(TICKETS) }),
     },
   ),
   Booking: source(
@@ -175,6 +177,8 @@ export interface Abilities {
   /** Events of `clear()`, and no foreign key in its way. */
   readonly canClear: boolean;
   readonly hasAutocommit: boolean;
+  /** Several statements in one text. */
+  readonly hasScripts: boolean;
   /** Another writer can work while one has begun. */
   readonly hasRowLocks: boolean;
   /** Whether what is not TypeORM's is captured, too. */
@@ -191,6 +195,7 @@ export function abilitiesOf(database: TestDatabase['name'], mode: CaptureModeNam
     hasSkipUnchanged: database === 'postgres',
     canClear: database === 'sqlite' || database === 'postgres',
     hasAutocommit: database === 'mariadb' || database === 'mysql2',
+    hasScripts: database === 'postgres',
     hasRowLocks: isServer,
     capturesSql: mode === 'trigger',
   };

@@ -105,6 +105,8 @@ export class Player {
         await rollback();
         throw error;
       }
+      // The query runner is released in any case.
+      if (step.end === 'release') return;
       await (step.end === 'commit' ? commit() : rollback());
     });
   }
@@ -117,6 +119,10 @@ export class Player {
       };
     };
     if (style === 'raw') return { begin: query('BEGIN'), commit: query('COMMIT'), rollback: query('ROLLBACK') };
+    if (style === 'script') {
+      const [begin, commit, rollback] = ['BEGIN; SELECT 1', 'SELECT 1; COMMIT', 'ROLLBACK; SELECT 1'] as const;
+      return { begin: query(begin), commit: query(commit), rollback: query(rollback) };
+    }
     if (style === 'autocommit') {
       const back = 'SET autocommit = 1';
       return { begin: query('SET autocommit = 0'), commit: query(back), rollback: query('ROLLBACK', back) };

@@ -4,24 +4,29 @@ import { innerSteps, type Program, type Step } from './program.js';
 export type ShowsFault = (program: Program) => Promise<boolean>;
 
 /**
- * Makes a failing program smaller: takes away writers, steps, rows, values and options, one by one, as long as it still fails.
+ * Makes a failing program smaller: takes away writers, steps, rows, values and options, as long as it still fails.
  *
- * Plain delta debugging over the tree of the program. Each round begins with the largest parts.
+ * Plain delta debugging over the tree of the program. Each round begins with the largest parts, and goes on after a success where it was:
+ * what could not be taken away before is asked for again only in the next round.
  *
  * @param deadline in milliseconds since 1970: the smallest so far is good enough then
  */
 export async function shrink(program: Program, fails: ShowsFault, deadline: number): Promise<Program> {
   let smallest = program;
+  let place = 0;
+  let refused = 0;
   for (;;) {
-    let found: Program | null = null;
-    for (const candidate of smaller(smallest)) {
-      if (Date.now() > deadline) return smallest;
-      if (!(await fails(candidate))) continue;
-      found = candidate;
-      break;
+    const candidates = [...smaller(smallest)];
+    if (refused >= candidates.length || Date.now() > deadline) return smallest;
+    place %= candidates.length;
+    const candidate = candidates[place] as Program;
+    if (await fails(candidate)) {
+      smallest = candidate;
+      refused = 0;
+    } else {
+      place++;
+      refused++;
     }
-    if (!found) return smallest;
-    smallest = found;
   }
 }
 
@@ -56,8 +61,9 @@ function* simplerStep(step: Step): Generator<Step> {
       const { level: _, ...plain } = step;
       yield plain;
     }
-    if (step.style === 'runner') yield { ...step, style: 'callback' };
-    if (step.end === 'rollback') yield { ...step, end: 'commit' };
+    if (step.style !== 'callback')
+      yield { ...step, style: 'callback', end: step.end === 'release' ? 'commit' : step.end };
+    if (step.end !== 'commit') yield { ...step, end: 'commit' };
   }
   if ('options' in step && step.options) {
     const { options, ...plain } = step;
@@ -80,7 +86,13 @@ function fewer(values: object): string[] {
   return keys.length > 1 ? keys : [];
 }
 
+/** Halves first, where there are many. */
 function* withoutOne<T>(items: readonly T[]): Generator<readonly T[]> {
+  const half = Math.floor(items.length / 2);
+  if (half > 1) {
+    yield items.slice(half);
+    yield items.slice(0, half);
+  }
   for (let n = 0; n < items.length; n++) yield items.toSpliced(n, 1);
 }
 

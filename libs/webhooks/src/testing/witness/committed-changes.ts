@@ -1,8 +1,11 @@
+import { raw } from 'sql-template-tag';
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import type { ColumnMetadata } from '../../capture/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../capture/entity-definition.js';
 import { lastingExpression } from '../../capture/exact-expression.js';
 import { keyOfImage, setForeignKeys } from '../../capture/image-select.js';
+import type { Database } from '../../store/database.js';
+import { query } from '../../store/script.js';
 import { SHADOW_COLUMNS } from './shadow-table.js';
 import type { InstalledShadow } from './witness-triggers.js';
 
@@ -20,10 +23,18 @@ export interface CommittedChange {
 
 type ShadowRow = Readonly<Record<string, unknown>>;
 
-/** Everything that a shadow holds, in the order in which it happened. */
-export async function committedChanges(dataSource: DataSource, shadow: InstalledShadow): Promise<CommittedChange[]> {
+/**
+ * Everything that a shadow holds, in the order in which it happened.
+ *
+ * @param database is read, and not the application's pool: one of that pool's connections may still be in a transaction
+ */
+export async function committedChanges(
+  database: Database,
+  dataSource: DataSource,
+  shadow: InstalledShadow,
+): Promise<CommittedChange[]> {
   const reader = new ShadowReader(dataSource, shadow);
-  const rows = (await dataSource.query(reader.selection)) as ShadowRow[];
+  const rows: ShadowRow[] = await database.single(() => query(raw(reader.selection)));
   const changes: CommittedChange[] = [];
   for (let n = 0; n < rows.length; n++) {
     const first = rows[n] as ShadowRow;

@@ -75,7 +75,7 @@ export class EventWitness {
       });
     }
     const changes: CommittedChange[] = [];
-    for (const shadow of this.shadows) changes.push(...(await committedChanges(dataSource, shadow)));
+    for (const shadow of this.shadows) changes.push(...(await committedChanges(database, dataSource, shadow)));
     const differences = compareEvents(changes, await this.storedEvents(), options.mayMerge);
     if (differences.length === 0) return changes.length;
     const setAside = reasons.map((reason) => `\nAn image was set aside, so its event is missing: ${reason}`).join('');
