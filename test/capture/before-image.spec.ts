@@ -102,6 +102,16 @@ class Loaded {
   parent: Relation<Parent> | null;
 }
 
+/** Has no webhooks. */
+@Entity('image_plain')
+class Plain {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'int', default: 0 })
+  n: number;
+}
+
 class Statements implements Partial<Logger> {
   readonly texts: string[] = [];
 
@@ -130,6 +140,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
     app = await startApp({
       database: { ...fresh.options, logging: ['query'], logger: statements as Logger } as typeof fresh.options,
       entities: [Vault, Parent, Child, Loaded],
+      others: [Plain],
     });
     ({ manager } = app.dataSource);
   });
@@ -352,6 +363,15 @@ describeDatabases('what a row was before save() and its like', (database) => {
       const reads = await readsOf(() => manager.remove([...rows.flatMap(({ children }) => children), ...rows]));
       expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_child', 'image_parent']);
       if (!isSqlite) for (const text of reads) expect(text).toMatch(/ FOR UPDATE$/);
+    });
+
+    it('by one statement, also where rows without webhooks are written between them', async () => {
+      const rows = await changed();
+      const mixed = rows.flatMap((row) => [row, manager.create(Plain, { id: row.id, n: 1 })]);
+      await manager.save(Plain, [{ id: 1 }, { id: 2 }, { id: 3 }]);
+      const reads = await readsOf(() => manager.save(mixed));
+      expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_parent', 'image_child']);
+      expect(await manager.countBy(Plain, { n: 1 })).toBe(3);
     });
 
     it('not at all by a save() that changes nothing', async () => {

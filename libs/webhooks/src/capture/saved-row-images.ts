@@ -19,7 +19,7 @@ export class SavedRowImages {
     delete: new Map(),
   };
   private byId: Map<ObjectLiteral, SavedRow> | null = null;
-  /** Changes of rows whose links this `save()` writes, too: their images are read when it is over. */
+  /** Changes of rows whose links this `save()` may write later: their images are not read before these. */
   readonly linking = new Set<RowChange>();
   private own = 0;
   private others: number | null = null;
@@ -122,14 +122,14 @@ export class SavedRowImages {
     const images = ids.length ? await readRows(queryRunner, definition, ids, isOpen ? lock : 'none') : new Map();
     // The same read shows what earlier changes of these rows have left.
     const keys = new Set(ids.map((id) => rowKey(definition, id)));
-    await this.options.log.settleRows(queryRunner, definition, keys, { images, except: this.linking });
+    await this.options.log.settleRows(queryRunner, definition, keys, images);
     return images;
   }
 
   /** Reads what earlier changes of rows have left, before these are written without being read. */
   async settle(definition: EntityDefinition, keys: readonly string[]): Promise<void> {
     if (!keys.length) return;
-    await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys), { except: this.linking });
+    await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys));
   }
 
   /** Rows were written: what was read of them is no longer true. */
