@@ -31,14 +31,13 @@ export interface ChangeLog {
   /**
    * Gives earlier changes of these rows their images, before the rows are written again.
    *
-   * @param known images that were read just now; otherwise they are read
-   * @param except changes whose images are read later
+   * @param images that were read just now; otherwise they are read
    */
   settleRows(
     runner: QueryRunner,
     definition: EntityDefinition,
     keys: ReadonlySet<string>,
-    known: { readonly images?: ReadonlyMap<string, RowImage>; readonly except: ReadonlySet<RowChange> },
+    images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined;
   /** A statement has written rows that nobody knows: the transaction must not be committed. */
   refuse(runner: QueryRunner, definition: EntityDefinition, error: unknown): void;
@@ -161,7 +160,8 @@ export class BulkWrites implements WriteHold {
     if (table?.isToldOf(builder.expressionMap)) {
       return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
     }
-    if (builder.queryRunner) this.statements.noteUncaptured(builder.queryRunner);
+    const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
+    if (builder.queryRunner && mayMeetRows) this.statements.noteUncaptured(builder.queryRunner);
     // What waits is told of the row as it was left, not as this write leaves it.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);

@@ -185,11 +185,10 @@ export class EntityCapture implements EntitySubscriberInterface {
     runner: QueryRunner,
     definition: EntityDefinition,
     keys: ReadonlySet<string>,
-    { images, except }: { readonly images?: ReadonlyMap<string, RowImage>; readonly except: ReadonlySet<RowChange> },
+    images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined {
     const { tablePath } = definition.metadata;
-    const isEarlier = (change: RowChange) =>
-      change.definition.metadata.tablePath === tablePath && keys.has(change.key) && !except.has(change);
+    const isEarlier = (change: RowChange) => change.definition.metadata.tablePath === tablePath && keys.has(change.key);
     if (images) {
       for (const item of this.logIn(runner)?.pending ?? []) {
         if ('values' in item || item.image || item.definition !== definition || !isEarlier(item)) continue;

@@ -21,6 +21,11 @@ export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: Obj
   return JSON.stringify(metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
 }
 
+/** The primary key alone: TypeORM merges other values into the identifiers of its subjects. */
+export function idOf({ metadata }: EntityDefinition, identifier: ObjectLiteral): ObjectLiteral {
+  return metadata.getEntityIdMap(identifier) ?? identifier;
+}
+
 /**
  * Reads rows as they are now, in the writer's own transaction: what it has written is locked by it, so no other writer's
  * half of the row can be missed or mixed in.

@@ -2,7 +2,7 @@ import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from './loaded-images.js';
-import { readRows, rowKey, type RowLock } from './row-reader.js';
+import { idOf, readRows, rowKey, type RowLock } from './row-reader.js';
 import type { StatementQueue } from './statement-queue.js';
 import type { RowChange } from './transaction-log.js';
 import type { SavedRow, Saving } from './write-builder.js';
@@ -19,7 +19,7 @@ export class SavedRowImages {
     delete: new Map(),
   };
   private byId: Map<ObjectLiteral, SavedRow> | null = null;
-  /** Changes of rows whose links this `save()` writes, too: their images are read when it is over. */
+  /** Changes of rows whose links this `save()` may write later: their images are not read before these. */
   readonly linking = new Set<RowChange>();
   private own = 0;
   private others: number | null = null;
@@ -69,7 +69,7 @@ export class SavedRowImages {
     for (const [key, id] of wanted) {
       const image = locked.get(key);
       if (image) found.set(key, image);
-      else unknown.push(id);
+      else unknown.push(idOf(definition, id));
     }
     // Written by this save() already, or not known when the others were locked, or gone.
     if (unknown.length) for (const [key, image] of await this.read(definition, lock, unknown)) found.set(key, image);
@@ -85,7 +85,7 @@ export class SavedRowImages {
     const rows = lock === 'update' ? updateSubjects : removeSubjects;
     const ids = rows.flatMap((row) =>
       row.metadata === definition.metadata && row.identifier && !this.isLoaded(definition, lock, row)
-        ? [row.identifier]
+        ? [idOf(definition, row.identifier)]
         : [],
     );
     const images = await this.read(definition, lock, ids);
@@ -122,14 +122,14 @@ export class SavedRowImages {
     const images = ids.length ? await readRows(queryRunner, definition, ids, isOpen ? lock : 'none') : new Map();
     // The same read shows what earlier changes of these rows have left.
     const keys = new Set(ids.map((id) => rowKey(definition, id)));
-    await this.options.log.settleRows(queryRunner, definition, keys, { images, except: this.linking });
+    await this.options.log.settleRows(queryRunner, definition, keys, images);
     return images;
   }
 
   /** Reads what earlier changes of rows have left, before these are written without being read. */
   async settle(definition: EntityDefinition, keys: readonly string[]): Promise<void> {
     if (!keys.length) return;
-    await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys), { except: this.linking });
+    await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys));
   }
 
   /** Rows were written: what was read of them is no longer true. */

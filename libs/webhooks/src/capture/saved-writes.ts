@@ -7,7 +7,7 @@ import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { CaptureError } from './errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from './inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from './loaded-images.js';
-import { imageSelectOf, readRows, rowKey } from './row-reader.js';
+import { idOf, imageSelectOf, readRows, rowKey } from './row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
 import { sendingThrough } from './sending-through.js';
 import type { StatementQueue } from './statement-queue.js';
@@ -122,7 +122,7 @@ export class SavedWrites {
         const values = sent?.[n];
         const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
         const image = values ? insertedImage(definition, values, row, runner.dataSource) : null;
-        return this.change('created', statement, id, key, null, image);
+        return this.change('created', statement, idOf(definition, id), key, null, image);
       });
       isSent = false;
       await this.record(statement, changes);
@@ -134,11 +134,13 @@ export class SavedWrites {
     }
   }
 
-  private async update(statement: SavedStatement, id: ObjectLiteral): Promise<unknown> {
+  private async update(statement: SavedStatement, identifier: ObjectLiteral): Promise<unknown> {
     const { builder, definition } = statement;
     const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
-    const key = rowKey(definition, id);
-    const before = await this.beforeUpdate(statement, action, key, id);
+    const key = rowKey(definition, identifier);
+    // TypeORM adds a version to the identifier that it has given.
+    const id = idOf(definition, identifier);
+    const before = await this.beforeUpdate(statement, action, key, identifier);
     const returned = this.returnImage(statement);
     return this.send(statement, (result) => {
       // The row is gone, or somebody else deleted or restored it before.
@@ -241,7 +243,7 @@ export class SavedWrites {
   ): Promise<unknown> {
     if (!readsAfter(builder, definition)) {
       const result = await run(builder);
-      await capture(answerOf(result));
+      await capture(answerOf(builder, result));
       return result;
     }
     builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
@@ -282,13 +284,11 @@ function readsAfter({ expressionMap, dataSource: { driver } }: WriteBuilder, { m
   );
 }
 
-/** PostgreSQL returns no row where a trigger has kept it out. */
-function answerOf(result: unknown): StatementAnswer {
-  const { affected, raw, generatedMaps } = result as StatementAnswer & { generatedMaps?: unknown[] };
-  if (affected !== undefined) return { affected, raw };
-  const keptOut =
-    Array.isArray(raw) && raw.length === 0 && generatedMaps?.some((map) => Object.keys(map as object).length === 0);
-  return keptOut ? { affected: 0, raw } : { raw };
+/** An INSERT says by the rows that it returns whether a trigger of PostgreSQL has kept them out; other statements say it themselves. */
+function answerOf({ expressionMap }: WriteBuilder, result: unknown): StatementAnswer {
+  const { affected, raw } = result as StatementAnswer;
+  const isKeptOut = expressionMap.extraReturningColumns.length > 0 && Array.isArray(raw) && raw.length === 0;
+  return { affected: affected ?? (isKeptOut ? 0 : undefined), raw };
 }
 
 /** Whether TypeORM knows the keys after an INSERT: with `reload: false`, and for keys that only the database makes, it does not. */

@@ -87,11 +87,12 @@ export interface WebhookOptions<E = ObjectLiteral> {
    */
   coalesce?: boolean;
   /**
-   * `previous`, and the row that a `deleted` tells of, are read under lock right before the write, and not taken from what TypeORM
-   * had loaded without one, which another writer may have changed meanwhile. One statement more for each row; exact in a transaction,
-   * which `save()` and `remove()` open unless told otherwise.
+   * Whether `previous`, the row that a `deleted` shows and the owner before come from the row, read under lock right before the write:
+   * one statement more for each entity of a `save()` or `remove()`. With `false` they come from what TypeORM has loaded without a lock.
+   * Another writer may have changed the row since, and hooks such as `@AfterLoad` may have changed the loaded object: a column that they
+   * decrypt is then sent as plaintext. Query builders always read the row.
    *
-   * @defaultValue false
+   * @defaultValue true
    */
   exactPrevious?: boolean;
   /**

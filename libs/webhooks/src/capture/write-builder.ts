@@ -27,6 +27,7 @@ export interface WriteExpression {
   readonly locallyGenerated: Readonly<Record<number, ObjectLiteral>>;
   readonly limit?: number;
   readonly updateEntity: boolean;
+  readonly extraReturningColumns: readonly ColumnMetadata[];
   useTransaction: boolean;
 }
 

@@ -1,0 +1,475 @@
+import {
+  AfterInsert,
+  AfterLoad,
+  AfterUpdate,
+  BeforeInsert,
+  BeforeUpdate,
+  Column,
+  DeleteDateColumn,
+  Entity,
+  ManyToOne,
+  OneToMany,
+  PrimaryColumn,
+  type EntityManager,
+  type EntitySubscriberInterface,
+  type Logger,
+  type Relation,
+} from 'typeorm';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { storedEvents } from './shop.js';
+
+abstract class VaultRow {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'vault' })
+  name: string;
+
+  @Column({ type: 'varchar', length: 50 })
+  iban: string;
+
+  @BeforeInsert()
+  @BeforeUpdate()
+  close(): void {
+    if (!this.iban.startsWith('closed:')) this.iban = `closed:${this.iban}`;
+  }
+
+  @AfterLoad()
+  @AfterInsert()
+  @AfterUpdate()
+  open(): void {
+    this.iban = this.iban.replace('closed:', '');
+  }
+}
+
+/** Its iban is closed in the row, and open in memory. */
+@Webhook()
+@Entity('image_vault')
+class Vault extends VaultRow {}
+
+@Webhook({ owner: 'customer' })
+@Entity('image_parent')
+class Parent {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'decimal', precision: 8, scale: 2, default: '1.50' })
+  price: string;
+
+  @Column({ type: 'varchar', length: 20, default: 'new' })
+  status: string;
+
+  @Column({ type: 'varchar', length: 20, default: 'acme' })
+  customer: string;
+
+  @OneToMany(() => Child, ({ parent }) => parent, { cascade: true })
+  children: Relation<Child>[];
+
+  @DeleteDateColumn()
+  deletedAt: Date | null;
+}
+
+@Webhook()
+@Entity('image_child')
+class Child {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'child' })
+  name: string;
+
+  @ManyToOne(() => Parent, ({ children }) => children)
+  parent: Relation<Parent> | null;
+}
+
+/** `previous` is what TypeORM has loaded. */
+@Webhook({ exactPrevious: false })
+@Entity('image_loaded')
+class Loaded {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'new' })
+  status: string;
+
+  @Column({ type: 'varchar', length: 20, default: 'acme' })
+  customer: string;
+
+  @ManyToOne(() => Parent)
+  parent: Relation<Parent> | null;
+}
+
+/** Has no webhooks. */
+@Entity('image_plain')
+class Plain {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'int', default: 0 })
+  n: number;
+}
+
+class Statements implements Partial<Logger> {
+  readonly texts: string[] = [];
+
+  logQuery(query: string): void {
+    this.texts.push(query);
+  }
+
+  logQueryError(): void {}
+  logQuerySlow(): void {}
+  logSchemaBuild(): void {}
+  logMigration(): void {}
+  log(): void {}
+}
+
+describeDatabases('what a row was before save() and its like', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+  let manager: EntityManager;
+  let statements: Statements;
+  const isPostgres = database.name === 'postgres';
+  const isSqlite = database.name === 'sqlite';
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    statements = new Statements();
+    app = await startApp({
+      database: { ...fresh.options, logging: ['query'], logger: statements as Logger } as typeof fresh.options,
+      entities: [Vault, Parent, Child, Loaded],
+      others: [Plain],
+    });
+    ({ manager } = app.dataSource);
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+  beforeEach(async () => {
+    for (const table of ['image_loaded', 'image_child', 'image_parent', 'image_vault']) {
+      await manager.query(`DELETE FROM ${table}`);
+    }
+  });
+
+  const eventsOf = async (work: () => Promise<unknown>) => {
+    await manager.query('DELETE FROM webhook_events');
+    await work();
+    return storedEvents(app);
+  };
+  /** Of some work: the statements of capture that read an entity's rows before they are written. */
+  const readsOf = async (work: () => Promise<unknown>) => {
+    statements.texts.length = 0;
+    await work();
+    const first = statements.texts.findIndex((text) => /^(?:BEGIN|START)/.test(text));
+    const written = statements.texts.findLastIndex((text) => /^(?:UPDATE|DELETE)/.test(text));
+    const inside = first < 0 ? [] : statements.texts.slice(first, written);
+    return inside.filter((text) => /^SELECT.* .e. /s.test(text));
+  };
+
+  describe('where hooks of the entity open what is closed in the row', () => {
+    it('is what stood in the row', async () => {
+      const events = await eventsOf(async () => {
+        await manager.save(manager.create(Vault, { id: 1, iban: 'one' }));
+        const vault = await manager.findOneByOrFail(Vault, { id: 1 });
+        vault.name = 'other';
+        await manager.save(vault);
+        vault.iban = 'two';
+        await manager.save(vault);
+        await manager.remove(vault);
+      });
+      expect(JSON.stringify(events)).not.toMatch(/"(?:one|two)"/);
+      expect(events.map(({ type, previous }) => [type, previous])).toEqual([
+        ['vault.created', undefined],
+        ['vault.updated', { name: 'vault' }],
+        ['vault.updated', { iban: 'closed:one' }],
+        ['vault.deleted', undefined],
+      ]);
+    });
+  });
+
+  describe('when another writer comes between the load and the write', () => {
+    /** Runs another write after TypeORM has loaded its rows, before it begins its transaction. */
+    const between = async (other: () => Promise<unknown>, write: (given: EntityManager) => Promise<unknown>) => {
+      const runner = app.dataSource.createQueryRunner();
+      let isDone = false;
+      const subscriber: EntitySubscriberInterface = {
+        async beforeQuery({ query, queryRunner }) {
+          if (isDone || queryRunner !== runner || !/^(?:START|BEGIN)/.test(query)) return;
+          isDone = true;
+          await other();
+        },
+      };
+      app.dataSource.subscribers.unshift(subscriber);
+      try {
+        await write(runner.manager);
+      } finally {
+        app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(subscriber), 1);
+        await runner.release();
+      }
+      expect(isDone).toBe(true);
+    };
+    const parent = async () => {
+      await manager.save(Parent, { id: 1 });
+      return manager.findOneByOrFail(Parent, { id: 1 });
+    };
+    const told = (events: Awaited<ReturnType<typeof eventsOf>>) =>
+      events.map(({ type, data, previous }) => [type, data.price, data.status, previous]);
+
+    it.each([
+      ['remove()', 'delete', (given: EntityManager, row: Parent) => given.remove(row)],
+      ['softRemove()', 'delete', (given: EntityManager, row: Parent) => given.softRemove(row)],
+      ['softRemove()', 'softDelete', (given: EntityManager, row: Parent) => given.softRemove(row)],
+    ] as const)('%s of a row that it removed by %s() makes no event', async (_, call, write) => {
+      const row = await parent();
+      const events = await eventsOf(() =>
+        between(
+          () => manager[call](Parent, 1),
+          (given) => write(given, row),
+        ),
+      );
+      expect(events.map(({ type }) => type)).toEqual(['parent.deleted']);
+    });
+
+    it('save() of a row that it deleted makes no event', async () => {
+      await parent();
+      const events = await eventsOf(() =>
+        between(
+          () => manager.delete(Parent, 1),
+          (given) => given.save(Parent, { id: 1, status: 'paid' }),
+        ),
+      );
+      expect(events.map(({ type }) => type)).toEqual(['parent.deleted']);
+    });
+
+    it('save() of what it has written makes no event', async () => {
+      await parent();
+      const events = await eventsOf(() =>
+        between(
+          () => manager.update(Parent, 1, { status: 'paid' }),
+          (given) => given.save(Parent, { id: 1, status: 'paid' }),
+        ),
+      );
+      expect(told(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
+    });
+
+    it('in a transaction that has its snapshot, save() of what it has written makes no event', async () => {
+      // There such an update fails, or there is one writer at a time.
+      if (isPostgres || isSqlite) return;
+      await parent();
+      const events = await eventsOf(() =>
+        manager.transaction('REPEATABLE READ', async (given) => {
+          await given.find(Parent);
+          await manager.update(Parent, 1, { status: 'paid' });
+          await given.save(Parent, { id: 1, status: 'paid' });
+        }),
+      );
+      expect(told(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
+    });
+
+    it('the last event shows the row', async () => {
+      await parent();
+      const events = await eventsOf(() =>
+        between(
+          () => manager.update(Parent, 1, { price: '2.00' }),
+          (given) => given.save(Parent, { id: 1, price: '1.5' }),
+        ),
+      );
+      expect(told(events)).toEqual([
+        ['parent.updated', '2.00', 'new', { price: '1.50' }],
+        ['parent.updated', '1.50', 'new', { price: '2.00' }],
+      ]);
+    });
+
+    it('the owner before is the one in the row', async () => {
+      const row = await parent();
+      row.customer = 'mine';
+      await eventsOf(() =>
+        between(
+          () => manager.update(Parent, 1, { customer: 'theirs' }),
+          (given) => given.save(row),
+        ),
+      );
+      const stored: { type: string; owner: string }[] = await manager.query(
+        'SELECT type, owner FROM webhook_events ORDER BY seq',
+      );
+      expect(stored.map(({ type, owner }) => `${type} ${owner}`)).toEqual([
+        'parent.updated theirs',
+        'parent.deleted acme',
+        'parent.updated mine',
+        'parent.deleted theirs',
+      ]);
+    });
+
+    it('with exactPrevious: false, previous is what was loaded', async () => {
+      await manager.save(Loaded, { id: 1 });
+      const events = await eventsOf(() =>
+        between(
+          () => manager.query("UPDATE image_loaded SET status = 'theirs'"),
+          (given) => given.save(Loaded, { id: 1, status: 'mine' }),
+        ),
+      );
+      expect(events.map(({ previous }) => previous)).toEqual([{ status: 'new' }]);
+    });
+  });
+
+  it('is read again where a hook has written the row', async () => {
+    await manager.save(Parent, { id: 1 });
+    const subscriber: EntitySubscriberInterface<Parent> = {
+      listenTo: () => Parent,
+      async beforeUpdate({ manager: inner, databaseEntity }) {
+        // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for query builders, whatever the type says
+        if (databaseEntity) await inner.update(Parent, { id: 1 }, { price: '7.00' });
+      },
+    };
+    app.dataSource.subscribers.push(subscriber);
+    const events = await eventsOf(() => manager.save(Parent, { id: 1, status: 'paid' }));
+    app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(subscriber), 1);
+    expect(events.map(({ data, previous }) => [data.price, data.status, previous])).toEqual([
+      ['7.00', 'new', { price: '1.50' }],
+      ['7.00', 'paid', { status: 'new' }],
+    ]);
+  });
+
+  describe('is read and locked', () => {
+    beforeEach(async () => {
+      await manager.save(Parent, [
+        { id: 1, children: [{ id: 1 }, { id: 2 }] },
+        { id: 2, children: [{ id: 3 }] },
+        { id: 3, children: [] },
+      ]);
+    });
+    const changed = async () => {
+      const rows = await manager.find(Parent, { relations: { children: true }, order: { id: 'DESC' } });
+      for (const row of rows) {
+        row.status = 'changed';
+        for (const child of row.children) child.name = 'changed';
+      }
+      return rows;
+    };
+
+    it('by one statement for each entity of a whole save(), by primary key', async () => {
+      const rows = await changed();
+      const reads = await readsOf(() => manager.save(rows));
+      expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_parent', 'image_child']);
+      if (!isSqlite) for (const text of reads) expect(text).toMatch(/ORDER BY .*FOR (?:NO KEY )?UPDATE$/s);
+      if (isPostgres) for (const text of reads) expect(text).toMatch(/FOR NO KEY UPDATE$/);
+    });
+
+    it('by one statement for each entity of a whole remove(), with the strength that a DELETE has', async () => {
+      const rows = await changed();
+      const reads = await readsOf(() => manager.remove([...rows.flatMap(({ children }) => children), ...rows]));
+      expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_child', 'image_parent']);
+      if (!isSqlite) for (const text of reads) expect(text).toMatch(/ FOR UPDATE$/);
+    });
+
+    it('by one statement, also where rows without webhooks are written between them', async () => {
+      const rows = await changed();
+      const mixed = rows.flatMap((row) => [row, manager.create(Plain, { id: row.id, n: 1 })]);
+      await manager.save(Plain, [{ id: 1 }, { id: 2 }, { id: 3 }]);
+      const reads = await readsOf(() => manager.save(mixed));
+      expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_parent', 'image_child']);
+      expect(await manager.countBy(Plain, { n: 1 })).toBe(3);
+    });
+
+    it('not at all by a save() that changes nothing', async () => {
+      const rows = await manager.find(Parent, { relations: { children: true } });
+      expect(await readsOf(() => manager.save(rows))).toEqual([]);
+      expect(statements.texts.some((text) => /^(?:START|BEGIN)/.test(text))).toBe(false);
+    });
+
+    it('not at all with exactPrevious: false, but for a row whose foreign key was not loaded', async () => {
+      await manager.save(Loaded, { id: 1 });
+      const events = await eventsOf(async () => {
+        expect(await readsOf(() => manager.save(Loaded, { id: 1, status: 'paid' }))).toEqual([]);
+      });
+      expect(events).toMatchObject([{ type: 'loaded.updated', previous: { status: 'new' } }]);
+      const moved = await eventsOf(() => manager.save(Loaded, { id: 1, parent: { id: 1 } }));
+      expect(moved).toMatchObject([{ data: { parent: 1 }, previous: { parent: null } }]);
+    });
+
+    it.runIf(isPostgres)('so that children can be inserted beside a save() of their parent', async () => {
+      await manager.transaction(async (given) => {
+        await given.save(Parent, { id: 1, status: 'held' });
+        // Would wait for the lock of the parent until the test is over.
+        await manager.save(Child, { id: 9, parent: { id: 1 } });
+      });
+      expect(await manager.countBy(Child, { id: 9 })).toBe(1);
+    });
+
+    it('so that two saves of the same rows in another order do not end in a deadlock', async () => {
+      for (let round = 1; round <= 20; round++) {
+        const status = `round ${round}`;
+        await Promise.all(
+          [
+            [1, 2, 3],
+            [3, 2, 1],
+            [2, 3, 1],
+          ].map((ids, n) =>
+            manager.save(
+              Parent,
+              ids.map((id) => ({ id, status: `${status} ${n}` })),
+            ),
+          ),
+        );
+      }
+      const rows = await manager.find(Parent);
+      expect(new Set(rows.map(({ status }) => status)).size).toBe(1);
+    });
+  });
+
+  describe.runIf(isPostgres)('under row-level security', () => {
+    const role = `image_role_${process.pid}`;
+    const asRole = (write: (inner: EntityManager) => Promise<unknown>) =>
+      manager.transaction(async (inner) => {
+        await inner.query(`SET LOCAL ROLE ${role}`);
+        await write(inner);
+      });
+
+    beforeAll(async () => {
+      await manager.query(`CREATE ROLE ${role}`);
+      await manager.query(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`);
+      await manager.query(`GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`);
+      await manager.query('ALTER TABLE image_child ENABLE ROW LEVEL SECURITY');
+      for (const command of ['SELECT', 'DELETE']) {
+        await manager.query(`CREATE POLICY allows_${command} ON image_child FOR ${command} TO ${role} USING (true)`);
+      }
+    });
+    afterAll(async () => {
+      await manager.query('ALTER TABLE image_child DISABLE ROW LEVEL SECURITY');
+      await manager.query(`DROP OWNED BY ${role}`);
+      await manager.query(`DROP ROLE ${role}`);
+    });
+    beforeEach(() => manager.save(Child, { id: 1 }));
+
+    it('refuses to delete a row that no policy lets it lock', async () => {
+      const remove = async (inner: EntityManager) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }));
+      await expect(asRole(remove)).rejects.toMatchObject({ code: 'ROWS_MISSED' });
+      await expect(asRole((inner) => remove(inner).catch(() => {}))).rejects.toMatchObject({ code: 'ROWS_UNKNOWN' });
+      expect(await manager.countBy(Child, { id: 1 })).toBe(1);
+    });
+
+    it('tells what was deleted with a policy for UPDATE', async () => {
+      await manager.query(`CREATE POLICY allows_update ON image_child FOR UPDATE TO ${role} USING (true)`);
+      const events = await eventsOf(() =>
+        asRole(async (inner) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }))),
+      );
+      expect(events.map(({ type }) => type)).toEqual(['child.deleted']);
+    });
+  });
+
+  it('is another writer’s last word: each of many tells what the other left', async () => {
+    await manager.save(Parent, { id: 1 });
+    const events = await eventsOf(() =>
+      Promise.all(Array.from({ length: 10 }, (_, n) => manager.save(Parent, { id: 1, status: `by ${n}` }))),
+    );
+    let status: unknown = 'new';
+    for (const { data, previous } of events) {
+      expect(previous).toEqual({ status });
+      ({ status } = data);
+    }
+    expect(status).toBe((await manager.findOneByOrFail(Parent, { id: 1 })).status);
+  });
+});
