@@ -150,6 +150,20 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
+  it('makes a deleted with the last row of what was deleted softly and then changed, for who had it', async () => {
+    await merged().save([{ id: 1 }, { id: 2 }]);
+    await forget();
+    await app.dataSource.transaction(async (manager) => {
+      await manager.softDelete(Merged, { id: In([1, 2]) });
+      await manager.update(Merged, 1, { seen: 5 });
+      await manager.update(Merged, 2, { customerId: 'globex', status: 'secret' });
+    });
+    expect(await told()).toEqual([
+      { type: 'merged.deleted', data: row({ seen: 5 }), owner: 'acme' },
+      { type: 'merged.deleted', data: row({ id: 2 }), owner: 'acme' },
+    ]);
+  });
+
   it('makes an updated of what was deleted and came back otherwise, and nothing of what came back as it was', async () => {
     await merged().save([{ id: 1 }, { id: 2 }, { id: 3 }]);
     await forget();

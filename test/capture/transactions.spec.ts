@@ -201,6 +201,19 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await stories(app)).toEqual(['order.created a']);
   });
 
+  it('is told in the order of the writes, also without a transaction', async () => {
+    const statuses = Array.from({ length: 20 }, (_, n) => `${n}`);
+    const many = orders().create(statuses.map((status) => ({ status, lines: [{ article: `line ${status}` }] })));
+    await orders().save(many, { transaction: false });
+    for (const order of many) order.status += '!';
+    await orders().save(many.toReversed(), { transaction: false });
+    const told = (await stories(app)).filter((story) => story.startsWith('order.'));
+    expect(told).toEqual([
+      ...statuses.map((status) => `order.created ${status}`),
+      ...statuses.toReversed().map((status) => `order.updated ${status}!`),
+    ]);
+  });
+
   it('is passed by with save(x, { listeners: false })', async () => {
     await orders().save({ status: 'a' }, { listeners: false });
     expect(await stories(app)).toEqual([]);

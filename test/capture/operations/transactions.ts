@@ -6,6 +6,9 @@ import { item, row, STANDING, threeItems } from './items.js';
 import type { Operation } from './operation.js';
 import { created, deleted, updated } from './told.js';
 
+const TOO_LATE =
+  'It fails with `TRANSACTION_ENDED`, and nothing of it is sent: await every write before its transaction ends.';
+
 export const TRANSACTIONS: readonly Operation[] = [
   {
     name: 'several changes of one row in one transaction',
@@ -135,6 +138,44 @@ export const TRANSACTIONS: readonly Operation[] = [
       updated('item', item(3, { name: 'without a transaction', code: 'three' }), { name: 'item 3' }),
     ],
     rows: [[Item, STANDING]],
+  },
+  {
+    name: 'writes that nobody awaits when their transaction commits',
+    given: threeItems,
+    run: ({ dataSource }) =>
+      dataSource.transaction(async (manager) => {
+        void manager.update(Item, { id: 1 }, { name: 'late' });
+        void manager.save(Item, { id: 2, name: 'late' });
+        void manager.delete(Item, { id: 3 });
+      }),
+    expects: [
+      [
+        updated('item', item(1, { name: 'late' }), { name: 'item 1' }),
+        updated('item', item(2, { name: 'late', amount: 5 }), { name: 'item 2' }),
+        deleted('item', item(3, { code: 'three' })),
+      ],
+    ],
+    rows: [[Item, [{ name: 'late' }, { name: 'late' }]]],
+  },
+  {
+    name: 'a write that is called while its transaction commits, which nobody awaits',
+    given: threeItems,
+    async run({ dataSource }) {
+      const runner = dataSource.createQueryRunner();
+      await runner.startTransaction();
+      await runner.manager.update(Item, { id: 1 }, { name: 'in time' });
+      const committed = runner.commitTransaction();
+      const late = runner.manager.update(Item, { id: 2 }, { name: 'late' });
+      await expect(late).rejects.toMatchObject({ code: 'TRANSACTION_ENDED' });
+      await committed;
+      await runner.release();
+    },
+    expects: [updated('item', item(1, { name: 'in time' }), { name: 'item 1' })],
+    rows: [[Item, [{ name: 'in time' }, { name: 'item 2' }, { name: 'item 3' }]]],
+    differs: {
+      orm: { why: TOO_LATE, expects: [updated('item', item(1, { name: 'in time' }), { name: 'item 1' })] },
+      trigger: { why: TOO_LATE, expects: [updated('item', item(1, { name: 'in time' }), { name: 'item 1' })] },
+    },
   },
   {
     name: 'two writers racing on different columns of one row',

@@ -97,7 +97,18 @@ interface Merging {
 function following(earlier: RowHistory | undefined, change: RowChange): RowHistory {
   const before = beforeOf(change);
   if (!earlier) return { net: change.action, before, last: change };
-  return { net: NEXT[earlier.net][change.action], before: firstOf(earlier.before, before), last: change };
+  const net = NEXT[earlier.net][change.action];
+  const isOfDeleted = net === 'deleted' && change.action !== 'deleted';
+  const last = isOfDeleted && !isOfOneOwner(earlier.last, change) ? earlier.last : change;
+  return { net, before: firstOf(earlier.before, before), last };
+}
+
+/** Whoever a deleted row is given to has never had it. */
+function isOfOneOwner({ definition, image }: RowChange, { image: later }: RowChange): boolean {
+  if (!image || image === 'gone' || !later || later === 'gone') return false;
+  const before = definition.ownerOf(image);
+  const after = definition.ownerOf(later);
+  return before.owner === after.owner && before.audience === after.audience;
 }
 
 /** `null` where it all came to nothing. */

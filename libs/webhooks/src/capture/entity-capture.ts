@@ -52,6 +52,7 @@ export interface EntityCaptureOptions {
 /** After these InnoDB has rolled the whole transaction back. After others it may have: it is asked. */
 const ER_LOCK_DEADLOCK = 1213;
 const ER_LOCK_TABLE_FULL = 1206;
+const RELEASED_IN_TRANSACTION = 'RELEASED_IN_TRANSACTION';
 /** PostgreSQL runs nothing more in a transaction in which a statement has failed. */
 const IN_FAILED_TRANSACTION = '25P02';
 
@@ -396,7 +397,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (this.hasWarnedOfLeftover) return;
     this.hasWarnedOfLeftover = true;
     this.options.logger.warn(
-      'RELEASED_IN_TRANSACTION: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Said once.)',
+      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Said once.)`,
     );
   }
 
