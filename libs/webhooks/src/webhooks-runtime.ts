@@ -13,6 +13,7 @@ import sql from 'sql-template-tag';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
+import { loadExposure } from './capture/exposed-properties.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
@@ -220,10 +221,12 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`
+   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`,
+   * `CLASS_TRANSFORMER_UNKNOWN`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
     const { emitter, options, dataSource } = parts;
+    await loadExposure();
     if (!emitter) {
       throw new ConfigurationError(
         'EVENT_EMITTER_MISSING',
