@@ -5,7 +5,15 @@ import { describe, expect, it } from 'vitest';
 import { WORKSPACE } from '../support/scratch-project.js';
 
 /** Written like codes, and none of ours: a symbol's name, and what better-sqlite3 and Node.js call their errors. */
-const NO_CODES = new Set(['ERR_SSL_', 'EVERY_OWNER', 'SQLITE_BUSY', 'SQLITE_BUSY_', 'SQLITE_BUSY_SNAPSHOT']);
+const NO_CODES = new Set([
+  'ERR_SSL_',
+  'EVERY_OWNER',
+  'SQLITE_BUSY',
+  'SQLITE_BUSY_',
+  'SQLITE_BUSY_SNAPSHOT',
+  'ERR_MODULE_NOT_FOUND',
+  'MODULE_NOT_FOUND',
+]);
 /** Put together from the name of the option, or of one word. */
 const UNSEEN = ['OWNER_FAILED', 'WHEN_FAILED', 'REDIRECT', 'TIMEOUT'];
 
