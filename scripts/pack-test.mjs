@@ -2,13 +2,26 @@
 // version of every peer's range, one with the highest. Each gets `test/pack/main.ts`, is compiled against the package's types,
 // and runs it. Neither has an optional peer: code or types that lean on one fail here, as they would at a user's.
 //
+// Two more applications have a test of their own (`test/pack/suite`), as their teams would run it: one of Nest 11 in CommonJS with jest,
+// installed by npm, and one of Nest 12 in ES modules with vitest, installed by pnpm, which shows a package its own dependencies only.
+//
 //   node scripts/pack-test.mjs               highest = what package-lock.json has
 //   node scripts/pack-test.mjs --latest      highest = what the registry has: to see whether a new release breaks something
 //   node scripts/pack-test.mjs --keep        leaves the applications where they are
 //
 // The lock file decides by default, so that somebody else's release never fails a change that has nothing to do with it.
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { builtinModules } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -34,6 +47,37 @@ const PLATFORMS = [
   ['@nestjs/platform-fastify', '^11.0.3 || ^12.0.0'],
 ];
 
+/** No install script of theirs is needed, and none is to be trusted. */
+const QUIET = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
+
+/** The last Nest of CommonJS, with what its `nest new` brings for tests. Not in the lock file: the root has Nest 12. */
+const NEST_11 = {
+  '@nestjs/axios': '4.0.1',
+  '@nestjs/common': '11.2.10',
+  '@nestjs/core': '11.2.10',
+  '@nestjs/event-emitter': '3.1.0',
+  '@nestjs/platform-express': '11.2.10',
+  '@nestjs/testing': '11.2.6',
+  '@nestjs/typeorm': '11.0.3',
+  '@types/node': lockedVersion('@types/node'),
+  axios: lockedVersion('axios'),
+  'class-validator': '0.14.4',
+  jest: '30.5.2',
+  'reflect-metadata': lockedVersion('reflect-metadata'),
+  rxjs: lockedVersion('rxjs'),
+  'ts-jest': '29.4.15',
+  typeorm: lockedVersion('typeorm'),
+  typescript: '5.9.3',
+};
+/** `--module` and `--moduleResolution` of applications that compile to `require()`. */
+const COMMONJS_MODULES = [
+  ['commonjs', 'node10'],
+  ['node16', 'node16'],
+  ['nodenext', 'nodenext'],
+];
+/** The last major that runs on Node.js 20. */
+const PNPM = '10.34.8';
+
 const { values } = parseArgs({
   options: { latest: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
 });
@@ -45,7 +89,11 @@ try {
     application('highest', (name, range) => (values.latest ? highestRangeOf(range) : lockedVersion(name))),
   ];
   // One after the other would spend most of the time waiting for the registry.
-  const results = await Promise.allSettled(applications.map((app) => tryOut(app, tarball)));
+  const results = await Promise.allSettled([
+    ...applications.map((app) => tryOut(app, tarball)),
+    tryJest(tarball),
+    tryVitest(tarball),
+  ]);
   for (const result of results) {
     if (result.status === 'rejected') {
       console.error(`✗ ${result.reason instanceof Error ? result.reason.message : String(result.reason)}`);
@@ -95,29 +143,111 @@ function application(name, versionOf) {
  */
 async function tryOut({ name, folder, peers, platforms }, tarball) {
   mkdirSync(folder);
-  cpSync(join(root, 'test/pack'), folder, { recursive: true });
+  for (const file of ['main.ts', 'tsconfig.json']) cpSync(join(root, 'test/pack', file), join(folder, file));
   const dependencies = { ...peers, ...platforms, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
   const devDependencies = { '@types/node': lockedVersion('@types/node') };
   writeFileSync(
     join(folder, 'package.json'),
     JSON.stringify({ name: `pack-test-${name}`, private: true, type: 'module', dependencies, devDependencies }),
   );
-  // No install script of theirs is needed, and none is to be trusted.
-  const quiet = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
-  await succeed(`${name}: npm install`, npm('install', ...quiet), folder);
+  await succeed(`${name}: npm install`, npm('install', ...QUIET), folder);
   for (const optional of optionalPeers) {
     if (readdirSync(join(folder, 'node_modules')).includes(optional)) {
       throw new Error(`${name}: ${optional} got installed, though it is optional: this application proves nothing`);
     }
   }
-  // The driver of the root, as compiling one more takes a minute; it is the application's choice anyway.
-  symlinkSync(join(root, 'node_modules/better-sqlite3'), join(folder, 'node_modules/better-sqlite3'), 'junction');
+  lendDriver(folder);
 
   checkSpecifiers(name, join(folder, 'node_modules', manifest.name, 'dist'));
   await compile(name, folder);
   const said = await succeed(`${name}: run`, [process.execPath, 'dist/main.js', join(folder, 'app.sqlite')], folder);
   const versions = Object.keys(peers).map((peer) => `${peer} ${installedVersion(folder, peer)}`);
   return `${name}: ${said.trim().split('\n').at(-1)}\n    ${versions.join(', ')}`;
+}
+
+/**
+ * Nest 11 as `nest new` made it, with one line more for jest; see docs/installing.md.
+ *
+ * @param {string} tarball
+ * @returns {Promise<string>} what to say of it
+ */
+async function tryJest(tarball) {
+  const name = 'commonjs-jest';
+  const folder = suite(name, 'commonjs', NEST_11, tarball, 'commonjs');
+  await succeed(`${name}: npm install`, npm('install', ...QUIET), folder);
+  lendDriver(folder);
+  const bin = (/** @type {string} */ path) => [process.execPath, join(folder, 'node_modules', path)];
+  for (const [module, resolution] of COMMONJS_MODULES) {
+    const options = ['-p', '.', '--module', module, '--moduleResolution', resolution, '--ignoreDeprecations', '5.0'];
+    await succeed(`${name}: tsc --module ${module}`, [...bin('typescript/bin/tsc'), ...options], folder);
+    await succeed(`${name}: run as ${module}`, [process.execPath, 'dist/main.js'], folder);
+  }
+  await succeed(`${name}: jest`, [...bin('jest/bin/jest.js'), '--config', 'jest.config.json'], folder);
+  return `${name}: compiled as ${COMMONJS_MODULES.map(([module]) => module).join(', ')}; jest passes with Nest ${installedVersion(folder, '@nestjs/core')}`;
+}
+
+/**
+ * @param {string} tarball
+ * @returns {Promise<string>} what to say of it
+ */
+async function tryVitest(tarball) {
+  const name = 'esm-vitest';
+  const locked = [
+    '@nestjs/platform-express',
+    '@nestjs/testing',
+    'reflect-metadata',
+    'vitest',
+    'typescript',
+    '@types/node',
+  ];
+  const versions = Object.fromEntries(
+    [...requiredPeers.map(([peer]) => peer), ...locked].map((one) => [one, lockedVersion(one)]),
+  );
+  const folder = suite(name, 'vitest', versions, tarball, 'module');
+  const pnpm = npm('exec', '--yes', `--package=pnpm@${PNPM}`, '--', 'pnpm');
+  await succeed(
+    `${name}: pnpm install`,
+    [...pnpm, 'install', '--ignore-scripts', '--prefer-offline', '--reporter=silent'],
+    folder,
+  );
+  lendDriver(folder);
+  const bin = (/** @type {string} */ path) => [process.execPath, join(folder, 'node_modules', path)];
+  await succeed(`${name}: tsc`, [...bin('typescript/bin/tsc'), '-p', '.'], folder);
+  await succeed(`${name}: vitest`, [...bin('vitest/vitest.mjs'), 'run'], folder);
+  return `${name}: vitest passes with Nest ${installedVersion(folder, '@nestjs/core')}, installed by pnpm ${PNPM}`;
+}
+
+/**
+ * An application with the test of `test/pack/suite`.
+ *
+ * @param {string} name
+ * @param {string} configuration its folder in `test/pack`
+ * @param {Readonly<Record<string, string>>} versions
+ * @param {string} tarball
+ * @param {'module' | 'commonjs'} type
+ */
+function suite(name, configuration, versions, tarball, type) {
+  const folder = join(scratch, name);
+  cpSync(join(root, 'test/pack', configuration), folder, { recursive: true });
+  mkdirSync(join(folder, 'src'));
+  if (configuration === 'commonjs') renameSync(join(folder, 'main.ts'), join(folder, 'src/main.ts'));
+  cpSync(join(root, 'test/pack/suite/order.entity.ts'), join(folder, 'src/order.entity.ts'));
+  cpSync(join(root, 'test/pack/suite/orders.ts'), join(folder, 'src/order.spec.ts'));
+  const dependencies = { ...versions, [manifest.name]: `file:${tarball}` };
+  writeFileSync(
+    join(folder, 'package.json'),
+    JSON.stringify({ name: `pack-test-${name}`, private: true, type, dependencies }),
+  );
+  return folder;
+}
+
+/**
+ * The driver of the root, as compiling one more takes a minute; it is the application's choice anyway.
+ *
+ * @param {string} folder
+ */
+function lendDriver(folder) {
+  symlinkSync(join(root, 'node_modules/better-sqlite3'), join(folder, 'node_modules/better-sqlite3'), 'junction');
 }
 
 /**

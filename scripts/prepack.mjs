@@ -25,5 +25,6 @@ if (process.argv.includes('--clean')) {
     stdio: ['ignore', process.stderr, process.stderr],
   });
   if (status !== 0) process.exit(1);
+  await import('./commonjs-types.mjs');
   for (const file of LENT) copyFileSync(join(root, file), join(library, file));
 }

@@ -38,7 +38,7 @@ const steps = [
     what: 'every entry point of the built package',
     command: [process.execPath, 'scripts/import-built.mjs'],
   },
-  { name: 'pack', what: 'the tarball in two applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
+  { name: 'pack', what: 'the tarball in four applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
 ];
 
 const { values } = parseArgs({

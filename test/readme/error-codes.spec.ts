@@ -12,6 +12,8 @@ const NO_CODES = new Set([
   'SQLITE_BUSY',
   'SQLITE_BUSY_',
   'SQLITE_BUSY_SNAPSHOT',
+  'ERR_MODULE_NOT_FOUND',
+  'MODULE_NOT_FOUND',
 ]);
 /** Put together from the name of the option, or of one word. */
 const UNSEEN = ['OWNER_FAILED', 'WHEN_FAILED', 'REDIRECT', 'TIMEOUT'];

@@ -7,11 +7,12 @@ import {
 } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
-import type { DataSource } from 'typeorm';
+import { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
+import { loadExposure } from './capture/exposed-properties.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
@@ -226,10 +227,13 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`
+   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `TYPEORM_TWICE`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`,
+   * `CLASS_TRANSFORMER_UNKNOWN`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
     const { emitter, options, dataSource } = parts;
+    assertOneTypeorm(dataSource);
+    await loadExposure();
     if (!emitter) {
       throw new ConfigurationError(
         'EVENT_EMITTER_MISSING',
@@ -398,6 +402,15 @@ export class WebhooksRuntime
   private handlerFailed(name: string, error: unknown): void {
     this.logger.error(`A handler of ${name} threw: ${error instanceof Error ? error.message : String(error)}`);
   }
+}
+
+/** Capture extends the classes of the TypeORM that this library imports. Those of another copy would be captured by half, or twice. */
+function assertOneTypeorm(dataSource: unknown): void {
+  if (dataSource instanceof DataSource) return;
+  throw new ConfigurationError(
+    'TYPEORM_TWICE',
+    'The data source is of another copy of TypeORM than the one that nestjs-entity-webhooks imports, so writes would be captured twice or not at all. Mostly the library is a symbolic link (npm link, a `file:` folder, a workspace) and finds a node_modules/typeorm of its own: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
+  );
 }
 
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {

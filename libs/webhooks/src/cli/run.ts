@@ -60,8 +60,8 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
       return 2;
     }
     const { dataSource, options } = await loadDataSource(file);
-    return await onDataSource(dataSource, (runner) => {
-      const { all, byTrigger } = countEntities(dataSource, options);
+    return await onDataSource(dataSource, async (runner) => {
+      const { all, byTrigger } = await countEntities(dataSource, options);
       // Nothing to do would look as if all were well, and the application would not start.
       if (!all) throw new Error(`${file} knows no entity with webhooks. ${NO_ENTITIES}`);
       if (!byTrigger) terminal.err(`No entity of ${file} has capture: 'trigger'. ${NO_CAPTURE}`);

@@ -1,4 +1,5 @@
 import type { DataSource, QueryRunner } from 'typeorm';
+import { loadExposure } from '../capture/exposed-properties.js';
 import { EntityRegistry } from '../capture/entity-registry.js';
 import {
   compareTriggers,
@@ -37,8 +38,8 @@ export interface TriggerOptions extends WebhookTablesOptions {
  *   down = async (runner: QueryRunner) => void (await dropTriggers(runner));
  * }
  */
-export function installTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return syncTriggers(runner, options, tablesOf(runner.dataSource, options));
+export async function installTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
+  return syncTriggers(runner, options, await tablesOf(runner.dataSource, options));
 }
 
 /** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
@@ -47,29 +48,33 @@ export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions 
 }
 
 /** What {@link installTriggers} would run. @internal */
-export function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return triggerStatements(runner, options, tablesOf(runner.dataSource, options));
+export async function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
+  return triggerStatements(runner, options, await tablesOf(runner.dataSource, options));
 }
 
 /** What is installed, against what should be. @internal */
-export function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
-  return compareTriggers(runner, options, tablesOf(runner.dataSource, options));
+export async function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
+  return compareTriggers(runner, options, await tablesOf(runner.dataSource, options));
 }
 
 /** How many entities make webhooks, as far as this data source knows, and how many of them by triggers. @internal */
-export function countEntities(
+export async function countEntities(
   dataSource: DataSource,
   options: TriggerOptions = {},
-): { all: number; byTrigger: number } {
-  const all = registryOf(dataSource, options).all();
+): Promise<{ all: number; byTrigger: number }> {
+  const all = (await registryOf(dataSource, options)).all();
   return { all: all.length, byTrigger: all.filter(({ capture }) => capture === 'trigger').length };
 }
 
-function tablesOf(dataSource: DataSource, options: TriggerOptions): TriggerTable[] {
-  return triggerTables(registryOf(dataSource, options).all(), dataSource);
+async function tablesOf(dataSource: DataSource, options: TriggerOptions): Promise<TriggerTable[]> {
+  return triggerTables((await registryOf(dataSource, options)).all(), dataSource);
 }
 
-function registryOf(dataSource: DataSource, { capture = 'orm', entities = [] }: TriggerOptions): EntityRegistry {
+async function registryOf(
+  dataSource: DataSource,
+  { capture = 'orm', entities = [] }: TriggerOptions,
+): Promise<EntityRegistry> {
+  await loadExposure();
   const registry = new EntityRegistry();
   registry.register(entities.map(registeredEntity));
   registry.registerDecorated(dataSource);

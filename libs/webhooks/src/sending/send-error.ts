@@ -7,7 +7,7 @@ export class SendError extends Error {
   constructor(
     readonly code: SendErrorCode,
     detail: string,
-    options?: ErrorOptions,
+    options?: { cause?: unknown },
   ) {
     super(detail, options);
     this.name = 'SendError';
