@@ -19,6 +19,7 @@ import type { RetrySchedule } from './deliveries/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
+import { Notices } from './dispatcher/notices.js';
 import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
@@ -120,7 +121,9 @@ export class WebhooksRuntime
       options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
         ? new WakeUps(database, options.wakeUp.url, logger)
         : null;
+    const notices = new Notices({ logger, emit: (event, fact) => this.emit(event, fact) });
     this.dispatcher = new DispatcherService({
+      notices,
       database,
       clock,
       time,
@@ -198,8 +201,7 @@ export class WebhooksRuntime
         return deliveryId;
       },
       wake,
-      disabled: ({ id, disabledReason }) =>
-        this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
+      disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
     });
     this.capture.attach();
   }
