@@ -46,6 +46,7 @@ import { missingTables, type Database } from './store/database.js';
 import { missingIndexes } from './store/missing-indexes.js';
 import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
+import { findOtherTables, hasListeners } from './store/other-prefixes.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
@@ -282,7 +283,24 @@ export class WebhooksRuntime
         { details: { missing: creating } },
       );
     }
+    await assertEscapes(dataSource);
+    await this.warnOfOtherTables();
     await checkTriggers({ dataSource, registry, options, logger: this.logger });
+  }
+
+  /** After `tablePrefix` was changed, nobody sends what is left under the old one. */
+  private async warnOfOtherTables(): Promise<void> {
+    const { database } = this;
+    const others = await database.single(() => findOtherTables(database));
+    if (!others.length) return;
+    const isNew = !(await database.single(() => hasListeners(database)));
+    const { tablePrefix } = this.parts.options;
+    for (const { prefix, isPending, hasListeners: isUsed } of others) {
+      if (!isPending && !(isNew && isUsed)) continue;
+      this.logger.warn(
+        `Webhook tables with the prefix '${prefix}' stand beside those with '${tablePrefix}'${isPending ? ', and hold what is not sent yet' : ', and have listeners'}. Only an instance with tablePrefix: '${prefix}' sends what is stored there: keep one running until nothing is left.`,
+      );
+    }
   }
 
   onApplicationBootstrap(): void {
@@ -387,6 +405,17 @@ export class WebhooksRuntime
   private handlerFailed(name: string, error: unknown): void {
     this.logger.error(`A handler of ${name} threw: ${error instanceof Error ? error.message : String(error)}`);
   }
+}
+
+/** The driver escapes values with backslashes, which such a server takes for themselves: texts would be damaged, or end early. */
+async function assertEscapes(dataSource: DataSource): Promise<void> {
+  if (dialectOf(dataSource.options.type) !== 'mysql') return;
+  const [row] = (await dataSource.query('SELECT @@SESSION.sql_mode AS mode')) as { mode: string }[];
+  if (!row?.mode.split(',').includes('NO_BACKSLASH_ESCAPES')) return;
+  throw new ConfigurationError(
+    'UNSUPPORTED_SQL_MODE',
+    "The server's sql_mode has NO_BACKSLASH_ESCAPES, with which mysql2 cannot escape values. Take it out of sql_mode, of the server or of this user's sessions.",
+  );
 }
 
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: Logger): void {
