@@ -44,6 +44,7 @@ describeDatabases('a listener that fails', (database) => {
   async function placeOrders(count: number): Promise<void> {
     for (let n = 0; n < count; n++) await orders().save({ status: `order ${n}` });
   }
+  const ours = () => ({ url: app.receiver.url, owner: null });
   const told = () => app.receiver.requests.map(({ json }) => (json as { data: { status: string } }).data.status);
   const { advance } = apps;
   const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
@@ -169,7 +170,7 @@ describeDatabases('a listener that fails', (database) => {
       state: 'disabled',
       disabledReason: 'the endpoint answered 410 Gone',
     });
-    expect(facts).toEqual([{ listenerId: id, reason: 'the endpoint answered 410 Gone' }]);
+    expect(facts).toEqual([{ listenerId: id, ...ours(), reason: 'the endpoint answered 410 Gone' }]);
     expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, held: 2 });
   });
 
@@ -185,7 +186,7 @@ describeDatabases('a listener that fails', (database) => {
       advance(HOUR);
     }
     const reason = `every attempt has failed since ${since}`;
-    expect(facts.flat()).toEqual([{ listenerId: id, reason }]);
+    expect(facts.flat()).toEqual([{ listenerId: id, ...ours(), reason }]);
     expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason: reason });
     // Three that opened the circuit, then probes only: after 10, 20 and 40 minutes of pause, then one an hour, until a day had passed.
     const attempts = app.receiver.requests.length;

@@ -86,6 +86,7 @@ export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedul
 export {
   eventName,
   WEBHOOK_FACTS,
+  type CircuitOpenedFact,
   type DeliveriesDiscardedFact,
   type DeliveryFact,
   type EventDamagedFact,

@@ -21,6 +21,7 @@ import type { RetrySchedule } from './deliveries/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
+import { Notices } from './dispatcher/notices.js';
 import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
@@ -48,6 +49,7 @@ import { missingTables, type Database } from './store/database.js';
 import { missingIndexes } from './store/missing-indexes.js';
 import { DatabaseTime } from './store/database-time.js';
 import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
+import { findOtherTables, hasListeners } from './store/other-prefixes.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
@@ -127,7 +129,9 @@ export class WebhooksRuntime
       options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
         ? new WakeUps(database, options.wakeUp.url, logger)
         : null;
+    const notices = new Notices({ logger, emit: (event, fact) => this.emit(event, fact) });
     this.dispatcher = new DispatcherService({
+      notices,
       database,
       clock,
       time,
@@ -210,8 +214,7 @@ export class WebhooksRuntime
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
       sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
-      disabled: ({ id, disabledReason }) =>
-        this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
+      disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
     });
     this.capture.attach();
   }
@@ -297,7 +300,24 @@ export class WebhooksRuntime
         { details: { missing: creating } },
       );
     }
+    await assertEscapes(dataSource);
+    await this.warnOfOtherTables();
     await checkTriggers({ dataSource, database: this.database, registry, options, logger: this.logger });
+  }
+
+  /** After `tablePrefix` was changed, nobody sends what is left under the old one. */
+  private async warnOfOtherTables(): Promise<void> {
+    const { database } = this;
+    const others = await database.single(() => findOtherTables(database));
+    if (!others.length) return;
+    const isNew = !(await database.single(() => hasListeners(database)));
+    const { tablePrefix } = this.parts.options;
+    for (const { prefix, isPending, hasListeners: isUsed } of others) {
+      if (!isPending && !(isNew && isUsed)) continue;
+      this.logger.warn(
+        `Webhook tables with the prefix '${prefix}' stand beside those with '${tablePrefix}'${isPending ? ', and hold what is not sent yet' : ', and have listeners'}. Only an instance with tablePrefix: '${prefix}' sends what is stored there: keep one running until nothing is left.`,
+      );
+    }
   }
 
   onApplicationBootstrap(): void {
@@ -410,6 +430,17 @@ function assertOneTypeorm(dataSource: unknown): void {
   throw new ConfigurationError(
     'TYPEORM_TWICE',
     'The data source is of another copy of TypeORM than the one that nestjs-entity-webhooks imports, so writes would be captured twice or not at all. Mostly the library is a symbolic link (npm link, a `file:` folder, a workspace) and finds a node_modules/typeorm of its own: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
+  );
+}
+
+/** The driver escapes values with backslashes, which such a server takes for themselves: texts would be damaged, or end early. */
+async function assertEscapes(dataSource: DataSource): Promise<void> {
+  if (dialectOf(dataSource.options.type) !== 'mysql') return;
+  const [row] = (await dataSource.query('SELECT @@SESSION.sql_mode AS mode')) as { mode: string }[];
+  if (!row?.mode.split(',').includes('NO_BACKSLASH_ESCAPES')) return;
+  throw new ConfigurationError(
+    'UNSUPPORTED_SQL_MODE',
+    "The server's sql_mode has NO_BACKSLASH_ESCAPES, with which mysql2 cannot escape values. Take it out of sql_mode, of the server or of this user's sessions.",
   );
 }
 

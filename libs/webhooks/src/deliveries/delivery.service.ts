@@ -22,6 +22,7 @@ import {
 } from '../store/delivery-rows.js';
 import { FORMAT_FAILED, type BodyOf } from '../store/new-deliveries.js';
 import { standingListener } from '../store/candidates.js';
+import { endPause } from '../store/listener-state.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listener-rows.js';
 import type { Script } from '../store/script.js';
 import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/page.js';
@@ -191,7 +192,8 @@ export class DeliveryService {
 
   /**
    * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
-   * a retry is sent now. One that its listener's format could not render is rendered again.
+   * a retry is sent now, also if its listener is paused: that pause ends. One that its listener's format could not render is rendered
+   * again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
    * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
@@ -218,6 +220,7 @@ export class DeliveryService {
           'The delivery is being sent right now: look at it again in a moment.',
         );
       }
+      yield* endPause(database, before.listenerId, before.id, clock.now());
       return yield* readDelivery(database, before.id, scope);
     });
     transaction.afterCommit(this.parts.wake);

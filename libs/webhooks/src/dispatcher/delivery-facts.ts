@@ -5,6 +5,8 @@ export interface DeliveryFact {
   readonly deliveryId: string;
   readonly eventId: string;
   readonly listenerId: string;
+  /** Where it was sent. */
+  readonly url: string;
   readonly type: string;
   /** The listener's owner. */
   readonly owner: string | null;
@@ -21,7 +23,19 @@ export interface DeliveryFact {
 /** Emitted as `webhooks.listener.disabled`. */
 export interface ListenerDisabledFact {
   readonly listenerId: string;
+  readonly url: string;
+  readonly owner: string | null;
   readonly reason: string;
+}
+
+/** Emitted as `webhooks.listener.circuit-opened`: so many attempts in a row failed that only one at a time is made. */
+export interface CircuitOpenedFact {
+  readonly listenerId: string;
+  readonly url: string;
+  readonly owner: string | null;
+  readonly failuresInARow: number;
+  /** When the next attempt is made. */
+  readonly pausedUntil: Date;
 }
 
 /** Emitted as `webhooks.delivery.discarded`: deliveries that waited too long, once for each listener and look. */
@@ -49,7 +63,12 @@ export interface ImageDamagedFact {
 }
 
 export type WebhookFact =
-  DeliveryFact | DeliveriesDiscardedFact | ListenerDisabledFact | EventDamagedFact | ImageDamagedFact;
+  | DeliveryFact
+  | DeliveriesDiscardedFact
+  | ListenerDisabledFact
+  | CircuitOpenedFact
+  | EventDamagedFact
+  | ImageDamagedFact;
 
 /** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
 export const WEBHOOK_FACTS = {
@@ -58,6 +77,7 @@ export const WEBHOOK_FACTS = {
   exhausted: 'webhooks.delivery.exhausted',
   discarded: 'webhooks.delivery.discarded',
   listenerDisabled: 'webhooks.listener.disabled',
+  circuitOpened: 'webhooks.listener.circuit-opened',
   eventDamaged: 'webhooks.outbox.damaged',
   imageDamaged: 'webhooks.image.damaged',
 } as const;

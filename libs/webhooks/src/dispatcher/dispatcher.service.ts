@@ -26,6 +26,7 @@ import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
 import { nextState } from './next-state.js';
+import type { Notices } from './notices.js';
 import { Pace } from './pace.js';
 import { Recorder } from './recorder.js';
 import { Router } from './router.js';
@@ -51,6 +52,7 @@ export interface DispatcherParts {
   readonly images: ImageConverter;
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
+  readonly notices: Notices;
   /** `null` where processes do not hear of each other. */
   readonly wakeUps: WakeUps | null;
 }

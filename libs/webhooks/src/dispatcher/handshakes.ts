@@ -11,10 +11,11 @@ import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { ClaimedHandshake } from '../store/claim-deliveries.js';
 import type { Database } from '../store/database.js';
+import { readListener } from '../store/listener-rows.js';
 import { recordHandshake, type HandshakeResult } from '../store/handshakes.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
-import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { HandshakeLimits } from './handshake-limits.js';
+import type { Notices } from './notices.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { messageOf } from './troubles.js';
 import { isApplicationsFault, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
@@ -28,7 +29,7 @@ export interface HandshakesParts {
   readonly retrySchedule: RetrySchedule;
   readonly logger: LoggerService;
   readonly waiting: WaitingListeners;
-  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly notices: Notices;
   /** Settles when the time limit of what began then is over: see the dispatcher. */
   readonly hideTiming: (began: number) => Promise<void>;
   /** A listener may be ready at this time. */
@@ -90,13 +91,14 @@ export class Handshakes {
 
   /** Never rejects. */
   private async attempt(handshake: ClaimedHandshake): Promise<void> {
-    const { database, logger, emit, expect } = this.parts;
+    const { database, logger, notices, expect } = this.parts;
     const { id } = handshake.listener;
     try {
       const result = await this.resultOf(handshake);
       if (!(await database.transaction(() => recordHandshake(database, handshake, result), 'work'))) return;
       if (result.state === 'failed') {
-        emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: result.reason });
+        const listener = await database.single(() => readListener(database, id, undefined), 'poll');
+        if (listener) notices.disabled(listener, result.reason);
       }
       expect('next' in result ? result.next : 0);
     } catch (error) {

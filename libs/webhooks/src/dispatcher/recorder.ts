@@ -8,6 +8,7 @@ import { isFaultOfData } from '../store/database-errors.js';
 import { isOneStatement, recordAttempts, type AttemptRecord } from '../store/record-attempts.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { LanedDelivery } from './lanes.js';
+import type { NoticedListener, Notices } from './notices.js';
 import { Signal } from './signal.js';
 import { messageOf, type Troubles } from './troubles.js';
 import { storedCause } from '../events/event-context.js';
@@ -27,6 +28,7 @@ export interface RecorderParts {
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly logger: LoggerService;
   readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
+  readonly notices: Notices;
   readonly troubles: Troubles;
   /** Whether it is worth trying again what the database refused. */
   readonly isLasting: () => boolean;
@@ -169,14 +171,14 @@ export class Recorder {
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
-    const { database, clock, options, expect, stopped, emit } = this.parts;
+    const { database, clock, options, expect, stopped, notices } = this.parts;
     const records = batch.map(({ record }): AttemptRecord =>
       this.failing.has(record.listenerId) ? { ...record, wasFailing: true } : record,
     );
     const mayBeStored = records.filter((_, index) => this.uncertain.has(batch[index] as Attempted));
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit, mayBeStored });
     // One statement needs no transaction around it: two round trips less.
-    const { moved, paused, disabled } = await (!mayBeStored.length && isOneStatement(database, records)
+    const { moved, paused, disabled, opened } = await (!mayBeStored.length && isOneStatement(database, records)
       ? database.single(script, 'work')
       : database.transaction(script, 'work'));
     for (const [index, attempted] of batch.entries()) {
@@ -189,10 +191,13 @@ export class Recorder {
       this.tell(attempted);
     }
     for (const listenerId of paused) stopped(listenerId);
+    for (const { listenerId, failuresInARow, pausedUntil } of opened) {
+      notices.circuitOpened(noticed(batch, listenerId), { failuresInARow, pausedUntil: new Date(pausedUntil) });
+    }
     for (const { listenerId, reason } of disabled) {
       this.failing.delete(listenerId);
       stopped(listenerId);
-      emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, reason });
+      notices.disabled(noticed(batch, listenerId), reason);
     }
   }
 
@@ -206,6 +211,7 @@ export class Recorder {
       deliveryId: delivery.id,
       eventId: delivery.event.id,
       listenerId: delivery.listener.id,
+      url: delivery.listener.url,
       type: delivery.type,
       owner: delivery.owner,
       attempt: record.number,
@@ -218,5 +224,12 @@ export class Recorder {
     const cause = storedCause(delivery.event.context);
     if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact, cause);
     this.parts.emit(names[record.next.state], fact, cause);
+    if (record.next.state === 'exhausted') this.parts.notices.exhausted(fact);
   }
+}
+
+/** The listener of one of these, as it was when that was sent. */
+function noticed(batch: readonly Attempted[], listenerId: string): NoticedListener {
+  const { delivery } = (batch.find(({ record }) => record.listenerId === listenerId) as Attempted).laned;
+  return { id: listenerId, url: delivery.listener.url, owner: delivery.owner };
 }

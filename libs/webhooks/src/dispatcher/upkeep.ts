@@ -25,6 +25,7 @@ import { eraseSecrets } from '../store/listener-rows.js';
 import type { Script } from '../store/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
+import { messageOf, TroubleLog } from './troubles.js';
 
 /** What upkeep works with. @internal */
 export interface UpkeepParts {
@@ -85,7 +86,7 @@ const LEASE_MS = MINUTE;
 export class Upkeep {
   private readonly chores: readonly Chore[];
   private readonly signal = new Signal();
-  private readonly troubled = new Set<string>();
+  private readonly troubles = new Map<string, TroubleLog>();
   private loop: Promise<void> | null = null;
   private isStopping = false;
 
@@ -187,17 +188,22 @@ export class Upkeep {
     }
   }
 
-  /** A chore that fails is said once, until it works again, and stops nothing. */
+  /** A chore that fails stops nothing, and is tried again. */
   private async guarded(name: string, work: () => Promise<void>): Promise<void> {
+    const trouble = this.troubleOf(name);
     try {
       await work();
-      if (this.troubled.delete(name)) this.parts.logger.log(`The chore '${name}' works again.`);
+      if (trouble.mended()) this.parts.logger.log(`The chore '${name}' works again.`);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      if (!this.troubled.has(name))
-        this.parts.logger.error(`The chore '${name}' failed, and is tried again: ${message}`);
-      this.troubled.add(name);
+      if (trouble.failed())
+        this.parts.logger.error(`The chore '${name}' failed, and is tried again: ${messageOf(error)}`);
     }
+  }
+
+  private troubleOf(name: string): TroubleLog {
+    const trouble = this.troubles.get(name) ?? new TroubleLog();
+    this.troubles.set(name, trouble);
+    return trouble;
   }
 }
 

@@ -4,6 +4,7 @@ import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
 import type { ServerDatabase } from '../store/server-database.js';
+import { messageOf, TroubleLog } from './troubles.js';
 
 /** The parts of `pg` that are used here; the driver is the one that TypeORM has loaded, and never imported. */
 interface PgDriver {
@@ -58,8 +59,9 @@ export class WakeUps {
   private told: Promise<void> = Promise.resolve();
   private isClosed = false;
   private listening: { readonly stop: AbortController; readonly ended: Promise<void> } | null = null;
-  /** What the log has been told: nothing, that a connection was lost, or that nothing can be heard. */
-  private said: 'nothing' | 'lost' | 'deaf' = 'nothing';
+  private readonly lost = new TroubleLog();
+  /** The log has been told that nothing can be heard. */
+  private isKnownDeaf = false;
 
   /** @param url of a direct connection to listen on, where the data source goes through a pooler */
   constructor(
@@ -214,21 +216,20 @@ export class WakeUps {
   }
 
   private works(): void {
-    if (this.said !== 'nothing') this.logger.log('The wake-ups of other processes are heard again.');
-    this.said = 'nothing';
+    if (this.lost.mended() || this.isKnownDeaf) this.logger.log('The wake-ups of other processes are heard again.');
+    this.isKnownDeaf = false;
   }
 
   private isLost(error: unknown): void {
-    if (this.said !== 'nothing') return;
-    this.said = 'lost';
+    if (this.isKnownDeaf || !this.lost.failed()) return;
     this.logger.warn(
       `The connection that hears of other processes' commits is lost, and made again; until then they are found by the poll: ${messageOf(error)}`,
     );
   }
 
   private isDeaf(): void {
-    if (this.said === 'deaf') return;
-    this.said = 'deaf';
+    if (this.isKnownDeaf) return;
+    this.isKnownDeaf = true;
     this.logger.warn(
       "LISTEN hears nothing, as behind a pooler in transaction mode: other processes' commits are found by the poll only. Give wakeUp.url, a direct connection to the server, or say so with wakeUp: false.",
     );
@@ -241,8 +242,4 @@ async function within<T>(limitMs: number, answer: Promise<T>, ended: AbortSignal
     throw new Error(`the server did not answer within ${limitMs / SECOND} s`);
   });
   return Promise.race([answer, late]);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

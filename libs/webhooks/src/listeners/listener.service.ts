@@ -78,6 +78,7 @@ export interface ListenerServiceParts {
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 const MAX_REASON_LENGTH = 500;
+const SHOWN_TIME_MS = 10_000;
 
 /**
  * Who wants which events: listeners, kept in the database beside the entities.
@@ -209,7 +210,7 @@ export class ListenerService {
   }
 
   /**
-   * Changes what is given and leaves the rest. Deliveries that wait go to the new URL, signed with the present secrets; a listener with a
+   * Changes what is given and leaves the rest. A new URL starts afresh: failures and pauses are forgotten. Deliveries that wait go to it, signed with the present secrets; a listener with a
    * handshake waits until the new URL, or the other handshake, has passed it.
    *
    * @throws ListenerNotFoundError and what {@link create} throws
@@ -243,9 +244,12 @@ export class ListenerService {
         const subscription = this.subscription(subscribed.events ?? [], subscribed.where ?? {}, row.owner);
         return { values: { ...values, ...subscription.values }, routes: subscription.routes };
       },
-      function* (before, { state }) {
-        if (state === undefined || (state === 'active' && before.state === 'active')) return;
-        yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
+      function* (before, { state, url }) {
+        const isMoved = url !== before.url;
+        const isAsIt = state === undefined || (state === 'active' && before.state === 'active');
+        if (before.state === 'disabled' || (isAsIt && !isMoved)) return;
+        const now = clock.now();
+        yield* resumeListener(database, before.id, state === 'pending' ? now : null, isMoved ? now : null);
       },
     );
     this.wake(transaction);
@@ -425,7 +429,18 @@ export class ListenerService {
 
   private toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
-    return { ...listener, publicKeys: this.keys.publicKeysOf(row, listener.schemes) };
+    return {
+      ...listener,
+      pausedUntil: Number(listener.pausedUntil) > this.parts.clock.now() ? this.shownTime(listener.pausedUntil) : null,
+      nextAttemptAt: this.shownTime(listener.nextAttemptAt),
+      publicKeys: this.keys.publicKeysOf(row, listener.schemes),
+    };
+  }
+
+  /** Customers see times rounded up: how long a blocked attempt took would show them what stands in the inner network. */
+  private shownTime(at: Date | null): Date | null {
+    if (at === null || this.boundTo === undefined) return at;
+    return new Date(Math.ceil(Number(at) / SHOWN_TIME_MS) * SHOWN_TIME_MS);
   }
 
   /** Deliveries may be due, as soon as what was done here is committed. */
@@ -622,7 +637,15 @@ function toListener(row: ListenerRow): Listener {
     allowedRate: row.allowedRate === null ? null : Number(row.allowedRate),
     state: row.state as Listener['state'],
     disabledReason: row.disabledReason,
+    failuresInARow: Number(row.failuresInARow ?? 0),
+    failingSince: dateOrNull(row.failingSince),
+    pausedUntil: dateOrNull(row.pausedUntil),
+    nextAttemptAt: row.state === 'disabled' ? null : dateOrNull(row.readyAt),
     createdAt: new Date(Number(row.createdAt)),
     updatedAt: new Date(Number(row.updatedAt)),
   };
+}
+
+function dateOrNull(milliseconds: unknown): Date | null {
+  return milliseconds === null || milliseconds === undefined ? null : new Date(Number(milliseconds));
 }

@@ -145,6 +145,17 @@ export interface Listener {
    */
   readonly state: 'active' | 'pending' | 'disabled';
   readonly disabledReason: string | null;
+  /** Attempts that failed since the last one that succeeded. */
+  readonly failuresInARow: number;
+  /** When the first of these was made. */
+  readonly failingSince: Date | null;
+  /**
+   * Nothing is sent before: its receiver asked for a pause, or its circuit is open. A `resend` or a test event ends it, and so does a new
+   * URL.
+   */
+  readonly pausedUntil: Date | null;
+  /** When something may be sent to it next, as far as it is known; `null` when nothing is due. */
+  readonly nextAttemptAt: Date | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }

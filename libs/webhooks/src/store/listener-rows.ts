@@ -50,10 +50,15 @@ export interface ListenerRow {
   disabledReason: string | null;
   createdAt: unknown;
   updatedAt: unknown;
+  /** Of its row in the queue of listeners, see `ListenerState`. */
+  failuresInARow: unknown;
+  failingSince: unknown;
+  pausedUntil: unknown;
+  readyAt: unknown;
 }
 
 /** What a new listener, or one that changes, brings along. */
-export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt'>;
+export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]>;
 
 const COLUMNS = [
   ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
@@ -61,6 +66,18 @@ const COLUMNS = [
   ...(['handshakeError', 'allowedRate', 'state', 'disabledReason'] as const),
   ...(['createdAt', 'updatedAt'] as const),
 ] as const;
+
+const HEALTH = ['failuresInARow', 'failingSince', 'pausedUntil', 'readyAt'] as const;
+
+/** Not by a join: what is locked is the listener's row alone, and MariaDB has no words for that. */
+function selectRow({ tables }: Database): Sql {
+  const { listeners: l, listenerState: s } = tables;
+  const health = HEALTH.map(
+    (property) =>
+      sql`(select s.${s.$[property]} from ${s.sql} s where s.${s.$.listenerId} = l.${l.$.id}) ${l.as(property)}`,
+  );
+  return join([l.select('l', ...COLUMNS), ...health]);
+}
 
 /** Which listeners a caller may see: `undefined` all, a string those of one owner. */
 export type OwnerScope = string | undefined;
@@ -126,7 +143,7 @@ function* selectListener(
   if (!canBeStored(id)) return undefined;
   const { listeners: l } = database.tables;
   const [row] = yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,
+    sql`select ${selectRow(database)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,
   );
   // Once more with ===: what a collation takes for equal is not.
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
@@ -149,7 +166,7 @@ export function* listListeners(
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
   return yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
+    sql`select ${selectRow(database)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
   );
 }
 
@@ -281,11 +298,17 @@ export function* disableListener(database: Database, id: string, reason: string,
  *
  * @param handshakeAt when its handshake is tried, before what was held may go, unless the pause after the last one is not over;
  * `null`: it has none to pass
+ * @param countFrom failures of attempts that began before are those of another URL, and say nothing
  */
-export function* resumeListener(database: Database, id: string, handshakeAt: number | null = null): Script<void> {
+export function* resumeListener(
+  database: Database,
+  id: string,
+  handshakeAt: number | null = null,
+  countFrom: number | null = null,
+): Script<void> {
   const states = yield* lockListenerStates(database, [id]);
   const next = yield* nextDueOf(database, [id]);
-  const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: null, pausedUntil: null };
+  const healthy = { failuresInARow: 0, failingSince: null, failuresCountFrom: countFrom, pausedUntil: null };
   yield* writeListenerStates(
     database,
     states.map((state) => ({

@@ -180,6 +180,21 @@ export function* pauseListeners(database: Database, listenerIds: readonly string
   );
 }
 
+/**
+ * Somebody asks for one delivery of a listener that is paused: the pause ends, and this one goes first. Behind an open circuit it is the
+ * probe, so that nothing else goes unless it succeeds.
+ */
+export function* endPause(database: Database, listenerId: string, deliveryId: string, now: number): Script<void> {
+  const [state] = yield* lockListenerStates(database, [listenerId]);
+  if (!state || state.pausedUntil === null || state.pausedUntil <= now) return;
+  const { deliveries: d } = database.tables;
+  const first = (yield* nextDueOf(database, [listenerId])).get(listenerId) ?? now;
+  const nextAt = Math.min(now, first - 1);
+  yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}`;
+  // An attempt that begins now is no longer one of those that were under way as the pause began.
+  yield* writeListenerStates(database, [{ ...state, pausedUntil: now, failuresCountFrom: now, readyAt: nextAt }]);
+}
+
 /** `readyAt` of these listeners anew, from what is due. */
 export function* refreshReadyAt(database: Database, listenerIds: readonly string[]): Script<void> {
   const states = yield* lockListenerStates(database, listenerIds);

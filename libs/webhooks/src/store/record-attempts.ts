@@ -1,5 +1,5 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
-import { afterAttempts, type CircuitPolicy, type HealthSign } from '../listeners/circuit.js';
+import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../listeners/circuit.js';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
 import { insertFromRows, jsonRows, updateFromRows } from './json-rows.js';
@@ -46,6 +46,8 @@ export interface RecordResult {
   /** Listeners that may not be sent to for a while. */
   readonly paused: ReadonlySet<string>;
   readonly disabled: readonly { listenerId: string; reason: string }[];
+  /** Listeners whose circuit has opened now. */
+  readonly opened: readonly { listenerId: string; failuresInARow: number; pausedUntil: number }[];
 }
 
 /** With 4 KB of response each. */
@@ -88,6 +90,7 @@ export function* recordAttempts(
     moved,
     paused: new Set([...before.paused, ...health.paused]),
     disabled: [...before.disabled, ...health.disabled],
+    opened: health.opened,
   };
 }
 
@@ -248,7 +251,7 @@ function* judgeListeners(
   now: number,
   circuit: CircuitPolicy,
 ): Script<Omit<RecordResult, 'moved'>> {
-  if (records.every((r) => !isNews(r))) return { paused: new Set(), disabled: [] };
+  if (records.every((r) => !isNews(r))) return { paused: new Set(), disabled: [], opened: [] };
   const signs = new Map<string, HealthSign[]>();
   // The next of its row may go now.
   const freed = new Set<string>();
@@ -267,6 +270,7 @@ function* judgeListeners(
   );
   const paused = new Set<string>();
   const givenUp = new Map<string, number>();
+  const opened: { listenerId: string; failuresInARow: number; pausedUntil: number }[] = [];
   if (changing.size) {
     const states = yield* lockListenerStates(database, [...changing]);
     const next = yield* nextDueOf(database, [...changing]);
@@ -275,6 +279,10 @@ function* judgeListeners(
     const judged = states.filter(({ handshakeAt }) => handshakeAt === null);
     const after = judged.map((before) => {
       const { state, giveUp } = afterAttempts(before, signs.get(before.listenerId) ?? [], now, circuit);
+      const { listenerId, failuresInARow, pausedUntil } = state;
+      if (!isOpen(before.failuresInARow, circuit) && isOpen(failuresInARow, circuit)) {
+        opened.push({ listenerId, failuresInARow, pausedUntil: pausedUntil ?? now });
+      }
       if (giveUp) givenUp.set(state.listenerId, state.failingSince ?? now);
       if (state.pausedUntil !== null && state.pausedUntil > now) paused.add(state.listenerId);
       return { ...state, readyAt: readyFrom(next.get(state.listenerId), state.pausedUntil) };
@@ -294,7 +302,7 @@ function* judgeListeners(
   for (const { listenerId, reason } of reasons.toSorted((a, b) => (a.listenerId < b.listenerId ? -1 : 1))) {
     if (yield* disableListener(database, listenerId, reason, now)) disabled.push({ listenerId, reason });
   }
-  return { paused, disabled };
+  return { paused, disabled, opened };
 }
 
 /** Gives leased deliveries back unsent: their process stops, or their listener is paused. */

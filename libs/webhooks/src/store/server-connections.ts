@@ -88,6 +88,7 @@ interface Taken {
  */
 export class ServerConnections {
   private readonly openedAt = new WeakMap<object, number>();
+  private readonly prepared = new WeakSet<object>();
   private readonly open = new Set<DriverConnection>();
   /** Connections that were opened before are not used any more. */
   private trustedSince = 0;
@@ -129,9 +130,24 @@ export class ServerConnections {
       const connection = await connected(runner);
       this.remember(connection);
       const taken: Taken = { runner, connection, fault: undefined };
-      if ((this.openedAt.get(connection) ?? 0) >= this.trustedSince) return taken;
+      if ((this.openedAt.get(connection) ?? 0) >= this.trustedSince) {
+        if (this.dialect === 'mysql') await this.prepareMysql(taken);
+        return taken;
+      }
       taken.fault = new Error('The connection is as old as one that failed');
       await this.dispose(taken);
+    }
+  }
+
+  /** Once for each session: where the server says `autocommit = 0`, a poll would see the same moment for ever. */
+  private async prepareMysql(taken: Taken): Promise<void> {
+    if (this.prepared.has(taken.connection)) return;
+    try {
+      await this.connectionOf(taken, SILENCE_MS.poll).send('SET autocommit = 1');
+      this.prepared.add(taken.connection);
+    } catch (error) {
+      await this.giveBack(taken);
+      throw error;
     }
   }
 

@@ -5,7 +5,7 @@ import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';
 import type { Database } from './database.js';
 import { insertDeliveries, type BodyOf } from './new-deliveries.js';
-import { expectDeliveries } from './listener-state.js';
+import { endPause, expectDeliveries } from './listener-state.js';
 import type { ListenerRow } from './listener-rows.js';
 import { execute, query, type Script } from './script.js';
 
@@ -73,6 +73,8 @@ export function* storeTestEvent(
     state: isRendered ? ('due' as const) : ('discarded' as const),
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
-  if (isRendered) yield* expectDeliveries(database, new Map([[listener.id, now]]));
+  if (!isRendered) return deliveryId;
+  yield* expectDeliveries(database, new Map([[listener.id, now]]));
+  yield* endPause(database, listener.id, deliveryId, now);
   return deliveryId;
 }

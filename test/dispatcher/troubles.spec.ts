@@ -1,0 +1,45 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Troubles } from '../../libs/webhooks/src/dispatcher/troubles.js';
+
+describe('a trouble that comes and goes', () => {
+  let now: number;
+  let lines: string[];
+  let troubles: Troubles;
+
+  beforeEach(() => {
+    now = 1_000;
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    lines = [];
+    const add = (text: unknown) => void lines.push(String(text));
+    troubles = new Troubles({ log: add, error: add, warn: add });
+  });
+  afterEach(() => vi.restoreAllMocks());
+
+  const flap = () => {
+    troubles.failed('claiming', 'It fails', new Error('why'));
+    troubles.succeeded('claiming');
+  };
+
+  it('is a pair of lines a minute', () => {
+    for (let n = 0; n < 10; n++, now += 1_000) flap();
+    expect(lines).toEqual(['It fails: why', 'The dispatcher works again.']);
+    now += 60_000;
+    flap();
+    expect(lines).toHaveLength(4);
+  });
+
+  it('is logged when it stays for longer than that', () => {
+    flap();
+    now += 1_000;
+    troubles.failed('claiming', 'It fails', 'why');
+    expect(lines).toHaveLength(2);
+    now += 60_000;
+    troubles.failed('claiming', 'It fails still', 'why');
+    troubles.failed('polling', 'And this', 'why');
+    expect(lines.slice(2)).toEqual(['It fails still: why']);
+    troubles.succeeded('claiming');
+    expect(lines).toHaveLength(3);
+    troubles.succeeded('polling');
+    expect(lines.at(-1)).toBe('The dispatcher works again.');
+  });
+});

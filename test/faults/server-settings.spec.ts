@@ -1,0 +1,62 @@
+import { DataSource } from 'typeorm';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Database } from '../../libs/webhooks/src/store/database.js';
+import { databases, type FreshDatabase } from '../support/databases.js';
+import { Parcel } from '../support/dispatching-process.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+interface Pool {
+  on(event: 'connection', opened: (connection: { query(text: string): void }) => void): void;
+}
+
+const mysqls = databases.filter(({ name }) => name === 'mariadb' || name === 'mysql2');
+
+describe.each(mysqls)('a server with settings of its own ($name)', (target) => {
+  let fresh: FreshDatabase;
+  let app: TestApp | undefined;
+  const start = () =>
+    startApp({ database: fresh.options, entities: [Parcel], webhooks: { dispatcher: { pollIntervalMs: 50 } } });
+
+  beforeEach(async () => {
+    fresh = await target.create();
+    app = undefined;
+  });
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await app?.close();
+    await fresh.drop();
+  });
+
+  it('autocommit = 0: what others commit is seen, and what is written is committed', async () => {
+    app = await start();
+    await app.listeners.create({ events: ['*'], url: app.receiver.url });
+    const { database } = (app.dispatcher as unknown as { parts: { database: Database & { dataSource: DataSource } } })
+      .parts;
+    const { pool } = database.dataSource.driver as unknown as { pool: Pool };
+    // What such a server makes of each new session.
+    pool.on('connection', (connection) => connection.query('SET autocommit = 0'));
+    const sessions = (await app.dataSource.query(
+      'select id from information_schema.processlist where db = database() and id <> connection_id()',
+    )) as { id: number }[];
+    for (const { id } of sessions) await app.dataSource.query(`kill ${id}`).catch(() => undefined);
+    app.dispatcher.start();
+    for (let n = 0; n < 3; n++) {
+      await app.dataSource.getRepository(Parcel).save({ name: `p${n}` });
+      await app.receiver.waitFor(n + 1, { timeoutMs: 10_000 });
+    }
+    await vi.waitFor(
+      async () => expect(await app?.deliveries.counts()).toMatchObject({ succeeded: 3, leased: 0 }),
+      10_000,
+    );
+  });
+
+  it('NO_BACKSLASH_ESCAPES: is refused at start', async () => {
+    const query = DataSource.prototype.query;
+    vi.spyOn(DataSource.prototype, 'query').mockImplementation(function (this: DataSource, text: string, ...rest) {
+      if (text.includes('@@SESSION.sql_mode'))
+        return Promise.resolve([{ mode: 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES' }]);
+      return query.call(this, text, ...rest);
+    });
+    await expect(start()).rejects.toMatchObject({ code: 'UNSUPPORTED_SQL_MODE' });
+  });
+});
