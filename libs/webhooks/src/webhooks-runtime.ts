@@ -28,6 +28,7 @@ import { WebhooksService } from './events/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { Sealing } from './listeners/sealing.js';
+import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
@@ -172,7 +173,8 @@ export class WebhooksRuntime
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    this.deliveries = new DeliveryService({ database, clock, wake, bodyOf });
+    const quotas = new Quotas(options.limits, clock);
+    this.deliveries = new DeliveryService({ database, clock, wake, bodyOf, quotas });
     this.listeners = new ListenerService({
       database,
       catalog,
@@ -184,6 +186,7 @@ export class WebhooksRuntime
       options,
       schemes: this.schemes,
       sealing: this.sealing,
+      quotas,
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
       sendTest: async (listener, example) => {
         const deliveryId = await database.transaction(() =>

@@ -13,6 +13,7 @@ import {
   DISCARD_BATCH,
   disableListener,
   discardDue,
+  countListeners,
   insertListener,
   listListeners,
   lockListener,
@@ -52,6 +53,8 @@ import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
 import { SigningKeys } from './signing-keys.js';
 import { textOf } from '../foreign-text.js';
+import type { Quotas } from '../quotas.js';
+import { eraseOwner, type ErasedOwner } from './erase-owner.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -64,6 +67,7 @@ export interface ListenerServiceParts {
   readonly options: ResolvedWebhooksOptions;
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly sealing: Sealing;
+  readonly quotas: Quotas;
   readonly formats: ReadonlySet<string>;
   /** Stores an example event for one listener. @returns the id of its delivery */
   readonly sendTest: (listener: ListenerRow, example: TestExample) => Promise<string>;
@@ -74,6 +78,8 @@ export interface ListenerServiceParts {
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 const MAX_REASON_LENGTH = 500;
+/** As of `secrets.rotationOverlapMs`. */
+const MAX_OVERLAP_MS = 30 * 24 * 60 * 60 * 1_000;
 
 /**
  * Who wants which events: listeners, kept in the database beside the entities.
@@ -96,10 +102,11 @@ export class ListenerService {
   /**
    * This service for one owner: it creates for it, and another owner's listeners do not exist.
    *
+   * @param owner a text: a number that comes out wrong, such as `NaN`, would be a tenant of its own
    * @throws InvalidListenerError `INVALID_OWNER`
    */
-  forOwner(owner: string | number | bigint): ListenerService {
-    const bound = assertOwner(owner);
+  forOwner(owner: string): ListenerService {
+    const bound = assertOwner(typeof owner === 'string' ? owner : undefined);
     if (this.boundTo !== undefined && bound !== this.boundTo) throw notTheirs();
     return new ListenerService(this.parts, bound);
   }
@@ -111,7 +118,8 @@ export class ListenerService {
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
    * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
    * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
-   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
+   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`; QuotaError `TOO_MANY_LISTENERS` from a service
+   * that is bound to an owner
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -146,8 +154,10 @@ export class ListenerService {
     };
     await this.parts.assertAddress(new URL(values.url));
     await this.credentials.assertTokenAddress(values.auth);
-    const { database } = this.parts;
+    const { database, quotas } = this.parts;
+    const scope = this.boundTo;
     const row = await database.transaction(function* () {
+      if (scope !== undefined) quotas.assertMayCreate(yield* countListeners(database, scope));
       yield* insertListener(database, values, subscription.routes, now);
       return yield* readListener(database, values.id, undefined);
     });
@@ -347,6 +357,20 @@ export class ListenerService {
   }
 
   /**
+   * Deletes all rows of an owner, as when a tenant leaves: listeners with their secrets, events, deliveries and attempts, also those of
+   * the owner's events to listeners of the application. In batches, and waits for what is being sent. For good; write nothing of the
+   * owner meanwhile. What triggers wrote down and is no event yet is not found.
+   *
+   * @throws InvalidListenerError `INVALID_OWNER`, also from a service that is bound to one
+   * @example await listeners.eraseOwner(tenant.id);
+   */
+  async eraseOwner(owner: string): Promise<ErasedOwner> {
+    if (this.boundTo !== undefined) throw notTheirs();
+    const { database, clock } = this.parts;
+    return eraseOwner(database, clock, assertOwner(typeof owner === 'string' ? owner : undefined));
+  }
+
+  /**
    * Sends the listener an example that nobody else receives, in its own format and whatever its types and filter, logged and retried like
    * any other. It is marked: `"test": true` beside its `type`, which is signed, and the header `webhook-test: true`.
    *
@@ -354,7 +378,7 @@ export class ListenerService {
    * the columns' types @defaultValue `type`: 'webhook.test', which says nothing but that it is one
    * @returns the delivery to look at: `deliveries.get(deliveryId)`
    * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
-   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`
+   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`; QuotaError `TOO_MANY_TESTS` from a service that is bound to an owner
    */
   async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
@@ -373,13 +397,17 @@ export class ListenerService {
       type === undefined
         ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
         : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
+    this.parts.quotas.countTest(this.boundTo);
     return { deliveryId: await this.parts.sendTest(row, example) };
   }
 
   private overlapOf(given: number | undefined): number {
     const overlapMs = given ?? this.parts.options.secrets.rotationOverlapMs;
-    if (Number.isSafeInteger(overlapMs) && overlapMs >= 0) return overlapMs;
-    throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
+    if (Number.isSafeInteger(overlapMs) && overlapMs >= 0 && overlapMs <= MAX_OVERLAP_MS) return overlapMs;
+    throw new InvalidListenerError(
+      'INVALID_OVERLAP',
+      `overlapMs must be a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days).`,
+    );
   }
 
   private changeKeys(id: string, secretsOf: (row: ListenerRow) => string): Promise<Listener> {

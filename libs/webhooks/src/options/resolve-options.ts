@@ -4,6 +4,7 @@ import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
 import type { SealingKey } from '../listeners/sealing.js';
+import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
@@ -36,6 +37,7 @@ export interface ResolvedWebhooksOptions {
   };
   readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
+  readonly limits: Limits;
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
@@ -90,6 +92,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       keys: sealingKeys(options.secrets?.keys ?? []),
     },
     handshake: handshakeOptions(options.handshake),
+    limits: limits(options.limits),
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     lookup: lookupFunction(options.lookup),
@@ -173,6 +176,16 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
   return policy;
 }
 
+function limits(given: WebhooksOptions['limits'] = {}): Limits {
+  const limit = (key: keyof Limits, byDefault: number) => whole(`limits.${key}`, given[key], byDefault, 1, 1_000_000);
+  return {
+    listenersPerOwner: limit('listenersPerOwner', 1_000),
+    testsPerMinute: limit('testsPerMinute', 30),
+    resendsPerMinute: limit('resendsPerMinute', 60),
+    attemptsPerDelivery: limit('attemptsPerDelivery', 100),
+  };
+}
+
 function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhooksOptions['retention'] {
   if (given === false) return false;
   // Not less than an hour: what is under way at this moment must be younger than what goes.
@@ -196,7 +209,7 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['handshake', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
+    ...['handshake', 'limits', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
     ...[
@@ -218,6 +231,7 @@ const KNOWN_KEYS = {
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
   secrets: ['rotationOverlapMs', 'keys'],
   handshake: ['default', 'origin'],
+  limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
