@@ -16,6 +16,7 @@ export type {
   DispatcherOptions,
   HandshakeOptions,
   PublishedType,
+  CustomersOptions,
   LimitsOptions,
   RetentionOptions,
   SealingKeyOptions,

@@ -104,6 +104,8 @@ export class WebhooksRuntime
       new GoogleCodeScheme(),
     ];
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
+    const { customers } = options;
+    const customersSchemes = choosable('schemes', customers.schemes, namesOf(shipped), new Set(this.schemes.keys()));
     this.sealing = new Sealing(options.secrets.keys);
     const { cloudEventsSource } = options.payload;
     const binary = new CloudEventsBinaryFormat(cloudEventsSource);
@@ -111,6 +113,9 @@ export class WebhooksRuntime
       [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
       'payload format',
     );
+    const shippedFormats = [STANDARD_FORMAT, ...namesOf([new CloudEventsFormat(cloudEventsSource), binary])];
+    const knownFormats = new Set([STANDARD_FORMAT, ...formats.keys()]);
+    const customersFormats = choosable('formats', customers.formats, shippedFormats, knownFormats);
     // These two send the event's own text, which is stored once for all.
     const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
     const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
@@ -187,7 +192,8 @@ export class WebhooksRuntime
       schemes: this.schemes,
       sealing: this.sealing,
       quotas,
-      formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
+      formats: knownFormats,
+      customers: { formats: customersFormats, schemes: customersSchemes },
       sendTest: async (listener, example) => {
         const deliveryId = await database.transaction(() =>
           storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
@@ -419,4 +425,24 @@ function render(
   if (body.includes('\0'))
     throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);
   return body;
+}
+
+function namesOf(parts: readonly { readonly name: string }[]): string[] {
+  return parts.map(({ name }) => name);
+}
+
+/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` for one that is not registered */
+function choosable(
+  key: 'formats' | 'schemes',
+  given: readonly string[] | undefined,
+  shipped: readonly string[],
+  known: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const unknown = given?.find((name) => !known.has(name));
+  if (unknown === undefined) return new Set(given ?? shipped);
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `WebhooksModule option customers.${key} names '${unknown}', which is not registered: known are ${[...known].join(', ')}.`,
+    { details: { key: `customers.${key}` } },
+  );
 }

@@ -69,6 +69,8 @@ export interface ListenerServiceParts {
   readonly sealing: Sealing;
   readonly quotas: Quotas;
   readonly formats: ReadonlySet<string>;
+  /** Of the schemes and formats, those that services bound to an owner may name. */
+  readonly customers: { readonly formats: ReadonlySet<string>; readonly schemes: ReadonlySet<string> };
   /** Stores an example event for one listener. @returns the id of its delivery */
   readonly sendTest: (listener: ListenerRow, example: TestExample) => Promise<string>;
   /** Deliveries may be due now. */
@@ -215,7 +217,7 @@ export class ListenerService {
         const { events, where, ...present } = this.toListener(row);
         // A `null`, which JSON can hold, stands for the default as it does in `create`.
         const merged = { ...present, ...given };
-        const delivering = this.delivering(merged);
+        const delivering = this.delivering(merged, present);
         const values = {
           ...delivering,
           ...this.keys.changed(row, given.schemes),
@@ -465,22 +467,12 @@ export class ListenerService {
 
   private delivering(
     input: Omit<ListenerInput, 'events' | 'where' | 'secret' | 'auth' | 'tls'> & { description?: string | null },
+    before?: Pick<Listener, 'format' | 'schemes'>,
   ) {
-    const { schemes: knownSchemes, formats } = this.parts;
     const url = this.urlOf(input.url);
     const schemes = [...new Set(input.schemes ?? ['standard'])];
-    const unknown = schemes.find((scheme) => !knownSchemes.has(scheme));
-    if (unknown !== undefined) {
-      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
-        details: { known: [...knownSchemes] },
-      });
-    }
     const format = input.format ?? 'standard';
-    if (!formats.has(format)) {
-      throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
-        details: { known: [...formats] },
-      });
-    }
+    this.assertKnown({ schemes, format }, before);
     return {
       url: url.href,
       description: input.description ?? null,
@@ -491,6 +483,32 @@ export class ListenerService {
       sequence: input.sequence ? 1 : 0,
       rateLimit: writeRateLimit(input.rateLimit),
     };
+  }
+
+  /**
+   * A customer may name what the application has opened, and keep what it has given the listener. To a customer the rest does not exist.
+   *
+   * @param before of a listener that changes
+   */
+  private assertKnown(
+    { schemes, format }: Pick<Listener, 'format' | 'schemes'>,
+    before?: Pick<Listener, 'format' | 'schemes'>,
+  ): void {
+    const { schemes: known, formats, customers } = this.parts;
+    const isCustomers = this.boundTo !== undefined;
+    const knownSchemes = isCustomers ? customers.schemes : new Set(known.keys());
+    const knownFormats = isCustomers ? customers.formats : formats;
+    const mayKeep = (scheme: string) => known.has(scheme) && before?.schemes.includes(scheme);
+    const unknown = schemes.find((scheme) => !knownSchemes.has(scheme) && !mayKeep(scheme));
+    if (unknown !== undefined) {
+      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
+        details: { known: [...knownSchemes] },
+      });
+    }
+    if (knownFormats.has(format) || (formats.has(format) && before?.format === format)) return;
+    throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
+      details: { known: [...knownFormats] },
+    });
   }
 
   private get handshakeRules(): HandshakeRules {

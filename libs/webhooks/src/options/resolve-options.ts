@@ -38,6 +38,11 @@ export interface ResolvedWebhooksOptions {
   readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly limits: Limits;
+  /** `undefined`: those that ship. */
+  readonly customers: {
+    readonly formats: readonly string[] | undefined;
+    readonly schemes: readonly string[] | undefined;
+  };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly lookup: LookupFunction | undefined;
@@ -93,6 +98,10 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     },
     handshake: handshakeOptions(options.handshake),
     limits: limits(options.limits),
+    customers: {
+      formats: names('customers.formats', options.customers?.formats),
+      schemes: names('customers.schemes', options.customers?.schemes),
+    },
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     lookup: lookupFunction(options.lookup),
@@ -176,6 +185,14 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
   return policy;
 }
 
+function names(key: string, given: readonly string[] | undefined): readonly string[] | undefined {
+  if (given === undefined) return undefined;
+  if (!Array.isArray(given) || !given.length || !given.every((name) => typeof name === 'string')) {
+    throw invalid(key, given, "give a list of names, such as ['standard']");
+  }
+  return [...given];
+}
+
 function limits(given: WebhooksOptions['limits'] = {}): Limits {
   const limit = (key: keyof Limits, byDefault: number) => whole(`limits.${key}`, given[key], byDefault, 1, 1_000_000);
   return {
@@ -209,7 +226,7 @@ const KNOWN_KEYS = {
       'secrets',
       'security',
     ],
-    ...['handshake', 'limits', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
+    ...['handshake', 'customers', 'limits', 'retention', 'lookup', 'sqlite', 'wakeUp', 'maxDepth'],
   ],
   dispatcher: [
     ...[
@@ -231,6 +248,7 @@ const KNOWN_KEYS = {
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
   secrets: ['rotationOverlapMs', 'keys'],
   handshake: ['default', 'origin'],
+  customers: ['formats', 'schemes'],
   limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],

@@ -141,6 +141,17 @@ export interface LimitsOptions {
   attemptsPerDelivery?: number;
 }
 
+/**
+ * Which parts services that are bound to an owner may name. A part that the application registers for itself may show what customers must
+ * not see, such as the context of an event.
+ */
+export interface CustomersOptions {
+  /** Names of payload formats. @defaultValue those that ship: `standard`, `cloudevents`, `cloudevents-binary` */
+  formats?: readonly string[];
+  /** Names of signature schemes. @defaultValue those that ship, see `docs/signing.md` */
+  schemes?: readonly string[];
+}
+
 /** How receivers are asked whether they want to be sent anything. */
 export interface HandshakeOptions {
   /**
@@ -226,6 +237,8 @@ export interface WebhooksOptions {
   secrets?: SecretsOptions;
   /** Whether receivers are asked before they are sent anything; see `docs/receiving/README.md`. */
   handshake?: HandshakeOptions;
+  /** What customers may choose. */
+  customers?: CustomersOptions;
   /** Quotas of one owner. */
   limits?: LimitsOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
