@@ -1,6 +1,7 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
+  EVERY_OWNER,
   PayloadFormat,
   RetrySchedule,
   Webhook,
@@ -333,11 +334,15 @@ describeDatabases('after an outage', (database) => {
       await save('acme');
       await save('globex');
       await app.webhooks.publish('invoice.overdue', {});
+      await app.webhooks.publish('invoice.overdue', { for: 'everybody' }, { owner: EVERY_OWNER });
       await app.dispatcher.drain();
       const globex = await listen({ owner: 'globex' });
-      expect(await app.deliveries.forOwner('globex').replay({ listenerId: globex.id, since: since() })).toBe(1);
+      expect(await app.deliveries.forOwner('globex').replay({ listenerId: globex.id, since: since() })).toBe(2);
       await app.dispatcher.drain();
-      expect(requests().map(({ json }) => json)).toMatchObject([{ data: { customerId: 'globex' } }]);
+      expect(requests().map(({ json }) => json)).toMatchObject([
+        { data: { customerId: 'globex' } },
+        { data: { for: 'everybody' } },
+      ]);
     });
 
     it('is done in transactions of a bounded number of rows, and twice at once makes each delivery once', async () => {

@@ -270,7 +270,7 @@ describeDatabases('owners', (database) => {
     await app.listeners.create({ entity: Ticket, owner: '07', url: urlOf(app, '07') });
     await app.listeners.create({ entity: Invoice, owner: BigInt(huge), url: urlOf(app, 'huge') });
     await app.listeners.create({ entity: Invoice, owner: '9007199254740992', url: urlOf(app, 'rounded') });
-    await app.listeners.forOwner(7).create({ events: ['ticket.created'], url: urlOf(app, 'seven bound') });
+    await app.listeners.forOwner('7').create({ events: ['ticket.created'], url: urlOf(app, 'seven bound') });
     await app.dataSource.manager.save(Ticket, { accountId: 7 });
     await app.dataSource.manager.save(Invoice, { accountId: huge });
     await app.dispatcher.drain();

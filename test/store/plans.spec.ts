@@ -17,6 +17,8 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../../libs/webhooks/src/store/delivery-rows.js';
+import { standingListener, type ReadListener } from '../../libs/webhooks/src/store/candidates.js';
+import { replayEvents } from '../../libs/webhooks/src/store/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/fan-out.js';
 import {
   discardDue,
@@ -128,13 +130,16 @@ function* fillTables(database: Database): Script<void> {
   yield* fill(database, 'listenerState', LISTENERS, {
     listenerId: numbered(database, 'lst_'),
     failuresInARow: raw('0'),
+    handshakeTries: raw('0'),
     readyAt: raw(`case when n < ${READY} then ${NOW} else null end`),
   });
   yield* fill(database, 'events', ROWS, {
     id: numbered(database, 'evt_'),
     type: constant('order.created'),
     state: raw(`case when n < ${ROWS - 1_000} then 'routed' else 'pending' end`),
-    audience: constant('application'),
+    audience: raw(`case when n < ${ROWS / 2} then 'owner' else 'application' end`),
+    owner: raw(`case when n < ${ROWS / 2} then '${GLOBEX}' else null end`),
+    ownerKey: sql`case when n < ${raw(String(ROWS / 2))} then ${bytes(ownerKeyOf(GLOBEX))} else null end`,
     ordered: raw('0'),
     payload: PAYLOAD,
     createdAt,
@@ -381,6 +386,20 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         expectCheap(costs, EXHAUSTED);
       },
     );
+
+    it.each([
+      { of: 'a customer without events', listenerId: 'lst_0', events: 0 },
+      { of: 'a customer with very many', listenerId: 'lst_2', events: 200 },
+    ])('a replay of $of reads no event of another', async ({ listenerId, events }) => {
+      const replay = function* (): Script<number> {
+        const listener = yield* standingListener(database, listenerId);
+        const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
+        return (yield* replayEvents(database, listener as ReadListener, options)).made;
+      };
+      const { result, costs } = await measure(database, replay);
+      expect(result).toBe(events);
+      expectCheap(costs, events);
+    });
 
     it('the few disabled of many listeners are found', async () => {
       const options = { scope: undefined, state: 'disabled', after: null, limit: PAGE };

@@ -31,6 +31,9 @@ function digest(tuple: string | Buffer): Buffer {
   return Buffer.from(hash('sha256', tuple, 'hex').slice(0, 32), 'hex');
 }
 
+/** The key that events for everybody are found by: no owner's, as another tuple. */
+export const EVERY_OWNER_KEY = tupleHash('every owner');
+
 /** The key that rows of an owner are found by. */
 export function ownerKeyOf(owner: string): Buffer {
   return tupleHash('owner', owner);

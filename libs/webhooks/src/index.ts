@@ -16,6 +16,8 @@ export type {
   DispatcherOptions,
   HandshakeOptions,
   PublishedType,
+  CustomersOptions,
+  LimitsOptions,
   RetentionOptions,
   SealingKeyOptions,
   SecretsOptions,
@@ -59,6 +61,8 @@ export type { RateLimit } from './listeners/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
 export { ListenerService } from './listeners/listener.service.js';
+export type { ErasedOwner } from './listeners/erase-owner.js';
+export { QuotaError } from './quotas.js';
 export type {
   CreateListenerInput,
   Listener,

@@ -11,6 +11,7 @@ export function isOwnerText(text: string): boolean {
 
 /** An owner as it is stored and compared: `String(owner)`; `undefined` for what can be nobody's name. */
 export function ownerText(owner: unknown): string | undefined {
+  if (typeof owner === 'number' && !Number.isFinite(owner)) return undefined;
   if (typeof owner !== 'string' && typeof owner !== 'number' && typeof owner !== 'bigint') return undefined;
   const text = String(owner);
   return isOwnerText(text) ? text : undefined;

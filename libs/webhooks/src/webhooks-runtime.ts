@@ -33,6 +33,7 @@ import { WebhooksService } from './events/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { Sealing } from './listeners/sealing.js';
+import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
@@ -115,6 +116,8 @@ export class WebhooksRuntime
       new GoogleCodeScheme(),
     ];
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
+    const { customers } = options;
+    const customersSchemes = choosable('schemes', customers.schemes, namesOf(shipped), new Set(this.schemes.keys()));
     this.sealing = new Sealing(options.secrets.keys);
     const { cloudEventsSource } = options.payload;
     const binary = new CloudEventsBinaryFormat(cloudEventsSource);
@@ -122,6 +125,9 @@ export class WebhooksRuntime
       [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
       'payload format',
     );
+    const shippedFormats = [STANDARD_FORMAT, ...namesOf([new CloudEventsFormat(cloudEventsSource), binary])];
+    const knownFormats = new Set([STANDARD_FORMAT, ...formats.keys()]);
+    const customersFormats = choosable('formats', customers.formats, shippedFormats, knownFormats);
     // These two send the event's own text, which is stored once for all.
     const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
     const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
@@ -198,7 +204,8 @@ export class WebhooksRuntime
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf });
+    const quotas = new Quotas(options.limits, clock);
+    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf, quotas });
     this.listeners = new ListenerService({
       database,
       transactions,
@@ -211,7 +218,9 @@ export class WebhooksRuntime
       options,
       schemes: this.schemes,
       sealing: this.sealing,
-      formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
+      quotas,
+      formats: knownFormats,
+      customers: { formats: customersFormats, schemes: customersSchemes },
       sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
       disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
@@ -489,4 +498,24 @@ function render(
   if (body.includes('\0'))
     throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);
   return body;
+}
+
+function namesOf(parts: readonly { readonly name: string }[]): string[] {
+  return parts.map(({ name }) => name);
+}
+
+/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` for one that is not registered */
+function choosable(
+  key: 'formats' | 'schemes',
+  given: readonly string[] | undefined,
+  shipped: readonly string[],
+  known: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const unknown = given?.find((name) => !known.has(name));
+  if (unknown === undefined) return new Set(given ?? shipped);
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `WebhooksModule option customers.${key} names '${unknown}', which is not registered: known are ${[...known].join(', ')}.`,
+    { details: { key: `customers.${key}` } },
+  );
 }

@@ -79,7 +79,7 @@ export class TourService {
         ],
         play: async () => {
           const { secret } = await listeners
-            .forOwner(john.id)
+            .forOwner(String(john.id))
             .create({ events: ['order.*'], where: { status: { changedTo: 'paid' } }, url: url('johns-shop') });
           receiver.open('johns-shop', secret);
           const hers = await orders.place(mary.id, 12_00);
@@ -95,7 +95,7 @@ export class TourService {
         ],
         play: async () => {
           const { secret } = await listeners
-            .forOwner(mary.id)
+            .forOwner(String(mary.id))
             .create({ events: ['order.created'], url: url('marys-erp') });
           receiver.open('marys-erp', secret, 2);
           await orders.place(mary.id, 7_50);
@@ -116,7 +116,7 @@ export class TourService {
         expects: [{ endpoint: 'johns-bank', type: 'invoice.overdue', attempt: 1, data: { totalCents: 45_00 } }],
         play: async () => {
           const { secret } = await listeners
-            .forOwner(john.id)
+            .forOwner(String(john.id))
             .create({ events: ['invoice.*'], url: url('johns-bank') });
           receiver.open('johns-bank', secret);
           const { id } = await orders.place(john.id, 45_00);

@@ -4,7 +4,8 @@ import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
 import type { JsonObject } from '../events/json.js';
 import { ListenerNotFoundError } from '../listeners/errors.js';
-import { ownerText } from '../owner.js';
+import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
+import type { Quotas } from '../quotas.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import type { CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
@@ -135,14 +136,20 @@ export class DeliveryService {
       readonly clock: Clock;
       readonly wake: () => void;
       readonly bodyOf: BodyOf;
+      readonly quotas: Quotas;
     },
     private readonly boundTo: OwnerScope = undefined,
   ) {}
 
-  /** This service for one owner: other deliveries do not exist. @throws BadRequestError `INVALID_OWNER` */
-  forOwner(owner: string | number | bigint): DeliveryService {
-    const bound = ownerText(owner);
-    if (bound === undefined) throw new BadRequestError('INVALID_OWNER', 'This can be nobody’s name.');
+  /** This service for one owner, a text: other deliveries do not exist. @throws BadRequestError `INVALID_OWNER` */
+  forOwner(owner: string): DeliveryService {
+    const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
+    if (bound === undefined) {
+      throw new BadRequestError(
+        'INVALID_OWNER',
+        `\`owner\` must be a non-empty string of at most ${MAX_OWNER_LENGTH} characters.`,
+      );
+    }
     if (this.boundTo !== undefined && bound !== this.boundTo) {
       throw new BadRequestError('INVALID_OWNER', 'This service is bound to another owner.');
     }
@@ -196,15 +203,17 @@ export class DeliveryService {
    * again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
-   * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`
+   * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
    */
   async resend(id: string): Promise<Delivery> {
-    const { database, clock } = this.parts;
+    const { database, clock, quotas } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
+    quotas.countResend(scope);
     const rendered = this.rendered.bind(this);
     const row = await transaction.run(function* () {
       const before = found(yield* readDelivery(database, textOf(id), scope), id);
+      quotas.assertMayResend(scope, Number(before.attempts));
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       if (listener.state === 'pending') {
@@ -232,7 +241,7 @@ export class DeliveryService {
    * transaction of its own: should one fail, the ones before it stand, and calling again goes on.
    *
    * Deliveries of a disabled listener become held, those of a removed one stay as they are, and so do those that their
-   * format still cannot render.
+   * format still cannot render, and in a service that is bound to an owner those with `limits.attemptsPerDelivery` attempts.
    *
    * @returns how many are due again
    * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
@@ -240,14 +249,16 @@ export class DeliveryService {
    * @example await deliveries.recover({ since: outage.start, until: outage.end, state: 'exhausted' });
    */
   async recover({ listenerId, since, until, state }: RecoverOptions): Promise<number> {
-    const { database, clock, bodyOf, transactions } = this.parts;
+    const { database, clock, bodyOf, transactions, quotas } = this.parts;
     transactions.here().refuse('recover()');
     const states = [...new Set(Array.isArray(state) ? (state as FailedState[]) : [state as FailedState])];
     if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
       throw new BadRequestError('INVALID_STATE', `state must be ${FAILED_STATES.join(' or ')}, or a list of them`);
     }
+    quotas.countResend(this.boundTo);
+    const attemptsBelow = this.boundTo === undefined ? undefined : quotas.limits.attemptsPerDelivery;
     const options = {
-      ...{ scope: this.boundTo, states, bodyOf },
+      ...{ scope: this.boundTo, states, bodyOf, attemptsBelow },
       listenerId: listenerId === undefined ? undefined : textOf(listenerId),
       until: until === undefined ? clock.now() + 1 : milliseconds(until, 'until'),
     };
@@ -270,11 +281,12 @@ export class DeliveryService {
    * @example await deliveries.replay({ listenerId: created.id, since: startOfMonth });
    */
   async replay({ listenerId, since, until }: ReplayOptions): Promise<number> {
-    const { database, clock, bodyOf, transactions } = this.parts;
+    const { database, clock, bodyOf, transactions, quotas } = this.parts;
     transactions.here().refuse('replay()');
     const scope = this.boundTo;
     const end = until === undefined ? clock.now() + 1 : milliseconds(until, 'until');
     const start = milliseconds(since, 'since');
+    quotas.countResend(scope);
     return this.inBatches(start, async (after) => {
       const { made, next } = await database.transaction(function* () {
         // With each batch: it may be removed on the way.

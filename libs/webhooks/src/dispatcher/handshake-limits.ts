@@ -1,4 +1,5 @@
-const MINUTE = 60 * 1_000;
+import { PerMinute } from '../per-minute.js';
+
 /** Whoever was refused comes back within this time after the next minute has begun, and not all at once. */
 const SPREAD_MS = 5_000;
 
@@ -10,27 +11,20 @@ export const HANDSHAKES_PER_MINUTE = { host: 60, ownersHost: 10, owner: 30 } as 
  * the limits of one owner keep room for the others at a host that many use.
  */
 export class HandshakeLimits {
-  private taken = new Map<string, number>();
-  private windowEndsAt = -Infinity;
+  private readonly counts = new PerMinute();
 
   /**
    * @param hosts that would be asked; the same one may stand twice
    * @returns when to come back; `null`: it may be asked now, and is counted
    */
   take(owner: string | null, hosts: readonly string[], now: number): number | null {
-    if (now >= this.windowEndsAt) {
-      this.taken = new Map();
-      this.windowEndsAt = now + MINUTE;
+    const limits = new Map<string, number>();
+    for (const host of hosts) {
+      limits.set(JSON.stringify([host]), HANDSHAKES_PER_MINUTE.host);
+      if (owner !== null) limits.set(JSON.stringify([host, owner]), HANDSHAKES_PER_MINUTE.ownersHost);
     }
-    const wanted = new Map<string, number>();
-    for (const host of new Set(hosts)) {
-      wanted.set(JSON.stringify([host]), HANDSHAKES_PER_MINUTE.host);
-      if (owner !== null) wanted.set(JSON.stringify([host, owner]), HANDSHAKES_PER_MINUTE.ownersHost);
-    }
-    if (owner !== null) wanted.set(JSON.stringify([null, owner]), HANDSHAKES_PER_MINUTE.owner);
-    const isOver = [...wanted].some(([name, limit]) => (this.taken.get(name) ?? 0) >= limit);
-    if (isOver) return Math.ceil(this.windowEndsAt + Math.random() * SPREAD_MS);
-    for (const name of wanted.keys()) this.taken.set(name, (this.taken.get(name) ?? 0) + 1);
-    return null;
+    if (owner !== null) limits.set(JSON.stringify([null, owner]), HANDSHAKES_PER_MINUTE.owner);
+    const next = this.counts.take(limits, now);
+    return next === null ? null : Math.ceil(next + Math.random() * SPREAD_MS);
   }
 }

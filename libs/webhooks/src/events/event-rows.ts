@@ -1,5 +1,5 @@
 import sql, { join, raw, Sql } from 'sql-template-tag';
-import { ownerKeyOf } from '../hash.js';
+import { EVERY_OWNER_KEY, ownerKeyOf } from '../hash.js';
 import { chunks, inList } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import type { TablesSql } from '../store/tables.js';
@@ -27,7 +27,7 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       'pending',
       source.audience,
       event.owner,
-      event.owner === null ? null : ownerKeyOf(event.owner),
+      ownerKeyFor(source),
       source.orderKey,
       source.isOrdered ? 1 : 0,
       source.dedupeKey,
@@ -38,6 +38,12 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       source.createdAt,
     ],
   };
+}
+
+/** By which a customer's replay finds what may reach it, and nothing else. */
+function ownerKeyFor({ event, audience }: NewEvent): Buffer | null {
+  if (audience === 'every') return EVERY_OWNER_KEY;
+  return event.owner === null ? null : ownerKeyOf(event.owner);
 }
 
 /**

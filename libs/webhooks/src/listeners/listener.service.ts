@@ -15,6 +15,7 @@ import {
   DISCARD_BATCH,
   disableListener,
   discardDue,
+  countListeners,
   insertListener,
   lastSequence,
   listListeners,
@@ -55,6 +56,8 @@ import { routesOf } from './route-key.js';
 import type { Sealing } from './sealing.js';
 import { SigningKeys } from './signing-keys.js';
 import { textOf } from '../foreign-text.js';
+import type { Quotas } from '../quotas.js';
+import { eraseOwner, type ErasedOwner } from './erase-owner.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -68,7 +71,10 @@ export interface ListenerServiceParts {
   readonly options: ResolvedWebhooksOptions;
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly sealing: Sealing;
+  readonly quotas: Quotas;
   readonly formats: ReadonlySet<string>;
+  /** Of the schemes and formats, those that services bound to an owner may name. */
+  readonly customers: { readonly formats: ReadonlySet<string>; readonly schemes: ReadonlySet<string> };
   /** Stores an example event for one listener. @returns the id of its delivery */
   readonly sendTest: (listener: ListenerRow, example: TestExample) => Script<string>;
   /** Deliveries may be due now. */
@@ -79,6 +85,8 @@ export interface ListenerServiceParts {
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 const MAX_REASON_LENGTH = 500;
 const SHOWN_TIME_MS = 10_000;
+/** As of `secrets.rotationOverlapMs`. */
+const MAX_OVERLAP_MS = 30 * 24 * 60 * 60 * 1_000;
 
 /**
  * Who wants which events: listeners, kept in the database beside the entities.
@@ -101,10 +109,11 @@ export class ListenerService {
   /**
    * This service for one owner: it creates for it, and another owner's listeners do not exist.
    *
+   * @param owner a text: a number that comes out wrong, such as `NaN`, would be a tenant of its own
    * @throws InvalidListenerError `INVALID_OWNER`
    */
-  forOwner(owner: string | number | bigint): ListenerService {
-    const bound = assertOwner(owner);
+  forOwner(owner: string): ListenerService {
+    const bound = assertOwner(typeof owner === 'string' ? owner : undefined);
     if (this.boundTo !== undefined && bound !== this.boundTo) throw notTheirs();
     return new ListenerService(this.parts, bound);
   }
@@ -131,7 +140,8 @@ export class ListenerService {
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
    * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
    * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
-   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
+   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`; QuotaError `TOO_MANY_LISTENERS` from a service
+   * that is bound to an owner
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -167,9 +177,11 @@ export class ListenerService {
     };
     await this.parts.assertAddress(new URL(values.url));
     await this.credentials.assertTokenAddress(values.auth);
-    const { database } = this.parts;
+    const { database, quotas } = this.parts;
+    const scope = this.boundTo;
     const seen = await this.committedSequence(transaction);
     const row = await transaction.run(function* () {
+      if (scope !== undefined) quotas.assertMayCreate(yield* countListeners(database, scope));
       yield* insertListener(database, values, subscription.routes, now, seen);
       return yield* readListener(database, values.id, undefined);
     });
@@ -231,7 +243,7 @@ export class ListenerService {
         const { events, where, ...present } = this.toListener(row);
         // A `null`, which JSON can hold, stands for the default as it does in `create`.
         const merged = { ...present, ...given };
-        const delivering = this.delivering(merged);
+        const delivering = this.delivering(merged, present);
         const values = {
           ...delivering,
           ...this.keys.changed(row, given.schemes),
@@ -382,6 +394,20 @@ export class ListenerService {
   }
 
   /**
+   * Deletes all rows of an owner, as when a tenant leaves: listeners with their secrets, events, deliveries and attempts, also those of
+   * the owner's events to listeners of the application. In batches, and waits for what is being sent. For good; write nothing of the
+   * owner meanwhile. What triggers wrote down and is no event yet is not found.
+   *
+   * @throws InvalidListenerError `INVALID_OWNER`, also from a service that is bound to one
+   * @example await listeners.eraseOwner(tenant.id);
+   */
+  async eraseOwner(owner: string): Promise<ErasedOwner> {
+    if (this.boundTo !== undefined) throw notTheirs();
+    const { database, clock } = this.parts;
+    return eraseOwner(database, clock, assertOwner(typeof owner === 'string' ? owner : undefined));
+  }
+
+  /**
    * Sends the listener an example that nobody else receives, in its own format and whatever its types and filter, logged and retried like
    * any other. It is marked: `"test": true` beside its `type`, which is signed, and the header `webhook-test: true`.
    *
@@ -389,7 +415,7 @@ export class ListenerService {
    * the columns' types @defaultValue `type`: 'webhook.test', which says nothing but that it is one
    * @returns the delivery to look at: `deliveries.get(deliveryId)`
    * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
-   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`
+   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`; QuotaError `TOO_MANY_TESTS` from a service that is bound to an owner
    */
   async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
@@ -409,6 +435,7 @@ export class ListenerService {
       type === undefined
         ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
         : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
+    this.parts.quotas.countTest(this.boundTo);
     const deliveryId = await transaction.run(() => this.parts.sendTest(row, example));
     this.wake(transaction);
     return { deliveryId };
@@ -416,8 +443,11 @@ export class ListenerService {
 
   private overlapOf(given: number | undefined): number {
     const overlapMs = given ?? this.parts.options.secrets.rotationOverlapMs;
-    if (Number.isSafeInteger(overlapMs) && overlapMs >= 0) return overlapMs;
-    throw new InvalidListenerError('INVALID_OVERLAP', 'overlapMs must be a whole number of milliseconds, 0 or more.');
+    if (Number.isSafeInteger(overlapMs) && overlapMs >= 0 && overlapMs <= MAX_OVERLAP_MS) return overlapMs;
+    throw new InvalidListenerError(
+      'INVALID_OVERLAP',
+      `overlapMs must be a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days).`,
+    );
   }
 
   private changeKeys(id: string, secretsOf: (row: ListenerRow) => string): Promise<Listener> {
@@ -503,22 +533,12 @@ export class ListenerService {
 
   private delivering(
     input: Omit<ListenerInput, 'events' | 'where' | 'secret' | 'auth' | 'tls'> & { description?: string | null },
+    before?: Pick<Listener, 'format' | 'schemes'>,
   ) {
-    const { schemes: knownSchemes, formats } = this.parts;
     const url = this.urlOf(input.url);
     const schemes = [...new Set(input.schemes ?? ['standard'])];
-    const unknown = schemes.find((scheme) => !knownSchemes.has(scheme));
-    if (unknown !== undefined) {
-      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
-        details: { known: [...knownSchemes] },
-      });
-    }
     const format = input.format ?? 'standard';
-    if (!formats.has(format)) {
-      throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
-        details: { known: [...formats] },
-      });
-    }
+    this.assertKnown({ schemes, format }, before);
     return {
       url: url.href,
       description: input.description ?? null,
@@ -529,6 +549,32 @@ export class ListenerService {
       sequence: input.sequence ? 1 : 0,
       rateLimit: writeRateLimit(input.rateLimit),
     };
+  }
+
+  /**
+   * A customer may name what the application has opened, and keep what it has given the listener. To a customer the rest does not exist.
+   *
+   * @param before of a listener that changes
+   */
+  private assertKnown(
+    { schemes, format }: Pick<Listener, 'format' | 'schemes'>,
+    before?: Pick<Listener, 'format' | 'schemes'>,
+  ): void {
+    const { schemes: known, formats, customers } = this.parts;
+    const isCustomers = this.boundTo !== undefined;
+    const knownSchemes = isCustomers ? customers.schemes : new Set(known.keys());
+    const knownFormats = isCustomers ? customers.formats : formats;
+    const mayKeep = (scheme: string) => known.has(scheme) && before?.schemes.includes(scheme);
+    const unknown = schemes.find((scheme) => !knownSchemes.has(scheme) && !mayKeep(scheme));
+    if (unknown !== undefined) {
+      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
+        details: { known: [...knownSchemes] },
+      });
+    }
+    if (knownFormats.has(format) || (formats.has(format) && before?.format === format)) return;
+    throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
+      details: { known: [...knownFormats] },
+    });
   }
 
   private get handshakeRules(): HandshakeRules {

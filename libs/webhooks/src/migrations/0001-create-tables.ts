@@ -34,6 +34,11 @@ const TABLES: readonly FrozenTable[] = [
       { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
       { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
+      {
+        of: ['ownerKey', 'createdAt', 'seq'],
+        where: isSet('ownerKey'),
+        mysql: ['ownerKey', 'createdAt', 'seq'],
+      },
     ],
   },
   {

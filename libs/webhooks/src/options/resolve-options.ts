@@ -5,6 +5,7 @@ import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
 import type { SealingKey } from '../listeners/sealing.js';
+import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
@@ -39,6 +40,12 @@ export interface ResolvedWebhooksOptions {
   };
   readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
+  readonly limits: Limits;
+  /** `undefined`: those that ship. */
+  readonly customers: {
+    readonly formats: readonly string[] | undefined;
+    readonly schemes: readonly string[] | undefined;
+  };
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly currentManager: (() => EntityManager | undefined) | undefined;
@@ -102,6 +109,11 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
       keys: sealingKeys(options.secrets?.keys ?? []),
     },
     handshake: handshakeOptions(options.handshake),
+    limits: limits(options.limits),
+    customers: {
+      formats: names('customers.formats', options.customers?.formats),
+      schemes: names('customers.schemes', options.customers?.schemes),
+    },
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     currentManager: managerFunction(options.currentManager),
@@ -186,6 +198,24 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
   return policy;
 }
 
+function names(key: string, given: readonly string[] | undefined): readonly string[] | undefined {
+  if (given === undefined) return undefined;
+  if (!Array.isArray(given) || !given.length || !given.every((name) => typeof name === 'string')) {
+    throw invalid(key, given, "give a list of names, such as ['standard']");
+  }
+  return [...given];
+}
+
+function limits(given: WebhooksOptions['limits'] = {}): Limits {
+  const limit = (key: keyof Limits, byDefault: number) => whole(`limits.${key}`, given[key], byDefault, 1, 1_000_000);
+  return {
+    listenersPerOwner: limit('listenersPerOwner', 1_000),
+    testsPerMinute: limit('testsPerMinute', 30),
+    resendsPerMinute: limit('resendsPerMinute', 60),
+    attemptsPerDelivery: limit('attemptsPerDelivery', 100),
+  };
+}
+
 function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhooksOptions['retention'] {
   if (given === false) return false;
   // Not less than an hour: what is under way at this moment must be younger than what goes.
@@ -213,6 +243,8 @@ const KNOWN_KEYS = {
     ...[
       'currentManager',
       'handshake',
+      'customers',
+      'limits',
       'retention',
       'lookup',
       'sqlite',
@@ -241,6 +273,8 @@ const KNOWN_KEYS = {
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
   secrets: ['rotationOverlapMs', 'keys'],
   handshake: ['default', 'origin'],
+  customers: ['formats', 'schemes'],
+  limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],
   retention: ['succeededMs', 'failedMs'],
   security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],

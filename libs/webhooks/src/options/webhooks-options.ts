@@ -127,6 +127,32 @@ export interface SecretsOptions {
   keys?: readonly SealingKeyOptions[];
 }
 
+/**
+ * What one owner may have and do through services that are bound to it. The application's own services are not limited. What counts a
+ * minute is counted by each process.
+ */
+export interface LimitsOptions {
+  /** Listeners of one owner. 1 to 1,000,000. @defaultValue 1_000 */
+  listenersPerOwner?: number;
+  /** Calls of `sendTest()` a minute. 1 to 1,000,000. @defaultValue 30 */
+  testsPerMinute?: number;
+  /** Calls of `resend()`, `recover()` and `replay()` a minute. 1 to 1,000,000. @defaultValue 60 */
+  resendsPerMinute?: number;
+  /** Attempts of one delivery after which it is not sent again by hand. 1 to 1,000,000. @defaultValue 100 */
+  attemptsPerDelivery?: number;
+}
+
+/**
+ * Which parts services that are bound to an owner may name. A part that the application registers for itself may show what customers must
+ * not see, such as the context of an event.
+ */
+export interface CustomersOptions {
+  /** Names of payload formats. @defaultValue those that ship: `standard`, `cloudevents`, `cloudevents-binary` */
+  formats?: readonly string[];
+  /** Names of signature schemes. @defaultValue those that ship, see `docs/signing.md` */
+  schemes?: readonly string[];
+}
+
 /** How receivers are asked whether they want to be sent anything. */
 export interface HandshakeOptions {
   /**
@@ -236,6 +262,10 @@ export interface WebhooksOptions {
   secrets?: SecretsOptions;
   /** Whether receivers are asked before they are sent anything; see `docs/receiving/README.md`. */
   handshake?: HandshakeOptions;
+  /** What customers may choose. */
+  customers?: CustomersOptions;
+  /** Quotas of one owner. */
+  limits?: LimitsOptions;
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;

@@ -125,6 +125,16 @@ export function* insertListener(
   yield* insertRoutes(database, row.id, routes);
 }
 
+/** How many listeners an owner has. Whoever makes another one at the same time waits until it can be counted, after the first. */
+export function* countListeners(database: Database, owner: string): Script<number> {
+  const { listeners: l } = database.tables;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+  const ofOwner = sql`from ${l.sql} l${l.through('ownerKey', 'createdAt', 'seq')} where l.${l.$.ownerKey} = ${ownerKeyOf(owner)} and l.${l.$.deletedAt} is null`;
+  yield sql`select ${l.select('l', 'seq')} ${ofOwner} order by l.${l.$.createdAt}, l.${l.$.seq} limit 1${lock}`;
+  const [row] = yield* query<{ count: unknown }>(sql`select count(*) ${l.as('count')} ${ofOwner}`);
+  return Number(row?.count);
+}
+
 /** Locks the row, so that two changes of one listener do not mix. */
 export function* lockListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
   return yield* selectListener(database, id, scope, database.dialect === 'sqlite' ? sql`` : sql` for update`);

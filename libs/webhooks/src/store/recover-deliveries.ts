@@ -22,6 +22,8 @@ export interface RecoverOptions {
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** Only deliveries with fewer attempts. @defaultValue however many */
+  readonly attemptsBelow?: number | undefined;
 }
 
 interface FailedRow {
@@ -82,16 +84,17 @@ export function* recoverDeliveries(
 
 function* failedDeliveries(
   database: Database,
-  { scope, listenerId, states, after, until }: RecoverOptions,
+  { scope, listenerId, states, after, until, attemptsBelow }: RecoverOptions,
 ): Script<FailedRow[]> {
   if (!canBeStored(listenerId ?? '')) return [];
   const { deliveries: d } = database.tables;
   const ofOwner = scope === undefined ? sql`` : sql` and d.${d.$.ownerKey} = ${ownerKeyOf(scope)}`;
   const ofListener = listenerId === undefined ? sql`` : sql` and d.${d.$.listenerId} = ${listenerId}`;
+  const ofAttempts = attemptsBelow === undefined ? sql`` : sql` and d.${d.$.attempts} < ${attemptsBelow}`;
   return yield* query<FailedRow>(
     sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'lastError', 'createdAt', 'eventSeq')} from ${d.sql} d
     where d.${d.$.createdAt} >= ${after.at} and d.${d.$.createdAt} < ${until} and (d.${d.$.createdAt} > ${after.at} or d.${d.$.seq} > ${after.seq})
-      and ${stateOf(database)} ${inList(states)}${ofOwner}${ofListener}
+      and ${stateOf(database)} ${inList(states)}${ofOwner}${ofListener}${ofAttempts}
     order by d.${d.$.createdAt}, d.${d.$.seq} limit ${RECOVERED_PER_BATCH}`,
   );
 }

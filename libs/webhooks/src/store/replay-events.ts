@@ -1,4 +1,5 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
+import { EVERY_OWNER_KEY, ownerKeyOf } from '../hash.js';
 import { matchesAnyPattern } from '../listeners/route-key.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
@@ -44,7 +45,7 @@ export function* replayEvents(
   options: { after: PagePosition; until: number; now: number; bodyOf: BodyOf },
 ): Script<ReplayResult> {
   const { events: e } = database.tables;
-  const past = yield* pastEvents(database, options);
+  const past = yield* pastEvents(database, { ...options, owner: listener.owner });
   const batch = withinBytes(past);
   const wanted = batch.filter((event) => isOfType(event, listener) && !isOnItsWay(event, listener));
   const last = batch.at(-1);
@@ -77,17 +78,37 @@ export function* replayEvents(
   return { made, next };
 }
 
+interface PastEventsOptions {
+  readonly after: PagePosition;
+  readonly until: number;
+  /** Of the listener: only what may reach it is read, so that a customer's replay costs what the customer's events cost. */
+  readonly owner: string | null;
+}
+
 /** In the order of their time, which is indexed: what was written by a machine whose clock is off is in its place. */
-function* pastEvents(
+function* pastEvents(database: Database, options: PastEventsOptions): Script<PastEvent[]> {
+  const { owner } = options;
+  if (owner === null) return yield* pastEventsOf(database, options, null);
+  const theirs = yield* pastEventsOf(database, options, ownerKeyOf(owner));
+  const everybodys = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
+  const isEarlier = (a: PastEvent, b: PastEvent) =>
+    Number(a.createdAt) - Number(b.createdAt) || compareSequences(a.seq, b.seq);
+  return [...theirs, ...everybodys].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
+}
+
+function* pastEventsOf(
   database: Database,
-  { after, until }: { after: PagePosition; until: number },
+  { after, until }: PastEventsOptions,
+  ownerKey: Buffer | null,
 ): Script<PastEvent[]> {
   const { events: e } = database.tables;
+  const path = ownerKey === null ? sql`` : e.through('ownerKey', 'createdAt', 'seq');
+  const isOwners = ownerKey === null ? sql`` : sql`e.${e.$.ownerKey} = ${ownerKey} and `;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
   // An example event is its own listener's alone.
   const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
   return yield* query<PastEvent>(
-    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e where ${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
 }
 

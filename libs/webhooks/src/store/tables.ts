@@ -53,6 +53,11 @@ const TABLES = {
       { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
       { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
+      {
+        of: ['ownerKey', 'createdAt', 'seq'],
+        where: isSet('ownerKey'),
+        mysql: ['ownerKey', 'createdAt', 'seq'],
+      },
     ],
   },
   listeners: {

@@ -1,0 +1,47 @@
+import type { Clock } from '../clock.js';
+import { pause, type Database } from '../store/database.js';
+import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/erase-owner.js';
+import type { Script } from '../store/script.js';
+
+/** Rows that were deleted. */
+export interface ErasedOwner {
+  readonly listeners: number;
+  /** To the owner's listeners, and of the owner's events to anybody's. */
+  readonly deliveries: number;
+  readonly events: number;
+}
+
+/** How long a delivery that is being sent is left alone before it is looked at again. */
+const LOOK_AGAIN_MS = 100;
+
+/**
+ * Deletes all rows of an owner, in batches: listeners first, so that nothing more is made for them. Again until a whole pass finds
+ * nothing: an event that was being routed meanwhile may have added a delivery.
+ */
+export async function eraseOwner(database: Database, clock: Clock, owner: string): Promise<ErasedOwner> {
+  const total = { listeners: 0, deliveries: 0, events: 0 };
+  for (let before = -1; before !== sum(total);) {
+    before = sum(total);
+    await inBatches(database, () => eraseListeners(database, owner), total);
+    await inBatches(database, () => eraseDeliveries(database, owner, clock.now()), total);
+    await inBatches(database, () => eraseEvents(database, owner, clock.now()), total);
+  }
+  return total;
+}
+
+async function inBatches(
+  database: Database,
+  batch: () => Script<ErasedBatch>,
+  total: { listeners: number; deliveries: number; events: number },
+): Promise<void> {
+  for (;;) {
+    const { isWaiting, ...erased } = await database.transaction(batch);
+    for (const key of ['listeners', 'deliveries', 'events'] as const) total[key] += erased[key] ?? 0;
+    if (isWaiting) await pause(LOOK_AGAIN_MS);
+    else if (!Object.values(erased).some((count) => count > 0)) return;
+  }
+}
+
+function sum({ listeners, deliveries, events }: ErasedOwner): number {
+  return listeners + deliveries + events;
+}

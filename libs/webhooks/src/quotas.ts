@@ -1,0 +1,83 @@
+import { BadRequestError } from './errors.js';
+import type { Clock } from './clock.js';
+import { PerMinute } from './per-minute.js';
+
+/** What one owner may have and do: `limits` of the options, with every default in place. */
+export interface Limits {
+  readonly listenersPerOwner: number;
+  readonly testsPerMinute: number;
+  readonly resendsPerMinute: number;
+  readonly attemptsPerDelivery: number;
+}
+
+const TOO_MANY_REQUESTS = 429;
+const CONFLICT = 409;
+
+/** More than the application allows one owner. `details` has the `limit`, and `retryAt` (ms since 1970) where time helps. */
+export class QuotaError extends BadRequestError {
+  constructor(
+    code: 'TOO_MANY_LISTENERS' | 'TOO_MANY_TESTS' | 'TOO_MANY_RESENDS' | 'TOO_MANY_ATTEMPTS',
+    message: string,
+    details: { readonly limit: number; readonly retryAt?: number },
+  ) {
+    super(code, message, { details, httpStatus: details.retryAt === undefined ? CONFLICT : TOO_MANY_REQUESTS });
+  }
+}
+
+/**
+ * Holds services that are bound to an owner to the limits. What happens a minute is counted in this process; the application's own
+ * services are not limited. @internal
+ */
+export class Quotas {
+  private readonly counts = new PerMinute();
+
+  constructor(
+    readonly limits: Limits,
+    private readonly clock: Clock,
+  ) {}
+
+  /** @throws QuotaError `TOO_MANY_TESTS` */
+  countTest(owner: string | undefined): void {
+    const { testsPerMinute: limit } = this.limits;
+    const retryAt = this.take('test', owner, limit);
+    if (retryAt === null) return;
+    throw new QuotaError('TOO_MANY_TESTS', `At most ${limit} tests a minute are sent: try again in a minute.`, {
+      ...{ limit, retryAt },
+    });
+  }
+
+  /** @throws QuotaError `TOO_MANY_RESENDS` */
+  countResend(owner: string | undefined): void {
+    const { resendsPerMinute: limit } = this.limits;
+    const retryAt = this.take('resend', owner, limit);
+    if (retryAt === null) return;
+    const message = `At most ${limit} resends, recoveries and replays a minute are made: try again in a minute.`;
+    throw new QuotaError('TOO_MANY_RESENDS', message, { limit, retryAt });
+  }
+
+  /** @param count listeners that the owner has @throws QuotaError `TOO_MANY_LISTENERS` */
+  assertMayCreate(count: number): void {
+    const { listenersPerOwner: limit } = this.limits;
+    if (count < limit) return;
+    throw new QuotaError(
+      'TOO_MANY_LISTENERS',
+      `There are ${limit} listeners already, and no more may be made: remove one.`,
+      {
+        limit,
+      },
+    );
+  }
+
+  /** @param attempts that were made of a delivery @throws QuotaError `TOO_MANY_ATTEMPTS` */
+  assertMayResend(owner: string | undefined, attempts: number): void {
+    const { attemptsPerDelivery: limit } = this.limits;
+    if (owner === undefined || attempts < limit) return;
+    const message = `The delivery has been attempted ${attempts} times, and may not be sent again after ${limit}.`;
+    throw new QuotaError('TOO_MANY_ATTEMPTS', message, { limit });
+  }
+
+  private take(what: string, owner: string | undefined, limit: number): number | null {
+    if (owner === undefined) return null;
+    return this.counts.take(new Map([[JSON.stringify([what, owner]), limit]]), this.clock.now());
+  }
+}

@@ -1,0 +1,176 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { EVERY_OWNER, QuotaError, RetrySchedule } from 'nestjs-entity-webhooks';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+const MINUTE = 60_000;
+const TABLES = ['events', 'listeners', 'routes', 'deliveries', 'attempts', 'listener_state'];
+
+class Once extends RetrySchedule {
+  override delayMs(): number | null {
+    return null;
+  }
+}
+
+describeDatabases('an owner', (database) => {
+  let fresh: FreshDatabase;
+  let app: TestApp;
+
+  beforeAll(async () => {
+    fresh = await database.create();
+    app = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: {
+        publishes: ['tried'],
+        parts: { retrySchedule: Once },
+        dispatcher: { circuit: { failures: 1_000_000 } },
+        limits: { listenersPerOwner: 3, testsPerMinute: 2, resendsPerMinute: 4, attemptsPerDelivery: 3 },
+      },
+    });
+  });
+  beforeEach(async () => {
+    app.clock.advance(MINUTE);
+    app.receiver.respond({ status: 204 }).clear();
+    for (const table of TABLES) await app.dataSource.query(`DELETE FROM webhook_${table}`);
+  });
+  afterAll(async () => {
+    await app.close();
+    await fresh.drop();
+  });
+
+  const input = () => ({ events: ['tried'], url: app.receiver.url });
+  const refused = (code: string, details: object, httpStatus: number) =>
+    expect.objectContaining({ name: QuotaError.name, code, httpStatus, details: expect.objectContaining(details) });
+
+  describe('with limits', () => {
+    it('makes so many listeners and no more, however many at once, and again when one is removed', async () => {
+      const mine = app.listeners.forOwner('acme');
+      const { id } = await mine.create(input());
+      const made = await Promise.allSettled(Array.from({ length: 8 }, () => mine.create(input())));
+      expect(made.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+      const tooMany = refused('TOO_MANY_LISTENERS', { limit: 3 }, 409);
+      await expect(mine.create(input())).rejects.toEqual(tooMany);
+      await app.listeners.forOwner('globex').create(input());
+      // The application's own tool is not limited.
+      await app.listeners.create({ ...input(), owner: 'acme' });
+      await mine.remove(id);
+      await expect(mine.create(input())).rejects.toEqual(tooMany);
+      await mine.remove((await mine.list()).items[0]?.id ?? '');
+      await mine.create(input());
+    });
+
+    it('sends so many tests a minute', async () => {
+      const mine = app.listeners.forOwner('acme');
+      const { id } = await mine.create(input());
+      for (let n = 0; n < 2; n++) await mine.sendTest(id);
+      const retryAt = expect.any(Number) as number;
+      await expect(mine.sendTest(id)).rejects.toEqual(refused('TOO_MANY_TESTS', { limit: 2, retryAt }, 429));
+      await app.listeners.sendTest(id);
+      const other = app.listeners.forOwner('globex');
+      await other.sendTest((await other.create(input())).id);
+      app.clock.advance(MINUTE);
+      await mine.sendTest(id);
+    });
+
+    it('resends, recovers and replays so often a minute', async () => {
+      const mine = app.deliveries.forOwner('acme');
+      const { id } = await app.listeners.create({ ...input(), owner: 'acme' });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const since = new Date(0);
+      const calls = [
+        () => mine.resend(deliveryId),
+        () => mine.recover({ since, state: 'exhausted' }),
+        () => mine.replay({ listenerId: id, since }),
+      ];
+      for (const call of [...calls, calls[1] as () => Promise<unknown>]) await call();
+      for (const call of calls)
+        await expect(call()).rejects.toMatchObject({ code: 'TOO_MANY_RESENDS', httpStatus: 429 });
+      await app.deliveries.resend(deliveryId);
+      app.clock.advance(MINUTE);
+      await mine.recover({ since, state: 'exhausted' });
+    });
+
+    it('has a delivery attempted so often by hand', async () => {
+      const mine = app.deliveries.forOwner('acme');
+      const { id } = await app.listeners.create({ ...input(), owner: 'acme' });
+      app.receiver.respond({ status: 500 });
+      const { deliveryId } = await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      for (let n = 0; n < 2; n++) {
+        await mine.resend(deliveryId);
+        await app.dispatcher.drain();
+      }
+      await expect(mine.resend(deliveryId)).rejects.toEqual(refused('TOO_MANY_ATTEMPTS', { limit: 3 }, 409));
+      expect(await mine.recover({ since: new Date(0), state: 'exhausted' })).toBe(0);
+      expect(await app.deliveries.recover({ since: new Date(0), state: 'exhausted' })).toBe(1);
+    });
+  });
+
+  it.each([Number.NaN, 7, 7n, Number.POSITIVE_INFINITY, undefined, null, {}, ''])('is no %o', (owner) => {
+    const invalid = expect.objectContaining({ code: 'INVALID_OWNER' }) as Error;
+    expect(() => app.listeners.forOwner(owner as never)).toThrow(invalid);
+    expect(() => app.deliveries.forOwner(owner as never)).toThrow(invalid);
+  });
+
+  it('is not a number that is none, wherever it is named', async () => {
+    const invalid = { code: 'INVALID_OWNER' };
+    await expect(app.listeners.create({ ...input(), owner: Number.NaN })).rejects.toMatchObject(invalid);
+    await expect(app.webhooks.publish('tried', {}, { owner: Number.NaN })).rejects.toMatchObject(invalid);
+    await expect(app.listeners.eraseOwner(Number.NaN as never)).rejects.toMatchObject(invalid);
+  });
+
+  it('keeps a rotated secret for 30 days at most', async () => {
+    const { id } = await app.listeners.create(input());
+    const month = 30 * 24 * 60 * MINUTE;
+    const tooLong = expect.objectContaining({ code: 'INVALID_OVERLAP' }) as Error;
+    await expect(app.listeners.rotateSecret(id, { overlapMs: month + 1 })).rejects.toEqual(tooLong);
+    await expect(app.listeners.rotateSigningKey(id, { overlapMs: Number.MAX_SAFE_INTEGER })).rejects.toEqual(tooLong);
+    await app.listeners.rotateSecret(id, { overlapMs: month });
+  });
+
+  it('is erased with all rows, and nothing of another owner or of the application goes', async () => {
+    const publish = async (owner: string | typeof EVERY_OWNER | null) =>
+      app.webhooks.publish('tried', { n: 1 }, { owner });
+    for (const owner of ['acme', 'globex', null]) {
+      const { id } = await app.listeners.create({ ...input(), owner });
+      if (owner === 'acme') await app.listeners.remove((await app.listeners.create({ ...input(), owner })).id);
+      await app.listeners.sendTest(id);
+    }
+    for (const owner of ['acme', 'globex', null, EVERY_OWNER] as const) await publish(owner);
+    await app.dispatcher.drain();
+    // Not routed yet.
+    await publish('acme');
+    await expect(app.listeners.forOwner('acme').eraseOwner('acme')).rejects.toMatchObject({ code: 'INVALID_OWNER' });
+
+    // Its own and the application's listener for the event of its own; everybody's event, and its test.
+    expect(await app.listeners.eraseOwner('acme')).toEqual({ listeners: 2, deliveries: 4, events: 3 });
+    expect(await app.listeners.eraseOwner('acme')).toEqual({ listeners: 0, deliveries: 0, events: 0 });
+    for (const table of ['events', 'listeners', 'deliveries']) {
+      const rows = await app.dataSource.query<{ owner: string | null }[]>(`SELECT owner FROM webhook_${table}`);
+      expect(rows.map(({ owner }) => owner)).not.toContain('acme');
+      expect(rows.map(({ owner }) => owner)).toEqual(expect.arrayContaining(['globex', null]));
+    }
+    const count = async (table: string) =>
+      (await app.dataSource.query<unknown[]>(`SELECT 1 FROM webhook_${table}`)).length;
+    expect([await count('listeners'), await count('listener_state')]).toEqual([2, 2]);
+    // Of globex: its event, everybody's, its test. Of the application: its own, everybody's, that of globex, its test.
+    expect([await count('deliveries'), await count('attempts')]).toEqual([7, 7]);
+  });
+
+  it('is erased while something is being sent, when that has ended', async () => {
+    await app.listeners.create({ ...input(), owner: 'acme' });
+    let release = () => undefined as void;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    app.receiver.respond({ status: 204, delayUntil: held });
+    await app.webhooks.publish('tried', {}, { owner: 'acme' });
+    const draining = app.dispatcher.drain();
+    await app.receiver.waitFor(1);
+    const erasing = app.listeners.eraseOwner('acme');
+    release();
+    await draining;
+    expect(await erasing).toEqual({ listeners: 1, deliveries: 1, events: 1 });
+    for (const table of TABLES) expect(await app.dataSource.query(`SELECT 1 FROM webhook_${table}`)).toEqual([]);
+  });
+});
