@@ -246,7 +246,7 @@ export const SWITCHES: Readonly<Record<string, (program: Program) => Program>> =
   'partial-index': (program) => without(program, ['Setting']),
   races: ({ given, writers }) => {
     const one = { given, writers: writers.slice(0, 1) };
-    return mapSteps(one, (step) => (step.do === 'between' ? [step.steps[0]] : [step]));
+    return mapSteps(one, (step) => (step.do === 'between' ? step.steps.slice(0, 1) : [step]));
   },
   statements: (program) =>
     mapSteps(program, (step) =>
@@ -286,7 +286,8 @@ function without(program: Program, names: readonly EntityName[]): Program {
 /** Where a call names a row twice, its first row. */
 function withFirstRow(step: Step): Step {
   if (!('rows' in step) || !namesARowTwice({ given: [], writers: [[step]] })) return step;
-  return { ...step, rows: step.rows.slice(0, 1) };
+  const rows = step.rows.slice(0, 1).map(({ parent: _, ...row }) => withoutCascades(row));
+  return { ...step, rows };
 }
 
 function withoutOption(step: Step, option: keyof SaveOptions): Step {
@@ -300,7 +301,11 @@ export function mapSteps(program: Program, replace: (step: Step) => readonly Ste
   const map = (steps: readonly Step[]): Step[] =>
     steps.flatMap((step) => {
       const inner = innerSteps(step);
-      return replace(inner ? ({ ...step, steps: map(inner) } as Step) : step);
+      if (!inner) return replace(step);
+      const steps = map(inner);
+      // Its first step is the one that others interrupt.
+      if (step.do === 'between' && !steps.length) return [];
+      return replace({ ...step, steps } as Step);
     });
   return { ...program, writers: program.writers.map(map) };
 }

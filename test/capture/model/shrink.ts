@@ -49,7 +49,9 @@ function* simplerSteps(steps: readonly Step[]): Generator<readonly Step[]> {
     const inner = innerSteps(step);
     if (inner) {
       yield [...steps.slice(0, n), ...inner, ...steps.slice(n + 1)];
-      for (const fewer of simplerSteps(inner)) yield steps.with(n, { ...step, steps: fewer } as Step);
+      for (const fewer of simplerSteps(inner)) {
+        if (fewer.length || step.do !== 'between') yield steps.with(n, { ...step, steps: fewer } as Step);
+      }
     }
     for (const simpler of simplerStep(step)) yield steps.with(n, simpler);
   }
