@@ -8,6 +8,7 @@ import { WORKSPACE } from '../support/scratch-project.js';
 const NO_CODES = new Set([
   'ERR_SSL_',
   'EVERY_OWNER',
+  'NO_BACKSLASH_ESCAPES',
   'SQLITE_ERROR',
   'SQLITE_BUSY',
   'SQLITE_BUSY_',

@@ -53,6 +53,7 @@ import type { BodyOf, RenderedEvent } from './store/new-deliveries.js';
 import { findOtherTables, hasListeners } from './store/other-prefixes.js';
 import { query } from './store/script.js';
 import { ServerDatabase } from './store/server-database.js';
+import { readSchemaVersion, SCHEMA_VERSION } from './store/schema-version.js';
 import { SqliteDatabase } from './store/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
@@ -307,6 +308,14 @@ export class WebhooksRuntime
         'TABLES_MISSING',
         `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, as after a migration that was interrupted. Run: ${creating.join('; ')}.`,
         { details: { missing: creating } },
+      );
+    }
+    const { version, oldestProcess } = await this.database.transaction(() => readSchemaVersion(this.database));
+    if (oldestProcess > SCHEMA_VERSION) {
+      throw new ConfigurationError(
+        'TABLES_TOO_NEW',
+        `The webhook tables are of version ${version}, which processes that know version ${oldestProcess} or later can work with. This one knows version ${SCHEMA_VERSION}: update nestjs-entity-webhooks. See docs/upgrades.md.`,
+        { details: { version, oldestProcess, known: SCHEMA_VERSION } },
       );
     }
     await assertEscapes(dataSource);

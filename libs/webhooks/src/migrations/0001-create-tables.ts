@@ -205,6 +205,12 @@ const TABLES: readonly FrozenTable[] = [
     unique: [],
     indexes: [{ of: ['mergeKey', 'seq'], where: isSet('mergeKey'), mysql: ['mergeKey', 'seq'] }],
   },
+  {
+    name: 'schemaVersion',
+    columns: { seq: 'sequence', version: 'integer', oldestProcess: 'integer' },
+    unique: [],
+    indexes: [],
+  },
 ];
 
 /** TypeORM reads a migration's time from the last 13 digits of its name. */

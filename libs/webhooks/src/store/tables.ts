@@ -216,6 +216,11 @@ const TABLES = {
     unique: [],
     indexes: [{ of: ['mergeKey', 'seq'], where: isSet('mergeKey'), mysql: ['mergeKey', 'seq'] }],
   },
+  schemaVersion: {
+    columns: { seq: 'sequence', version: 'integer', oldestProcess: 'integer' },
+    unique: [],
+    indexes: [],
+  },
 } as const satisfies Record<string, TableShape>;
 
 interface TableShape {
