@@ -115,11 +115,16 @@ export class Bench {
 }
 
 /** What somebody needs who looks at it: the fault, how to see it again, and the program. */
-export function findingText({ database, mode, coalesce }: ModelKind, { seed, program, fault }: Finding): string {
-  const where = `MODEL_DATABASE=${database.name} MODEL_MODE=${mode}${coalesce ? ' MODEL_COALESCE=1' : ''}`;
+export function findingText(
+  { database, mode, coalesce }: ModelKind,
+  { seed, program, fault }: Finding,
+  without: readonly string[] = [],
+): string {
+  const where = `MODEL_DATABASE=${database.name} MODEL_MODE=${mode} MODEL_COALESCE=${coalesce ? 1 : 0}`;
+  const left = without.length ? ` MODEL_WITHOUT=${without.join(',')}` : '';
   return [
     `${database.name}, ${mode}${coalesce ? ', coalesce' : ''}: ${fault}`,
-    ...(seed === null ? [] : [`Again: MODEL_SEED=${seed} ${where} MODEL_SECONDS=1 npm run model`]),
+    ...(seed === null ? [] : [`Again: MODEL_SEED=${seed} ${where}${left} MODEL_SECONDS=1 npm run model`]),
     'The smallest program that shows it:',
     programText(program),
     `To keep it in found-programs.json: ${JSON.stringify(program)}`,

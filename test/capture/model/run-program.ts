@@ -101,13 +101,14 @@ export class Player {
       await begin();
       try {
         await this.inTurn(step.steps, inner);
+        // The query runner is released in any case.
+        if (step.end === 'commit') await commit();
+        if (step.end === 'rollback') await rollback();
       } catch (error) {
-        await rollback();
+        // A COMMIT that fails may have ended the transaction, or not.
+        await rollback().catch(() => undefined);
         throw error;
       }
-      // The query runner is released in any case.
-      if (step.end === 'release') return;
-      await (step.end === 'commit' ? commit() : rollback());
     });
   }
 
