@@ -118,7 +118,7 @@ describeDatabases('a thousand rows in one transaction', (database) => {
     expect(counted()).toEqual({ reads: 2 * READS + CHUNKS, inserts: 3 * INSERTS });
   });
 
-  it('are read together at the commit when each is saved by a call of its own', async () => {
+  it('are locked one by one, and read together at the commit, when each is saved by a call of its own', async () => {
     const parcels = await app.dataSource.getRepository(Parcel).save(numbers.map((number) => ({ number })));
     Object.assign(counter, { reads: 0, inserts: 0 });
     await app.dataSource.transaction(async (manager) => {
@@ -127,7 +127,9 @@ describeDatabases('a thousand rows in one transaction', (database) => {
       expect(counted()).toEqual({ reads: ROWS, inserts: 0 });
     });
     expect(await told(ROWS)).toEqual({ types: ['parcel.updated'], numbers: numbers.map((number) => number + ROWS) });
-    expect(counted()).toEqual({ reads: ROWS + READS, inserts: INSERTS });
+    // PostgreSQL returns a row with the statement that writes it.
+    const readsAfter = database.name === 'postgres' ? 0 : READS;
+    expect(counted()).toEqual({ reads: ROWS + readsAfter, inserts: INSERTS });
   });
 
   it('cost the same when their key has two parts', async () => {

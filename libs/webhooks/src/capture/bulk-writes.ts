@@ -92,12 +92,13 @@ export class BulkWrites implements WriteHold {
   private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
   private tablesOf = 0;
   private readonly warned = new Set<string>();
-  private readonly statements = new StatementQueue();
+  private readonly statements: StatementQueue;
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
 
   constructor(private readonly options: BulkWritesOptions) {
     const { log, clock, dialect } = options;
+    this.statements = new StatementQueue(log);
     this.saves = new SavedWrites({
       log,
       clock,
