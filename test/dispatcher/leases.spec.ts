@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { PayloadFormat, Webhook, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
+import { PayloadFormat, Webhook, type WebhooksModuleOptions, type RateLimit } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { createScratchProject, type ScratchProject } from '../support/scratch-project.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -55,8 +55,8 @@ describeDatabases('an attempt', (database) => {
     app.dataSource.getRepository(Parcel).save(Array.from({ length: count }, (_, n) => ({ name: `parcel ${n}` })));
 
   /** Two deliveries; the second waits in memory while the first one takes `ms`. @returns how many requests were made */
-  async function behindOneThatTakes(ms: number): Promise<number> {
-    await app.listeners.create({ events: ['*'], url: app.receiver.url });
+  async function behindOneThatTakes(ms: number, rateLimit: RateLimit | null = null): Promise<number> {
+    await app.listeners.create({ events: ['*'], url: app.receiver.url, rateLimit });
     let release = () => undefined as void;
     app.receiver.respond([{ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
     await send(2);
@@ -80,6 +80,25 @@ describeDatabases('an attempt', (database) => {
     await app.dispatcher.drain();
     expect(app.receiver.requests).toHaveLength(2);
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 2 });
+  });
+
+  describe('to a listener with a rate limit', () => {
+    const rateLimit = { limit: 10, perSeconds: 60 };
+    /** A twentieth of the stretch. */
+    const SLOT_MS = 3 * SECOND;
+
+    beforeEach(() => app.clock.set(Math.floor(Date.now() / SLOT_MS) * SLOT_MS));
+
+    it('starts in the part of the stretch in which it was counted', async () => {
+      expect(await behindOneThatTakes(SLOT_MS - SECOND, rateLimit)).toBe(2);
+    });
+
+    it('does not start later, and is counted anew when it does', async () => {
+      expect(await behindOneThatTakes(SLOT_MS + SECOND, rateLimit)).toBe(1);
+      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, due: 1, leased: 0 });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests).toHaveLength(2);
+    });
   });
 
   it('does not start when the transaction that leased it took too long', async () => {

@@ -462,8 +462,11 @@ export class DispatcherService {
   private take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
-    const startBefore = leasedAt + leaseMs - timeoutMs - margin;
-    const laned = leased.map((delivery): LanedDelivery => ({ delivery, source, startBefore, settled }));
+    const withinMs = leaseMs - timeoutMs - margin;
+    const laned = leased.map((delivery): LanedDelivery => {
+      const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
+      return { delivery, source, startBefore, settled };
+    });
     if (this.isStopping) this.giveBack(laned);
     else this.lanes.add(laned);
   }

@@ -4,7 +4,7 @@ import type { Room } from '../store/room.js';
 /** A delivery in the memory of this process, leased to it. */
 export interface LanedDelivery {
   readonly delivery: ClaimedDelivery;
-  /** Until when an attempt may start, on the monotonic clock: its lease must cover the attempt. */
+  /** Until when an attempt may start, on the monotonic clock: its lease must cover the attempt, and its rate limit its start. */
   readonly startBefore: number;
   /** Called once, when its attempt is recorded or it was given back. */
   readonly settled: (() => void) | undefined;

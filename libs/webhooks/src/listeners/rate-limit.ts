@@ -49,6 +49,8 @@ const MINUTE_SECONDS = 60;
 
 /** The stretch is remembered in this many slots: each one is forgotten as a whole. */
 const SLOTS = 20;
+/** A slot that is shorter would be over before what was taken in it could start. */
+const CHECKED_SLOT_MS = 1_000;
 
 /**
  * What a limit leaves at `now`, by a sliding window: the whole `limit` may go at once, and then nothing until the first of it
@@ -69,6 +71,11 @@ export function allowanceOf({ limit, perSeconds }: RateLimit, taken: string | nu
   return {
     /** How many requests may be taken now. */
     allowed,
+    /**
+     * How long what is taken now may take to start, in ms: to the end of its slot, since it counts from there on. Later it would arrive with
+     * what is taken in another stretch. `null`: it is not looked at.
+     */
+    startWithinMs: slotMs < CHECKED_SLOT_MS ? null : (Math.floor(now / slotMs) + 1) * slotMs - now,
     /** What to remember after `count` of them were. */
     takenAfter(count: number): string {
       const start = Math.floor(now / slotMs) * slotMs;

@@ -67,6 +67,8 @@ export interface ClaimedDelivery {
   readonly format: string | null;
   /** Later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
+  /** Of a listener with a rate limit: how long after its claim it may start. */
+  readonly startWithinMs?: number | null;
   readonly listener: ListenerTarget;
 }
 
@@ -193,10 +195,13 @@ export function* claimDeliveries(
   const seqs = yield* dueSeqs(database, shares, now);
   const leaseToken = newId('lease');
   const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
-  const targets = new Map(shares.map(({ target }) => [target.id, target]));
+  const shareOf = new Map(shares.map((share) => [share.target.id, share]));
   yield* putBack(database, shares, rows, options);
   return {
-    deliveries: rows.map((row) => claimed(row, targets.get(row.listenerId) as ListenerTarget, leaseToken)),
+    deliveries: rows.map((row) => {
+      const { target, rate } = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+    }),
     handshakes,
     isExhaustive: ready.length < limit,
   };
