@@ -86,6 +86,25 @@ describe('a sealed secret', () => {
     }
   });
 
+  it('opens for the origin alone that it was sealed for', () => {
+    const auth = sealing.seal('token', 'auth', 'lst_a', 'https://a.example');
+    expect(sealing.open(auth, 'auth', 'lst_a', 'https://a.example')).toBe('token');
+    for (const origin of ['https://b.example', 'http://a.example', '']) {
+      expect(codeOf(() => sealing.open(auth, 'auth', 'lst_a', origin))).toBe('SECRET_UNREADABLE');
+    }
+    const both = new Sealing([keyOf('k2', 2), keyOf('k1', 1)]);
+    const anew = both.reseal(auth, 'auth', 'lst_a', 'https://a.example');
+    expect(both.open(anew, 'auth', 'lst_a', 'https://a.example')).toBe('token');
+    expect(codeOf(() => both.reseal(auth, 'auth', 'lst_a', 'https://b.example'))).toBe('SECRET_UNREADABLE');
+  });
+
+  it('is all that opens where that is required', () => {
+    const strict = new Sealing([keyOf('k1', 1)], true);
+    expect(strict.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
+    expect(codeOf(() => strict.open('whsec_é', 'secret', 'lst_a'))).toBe('SECRET_NOT_SEALED');
+    expect(codeOf(() => strict.reseal('whsec_é', 'secret', 'lst_a'))).toBe('SECRET_NOT_SEALED');
+  });
+
   it('stays as it is without keys, and such a text is read with keys, too', () => {
     const none = new Sealing([]);
     expect([none.isOn, none.seal('whsec_é', 'secret', 'lst_a')]).toEqual([false, 'whsec_é']);

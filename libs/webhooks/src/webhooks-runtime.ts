@@ -119,7 +119,7 @@ export class WebhooksRuntime
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
     const { customers } = options;
     const customersSchemes = choosable('schemes', customers.schemes, namesOf(shipped), new Set(this.schemes.keys()));
-    this.sealing = new Sealing(options.secrets.keys);
+    this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
     const { cloudEventsSource } = options.payload;
     const binary = new CloudEventsBinaryFormat(cloudEventsSource);
     const formats = named(

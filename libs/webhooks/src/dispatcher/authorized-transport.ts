@@ -68,21 +68,22 @@ export class AuthorizedTransport {
     return auth === null && tls === null ? this.parts.transport.send(request) : this.sendAs(request, target);
   }
 
-  private identityOf(stored: string, listenerId: string): TlsIdentity {
-    const name = `${listenerId}:${stored}`;
+  private identityOf(stored: string, { id: listenerId, url }: ListenerTarget): TlsIdentity {
+    const name = `${listenerId}:${url}:${stored}`;
     let identity = this.#identities.get(name);
     if (!identity) {
-      identity = openTls(stored, this.parts.sealing, listenerId);
+      identity = openTls(stored, this.parts.sealing, { listenerId, url });
       if (this.#identities.size >= MAX_IDENTITIES) this.#identities.clear();
       this.#identities.set(name, identity);
     }
     return identity;
   }
 
-  private async sendAs(bare: SignedRequest, { id, auth: stored, tls }: ListenerTarget): Promise<Outcome> {
-    const request = tls === null ? bare : { ...bare, tls: this.identityOf(tls, id) };
+  private async sendAs(bare: SignedRequest, target: ListenerTarget): Promise<Outcome> {
+    const { id, url, auth: stored, tls } = target;
+    const request = tls === null ? bare : { ...bare, tls: this.identityOf(tls, target) };
     if (stored === null) return this.parts.transport.send(request);
-    const auth = openAuth(stored, this.parts.sealing, id);
+    const auth = openAuth(stored, this.parts.sealing, { listenerId: id, url });
     if (auth.type !== 'oauth2') {
       return this.sendOnce(request, headersOf(auth), auth.type === 'basic' ? [auth.password] : []);
     }

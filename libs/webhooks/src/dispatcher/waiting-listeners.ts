@@ -12,7 +12,9 @@ export function isApplicationsFault(error: unknown): error is UnreadableSecretEr
 }
 
 function optionToBlame(error: unknown): string | null {
-  if (error instanceof UnreadableSecretError) return 'secrets.keys';
+  if (error instanceof UnreadableSecretError) {
+    return error.code === 'SECRET_NOT_SEALED' ? 'secrets.requireSealed' : 'secrets.keys';
+  }
   return error instanceof MissingOriginError ? 'handshake.origin' : null;
 }
 

@@ -27,11 +27,11 @@ export interface CredentialsParts {
 export class Credentials {
   constructor(private readonly parts: CredentialsParts) {}
 
-  /** @throws InvalidListenerError `INVALID_AUTH` */
-  authOf(listenerId: string, given: ListenerInput['auth']): string | null {
+  /** @param url of the listener, to whose origin it is bound @throws InvalidListenerError `INVALID_AUTH` */
+  authOf(listenerId: string, given: ListenerInput['auth'], url: string): string | null {
     if (given === undefined || given === null) return null;
     const { guard, options, sealing } = this.parts;
-    return writeAuth(assertAuth(given, guard, options.security), sealing, listenerId);
+    return writeAuth(assertAuth(given, guard, options.security), sealing, { listenerId, url });
   }
 
   /** The token endpoint's name, as that of the listener's URL: it is checked again at each connection. */
@@ -42,7 +42,7 @@ export class Credentials {
 
   /** Of a listener that changes; `undefined`: as it was. @throws InvalidListenerError `INVALID_AUTH` */
   changedAuth(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
-    if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth) };
+    if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth, given.url ?? row.url) };
     if (row.auth === null || isSameOrigin(given.url, row)) return undefined;
     throw new InvalidListenerError(
       'INVALID_AUTH',
@@ -58,7 +58,7 @@ export class Credentials {
   /** @throws InvalidListenerError `INVALID_TLS` */
   tlsText(listenerId: string, tls: CheckedTls | null | undefined, url: string): string | null {
     if (!tls) return null;
-    if (new URL(url).protocol === 'https:') return writeTls(tls, this.parts.sealing, listenerId);
+    if (new URL(url).protocol === 'https:') return writeTls(tls, this.parts.sealing, { listenerId, url });
     throw new InvalidListenerError('INVALID_TLS', 'The listener has `tls`, which is for `https:` URLs.');
   }
 

@@ -91,8 +91,8 @@ function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: U
 }
 
 /** As it stands in the row of a listener. */
-export function writeAuth(auth: ListenerAuth, sealing: Sealing, listenerId: string): string {
-  return writeSealed(auth, masked(auth), { sealing, use: 'auth', listenerId });
+export function writeAuth(auth: ListenerAuth, sealing: Sealing, of: { listenerId: string; url: string }): string {
+  return writeSealed(auth, masked(auth), { sealing, use: 'auth', ...of });
 }
 
 /** What may be shown of it: names and URLs; it needs no key. */
@@ -101,8 +101,8 @@ export function shownAuth(stored: string | null): ListenerAuth | null {
 }
 
 /** @throws UnreadableSecretError */
-export function openAuth(stored: string, sealing: Sealing, listenerId: string): ListenerAuth {
-  return openSealed(stored, { sealing, use: 'auth', listenerId }) as ListenerAuth;
+export function openAuth(stored: string, sealing: Sealing, of: { listenerId: string; url: string }): ListenerAuth {
+  return openSealed(stored, { sealing, use: 'auth', ...of }) as ListenerAuth;
 }
 
 function masked(auth: ListenerAuth): ListenerAuth {

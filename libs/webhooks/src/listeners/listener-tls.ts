@@ -95,8 +95,12 @@ export function assertTls(given: unknown, now: number): CheckedTls {
 }
 
 /** As it stands in the row of a listener. */
-export function writeTls({ identity, shown }: CheckedTls, sealing: Sealing, listenerId: string): string {
-  return writeSealed(identity, shown, { sealing, use: 'tls', listenerId });
+export function writeTls(
+  { identity, shown }: CheckedTls,
+  sealing: Sealing,
+  of: { listenerId: string; url: string },
+): string {
+  return writeSealed(identity, shown, { sealing, use: 'tls', ...of });
 }
 
 /** What may be shown of it; it needs no key. */
@@ -107,8 +111,8 @@ export function shownTls(stored: string | null): ShownListenerTls | null {
 }
 
 /** @throws UnreadableSecretError */
-export function openTls(stored: string, sealing: Sealing, listenerId: string): TlsIdentity {
-  return openSealed(stored, { sealing, use: 'tls', listenerId }) as TlsIdentity;
+export function openTls(stored: string, sealing: Sealing, of: { listenerId: string; url: string }): TlsIdentity {
+  return openSealed(stored, { sealing, use: 'tls', ...of }) as TlsIdentity;
 }
 
 /** JSON has no dates. */

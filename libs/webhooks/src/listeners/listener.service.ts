@@ -168,7 +168,7 @@ export class ListenerService {
       ...delivering,
       handshake,
       secrets: this.keys.firstOf(id, schemes, secret, privateKey),
-      auth: this.credentials.authOf(id, listenerInput.auth),
+      auth: this.credentials.authOf(id, listenerInput.auth, delivering.url),
       tls: this.credentials.tlsText(id, this.credentials.checkedTls(listenerInput.tls), delivering.url),
       handshakeError: null,
       allowedRate: null,
@@ -233,7 +233,7 @@ export class ListenerService {
     const given = withoutUndefined(input);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
-    if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth));
+    if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth, ''));
     const tls = this.credentials.checkedTls(given.tls);
     const { database, clock } = this.parts;
     const listener = await this.change(

@@ -12,11 +12,13 @@ export interface SealedPlace {
   readonly sealing: Sealing;
   readonly use: SealedUse;
   readonly listenerId: string;
+  /** The URL of the listener: what is sealed opens for its origin alone. */
+  readonly url: string;
 }
 
 /** As it stands in the row. @param shown what may be read without a key */
-export function writeSealed(value: unknown, shown: unknown, { sealing, use, listenerId }: SealedPlace): string {
-  const sealed = sealing.seal(JSON.stringify(value), use, listenerId);
+export function writeSealed(value: unknown, shown: unknown, { sealing, use, listenerId, url }: SealedPlace): string {
+  const sealed = sealing.seal(JSON.stringify(value), use, listenerId, originOf(url));
   return JSON.stringify({ v: 1, shown, sealed } satisfies SealedDocument);
 }
 
@@ -26,8 +28,8 @@ export function shownOf(stored: string): unknown {
 }
 
 /** @throws UnreadableSecretError */
-export function openSealed(stored: string, { sealing, use, listenerId }: SealedPlace): unknown {
-  return JSON.parse(sealing.open((JSON.parse(stored) as SealedDocument).sealed, use, listenerId));
+export function openSealed(stored: string, { sealing, use, listenerId, url }: SealedPlace): unknown {
+  return JSON.parse(sealing.open((JSON.parse(stored) as SealedDocument).sealed, use, listenerId, originOf(url)));
 }
 
 /** Sealed with the first key; as it was where it cannot be read. */
@@ -37,9 +39,13 @@ export function resealed(stored: string | null, place: SealedPlace): { text: str
     // Also what is sealed by the first key already: that its id is the same says nothing of the key.
     openSealed(stored, place);
     const document = JSON.parse(stored) as SealedDocument;
-    const sealed = place.sealing.reseal(document.sealed, place.use, place.listenerId);
+    const sealed = place.sealing.reseal(document.sealed, place.use, place.listenerId, originOf(place.url));
     return { text: JSON.stringify({ ...document, sealed }), isReadable: true };
   } catch {
     return { text: stored, isReadable: false };
   }
+}
+
+function originOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).origin : '';
 }

@@ -33,16 +33,21 @@ const MAX_KEPT_LENGTH = 10 * 1024;
 
 /**
  * Seals secrets for the tables: AES-256-GCM under a random nonce, with the use and the listener's id as associated data, so
- * that a row's secret opens in no other row.
+ * that a row's secret opens in no other row. Credentials are bound to the origin of the listener's URL, too: whoever writes another URL
+ * into the row is not sent them.
  *
- * The first key seals, all of them open; with none everything stays as it is.
+ * The first key seals, all of them open; with none everything stays as it is. With `requireSealed` nothing opens that is not sealed.
  */
 export class Sealing {
   readonly #keys: ReadonlyMap<string, KeyObject>;
   readonly #first: SealingKey | undefined;
   readonly #opened = new Map<string, string>();
 
-  constructor(keys: readonly SealingKey[]) {
+  /** @param requireSealed whoever can write the tables could otherwise write a secret that they know */
+  constructor(
+    keys: readonly SealingKey[],
+    readonly requireSealed = false,
+  ) {
     this.#keys = new Map(keys.map(({ id, key }) => [id, key]));
     this.#first = keys[0];
   }
@@ -53,12 +58,12 @@ export class Sealing {
   }
 
   /** `sealed:<key id>:<base64url of version, nonce, text and tag>`, or the text itself without a key. */
-  seal(text: string, use: SealedUse, listenerId: string): string {
+  seal(text: string, use: SealedUse, listenerId: string, origin = ''): string {
     if (this.#first === undefined) return text;
     const { id, key } = this.#first;
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES });
-    cipher.setAAD(associatedData(id, use, listenerId));
+    cipher.setAAD(associatedData(id, { use, listenerId, origin }));
     const box = Buffer.concat([
       Buffer.from([VERSION]),
       nonce,
@@ -74,10 +79,10 @@ export class Sealing {
    *
    * @throws UnreadableSecretError
    */
-  open(stored: string, use: SealedUse, listenerId: string): string {
+  open(stored: string, use: SealedUse, listenerId: string, origin = ''): string {
     const sealed = parse(stored);
-    if (sealed === null) return stored;
-    const name = `${use}:${listenerId}:${stored}`;
+    if (sealed === null) return this.plain(stored, listenerId);
+    const name = JSON.stringify([use, listenerId, origin, stored]);
     const known = this.#opened.get(name);
     if (known !== undefined) return known;
     const key = this.#keys.get(sealed.keyId);
@@ -88,11 +93,11 @@ export class Sealing {
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
-    const text = decrypt(sealed.box, key, associatedData(sealed.keyId, use, listenerId));
+    const text = decrypt(sealed.box, key, associatedData(sealed.keyId, { use, listenerId, origin }));
     if (text === null) {
       throw new UnreadableSecretError(
         'SECRET_UNREADABLE',
-        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys: another key had this id when it was sealed, or the row was changed.`,
+        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys: another key had this id when it was sealed, or the row was changed, as its URL perhaps.`,
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
@@ -108,13 +113,30 @@ export class Sealing {
   }
 
   /** Sealed with the first key. What is already comes back as it is. @throws UnreadableSecretError */
-  reseal(stored: string, use: SealedUse, listenerId: string): string {
-    return this.isOutdated(stored) ? this.seal(this.open(stored, use, listenerId), use, listenerId) : stored;
+  reseal(stored: string, use: SealedUse, listenerId: string, origin = ''): string {
+    if (!this.isOutdated(stored)) return stored;
+    return this.seal(this.open(stored, use, listenerId, origin), use, listenerId, origin);
+  }
+
+  private plain(stored: string, listenerId: string): string {
+    if (!this.requireSealed) return stored;
+    throw new UnreadableSecretError(
+      'SECRET_NOT_SEALED',
+      `A secret of listener ${listenerId} is not sealed, and secrets.requireSealed is on: turn it off and run resealSecrets(), or find out who wrote it.`,
+      { details: { listenerId } },
+    );
   }
 }
 
-function associatedData(keyId: string, use: SealedUse, listenerId: string): Buffer {
-  return Buffer.from(JSON.stringify(['nestjs-entity-webhooks', VERSION, keyId, use, listenerId]));
+interface BoundTo {
+  readonly use: SealedUse;
+  readonly listenerId: string;
+  /** Of the listener's URL, for its credentials; `''` for its secrets. */
+  readonly origin: string;
+}
+
+function associatedData(keyId: string, { use, listenerId, origin }: BoundTo): Buffer {
+  return Buffer.from(JSON.stringify(['nestjs-entity-webhooks', VERSION, keyId, use, listenerId, origin]));
 }
 
 /** `null`: it is not sealed. No secret, key or JSON begins like this. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import { assertSigningKey, generateSigningKey } from '../signing/ed25519-key.js';
+import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed25519-key.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { InvalidListenerError } from './errors.js';
 import type { Sealing } from './sealing.js';
@@ -63,7 +63,16 @@ export class SigningKeys {
   publicKeysOf(row: KeysRow, schemes: readonly string[]): string[] {
     if (!this.areUsed(schemes)) return [];
     const keys = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), 'ed25519');
-    return keys.map(({ publicKey }) => publicKey as string);
+    const { sealing } = this.parts;
+    if (!sealing.requireSealed) return keys.map(({ publicKey }) => publicKey as string);
+    // What stands beside the sealed key could have been written by whoever can write the tables.
+    return keys.flatMap(({ value }) => {
+      try {
+        return [publicKeyOf(sealing.open(value, 'secret', row.id))];
+      } catch {
+        return []; // such a key signs nothing either, and says so in the log when it is to
+      }
+    });
   }
 
   private areUsed(schemes: readonly string[]): boolean {

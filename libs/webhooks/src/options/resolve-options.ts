@@ -38,7 +38,11 @@ export interface ResolvedWebhooksOptions {
     readonly maxStoredBytes: number;
     readonly cloudEventsSource: string;
   };
-  readonly secrets: { readonly rotationOverlapMs: number; readonly keys: readonly SealingKey[] };
+  readonly secrets: {
+    readonly rotationOverlapMs: number;
+    readonly keys: readonly SealingKey[];
+    readonly requireSealed: boolean;
+  };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly limits: Limits;
   /** `undefined`: those that ship. */
@@ -105,6 +109,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     wakeUp: wakeUp(options.wakeUp),
     payload,
     secrets: {
+      requireSealed: requireSealed(options.secrets),
       rotationOverlapMs: whole('secrets.rotationOverlapMs', options.secrets?.rotationOverlapMs, DAY, 0, 30 * DAY),
       keys: sealingKeys(options.secrets?.keys ?? []),
     },
@@ -142,6 +147,14 @@ function handshakeOptions(given: WebhooksOptions['handshake'] = {}): ResolvedWeb
     );
   }
   return { default: byDefault, origin };
+}
+
+function requireSealed(given: WebhooksOptions['secrets'] = {}): boolean {
+  const isRequired = flag('secrets.requireSealed', given.requireSealed, false);
+  if (isRequired && !given.keys?.length) {
+    throw invalid('secrets.requireSealed', true, 'it needs secrets.keys, or nothing could be sealed');
+  }
+  return isRequired;
 }
 
 const SEALING_KEY_BYTES = 32;
@@ -271,7 +284,7 @@ const KNOWN_KEYS = {
   ],
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],
-  secrets: ['rotationOverlapMs', 'keys'],
+  secrets: ['rotationOverlapMs', 'keys', 'requireSealed'],
   handshake: ['default', 'origin'],
   customers: ['formats', 'schemes'],
   limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],

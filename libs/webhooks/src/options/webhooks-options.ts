@@ -125,6 +125,13 @@ export interface SecretsOptions {
    * @defaultValue none: they are stored as they are
    */
   keys?: readonly SealingKeyOptions[];
+  /**
+   * Use no secret or credential that is not sealed: whoever can write the tables could otherwise write one that they know. Run
+   * `listeners.resealSecrets()` first. What is not sealed waits, with `SECRET_NOT_SEALED` in the log. Needs `keys`.
+   *
+   * @defaultValue false
+   */
+  requireSealed?: boolean;
 }
 
 /**

@@ -19,7 +19,11 @@ const METADATA_ADDRESSES = new Set(
     '169.254.169.254', // AWS, Azure, Google, DigitalOcean, Oracle
     '169.254.170.2', // AWS ECS task credentials
     '169.254.170.23', // AWS EKS pod identity
+    '169.254.169.250', // Rancher
+    '169.254.169.252', // Google GKE
     '169.254.0.23', // Tencent
+    '169.254.42.42', // Scaleway
+    '100.96.0.96', // Volcengine
     '100.100.100.200', // Alibaba
     '168.63.129.16', // Azure's wire server
     '192.0.0.192', // Oracle, classic
@@ -27,6 +31,9 @@ const METADATA_ADDRESSES = new Set(
     'fd00:ec2::23', // AWS EKS pod identity
     'fd20:ce::254', // Google
     'fd00:42::42', // Scaleway
+    'fd00:c1::a9fe:a9fe', // Oracle
+    'fd00:a9fe:a9fe::1', // Akamai (Linode)
+    'fe80::a9fe:a9fe', // OpenStack
   ].map((address) => ipaddr.parse(address).toNormalizedString()),
 );
 

@@ -223,15 +223,15 @@ export function* resealListeners(
 ): Script<ResealedPage> {
   const { listeners: l } = database.tables;
   const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
-  const rows = yield* query<Pick<ListenerRow, 'seq' | 'id' | 'secrets' | 'auth' | 'tls'>>(
-    sql`select ${l.select('l', 'seq', 'id', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
+  const rows = yield* query<Pick<ListenerRow, 'seq' | 'id' | 'url' | 'secrets' | 'auth' | 'tls'>>(
+    sql`select ${l.select('l', 'seq', 'id', 'url', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
   );
   const unreadable: string[] = [];
   let resealed = 0;
-  for (const { seq, id, secrets, auth, tls } of rows) {
+  for (const { seq, id, url, secrets, auth, tls } of rows) {
     const anew = resealedSecrets(secrets, { sealing, now, listenerId: id });
-    const anewAuth = resealedDocument(auth, { sealing, use: 'auth', listenerId: id });
-    const anewTls = resealedDocument(tls, { sealing, use: 'tls', listenerId: id });
+    const anewAuth = resealedDocument(auth, { sealing, use: 'auth', listenerId: id, url });
+    const anewTls = resealedDocument(tls, { sealing, use: 'tls', listenerId: id, url });
     if (!anew.isReadable || !anewAuth.isReadable || !anewTls.isReadable) unreadable.push(id);
     if (anew.text === secrets && anewAuth.text === auth && anewTls.text === tls) continue;
     resealed++;

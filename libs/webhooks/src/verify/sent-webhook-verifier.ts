@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
 import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
+import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
 import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
@@ -132,7 +133,11 @@ export class SentWebhookVerifier {
       .filter((secret) => keyTypeOf(secret) === type)
       .flatMap(({ value, publicKey }) => {
         try {
-          return [publicKey ?? sealing.open(value, 'secret', listenerId)];
+          const isPair = publicKey !== undefined;
+          // The public key stands beside what is sealed: whoever writes the tables could have written another one.
+          if (isPair && !sealing.requireSealed) return [publicKey];
+          const key = sealing.open(value, 'secret', listenerId);
+          return [isPair ? publicKeyOf(key) : key];
         } catch (error) {
           // One listener's secret that cannot be read must not decide about the others.
           this.logger.error(error instanceof Error ? error.message : String(error));
