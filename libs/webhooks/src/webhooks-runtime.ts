@@ -204,6 +204,7 @@ export class WebhooksRuntime
       formats: new Set([STANDARD_FORMAT, ...formats.keys()]),
       sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
+      warn: (message) => logger.warn(message),
       disabled: ({ id, disabledReason }) =>
         this.emit(WEBHOOK_FACTS.listenerDisabled, { listenerId: id, reason: disabledReason ?? '' }),
     });

@@ -46,10 +46,21 @@ const RETRYABLE_CODES = new Set<unknown>([
   1205, // ER_LOCK_WAIT_TIMEOUT
 ]);
 
+const UNIQUE_VIOLATIONS = new Set<unknown>(['23505', 1062, 'SQLITE_CONSTRAINT_UNIQUE']);
+
+/** Whether a statement would have broken a unique index. */
+export function isUniqueViolation(error: unknown): boolean {
+  const { code, errno } = driverErrorOf(error);
+  return UNIQUE_VIOLATIONS.has(code) || UNIQUE_VIOLATIONS.has(errno);
+}
+
+function driverErrorOf(error: unknown): { code?: unknown; errno?: unknown } {
+  return ((error as { driverError?: object }).driverError ?? error ?? {}) as { code?: unknown; errno?: unknown };
+}
+
 /** Whether a transaction that failed so may simply run again. */
 export function isRetryable(error: unknown): boolean {
-  const driverError = (error as { driverError?: { code?: unknown; errno?: unknown } }).driverError ?? error;
-  const { code, errno } = (driverError ?? {}) as { code?: unknown; errno?: unknown };
+  const { code, errno } = driverErrorOf(error);
   return (
     RETRYABLE_CODES.has(code) ||
     RETRYABLE_CODES.has(errno) ||
