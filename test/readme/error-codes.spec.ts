@@ -15,6 +15,7 @@ const NO_CODES = new Set([
   'SQLITE_BUSY_SNAPSHOT',
   'ERR_MODULE_NOT_FOUND',
   'MODULE_NOT_FOUND',
+  'SQLITE_CONSTRAINT_UNIQUE',
 ]);
 /** Put together from the name of the option, or of one word. */
 const UNSEEN = ['OWNER_FAILED', 'WHEN_FAILED', 'REDIRECT', 'TIMEOUT'];

@@ -83,6 +83,7 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     patterns: JSON.stringify(patterns),
     filter: JSON.stringify(filter),
     definition: '{}',
+    ...{ name: null, externalId: null, externalKey: null, metadata: null },
     description: null,
     headers: '{}',
     secrets: writeSecrets([{ value: 'whsec_c2VjcmV0', createdAt: 0, expiresAt: null }]),

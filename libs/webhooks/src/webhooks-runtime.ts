@@ -224,6 +224,7 @@ export class WebhooksRuntime
       customers: { formats: customersFormats, schemes: customersSchemes },
       sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
       wake,
+      warn: (message) => logger.warn(message),
       disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
     });
     this.capture.attach();

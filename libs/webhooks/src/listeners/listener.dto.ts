@@ -39,6 +39,12 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 
   @IsOptional()
   @IsString()
+  @MaxLength(255)
+  @Matches(/^[^\0]*$/, { message: 'name must not hold NUL' })
+  name?: string | null;
+
+  @IsOptional()
+  @IsString()
   @MaxLength(500)
   // PostgreSQL's text takes no NUL.
   @Matches(/^[^\0]*$/, { message: 'description must not hold NUL' })

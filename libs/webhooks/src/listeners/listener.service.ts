@@ -3,7 +3,7 @@ import type { AddressGuard } from '../sending/address-guard.js';
 import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
 import { assertSigningKey, keySetOf, type WebhookKeySet } from '../signing/ed25519-key.js';
-import { assertSecret, generateSecret } from '../signing/secret.js';
+import { generateSecret, MIN_SECRET_BYTES } from '../signing/secret.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
@@ -11,8 +11,11 @@ import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransaction, CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
+import { isUniqueViolation } from '../store/database-errors.js';
 import {
   DISCARD_BATCH,
+  externalKeyOf,
+  readByExternalKey,
   disableListener,
   discardDue,
   countListeners,
@@ -33,6 +36,7 @@ import {
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
 import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
+import type { JsonObject } from '../events/json.js';
 import { BadRequestError } from '../errors.js';
 import { Credentials } from './credentials.js';
 import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
@@ -49,6 +53,7 @@ import type {
   UpdateListenerInput,
   Where,
 } from './listener.js';
+import { assertExternalId, storedReferences } from './listener-references.js';
 import { shownAuth } from './listener-auth.js';
 import { shownTls } from './listener-tls.js';
 import { type RateLimit, writeRateLimit } from './rate-limit.js';
@@ -80,6 +85,7 @@ export interface ListenerServiceParts {
   /** Deliveries may be due now. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;
+  readonly warn: (message: string) => void;
 }
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
@@ -147,18 +153,17 @@ export class ListenerService {
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
     const transaction = this.parts.transactions.here();
     assertInput(input);
-    const { entity, property, value, owner: givenOwner, privateKey, ...rest } = input;
+    const { entity, property, value, owner: givenOwner, privateKey, externalId, metadata, ...rest } = input;
     const listenerInput: ListenerInput = { ...rest };
     if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events);
     if (property !== undefined || value !== undefined) listenerInput.where = shortForm(property, value, rest.where);
     checkShape(CreateListenerDto, withoutUndefined(listenerInput));
     const owner = this.ownerOf(givenOwner);
-    if (listenerInput.secret !== undefined) assertSecret(listenerInput.secret);
     const secret = listenerInput.secret ?? generateSecret();
     const now = this.parts.clock.now();
     const subscription = this.subscription(listenerInput.events ?? [], listenerInput.where ?? {}, owner);
     const id = newId('lst');
-    const delivering = this.delivering({ ...listenerInput, description: listenerInput.description ?? null });
+    const delivering = this.delivering(listenerInput);
     const handshake = handshakeOf(listenerInput.handshake ?? null, this.handshakeRules);
     const schemes = JSON.parse(delivering.schemes) as string[];
     const values: ListenerValues = {
@@ -166,6 +171,8 @@ export class ListenerService {
       owner,
       ...subscription.values,
       ...delivering,
+      ...{ externalId: null, externalKey: null, metadata: null },
+      ...storedReferences(owner, { externalId, metadata }),
       handshake,
       secrets: this.keys.firstOf(id, schemes, secret, privateKey),
       auth: this.credentials.authOf(id, listenerInput.auth, delivering.url),
@@ -180,12 +187,14 @@ export class ListenerService {
     const { database, quotas } = this.parts;
     const scope = this.boundTo;
     const seen = await this.committedSequence(transaction);
-    const row = await transaction.run(function* () {
+    const row = await writeListener(transaction, function* () {
       if (scope !== undefined) quotas.assertMayCreate(yield* countListeners(database, scope));
+      yield* assertUnique(database, values.externalKey, id);
       yield* insertListener(database, values, subscription.routes, now, seen);
       return yield* readListener(database, values.id, undefined);
     });
     if (values.state === 'pending') this.wake(transaction);
+    this.warnOfShort(id, secret);
     return { ...this.toListener(found(row, values.id)), secret };
   }
 
@@ -195,6 +204,22 @@ export class ListenerService {
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
     return this.toListener(found(await transaction.run(() => readListener(database, textOf(id), scope)), id));
+  }
+
+  /**
+   * The listener that has an id of another system now, among those of one owner.
+   *
+   * @param owner of a service that is bound to none; without it the application's own listeners
+   * @returns `null` when there is none
+   * @throws InvalidListenerError `INVALID_LISTENER`, `INVALID_OWNER`
+   */
+  async findByExternalId(externalId: string, owner?: string | number | bigint): Promise<Listener | null> {
+    assertExternalId(externalId);
+    const { database } = this.parts;
+    const transaction = this.parts.transactions.here();
+    const key = externalKeyOf(this.ownerOf(owner), externalId);
+    const row = await transaction.run(() => readByExternalKey(database, key));
+    return row ? this.toListener(row) : null;
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
@@ -230,7 +255,8 @@ export class ListenerService {
   async update(id: string, input: UpdateListenerInput): Promise<Listener> {
     const transaction = this.parts.transactions.here();
     assertInput(input);
-    const given = withoutUndefined(input);
+    const { externalId, metadata, ...rest } = input;
+    const given = withoutUndefined(rest);
     checkShape(UpdateListenerDto, given);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth, ''));
@@ -251,6 +277,7 @@ export class ListenerService {
           ...this.credentials.changedTls(row, given.url, tls),
           ...standingOf(row, delivering.url, given.handshake, this.handshakeRules),
         };
+        Object.assign(values, storedReferences(row.owner, { externalId, metadata }));
         if (given.events === undefined && given.where === undefined) return { values, routes: null };
         const subscribed = { events, where, ...given };
         const subscription = this.subscription(subscribed.events ?? [], subscribed.where ?? {}, row.owner);
@@ -340,10 +367,10 @@ export class ListenerService {
    * UnreadableSecretError when a secret that would sign on cannot be read: rotate with `overlapMs: 0`
    */
   async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
-    if (options.secret !== undefined) assertSecret(options.secret);
     const overlapMs = this.overlapOf(options.overlapMs);
     const secret = options.secret ?? generateSecret();
     const listener = await this.changeKeys(id, (row) => this.keys.withSecret(row, secret, overlapMs));
+    this.warnOfShort(listener.id, secret);
     return { ...listener, secret };
   }
 
@@ -441,6 +468,15 @@ export class ListenerService {
     return { deliveryId };
   }
 
+  /** Where a scheme takes any text: what a receiver has had for years may be a word. */
+  private warnOfShort(id: string, secret: string): void {
+    const bytes = Buffer.byteLength(secret);
+    if (bytes >= MIN_SECRET_BYTES) return;
+    this.parts.warn(
+      `The secret of listener ${id} has ${bytes} bytes. A secret below ${MIN_SECRET_BYTES} bytes can be guessed by whoever sees a signed request. Rotate it to a longer one.`,
+    );
+  }
+
   private overlapOf(given: number | undefined): number {
     const overlapMs = given ?? this.parts.options.secrets.rotationOverlapMs;
     if (Number.isSafeInteger(overlapMs) && overlapMs >= 0 && overlapMs <= MAX_OVERLAP_MS) return overlapMs;
@@ -504,9 +540,10 @@ export class ListenerService {
   ): Promise<Listener> {
     const { database, clock } = this.parts;
     const scope = this.boundTo;
-    const row = await transaction.run(function* () {
+    const row = await writeListener(transaction, function* () {
       const before = found(yield* lockListener(database, textOf(id), scope), id);
       const { values, routes } = changeOf(before);
+      yield* assertUnique(database, values.externalKey ?? null, textOf(id));
       yield* updateListener(database, textOf(id), values, routes, clock.now());
       if (andThen) yield* andThen(before, values);
       return yield* readListener(database, textOf(id), scope);
@@ -532,7 +569,7 @@ export class ListenerService {
   }
 
   private delivering(
-    input: Omit<ListenerInput, 'events' | 'where' | 'secret' | 'auth' | 'tls'> & { description?: string | null },
+    input: Omit<ListenerInput, 'events' | 'where' | 'secret' | 'auth' | 'tls'>,
     before?: Pick<Listener, 'format' | 'schemes'>,
   ) {
     const url = this.urlOf(input.url);
@@ -541,6 +578,7 @@ export class ListenerService {
     this.assertKnown({ schemes, format }, before);
     return {
       url: url.href,
+      name: input.name ?? null,
       description: input.description ?? null,
       headers: JSON.stringify(assertListenerHeaders(input.headers ?? {})),
       schemes: JSON.stringify(schemes),
@@ -598,6 +636,27 @@ export class ListenerService {
     if (owner !== null && owner !== this.boundTo) throw notTheirs();
     return this.boundTo;
   }
+}
+
+/** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`; a race of two is decided by the index */
+function* assertUnique(database: Database, key: Buffer | null, id: string): Script<void> {
+  const taken = key && (yield* readByExternalKey(database, key));
+  if (taken && taken.id !== id) throw externalIdTaken();
+}
+
+/** Runs a script that writes a listener. Ids are new: the one thing that may be there already is an external id. */
+async function writeListener<T>(transaction: CallerTransaction, script: () => Script<T>): Promise<T> {
+  try {
+    return await transaction.run(script);
+  } catch (error) {
+    throw isUniqueViolation(error) ? externalIdTaken() : error;
+  }
+}
+
+function externalIdTaken(): InvalidListenerError {
+  return new InvalidListenerError('EXTERNAL_ID_TAKEN', 'Another listener of this owner has this `externalId`.', {
+    httpStatus: 409,
+  });
 }
 
 function notTheirs(): InvalidListenerError {
@@ -668,6 +727,9 @@ function toListener(row: ListenerRow): Listener {
     url: row.url,
     events: JSON.parse(row.patterns) as string[],
     where: JSON.parse(row.definition) as Where,
+    name: row.name,
+    externalId: row.externalId,
+    metadata: row.metadata === null ? null : (JSON.parse(row.metadata) as JsonObject),
     description: row.description,
     headers: JSON.parse(row.headers) as Record<string, string>,
     schemes: JSON.parse(row.schemes) as string[],

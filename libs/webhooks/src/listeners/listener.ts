@@ -1,5 +1,5 @@
 import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
-import type { Json } from '../events/json.js';
+import type { Json, JsonObject } from '../events/json.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
 import type { Handshake } from './handshake.js';
@@ -39,11 +39,18 @@ export interface ListenerInput {
   events?: readonly string[];
   /** @defaultValue every event of the types */
   where?: Where;
+  /** For people, in lists; at most 255 characters. */
+  name?: string | null;
   /** For people; at most 500 characters. */
   description?: string | null;
   /** Sent with each request, and shown to whoever reads the listener: for what is secret there is `auth`. */
   headers?: Readonly<Record<string, string>>;
-  /** `whsec_` and the base64 of 24 to 64 bytes. @defaultValue a new one, of 32 random bytes */
+  /**
+   * `whsec_` and the base64 of 24 to 64 bytes. Without `standard` among the schemes any text of at most 512 bytes, so that receivers keep the
+   * secret that they have; one below 24 bytes is logged as a warning.
+   *
+   * @defaultValue a new one, of 32 random bytes
+   */
   secret?: string;
   /**
    * Names of signature schemes, each of which adds its headers: `standard`, `standard-v1a`, `github`, `stripe`, `google-code` or
@@ -91,8 +98,16 @@ export interface ListenerInput {
   handshake?: Handshake;
 }
 
+/** What the application keeps with a listener. No customer's input: `CreateListenerDto` has neither. */
+export interface ListenerReferences {
+  /** Its id in another system; unique among the listeners of its owner. At most 255 characters. See `findByExternalId()`. */
+  externalId?: string | null;
+  /** Whatever the application wants to find again: a JSON object of at most 4 KiB. Never sent. */
+  metadata?: JsonObject | null;
+}
+
 /** What the application may say of a listener. */
-export interface CreateListenerInput extends ListenerInput {
+export interface CreateListenerInput extends ListenerInput, ListenerReferences {
   /** All types of one entity: `{ entity: User }` is `events: ['user.*']`. A class, or the entity's name. */
   entity?: EntityClass | string;
   /** With `value`: the short form of `where: { [property]: value }`. */
@@ -109,7 +124,7 @@ export interface CreateListenerInput extends ListenerInput {
   owner?: string | number | bigint | null;
 }
 
-export type UpdateListenerInput = Partial<Omit<ListenerInput, 'secret'>>;
+export type UpdateListenerInput = Partial<Omit<ListenerInput, 'secret'>> & ListenerReferences;
 
 /** A listener as it is shown: without its secrets. */
 export interface Listener {
@@ -121,6 +136,9 @@ export interface Listener {
   readonly events: readonly string[];
   /** As it was given; `{}` for no condition. */
   readonly where: Where;
+  readonly name: string | null;
+  readonly externalId: string | null;
+  readonly metadata: JsonObject | null;
   readonly description: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly schemes: readonly string[];

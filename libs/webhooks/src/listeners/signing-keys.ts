@@ -1,6 +1,8 @@
 import type { Clock } from '../clock.js';
 import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed25519-key.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
+import { BadRequestError } from '../errors.js';
+import { assertSecret, assertSecretText } from '../signing/secret.js';
 import { InvalidListenerError } from './errors.js';
 import type { Sealing } from './sealing.js';
 import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from './stored-secrets.js';
@@ -16,6 +18,8 @@ export interface SigningKeysParts {
 interface KeysRow {
   readonly id: string;
   readonly secrets: string;
+  /** JSON. */
+  readonly schemes: string;
 }
 
 /** What a listener's requests are signed with, as it is given and as it is stored: its secret, and its Ed25519 keys where a scheme has some. */
@@ -29,6 +33,7 @@ export class SigningKeys {
    * @throws InvalidListenerError `INVALID_LISTENER` for one that nothing would sign with; BadRequestError `INVALID_SECRET`
    */
   firstOf(listenerId: string, schemes: readonly string[], secret: string, privateKey: string | undefined): string {
+    this.assertFits(secret, schemes);
     const isKeyUsed = this.areUsed(schemes);
     if (privateKey !== undefined && !isKeyUsed) {
       throw new InvalidListenerError(
@@ -43,6 +48,7 @@ export class SigningKeys {
 
   /** With a new secret in front, beside which the one before it signs for `overlapMs`. @throws as {@link rotate} does */
   withSecret(row: KeysRow, secret: string, overlapMs: number): string {
+    this.assertFits(secret, JSON.parse(row.schemes) as string[]);
     return this.rotated(row, this.secretOf(row.id, secret), overlapMs);
   }
 
@@ -53,10 +59,11 @@ export class SigningKeys {
 
   /** A listener that comes to a scheme with Ed25519 keys gets one, unless it has one from before. @returns `undefined`: as they were */
   changed(row: KeysRow, schemes: readonly string[] | undefined): { readonly secrets: string } | undefined {
-    if (!schemes || !this.areUsed(schemes)) return undefined;
-    const secrets = readSecrets(row.secrets);
-    if (signingSecrets(secrets, this.parts.clock.now(), 'ed25519').length) return undefined;
-    return { secrets: writeSecrets([this.pairOf(row.id), ...secrets]) };
+    if (!schemes) return undefined;
+    const secrets = this.fitting(row, schemes);
+    const needsPair = this.areUsed(schemes) && !signingSecrets(secrets, this.parts.clock.now(), 'ed25519').length;
+    const text = writeSecrets(needsPair ? [this.pairOf(row.id), ...secrets] : secrets);
+    return text === row.secrets ? undefined : { secrets: text };
   }
 
   /** `whpk_…`, of the Ed25519 keys that sign now, newest first; none where no scheme uses them. */
@@ -73,6 +80,40 @@ export class SigningKeys {
         return []; // such a key signs nothing either, and says so in the log when it is to
       }
     });
+  }
+
+  /** @throws BadRequestError `INVALID_SECRET` for one that a scheme cannot sign with */
+  private assertFits(secret: string, schemes: readonly string[]): void {
+    if (this.needWhsec(schemes)) assertSecret(secret);
+    else assertSecretText(secret);
+  }
+
+  private needWhsec(schemes: readonly string[]): boolean {
+    return schemes.some((name) => this.parts.schemes.get(name)?.secretForm === 'whsec');
+  }
+
+  /** The keys that schemes can use. What signs no more and does not fit is forgotten. @throws as {@link changed} does */
+  private fitting(row: KeysRow, schemes: readonly string[]): StoredSecret[] {
+    const secrets = readSecrets(row.secrets);
+    if (!this.needWhsec(schemes) || this.needWhsec(JSON.parse(row.schemes) as string[])) return secrets;
+    const misfits = secrets.filter((secret) => secret.publicKey === undefined && !this.isWhsec(row.id, secret));
+    if (signingSecrets(misfits, this.parts.clock.now()).length) {
+      throw new InvalidListenerError(
+        'INVALID_SECRET',
+        'The secret of this listener is no `whsec_` secret, and a scheme in `schemes` needs one. Rotate the secret to one first, with overlapMs: 0.',
+      );
+    }
+    return secrets.filter((secret) => !misfits.includes(secret));
+  }
+
+  private isWhsec(listenerId: string, { value }: StoredSecret): boolean {
+    try {
+      assertSecret(this.parts.sealing.open(value, 'secret', listenerId));
+      return true;
+    } catch (error) {
+      if (error instanceof BadRequestError) return false;
+      throw error;
+    }
   }
 
   private areUsed(schemes: readonly string[]): boolean {

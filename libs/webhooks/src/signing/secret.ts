@@ -39,6 +39,28 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
 }
 
+/** Longest secret of a scheme that takes any text. */
+const MAX_TEXT_BYTES = 512;
+
+/**
+ * Refuses a secret that no scheme could sign with as it is written: for schemes that take any text, so that receivers keep the secret that
+ * they have.
+ *
+ * @throws {@link BadRequestError} `INVALID_SECRET`
+ */
+export function assertSecretText(secret: unknown): asserts secret is string {
+  if (
+    typeof secret !== 'string' ||
+    secret === '' ||
+    secret.includes('\0') ||
+    Buffer.from(secret).toString() !== secret
+  ) {
+    throw invalidSecret('A secret is a text without NUL, and not an empty one.');
+  }
+  if (Buffer.byteLength(secret) > MAX_TEXT_BYTES) throw invalidSecret(`A secret has at most ${MAX_TEXT_BYTES} bytes.`);
+  if (/^wh[sp]k_/.test(secret)) throw invalidSecret('This is an Ed25519 key, and no secret that both sides have.');
+}
+
 /**
  * The key of a symmetric secret. The prefix may be missing, as in the reference libraries.
  *

@@ -37,6 +37,14 @@ export interface SignatureScheme {
   readonly keyType?: KeyType;
 
   /**
+   * Which secrets a listener may bring along: `whsec`, `whsec_` and base64, or any text, whose UTF-8 is the key. With several schemes the
+   * strictest counts.
+   *
+   * @defaultValue 'text'
+   */
+  readonly secretForm?: 'whsec' | 'text';
+
+  /**
    * The headers that carry the signature. `webhook-id` and `webhook-timestamp` are not among them: the dispatcher sets
    * those for every scheme. When two schemes of a listener write the same header, their values are joined by a space, as
    * Standard Webhooks lists signatures.

@@ -35,6 +35,7 @@ export const MAX_V1A_SIGNATURES = 32;
 export class StandardScheme implements SignatureScheme {
   readonly name: string = 'standard';
   readonly keyType: KeyType = 'secret';
+  readonly secretForm: 'whsec' | 'text' = 'whsec';
 
   /** Private by `#`, so that no `inspect` or logger prints the secrets that are its keys. */
   readonly #keys = new Map<string, KeyObject>();
@@ -100,6 +101,8 @@ export class StandardScheme implements SignatureScheme {
 export class StandardV1aScheme extends StandardScheme {
   override readonly name = 'standard-v1a';
   override readonly keyType = 'ed25519';
+  // Its secret signs nothing.
+  override readonly secretForm = 'text';
 }
 
 function secretKey(secret: string): KeyObject {

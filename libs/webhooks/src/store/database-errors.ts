@@ -36,6 +36,14 @@ export function isRetryable(error: unknown): boolean {
   );
 }
 
+const UNIQUE_VIOLATIONS = new Set<unknown>(['23505', 1062, 'SQLITE_CONSTRAINT_UNIQUE']);
+
+/** Whether a statement would have broken a unique index. */
+export function isUniqueViolation(error: unknown): boolean {
+  const { code, errno } = driverError(error);
+  return UNIQUE_VIOLATIONS.has(code) || UNIQUE_VIOLATIONS.has(errno);
+}
+
 /** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
 const POSTGRES_DATA = /^(?:22|23|54)[0-9A-Z]{3}$/;
 const SQLITE_DATA = /^SQLITE_(?:CONSTRAINT|TOOBIG|MISMATCH|RANGE)/;

@@ -1,5 +1,5 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
-import { ownerKeyOf } from '../hash.js';
+import { ownerKeyOf, tupleHash } from '../hash.js';
 import type { RoutePath } from '../listeners/route-key.js';
 import { resealed as resealedDocument } from '../listeners/sealed-document.js';
 import type { Sealing } from '../listeners/sealing.js';
@@ -28,6 +28,10 @@ export interface ListenerRow {
   filter: string;
   /** The `where` as it was given, for showing it again. */
   definition: string;
+  name: string | null;
+  externalId: string | null;
+  /** JSON. */
+  metadata: string | null;
   description: string | null;
   headers: string;
   secrets: string;
@@ -58,10 +62,27 @@ export interface ListenerRow {
 }
 
 /** What a new listener, or one that changes, brings along. */
-export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]>;
+export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]> & {
+  /** As {@link externalKeyOf} makes it. */
+  externalKey: Buffer | null;
+};
 
 const COLUMNS = [
-  ...(['seq', 'id', 'owner', 'url', 'patterns', 'filter', 'definition', 'description', 'headers', 'secrets'] as const),
+  ...([
+    'seq',
+    'id',
+    'owner',
+    'url',
+    'patterns',
+    'filter',
+    'definition',
+    'name',
+    'externalId',
+    'metadata',
+    'description',
+    'headers',
+    'secrets',
+  ] as const),
   ...(['schemes', 'auth', 'tls', 'format', 'ordering', 'sequence', 'rateLimit', 'handshake'] as const),
   ...(['handshakeError', 'allowedRate', 'state', 'disabledReason'] as const),
   ...(['createdAt', 'updatedAt'] as const),
@@ -108,6 +129,7 @@ export function* insertListener(
     ...[row.id, row.owner, row.owner === null ? null : ownerKeyOf(row.owner), row.url, row.patterns, row.filter],
     ...[
       row.definition,
+      ...[row.name, row.externalId, row.externalKey, row.metadata],
       row.description,
       row.headers,
       row.secrets,
@@ -120,7 +142,7 @@ export function* insertListener(
     ...[row.sequence, row.rateLimit, row.handshake, row.handshakeError, row.allowedRate, row.state],
     ...[row.disabledReason, afterSeq, now, now],
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.name}, ${$.externalId}, ${$.externalKey}, ${$.metadata}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id, row.state === 'pending' ? now : null);
   yield* insertRoutes(database, row.id, routes);
 }
@@ -138,6 +160,20 @@ export function* countListeners(database: Database, owner: string): Script<numbe
 /** Locks the row, so that two changes of one listener do not mix. */
 export function* lockListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
   return yield* selectListener(database, id, scope, database.dialect === 'sqlite' ? sql`` : sql` for update`);
+}
+
+/** What makes an external id unique for its owner: exactly as it is written, whatever the collation. */
+export function externalKeyOf(owner: string | null, externalId: string): Buffer {
+  return owner === null ? tupleHash('external', externalId) : tupleHash('external', externalId, owner);
+}
+
+/** The listener that has an external id now. */
+export function* readByExternalKey(database: Database, key: Buffer): Script<ListenerRow | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<ListenerRow>(
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where l.${l.$.externalKey} = ${key} and l.${l.$.deletedAt} is null`,
+  );
+  return row;
 }
 
 export function* readListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
@@ -289,7 +325,9 @@ function withoutErased(text: string, now: number): string {
 /** The row stays for the log of its deliveries; its routes go. What waits for it is discarded by {@link discardDue}, here or in the next claim. */
 export function* removeListener(database: Database, id: string, now: number): Script<void> {
   const { listeners: l } = database.tables;
-  yield* execute(sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`);
+  yield* execute(
+    sql`update ${l.sql} set ${l.$.deletedAt} = ${now}, ${l.$.externalKey} = null, ${l.$.updatedAt} = ${now} where ${l.$.id} = ${id}`,
+  );
   yield* deleteRoutes(database, id);
   yield* expectDeliveries(database, new Map([[id, now]]));
 }

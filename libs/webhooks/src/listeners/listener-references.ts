@@ -1,0 +1,61 @@
+import type { JsonObject } from '../events/json.js';
+import { externalKeyOf } from '../store/listener-rows.js';
+import { InvalidListenerError } from './errors.js';
+import type { ListenerReferences } from './listener.js';
+
+const MAX_EXTERNAL_ID_LENGTH = 255;
+const MAX_METADATA_BYTES = 4 * 1_024;
+
+/** {@link ListenerReferences} as a row holds them. */
+export interface StoredReferences {
+  externalId: string | null;
+  externalKey: Buffer | null;
+  metadata: string | null;
+}
+
+/** Those that are given, checked. @throws InvalidListenerError `INVALID_LISTENER` */
+export function storedReferences(
+  owner: string | null,
+  { externalId, metadata }: ListenerReferences,
+): Partial<StoredReferences> {
+  return {
+    ...(externalId === undefined ? {} : storedExternalId(owner, externalId)),
+    ...(metadata === undefined ? {} : { metadata: metadataText(metadata) }),
+  };
+}
+
+function storedExternalId(
+  owner: string | null,
+  id: string | null,
+): Pick<StoredReferences, 'externalId' | 'externalKey'> {
+  if (id === null) return { externalId: null, externalKey: null };
+  assertExternalId(id);
+  return { externalId: id, externalKey: externalKeyOf(owner, id) };
+}
+
+/** @throws InvalidListenerError `INVALID_LISTENER` */
+export function assertExternalId(id: unknown): asserts id is string {
+  if (typeof id === 'string' && id !== '' && id.length <= MAX_EXTERNAL_ID_LENGTH && !id.includes('\0')) return;
+  throw new InvalidListenerError(
+    'INVALID_LISTENER',
+    `\`externalId\` must be a text of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
+  );
+}
+
+function metadataText(metadata: JsonObject | null): string | null {
+  if (metadata === null) return null;
+  const text = typeof metadata === 'object' && !Array.isArray(metadata) ? jsonOf(metadata) : undefined;
+  if (text !== undefined && Buffer.byteLength(text) <= MAX_METADATA_BYTES) return text;
+  throw new InvalidListenerError(
+    'INVALID_LISTENER',
+    `\`metadata\` must be a JSON object of at most ${MAX_METADATA_BYTES} bytes.`,
+  );
+}
+
+function jsonOf(value: object): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined; // a circle, or a bigint
+  }
+}
