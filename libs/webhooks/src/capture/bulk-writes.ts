@@ -12,7 +12,6 @@ import type { RunnerWrites } from './runner-writes.js';
 import { SavedWrites } from './saved-writes.js';
 import { sendingThrough, type SendStatement } from './sending-through.js';
 import { kindsInTable, rootOf } from './single-table.js';
-import { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { Clearing, Persisting, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
@@ -92,18 +91,15 @@ export class BulkWrites implements WriteHold {
   private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
   private tablesOf = 0;
   private readonly warned = new Set<string>();
-  private readonly statements: StatementQueue;
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
 
   constructor(private readonly options: BulkWritesOptions) {
     const { log, clock, dialect } = options;
-    this.statements = new StatementQueue(log);
     this.saves = new SavedWrites({
       log,
       clock,
       dialect,
-      statements: this.statements,
       byCriteria: (builder, run, onRecorded) => this.inTurn(builder, () => this.capture(builder, run, onRecorded)),
     });
     this.links = new LinkWrites({
@@ -162,7 +158,7 @@ export class BulkWrites implements WriteHold {
       return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
-    if (builder.queryRunner && mayMeetRows) this.statements.noteUncaptured(builder.queryRunner);
+    if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
     // What waits is told of the row as it was left, not as this write leaves it.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
@@ -195,7 +191,7 @@ export class BulkWrites implements WriteHold {
       try {
         const capture = await plan(write, send);
         copy.queryRunner = sendingThrough(runner, (text, parameters) =>
-          this.statements.run(runner, async () => {
+          this.options.log.writesOf(runner).statements.run(async () => {
             await this.options.log.settle(runner, table.metadata);
             return capture(text, parameters);
           }),

@@ -76,6 +76,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     this.outbox = new OutboxWriter(options);
     this.writesOptions = {
       dialect: options.database.dialect,
+      subscriber: this,
       timeoutMs: options.unfinishedWritesTimeoutMs,
       onLeftover: () => this.warnOfLeftover(),
     };

@@ -1,5 +1,6 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { DialectName } from '../store/column-kinds.js';
+import { StatementQueue } from './statement-queue.js';
 import { TransactionEnds, type EndOptions } from './transaction-ends.js';
 import { transactionAborted, transactionEnded, transactionOpen, writesUnfinished } from './transaction-errors.js';
 import { TransactionLog, type Committed } from './transaction-log.js';
@@ -10,6 +11,8 @@ import { Queue, refuseEnded, Work, worksOn, writeOn } from './work.js';
 /** What the objects of one data source share. */
 export interface RunnerWritesOptions {
   readonly dialect: DialectName;
+  /** The subscriber of this library. */
+  readonly subscriber: object;
   /** How long an end of a transaction waits for unfinished writes while none of them has a statement under way. */
   readonly timeoutMs: number;
   /** A query runner was released in a transaction, which is rolled back now. */
@@ -43,6 +46,7 @@ type Method = (...args: unknown[]) => Promise<unknown>;
  */
 export class RunnerWrites {
   readonly log = new TransactionLog();
+  readonly statements: StatementQueue;
   private readonly queue = new Queue();
   private readonly ends: TransactionEnds;
   private saves: Saves | undefined;
@@ -53,6 +57,7 @@ export class RunnerWrites {
     private readonly runner: QueryRunner,
     private readonly options: RunnerWritesOptions,
   ) {
+    this.statements = new StatementQueue(runner, options.subscriber);
     this.ends = new TransactionEnds(runner, this.log, options.timeoutMs);
     this.stock = this.intercept();
   }

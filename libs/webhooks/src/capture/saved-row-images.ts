@@ -3,7 +3,6 @@ import type { ChangeLog } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from './loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from './row-reader.js';
-import type { StatementQueue } from './statement-queue.js';
 import type { RowChange } from './transaction-log.js';
 import type { SavedRow, Saving } from './write-builder.js';
 
@@ -26,7 +25,7 @@ export class SavedRowImages {
 
   constructor(
     private readonly saving: Saving,
-    private readonly options: { readonly log: ChangeLog; readonly statements: StatementQueue },
+    private readonly options: { readonly log: ChangeLog },
   ) {}
 
   /** The row of TypeORM that a statement names by this identifier object. */
@@ -95,7 +94,7 @@ export class SavedRowImages {
 
   /** The rows are read again, one by one. Links count as they were before this `save()` wrote any. */
   private forgetWhatOthersMayHaveWritten(): void {
-    const others = this.options.statements.countOn(this.saving.queryRunner) - this.own;
+    const others = this.options.log.writesOf(this.saving.queryRunner).statements.count - this.own;
     const isSame = this.others === null || this.others === others;
     this.others = others;
     if (isSame) return;

@@ -10,7 +10,6 @@ import { loadedBefore, loadedImage, relationsOfUpdate } from './loaded-images.js
 import { idOf, imageSelectOf, readRows, rowKey } from './row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
 import { sendingThrough } from './sending-through.js';
-import type { StatementQueue } from './statement-queue.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from './write-builder.js';
@@ -22,7 +21,6 @@ export interface SavedWritesOptions {
   readonly log: ChangeLog;
   readonly clock: Clock;
   readonly dialect: DialectName;
-  readonly statements: StatementQueue;
   /** Captures a statement by its own criteria, as one of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
 }
@@ -97,7 +95,7 @@ export class SavedWrites {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
     const statement = { builder, run, runner: saving.queryRunner, definition, images };
-    return this.options.statements.run(saving.queryRunner, () => {
+    return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
       images.countOwn();
       if (!ids) return this.insert(statement);
       return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);

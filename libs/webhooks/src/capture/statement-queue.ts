@@ -15,32 +15,32 @@ const sendings = new AsyncLocalStorage<Sending>();
 /** Hooks that run inside of a captured statement. */
 const HOOKS = ['beforeQuery', 'afterQuery', 'afterLoad'] as const;
 
-interface Statements {
-  /** How many are under way or wait. */
-  length: number;
-  last: Promise<unknown>;
-  /** How many have begun, and writes that are not captured. */
-  count: number;
-}
-
 /**
  * Lets the captured statements of one query runner come one after the other: each with the read of the rows before it, as a statement
  * of another `save()` in the same transaction could come between. Hooks of writes are no part of it, so that they may write. A hook of the
  * statement itself (`beforeQuery`, `afterQuery`, `afterLoad`) may write, too: it is told by its chain of calls, only where there is such a hook.
  */
 export class StatementQueue {
-  private readonly statements = new WeakMap<QueryRunner, Statements>();
+  /** How many writes have begun, those that are not captured among them. */
+  count = 0;
+  /** How many captured statements are under way or wait. */
+  private length = 0;
+  private last: Promise<unknown> = Promise.resolve();
 
   /** @param own the subscriber of this library */
-  constructor(private readonly own: object) {}
+  constructor(
+    private readonly runner: QueryRunner,
+    private readonly own: object,
+  ) {}
 
-  run<T>(runner: QueryRunner, statement: () => Promise<T>): Promise<T> {
-    if (!this.hasHooks(runner)) return this.inTurn(runner, statement);
+  run<T>(statement: () => Promise<T>): Promise<T> {
+    const { runner } = this;
+    if (!this.hasHooks()) return this.inTurn(statement);
     if (isSentInside(runner)) {
-      this.stateOf(runner).count++;
+      this.count++;
       return statement();
     }
-    return this.inTurn(runner, async () => {
+    return this.inTurn(async () => {
       const sending: Sending = { runner, outer: sendings.getStore(), isOver: false };
       try {
         return await sendings.run(sending, statement);
@@ -51,41 +51,24 @@ export class StatementQueue {
   }
 
   /** Whether hooks of the application run while a statement is sent, or while TypeORM reads again what it has written. */
-  private hasHooks({ dataSource }: QueryRunner): boolean {
-    const subscribers: readonly EntitySubscriberInterface[] = dataSource.subscribers;
+  private hasHooks(): boolean {
+    const subscribers: readonly EntitySubscriberInterface[] = this.runner.dataSource.subscribers;
     return subscribers.some((one) => one !== this.own && HOOKS.some((hook) => hook in one));
   }
 
-  private inTurn<T>(runner: QueryRunner, statement: () => Promise<T>): Promise<T> {
-    const state = this.stateOf(runner);
+  private inTurn<T>(statement: () => Promise<T>): Promise<T> {
     const begin = () => {
-      state.count++;
+      this.count++;
       return statement();
     };
-    const result = state.length ? state.last.then(begin, begin) : begin();
+    const result = this.length ? this.last.then(begin, begin) : begin();
     const leave = () => {
-      state.length--;
+      this.length--;
     };
-    state.length++;
-    state.last = result;
+    this.length++;
+    this.last = result;
     result.then(leave, leave);
     return result;
-  }
-
-  /** How many writes have begun. */
-  countOn(runner: QueryRunner): number {
-    return this.stateOf(runner).count;
-  }
-
-  /** A write has begun that is not captured. */
-  noteUncaptured(runner: QueryRunner): void {
-    this.stateOf(runner).count++;
-  }
-
-  private stateOf(runner: QueryRunner): Statements {
-    let state = this.statements.get(runner);
-    if (!state) this.statements.set(runner, (state = { length: 0, last: Promise.resolve(), count: 0 }));
-    return state;
   }
 }
 

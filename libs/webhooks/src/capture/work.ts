@@ -96,11 +96,6 @@ export function refuseEnded(runner: QueryRunner, isRollback: boolean): void {
   for (const work of worksOn(runner)) if (work.ended && !(isRollback && work.begun)) throw work.ended;
 }
 
-/** What the hooks of one write have in common, and those of another on the same query runner have not. */
-export function sharedBy(runner: QueryRunner): object {
-  return writeOn(runner) ?? runner;
-}
-
 /** Runs something outside every chain of calls. */
 export function outsideChains<T>(part: () => T): T {
   return chains.run(undefined, part);
