@@ -491,7 +491,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
-      /inbox\.retention .* known are tablePrefix, retentionMs/,
+      /inbox\.retention .* known are tablePrefix, tableSchema, retentionMs/,
     ],
     [
       'an inbox without a data source',
