@@ -27,6 +27,7 @@ import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
 import { nextState } from './next-state.js';
 import type { Notices } from './notices.js';
+import { OwnerTurns } from './owner-turns.js';
 import { Pace } from './pace.js';
 import { Recorder } from './recorder.js';
 import { Router } from './router.js';
@@ -109,6 +110,7 @@ export class DispatcherService {
   private readonly waiting: WaitingListeners;
   private readonly pace: Pace;
   private readonly bodies: BodyReads;
+  private readonly ownerTurns = new OwnerTurns();
   /** Attempts that have not ended: those with a slot, and those whose body is still being read. */
   private underWay = 0;
 
@@ -442,12 +444,14 @@ export class DispatcherService {
     const room = this.lanes.room('backlog');
     const leasedAt = performance.now();
     if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
+    // By hand there are no turns: a round takes what has waited longest.
+    const except = this.isLasting ? this.ownerTurns.except : [];
     const { deliveries, handshakes, isExhaustive } = await database.transaction(
       () =>
         claimDeliveries(database, {
           now: clock.now(),
           leaseMs,
-          room,
+          room: { ...room, fullOwners: [...new Set([...room.fullOwners, ...except])] },
           listeners: this.pace.portion.claim,
           circuit,
           handshakes: this.handshakes.room,
@@ -455,7 +459,9 @@ export class DispatcherService {
       'work',
     );
     this.handshakes.begin(handshakes);
-    return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive };
+    const owners = deliveries.map(({ owner }) => owner);
+    const hadAll = this.isLasting ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
+    return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
   }
 
   /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
