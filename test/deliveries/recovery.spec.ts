@@ -302,6 +302,21 @@ describeDatabases('after an outage', (database) => {
       expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
     });
 
+    it('sends several events of one row in their order to a listener that asks for it', async () => {
+      const orders = app.dataSource.getRepository(Order);
+      const order = await orders.save({ status: 'first' });
+      for (const status of ['second', 'third']) await orders.save({ ...order, status });
+      await app.dispatcher.drain();
+      requests();
+      const late = await listen({ ordering: 'entity' });
+      expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(3);
+      const rows = await app.dataSource.query('SELECT order_key FROM webhook_deliveries');
+      expect(new Set(rows.map(({ order_key: key }: { order_key: Buffer }) => key.toString('hex'))).size).toBe(1);
+      await app.dispatcher.drain();
+      const statuses = requests().map(({ json }) => (json as { data: Order }).data.status);
+      expect(statuses).toEqual(['first', 'second', 'third']);
+    });
+
     it('leaves alone what is on its way to the listener, which comes in its order', async () => {
       const { id } = await listen({ ordering: 'entity' });
       const orders = app.dataSource.getRepository(Order);

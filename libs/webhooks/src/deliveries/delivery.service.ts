@@ -272,7 +272,7 @@ export class DeliveryService {
 
   /**
    * Sends past events to a listener, also one that was made after them: every event that it wants by its types, filter and
-   * owner, and of which it has no delivery yet, outside of any order. What is on its way to it already is left alone. As far back as `retention.succeededMs`. In batches, like
+   * owner, and of which it has no delivery yet. Several events of one row keep their order, if it has one. What is on its way to it already is left alone. As far back as `retention.succeededMs`. In batches, like
    * {@link recover}. A disabled listener's are held.
    *
    * @returns how many deliveries were made

@@ -34,7 +34,7 @@ interface PastEvent {
 
 /**
  * Makes deliveries of past events for one listener, where it wants them and has none yet: judged as a fan-out judges, but for
- * when the listener was made, and outside of any order.
+ * when the listener was made. Several events of a row keep their order, for a listener that has one.
  *
  * Those that are not routed yet are taken only if the listener was made after them: it would never hear of them. The others are on
  * their way to it, in their order if it has one, and would overtake each other. An event's row is locked, so that retention does not delete it meanwhile.
@@ -64,7 +64,7 @@ export function* replayEvents(
       const event = readEvent(row);
       // A format that throws leaves a discarded delivery, which `recover` renders again.
       if (wants(everything, event)) {
-        deliveries.push({ ...newDelivery(event, everything, options.bodyOf, []), orderKey: null });
+        deliveries.push(newDelivery(event, everything, options.bodyOf, []));
       }
     } catch {
       continue; // a damaged event, or one that is about to be found so
@@ -72,8 +72,10 @@ export function* replayEvents(
   }
   if (!deliveries.length) return { made: 0, next };
   const { now } = options;
-  const seqs = yield* insertDeliveries(database, deliveries, { now, leaseMs: 0, leaseToken: '' });
-  const made = deliveries.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
+  const isOnlyBatch = isAll && options.after.seq === '0';
+  const ordered = isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
+  const seqs = yield* insertDeliveries(database, ordered, { now, leaseMs: 0, leaseToken: '' });
+  const made = ordered.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
   if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));
   return { made, next };
 }
@@ -121,6 +123,14 @@ function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
   let bytes = 0;
   const end = events.findIndex((event, n) => (bytes += Number(event.bytes)) > BYTES_PER_BATCH && n > 0);
   return end === -1 ? events : events.slice(0, end);
+}
+
+/** What is alone of its row need not wait for what has been sent since. */
+function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[] {
+  const counts = new Map<string, number>();
+  const keyOf = ({ orderKey }: NewDelivery) => (orderKey === null ? '' : Buffer.from(orderKey).toString('hex'));
+  for (const delivery of deliveries) counts.set(keyOf(delivery), (counts.get(keyOf(delivery)) ?? 0) + 1);
+  return deliveries.map((delivery) => (counts.get(keyOf(delivery)) === 1 ? { ...delivery, orderKey: null } : delivery));
 }
 
 /** Whether a fan-out will make its delivery. */
