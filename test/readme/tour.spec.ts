@@ -19,6 +19,7 @@ const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller
 /** Pages of which every TypeScript block is compiled. */
 const PAGES = [
   'README.md',
+  'docs/customers.md',
   'docs/errors.md',
   'docs/filters.md',
   'docs/options.md',

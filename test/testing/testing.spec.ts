@@ -144,6 +144,19 @@ describe('the receiver', () => {
     }
   });
 
+  it('has been delivered what it accepted, and not what it refused', async () => {
+    await start();
+    receiver.failTimes(2);
+    const delivered = expectDelivered(receiver, { type: 'order.created' });
+    for (let attempt = 0; attempt < 3; attempt++) await event('order.created', { id: 1 });
+    const [request] = await delivered;
+    expect(request?.status).toBe(204);
+    expect(receiver.requests.map(({ status }) => status)).toEqual([500, 500, 204]);
+    await expect(expectDelivered(receiver, { type: 'order.created', count: 3, timeoutMs: 10 })).rejects.toThrow(
+      /found 1\. 3 arrived:\n.*answered 500\n.*answered 500\n.*answered 204/,
+    );
+  });
+
   it('is expected to have been sent nothing', async () => {
     await start();
     expectNothingSent(receiver);

@@ -135,4 +135,5 @@ export type { Page, PageOptions } from './store/page.js';
 export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
 
 export { Clock, SystemClock, type ClockReading } from './clock.js';
+export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';
 export { BadRequestError, ConfigurationError, WebhooksError, type WebhooksErrorOptions } from './errors.js';

@@ -9,14 +9,14 @@ export interface ExpectedDelivery {
   type: string;
   /** Fields of the payload's `data` that must be there with exactly these values; others may be there too. */
   data?: Readonly<Record<string, unknown>>;
-  /** How many such requests, neither fewer nor more. @defaultValue 1 */
+  /** How many such requests the receiver accepted (2xx), neither fewer nor more. Those that it refused are not delivered. @defaultValue 1 */
   count?: number;
   /** How long to wait for them. @defaultValue 5000 */
   timeoutMs?: number;
 }
 
 /**
- * Waits until `count` requests with this type (and data) have arrived, and fails if there are more by then. To know that
+ * Waits until `count` requests with this type (and data) have been accepted, and fails if there are more by then. To know that
  * none comes later, let the dispatcher finish first (`drain`).
  *
  * @returns those requests
@@ -57,13 +57,17 @@ export function expectNothingSent(receiver: WebhookReceiver): void {
 }
 
 function matches(request: ReceivedRequest, expected: ExpectedDelivery): boolean {
-  if (typeOf(request) !== expected.type) return false;
+  if (!isAccepted(request) || typeOf(request) !== expected.type) return false;
   if (expected.data === undefined) return true;
   const data: unknown = (request.json as { data?: unknown }).data;
   if (typeof data !== 'object' || data === null) return false;
   return Object.entries(expected.data).every(
     ([key, value]) => Object.hasOwn(data, key) && isDeepStrictEqual((data as Record<string, unknown>)[key], value),
   );
+}
+
+function isAccepted({ status }: ReceivedRequest): boolean {
+  return status !== null && status >= 200 && status < 300;
 }
 
 function mismatch(receiver: WebhookReceiver, expected: ExpectedDelivery, count: number, found: number): AssertionError {

@@ -27,6 +27,8 @@ export interface ReceivedRequest {
   readonly json: unknown;
   /** When the last byte had arrived, by the system's clock, in milliseconds. */
   readonly receivedAt: number;
+  /** The status that it was answered with; `null` until then. */
+  readonly status: number | null;
 }
 
 /** What to answer. */
@@ -203,7 +205,10 @@ export class WebhookReceiver {
 
     const answer = passing ?? (await this.#responder(request, index));
     await answer.delayUntil;
-    if (!response.destroyed) response.writeHead(answer.status, { ...answer.headers }).end(answer.body);
+    if (response.destroyed) return;
+    response.writeHead(answer.status, { ...answer.headers }).end(answer.body);
+    (request as { status: number | null }).status = answer.status;
+    for (const waiter of this.#waiters) notify(waiter);
   }
 
   async #wait(check: () => boolean, wanted: string, timeoutMs = DEFAULT_WAIT_MS): Promise<void> {
@@ -233,7 +238,10 @@ export class WebhookReceiver {
 /** What arrived, in one sentence, for the message of a failed expectation. */
 export function describeRequests(requests: readonly ReceivedRequest[]): string {
   if (requests.length === 0) return 'Nothing arrived.';
-  const lines = requests.map((request) => `  ${request.method} ${request.url} ${typeOf(request) ?? '(no type)'}`);
+  const lines = requests.map(
+    (request) =>
+      `  ${request.method} ${request.url} ${typeOf(request) ?? '(no type)'}, answered ${request.status ?? 'nothing yet'}`,
+  );
   return `${requests.length} arrived:\n${lines.join('\n')}`;
 }
 
@@ -280,5 +288,6 @@ function toReceivedRequest(incoming: IncomingMessage, rawBody: Buffer): Received
     rawBody,
     json,
     receivedAt: Date.now(),
+    status: null,
   };
 }
