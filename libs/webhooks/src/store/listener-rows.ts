@@ -90,7 +90,7 @@ const COLUMNS = [
 
 const HEALTH = ['failuresInARow', 'failingSince', 'pausedUntil', 'readyAt'] as const;
 
-/** Not by a join: what is locked is the listener's row alone, and MariaDB has no words for that. */
+/** By subqueries, not by a join: only the listener's row is to be locked, and MariaDB has no words for that. */
 function selectRow({ tables }: Database): Sql {
   const { listeners: l, listenerState: s } = tables;
   const health = HEALTH.map(
@@ -171,7 +171,7 @@ export function externalKeyOf(owner: string | null, externalId: string): Buffer 
 export function* readByExternalKey(database: Database, key: Buffer): Script<ListenerRow | undefined> {
   const { listeners: l } = database.tables;
   const [row] = yield* query<ListenerRow>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l where l.${l.$.externalKey} = ${key} and l.${l.$.deletedAt} is null`,
+    sql`select ${selectRow(database)} from ${l.sql} l where l.${l.$.externalKey} = ${key} and l.${l.$.deletedAt} is null`,
   );
   return row;
 }
@@ -211,9 +211,26 @@ export function* listListeners(
   if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
-  return yield* query<ListenerRow>(
-    sql`select ${selectRow(database)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
+  const rows = yield* query<Omit<ListenerRow, (typeof HEALTH)[number]>>(
+    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
   );
+  return yield* withHealth(database, rows);
+}
+
+/** By a statement of its own: with outdated statistics PostgreSQL joins a page with the whole table of states. */
+function* withHealth(
+  database: Database,
+  rows: readonly Omit<ListenerRow, (typeof HEALTH)[number]>[],
+): Script<ListenerRow[]> {
+  const { listenerState: s } = database.tables;
+  const states = new Map<string, ListenerRow>();
+  for (const some of chunks(rows.map(({ id }) => id))) {
+    const found = yield* query<ListenerRow & { listenerId: string }>(
+      sql`select ${s.select('s', 'listenerId', ...HEALTH)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
+    );
+    for (const { listenerId, ...state } of found) states.set(listenerId, state as ListenerRow);
+  }
+  return rows.map((row) => ({ ...row, ...(states.get(row.id) as ListenerRow) }));
 }
 
 export function* updateListener(
