@@ -40,7 +40,7 @@ describeDatabases('a start with another tablePrefix', (database) => {
     await start('new_');
     expect(ofPrefix()).toEqual([
       expect.stringMatching(
-        /^Webhook tables with the prefix 'old_' stand beside those with 'new_', and hold what is not sent yet/,
+        /^Besides the webhook tables with the prefix 'new_' there are tables with the prefix 'old_', which contain unsent events or deliveries/,
       ),
     ]);
   });

@@ -181,7 +181,7 @@ describeDatabases('an application with a witness', (database) => {
       await start(triggered);
       await orders().save({ status: 'new' });
       expect(await failure()).toBe(
-        '1 change that triggers wrote down is no event yet. Call drain(app) before expectEveryEvent().',
+        '1 change that triggers have captured has no event yet. Call drain(app) before expectEveryEvent().',
       );
     });
 

@@ -41,7 +41,7 @@ export class Quotas {
     const { testsPerMinute: limit } = this.limits;
     const retryAt = this.take('test', owner, limit);
     if (retryAt === null) return;
-    throw new QuotaError('TOO_MANY_TESTS', `At most ${limit} tests a minute are sent: try again in a minute.`, {
+    throw new QuotaError('TOO_MANY_TESTS', `The limit of ${limit} tests a minute is reached. Try again in a minute.`, {
       ...{ limit, retryAt },
     });
   }
@@ -51,7 +51,7 @@ export class Quotas {
     const { resendsPerMinute: limit } = this.limits;
     const retryAt = this.take('resend', owner, limit);
     if (retryAt === null) return;
-    const message = `At most ${limit} resends, recoveries and replays a minute are made: try again in a minute.`;
+    const message = `The limit of ${limit} resends, recoveries and replays a minute is reached. Try again in a minute.`;
     throw new QuotaError('TOO_MANY_RESENDS', message, { limit, retryAt });
   }
 
@@ -59,20 +59,16 @@ export class Quotas {
   assertMayCreate(count: number): void {
     const { listenersPerOwner: limit } = this.limits;
     if (count < limit) return;
-    throw new QuotaError(
-      'TOO_MANY_LISTENERS',
-      `There are ${limit} listeners already, and no more may be made: remove one.`,
-      {
-        limit,
-      },
-    );
+    throw new QuotaError('TOO_MANY_LISTENERS', `The limit of ${limit} listeners is reached. Remove a listener first.`, {
+      limit,
+    });
   }
 
   /** @param attempts that were made of a delivery @throws QuotaError `TOO_MANY_ATTEMPTS` */
   assertMayResend(owner: string | undefined, attempts: number): void {
     const { attemptsPerDelivery: limit } = this.limits;
     if (owner === undefined || attempts < limit) return;
-    const message = `The delivery has been attempted ${attempts} times, and may not be sent again after ${limit}.`;
+    const message = `The delivery has had ${attempts} attempts, and the limit is ${limit}. It cannot be resent.`;
     throw new QuotaError('TOO_MANY_ATTEMPTS', message, { limit });
   }
 

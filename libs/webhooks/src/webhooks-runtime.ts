@@ -307,7 +307,7 @@ export class WebhooksRuntime
     if (creating.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, as after a migration that was interrupted. Run: ${creating.join('; ')}.`,
+        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}. Perhaps a migration was interrupted. Run: ${creating.join('; ')}.`,
         { details: { missing: creating } },
       );
     }
@@ -315,7 +315,7 @@ export class WebhooksRuntime
     if (oldestProcess > SCHEMA_VERSION) {
       throw new ConfigurationError(
         'TABLES_TOO_NEW',
-        `The webhook tables are of version ${version}, which processes that know version ${oldestProcess} or later can work with. This one knows version ${SCHEMA_VERSION}: update nestjs-entity-webhooks. See docs/upgrades.md.`,
+        `The webhook tables have version ${version}, which needs a process that knows version ${oldestProcess} or later. This process knows version ${SCHEMA_VERSION}: update nestjs-entity-webhooks. See docs/upgrades.md.`,
         { details: { version, oldestProcess, known: SCHEMA_VERSION } },
       );
     }
@@ -334,7 +334,7 @@ export class WebhooksRuntime
     for (const { prefix, isPending, hasListeners: isUsed } of others) {
       if (!isPending && !(isNew && isUsed)) continue;
       this.logger.warn(
-        `Webhook tables with the prefix '${prefix}' stand beside those with '${tablePrefix}'${isPending ? ', and hold what is not sent yet' : ', and have listeners'}. Only an instance with tablePrefix: '${prefix}' sends what is stored there: keep one running until nothing is left.`,
+        `Besides the webhook tables with the prefix '${tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. Only an instance with tablePrefix: '${prefix}' sends them: keep one running until nothing is left.`,
       );
     }
   }
@@ -448,7 +448,7 @@ function assertOneTypeorm(dataSource: unknown): void {
   if (dataSource instanceof DataSource) return;
   throw new ConfigurationError(
     'TYPEORM_TWICE',
-    'The data source is of another copy of TypeORM than the one that nestjs-entity-webhooks imports, so writes would be captured twice or not at all. Mostly the library is a symbolic link (npm link, a `file:` folder, a workspace) and finds a node_modules/typeorm of its own: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
+    'The data source and nestjs-entity-webhooks use two copies of TypeORM, so writes would be captured twice or not at all. Usually the library is a symbolic link (npm link, a `file:` folder, a workspace) with its own node_modules/typeorm: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
   );
 }
 

@@ -211,7 +211,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     const { name } = definition.metadata;
     const refusal = new CaptureError(
       'ROWS_UNKNOWN',
-      `A statement on ${name} has written rows, and reading them failed (see cause): events would be missing, so this transaction cannot be committed. Roll it back and run it again; do not swallow the error of the write.`,
+      `A statement on ${name} has written rows, and reading them failed (see cause). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
       { cause, details: { entity: name } },
     );
     const at = this.options.clock.now();

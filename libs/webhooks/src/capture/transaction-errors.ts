@@ -40,7 +40,7 @@ export function writesUnfinished(stuck: readonly Work[], timeoutMs: number, isRo
 export function transactionAborted(): CaptureError {
   return new CaptureError(
     'TRANSACTION_ABORTED',
-    'The transaction was rolled back, not committed: an earlier statement had failed in it, so that PostgreSQL had aborted it. Let the error of that statement end the transaction, or run the statement in a nested transaction().',
+    'The transaction was rolled back, not committed: PostgreSQL had aborted it because an earlier statement had failed. Let the error of that statement end the transaction, or run the statement in a nested transaction().',
   );
 }
 
@@ -48,7 +48,7 @@ export function transactionAborted(): CaptureError {
 export function transactionOpen(): CaptureError {
   return new CaptureError(
     'TRANSACTION_OPEN',
-    'This query runner is in a transaction that a BEGIN of your own has opened, so that save(), transaction() and startTransaction() cannot begin theirs. The transaction is still open. Begin it with startTransaction() instead of BEGIN.',
+    'This query runner is in a transaction that a BEGIN of your own has opened, so save(), transaction() and startTransaction() cannot begin a transaction. It is still open. Use startTransaction() instead of BEGIN.',
   );
 }
 
@@ -57,7 +57,7 @@ export function eventsLost(what: readonly string[]): CaptureError {
   const changes = what.length > NAMED ? [...what.slice(0, NAMED), `and ${what.length - NAMED} more`] : what;
   return new CaptureError(
     'EVENTS_LOST',
-    `Changes are committed without events, because their transaction ended before the events were written: ${changes.join(', ')}. Await every write before its transaction ends, and end it by a statement of its own.`,
+    `Changes were committed without events, because their transaction ended before the events were written: ${changes.join(', ')}. Await every write before its transaction ends, and end it by a COMMIT or ROLLBACK of its own.`,
     { details: { changes } },
   );
 }

@@ -248,6 +248,6 @@ function metConditions({ builder, table, runner }: CapturedWrite, met: readonly 
 function unknownKeys(write: CapturedWrite): void {
   write.warn(
     'KEYS_NOT_RETURNED',
-    `Rows of ${write.table.metadata.name} were inserted whose keys the database has made and its driver does not return; they make no events. Give the keys, insert rows with and without them apart, or use save().`,
+    `Rows of ${write.table.metadata.name} were inserted with keys that the database has made and the driver does not return. They make no events. Set the keys yourself, insert rows with and without keys by separate calls, or use save().`,
   );
 }

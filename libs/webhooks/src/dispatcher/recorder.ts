@@ -145,7 +145,7 @@ export class Recorder {
     if (isOfValues && some.length > 1) return smaller;
     if (!isOfValues && isLasting()) {
       refused();
-      troubles.failed('recording', 'Attempts cannot be recorded, and nothing is sent until they can', error);
+      troubles.failed('recording', 'Attempts cannot be recorded, so nothing is sent until they can be', error);
       // If something about this one is at fault after all, the others do not wait behind it.
       if (some.length === 1) this.attempted.push(...this.attempted.splice(0, 1));
       await pause(REST_MS);

@@ -35,7 +35,7 @@ export class SetBack {
   /** The clock was set back by so much. */
   begin(aheadMs: number): void {
     this.parts.logger.warn(
-      `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead, and is set back. Leases, retries and pauses that were written meanwhile are brought back.`,
+      `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead, and has been set back. Leases, retries and pauses that were written in the meantime are moved back, too.`,
     );
     this.aheadMs = Math.max(this.aheadMs, aheadMs);
     this.running ??= this.run();
@@ -66,7 +66,7 @@ export class SetBack {
         if (this.aheadMs === aheadMs) this.aheadMs = 0;
         this.parts.done();
       } catch (error) {
-        this.parts.logger.error(`Times could not be brought back, which is tried again: ${messageOf(error)}`);
+        this.parts.logger.error(`Moving times back failed, and is tried again: ${messageOf(error)}`);
         await pause(TRIED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
       }
     }

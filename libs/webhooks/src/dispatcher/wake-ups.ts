@@ -216,7 +216,8 @@ export class WakeUps {
   }
 
   private works(): void {
-    if (this.lost.mended() || this.isKnownDeaf) this.logger.log('The wake-ups of other processes are heard again.');
+    if (this.lost.mended() || this.isKnownDeaf)
+      this.logger.log('This process receives wake-ups of other processes again.');
     this.isKnownDeaf = false;
   }
 

@@ -677,7 +677,10 @@ function assertOwner(owner: unknown): string {
 /** What a JSON body can be, whatever the types say. */
 function assertInput(input: unknown): void {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
-    throw new InvalidListenerError('INVALID_LISTENER', 'A listener is described by an object.');
+    throw new InvalidListenerError(
+      'INVALID_LISTENER',
+      'The listener is not valid: pass an object with its properties.',
+    );
   }
   // JSON can hold these, and code that copies or reads objects takes them for what every object has.
   const inherited = Object.keys(input).find((key) => key in Object.prototype);

@@ -97,7 +97,7 @@ export class Sealing {
     if (text === null) {
       throw new UnreadableSecretError(
         'SECRET_UNREADABLE',
-        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys: another key had this id when it was sealed, or the row was changed, as its URL perhaps.`,
+        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys: either another key had this id when the secret was sealed, or the row (perhaps its URL) was changed.`,
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }

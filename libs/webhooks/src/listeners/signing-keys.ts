@@ -100,7 +100,7 @@ export class SigningKeys {
     if (signingSecrets(misfits, this.parts.clock.now()).length) {
       throw new InvalidListenerError(
         'INVALID_SECRET',
-        'The secret of this listener is no `whsec_` secret, and a scheme in `schemes` needs one. Rotate the secret to one first, with overlapMs: 0.',
+        'The secret of this listener is not a `whsec_` secret, and a scheme in `schemes` needs one. First rotate to a `whsec_` secret with overlapMs: 0.',
       );
     }
     return secrets.filter((secret) => !misfits.includes(secret));

@@ -152,7 +152,7 @@ function handshakeOptions(given: WebhooksOptions['handshake'] = {}): ResolvedWeb
 function requireSealed(given: WebhooksOptions['secrets'] = {}): boolean {
   const isRequired = flag('secrets.requireSealed', given.requireSealed, false);
   if (isRequired && !given.keys?.length) {
-    throw invalid('secrets.requireSealed', true, 'it needs secrets.keys, or nothing could be sealed');
+    throw invalid('secrets.requireSealed', true, 'set secrets.keys, too: without keys nothing can be sealed');
   }
   return isRequired;
 }

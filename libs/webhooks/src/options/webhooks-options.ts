@@ -49,9 +49,9 @@ export interface DispatcherOptions {
    */
   perListener?: number;
   /**
-   * Of these to all listeners of one owner, in this process, and as many answers that are still being read. Lower means that more
-   * customers with slow receivers are needed to hold up the others; too low and a customer with many busy listeners waits. Listeners
-   * without an owner are not limited. 1 to 10,000.
+   * How many of these may go to all listeners of one owner at once, in this process; as many of its answers may be read at once. The
+   * lower the value, the more customers with slow receivers it takes to delay the others. If it is too low, a customer with many busy
+   * listeners waits. Listeners without an owner are not limited. 1 to 10,000.
    *
    * @defaultValue half of `concurrency`
    */
@@ -126,8 +126,8 @@ export interface SecretsOptions {
    */
   keys?: readonly SealingKeyOptions[];
   /**
-   * Use no secret or credential that is not sealed: whoever can write the tables could otherwise write one that they know. Run
-   * `listeners.resealSecrets()` first. What is not sealed waits, with `SECRET_NOT_SEALED` in the log. Needs `keys`.
+   * Use only sealed secrets and credentials. Otherwise an attacker who can write the tables could insert a known secret. Run
+   * `listeners.resealSecrets()` first. A listener with an unsealed secret waits, with `SECRET_NOT_SEALED` in the log. Needs `keys`.
    *
    * @defaultValue false
    */
@@ -135,8 +135,8 @@ export interface SecretsOptions {
 }
 
 /**
- * What one owner may have and do through services that are bound to it. The application's own services are not limited. What counts a
- * minute is counted by each process.
+ * Quotas of one owner for services that are bound to it. The application's own services have no quotas. Each process counts the calls of
+ * a minute for itself.
  */
 export interface LimitsOptions {
   /** Listeners of one owner. 1 to 1,000,000. @defaultValue 1_000 */
@@ -145,13 +145,13 @@ export interface LimitsOptions {
   testsPerMinute?: number;
   /** Calls of `resend()`, `recover()` and `replay()` a minute. 1 to 1,000,000. @defaultValue 60 */
   resendsPerMinute?: number;
-  /** Attempts of one delivery after which it is not sent again by hand. 1 to 1,000,000. @defaultValue 100 */
+  /** Attempts after which an owner cannot resend a delivery. 1 to 1,000,000. @defaultValue 100 */
   attemptsPerDelivery?: number;
 }
 
 /**
- * Which parts services that are bound to an owner may name. A part that the application registers for itself may show what customers must
- * not see, such as the context of an event.
+ * The formats and schemes that services bound to an owner may name. A part that the application registers for itself may show data that
+ * customers must not see, such as the context of an event.
  */
 export interface CustomersOptions {
   /** Names of payload formats. @defaultValue those that ship: `standard`, `cloudevents`, `cloudevents-binary` */
@@ -190,7 +190,7 @@ export interface WebhooksOptions {
   /** Put before the name of each table. @defaultValue `'webhook_'` */
   tablePrefix?: string;
   /**
-   * PostgreSQL only: the schema of the tables. Every statement of ours names it, so that a writer's `search_path` may be what it likes:
+   * PostgreSQL only: the schema of the tables. Every statement of the module names it, so any `search_path` of a writer works:
    * `docs/schema-per-tenant.md`. 1 to 63 of `A-Za-z0-9_`.
    *
    * @defaultValue the data source's `schema`; without one, the first of the `search_path`
@@ -211,8 +211,8 @@ export interface WebhooksOptions {
    */
   publishes?: readonly (string | PublishedType)[];
   /**
-   * Returns the manager of the transaction that surrounds a call, where the application keeps it itself: `publish()` and the services of
-   * listeners and deliveries join it. Called at each of their calls. Transactions of typeorm-transactional and
+   * For applications that keep the transaction's manager themselves: returns the manager of the transaction that surrounds a call.
+   * `publish()` and the services of listeners and deliveries join that transaction. They call this function on each call. Transactions of typeorm-transactional and
    * `@nestjs-cls/transactional` are found without it: `docs/transactions.md`.
    *
    * @defaultValue none
@@ -236,9 +236,9 @@ export interface WebhooksOptions {
    */
   maxDepth?: number;
   /**
-   * How long a COMMIT waits for writes that nobody awaits, in milliseconds, counted while none of them has a statement under way. Then
-   * it is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. Too short, and a hook that waits for something slow
-   * fails its transaction. Too long, and a hook that waits for that COMMIT holds its connection for as long. 1 to 3,600,000.
+   * How many milliseconds a COMMIT waits for writes that nobody awaits, counted while none of them has a statement under way. Then
+   * the COMMIT is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. If the value is too low, a hook that awaits slow
+   * work fails its transaction. If it is too high, a hook that awaits this COMMIT holds its connection for as long. 1 to 3,600,000.
    *
    * @defaultValue 10_000
    */
@@ -269,7 +269,7 @@ export interface WebhooksOptions {
   secrets?: SecretsOptions;
   /** Whether receivers are asked before they are sent anything; see `docs/receiving/README.md`. */
   handshake?: HandshakeOptions;
-  /** What customers may choose. */
+  /** The formats and schemes that customers may choose. */
   customers?: CustomersOptions;
   /** Quotas of one owner. */
   limits?: LimitsOptions;

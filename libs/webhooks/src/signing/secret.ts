@@ -55,10 +55,11 @@ export function assertSecretText(secret: unknown): asserts secret is string {
     secret.includes('\0') ||
     Buffer.from(secret).toString() !== secret
   ) {
-    throw invalidSecret('A secret is a text without NUL, and not an empty one.');
+    throw invalidSecret('A secret must be a non-empty string without NUL characters.');
   }
-  if (Buffer.byteLength(secret) > MAX_TEXT_BYTES) throw invalidSecret(`A secret has at most ${MAX_TEXT_BYTES} bytes.`);
-  if (/^wh[sp]k_/.test(secret)) throw invalidSecret('This is an Ed25519 key, and no secret that both sides have.');
+  if (Buffer.byteLength(secret) > MAX_TEXT_BYTES)
+    throw invalidSecret(`A secret must have at most ${MAX_TEXT_BYTES} bytes.`);
+  if (/^wh[sp]k_/.test(secret)) throw invalidSecret('This is an Ed25519 key. Use a shared secret here.');
 }
 
 /**

@@ -228,8 +228,8 @@ export class ImageConverter {
 export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerService): void {
   if (!marks) return;
   const effect = {
-    skip: 'Since then triggers have captured no change of any writer. Check what was written meanwhile.',
-    other: 'Since then events of other writers may have had its context, or have been merged.',
+    skip: 'Since then triggers have captured no change of any writer. Check the rows that were written since.',
+    other: 'Since then events of other writers may have been given the context of that transaction, or been merged.',
   }[marks];
   const code = 'STALE_MARKS';
   logger.warn(

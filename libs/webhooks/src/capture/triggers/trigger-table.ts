@@ -58,7 +58,7 @@ function refuseAttached({ name, tablePath }: EntityMetadata, { options }: DataSo
   if (dialectOf(options.type) !== 'sqlite' || !tablePath.includes('.')) return;
   throw new ConfigurationError(
     'DATABASE_NOT_CAPTURED',
-    `${name} stands in an attached database (${tablePath}), and a trigger of SQLite writes to no other file than its own. Use capture: 'orm' for it, or keep it in the main database.`,
+    `${name} is in an attached database (${tablePath}), and a trigger of SQLite can write only to its own file. Use capture: 'orm' for it, or move it to the main database.`,
     { details: { entity: name, table: tablePath } },
   );
 }
@@ -80,7 +80,7 @@ function columnsOf(
     if (!spatial) continue;
     throw new ConfigurationError(
       'COLUMN_NOT_CAPTURED',
-      `${definition.metadata.name}.${spatial.propertyPath} is a column of PostGIS, which triggers cannot write down as TypeORM reads it. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
+      `${definition.metadata.name}.${spatial.propertyPath} is a PostGIS column, which triggers cannot capture in the form that TypeORM reads. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
       { details: { entity: definition.metadata.name, field: spatial.propertyPath } },
     );
   }

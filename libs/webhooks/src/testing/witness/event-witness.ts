@@ -71,7 +71,7 @@ export class EventWitness {
     const { waiting, reasons } = await imagesLeft(database);
     if (waiting > 0) {
       throw new AssertionError({
-        message: `${waiting === 1 ? '1 change that triggers wrote down is no event' : `${waiting} changes that triggers wrote down are no events`} yet. Call drain(app) before expectEveryEvent().`,
+        message: `${waiting === 1 ? '1 change that triggers have captured has no event' : `${waiting} changes that triggers have captured have no events`} yet. Call drain(app) before expectEveryEvent().`,
       });
     }
     const changes: CommittedChange[] = [];
