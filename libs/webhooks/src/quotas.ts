@@ -2,7 +2,7 @@ import { BadRequestError } from './errors.js';
 import type { Clock } from './clock.js';
 import { PerMinute } from './per-minute.js';
 
-/** What one owner may have and do: `limits` of the options, with every default in place. */
+/** The quotas of one owner: the option `limits`, with every default in place. */
 export interface Limits {
   readonly listenersPerOwner: number;
   readonly testsPerMinute: number;
@@ -13,7 +13,7 @@ export interface Limits {
 const TOO_MANY_REQUESTS = 429;
 const CONFLICT = 409;
 
-/** More than the application allows one owner. `details` has the `limit`, and `retryAt` (ms since 1970) where time helps. */
+/** An owner has reached a quota. `details` has the `limit` and, if waiting helps, `retryAt` (ms since 1970). */
 export class QuotaError extends BadRequestError {
   constructor(
     code: 'TOO_MANY_LISTENERS' | 'TOO_MANY_TESTS' | 'TOO_MANY_RESENDS' | 'TOO_MANY_ATTEMPTS',

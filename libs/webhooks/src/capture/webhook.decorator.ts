@@ -87,10 +87,10 @@ export interface WebhookOptions<E = ObjectLiteral> {
    */
   coalesce?: boolean;
   /**
-   * Whether `previous`, the row that a `deleted` shows and the owner before come from the row, read under lock right before the write:
-   * one statement more for each entity of a `save()` or `remove()`. With `false` they come from what TypeORM has loaded without a lock.
-   * Another writer may have changed the row since, and hooks such as `@AfterLoad` may have changed the loaded object: a column that they
-   * decrypt is then sent as plaintext. Query builders always read the row.
+   * Whether `previous`, the `data` of a deleted row and the old owner are read under lock right before the write. That costs one more
+   * statement for each entity of a `save()` or `remove()`. With `false` they are the values that TypeORM has loaded without a lock: another
+   * writer may have changed the row since, and hooks such as `@AfterLoad` may have changed the loaded object, so that a column that they
+   * decrypt is sent as plaintext. Query builders always read the row.
    *
    * @defaultValue true
    */

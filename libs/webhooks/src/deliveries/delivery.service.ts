@@ -141,7 +141,7 @@ export class DeliveryService {
     private readonly boundTo: OwnerScope = undefined,
   ) {}
 
-  /** This service for one owner, a text: other deliveries do not exist. @throws BadRequestError `INVALID_OWNER` */
+  /** This service for one owner (a string): the deliveries of others do not exist for it. @throws BadRequestError `INVALID_OWNER` */
   forOwner(owner: string): DeliveryService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
     if (bound === undefined) {
@@ -157,8 +157,8 @@ export class DeliveryService {
   }
 
   /**
-   * This service inside a transaction: what it does is committed, or rolled back, with it. Inside an ambient transaction
-   * (`docs/transactions.md`) it joins that by itself. {@link recover} and {@link replay} cannot join.
+   * This service inside a transaction: its changes are committed or rolled back with it. The service joins an ambient transaction
+   * (`docs/transactions.md`) without this call. {@link recover} and {@link replay} cannot join.
    *
    * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
    * @throws TransactionError `WRONG_DATA_SOURCE`
@@ -272,7 +272,7 @@ export class DeliveryService {
 
   /**
    * Sends past events to a listener, also one that was made after them: every event that it wants by its types, filter and
-   * owner, and of which it has no delivery yet. Several events of one row keep their order, if it has one. What is on its way to it already is left alone. As far back as `retention.succeededMs`. In batches, like
+   * owner, and of which it has no delivery yet. Several events of one row keep their order, if it has one. Events that are pending or in flight for it are skipped. As far back as `retention.succeededMs`. In batches, like
    * {@link recover}. A disabled listener's are held.
    *
    * @returns how many deliveries were made

@@ -28,10 +28,10 @@ export interface PublishOptions {
    */
   owner?: string | number | bigint | EveryOwner | null;
   /**
-   * Joins the transaction of this manager: the event is there if and only if that commits.
+   * Joins the transaction of this manager: the event exists if and only if that transaction commits.
    *
-   * @defaultValue the ambient transaction, where a library or the option `currentManager` tells of one (`docs/transactions.md`);
-   * otherwise a transaction of its own
+   * @defaultValue the ambient transaction that a library or the option `currentManager` provides (`docs/transactions.md`);
+   * without one, a separate transaction
    */
   manager?: EntityManager;
   /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */

@@ -115,7 +115,7 @@ export class ListenerService {
   /**
    * This service for one owner: it creates for it, and another owner's listeners do not exist.
    *
-   * @param owner a text: a number that comes out wrong, such as `NaN`, would be a tenant of its own
+   * @param owner a string: a miscalculated number, such as `NaN`, would act as a separate tenant
    * @throws InvalidListenerError `INVALID_OWNER`
    */
   forOwner(owner: string): ListenerService {
@@ -125,8 +125,8 @@ export class ListenerService {
   }
 
   /**
-   * This service inside a transaction: what it does is committed, or rolled back, with it. Inside an ambient transaction
-   * (`docs/transactions.md`) it joins that by itself.
+   * This service inside a transaction: its changes are committed or rolled back with it. The service joins an ambient transaction
+   * (`docs/transactions.md`) without this call.
    *
    * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
    * @throws TransactionError `WRONG_DATA_SOURCE`
@@ -207,9 +207,9 @@ export class ListenerService {
   }
 
   /**
-   * The listener that has an id of another system now, among those of one owner.
+   * Finds the listener with this `externalId` among the listeners of one owner.
    *
-   * @param owner of a service that is bound to none; without it the application's own listeners
+   * @param owner only for a service that is not bound to an owner; without it, the application's own listeners are searched
    * @returns `null` when there is none
    * @throws InvalidListenerError `INVALID_LISTENER`, `INVALID_OWNER`
    */
@@ -247,7 +247,7 @@ export class ListenerService {
   }
 
   /**
-   * Changes what is given and leaves the rest. A new URL starts afresh: failures and pauses are forgotten. Deliveries that wait go to it, signed with the present secrets; a listener with a
+   * Changes what is given and leaves the rest. A new URL starts without failures and without a pause. Deliveries that wait go to it, signed with the present secrets; a listener with a
    * handshake waits until the new URL, or the other handshake, has passed it.
    *
    * @throws ListenerNotFoundError and what {@link create} throws
@@ -422,10 +422,10 @@ export class ListenerService {
 
   /**
    * Deletes all rows of an owner, as when a tenant leaves: listeners with their secrets, events, deliveries and attempts, also those of
-   * the owner's events to listeners of the application. In batches, and waits for what is being sent. For good; write nothing of the
-   * owner meanwhile. What triggers wrote down and is no event yet is not found.
+   * the owner's events to listeners of the application. This cannot be undone. It works in batches, and waits for requests in flight. Do
+   * not write rows of the owner meanwhile. It does not find images of triggers that are not converted yet.
    *
-   * @throws InvalidListenerError `INVALID_OWNER`, also from a service that is bound to one
+   * @throws InvalidListenerError `INVALID_OWNER`, also when called on a service that is bound to an owner
    * @example await listeners.eraseOwner(tenant.id);
    */
   async eraseOwner(owner: string): Promise<ErasedOwner> {

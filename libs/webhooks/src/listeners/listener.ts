@@ -39,15 +39,15 @@ export interface ListenerInput {
   events?: readonly string[];
   /** @defaultValue every event of the types */
   where?: Where;
-  /** For people, in lists; at most 255 characters. */
+  /** A name for lists; at most 255 characters. */
   name?: string | null;
   /** For people; at most 500 characters. */
   description?: string | null;
   /** Sent with each request, and shown to whoever reads the listener: for what is secret there is `auth`. */
   headers?: Readonly<Record<string, string>>;
   /**
-   * `whsec_` and the base64 of 24 to 64 bytes. Without `standard` among the schemes any text of at most 512 bytes, so that receivers keep the
-   * secret that they have; one below 24 bytes is logged as a warning.
+   * `whsec_` and the base64 of 24 to 64 bytes. If `standard` is not among the schemes: any text of at most 512 bytes, so that receivers
+   * can keep the secret that they have. The log warns of a secret below 24 bytes.
    *
    * @defaultValue a new one, of 32 random bytes
    */
@@ -98,11 +98,11 @@ export interface ListenerInput {
   handshake?: Handshake;
 }
 
-/** What the application keeps with a listener. No customer's input: `CreateListenerDto` has neither. */
+/** Data that only the application sets on a listener: `CreateListenerDto`, which customers fill in, has neither property. */
 export interface ListenerReferences {
   /** Its id in another system; unique among the listeners of its owner. At most 255 characters. See `findByExternalId()`. */
   externalId?: string | null;
-  /** Whatever the application wants to find again: a JSON object of at most 4 KiB. Never sent. */
+  /** Data of the application: a JSON object of at most 4 KiB. Never sent. */
   metadata?: JsonObject | null;
 }
 
@@ -163,16 +163,16 @@ export interface Listener {
    */
   readonly state: 'active' | 'pending' | 'disabled';
   readonly disabledReason: string | null;
-  /** Attempts that failed since the last one that succeeded. */
+  /** Number of failed attempts since the last successful attempt. */
   readonly failuresInARow: number;
-  /** When the first of these was made. */
+  /** Time of the first of these failed attempts. */
   readonly failingSince: Date | null;
   /**
-   * Nothing is sent before: its receiver asked for a pause, or its circuit is open. A `resend` or a test event ends it, and so does a new
-   * URL.
+   * Nothing is sent before this time, because the receiver asked for a pause or the circuit is open. A `resend`, a test event or a new URL
+   * ends the pause.
    */
   readonly pausedUntil: Date | null;
-  /** When something may be sent to it next, as far as it is known; `null` when nothing is due. */
+  /** The next time at which something may be sent, as far as known; `null` when nothing is due. */
   readonly nextAttemptAt: Date | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;

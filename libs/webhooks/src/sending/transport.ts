@@ -15,14 +15,14 @@ export interface SignedRequest {
   timeoutMs: number;
   /** Who the client is in TLS, and whom it trusts. @defaultValue nobody, and the public authorities */
   tls?: TlsIdentity;
-  /** Frees the slot of the attempt before the body is read. A transport of your own may ignore it. @defaultValue nobody asks */
+  /** Frees the slot of the attempt before the body is read. A transport of your own may ignore it. @defaultValue none */
   onStatus?: OnStatus;
 }
 
 /**
- * Called once when status and headers have arrived and the body has not: the status decides the outcome, so the body is only for the log.
+ * Called once when status and headers have arrived, before the body: the status decides the outcome, and only the log needs the body.
  *
- * @returns what to call when the body is read or its connection is closed; `null`: do not read it, and close the connection
+ * @returns a function to call when the body is read or its connection is closed; `null`: do not read the body, and close the connection
  */
 export type OnStatus = (status: number) => (() => void) | null;
 

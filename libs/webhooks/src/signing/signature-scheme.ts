@@ -37,8 +37,8 @@ export interface SignatureScheme {
   readonly keyType?: KeyType;
 
   /**
-   * Which secrets a listener may bring along: `whsec`, `whsec_` and base64, or any text, whose UTF-8 is the key. With several schemes the
-   * strictest counts.
+   * The secrets that a listener may have. `'whsec'`: only `whsec_` and base64. `'text'`: any text, whose UTF-8 bytes are the key. With several
+   * schemes the strictest form counts.
    *
    * @defaultValue 'text'
    */

@@ -9,7 +9,7 @@ export interface ExpectedDelivery {
   type: string;
   /** Fields of the payload's `data` that must be there with exactly these values; others may be there too. */
   data?: Readonly<Record<string, unknown>>;
-  /** How many such requests the receiver accepted (2xx), neither fewer nor more. Those that it refused are not delivered. @defaultValue 1 */
+  /** The exact number of such requests that the receiver accepted (2xx). Refused requests do not count. @defaultValue 1 */
   count?: number;
   /** How long to wait for them. @defaultValue 5000 */
   timeoutMs?: number;

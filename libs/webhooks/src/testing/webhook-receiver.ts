@@ -27,7 +27,7 @@ export interface ReceivedRequest {
   readonly json: unknown;
   /** When the last byte had arrived, by the system's clock, in milliseconds. */
   readonly receivedAt: number;
-  /** The status that it was answered with; `null` until then. */
+  /** The status of the answer; `null` until the receiver answers. */
   readonly status: number | null;
 }
 

@@ -19,7 +19,7 @@ interface WitnessParts {
 }
 
 /**
- * Proves that each committed change of your entities has exactly its event: triggers of its own write down what the database commits,
+ * Proves that each committed change of your entities has exactly its event: its own triggers record the changes that the database commits,
  * and {@link expectEveryEvent} compares that with the outbox.
  *
  * For test databases only: it makes a table and triggers for each entity with webhooks, and copies each row that changes.
