@@ -189,7 +189,7 @@ export function describeAmbient(title: string, ambient: Ambient, on: readonly Te
         await app.listeners.disable(id, 'no answer');
         expect(facts).toEqual([]);
       });
-      expect(facts).toEqual([{ listenerId: id, reason: 'no answer' }]);
+      expect(facts).toEqual([{ listenerId: id, reason: 'no answer', owner: null, url: expect.any(String) as string }]);
     });
 
     it('sends nothing again, and no test, that was asked for in a transaction which rolled back', async () => {

@@ -12,7 +12,8 @@ const DEEPEST = 3;
 
 /** Makes the program of a seed. The abilities of the database have a say in it; nothing else has. */
 export function programOf(seed: number, abilities: Abilities): Program {
-  return new Generator(new Random(seed), abilities).program();
+  const program = new Generator(new Random(seed), abilities).program();
+  return abilities.capturesSql ? program : withoutUnlockedRaces(program);
 }
 
 class Generator {
@@ -288,6 +289,26 @@ function withFirstRow(step: Step): Step {
   if (!('rows' in step) || !namesARowTwice({ given: [], writers: [[step]] })) return step;
   const rows = step.rows.slice(0, 1).map(({ parent: _, ...row }) => withoutCascades(row));
   return { ...step, rows };
+}
+
+/**
+ * `transaction: false` holds no lock, so another writer may come between a row and the reads before and after it: docs/capture.md, "What
+ * save() cannot promise". Where nobody else writes, or in a transaction, it promises what every save() does.
+ */
+function withoutUnlockedRaces(program: Program): Program {
+  const locked = (steps: readonly Step[]): Step[] =>
+    steps.map((step) => {
+      if (step.do === 'transaction') return step;
+      const inner = innerSteps(step);
+      return inner ? ({ ...step, steps: locked(inner) } as Step) : withoutOption(step, 'transaction');
+    });
+  return hasRaces(program) ? { ...program, writers: program.writers.map(locked) } : program;
+}
+
+function hasRaces({ writers }: Program): boolean {
+  const isAtOnce = (step: Step): boolean =>
+    ['all', 'forget', 'between'].includes(step.do) || (innerSteps(step) ?? []).some(isAtOnce);
+  return writers.length > 1 || writers.some((steps) => steps.some(isAtOnce));
 }
 
 function withoutOption(step: Step, option: keyof SaveOptions): Step {

@@ -135,9 +135,11 @@ export function namesARowTwice({ writers }: Program): boolean {
   return writers.some((steps) => steps.some(isTwice));
 }
 
-/** Each value that finds a row, of this row and those that a cascade writes with it. */
+/** Each value that finds a row, of this row and those that a cascade writes with it. Collations of MySQL and MariaDB ignore case. */
 function keysIn(row: Values, table = ''): string[] {
-  const own = KEYS.filter((key) => row[key] !== undefined).map((key) => `${table} ${key} ${String(row[key])}`);
+  const own = KEYS.filter((key) => row[key] !== undefined).map(
+    (key) => `${table} ${key} ${String(row[key]).toLowerCase()}`,
+  );
   const others = Object.entries(CASCADES).flatMap(([property, other]) => {
     const value = row[property];
     const rows = Array.isArray(value) ? (value as Values[]) : value ? [value as Values] : [];

@@ -226,11 +226,13 @@ export class BulkWrites implements WriteHold {
       );
       return run();
     }
-    return this.inTransaction(given, undefined, async (runner) => {
-      await log.settle(runner, metadata);
-      const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
-      return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
-    });
+    return this.inTransaction(given, undefined, (runner) =>
+      log.writesOf(runner).statements.run(async () => {
+        await log.settle(runner, metadata);
+        const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
+        return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
+      }),
+    );
   }
 
   /** An upsert of one kind of a single table may meet a row of another. */

@@ -47,6 +47,9 @@ export function isInTransactionHere(dataSource: DataSource): boolean {
  * @returns what restores the manager
  */
 export function scopeTransactions(manager: DataSource['manager']): () => void {
+  // Node.js follows chains of calls from the first use on. If `enterTransaction()` were that, its scope would belong to whatever the event
+  // loop is just running, and other chains of calls would be inside, too.
+  here.run({ transaction: undefined }, () => undefined);
   const methods = manager as unknown as { transaction?: (...args: unknown[]) => Promise<unknown> };
   const begin = manager.transaction.bind(manager) as (...args: unknown[]) => Promise<unknown>;
   const scoped = (...args: unknown[]) =>

@@ -28,7 +28,9 @@ export function compareEvents(
   mayMerge = false,
 ): readonly EventDifference[] {
   const rows = new Map<string, { changes: CommittedChange[]; events: StoredEvent[] }>();
-  const rowOf = (key: string) => {
+  const moves = mayMerge ? movesOf(changes) : new Map<string, string>();
+  const rowOf = (first: string) => {
+    const key = endOf(moves, first);
     const known = rows.get(key) ?? { changes: [], events: [] };
     rows.set(key, known);
     return known;
@@ -38,7 +40,27 @@ export function compareEvents(
   return [...rows.values()].flatMap((row) => differencesOfRow(row.changes, row.events, mayMerge));
 }
 
-function orderKeyOf({ definition, key }: CommittedChange): string {
+/**
+ * From each key that one call may have given a row for a moment to the next one: an upsert that names a unique value twice, with other
+ * primary keys. Its one event has the last key.
+ */
+function movesOf(changes: readonly CommittedChange[]): Map<string, string> {
+  const moves = new Map<string, string>();
+  for (const change of changes) {
+    if (change.op !== 'update' || change.definition.capture !== 'orm' || !change.old) continue;
+    const [from, to] = [change.old.key, change.key].map((key) => endOf(moves, orderKeyOf({ ...change, key })));
+    if (from !== undefined && to !== undefined && from !== to) moves.set(from, to);
+  }
+  return moves;
+}
+
+function endOf(moves: ReadonlyMap<string, string>, start: string): string {
+  let key = start;
+  for (let next = moves.get(key); next !== undefined; next = moves.get(key)) key = next;
+  return key;
+}
+
+function orderKeyOf({ definition, key }: Pick<CommittedChange, 'definition' | 'key'>): string {
   return tupleHash('entity', definition.metadata.tableName, key).toString('hex');
 }
 
@@ -58,7 +80,7 @@ function differencesOfRow(
 /**
  * Whether some way of telling the changes gives exactly these events.
  *
- * @param mayMerge a statement may have written a row twice, which TypeORM's hooks see as one change: what the row was, and what it became
+ * @param mayMerge a statement may have written a row twice, which is told as one change: what the row was, and what it became
  */
 function explains(changes: readonly CommittedChange[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
   const failed = new Set<string>();

@@ -61,8 +61,8 @@ export class EventWitness {
    *
    * Not compared are links of `@JoinTable` relations, which stand in other tables.
    *
-   * @param options `mayMerge`: one call of yours may write a row twice, such as an upsert that names a key twice; TypeORM's hooks see that
-   * as one change
+   * @param options `mayMerge`: one call of yours may write a row twice, such as an upsert that names a key twice; one
+   * event may then cover both changes
    * @returns how many changes the database committed: of a test that expects some, check that there are any
    * @throws AssertionError that names each event that is missing, extra or different: its row, its fields, what was expected and stored
    */

@@ -51,7 +51,7 @@ function netChange(changes: readonly CommittedChange[]): NetChange | null {
   const isRestored = changes.some((one) => actionOf(one) === 'restored');
   const action = netAction(from, to, changes.length === 1, isRestored);
   if (!action) return null;
-  const told = action === 'deleted' ? lastDeletion(changes) : last;
+  const told = action === 'deleted' ? lastOfDeleted(changes) : last;
   const image = told.now ?? told.old;
   return image && { definition, action, isSoft: told.op === 'update', old: first.old, image };
 }
@@ -65,9 +65,18 @@ function netAction(from: Presence, to: Presence, isOne: boolean, isRestored: boo
   return to === 'none' ? 'deleted' : 'updated';
 }
 
-/** What is written to a row after it was deleted is nothing that its event shows. */
-function lastDeletion(changes: readonly CommittedChange[]): CommittedChange {
-  return changes.findLast((one) => actionOf(one) === 'deleted') as CommittedChange;
+/** The last row, unless it was given to somebody else after it was deleted. */
+function lastOfDeleted(changes: readonly CommittedChange[]): CommittedChange {
+  const deletion = changes.findLastIndex((one) => actionOf(one) === 'deleted');
+  return changes
+    .slice(deletion + 1)
+    .reduce((told, later) => (isOfOneOwner(told, later) ? later : told), changes[deletion] as CommittedChange);
+}
+
+function isOfOneOwner({ definition, now }: CommittedChange, { now: later }: CommittedChange): boolean {
+  if (!now || !later) return false;
+  const [before, after] = [definition.ownerOf(now), definition.ownerOf(later)];
+  return before.owner === after.owner && before.audience === after.audience;
 }
 
 function actionOf({ definition, old, now }: CommittedChange): EntityAction {
