@@ -197,7 +197,7 @@ describeDatabases('an application with a witness', (database) => {
   describe.each(['orm', 'trigger'] as const)('whose entity coalesces, and is deleted softly (%s)', (capture) => {
     afterEach(stop);
     it('takes the last row of a deleted, and of one that was given away the row that its owner had', async () => {
-      await start({ entities: [{ entity: Order, coalesce: true }, Line], webhooks: { capture } });
+      await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });
       const [kept, given] = await orders().save([{ status: 'new' }, { status: 'new' }]);
       await app.dataSource.transaction(async (manager) => {
         await manager.softDelete(Order, { status: 'new' });
