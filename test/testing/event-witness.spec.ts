@@ -194,6 +194,21 @@ describeDatabases('an application with a witness', (database) => {
     });
   });
 
+  describe.each(['orm', 'trigger'] as const)('whose entity coalesces, and is deleted softly (%s)', (capture) => {
+    afterEach(stop);
+    it('takes the last row of a deleted, and of one that was given away the row that its owner had', async () => {
+      await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });
+      const [kept, given] = await orders().save([{ status: 'new' }, { status: 'new' }]);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.softDelete(Order, { status: 'new' });
+        await manager.update(Order, { id: kept?.id }, { status: 'void' });
+        await manager.update(Order, { id: given?.id }, { status: 'void', customerId: 'globex' });
+      });
+      if (capture === 'trigger') await drain(app.app);
+      expect(await witness.expectEveryEvent()).toBe(6);
+    });
+  });
+
   describe.each(['orm', 'trigger'] as const)('with a column of every kind (%s)', (capture) => {
     afterEach(stop);
     it('has the values of the payload for each', async () => {
