@@ -47,5 +47,6 @@ async function expectNoFindingIn(kind: ModelKind, seconds: number): Promise<void
   const title = `${kind.database.name}, ${kind.mode}${kind.coalesce ? ', coalesce' : ''}`;
   console.log(`model ${title}: ${programs} programs from seed ${SEED}, ${changes} changes`);
   if (findings.length) expect.fail(findings.map((finding) => findingText(kind, finding, WITHOUT)).join('\n\n---\n\n'));
-  expect(changes).toBeGreaterThan(programs / 2);
+  // A few programs may change nothing; many that change nothing would test nothing.
+  if (programs >= 20) expect(changes).toBeGreaterThan(programs / 2);
 }
