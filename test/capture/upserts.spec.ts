@@ -525,6 +525,30 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
       expect((await storedEvents(app)).map(({ previous }) => previous)).toEqual([{ rev: 1, note: null }, { rev: 2 }]);
     });
   }
+
+  if (database.name === 'mysql2') {
+    it('is refused where another writer has inserted one row of the call meanwhile, and another row is named twice', async () => {
+      let isMet = false;
+      const other = {
+        async beforeQuery({ query: text }: { query: string }) {
+          if (isMet || !text.startsWith('INSERT INTO `ups_part`')) return;
+          isMet = true;
+          await app.dataSource.manager.insert(Part, { code: 'b', rev: 1 });
+        },
+      };
+      const { subscribers } = app.dataSource;
+      subscribers.unshift(other);
+      const rows = [
+        { code: 'a', rev: 2 },
+        { code: 'b', rev: 2 },
+        { code: 'a', rev: 3 },
+      ];
+      await expect(manager.upsert(Part, rows, ['code'])).rejects.toMatchObject({ code: 'ROWS_MISSED' });
+      subscribers.splice(subscribers.indexOf(other), 1);
+      expect((await storedEvents(app)).map(({ data }) => data['code'])).toEqual(['b']);
+      expect(await manager.countBy(Part, { code: 'a' })).toBe(0);
+    });
+  }
 });
 
 function withoutUndefined(data: ObjectLiteral): Record<string, Json> {

@@ -137,10 +137,13 @@ function newAndMet(
   const found = written.filter(({ met }) => !met).length;
   if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
   const unseen = new Set(written.filter(({ met }) => met && !there.has(met.oldKey)));
-  const areNew = found < expected && unseen.size === expected - found;
+  const missing = expected - found;
+  // Some of them were inserted and met by this statement, and the others were inserted by another writer.
+  if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
+  const areNew = missing > 0 && unseen.size === missing;
   const { onIgnore } = write.builder.expressionMap;
   // With IGNORE a value that does not fit is left out without a word.
-  if (found < expected && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
+  if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
   return written.flatMap((row): InsertedRow[] => {
     if (!row.now) return [];
     return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.met?.old ?? null) }];
