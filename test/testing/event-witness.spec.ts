@@ -2,6 +2,7 @@ import { AssertionError } from 'node:assert';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { drain, EventWitness } from 'nestjs-entity-webhooks/testing';
+import { In } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { entitiesFor, familyOf, KINDS } from '../capture/every-kind.js';
 import { Audit, Line, Order } from '../capture/shop.js';
@@ -206,6 +207,20 @@ describeDatabases('an application with a witness', (database) => {
       });
       if (capture === 'trigger') await drain(app.app);
       expect(await witness.expectEveryEvent()).toBe(6);
+    });
+
+    it('takes a deleted for the last owner of a row, and one with its id for the owner before', async () => {
+      await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });
+      await orders().save([{ status: 'soft' }, { status: 'hard' }]);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.update(Order, { status: In(['soft', 'hard']) }, { customerId: 'globex' });
+        await manager.softDelete(Order, { status: 'soft' });
+        await manager.delete(Order, { status: 'hard' });
+      });
+      if (capture === 'trigger') await drain(app.app);
+      expect(await witness.expectEveryEvent()).toBe(6);
+      await app.dataSource.query(`DELETE FROM webhook_events WHERE audience = 'owner_only'`);
+      expect(await failure()).toMatch(/^[24] events do not match/);
     });
   });
 

@@ -35,6 +35,8 @@ interface NetChange {
   readonly definition: EntityDefinition;
   readonly action: EntityAction;
   readonly isSoft: boolean;
+  /** Of several changes: the row may have passed to another owner before it was deleted. */
+  readonly isMerged: boolean;
   readonly old: RowImage | null;
   readonly image: RowImage;
 }
@@ -53,7 +55,8 @@ function netChange(changes: readonly CommittedChange[]): NetChange | null {
   if (!action) return null;
   const told = action === 'deleted' ? lastOfDeleted(changes) : last;
   const image = told.now ?? told.old;
-  return image && { definition, action, isSoft: told.op === 'update', old: first.old, image };
+  const isMerged = changes.length > 1;
+  return image && { definition, action, isSoft: told.op === 'update', isMerged, old: first.old, image };
 }
 
 /** What somebody sees who looks at a row before the first change and after the last. */
@@ -94,14 +97,16 @@ function presenceOf({ metadata }: EntityDefinition, image: RowImage | null): Pre
   return date === null || date === undefined ? 'live' : 'deleted';
 }
 
-function eventsOf({ definition, action, old, image }: NetChange): ExpectedEvent[] {
+function eventsOf({ definition, action, isMerged, old, image }: NetChange): ExpectedEvent[] {
   if (!definition.wants(action, image)) return [];
   const event = { type: definition.typeOf(action), ...definition.ownerOf(image), data: dataOf(definition, image) };
-  if (action !== 'updated' || !old) return [event];
+  const mayPass = action === 'updated' || (action === 'deleted' && isMerged);
+  if (!mayPass || !old) return [event];
   const before = definition.ownerOf(old);
   if (before.owner !== event.owner || before.audience !== event.audience) {
     return [event, ...farewell(definition, image, before.owner)];
   }
+  if (action === 'deleted') return [event];
   const previous = previousOf(definition, old, image);
   return previous ? [{ ...event, previous }] : [];
 }
