@@ -254,10 +254,10 @@ describeDatabases('retention', (database) => {
       app.clock.advance(31 * DAY);
       await app.dataSource.query('ALTER TABLE webhook_chores RENAME TO webhook_gone');
       app.dispatcher.start();
-      // In steps shorter than any time limit of a statement, each with a round trip, so that what is under way is answered in time.
+      // Second by second, each with a round trip: a statement that is under way should be answered before its time limit fires.
       const minutePasses = async () => {
-        for (let step = 0; step < 30; step++) {
-          await vi.advanceTimersByTimeAsync(2 * SECOND);
+        for (let second = 0; second < 60; second++) {
+          await vi.advanceTimersByTimeAsync(SECOND);
           await app.dataSource.query('SELECT 1');
         }
       };
@@ -268,7 +268,8 @@ describeDatabases('retention', (database) => {
           await minutePasses();
         }
       };
-      const failures = () => logged.mock.calls.filter(([text]) => String(text).includes('chore'));
+      // Other chores may meet their time limit, as time passes faster here than the database answers.
+      const failures = () => logged.mock.calls.filter(([text]) => String(text).includes("'chores'"));
       await looks(() => failures().length > 0);
       for (let n = 0; n < 5; n++) await minutePasses();
       expect(failures()).toHaveLength(1);
