@@ -435,15 +435,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
     const isCommit = statements.length === 1 && statements[0]?.kind === 'commit' && dialect !== 'sqlite';
     if (isCommit || errno === ER_LOCK_DEADLOCK || errno === ER_LOCK_TABLE_FULL) return writes.rolledBackByServer();
-    if (statements.length > 1) log.becomeUncertain();
-    if (dialect === 'mysql') return this.askServer(writes);
+    const isOneOfSeveral = statements.length > 1;
+    if (isOneOfSeveral) log.becomeUncertain();
+    // `pg` rejects before the server has said in which state it is: after a text of several statements its last word is outdated.
+    if (dialect === 'mysql' || (dialect === 'postgres' && isOneOfSeveral)) return this.askServer(writes);
     if (serverState(runner, dialect, undefined) === 'none') writes.rolledBackByServer();
   }
 
   /** Whether the transaction outlived an error: every answer to a statement that succeeds says it. Followed by {@link afterQuery}. */
   private askServer(writes: RunnerWrites): void {
     const { log } = writes;
-    const asking: Promise<void> = writes.ask('DO 0').then(nothing, nothing);
+    const question = this.options.database.dialect === 'mysql' ? 'DO 0' : 'SELECT 1';
+    const asking: Promise<void> = writes.ask(question).then(nothing, nothing);
     log.asking = asking;
     void asking.then(() => {
       if (log.asking === asking) log.asking = undefined;
