@@ -143,9 +143,11 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       expect(warn()).toEqual([
         expect.stringContaining("The connection that hears of other processes' commits is lost") as string,
       ]);
-      expect(log.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('heard again'))).toHaveLength(
-        1,
-      );
+      expect(
+        log.mock.calls
+          .map(([text]) => String(text))
+          .filter((text) => text.includes('receives wake-ups of other processes again')),
+      ).toHaveLength(1);
     });
 
     it('is heard as long as the other dispatches, which listens no longer when it stops', async () => {
