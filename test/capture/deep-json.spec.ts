@@ -66,7 +66,7 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
     expect(JSON.stringify(updated?.previous)).toBe(JSON.stringify({ text: deep, own: deep }));
   });
 
-  it.each([1_001, 3_000])('is refused by name at %d levels, and other rows go on', async (levels) => {
+  it.each([1_001, 1_500])('is refused by name at %d levels, and other rows go on', async (levels) => {
     const deep = nested(levels);
     const saving = rows().save({ id: 1, [levels % 2 ? 'text' : 'own']: deep });
     const reason = /Deep\.(?:text|own) cannot be written into an event: it is nested more than 1000 levels deep/;
