@@ -159,7 +159,7 @@ export class BulkWrites implements WriteHold {
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
     if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
-    // What waits is told of the row as it was left, not as this write leaves it.
+    // Pending changes show the row as they left it, not as this write leaves it.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
   }

@@ -58,7 +58,7 @@ const IN_FAILED_TRANSACTION = '25P02';
 
 /**
  * Turns what TypeORM persists into events in the writer's own transaction: the one subscriber of a module instance. {@link BulkWrites}
- * captures the statements; here is what waits in each transaction, until it is written before the COMMIT.
+ * captures the statements. This class keeps the pending changes of each transaction, and writes them before its COMMIT.
  */
 export class EntityCapture implements EntitySubscriberInterface {
   private readonly writes = new WeakMap<QueryRunner, RunnerWrites>();
