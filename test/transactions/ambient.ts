@@ -1,9 +1,9 @@
 import { inspect } from 'node:util';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { Column, Entity, PrimaryGeneratedColumn, type Logger, type Repository } from 'typeorm';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { generateSecret, WEBHOOK_FACTS, Webhook, type Listener } from 'nestjs-entity-webhooks';
-import { databases, type FreshDatabase, type TestDatabase } from '../support/databases.js';
+import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
 @Webhook({ name: 'note' })
@@ -38,13 +38,9 @@ function written(said: unknown): string {
   return said instanceof Error ? inspect(said, { depth: 2, maxStringLength: null }) : String(said);
 }
 
-/**
- * What `publish()` and the services do inside transactions that some library makes ambient.
- *
- * @param on the databases; all of them for one library are enough, since libraries differ only in where the manager is found
- */
-export function describeAmbient(title: string, ambient: Ambient, on: readonly TestDatabase[] = databases): void {
-  describe.each(on.map((database) => [database.name, database] as const))(`${title} (%s)`, (_, database) => {
+/** What `publish()` and the services do inside transactions that some library makes ambient. */
+export function describeAmbient(title: string, ambient: Ambient): void {
+  describeDatabases(title, (database) => {
     let fresh: FreshDatabase;
     let app: TestApp;
     const logged: string[] = [];

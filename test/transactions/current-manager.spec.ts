@@ -7,18 +7,14 @@ import { describeAmbient, Note } from './ambient.js';
 
 const current = new AsyncLocalStorage<EntityManager | undefined>();
 
-describeAmbient(
-  'inside a transaction that the application keeps itself',
-  {
-    options: { webhooks: { publishes: ['note.sent'], currentManager: () => current.getStore() } },
-    inTransaction: (app, work) => app.dataSource.transaction((manager) => current.run(manager, work)),
-    inSavepoint: (app, work) =>
-      (current.getStore() ?? app.dataSource.manager).transaction((manager) => current.run(manager, work)),
-    outside: (_, work) => current.run(undefined, work),
-    notes: (app) => (current.getStore() ?? app.dataSource.manager).getRepository(Note),
-  },
-  databases.slice(0, 2),
-);
+describeAmbient('inside a transaction that the application keeps itself', {
+  options: { webhooks: { publishes: ['note.sent'], currentManager: () => current.getStore() } },
+  inTransaction: (app, work) => app.dataSource.transaction((manager) => current.run(manager, work)),
+  inSavepoint: (app, work) =>
+    (current.getStore() ?? app.dataSource.manager).transaction((manager) => current.run(manager, work)),
+  outside: (_, work) => current.run(undefined, work),
+  notes: (app) => (current.getStore() ?? app.dataSource.manager).getRepository(Note),
+});
 
 describeDatabases('a manager that is given', (database) => {
   let fresh: FreshDatabase;
