@@ -416,7 +416,7 @@ export class DispatcherService {
     const { database, clock, time } = this.parts;
     this.polledAt = performance.now();
     const outlook: Outlook = await time.from(() =>
-      database.single(() => readOutlook(database, this.parts.images.tablePaths), 'poll'),
+      database.single(() => readOutlook(database, this.parts.images.tablePaths), 'work'),
     );
     const isExpired = outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now();
     // What this process cannot record yet was sent: it may be its own lease that has run out.

@@ -97,7 +97,7 @@ export class Handshakes {
       const result = await this.resultOf(handshake);
       if (!(await database.transaction(() => recordHandshake(database, handshake, result), 'work'))) return;
       if (result.state === 'failed') {
-        const listener = await database.single(() => readListener(database, id, undefined), 'poll');
+        const listener = await database.single(() => readListener(database, id, undefined), 'work');
         if (listener) notices.disabled(listener, result.reason);
       }
       expect('next' in result ? result.next : 0);

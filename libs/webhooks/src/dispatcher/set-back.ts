@@ -46,7 +46,7 @@ export class SetBack {
     const { database, clock } = this.parts;
     // A clock that does not ask the database is set by hand, as in tests.
     if (!clock.read) return;
-    const last = await database.single(() => readLastWritten(database), 'poll').catch(() => 0);
+    const last = await database.single(() => readLastWritten(database), 'work').catch(() => 0);
     const aheadMs = last - clock.now();
     if (aheadMs > SET_BACK_FROM_MS) this.begin(aheadMs);
   }

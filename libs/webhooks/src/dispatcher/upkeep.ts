@@ -134,7 +134,7 @@ export class Upkeep {
   private async due(): Promise<readonly Chore[]> {
     const { database, clock } = this.parts;
     const read = async () =>
-      new Map((await database.single(() => readChores(database), 'poll')).map((state) => [state.name, state]));
+      new Map((await database.single(() => readChores(database), 'work')).map((state) => [state.name, state]));
     let states = await read();
     const missing = this.chores.filter(({ name }) => !states.has(name)).map(({ name }) => name);
     if (missing.length) {

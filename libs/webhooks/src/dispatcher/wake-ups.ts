@@ -122,7 +122,7 @@ export class WakeUps {
     const { channel, id } = this;
     await this.database.single(function* () {
       yield sql`select pg_notify(${channel}, ${id})`;
-    }, 'poll');
+    }, 'work');
   }
 
   private async keepListening(heard: () => void, stopped: AbortSignal): Promise<void> {

@@ -68,6 +68,6 @@ export class DatabaseTime {
   }
 
   private async ask(): Promise<void> {
-    await this.from(() => this.database.single(() => readTime(this.database), 'poll'));
+    await this.from(() => this.database.single(() => readTime(this.database), 'work'));
   }
 }

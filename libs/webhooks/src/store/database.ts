@@ -5,10 +5,10 @@ import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
 /**
- * How patient a statement is with a server that says nothing: `poll` for one row, `work` for a batch of the dispatcher, and `page` for all
- * else. On SQLite there is no server.
+ * How long a statement waits for a server that does not answer: `work` for the dispatcher, `page` for everything else. SQLite has no
+ * server.
  */
-export type StatementLimit = 'poll' | 'work' | 'page';
+export type StatementLimit = 'work' | 'page';
 
 /**
  * Where the webhook tables stand, and how a {@link Script} runs there. One per module instance.

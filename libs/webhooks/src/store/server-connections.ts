@@ -12,10 +12,8 @@ const SECOND = 1_000;
  * a proxy or a middle box TCP does not notice it either. Limits of the server are no help then, and PgBouncer loses a `SET`.
  */
 const SILENCE_MS: Readonly<Record<StatementLimit, number>> = {
-  // One row, by indexes.
-  poll: 3 * SECOND,
-  // A batch of the dispatcher takes some ten ms. It may wait for a lock that somebody holds, and is tried again.
-  work: 5 * SECOND,
+  // What the dispatcher asks takes some ten ms. A busy disk makes it wait for seconds, and after 10 s it has to be back.
+  work: 6 * SECOND,
   // Chores and what applications ask: they may read a large table, and the dispatcher does not wait for them.
   page: 30 * SECOND,
 };
@@ -143,7 +141,7 @@ export class ServerConnections {
   private async prepareMysql(taken: Taken): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
-      await this.connectionOf(taken, SILENCE_MS.poll).send('SET autocommit = 1');
+      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1');
       this.prepared.add(taken.connection);
     } catch (error) {
       await this.giveBack(taken);

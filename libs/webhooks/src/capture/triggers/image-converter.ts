@@ -92,7 +92,7 @@ export class ImageConverter {
     const { database } = this.parts;
     const { tablePaths } = this;
     if (!tablePaths.length) return 'nothing';
-    if (!(await database.single(() => hasImages(database, tablePaths), 'poll'))) return 'nothing';
+    if (!(await database.single(() => hasImages(database, tablePaths), 'work'))) return 'nothing';
     try {
       return await this.convertSome(IMAGES_PER_BATCH);
     } catch (error) {
