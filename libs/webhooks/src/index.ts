@@ -1,5 +1,5 @@
 export { WebhooksModule } from './webhooks.module.js';
-export type { WebhookFeature } from './capture/webhook-feature.js';
+export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
   getDispatcherToken,
@@ -28,8 +28,8 @@ export type {
   WebhooksParts,
 } from './options/webhooks-options.js';
 
-export { CaptureError } from './capture/errors.js';
-export { pure } from './capture/triggers/pure.js';
+export { CaptureError } from './entities/errors.js';
+export { pure } from './entities/pure.js';
 export {
   Webhook,
   WebhookHidden,
@@ -39,7 +39,7 @@ export {
   type EntityProperty,
   type Ordering,
   type WebhookOptions,
-} from './capture/webhook.decorator.js';
+} from './entities/webhook.decorator.js';
 
 export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 export { ContextError, type WebhookContext } from './events/event-context.js';

@@ -4,7 +4,7 @@ import { ModulesContainer } from '@nestjs/core';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { EntityRegistry } from './capture/entity-registry.js';
+import { EntityRegistry } from './entities/entity-registry.js';
 import { Clock, SystemClock } from './clock.js';
 import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';

@@ -1,13 +1,13 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { Json } from '../events/json.js';
 import type { CapturedWrite, StatementResult } from './bulk-writes.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
-import { CaptureError } from './errors.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import { CaptureError } from '../entities/errors.js';
 import { idOfImage, keyValue } from './image-select.js';
 import { isOneOf } from './links.js';
 import { rowKey } from './row-reader.js';
 import type { Before, RowChange } from './transaction-log.js';
-import type { EntityAction } from './webhook.decorator.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 import type { ReadRow } from './written-table.js';
 
 /** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */

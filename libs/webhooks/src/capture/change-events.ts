@@ -4,9 +4,9 @@ import type { PayloadLimits } from '../events/payload.js';
 import type { Audience, WebhookEvent } from '../events/webhook-event.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
-import { setPath, type EntityDefinition, type RowImage } from './entity-definition.js';
+import { setPath, type EntityDefinition, type RowImage } from '../entities/entity-definition.js';
 import type { Before, RowChange } from './transaction-log.js';
-import type { EntityAction } from './webhook.decorator.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 
 interface Told {
   action: EntityAction;

@@ -1,8 +1,8 @@
 import type { EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { Before, RowChange } from './transaction-log.js';
-import type { EntityAction } from './webhook.decorator.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 
 /**
  * What several changes of one row come to, for somebody who sees the row only before the first and after the last. Each action,

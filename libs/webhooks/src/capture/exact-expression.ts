@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
-import { mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
-import { INTERVAL_FORMAT } from './database-text.js';
+import { mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from '../entities/canonical-value.js';
+import { INTERVAL_FORMAT } from '../entities/database-text.js';
 
 /** Whether what TypeORM reads of a column may differ from what stands in it. */
 export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource): boolean {

@@ -1,7 +1,7 @@
 import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
-import { keyText, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
-import { hasOwnColumn, isUnset, partOf, typingColumn, withPart } from './foreign-keys.js';
+import { keyText, type ColumnMetadata } from '../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import { hasOwnColumn, isUnset, partOf, typingColumn, withPart } from '../entities/foreign-keys.js';
 
 /** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
 export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;

@@ -1,7 +1,12 @@
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import { dialectOf, type DialectName } from '../store/column-kinds.js';
-import { isNumericColumn, mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import {
+  isNumericColumn,
+  mayLoseDigitsOnSqlite,
+  valueKindOf,
+  type ColumnMetadata,
+} from '../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { isReadInexactly } from './exact-expression.js';
 
 /** What an INSERT was sent for one row, in the order of its definition's `columnsNeeded` and `relationsNeeded`. */

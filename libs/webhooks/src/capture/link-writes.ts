@@ -3,13 +3,13 @@ import { dialectOf } from '../store/column-kinds.js';
 import { chunks } from '../store/chunks.js';
 import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from './affected-rows.js';
 import type { CapturedWrite, ChangeLog } from './bulk-writes.js';
-import type { LinkOwners } from './entity-registry.js';
-import { CaptureError } from './errors.js';
+import type { LinkOwners } from '../entities/entity-registry.js';
+import { CaptureError } from '../entities/errors.js';
 import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 import { ownerText } from './links.js';
 import { rowKey } from './row-reader.js';
 import type { SavedRowImages } from './saved-row-images.js';
-import { kindsInTable, rootOf } from './single-table.js';
+import { kindsInTable, rootOf } from '../entities/single-table.js';
 import type { RowChange } from './transaction-log.js';
 import type { Saving, WriteBuilder } from './write-builder.js';
 

@@ -1,8 +1,8 @@
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
-import { keyText, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, OutField, RowImage } from './entity-definition.js';
-import { withPart } from './foreign-keys.js';
+import { keyText, type ColumnMetadata } from '../entities/canonical-value.js';
+import type { EntityDefinition, OutField, RowImage } from '../entities/entity-definition.js';
+import { withPart } from '../entities/foreign-keys.js';
 import { keyValue } from './image-select.js';
 import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
 

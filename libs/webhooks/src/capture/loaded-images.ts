@@ -1,6 +1,6 @@
 import type { DataSource, ObjectLiteral } from 'typeorm';
 import type { Json } from '../events/json.js';
-import type { EntityDefinition, OutField, RowImage } from './entity-definition.js';
+import type { EntityDefinition, OutField, RowImage } from '../entities/entity-definition.js';
 import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
 import type { Before } from './transaction-log.js';
 import type { SavedRow } from './write-builder.js';

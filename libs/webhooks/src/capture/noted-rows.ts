@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import type { CapturedWrite } from './bulk-writes.js';
-import type { ColumnMetadata } from './canonical-value.js';
+import type { ColumnMetadata } from '../entities/canonical-value.js';
 import type { SelectedColumn } from './image-select.js';
 import { overwrittenColumns } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';

@@ -6,8 +6,8 @@ import { chunks } from '../store/chunks.js';
 import type { Database } from '../store/database.js';
 import { eventsOf } from './change-events.js';
 import { coalesced, type RowHistory } from './coalesce.js';
-import type { EntityDefinition } from './entity-definition.js';
-import { CaptureError, loopMessage } from './errors.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
+import { CaptureError, loopMessage } from '../entities/errors.js';
 import { readRows } from './row-reader.js';
 import type { RowChange, TransactionLog } from './transaction-log.js';
 

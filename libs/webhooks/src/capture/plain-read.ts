@@ -1,6 +1,6 @@
 import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
-import { valueKindOf, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { valueKindOf, type ColumnMetadata } from '../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { ImageSelect, type ExactOf } from './image-select.js';
 
 /** How the rows of one entity are read by their key. */

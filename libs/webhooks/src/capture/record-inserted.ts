@@ -1,6 +1,6 @@
 import { beforeOf } from './affected-rows.js';
 import type { CapturedWrite } from './bulk-writes.js';
-import type { EntityDefinition, OutField, RowImage } from './entity-definition.js';
+import type { EntityDefinition, OutField, RowImage } from '../entities/entity-definition.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { WriteExpression } from './write-builder.js';
 import type { ReadRow } from './written-table.js';

@@ -1,9 +1,9 @@
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf } from '../store/column-kinds.js';
-import { keyText, type ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import { keyText, type ColumnMetadata } from '../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { exactExpression, isReadInexactly, lastingExpression } from './exact-expression.js';
-import { hasOwnColumn, typingColumn, withPart } from './foreign-keys.js';
+import { hasOwnColumn, typingColumn, withPart } from '../entities/foreign-keys.js';
 import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';

@@ -1,6 +1,6 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './bulk-writes.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from './loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from './row-reader.js';
 import type { RowChange } from './transaction-log.js';

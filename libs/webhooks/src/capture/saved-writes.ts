@@ -3,15 +3,15 @@ import type { Clock } from '../clock.js';
 import type { DialectName } from '../store/column-kinds.js';
 import { beforeOf, rowsMissed } from './affected-rows.js';
 import type { ChangeLog, StatementResult } from './bulk-writes.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
-import { CaptureError } from './errors.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import { CaptureError } from '../entities/errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from './inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from './loaded-images.js';
 import { idOf, imageSelectOf, readRows, rowKey } from './row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
 import { sendingThrough } from './sending-through.js';
 import type { Before, RowChange } from './transaction-log.js';
-import type { EntityAction } from './webhook.decorator.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from './write-builder.js';
 import { tableName, type WrittenTable } from './written-table.js';
 

@@ -1,4 +1,4 @@
-import { CaptureError } from './errors.js';
+import { CaptureError } from '../entities/errors.js';
 import type { Transaction } from './transaction-log.js';
 import type { Work } from './work.js';
 

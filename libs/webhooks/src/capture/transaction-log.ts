@@ -3,9 +3,9 @@ import type { EventRow } from '../events/event-rows.js';
 import type { Json } from '../events/json.js';
 import type { DialectName } from '../store/column-kinds.js';
 import type { Cause } from '../write-scope.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { TransactionStatement } from './transaction-statement.js';
-import type { EntityAction } from './webhook.decorator.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 import { WrittenEvents, type WrittenMark } from './written-events.js';
 
 /** A row was written; its event is made when its image is known. */

@@ -1,8 +1,8 @@
 import type { ObjectLiteral } from 'typeorm';
 import { rowsMissed } from './affected-rows.js';
 import type { CapturedWrite, StatementResult } from './bulk-writes.js';
-import type { ColumnMetadata } from './canonical-value.js';
-import { CaptureError } from './errors.js';
+import type { ColumnMetadata } from '../entities/canonical-value.js';
+import { CaptureError } from '../entities/errors.js';
 import { keyValue } from './image-select.js';
 import { isUpsert, recordInserted, type InsertedRow } from './record-inserted.js';
 import { isOneOf } from './links.js';

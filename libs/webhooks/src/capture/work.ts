@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { QueryRunner } from 'typeorm';
-import type { CaptureError } from './errors.js';
+import type { CaptureError } from '../entities/errors.js';
 import type { Transaction } from './transaction-log.js';
 
 /** Who comes one after the other. */

@@ -3,7 +3,7 @@ import { EntityManager } from 'typeorm';
 import { EntityPersistExecutor } from 'typeorm/persistence/EntityPersistExecutor.js';
 import { SubjectExecutor } from 'typeorm/persistence/SubjectExecutor.js';
 import { ConfigurationError } from '../errors.js';
-import type { ColumnMetadata } from './canonical-value.js';
+import type { ColumnMetadata } from '../entities/canonical-value.js';
 
 /** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link HOLD}. */
 export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');

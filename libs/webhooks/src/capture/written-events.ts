@@ -1,6 +1,6 @@
 import type { EventRow } from '../events/event-rows.js';
 import type { RowHistory } from './coalesce.js';
-import type { EntityDefinition } from './entity-definition.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
 import type { RowChange } from './transaction-log.js';
 
 /** What was told of a row in this transaction, where its entity says `coalesce: true`. */

@@ -1,10 +1,10 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { lastingExpression } from './exact-expression.js';
 import { idOfImage, ImageSelect, type SelectedColumn, type ValueSource } from './image-select.js';
 import { imageSelectOf, readRows } from './row-reader.js';
-import { kindsInTable } from './single-table.js';
-import type { EntityAction } from './webhook.decorator.js';
+import { kindsInTable } from '../entities/single-table.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
 import type { WriteExpression } from './write-builder.js';
 
 /** A row as a statement gave it: which entity it is, and its image. */

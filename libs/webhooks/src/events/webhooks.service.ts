@@ -1,10 +1,10 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
-import { canonicalData, Unserializable } from '../capture/canonical-value.js';
+import { canonicalData, Unserializable } from '../entities/canonical-value.js';
 import type { EntityCapture } from '../capture/entity-capture.js';
 import type { Clock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
-import { loopMessage } from '../capture/errors.js';
+import { loopMessage } from '../entities/errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';

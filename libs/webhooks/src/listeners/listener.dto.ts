@@ -12,7 +12,7 @@ import {
   validateSync,
   type ValidationError,
 } from 'class-validator';
-import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
+import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
 import { InvalidListenerError } from './errors.js';
 import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';

@@ -1,4 +1,4 @@
-import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
+import type { EntityClass, Ordering } from '../entities/webhook.decorator.js';
 import type { Json, JsonObject } from '../events/json.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './listener-tls.js';

@@ -7,7 +7,7 @@ import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
 import type { SealingKey } from '../listeners/sealing.js';
 import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
-import { CAPTURE_MODES, type CaptureMode } from '../capture/webhook.decorator.js';
+import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/tables.js';

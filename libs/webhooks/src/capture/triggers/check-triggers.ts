@@ -5,7 +5,7 @@ import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
 import { dialectOf } from '../../store/column-kinds.js';
 import type { Database } from '../../store/database.js';
 import { removeStaleMarks } from '../../store/images.js';
-import type { EntityRegistry } from '../entity-registry.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { warnOfStaleMarks } from './image-converter.js';
 import { compareTriggers, syncTriggers } from './install-triggers.js';
 import type { TriggerObject } from './trigger-sql.js';

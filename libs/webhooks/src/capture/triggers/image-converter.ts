@@ -20,11 +20,11 @@ import {
 import type { Script } from '../../store/script.js';
 import { eventsOf } from '../change-events.js';
 import { coalesced } from '../coalesce.js';
-import type { EntityDefinition, RowImage } from '../entity-definition.js';
-import type { EntityRegistry } from '../entity-registry.js';
-import { kindsInTable } from '../single-table.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
+import { kindsInTable } from '../../entities/single-table.js';
 import type { Before, RowChange } from '../transaction-log.js';
-import type { EntityAction } from '../webhook.decorator.js';
+import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';

@@ -1,5 +1,5 @@
-import type { EntityDefinition } from '../entity-definition.js';
-import type { EntityRegistry } from '../entity-registry.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { LEADING_COMMENTS } from '../transaction-statement.js';
 
 const WRITES = new RegExp(

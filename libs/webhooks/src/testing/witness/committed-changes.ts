@@ -1,7 +1,7 @@
 import { raw } from 'sql-template-tag';
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
-import type { ColumnMetadata } from '../../capture/canonical-value.js';
-import type { EntityDefinition, RowImage } from '../../capture/entity-definition.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { lastingExpression } from '../../capture/exact-expression.js';
 import { keyOfImage, setForeignKeys } from '../../capture/image-select.js';
 import type { Database } from '../../store/database.js';

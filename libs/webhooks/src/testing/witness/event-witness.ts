@@ -2,7 +2,7 @@ import { AssertionError } from 'node:assert';
 import type { INestApplicationContext } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import type { EntityRegistry } from '../../capture/entity-registry.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
 import type { Database } from '../../store/database.js';
 import { DEFAULT_INSTANCE, registryToken, runtimeToken } from '../../tokens.js';
 import { committedChanges, type CommittedChange } from './committed-changes.js';

@@ -25,8 +25,8 @@ import {
   typingColumn,
 } from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
-import { referredPath } from './junction-columns.js';
-import { isPure } from './triggers/pure.js';
+import { referredPath } from '../capture/junction-columns.js';
+import { isPure } from './pure.js';
 import {
   CAPTURE_MODES,
   ENTITY_ACTIONS,
