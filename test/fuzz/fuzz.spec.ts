@@ -14,7 +14,7 @@ import {
   retryAfterMs,
 } from '../../libs/webhooks/src/sending/index.js';
 import { assertSecret } from '../../libs/webhooks/src/signing/secret.js';
-import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { JsonObject } from '../../libs/webhooks/src/json.js';
 
 /**
  * How long all of it takes: `npm run fuzz` a minute, or `FUZZ_SECONDS`. With the other tests, two seconds. `FUZZ_SEED` repeats

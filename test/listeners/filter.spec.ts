@@ -1,7 +1,7 @@
 import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';
-import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { JsonObject } from '../../libs/webhooks/src/json.js';
 import {
   compileFilter,
   matchesFilter,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Json, JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { Json, JsonObject } from '../../libs/webhooks/src/json.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
 import { compileFilter, matchesFilter, type FieldInfo } from '../../libs/webhooks/src/listeners/filter.js';
 import {

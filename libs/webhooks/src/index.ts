@@ -43,7 +43,7 @@ export {
 
 export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 export { ContextError, type WebhookContext } from './events/event-context.js';
-export type { Json, JsonObject } from './events/json.js';
+export type { Json, JsonObject } from './json.js';
 export { PayloadFormat } from './events/payload-format.js';
 export { TransactionError } from './store/transaction-errors.js';
 export { PublishError } from './events/publish-errors.js';
@@ -58,7 +58,7 @@ export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener
 export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
 export { HANDSHAKES, type Handshake } from './listeners/handshake.js';
 export type { RateLimit } from './listeners/rate-limit.js';
-export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
+export { InvalidListenerError, ListenerNotFoundError } from './listener-errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
 export { ListenerService } from './listeners/listener.service.js';
 export type { ErasedOwner } from './listeners/erase-owner.js';

@@ -58,7 +58,7 @@ import { SqliteDatabase } from './store/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
-import { runCausedBy, runOutside, type Cause } from './write-scope.js';
+import { runCausedBy, runOutside, type Cause } from './cause.js';
 import { WebhooksLogger } from './webhooks-logger.js';
 
 /** What Nest provides to an instance. */

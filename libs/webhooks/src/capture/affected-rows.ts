@@ -1,5 +1,5 @@
 import type { ObjectLiteral } from 'typeorm';
-import type { Json } from '../events/json.js';
+import type { Json } from '../json.js';
 import type { CapturedWrite, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import { CaptureError } from '../entities/errors.js';

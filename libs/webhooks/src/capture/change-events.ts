@@ -1,5 +1,5 @@
 import { eventRow, type EventRow } from '../events/event-rows.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Audience, WebhookEvent } from '../events/webhook-event.js';
 import { tupleHash } from '../hash.js';

@@ -1,5 +1,5 @@
 import type { EventRow } from '../events/event-rows.js';
-import type { Json } from '../events/json.js';
+import type { Json } from '../json.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from '../entities/webhook.decorator.js';

@@ -15,7 +15,7 @@ import type { EventRow } from '../events/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
 import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
-import { currentCause, isCapturedHere } from '../write-scope.js';
+import { currentCause, isCapturedHere } from '../cause.js';
 import { BulkWrites } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';

@@ -1,5 +1,5 @@
 import type { DataSource, ObjectLiteral } from 'typeorm';
-import type { Json } from '../events/json.js';
+import type { Json } from '../json.js';
 import type { EntityDefinition, OutField, RowImage } from '../entities/entity-definition.js';
 import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
 import type { Before } from './transaction-log.js';

@@ -1,8 +1,8 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { EventRow } from '../events/event-rows.js';
-import type { Json } from '../events/json.js';
+import type { Json } from '../json.js';
 import type { DialectName } from '../store/column-kinds.js';
-import type { Cause } from '../write-scope.js';
+import type { Cause } from '../cause.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { TransactionStatement } from './transaction-statement.js';
 import type { EntityAction } from '../entities/webhook.decorator.js';

@@ -37,7 +37,7 @@ import { messageOf, Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
 import { isApplicationsFault, WAIT_MS, WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups.js';
-import type { Cause } from '../write-scope.js';
+import type { Cause } from '../cause.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {

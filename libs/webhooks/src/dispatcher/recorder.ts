@@ -12,7 +12,7 @@ import type { NoticedListener, Notices } from './notices.js';
 import { Signal } from './signal.js';
 import { messageOf, type Troubles } from './troubles.js';
 import { storedCause } from '../events/event-context.js';
-import type { Cause } from '../write-scope.js';
+import type { Cause } from '../cause.js';
 
 /** One attempt that was made and waits to be recorded. */
 export interface Attempted {

@@ -1,5 +1,5 @@
 import type { EntityMetadata } from 'typeorm';
-import type { Json } from '../events/json.js';
+import type { Json } from '../json.js';
 import type { DialectName } from '../store/column-kinds.js';
 import { bitText, intervalDuration, parseArray, parseHstore, rangeOfInstants, zonedTime } from './database-text.js';
 

@@ -1,6 +1,6 @@
 import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import { dialectOf } from '../store/column-kinds.js';

@@ -1,5 +1,5 @@
 import type { EntityMetadata, ObjectLiteral } from 'typeorm';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import { canonicalValue, valueKindOf, type ColumnMetadata } from './canonical-value.js';
 
 type RelationMetadata = EntityMetadata['relations'][number];

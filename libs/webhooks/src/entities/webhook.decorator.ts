@@ -1,5 +1,5 @@
 import type { ObjectLiteral } from 'typeorm';
-import type { JsonObject } from '../events/json.js';
+import type { JsonObject } from '../json.js';
 import type { EveryOwner } from '../events/webhook-event.js';
 
 /** Whether the deliveries of one row wait for each other; see `docs/ordering.md`. */

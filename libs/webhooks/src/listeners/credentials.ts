@@ -2,7 +2,7 @@ import type { Clock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { AddressGuard } from '../sending/address-guard.js';
 import type { ListenerRow, ListenerValues } from '../store/listener-rows.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
 import { assertTls, writeTls, type CheckedTls } from './listener-tls.js';
 import type { ListenerInput, UpdateListenerInput } from './listener.js';

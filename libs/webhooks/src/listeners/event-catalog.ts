@@ -6,7 +6,7 @@ import { assertPattern, matchesPattern } from '../events/event-type.js';
 import { textOf } from '../foreign-text.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError } from '../errors.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { exampleOfEntity, exampleOfPublished, type ExampleEvent } from './example-event.js';
 import type { FieldInfo, FieldLookup } from './filter.js';
 

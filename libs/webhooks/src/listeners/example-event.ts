@@ -2,7 +2,7 @@ import { typingColumn, withPart } from '../entities/foreign-keys.js';
 import { setPath, type EntityDefinition, type OutField } from '../entities/entity-definition.js';
 import { isNumericColumn, valueKindOf, type ColumnMetadata } from '../entities/canonical-value.js';
 import type { EntityAction } from '../entities/webhook.decorator.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 
 /** What an example of a type says. */

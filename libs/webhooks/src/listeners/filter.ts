@@ -1,6 +1,6 @@
 import { types } from 'node:util';
 import { BadRequestError } from '../errors.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
 

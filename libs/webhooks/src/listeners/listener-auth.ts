@@ -3,7 +3,7 @@ import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
 import type { ResolvedSecurityOptions } from '../sending/security-options.js';
 import { BadRequestError } from '../errors.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { openSealed, shownOf, writeSealed } from './sealed-document.js';
 import type { Sealing } from './sealing.js';
 

@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { isDerivedInBoundedTime } from './encrypted-key.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { openSealed, shownOf, writeSealed } from './sealed-document.js';
 import type { Sealing } from './sealing.js';
 

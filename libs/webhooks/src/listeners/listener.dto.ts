@@ -13,7 +13,7 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './listener-auth.js';

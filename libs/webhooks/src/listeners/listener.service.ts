@@ -36,10 +36,10 @@ import {
 import { page, readPage, type Page, type PageOptions } from '../store/page.js';
 import type { Script } from '../store/script.js';
 import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
-import type { JsonObject } from '../events/json.js';
+import type { JsonObject } from '../json.js';
 import { BadRequestError } from '../errors.js';
 import { Credentials } from './credentials.js';
-import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
+import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from './filter.js';
 import { handshakeOf, type HandshakeRules, standingOf } from './handshake-choice.js';

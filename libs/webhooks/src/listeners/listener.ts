@@ -1,5 +1,5 @@
 import type { EntityClass, Ordering } from '../entities/webhook.decorator.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
 import type { Handshake } from './handshake.js';

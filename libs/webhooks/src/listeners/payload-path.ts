@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 
 /** Whether a payload value is an object, and neither a list nor a scalar. */
 export function isJsonObject(value: Json | undefined): value is JsonObject {

@@ -1,4 +1,4 @@
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 
 /** At most `limit` requests are taken to be sent in any stretch of `perSeconds`, by all processes together. */
 export interface RateLimit {

@@ -1,5 +1,5 @@
 import { matchesPattern, patternsMatching } from '../events/event-type.js';
-import type { Json, JsonObject } from '../events/json.js';
+import type { Json, JsonObject } from '../json.js';
 import type { Audience } from '../events/webhook-event.js';
 import { tupleHash } from '../hash.js';
 import { normaliseDecimal } from './decimal.js';

@@ -3,7 +3,7 @@ import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { BadRequestError } from '../errors.js';
 import { assertSecret, assertSecretText } from '../signing/secret.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from './sealing.js';
 import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from './stored-secrets.js';
 

@@ -1,5 +1,5 @@
 import type { KeyType } from '../signing/signature-scheme.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from './sealing.js';
 
 /** A key of a listener as it is kept; times in ms. */

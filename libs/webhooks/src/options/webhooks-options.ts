@@ -2,7 +2,7 @@ import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
-import type { JsonObject } from '../events/json.js';
+import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import type { Handshake } from '../listeners/handshake.js';

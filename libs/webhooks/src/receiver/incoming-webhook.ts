@@ -1,4 +1,4 @@
-import { runDeeper } from '../write-scope.js';
+import { runDeeper } from '../cause.js';
 
 /** Says how many events in a row led to this one, when it is more than none. Not signed, so believed of a genuine webhook only. */
 export const DEPTH_HEADER = 'webhook-depth';

@@ -1,5 +1,5 @@
 import sql, { type Sql } from 'sql-template-tag';
-import type { JsonObject } from '../events/json.js';
+import type { JsonObject } from '../json.js';
 import type { Audience } from '../events/webhook-event.js';
 import { anyOf, chunks, inList } from './chunks.js';
 import type { Database } from './database.js';

@@ -1,5 +1,5 @@
 import { ownerKeyOf } from '../hash.js';
-import type { JsonObject } from '../events/json.js';
+import type { JsonObject } from '../json.js';
 import { newId } from '../ids.js';
 import { eventRow, insertEvents } from '../events/event-rows.js';
 import sql from 'sql-template-tag';

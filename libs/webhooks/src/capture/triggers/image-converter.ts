@@ -2,7 +2,7 @@ import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
 import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
-import type { Json } from '../../events/json.js';
+import type { Json } from '../../json.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import type { Database } from '../../store/database.js';
 import { isRetryable } from '../../store/database-errors.js';

@@ -1,6 +1,6 @@
 import sql from 'sql-template-tag';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
-import type { JsonObject } from '../../events/json.js';
+import type { JsonObject } from '../../json.js';
 import type { Audience } from '../../events/webhook-event.js';
 import type { Database } from '../../store/database.js';
 import { query } from '../../store/script.js';

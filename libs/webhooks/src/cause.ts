@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { JsonObject } from './events/json.js';
+import type { JsonObject } from './json.js';
 
 /** What a piece of work was caused by: an event that is being handled, or a request that told who it is. */
 export interface Cause {

@@ -1,4 +1,4 @@
-import { BadRequestError } from '../errors.js';
+import { BadRequestError } from './errors.js';
 
 /** No such listener, or another owner's: the two are not told apart. */
 export class ListenerNotFoundError extends BadRequestError {
