@@ -46,9 +46,9 @@ export { ContextError, type WebhookContext } from './events/event-context.js';
 export type { Json, JsonObject } from './json.js';
 export { PayloadFormat } from './events/payload-format.js';
 export { TransactionError } from './store/transaction-errors.js';
-export { PublishError } from './events/publish-errors.js';
+export { PublishError } from './publishing/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
-export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
+export { WebhooksService, type PublishOptions } from './publishing/webhooks.service.js';
 
 export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-keys.module.js';
 

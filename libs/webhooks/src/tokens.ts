@@ -1,7 +1,7 @@
 import { Inject, type InjectionToken } from '@nestjs/common';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
-import { WebhooksService } from './events/webhooks.service.js';
+import { WebhooksService } from './publishing/webhooks.service.js';
 import { ListenerService } from './listeners/listener.service.js';
 
 /** The name that the instance of the default data source goes by. */

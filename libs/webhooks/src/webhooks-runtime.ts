@@ -29,7 +29,7 @@ import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-event
 import type { EventRow } from './events/event-rows.js';
 import { storedCause } from './events/event-context.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
-import { WebhooksService } from './events/webhooks.service.js';
+import { WebhooksService } from './publishing/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { Sealing } from './listeners/sealing.js';

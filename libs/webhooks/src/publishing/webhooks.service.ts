@@ -11,12 +11,12 @@ import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransactions } from '../store/caller-transactions.js';
 import type { Database } from '../store/database.js';
 import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/published-events.js';
-import { mergedContext, storedCause, type WebhookContext } from './event-context.js';
-import { eventRow, insertEvents, type EventRow } from './event-rows.js';
+import { mergedContext, storedCause, type WebhookContext } from '../events/event-context.js';
+import { eventRow, insertEvents, type EventRow } from '../events/event-rows.js';
 import { currentCause, runUncaptured, runWithContext } from '../cause.js';
 import type { JsonObject } from '../json.js';
 import { PublishError } from './publish-errors.js';
-import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from './webhook-event.js';
+import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
 import { textOf } from '../foreign-text.js';
 
 /** How an event is published. */
