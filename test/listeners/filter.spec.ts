@@ -9,7 +9,7 @@ import {
   OPERATORS,
   type FieldInfo,
   type Filter,
-} from '../../libs/webhooks/src/listeners/filter.js';
+} from '../../libs/webhooks/src/routing/filter.js';
 
 const SCALAR: FieldInfo = { numeric: false, routable: true };
 const NUMBER: FieldInfo = { numeric: true, routable: true };

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import sql from 'sql-template-tag';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { insertsOfEvents } from '../../libs/webhooks/src/events/event-rows.js';
-import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
+import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/health/rate-limit.js';
 import {
   claimDeliveries,
   readOutlook,
@@ -34,7 +34,7 @@ import { publishOnce } from '../../libs/webhooks/src/store/published-events.js';
 import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/record-attempts.js';
 import type { TableName } from '../../libs/webhooks/src/store/tables.js';
 import { storeTestEvent } from '../../libs/webhooks/src/store/test-event.js';
-import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
+import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
 import type { FreshDatabase } from '../support/databases.js';
 import {
   addEvents,

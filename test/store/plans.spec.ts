@@ -33,7 +33,7 @@ import { publishOnce } from '../../libs/webhooks/src/store/published-events.js';
 import { isOneStatement, recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/record-attempts.js';
 import type { Script } from '../../libs/webhooks/src/store/script.js';
 import { readSentDeliveries, readSentEvent } from '../../libs/webhooks/src/store/sent-deliveries.js';
-import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
+import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
 import type { TableName } from '../../libs/webhooks/src/store/tables.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { measure, type Cost } from './measured.js';

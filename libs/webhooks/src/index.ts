@@ -52,12 +52,12 @@ export { WebhooksService, type PublishOptions } from './publishing/webhooks.serv
 
 export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-keys.module.js';
 
-export type { CircuitPolicy } from './listeners/circuit.js';
-export { UnreadableSecretError } from './listeners/sealing.js';
+export type { CircuitPolicy } from './health/circuit.js';
+export { UnreadableSecretError } from './secrets/sealing.js';
 export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
 export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
 export { HANDSHAKES, type Handshake } from './listeners/handshake.js';
-export type { RateLimit } from './listeners/rate-limit.js';
+export type { RateLimit } from './health/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listener-errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
 export { ListenerService } from './listeners/listener.service.js';
@@ -85,7 +85,7 @@ export {
   type ReplayOptions,
 } from './deliveries/delivery.service.js';
 export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
-export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 
 export {
   eventName,

@@ -6,7 +6,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { EntityRegistry } from './entities/entity-registry.js';
 import { Clock, SystemClock } from './clock.js';
-import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
 import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
 import type { WebhooksInstanceOptions, WebhooksOptions, WebhooksParts } from './options/webhooks-options.js';

@@ -17,7 +17,7 @@ import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
 import { DeliveryService } from './deliveries/delivery.service.js';
-import type { RetrySchedule } from './deliveries/retry-schedule.js';
+import type { RetrySchedule } from './health/retry-schedule.js';
 import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
@@ -32,7 +32,7 @@ import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js'
 import { WebhooksService } from './publishing/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
-import { Sealing } from './listeners/sealing.js';
+import { Sealing } from './secrets/sealing.js';
 import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';

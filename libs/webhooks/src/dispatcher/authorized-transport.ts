@@ -8,7 +8,7 @@ import {
   type OAuth2ClientCredentials,
 } from '../listeners/listener-auth.js';
 import { openTls } from '../listeners/listener-tls.js';
-import type { Sealing } from '../listeners/sealing.js';
+import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
-import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { RetrySchedule } from '../health/retry-schedule.js';
 import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
 import { newId } from '../ids.js';
 import { shownAuth } from '../listeners/listener-auth.js';

@@ -1,8 +1,8 @@
 import { ConfigurationError } from '../errors.js';
 import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.js';
-import type { Sealing } from '../listeners/sealing.js';
+import type { Sealing } from '../secrets/sealing.js';
 import { causeHeaders } from './cause-headers.js';
-import { signingSecrets } from '../listeners/stored-secrets.js';
+import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import type { ClaimedDelivery, ListenerTarget } from '../store/claim-deliveries.js';

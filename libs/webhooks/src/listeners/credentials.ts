@@ -6,7 +6,7 @@ import { InvalidListenerError } from '../listener-errors.js';
 import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
 import { assertTls, writeTls, type CheckedTls } from './listener-tls.js';
 import type { ListenerInput, UpdateListenerInput } from './listener.js';
-import type { Sealing } from './sealing.js';
+import type { Sealing } from '../secrets/sealing.js';
 
 /** What {@link Credentials} work with. */
 export interface CredentialsParts {

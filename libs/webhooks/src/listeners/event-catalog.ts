@@ -8,7 +8,7 @@ import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError } from '../errors.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { exampleOfEntity, exampleOfPublished, type ExampleEvent } from './example-event.js';
-import type { FieldInfo, FieldLookup } from './filter.js';
+import type { FieldInfo, FieldLookup } from '../routing/filter.js';
 
 interface CatalogEntry {
   readonly type: string;

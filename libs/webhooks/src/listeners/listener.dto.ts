@@ -18,7 +18,7 @@ import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls } from './listener-tls.js';
-import type { RateLimit } from './rate-limit.js';
+import type { RateLimit } from '../health/rate-limit.js';
 
 /** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
 export class UpdateListenerDto implements Partial<ListenerInput> {

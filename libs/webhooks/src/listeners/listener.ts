@@ -3,7 +3,7 @@ import type { Json, JsonObject } from '../json.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
 import type { Handshake } from './handshake.js';
-import type { RateLimit } from './rate-limit.js';
+import type { RateLimit } from '../health/rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
 export interface WhereConditions {

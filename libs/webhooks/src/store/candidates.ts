@@ -1,7 +1,7 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { patternsMatching } from '../events/event-type.js';
-import { type Filter, matchesFilter } from '../listeners/filter.js';
-import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../listeners/route-key.js';
+import { type Filter, matchesFilter } from '../routing/filter.js';
+import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../routing/route-key.js';
 import { chunks, inList } from './chunks.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './claim-deliveries.js';
 import type { Database } from './database.js';

@@ -1,9 +1,9 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
-import { isOpen, type CircuitPolicy } from '../listeners/circuit.js';
-import { afterHandshake } from '../listeners/handshake-pause.js';
-import { allowanceOf, limitOf } from '../listeners/rate-limit.js';
+import { isOpen, type CircuitPolicy } from '../health/circuit.js';
+import { afterHandshake } from '../health/handshake-pause.js';
+import { allowanceOf, limitOf } from '../health/rate-limit.js';
 import { newId } from '../ids.js';
-import { readSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
+import { readSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import { databaseMs } from './database-time.js';

@@ -1,8 +1,8 @@
 import sql, { raw } from 'sql-template-tag';
 import { newId } from '../ids.js';
-import { type CircuitPolicy, isOpen } from '../listeners/circuit.js';
+import { type CircuitPolicy, isOpen } from '../health/circuit.js';
 import { candidates, type KnownPaths, type ReadListener, selectPaths, wants } from './candidates.js';
-import type { RoutePath } from '../listeners/route-key.js';
+import type { RoutePath } from '../routing/route-key.js';
 import { inList } from './chunks.js';
 import type { ClaimedDelivery } from './claim-deliveries.js';
 import type { Database } from './database.js';

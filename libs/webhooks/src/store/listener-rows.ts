@@ -1,9 +1,9 @@
 import sql, { bulk, join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf, tupleHash } from '../hash.js';
-import type { RoutePath } from '../listeners/route-key.js';
-import { resealed as resealedDocument } from '../listeners/sealed-document.js';
-import type { Sealing } from '../listeners/sealing.js';
-import { readSecrets, resealedSecrets, verifiableSecrets, writeSecrets } from '../listeners/stored-secrets.js';
+import type { RoutePath } from '../routing/route-key.js';
+import { resealed as resealedDocument } from '../secrets/sealed-document.js';
+import type { Sealing } from '../secrets/sealing.js';
+import { readSecrets, resealedSecrets, verifiableSecrets, writeSecrets } from '../secrets/stored-secrets.js';
 import { canBeStored } from './can-be-stored.js';
 import { chunks, inList } from './chunks.js';
 import { isAfter, type PagePosition } from './page.js';

@@ -1,5 +1,5 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
-import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../listeners/circuit.js';
+import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../health/circuit.js';
 import { chunks, inList } from './chunks.js';
 import type { Database } from './database.js';
 import { insertFromRows, jsonRows, updateFromRows } from './json-rows.js';

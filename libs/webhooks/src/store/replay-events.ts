@@ -1,6 +1,6 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../hash.js';
-import { matchesAnyPattern } from '../listeners/route-key.js';
+import { matchesAnyPattern } from '../routing/route-key.js';
 import { inList } from './chunks.js';
 import type { Database } from './database.js';
 import { insertDeliveries, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';

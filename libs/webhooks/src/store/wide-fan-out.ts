@@ -1,5 +1,5 @@
 import sql, { join, raw } from 'sql-template-tag';
-import { droppedPaths, keysOfEvent } from '../listeners/route-key.js';
+import { droppedPaths, keysOfEvent } from '../routing/route-key.js';
 import type { Database } from './database.js';
 import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
 import {

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
-import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
+import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
 import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';

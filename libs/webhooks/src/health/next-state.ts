@@ -1,4 +1,4 @@
-import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { RetrySchedule } from './retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
 import { GONE, type AttemptRecord } from '../store/record-attempts.js';
 
