@@ -54,9 +54,9 @@ export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-ke
 
 export type { CircuitPolicy } from './health/circuit.js';
 export { UnreadableSecretError } from './secrets/sealing.js';
-export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
-export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
-export { HANDSHAKES, type Handshake } from './listeners/handshake.js';
+export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/credentials/listener-auth.js';
+export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/credentials/listener-tls.js';
+export { HANDSHAKES, type Handshake } from './listeners/handshake/handshake.js';
 export type { RateLimit } from './health/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listener-errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';

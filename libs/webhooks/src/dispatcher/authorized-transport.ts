@@ -6,8 +6,8 @@ import {
   openAuth,
   type ListenerAuth,
   type OAuth2ClientCredentials,
-} from '../listeners/listener-auth.js';
-import { openTls } from '../listeners/listener-tls.js';
+} from '../listeners/credentials/listener-auth.js';
+import { openTls } from '../listeners/credentials/listener-tls.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';

@@ -42,8 +42,8 @@ import { Credentials } from './credentials.js';
 import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from '../routing/filter.js';
-import { handshakeOf, type HandshakeRules, standingOf } from './handshake-choice.js';
-import type { Handshake } from './handshake.js';
+import { handshakeOf, type HandshakeRules, standingOf } from './handshake/handshake-choice.js';
+import type { Handshake } from './handshake/handshake.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
   CreateListenerInput,
@@ -54,8 +54,8 @@ import type {
   Where,
 } from './listener.js';
 import { assertExternalId, storedReferences } from './listener-references.js';
-import { shownAuth } from './listener-auth.js';
-import { shownTls } from './listener-tls.js';
+import { shownAuth } from './credentials/listener-auth.js';
+import { shownTls } from './credentials/listener-tls.js';
 import { type RateLimit, writeRateLimit } from '../health/rate-limit.js';
 import { routesOf } from '../routing/route-key.js';
 import type { Sealing } from '../secrets/sealing.js';

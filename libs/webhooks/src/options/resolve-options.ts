@@ -3,7 +3,7 @@ import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../health/circuit.js';
-import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
+import { HANDSHAKES, type Handshake } from '../listeners/handshake/handshake.js';
 import type { SealingKey } from '../secrets/sealing.js';
 import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';

@@ -1,11 +1,11 @@
-import type { AddressGuard } from '../sending/address-guard.js';
-import { assertListenerHeaders } from '../sending/listener-headers.js';
-import { assertListenerUrl } from '../sending/listener-url.js';
-import type { ResolvedSecurityOptions } from '../sending/security-options.js';
-import { BadRequestError } from '../errors.js';
-import { InvalidListenerError } from '../listener-errors.js';
-import { openSealed, shownOf, writeSealed } from '../secrets/sealed-document.js';
-import type { Sealing } from '../secrets/sealing.js';
+import type { AddressGuard } from '../../sending/address-guard.js';
+import { assertListenerHeaders } from '../../sending/listener-headers.js';
+import { assertListenerUrl } from '../../sending/listener-url.js';
+import type { ResolvedSecurityOptions } from '../../sending/security-options.js';
+import { BadRequestError } from '../../errors.js';
+import { InvalidListenerError } from '../../listener-errors.js';
+import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.js';
+import type { Sealing } from '../../secrets/sealing.js';
 
 /** How a request proves to the receiver's server that it may come in, beside its signature. */
 export type ListenerAuth =

@@ -1,6 +1,6 @@
-import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { ListenerRow, ListenerValues } from '../store/listener-rows.js';
-import { InvalidListenerError } from '../listener-errors.js';
+import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
+import type { ListenerRow, ListenerValues } from '../../store/listener-rows.js';
+import { InvalidListenerError } from '../../listener-errors.js';
 import type { Handshake } from './handshake.js';
 
 /** By whom a handshake is chosen, and what the application says of them. */

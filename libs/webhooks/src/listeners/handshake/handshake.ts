@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { Outcome } from '../sending/outcome.js';
+import type { Outcome } from '../../sending/outcome.js';
 
 /**
  * How a receiver agrees to be sent anything:

@@ -1,10 +1,10 @@
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
-import type { TlsIdentity } from '../sending/guarded-agent.js';
+import type { TlsIdentity } from '../../sending/guarded-agent.js';
 import { isDerivedInBoundedTime } from './encrypted-key.js';
-import { InvalidListenerError } from '../listener-errors.js';
-import { openSealed, shownOf, writeSealed } from '../secrets/sealed-document.js';
-import type { Sealing } from '../secrets/sealing.js';
+import { InvalidListenerError } from '../../listener-errors.js';
+import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.js';
+import type { Sealing } from '../../secrets/sealing.js';
 
 /**
  * Who the sender is to a listener's server in TLS, and whom it believes: a client certificate, or private authorities, or both.
