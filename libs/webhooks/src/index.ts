@@ -45,7 +45,7 @@ export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-event
 export { ContextError, type WebhookContext } from './events/event-context.js';
 export type { Json, JsonObject } from './json.js';
 export { PayloadFormat } from './events/payload-format.js';
-export { TransactionError } from './store/transaction-errors.js';
+export { TransactionError } from './store/database/transaction-errors.js';
 export { PublishError } from './publishing/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
 export { WebhooksService, type PublishOptions } from './publishing/webhooks.service.js';
@@ -130,9 +130,9 @@ export { Transport, type OnStatus, type SignedRequest } from './sending/transpor
 
 export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
-export type { SupportedDriver } from './store/column-kinds.js';
-export type { Page, PageOptions } from './store/page.js';
-export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
+export type { SupportedDriver } from './store/database/column-kinds.js';
+export type { Page, PageOptions } from './store/database/page.js';
+export { webhookEntities, type WebhookTablesOptions } from './store/database/tables.js';
 
 export { Clock, SystemClock, type ClockReading } from './clock.js';
 export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';

@@ -1,7 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
-import type { DialectName } from '../store/column-kinds.js';
+import type { DialectName } from '../store/database/column-kinds.js';
 import { deleteAffected, emptyTable, updateAffected } from './affected-rows.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';

@@ -1,4 +1,4 @@
-import { eventRow, type EventRow } from '../events/event-rows.js';
+import { eventRow, type EventRow } from '../store/outbox/event-rows.js';
 import type { Json, JsonObject } from '../json.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Audience, WebhookEvent } from '../events/webhook-event.js';

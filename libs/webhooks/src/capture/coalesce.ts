@@ -1,4 +1,4 @@
-import type { EventRow } from '../events/event-rows.js';
+import type { EventRow } from '../store/outbox/event-rows.js';
 import type { Json } from '../json.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { Before, RowChange } from './transaction-log.js';

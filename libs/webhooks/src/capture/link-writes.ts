@@ -1,6 +1,6 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
-import { dialectOf } from '../store/column-kinds.js';
-import { chunks } from '../store/chunks.js';
+import { dialectOf } from '../store/database/column-kinds.js';
+import { chunks } from '../store/database/chunks.js';
 import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from './affected-rows.js';
 import type { CapturedWrite, ChangeLog } from './bulk-writes.js';
 import type { LinkOwners } from '../entities/entity-registry.js';

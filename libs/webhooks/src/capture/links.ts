@@ -1,5 +1,5 @@
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
-import { dialectOf } from '../store/column-kinds.js';
+import { dialectOf } from '../store/database/column-kinds.js';
 import { keyText, type ColumnMetadata } from '../entities/canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from '../entities/entity-definition.js';
 import { withPart } from '../entities/foreign-keys.js';

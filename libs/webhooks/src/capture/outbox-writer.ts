@@ -1,9 +1,9 @@
 import type { LoggerService } from '@nestjs/common';
 import type { QueryRunner } from 'typeorm';
-import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
+import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../store/outbox/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
-import { chunks } from '../store/chunks.js';
-import type { Database } from '../store/database.js';
+import { chunks } from '../store/database/chunks.js';
+import type { Database } from '../store/database/database.js';
 import { eventsOf } from './change-events.js';
 import { coalesced, type RowHistory } from './coalesce.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';

@@ -1,5 +1,5 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
-import type { DialectName } from '../store/column-kinds.js';
+import type { DialectName } from '../store/database/column-kinds.js';
 import { StatementQueue } from './statement-queue.js';
 import { TransactionEnds, type EndOptions } from './transaction-ends.js';
 import { transactionAborted, transactionEnded, transactionOpen, writesUnfinished } from './transaction-errors.js';

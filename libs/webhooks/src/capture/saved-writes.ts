@@ -1,6 +1,6 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
-import type { DialectName } from '../store/column-kinds.js';
+import type { DialectName } from '../store/database/column-kinds.js';
 import { beforeOf, rowsMissed } from './affected-rows.js';
 import type { ChangeLog, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';

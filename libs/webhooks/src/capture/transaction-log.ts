@@ -1,7 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
-import type { EventRow } from '../events/event-rows.js';
+import type { EventRow } from '../store/outbox/event-rows.js';
 import type { Json } from '../json.js';
-import type { DialectName } from '../store/column-kinds.js';
+import type { DialectName } from '../store/database/column-kinds.js';
 import type { Cause } from '../cause.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { TransactionStatement } from './transaction-statement.js';

@@ -1,4 +1,4 @@
-import type { EventRow } from '../events/event-rows.js';
+import type { EventRow } from '../store/outbox/event-rows.js';
 import type { RowHistory } from './coalesce.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
 import type { RowChange } from './transaction-log.js';

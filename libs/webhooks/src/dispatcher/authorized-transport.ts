@@ -13,7 +13,7 @@ import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, Transport } from '../sending/transport.js';
-import type { ListenerTarget } from '../store/claim-deliveries.js';
+import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
 
 /** What {@link AuthorizedTransport} works with. */
 export interface AuthorizedTransportParts {

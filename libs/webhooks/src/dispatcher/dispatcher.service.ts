@@ -14,12 +14,12 @@ import {
   type ClaimedDelivery,
   type ClaimedHandshake,
   type Outlook,
-} from '../store/claim-deliveries.js';
-import type { Database } from '../store/database.js';
-import type { DatabaseTime } from '../store/database-time.js';
-import { pauseListeners } from '../store/listener-state.js';
-import type { BodyOf } from '../store/new-deliveries.js';
-import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+} from '../store/queue/claim-deliveries.js';
+import type { Database } from '../store/database/database.js';
+import type { DatabaseTime } from '../store/database/database-time.js';
+import { pauseListeners } from '../store/listeners/listener-state.js';
+import type { BodyOf } from '../store/queue/new-deliveries.js';
+import { releaseDeliveries, type AttemptRecord } from '../store/queue/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
 import { BodyReads } from './body-reads.js';
 import type { WebhookFact } from './delivery-facts.js';

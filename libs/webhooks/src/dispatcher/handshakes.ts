@@ -9,10 +9,10 @@ import { judgeChallenge, judgePermission, type Verdict } from '../listeners/hand
 import { CHALLENGE_TYPE } from '../receiver/challenge.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest } from '../sending/transport.js';
-import type { ClaimedHandshake } from '../store/claim-deliveries.js';
-import type { Database } from '../store/database.js';
-import { readListener } from '../store/listener-rows.js';
-import { recordHandshake, type HandshakeResult } from '../store/handshakes.js';
+import type { ClaimedHandshake } from '../store/queue/claim-deliveries.js';
+import type { Database } from '../store/database/database.js';
+import { readListener } from '../store/listeners/listener-rows.js';
+import { recordHandshake, type HandshakeResult } from '../store/queue/record-handshake.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
 import { HandshakeLimits } from './handshake-limits.js';
 import type { Notices } from './notices.js';

@@ -5,7 +5,7 @@ import { causeHeaders } from './cause-headers.js';
 import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import type { ClaimedDelivery, ListenerTarget } from '../store/claim-deliveries.js';
+import type { ClaimedDelivery, ListenerTarget } from '../store/queue/claim-deliveries.js';
 
 /** What signing needs to know beside the delivery. */
 export interface Signers {

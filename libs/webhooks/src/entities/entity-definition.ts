@@ -3,7 +3,7 @@ import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
-import { dialectOf } from '../store/column-kinds.js';
+import { dialectOf } from '../store/database/column-kinds.js';
 import {
   canonicalValue,
   isNumericColumn,

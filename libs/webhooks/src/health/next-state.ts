@@ -1,6 +1,6 @@
 import type { RetrySchedule } from './retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
-import { GONE, type AttemptRecord } from '../store/record-attempts.js';
+import { GONE, type AttemptRecord } from '../store/queue/record-attempts.js';
 
 /**
  * What an attempt makes of its delivery.

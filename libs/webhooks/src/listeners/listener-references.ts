@@ -1,5 +1,5 @@
 import type { JsonObject } from '../json.js';
-import { externalKeyOf } from '../store/listener-rows.js';
+import { externalKeyOf } from '../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import type { ListenerReferences } from './listener.js';
 

@@ -9,9 +9,9 @@ import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { CallerTransaction, CallerTransactions } from '../store/caller-transactions.js';
-import type { Database } from '../store/database.js';
-import { isUniqueViolation } from '../store/database-errors.js';
+import type { CallerTransaction, CallerTransactions } from '../store/database/caller-transactions.js';
+import type { Database } from '../store/database/database.js';
+import { isUniqueViolation } from '../store/database/database-errors.js';
 import {
   DISCARD_BATCH,
   externalKeyOf,
@@ -32,10 +32,10 @@ import {
   type ListenerValues,
   type OwnerScope,
   type ResealedPage,
-} from '../store/listener-rows.js';
-import { page, readPage, type Page, type PageOptions } from '../store/page.js';
-import type { Script } from '../store/script.js';
-import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
+} from '../store/listeners/listener-rows.js';
+import { page, readPage, type Page, type PageOptions } from '../store/database/page.js';
+import type { Script } from '../store/database/script.js';
+import { TEST_EVENT_TYPE, type TestExample } from '../store/queue/test-event.js';
 import type { JsonObject } from '../json.js';
 import { BadRequestError } from '../errors.js';
 import { Credentials } from './credentials.js';

@@ -10,7 +10,7 @@ import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
-import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/tables.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/database/tables.js';
 import { show } from './show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 

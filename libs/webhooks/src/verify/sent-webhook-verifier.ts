@@ -6,7 +6,12 @@ import { generateSecret } from '../signing/secret.js';
 import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
-import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
+import {
+  readSentDeliveries,
+  readSentEvent,
+  type SentDelivery,
+  type SentEvent,
+} from '../store/queue/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { type Turn, Turns } from './turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';

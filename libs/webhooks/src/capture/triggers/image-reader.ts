@@ -1,10 +1,10 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import type { DataSource, ObjectLiteral } from 'typeorm';
-import { dialectOf } from '../../store/column-kinds.js';
-import { chunks, inList } from '../../store/chunks.js';
-import type { Database } from '../../store/database.js';
-import type { StoredImage } from '../../store/images.js';
-import { query, type Row, type Script } from '../../store/script.js';
+import { dialectOf } from '../../store/database/column-kinds.js';
+import { chunks, inList } from '../../store/database/chunks.js';
+import type { Database } from '../../store/database/database.js';
+import type { StoredImage } from '../../store/outbox/images.js';
+import { query, type Row, type Script } from '../../store/database/script.js';
 import { mayLoseDigitsOnSqlite, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { hasOwnColumn, typingColumn, withPart } from '../../entities/foreign-keys.js';

@@ -1,5 +1,5 @@
 import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
-import type { ListenerRow, ListenerValues } from '../../store/listener-rows.js';
+import type { ListenerRow, ListenerValues } from '../../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../../listener-errors.js';
 import type { Handshake } from './handshake.js';
 

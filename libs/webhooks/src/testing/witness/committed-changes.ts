@@ -4,8 +4,8 @@ import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { lastingExpression } from '../../capture/exact-expression.js';
 import { keyOfImage, setForeignKeys } from '../../capture/image-select.js';
-import type { Database } from '../../store/database.js';
-import { query } from '../../store/script.js';
+import type { Database } from '../../store/database/database.js';
+import { query } from '../../store/database/script.js';
 import { SHADOW_COLUMNS } from './shadow-table.js';
 import type { InstalledShadow } from './witness-triggers.js';
 
