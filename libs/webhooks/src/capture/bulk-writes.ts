@@ -2,20 +2,27 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
 import type { DialectName } from '../store/database/column-kinds.js';
-import { deleteAffected, emptyTable, updateAffected } from './affected-rows.js';
+import { deleteAffected, emptyTable, updateAffected } from './statements/affected-rows.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
-import { idOfImage } from './image-select.js';
-import { insertRows } from './inserted-rows.js';
-import { LinkWrites } from './link-writes.js';
-import type { RunnerWrites } from './runner-writes.js';
-import { SavedWrites } from './saved-writes.js';
-import { sendingThrough, type SendStatement } from './sending-through.js';
+import { idOfImage } from './images/image-select.js';
+import { insertRows } from './statements/inserted-rows.js';
+import { LinkWrites } from './links/link-writes.js';
+import type { RunnerWrites } from './transactions/runner-writes.js';
+import { SavedWrites } from './statements/saved-writes.js';
+import { sendingThrough, type SendStatement } from './typeorm/sending-through.js';
 import { kindsInTable, rootOf } from '../entities/single-table.js';
-import type { Before, RowChange } from './transaction-log.js';
+import type { Before, RowChange } from './transactions/transaction-log.js';
 import type { EntityAction } from '../entities/webhook.decorator.js';
-import type { Clearing, Persisting, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
-import { WrittenTable } from './written-table.js';
+import type {
+  Clearing,
+  Persisting,
+  Saving,
+  WriteBuilder,
+  WriteExpression,
+  WriteHold,
+} from './typeorm/write-builder.js';
+import { WrittenTable } from './images/written-table.js';
 
 /** Where the changes go: the log of the query runner's transaction. */
 export interface ChangeLog {

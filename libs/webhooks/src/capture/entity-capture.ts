@@ -21,16 +21,20 @@ import type { EntityDefinition, RowImage } from '../entities/entity-definition.j
 import type { EntityRegistry } from '../entities/entity-registry.js';
 import { CaptureError, loopMessage } from '../entities/errors.js';
 import { OutboxWriter } from './outbox-writer.js';
-import { RunnerWrites, type RunnerWritesOptions } from './runner-writes.js';
-import { serverState } from './server-state.js';
+import { RunnerWrites, type RunnerWritesOptions } from './transactions/runner-writes.js';
+import { serverState } from './transactions/server-state.js';
 import type { TriggerMark } from './triggers/marked-writes.js';
 import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
-import { eventsLost, transactionEnded } from './transaction-errors.js';
-import type { Committed, RowChange, TransactionLog } from './transaction-log.js';
-import { changesSchema, transactionStatements, type TransactionStatement } from './transaction-statement.js';
-import { outsideChains, writeOn } from './work.js';
-import { holdWrites, letWritesGo } from './write-builder.js';
+import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
+import type { Committed, RowChange, TransactionLog } from './transactions/transaction-log.js';
+import {
+  changesSchema,
+  transactionStatements,
+  type TransactionStatement,
+} from './transactions/transaction-statement.js';
+import { outsideChains, writeOn } from './transactions/work.js';
+import { holdWrites, letWritesGo } from './typeorm/write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
 export type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;

@@ -4,12 +4,12 @@ import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } 
 import type { PayloadLimits } from '../events/payload.js';
 import { chunks } from '../store/database/chunks.js';
 import type { Database } from '../store/database/database.js';
-import { eventsOf } from './change-events.js';
-import { coalesced, type RowHistory } from './coalesce.js';
+import { eventsOf } from './changes/change-events.js';
+import { coalesced, type RowHistory } from './changes/coalesce.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
 import { CaptureError, loopMessage } from '../entities/errors.js';
-import { readRows } from './row-reader.js';
-import type { RowChange, TransactionLog } from './transaction-log.js';
+import { readRows } from './images/row-reader.js';
+import type { RowChange, TransactionLog } from './transactions/transaction-log.js';
 
 type Statement = ReturnType<Database['statement']>;
 

@@ -25,7 +25,7 @@ import {
   typingColumn,
 } from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
-import { referredPath } from '../capture/junction-columns.js';
+import { referredPath } from '../capture/images/junction-columns.js';
 import { isPure } from './pure.js';
 import {
   CAPTURE_MODES,

@@ -18,12 +18,12 @@ import {
   type StoredImage,
 } from '../../store/outbox/images.js';
 import type { Script } from '../../store/database/script.js';
-import { eventsOf } from '../change-events.js';
-import { coalesced } from '../coalesce.js';
+import { eventsOf } from '../changes/change-events.js';
+import { coalesced } from '../changes/coalesce.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { kindsInTable } from '../../entities/single-table.js';
-import type { Before, RowChange } from '../transaction-log.js';
+import type { Before, RowChange } from '../transactions/transaction-log.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';

@@ -1,6 +1,6 @@
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
-import { LEADING_COMMENTS } from '../transaction-statement.js';
+import { LEADING_COMMENTS } from '../transactions/transaction-statement.js';
 
 const WRITES = new RegExp(
   `^${LEADING_COMMENTS}(?:insert|update|delete|with|merge|replace|truncate|copy|load|call|do)\\b`,
