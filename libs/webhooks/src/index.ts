@@ -56,7 +56,7 @@ export type { CircuitPolicy } from './health/circuit.js';
 export { UnreadableSecretError } from './secrets/sealing.js';
 export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/credentials/listener-auth.js';
 export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/credentials/listener-tls.js';
-export { HANDSHAKES, type Handshake } from './listeners/handshake/handshake.js';
+export { HANDSHAKES, type Handshake } from './options/handshake-methods.js';
 export type { RateLimit } from './health/rate-limit.js';
 export { InvalidListenerError, ListenerNotFoundError } from './listener-errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
@@ -130,9 +130,10 @@ export { Transport, type OnStatus, type SignedRequest } from './sending/transpor
 
 export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
-export type { SupportedDriver } from './store/database/column-kinds.js';
+export type { SupportedDriver } from './dialect.js';
 export type { Page, PageOptions } from './store/database/page.js';
-export { webhookEntities, type WebhookTablesOptions } from './store/database/tables.js';
+export { webhookEntities } from './store/database/tables.js';
+export type { WebhookTablesOptions } from './store/database/table-names.js';
 
 export { Clock, SystemClock, type ClockReading } from './clock.js';
 export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';

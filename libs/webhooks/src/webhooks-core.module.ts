@@ -16,16 +16,13 @@ import { Transport } from './sending/transport.js';
 import { createWebhooksHttpService, type WebhooksHttp } from './sending/webhooks-http-service.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import {
-  DEFAULT_INSTANCE,
   getDeliveriesToken,
   getDispatcherToken,
   getListenersToken,
   getWebhooksHttpToken,
   getWebhooksToken,
-  optionsToken,
-  registryToken,
-  runtimeToken,
 } from './tokens.js';
+import { DEFAULT_INSTANCE, optionsToken, registryToken, runtimeToken } from './instance.js';
 import { WebhooksRuntime } from './webhooks-runtime.js';
 
 const HTTP = Symbol('nestjs-entity-webhooks:http');

@@ -4,7 +4,7 @@ import { registeredEntity, type WebhookFeature } from './entities/webhook-featur
 import type { EntityClass, WebhookOptions } from './entities/webhook.decorator.js';
 import { ConfigurationError } from './errors.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
-import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
+import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
 /** A feature whose options name what its own entity has; otherwise what the compiler shows. */

@@ -27,7 +27,8 @@ import type { TriggerMark } from './triggers/marked-writes.js';
 import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
 import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
-import type { Committed, RowChange, TransactionLog } from './transactions/transaction-log.js';
+import type { Committed, TransactionLog } from './transactions/transaction-log.js';
+import type { RowChange } from './changes/row-change.js';
 import {
   changesSchema,
   transactionStatements,

@@ -9,7 +9,8 @@ import { coalesced, type RowHistory } from './changes/coalesce.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
 import { CaptureError, loopMessage } from '../entities/errors.js';
 import { readRows } from './images/row-reader.js';
-import type { RowChange, TransactionLog } from './transactions/transaction-log.js';
+import type { TransactionLog } from './transactions/transaction-log.js';
+import type { RowChange } from './changes/row-change.js';
 
 type Statement = ReturnType<Database['statement']>;
 

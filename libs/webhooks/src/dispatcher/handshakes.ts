@@ -6,7 +6,7 @@ import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
 import { newId } from '../ids.js';
 import { shownAuth } from '../listeners/credentials/listener-auth.js';
 import { judgeChallenge, judgePermission, type Verdict } from '../listeners/handshake/handshake.js';
-import { CHALLENGE_TYPE } from '../receiver/challenge.js';
+import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { ClaimedHandshake } from '../store/queue/claim-deliveries.js';

@@ -11,7 +11,8 @@ import {
   resumeChore,
   type ChoreState,
 } from '../store/database/chores.js';
-import { pause, type Database } from '../store/database/database.js';
+import { type Database } from '../store/database/database.js';
+import { pause } from '../time.js';
 import {
   discardWaiting,
   LISTENERS_PER_BATCH,

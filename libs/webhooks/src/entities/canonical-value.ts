@@ -1,6 +1,6 @@
 import type { EntityMetadata } from 'typeorm';
 import type { Json } from '../json.js';
-import type { DialectName } from '../store/database/column-kinds.js';
+import type { DialectName } from '../dialect.js';
 import { bitText, intervalDuration, parseArray, parseHstore, rangeOfInstants, zonedTime } from './database-text.js';
 
 /** TypeORM does not export the class by name. */

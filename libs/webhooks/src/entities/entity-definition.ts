@@ -3,7 +3,7 @@ import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
-import { dialectOf } from '../store/database/column-kinds.js';
+import { dialectOf } from '../dialect.js';
 import {
   canonicalValue,
   isNumericColumn,
@@ -23,9 +23,9 @@ import {
   keyOfRelation,
   relationsAt,
   typingColumn,
+  referredPath,
 } from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
-import { referredPath } from '../capture/images/junction-columns.js';
 import { isPure } from './pure.js';
 import {
   CAPTURE_MODES,

@@ -88,3 +88,8 @@ export function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral):
     {},
   );
 }
+
+/** Not the column itself: each kind of a single table has its own. */
+export function referredPath({ referencedColumn }: ColumnMetadata): string {
+  return referencedColumn?.propertyPath ?? '';
+}

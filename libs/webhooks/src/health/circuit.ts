@@ -1,4 +1,4 @@
-import type { ListenerState } from '../store/listeners/listener-state.js';
+import type { ListenerState } from './listener-state.js';
 
 /** When a listener that fails is left alone, and when it is given up. Times in milliseconds. */
 export interface CircuitPolicy {

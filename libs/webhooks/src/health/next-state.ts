@@ -1,6 +1,15 @@
 import type { RetrySchedule } from './retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
-import { GONE, type AttemptRecord } from '../store/queue/record-attempts.js';
+
+/** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
+export const GONE = 410;
+
+/** What becomes of a delivery after an attempt. */
+export interface NextState {
+  readonly state: 'succeeded' | 'due' | 'exhausted';
+  /** When to try again, for `due`; otherwise when it ended. */
+  readonly at: number;
+}
 
 /**
  * What an attempt makes of its delivery.
@@ -14,7 +23,7 @@ export function nextState(
   schedule: RetrySchedule,
   now: number,
   retryUntil: number,
-): AttemptRecord['next'] {
+): NextState {
   if (outcome.kind === 'accepted') return { state: 'succeeded', at: now };
   if (outcome.status === GONE) return { state: 'exhausted', at: now };
   const delay = schedule.delayMs(failuresBefore + 1);

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
-import { pause, type Database } from '../store/database/database.js';
+import { type Database } from '../store/database/database.js';
+import { pause } from '../time.js';
 import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/listeners/erase-owner.js';
 import type { Script } from '../store/database/script.js';
 

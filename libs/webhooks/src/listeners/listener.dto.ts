@@ -14,7 +14,7 @@ import {
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
 import { InvalidListenerError } from '../listener-errors.js';
-import { HANDSHAKES, type Handshake } from './handshake/handshake.js';
+import { HANDSHAKES, type Handshake } from '../options/handshake-methods.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './credentials/listener-auth.js';
 import type { ListenerTls } from './credentials/listener-tls.js';

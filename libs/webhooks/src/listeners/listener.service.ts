@@ -43,7 +43,7 @@ import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from '../routing/filter.js';
 import { handshakeOf, type HandshakeRules, standingOf } from './handshake/handshake-choice.js';
-import type { Handshake } from './handshake/handshake.js';
+import type { Handshake } from '../options/handshake-methods.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
   CreateListenerInput,

@@ -1,11 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import {
-  inState,
-  isSet,
-  isUnfinishedAndOrdered,
-  tablePathOf,
-  type WebhookTablesOptions,
-} from '../store/database/tables.js';
+import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
+import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 
 /**

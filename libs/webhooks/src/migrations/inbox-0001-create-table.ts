@@ -1,5 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { tablePathOf, type WebhookTablesOptions } from '../store/database/tables.js';
+import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 
 /**

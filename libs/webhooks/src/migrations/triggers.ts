@@ -10,7 +10,7 @@ import {
 import { triggerTables, type TriggerTable } from '../capture/triggers/trigger-table.js';
 import { registeredEntity, type WebhookFeature } from '../entities/webhook-feature.js';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
-import type { WebhookTablesOptions } from '../store/database/tables.js';
+import type { WebhookTablesOptions } from '../store/database/table-names.js';
 
 /** What the application says to `WebhooksModule`, as far as triggers follow from it. */
 export interface TriggerOptions extends WebhookTablesOptions {

@@ -3,15 +3,15 @@ import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../health/circuit.js';
-import { HANDSHAKES, type Handshake } from '../listeners/handshake/handshake.js';
+import { HANDSHAKES, type Handshake } from './handshake-methods.js';
 import type { SealingKey } from '../secrets/sealing.js';
 import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
-import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../store/database/tables.js';
-import { show } from './show.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../dialect.js';
+import { show } from '../show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 
 const SECOND = 1_000;

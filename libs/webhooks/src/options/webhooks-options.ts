@@ -5,7 +5,7 @@ import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../health/circuit.js';
-import type { Handshake } from '../listeners/handshake/handshake.js';
+import type { Handshake } from './handshake-methods.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { Transport } from '../sending/transport.js';

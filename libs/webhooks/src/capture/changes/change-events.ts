@@ -5,7 +5,7 @@ import type { Audience, WebhookEvent } from '../../events/webhook-event.js';
 import { tupleHash } from '../../hash.js';
 import { newId } from '../../ids.js';
 import { setPath, type EntityDefinition, type RowImage } from '../../entities/entity-definition.js';
-import type { Before, RowChange } from '../transactions/transaction-log.js';
+import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
 interface Told {

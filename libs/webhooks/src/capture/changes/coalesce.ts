@@ -1,7 +1,7 @@
 import type { EventRow } from '../../store/outbox/event-rows.js';
 import type { Json } from '../../json.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import type { Before, RowChange } from '../transactions/transaction-log.js';
+import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
 /**

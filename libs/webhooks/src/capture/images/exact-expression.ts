@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from '../../entities/canonical-value.js';
 import { INTERVAL_FORMAT } from '../../entities/database-text.js';
 

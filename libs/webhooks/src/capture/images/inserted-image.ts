@@ -1,5 +1,5 @@
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
-import { dialectOf, type DialectName } from '../../store/database/column-kinds.js';
+import { dialectOf, type DialectName } from '../../dialect.js';
 import {
   isNumericColumn,
   mayLoseDigitsOnSqlite,

@@ -1,6 +1,7 @@
 import type { DataSource } from 'typeorm';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { lastingExpression } from './exact-expression.js';
+import { referredPath } from '../../entities/foreign-keys.js';
 
 /** Columns of a junction, read as values of the columns that they refer to. */
 export class JunctionColumns {
@@ -38,9 +39,4 @@ export class JunctionColumns {
 export function referredType(column: ColumnMetadata): ColumnMetadata {
   const { referencedColumn } = column;
   return referencedColumn ? (referencedColumn.referencedColumn ?? referencedColumn) : column;
-}
-
-/** Not the column itself: each kind of a single table has its own. */
-export function referredPath({ referencedColumn }: ColumnMetadata): string {
-  return referencedColumn?.propertyPath ?? '';
 }

@@ -1,10 +1,10 @@
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
-import { withPart } from '../../entities/foreign-keys.js';
+import { withPart, referredPath } from '../../entities/foreign-keys.js';
 import { keyValue } from './image-select.js';
-import { JunctionColumns, referredPath, referredType } from './junction-columns.js';
+import { JunctionColumns, referredType } from './junction-columns.js';
 
 type Row = Readonly<Record<string, unknown>>;
 

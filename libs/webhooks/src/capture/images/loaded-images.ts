@@ -2,7 +2,7 @@ import type { DataSource, ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
 import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
-import type { Before } from '../transactions/transaction-log.js';
+import type { Before } from '../changes/row-change.js';
 import type { SavedRow } from '../typeorm/write-builder.js';
 
 /** Whether the row that TypeORM loaded shows all that an event needs, with these foreign keys; only with `exactPrevious: false`. */

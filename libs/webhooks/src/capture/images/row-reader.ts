@@ -1,5 +1,5 @@
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { exactExpression, isReadInexactly, lastingExpression } from './exact-expression.js';

@@ -1,16 +1,17 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { chunks } from '../../store/database/chunks.js';
 import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from '../statements/affected-rows.js';
-import type { CapturedWrite, ChangeLog } from '../bulk-writes.js';
+import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
 import type { LinkOwners } from '../../entities/entity-registry.js';
 import { CaptureError } from '../../entities/errors.js';
-import { JunctionColumns, referredPath, referredType } from '../images/junction-columns.js';
+import { JunctionColumns, referredType } from '../images/junction-columns.js';
+import { referredPath } from '../../entities/foreign-keys.js';
 import { ownerText } from '../images/links.js';
 import { rowKey } from '../images/row-reader.js';
 import type { SavedRowImages } from '../statements/saved-row-images.js';
 import { kindsInTable, rootOf } from '../../entities/single-table.js';
-import type { RowChange } from '../transactions/transaction-log.js';
+import type { RowChange } from '../changes/row-change.js';
 import type { Saving, WriteBuilder } from '../typeorm/write-builder.js';
 
 /** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */

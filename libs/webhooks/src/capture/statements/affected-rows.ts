@@ -1,12 +1,13 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
-import type { CapturedWrite, StatementResult } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { StatementResult } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { idOfImage, keyValue } from '../images/image-select.js';
 import { isOneOf } from '../images/links.js';
 import { rowKey } from '../images/row-reader.js';
-import type { Before, RowChange } from '../transactions/transaction-log.js';
+import type { Before, RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { ReadRow } from '../images/written-table.js';
 

@@ -1,6 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
-import type { CapturedWrite, StatementResult } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { StatementResult } from '../typeorm/sending-through.js';
 import { notesOf } from './noted-rows.js';
 import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';

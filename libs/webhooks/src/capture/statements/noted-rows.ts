@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import type { CapturedWrite } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { SelectedColumn } from '../images/image-select.js';
 import { overwrittenColumns } from './record-inserted.js';

@@ -1,7 +1,7 @@
 import { beforeOf } from './affected-rows.js';
-import type { CapturedWrite } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
-import type { Before, RowChange } from '../transactions/transaction-log.js';
+import type { Before, RowChange } from '../changes/row-change.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
 

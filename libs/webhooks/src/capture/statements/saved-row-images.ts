@@ -1,9 +1,9 @@
 import type { ObjectLiteral } from 'typeorm';
-import type { ChangeLog } from '../bulk-writes.js';
+import type { ChangeLog } from './captured-write.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { isLoadedEnough, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from '../images/row-reader.js';
-import type { RowChange } from '../transactions/transaction-log.js';
+import type { RowChange } from '../changes/row-change.js';
 import type { SavedRow, Saving } from '../typeorm/write-builder.js';
 
 type Images = Map<string, RowImage>;

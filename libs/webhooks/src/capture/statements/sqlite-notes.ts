@@ -1,4 +1,4 @@
-import type { CapturedWrite } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
 import type { RowNotes } from './row-notes.js';
 import type { ReadRow } from '../images/written-table.js';
 

@@ -1,6 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import { rowsMissed } from './affected-rows.js';
-import type { CapturedWrite, StatementResult } from '../bulk-writes.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { StatementResult } from '../typeorm/sending-through.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { CaptureError } from '../../entities/errors.js';
 import { keyValue } from '../images/image-select.js';

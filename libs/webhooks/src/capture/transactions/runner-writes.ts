@@ -1,11 +1,11 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
-import type { DialectName } from '../../store/database/column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 import { StatementQueue } from './statement-queue.js';
 import { TransactionEnds, type EndOptions } from './transaction-ends.js';
 import { transactionAborted, transactionEnded, transactionOpen, writesUnfinished } from './transaction-errors.js';
 import { TransactionLog, type Committed } from './transaction-log.js';
 import { transactionStatements, type TransactionStatement } from './transaction-statement.js';
-import { isWriteStatement } from '../triggers/written-tables.js';
+import { isWriteStatement } from './write-statement.js';
 import { Queue, refuseEnded, Work, worksOn, writeOn } from './work.js';
 
 /** What the objects of one data source share. */

@@ -1,5 +1,5 @@
 import type { QueryRunner } from 'typeorm';
-import type { DialectName } from '../../store/database/column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 
 /** Whether a connection is in a transaction; `failed`: in one that PostgreSQL only rolls back any more. */
 export type ServerState = 'none' | 'open' | 'failed';

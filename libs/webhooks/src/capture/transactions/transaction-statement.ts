@@ -1,4 +1,4 @@
-import type { DialectName } from '../../store/database/column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 
 /**
  * What a statement does to the transaction it runs in; `undefined` for the great rest of them.

@@ -1,7 +1,7 @@
 import type { EventRow } from '../../store/outbox/event-rows.js';
 import type { RowHistory } from '../changes/coalesce.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
-import type { RowChange } from './transaction-log.js';
+import type { RowChange } from '../changes/row-change.js';
 
 /** What was told of a row in this transaction, where its entity says `coalesce: true`. */
 interface ToldRow {

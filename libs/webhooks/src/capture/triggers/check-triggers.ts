@@ -2,7 +2,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
 import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import type { Database } from '../../store/database/database.js';
 import { removeStaleMarks } from '../../store/outbox/images.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';

@@ -23,7 +23,7 @@ import { coalesced } from '../changes/coalesce.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { kindsInTable } from '../../entities/single-table.js';
-import type { Before, RowChange } from '../transactions/transaction-log.js';
+import type { Before, RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';

@@ -1,6 +1,6 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import type { DataSource, ObjectLiteral } from 'typeorm';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { chunks, inList } from '../../store/database/chunks.js';
 import type { Database } from '../../store/database/database.js';
 import type { StoredImage } from '../../store/outbox/images.js';

@@ -1,6 +1,6 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
-import { dialectOf } from '../../store/database/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { rootOf } from '../../entities/single-table.js';

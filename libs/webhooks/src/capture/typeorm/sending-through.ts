@@ -1,5 +1,4 @@
 import type { QueryRunner } from 'typeorm';
-import type { StatementResult } from '../bulk-writes.js';
 
 export type SendStatement = (text: string, parameters: unknown[]) => Promise<StatementResult>;
 
@@ -15,4 +14,11 @@ export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryR
       },
     },
   }) as QueryRunner;
+}
+
+/** What a query runner answers, structured. */
+export interface StatementResult {
+  raw: unknown;
+  records: Record<string, unknown>[];
+  affected?: number;
 }

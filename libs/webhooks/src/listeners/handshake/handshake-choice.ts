@@ -1,7 +1,7 @@
 import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
 import type { ListenerRow, ListenerValues } from '../../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../../listener-errors.js';
-import type { Handshake } from './handshake.js';
+import type { Handshake } from '../../options/handshake-methods.js';
 
 /** By whom a handshake is chosen, and what the application says of them. */
 export interface HandshakeRules {

@@ -1,14 +1,14 @@
 import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
-import { columnOptions, dialectOf, type ColumnKind, type SupportedDriver } from './column-kinds.js';
+import { columnOptions, type ColumnKind } from './column-kinds.js';
+import { dialectOf, type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
 import {
   assertSchemas,
   databaseName,
-  DEFAULT_TABLE_PREFIX,
   indexesOf,
   tablePathOf,
   type IndexShape,
   type WebhookTablesOptions,
-} from './tables.js';
+} from './table-names.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
 export interface FrozenTable {

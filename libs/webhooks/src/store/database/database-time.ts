@@ -1,6 +1,6 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { SET_BACK_FROM_MS, type Clock } from '../../clock.js';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 

@@ -1,6 +1,6 @@
 import type { DataSource, Logger } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
-import { dialectOf, type DialectName } from './column-kinds.js';
+import { dialectOf, type DialectName } from '../../dialect.js';
 import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
@@ -59,11 +59,6 @@ export async function missingTables(database: Database, sqlOf: (table: keyof Tab
     }
   }
   return missing;
-}
-
-/** Waits without holding the event loop. */
-export function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A server that does not even take the connection is asked again. Drivers wait for ever (`pg`), or longer (`mysql2`). */

@@ -1,5 +1,5 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 
 /**
  * Makes an insert skip rows whose unique key stands already.

@@ -1,5 +1,5 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import type { TableName, TableSql } from './tables.js';
 

@@ -1,7 +1,8 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
-import { databaseName, type TableName } from './tables.js';
+import { type TableName } from './tables.js';
+import { databaseName } from './table-names.js';
 
 /** Webhook tables of another prefix in the same schema. */
 export interface OtherTables {

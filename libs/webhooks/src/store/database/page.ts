@@ -1,7 +1,7 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { BadRequestError } from '../../errors.js';
 import { textOf } from '../../foreign-text.js';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 
 /** One page of a list, newest first. */
 export interface Page<T> {

@@ -1,5 +1,5 @@
 import type { QueryRunner } from 'typeorm';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 import type { StatementResult } from './script.js';
 
 /** Sends one statement over a connection. */

@@ -1,7 +1,8 @@
 import type { DataSource, QueryRunner } from 'typeorm';
-import type { DialectName } from './column-kinds.js';
+import type { DialectName } from '../../dialect.js';
 import { DatabaseTimeoutError, isFaultOfData, isRetryable } from './database-errors.js';
-import { pause, type StatementLimit } from './database.js';
+import { type StatementLimit } from './database.js';
+import { pause } from '../../time.js';
 import type { StatementResult } from './script.js';
 import { endAfterSilence } from './silence.js';
 

@@ -1,8 +1,9 @@
 import { DataSource } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
-import { dialectOf, type DialectName, type SupportedDriver } from './column-kinds.js';
+import { dialectOf, type DialectName, type SupportedDriver } from '../../dialect.js';
 import { isRetryable } from './database-errors.js';
-import { Database, ownDataSourceOptions, pause, type StatementLimit } from './database.js';
+import { Database, ownDataSourceOptions, type StatementLimit } from './database.js';
+import { pause } from '../../time.js';
 import { type Script, type StatementResult, Together } from './script.js';
 import {
   ServerConnections,
@@ -12,7 +13,8 @@ import {
   type Statement,
 } from './server-connections.js';
 import { withoutValues } from './statement-error.js';
-import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
+import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import type { WebhookTablesOptions } from './table-names.js';
 
 const MAX_TRIES = 10;
 

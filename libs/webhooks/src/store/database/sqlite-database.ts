@@ -3,9 +3,11 @@ import { isFileSqlite, sqliteWriterLock } from '../../sqlite/isolate-sqlite.js';
 import { isInTransactionHere } from '../../sqlite/transaction-here.js';
 import type { Sql } from 'sql-template-tag';
 import { isRetryable } from './database-errors.js';
-import { Database, ownDataSourceOptions, pause } from './database.js';
+import { Database, ownDataSourceOptions } from './database.js';
+import { pause } from '../../time.js';
 import { type Script, type StatementResult, Together } from './script.js';
-import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
+import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import type { WebhookTablesOptions } from './table-names.js';
 import { TransactionError } from './transaction-errors.js';
 
 /** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */

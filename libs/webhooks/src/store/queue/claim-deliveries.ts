@@ -14,8 +14,8 @@ import {
   nextDueOf,
   readyFrom,
   writeListenerStates,
-  type ListenerState,
 } from '../listeners/listener-state.js';
+import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
 import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';

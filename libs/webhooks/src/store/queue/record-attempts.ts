@@ -14,6 +14,7 @@ import {
 import { disableListener } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
 import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-attempts.js';
+import { GONE, type NextState } from '../../health/next-state.js';
 
 /** One attempt that was made, and what it makes of its delivery. */
 export interface AttemptRecord {
@@ -33,11 +34,7 @@ export interface AttemptRecord {
   readonly response: string | null;
   readonly retryAfterMs: number | null;
   readonly startedAt: number;
-  readonly next: {
-    readonly state: 'succeeded' | 'due' | 'exhausted';
-    /** When to try again, for `due`; otherwise when it ended. */
-    readonly at: number;
-  };
+  readonly next: NextState;
 }
 
 export interface RecordResult {
@@ -52,9 +49,6 @@ export interface RecordResult {
 
 /** With 4 KB of response each. */
 const RECORDS_PER_STATEMENT = 500;
-
-/** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
-export const GONE = 410;
 const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
 
 /**

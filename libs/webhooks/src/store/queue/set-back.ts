@@ -2,13 +2,8 @@ import sql from 'sql-template-tag';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { jsonRows, updateFromRows } from '../database/json-rows.js';
-import {
-  lockListenerStates,
-  nextDueOf,
-  readyFrom,
-  writeListenerStates,
-  type ListenerState,
-} from '../listeners/listener-state.js';
+import { lockListenerStates, nextDueOf, readyFrom, writeListenerStates } from '../listeners/listener-state.js';
+import type { ListenerState } from '../../health/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
 
 /** How far the clock was ahead of the time that it is now. */

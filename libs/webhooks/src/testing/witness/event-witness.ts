@@ -4,7 +4,7 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
 import type { Database } from '../../store/database/database.js';
-import { DEFAULT_INSTANCE, registryToken, runtimeToken } from '../../tokens.js';
+import { DEFAULT_INSTANCE, registryToken, runtimeToken } from '../../instance.js';
 import { committedChanges, type CommittedChange } from './committed-changes.js';
 import { compareEvents } from './compare-events.js';
 import { describeDifferences } from './describe-differences.js';
