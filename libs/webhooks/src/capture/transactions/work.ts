@@ -33,7 +33,7 @@ export class Queue {
  */
 export type WorkKind = 'write' | 'transaction' | 'end' | 'other';
 
-// The store of one chain of calls, like the scopes of `write-scope.ts`: nothing is kept in it.
+// The store of one chain of calls, like the scopes of `cause.ts`: nothing is kept in it.
 const chains = new AsyncLocalStorage<Work | undefined>();
 
 /** Something under way on one query runner, together with all that its chain of calls does: hooks, and what these write. */

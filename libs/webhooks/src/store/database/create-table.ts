@@ -10,7 +10,7 @@ import {
   type WebhookTablesOptions,
 } from './table-names.js';
 
-/** A table as a migration made it, once and for ever: the present one is in `store/tables.ts`. */
+/** A table as a migration made it, once and for ever: the present one is in `store/database/tables.ts`. */
 export interface FrozenTable {
   readonly name: string;
   /** Kinds by property; a trailing `?` means nullable. */
