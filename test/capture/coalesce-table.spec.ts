@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { netChange, type NetChange } from '../../libs/webhooks/src/capture/coalesce.js';
-import type { EntityAction } from '../../libs/webhooks/src/capture/webhook.decorator.js';
+import { netChange, type NetChange } from '../../libs/webhooks/src/capture/changes/coalesce.js';
+import type { EntityAction } from '../../libs/webhooks/src/entities/webhook.decorator.js';
 
 const ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
 

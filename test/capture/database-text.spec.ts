@@ -6,7 +6,7 @@ import {
   parseHstore,
   rangeOfInstants,
   zonedTime,
-} from '../../libs/webhooks/src/capture/database-text.js';
+} from '../../libs/webhooks/src/entities/database-text.js';
 
 describe('the text of a value of PostgreSQL', () => {
   it.each([

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { Column, Entity, PrimaryColumn, type QueryRunner } from 'typeorm';
 import { CaptureError, Webhook } from 'nestjs-entity-webhooks';
-import { runCausedBy } from '../../libs/webhooks/src/write-scope.js';
+import { runCausedBy } from '../../libs/webhooks/src/cause.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 

@@ -1,8 +1,8 @@
 import type { DataSource } from 'typeorm';
 import { vi } from 'vitest';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/script.js';
-import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/database/script.js';
+import { runtimeToken } from '../../libs/webhooks/src/instance.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
 /** How many rows stand in each of these tables. */

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SystemClock } from 'nestjs-entity-webhooks';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { DatabaseTime } from '../../libs/webhooks/src/store/database-time.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { DatabaseTime } from '../../libs/webhooks/src/store/database/database-time.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel, prepareProcesses, type DispatchingProcesses } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';

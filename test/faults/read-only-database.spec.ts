@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { DataSource } from 'typeorm';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { describeDatabases, type FreshDatabase, type TestDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { listenToLog, type Said } from '../support/said.js';

@@ -1,6 +1,6 @@
 import { DataSource } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';

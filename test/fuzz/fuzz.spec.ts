@@ -3,9 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError, ConfigurationError, GoogleCodeScheme } from 'nestjs-entity-webhooks';
 import { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from 'nestjs-entity-webhooks/receiver';
-import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/encrypted-key.js';
-import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/listeners/filter.js';
-import { assertTls } from '../../libs/webhooks/src/listeners/listener-tls.js';
+import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/credentials/encrypted-key.js';
+import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { assertTls } from '../../libs/webhooks/src/listeners/credentials/listener-tls.js';
 import {
   AddressGuard,
   assertListenerHeaders,
@@ -14,7 +14,7 @@ import {
   retryAfterMs,
 } from '../../libs/webhooks/src/sending/index.js';
 import { assertSecret } from '../../libs/webhooks/src/signing/secret.js';
-import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { JsonObject } from '../../libs/webhooks/src/json.js';
 
 /**
  * How long all of it takes: `npm run fuzz` a minute, or `FUZZ_SECONDS`. With the other tests, two seconds. `FUZZ_SEED` repeats

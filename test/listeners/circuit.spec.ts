@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  afterAttempts,
-  isOpen,
-  type CircuitPolicy,
-  type HealthSign,
-} from '../../libs/webhooks/src/listeners/circuit.js';
-import type { ListenerState } from '../../libs/webhooks/src/store/listener-state.js';
+import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../../libs/webhooks/src/health/circuit.js';
+import type { ListenerState } from '../../libs/webhooks/src/health/listener-state.js';
 
 const POLICY: CircuitPolicy = { failures: 3, cooldownMs: 30_000, maxCooldownMs: 100_000, disableAfterMs: 1_000_000 };
 const NOW = 1_800_000_000_000;

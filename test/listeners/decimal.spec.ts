@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compareDecimals, normaliseDecimal, parseDecimal } from '../../libs/webhooks/src/listeners/decimal.js';
+import { compareDecimals, normaliseDecimal, parseDecimal } from '../../libs/webhooks/src/routing/decimal.js';
 
 function compare(a: string | number, b: string | number): number {
   const [left, right] = [parseDecimal(a), parseDecimal(b)];

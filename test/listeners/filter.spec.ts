@@ -1,7 +1,7 @@
 import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';
-import type { JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { JsonObject } from '../../libs/webhooks/src/json.js';
 import {
   compileFilter,
   matchesFilter,
@@ -9,7 +9,7 @@ import {
   OPERATORS,
   type FieldInfo,
   type Filter,
-} from '../../libs/webhooks/src/listeners/filter.js';
+} from '../../libs/webhooks/src/routing/filter.js';
 
 const SCALAR: FieldInfo = { numeric: false, routable: true };
 const NUMBER: FieldInfo = { numeric: true, routable: true };

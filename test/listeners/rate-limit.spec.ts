@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { allowanceOf, limitOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
+import { allowanceOf, limitOf, type RateLimit } from '../../libs/webhooks/src/health/rate-limit.js';
 
 const NOW = 1_800_000_000_000;
 

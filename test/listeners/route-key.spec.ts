@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Json, JsonObject } from '../../libs/webhooks/src/events/json.js';
+import type { Json, JsonObject } from '../../libs/webhooks/src/json.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
-import { compileFilter, matchesFilter, type FieldInfo } from '../../libs/webhooks/src/listeners/filter.js';
+import { compileFilter, matchesFilter, type FieldInfo } from '../../libs/webhooks/src/routing/filter.js';
 import {
   canonicalValue,
   droppedPaths,
@@ -15,7 +15,7 @@ import {
   type RoutedEvent,
   type RoutedListener,
   type RoutePath,
-} from '../../libs/webhooks/src/listeners/route-key.js';
+} from '../../libs/webhooks/src/routing/route-key.js';
 
 const FIELDS: Readonly<Record<string, FieldInfo>> = {
   name: { numeric: false, routable: true },

@@ -21,7 +21,7 @@ import {
 } from 'nestjs-entity-webhooks/receiver/nest';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { currentCause } from '../../libs/webhooks/src/write-scope.js';
+import { currentCause } from '../../libs/webhooks/src/cause.js';
 import { startReceiverApp, type Platform, type ReceiverApp } from './receiver-app.js';
 import { signedByGithub, signedByGoogleCode, signedByStandard, signedByStripe } from './signed-requests.js';
 

@@ -5,7 +5,7 @@ import { EventEmitter2 } from '@nestjs/event-emitter';
 import { HttpService } from '@nestjs/axios';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { getWebhooksHttpToken, WEBHOOK_FACTS, WebhooksError } from 'nestjs-entity-webhooks';
-import { runtimeToken } from '../../libs/webhooks/src/tokens.js';
+import { runtimeToken } from '../../libs/webhooks/src/instance.js';
 import { certificateFor } from '../support/certificates.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';

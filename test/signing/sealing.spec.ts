@@ -2,7 +2,7 @@ import { createSecretKey } from 'node:crypto';
 import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { SealingKeyOptions } from 'nestjs-entity-webhooks';
-import { Sealing } from '../../libs/webhooks/src/listeners/sealing.js';
+import { Sealing } from '../../libs/webhooks/src/secrets/sealing.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';

@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import sql from 'sql-template-tag';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { insertsOfEvents } from '../../libs/webhooks/src/events/event-rows.js';
-import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/listeners/rate-limit.js';
+import { insertsOfEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
+import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/health/rate-limit.js';
 import {
   claimDeliveries,
   readOutlook,
   reclaimExpired,
   type ClaimedDelivery,
-} from '../../libs/webhooks/src/store/claim-deliveries.js';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
+} from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import {
   countDeliveries,
   listDeliveries,
@@ -17,8 +17,8 @@ import {
   readDelivery,
   rearmDelivery,
   type DeliveryRow,
-} from '../../libs/webhooks/src/store/delivery-rows.js';
-import { fanOut, type FanOutOptions } from '../../libs/webhooks/src/store/fan-out.js';
+} from '../../libs/webhooks/src/store/queue/delivery-rows.js';
+import { fanOut, type FanOutOptions } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
   disableListener,
   discardDue,
@@ -29,12 +29,12 @@ import {
   resumeListener,
   updateListener,
   type ListenerRow,
-} from '../../libs/webhooks/src/store/listener-rows.js';
-import { publishOnce } from '../../libs/webhooks/src/store/published-events.js';
-import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/record-attempts.js';
-import type { TableName } from '../../libs/webhooks/src/store/tables.js';
-import { storeTestEvent } from '../../libs/webhooks/src/store/test-event.js';
-import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
+} from '../../libs/webhooks/src/store/listeners/listener-rows.js';
+import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
+import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import type { TableName } from '../../libs/webhooks/src/store/database/tables.js';
+import { storeTestEvent } from '../../libs/webhooks/src/store/queue/test-event.js';
+import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
 import type { FreshDatabase } from '../support/databases.js';
 import {
   addEvents,

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
-import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { fanOut } from '../../libs/webhooks/src/store/fan-out.js';
-import { recordAttempts } from '../../libs/webhooks/src/store/record-attempts.js';
-import type { Script } from '../../libs/webhooks/src/store/script.js';
-import { ServerDatabase } from '../../libs/webhooks/src/store/server-database.js';
+import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
+import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import type { Script } from '../../libs/webhooks/src/store/database/script.js';
+import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { attemptOf, CIRCUIT, failureOf, LEASE_MS, OWN_TEXT, roomFor } from './support.js';

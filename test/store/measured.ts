@@ -1,6 +1,6 @@
 import sql, { type Sql } from 'sql-template-tag';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { query, type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/script.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { query, type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/database/script.js';
 
 /** What one statement cost its database. */
 export interface Cost {

@@ -6,8 +6,8 @@ import {
   readOutlook,
   reclaimExpired,
   type ClaimedDelivery,
-} from '../../libs/webhooks/src/store/claim-deliveries.js';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
+} from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import {
   countDeliveries,
   listDeliveries,
@@ -16,10 +16,10 @@ import {
   rearmDelivery,
   type DeliveryFilterRow,
   type DeliveryRow,
-} from '../../libs/webhooks/src/store/delivery-rows.js';
-import { standingListener, type ReadListener } from '../../libs/webhooks/src/store/candidates.js';
-import { replayEvents } from '../../libs/webhooks/src/store/replay-events.js';
-import { fanOut } from '../../libs/webhooks/src/store/fan-out.js';
+} from '../../libs/webhooks/src/store/queue/delivery-rows.js';
+import { standingListener, type ReadListener } from '../../libs/webhooks/src/store/queue/candidates.js';
+import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
+import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
   discardDue,
   insertListener,
@@ -27,14 +27,18 @@ import {
   lockListener,
   removeListener,
   type ListenerRow,
-} from '../../libs/webhooks/src/store/listener-rows.js';
-import { expectDeliveries } from '../../libs/webhooks/src/store/listener-state.js';
-import { publishOnce } from '../../libs/webhooks/src/store/published-events.js';
-import { isOneStatement, recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/record-attempts.js';
-import type { Script } from '../../libs/webhooks/src/store/script.js';
-import { readSentDeliveries, readSentEvent } from '../../libs/webhooks/src/store/sent-deliveries.js';
-import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
-import type { TableName } from '../../libs/webhooks/src/store/tables.js';
+} from '../../libs/webhooks/src/store/listeners/listener-rows.js';
+import { expectDeliveries } from '../../libs/webhooks/src/store/listeners/listener-state.js';
+import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
+import {
+  isOneStatement,
+  recordAttempts,
+  releaseDeliveries,
+} from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import type { Script } from '../../libs/webhooks/src/store/database/script.js';
+import { readSentDeliveries, readSentEvent } from '../../libs/webhooks/src/store/queue/sent-deliveries.js';
+import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
+import type { TableName } from '../../libs/webhooks/src/store/database/tables.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { measure, type Cost } from './measured.js';
 import {

@@ -1,9 +1,9 @@
 import sql from 'sql-template-tag';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { QueryRunner } from 'typeorm';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import { isRetryable } from '../../libs/webhooks/src/store/database-errors.js';
-import { query, type Script } from '../../libs/webhooks/src/store/script.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { isRetryable } from '../../libs/webhooks/src/store/database/database-errors.js';
+import { query, type Script } from '../../libs/webhooks/src/store/database/script.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { addListener, openStore, rowsOf, type OpenStore } from './support.js';
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { describe, expect, it, vi } from 'vitest';
-import { endAfterSilence } from '../../libs/webhooks/src/store/silence.js';
+import { endAfterSilence } from '../../libs/webhooks/src/store/database/silence.js';
 
 const LIMIT_MS = 50;
 

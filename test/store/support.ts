@@ -1,22 +1,22 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { DataSource, type DataSourceOptions } from 'typeorm';
-import { eventRow, insertEvents } from '../../libs/webhooks/src/events/event-rows.js';
+import { eventRow, insertEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
 import { newId } from '../../libs/webhooks/src/ids.js';
-import type { CircuitPolicy } from '../../libs/webhooks/src/listeners/circuit.js';
-import type { Filter } from '../../libs/webhooks/src/listeners/filter.js';
-import { routesOf } from '../../libs/webhooks/src/listeners/route-key.js';
-import { writeSecrets } from '../../libs/webhooks/src/listeners/stored-secrets.js';
+import type { CircuitPolicy } from '../../libs/webhooks/src/health/circuit.js';
+import type { Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
+import { writeSecrets } from '../../libs/webhooks/src/secrets/stored-secrets.js';
 import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
-import type { ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';
-import type { Room } from '../../libs/webhooks/src/store/room.js';
-import type { Database } from '../../libs/webhooks/src/store/database.js';
-import type { BodyOf } from '../../libs/webhooks/src/store/new-deliveries.js';
-import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listener-rows.js';
-import type { AttemptRecord } from '../../libs/webhooks/src/store/record-attempts.js';
-import { query } from '../../libs/webhooks/src/store/script.js';
-import { ServerDatabase } from '../../libs/webhooks/src/store/server-database.js';
-import { SqliteDatabase } from '../../libs/webhooks/src/store/sqlite-database.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { Room } from '../../libs/webhooks/src/store/queue/room.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import type { BodyOf } from '../../libs/webhooks/src/store/queue/new-deliveries.js';
+import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listeners/listener-rows.js';
+import type { AttemptRecord } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { query } from '../../libs/webhooks/src/store/database/script.js';
+import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
+import { SqliteDatabase } from '../../libs/webhooks/src/store/database/sqlite-database.js';
 
 /** A store without an application around it: the data source that would be the application's, and the module's own. */
 export interface OpenStore {

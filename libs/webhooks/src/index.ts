@@ -1,5 +1,5 @@
 export { WebhooksModule } from './webhooks.module.js';
-export type { WebhookFeature } from './capture/webhook-feature.js';
+export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
   getDispatcherToken,
@@ -28,8 +28,8 @@ export type {
   WebhooksParts,
 } from './options/webhooks-options.js';
 
-export { CaptureError } from './capture/errors.js';
-export { pure } from './capture/triggers/pure.js';
+export { CaptureError } from './entities/errors.js';
+export { pure } from './entities/pure.js';
 export {
   Webhook,
   WebhookHidden,
@@ -39,26 +39,26 @@ export {
   type EntityProperty,
   type Ordering,
   type WebhookOptions,
-} from './capture/webhook.decorator.js';
+} from './entities/webhook.decorator.js';
 
 export { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 export { ContextError, type WebhookContext } from './events/event-context.js';
-export type { Json, JsonObject } from './events/json.js';
+export type { Json, JsonObject } from './json.js';
 export { PayloadFormat } from './events/payload-format.js';
-export { TransactionError } from './store/transaction-errors.js';
-export { PublishError } from './events/publish-errors.js';
+export { TransactionError } from './store/database/transaction-errors.js';
+export { PublishError } from './publishing/publish-errors.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
-export { WebhooksService, type PublishOptions } from './events/webhooks.service.js';
+export { WebhooksService, type PublishOptions } from './publishing/webhooks.service.js';
 
 export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-keys.module.js';
 
-export type { CircuitPolicy } from './listeners/circuit.js';
-export { UnreadableSecretError } from './listeners/sealing.js';
-export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/listener-auth.js';
-export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/listener-tls.js';
-export { HANDSHAKES, type Handshake } from './listeners/handshake.js';
-export type { RateLimit } from './listeners/rate-limit.js';
-export { InvalidListenerError, ListenerNotFoundError } from './listeners/errors.js';
+export type { CircuitPolicy } from './health/circuit.js';
+export { UnreadableSecretError } from './secrets/sealing.js';
+export type { ListenerAuth, OAuth2ClientCredentials } from './listeners/credentials/listener-auth.js';
+export type { ListenerCertificate, ListenerTls, ShownListenerTls } from './listeners/credentials/listener-tls.js';
+export { HANDSHAKES, type Handshake } from './options/handshake-methods.js';
+export type { RateLimit } from './health/rate-limit.js';
+export { InvalidListenerError, ListenerNotFoundError } from './listener-errors.js';
 export { CreateListenerDto, UpdateListenerDto } from './listeners/listener.dto.js';
 export { ListenerService } from './listeners/listener.service.js';
 export type { ErasedOwner } from './listeners/erase-owner.js';
@@ -85,7 +85,7 @@ export {
   type ReplayOptions,
 } from './deliveries/delivery.service.js';
 export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
-export { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 
 export {
   eventName,
@@ -130,9 +130,10 @@ export { Transport, type OnStatus, type SignedRequest } from './sending/transpor
 
 export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
-export type { SupportedDriver } from './store/column-kinds.js';
-export type { Page, PageOptions } from './store/page.js';
-export { webhookEntities, type WebhookTablesOptions } from './store/tables.js';
+export type { SupportedDriver } from './dialect.js';
+export type { Page, PageOptions } from './store/database/page.js';
+export { webhookEntities } from './store/database/tables.js';
+export type { WebhookTablesOptions } from './store/database/table-names.js';
 
 export { Clock, SystemClock, type ClockReading } from './clock.js';
 export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';

@@ -1,11 +1,9 @@
 import { Inject, type InjectionToken } from '@nestjs/common';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
-import { WebhooksService } from './events/webhooks.service.js';
+import { WebhooksService } from './publishing/webhooks.service.js';
 import { ListenerService } from './listeners/listener.service.js';
-
-/** The name that the instance of the default data source goes by. */
-export const DEFAULT_INSTANCE = 'default';
+import { DEFAULT_INSTANCE } from './instance.js';
 
 function tokenOf(service: abstract new (...args: never[]) => unknown, instance?: string): InjectionToken {
   return instance === undefined || instance === DEFAULT_INSTANCE ? service : `${service.name}:${instance}`;
@@ -35,10 +33,3 @@ export const InjectWebhooks = (instance?: string) => Inject(getWebhooksToken(ins
  * seen by receivers, and those added here are.
  */
 export const InjectWebhooksHttp = (instance?: string) => Inject(getWebhooksHttpToken(instance));
-
-/** @internal */
-export const runtimeToken = (instance: string): InjectionToken => `WebhooksRuntime:${instance}`;
-/** @internal */
-export const registryToken = (instance: string): InjectionToken => `WebhooksEntityRegistry:${instance}`;
-/** @internal */
-export const optionsToken = (instance: string): InjectionToken => `WebhooksOptions:${instance}`;

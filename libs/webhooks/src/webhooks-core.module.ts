@@ -4,9 +4,9 @@ import { ModulesContainer } from '@nestjs/core';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { EntityRegistry } from './capture/entity-registry.js';
+import { EntityRegistry } from './entities/entity-registry.js';
 import { Clock, SystemClock } from './clock.js';
-import { RetrySchedule, StandardRetrySchedule } from './deliveries/retry-schedule.js';
+import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
 import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
 import type { WebhooksInstanceOptions, WebhooksOptions, WebhooksParts } from './options/webhooks-options.js';
@@ -16,16 +16,13 @@ import { Transport } from './sending/transport.js';
 import { createWebhooksHttpService, type WebhooksHttp } from './sending/webhooks-http-service.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import {
-  DEFAULT_INSTANCE,
   getDeliveriesToken,
   getDispatcherToken,
   getListenersToken,
   getWebhooksHttpToken,
   getWebhooksToken,
-  optionsToken,
-  registryToken,
-  runtimeToken,
 } from './tokens.js';
+import { DEFAULT_INSTANCE, optionsToken, registryToken, runtimeToken } from './instance.js';
 import { WebhooksRuntime } from './webhooks-runtime.js';
 
 const HTTP = Symbol('nestjs-entity-webhooks:http');

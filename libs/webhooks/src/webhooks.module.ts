@@ -1,10 +1,10 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import type { EntityRegistry } from './capture/entity-registry.js';
-import { registeredEntity, type WebhookFeature } from './capture/webhook-feature.js';
-import type { EntityClass, WebhookOptions } from './capture/webhook.decorator.js';
+import type { EntityRegistry } from './entities/entity-registry.js';
+import { registeredEntity, type WebhookFeature } from './entities/webhook-feature.js';
+import type { EntityClass, WebhookOptions } from './entities/webhook.decorator.js';
 import { ConfigurationError } from './errors.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
-import { DEFAULT_INSTANCE, registryToken } from './tokens.js';
+import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
 /** A feature whose options name what its own entity has; otherwise what the compiler shows. */

@@ -1,49 +1,27 @@
 import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
-import type { DialectName } from '../store/column-kinds.js';
-import { deleteAffected, emptyTable, updateAffected } from './affected-rows.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
-import type { EntityRegistry } from './entity-registry.js';
-import { idOfImage } from './image-select.js';
-import { insertRows } from './inserted-rows.js';
-import { LinkWrites } from './link-writes.js';
-import type { RunnerWrites } from './runner-writes.js';
-import { SavedWrites } from './saved-writes.js';
-import { sendingThrough, type SendStatement } from './sending-through.js';
-import { kindsInTable, rootOf } from './single-table.js';
-import type { Before, RowChange } from './transaction-log.js';
-import type { EntityAction } from './webhook.decorator.js';
-import type { Clearing, Persisting, Saving, WriteBuilder, WriteExpression, WriteHold } from './write-builder.js';
-import { WrittenTable } from './written-table.js';
-
-/** Where the changes go: the log of the query runner's transaction. */
-export interface ChangeLog {
-  /** What is under way on a query runner. */
-  writesOf(runner: QueryRunner): RunnerWrites;
-  /** Whether the database is in a transaction, whatever TypeORM believes. */
-  isOpen(runner: QueryRunner): boolean;
-  /** Whether writes make events here. @param runner that the caller has given */
-  isCaptured(runner: QueryRunner | undefined): boolean;
-  /** Reads what earlier changes of a table have left, before it is written again. */
-  settle(runner: QueryRunner, metadata: EntityMetadata, except?: ReadonlySet<RowChange>): Promise<void> | undefined;
-  /**
-   * Gives earlier changes of these rows their images, before the rows are written again.
-   *
-   * @param images that were read just now; otherwise they are read
-   */
-  settleRows(
-    runner: QueryRunner,
-    definition: EntityDefinition,
-    keys: ReadonlySet<string>,
-    images?: ReadonlyMap<string, RowImage>,
-  ): Promise<void> | undefined;
-  /** A statement has written rows that nobody knows: the transaction must not be committed. */
-  refuse(runner: QueryRunner, definition: EntityDefinition, error: unknown): void;
-  record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void> | void;
-  /** Writes what waits. */
-  flush(runner: QueryRunner): Promise<void>;
-}
+import type { DialectName } from '../dialect.js';
+import { deleteAffected, emptyTable, updateAffected } from './statements/affected-rows.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
+import type { EntityRegistry } from '../entities/entity-registry.js';
+import { idOfImage } from './images/image-select.js';
+import { insertRows } from './statements/inserted-rows.js';
+import { LinkWrites } from './links/link-writes.js';
+import { SavedWrites } from './statements/saved-writes.js';
+import { sendingThrough, type SendStatement, type StatementResult } from './typeorm/sending-through.js';
+import { kindsInTable, rootOf } from '../entities/single-table.js';
+import type { RowChange } from './changes/row-change.js';
+import type {
+  Clearing,
+  Persisting,
+  Saving,
+  WriteBuilder,
+  WriteExpression,
+  WriteHold,
+} from './typeorm/write-builder.js';
+import { WrittenTable } from './images/written-table.js';
+import type { CapturedWrite, ChangeLog } from './statements/captured-write.js';
 
 export interface BulkWritesOptions {
   readonly dataSource: DataSource;
@@ -54,32 +32,8 @@ export interface BulkWritesOptions {
   readonly log: ChangeLog;
 }
 
-/** What the parts of one captured statement share. */
-export interface CapturedWrite {
-  readonly builder: WriteBuilder;
-  readonly runner: QueryRunner;
-  readonly table: WrittenTable;
-  readonly dialect: DialectName;
-  /** @param image of the row as it is now; as it was, where it is gone */
-  change(action: EntityAction, definition: EntityDefinition, before: Before | null, image: RowImage): RowChange;
-  record(changes: readonly RowChange[]): Promise<void>;
-  /** Records a batch of many, and writes its events: only one batch is in memory. */
-  recordBatch(changes: readonly RowChange[]): Promise<void>;
-  /** A savepoint has taken the statement back. */
-  undone(this: void): void;
-  /** Says once for each entity that a write made no event. */
-  warn(code: string, message: string): void;
-}
-
 /** What TypeORM does itself. */
 type Run = (builder: WriteBuilder) => Promise<unknown>;
-
-/** What a query runner answers, structured. */
-export interface StatementResult {
-  raw: unknown;
-  records: Record<string, unknown>[];
-  affected?: number;
-}
 
 /**
  * Captures what query builders write to decorated entities, and with them `insert()`, `update()`, `delete()`, `softDelete()`,

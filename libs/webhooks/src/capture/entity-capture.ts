@@ -11,26 +11,31 @@ import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
 import { newId } from '../ids.js';
 import { contextText } from '../events/event-context.js';
-import type { EventRow } from '../events/event-rows.js';
+import type { EventRow } from '../store/outbox/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
-import type { Database } from '../store/database.js';
+import type { Database } from '../store/database/database.js';
 import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
-import { currentCause, isCapturedHere } from '../write-scope.js';
+import { currentCause, isCapturedHere } from '../cause.js';
 import { BulkWrites } from './bulk-writes.js';
-import type { EntityDefinition, RowImage } from './entity-definition.js';
-import type { EntityRegistry } from './entity-registry.js';
-import { CaptureError, loopMessage } from './errors.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import type { EntityRegistry } from '../entities/entity-registry.js';
+import { CaptureError, loopMessage } from '../entities/errors.js';
 import { OutboxWriter } from './outbox-writer.js';
-import { RunnerWrites, type RunnerWritesOptions } from './runner-writes.js';
-import { serverState } from './server-state.js';
+import { RunnerWrites, type RunnerWritesOptions } from './transactions/runner-writes.js';
+import { serverState } from './transactions/server-state.js';
 import type { TriggerMark } from './triggers/marked-writes.js';
 import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
-import { eventsLost, transactionEnded } from './transaction-errors.js';
-import type { Committed, RowChange, TransactionLog } from './transaction-log.js';
-import { changesSchema, transactionStatements, type TransactionStatement } from './transaction-statement.js';
-import { outsideChains, writeOn } from './work.js';
-import { holdWrites, letWritesGo } from './write-builder.js';
+import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
+import type { Committed, TransactionLog } from './transactions/transaction-log.js';
+import type { RowChange } from './changes/row-change.js';
+import {
+  changesSchema,
+  transactionStatements,
+  type TransactionStatement,
+} from './transactions/transaction-statement.js';
+import { outsideChains, writeOn } from './transactions/work.js';
+import { holdWrites, letWritesGo } from './typeorm/write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
 export type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;

@@ -1,15 +1,16 @@
 import type { LoggerService } from '@nestjs/common';
 import type { QueryRunner } from 'typeorm';
-import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../events/event-rows.js';
+import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../store/outbox/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
-import { chunks } from '../store/chunks.js';
-import type { Database } from '../store/database.js';
-import { eventsOf } from './change-events.js';
-import { coalesced, type RowHistory } from './coalesce.js';
-import type { EntityDefinition } from './entity-definition.js';
-import { CaptureError, loopMessage } from './errors.js';
-import { readRows } from './row-reader.js';
-import type { RowChange, TransactionLog } from './transaction-log.js';
+import { chunks } from '../store/database/chunks.js';
+import type { Database } from '../store/database/database.js';
+import { eventsOf } from './changes/change-events.js';
+import { coalesced, type RowHistory } from './changes/coalesce.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
+import { CaptureError, loopMessage } from '../entities/errors.js';
+import { readRows } from './images/row-reader.js';
+import type { TransactionLog } from './transactions/transaction-log.js';
+import type { RowChange } from './changes/row-change.js';
 
 type Statement = ReturnType<Database['statement']>;
 

@@ -7,7 +7,7 @@ import {
   reportTriggers,
   type TriggerOptions,
 } from '../migrations/triggers.js';
-import { dialectOf } from '../store/column-kinds.js';
+import { dialectOf } from '../dialect.js';
 import { loadDataSource } from './load-data-source.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>

@@ -2,13 +2,13 @@ import type { EntityManager } from 'typeorm';
 import type { Clock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
-import type { JsonObject } from '../events/json.js';
-import { ListenerNotFoundError } from '../listeners/errors.js';
+import type { JsonObject } from '../json.js';
+import { ListenerNotFoundError } from '../listener-errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { Quotas } from '../quotas.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
-import type { CallerTransactions } from '../store/caller-transactions.js';
-import type { Database } from '../store/database.js';
+import type { CallerTransactions } from '../store/database/caller-transactions.js';
+import type { Database } from '../store/database/database.js';
 import {
   countDeliveries,
   listDeliveries,
@@ -20,15 +20,15 @@ import {
   type AttemptRow,
   type DeliveryFilterRow,
   type DeliveryRow,
-} from '../store/delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/new-deliveries.js';
-import { standingListener } from '../store/candidates.js';
-import { endPause } from '../store/listener-state.js';
-import { readListener, type ListenerRow, type OwnerScope } from '../store/listener-rows.js';
-import type { Script } from '../store/script.js';
-import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/page.js';
-import { recoverDeliveries } from '../store/recover-deliveries.js';
-import { replayEvents } from '../store/replay-events.js';
+} from '../store/queue/delivery-rows.js';
+import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
+import { standingListener } from '../store/queue/candidates.js';
+import { endPause } from '../store/listeners/listener-state.js';
+import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
+import type { Script } from '../store/database/script.js';
+import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/database/page.js';
+import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
+import { replayEvents } from '../store/queue/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
 import { textOf } from '../foreign-text.js';
 

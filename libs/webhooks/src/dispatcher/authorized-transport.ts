@@ -6,14 +6,14 @@ import {
   openAuth,
   type ListenerAuth,
   type OAuth2ClientCredentials,
-} from '../listeners/listener-auth.js';
-import { openTls } from '../listeners/listener-tls.js';
-import type { Sealing } from '../listeners/sealing.js';
+} from '../listeners/credentials/listener-auth.js';
+import { openTls } from '../listeners/credentials/listener-tls.js';
+import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, Transport } from '../sending/transport.js';
-import type { ListenerTarget } from '../store/claim-deliveries.js';
+import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
 
 /** What {@link AuthorizedTransport} works with. */
 export interface AuthorizedTransportParts {

@@ -1,6 +1,6 @@
 import { storedCause } from '../events/event-context.js';
 import { readTraceContext } from '../events/trace-context.js';
-import { DEPTH_HEADER } from '../receiver/incoming-webhook.js';
+import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
  * Headers that say what an event was caused by: the trace it belongs to, where the application told of one, and its depth

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Clock } from '../clock.js';
-import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { RetrySchedule } from '../health/retry-schedule.js';
 import { oneLine } from '../foreign-text.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
@@ -14,18 +14,18 @@ import {
   type ClaimedDelivery,
   type ClaimedHandshake,
   type Outlook,
-} from '../store/claim-deliveries.js';
-import type { Database } from '../store/database.js';
-import type { DatabaseTime } from '../store/database-time.js';
-import { pauseListeners } from '../store/listener-state.js';
-import type { BodyOf } from '../store/new-deliveries.js';
-import { releaseDeliveries, type AttemptRecord } from '../store/record-attempts.js';
+} from '../store/queue/claim-deliveries.js';
+import type { Database } from '../store/database/database.js';
+import type { DatabaseTime } from '../store/database/database-time.js';
+import { pauseListeners } from '../store/listeners/listener-state.js';
+import type { BodyOf } from '../store/queue/new-deliveries.js';
+import { releaseDeliveries, type AttemptRecord } from '../store/queue/record-attempts.js';
 import { AuthorizedTransport } from './authorized-transport.js';
 import { BodyReads } from './body-reads.js';
 import type { WebhookFact } from './delivery-facts.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
-import { nextState } from './next-state.js';
+import { nextState } from '../health/next-state.js';
 import type { Notices } from './notices.js';
 import { OwnerTurns } from './owner-turns.js';
 import { Pace } from './pace.js';
@@ -37,7 +37,7 @@ import { messageOf, Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
 import { isApplicationsFault, WAIT_MS, WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups.js';
-import type { Cause } from '../write-scope.js';
+import type { Cause } from '../cause.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {

@@ -1,5 +1,5 @@
-import type { ClaimedDelivery } from '../store/claim-deliveries.js';
-import type { Room } from '../store/room.js';
+import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { Room } from '../store/queue/room.js';
 
 /** A delivery in the memory of this process, leased to it. */
 export interface LanedDelivery {

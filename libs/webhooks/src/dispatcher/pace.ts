@@ -1,5 +1,5 @@
-import { LISTENERS_PER_CLAIM } from '../store/claim-deliveries.js';
-import { LISTENERS_PER_PAGE } from '../store/wide-fan-out.js';
+import { LISTENERS_PER_CLAIM } from '../store/queue/claim-deliveries.js';
+import { LISTENERS_PER_PAGE } from '../store/queue/wide-fan-out.js';
 
 /** For so long after a fresh event was routed more of them are expected. */
 const TRAFFIC_MS = 1_000;

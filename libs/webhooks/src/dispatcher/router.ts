@@ -1,11 +1,11 @@
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { Database } from '../store/database.js';
-import { type Claimed, fanOut, type FanOutResult } from '../store/fan-out.js';
-import type { BodyOf } from '../store/new-deliveries.js';
-import { UNLIMITED_ROOM } from '../store/room.js';
-import { fanOutWide } from '../store/wide-fan-out.js';
+import type { Database } from '../store/database/database.js';
+import { type Claimed, fanOut, type FanOutResult } from '../store/queue/fan-out.js';
+import type { BodyOf } from '../store/queue/new-deliveries.js';
+import { UNLIMITED_ROOM } from '../store/queue/room.js';
+import { fanOutWide } from '../store/queue/wide-fan-out.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { Lanes, Leased } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';

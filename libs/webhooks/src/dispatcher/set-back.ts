@@ -2,14 +2,14 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { SET_BACK_FROM_MS } from '../clock.js';
-import type { Database } from '../store/database.js';
+import type { Database } from '../store/database/database.js';
 import {
   readLastWritten,
   SET_BACK_START,
   setBackLeases,
   setBackListeners,
   type SetBackPosition,
-} from '../store/set-back.js';
+} from '../store/queue/set-back.js';
 import { messageOf } from './troubles.js';
 
 /** What {@link SetBack} works with. @internal */

@@ -1,11 +1,11 @@
 import { ConfigurationError } from '../errors.js';
 import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.js';
-import type { Sealing } from '../listeners/sealing.js';
+import type { Sealing } from '../secrets/sealing.js';
 import { causeHeaders } from './cause-headers.js';
-import { signingSecrets } from '../listeners/stored-secrets.js';
+import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import type { ClaimedDelivery, ListenerTarget } from '../store/claim-deliveries.js';
+import type { ClaimedDelivery, ListenerTarget } from '../store/queue/claim-deliveries.js';
 
 /** What signing needs to know beside the delivery. */
 export interface Signers {

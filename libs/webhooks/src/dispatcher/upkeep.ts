@@ -10,8 +10,9 @@ import {
   releaseChore,
   resumeChore,
   type ChoreState,
-} from '../store/chores.js';
-import { pause, type Database } from '../store/database.js';
+} from '../store/database/chores.js';
+import { type Database } from '../store/database/database.js';
+import { pause } from '../time.js';
 import {
   discardWaiting,
   LISTENERS_PER_BATCH,
@@ -19,10 +20,10 @@ import {
   pruneListeners,
   readOldEvents,
   TOO_OLD,
-} from '../store/old-events.js';
-import { pruneImages } from '../store/images.js';
-import { eraseSecrets } from '../store/listener-rows.js';
-import type { Script } from '../store/script.js';
+} from '../store/queue/old-events.js';
+import { pruneImages } from '../store/outbox/images.js';
+import { eraseSecrets } from '../store/listeners/listener-rows.js';
+import type { Script } from '../store/database/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
 import { messageOf, TroubleLog } from './troubles.js';

@@ -1,6 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ConfigurationError } from '../errors.js';
-import { UnreadableSecretError } from '../listeners/sealing.js';
+import { UnreadableSecretError } from '../secrets/sealing.js';
 import { MissingOriginError } from './sign-delivery.js';
 
 /** How long a listener is left alone, before one looks whether it can be served. */

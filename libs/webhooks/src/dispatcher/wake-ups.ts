@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
-import type { ServerDatabase } from '../store/server-database.js';
+import type { ServerDatabase } from '../store/database/server-database.js';
 import { messageOf, TroubleLog } from './troubles.js';
 
 /** The parts of `pg` that are used here; the driver is the one that TypeORM has loaded, and never imported. */

@@ -1,4 +1,4 @@
-import type { JsonObject } from './json.js';
+import type { JsonObject } from '../json.js';
 import { JSON_CONTENT_TYPE, PayloadFormat } from './payload-format.js';
 
 const SPEC_VERSION = '1.0';

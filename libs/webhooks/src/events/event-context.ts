@@ -1,6 +1,6 @@
 import { WebhooksError } from '../errors.js';
-import type { Cause } from '../write-scope.js';
-import type { Json, JsonObject } from './json.js';
+import type { Cause } from '../cause.js';
+import type { Json, JsonObject } from '../json.js';
 import { readTraceContext } from './trace-context.js';
 
 /** Longest context, as JSON, in UTF-8 bytes: it is stored with every event, and carries who and why, not what. */

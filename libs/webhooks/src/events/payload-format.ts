@@ -1,4 +1,4 @@
-import type { JsonObject } from './json.js';
+import type { JsonObject } from '../json.js';
 
 /**
  * Turns an event's canonical text into the bytes that a listener gets: a replaceable part. A listener names its format.

@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from './json.js';
+import type { Json, JsonObject } from '../json.js';
 import type { WebhookEvent } from './webhook-event.js';
 
 export interface PayloadLimits {

@@ -1,6 +1,6 @@
 import { Controller, Get, Inject, NotFoundException, Param, Res, VERSION_NEUTRAL, type Type } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
-import { ListenerNotFoundError } from '../listeners/errors.js';
+import { ListenerNotFoundError } from '../listener-errors.js';
 import { ListenerService } from '../listeners/listener.service.js';
 import type { WebhookKeySet } from '../signing/ed25519-key.js';
 

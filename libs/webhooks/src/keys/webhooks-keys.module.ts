@@ -1,7 +1,8 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { ConfigurationError } from '../errors.js';
 import type { ListenerService } from '../listeners/listener.service.js';
-import { DEFAULT_INSTANCE, getListenersToken } from '../tokens.js';
+import { getListenersToken } from '../tokens.js';
+import { DEFAULT_INSTANCE } from '../instance.js';
 import { keysController, LISTENERS } from './keys.controller.js';
 
 /** Options of {@link WebhooksKeysModule}. */

@@ -1,12 +1,12 @@
 import type { Clock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { AddressGuard } from '../sending/address-guard.js';
-import type { ListenerRow, ListenerValues } from '../store/listener-rows.js';
-import { InvalidListenerError } from './errors.js';
-import { assertAuth, shownAuth, writeAuth } from './listener-auth.js';
-import { assertTls, writeTls, type CheckedTls } from './listener-tls.js';
+import type { ListenerRow, ListenerValues } from '../store/listeners/listener-rows.js';
+import { InvalidListenerError } from '../listener-errors.js';
+import { assertAuth, shownAuth, writeAuth } from './credentials/listener-auth.js';
+import { assertTls, writeTls, type CheckedTls } from './credentials/listener-tls.js';
 import type { ListenerInput, UpdateListenerInput } from './listener.js';
-import type { Sealing } from './sealing.js';
+import type { Sealing } from '../secrets/sealing.js';
 
 /** What {@link Credentials} work with. */
 export interface CredentialsParts {

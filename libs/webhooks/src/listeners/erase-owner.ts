@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.js';
-import { pause, type Database } from '../store/database.js';
-import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/erase-owner.js';
-import type { Script } from '../store/script.js';
+import { type Database } from '../store/database/database.js';
+import { pause } from '../time.js';
+import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/listeners/erase-owner.js';
+import type { Script } from '../store/database/script.js';
 
 /** Rows that were deleted. */
 export interface ErasedOwner {

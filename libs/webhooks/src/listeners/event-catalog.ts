@@ -1,14 +1,14 @@
 import type { DataSource } from 'typeorm';
-import type { EntityDefinition, OutField, Ownership } from '../capture/entity-definition.js';
-import type { EntityRegistry } from '../capture/entity-registry.js';
-import { ENTITY_ACTIONS, type EntityClass } from '../capture/webhook.decorator.js';
+import type { EntityDefinition, OutField, Ownership } from '../entities/entity-definition.js';
+import type { EntityRegistry } from '../entities/entity-registry.js';
+import { ENTITY_ACTIONS, type EntityClass } from '../entities/webhook.decorator.js';
 import { assertPattern, matchesPattern } from '../events/event-type.js';
 import { textOf } from '../foreign-text.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError } from '../errors.js';
-import { InvalidListenerError } from './errors.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import { exampleOfEntity, exampleOfPublished, type ExampleEvent } from './example-event.js';
-import type { FieldInfo, FieldLookup } from './filter.js';
+import type { FieldInfo, FieldLookup } from '../routing/filter.js';
 
 interface CatalogEntry {
   readonly type: string;

@@ -1,8 +1,8 @@
-import { typingColumn, withPart } from '../capture/foreign-keys.js';
-import { setPath, type EntityDefinition, type OutField } from '../capture/entity-definition.js';
-import { isNumericColumn, valueKindOf, type ColumnMetadata } from '../capture/canonical-value.js';
-import type { EntityAction } from '../capture/webhook.decorator.js';
-import type { Json, JsonObject } from '../events/json.js';
+import { typingColumn, withPart } from '../entities/foreign-keys.js';
+import { setPath, type EntityDefinition, type OutField } from '../entities/entity-definition.js';
+import { isNumericColumn, valueKindOf, type ColumnMetadata } from '../entities/canonical-value.js';
+import type { EntityAction } from '../entities/webhook.decorator.js';
+import type { Json, JsonObject } from '../json.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 
 /** What an example of a type says. */

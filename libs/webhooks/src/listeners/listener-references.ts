@@ -1,6 +1,6 @@
-import type { JsonObject } from '../events/json.js';
-import { externalKeyOf } from '../store/listener-rows.js';
-import { InvalidListenerError } from './errors.js';
+import type { JsonObject } from '../json.js';
+import { externalKeyOf } from '../store/listeners/listener-rows.js';
+import { InvalidListenerError } from '../listener-errors.js';
 import type { ListenerReferences } from './listener.js';
 
 const MAX_EXTERNAL_ID_LENGTH = 255;

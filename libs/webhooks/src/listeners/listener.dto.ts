@@ -12,13 +12,13 @@ import {
   validateSync,
   type ValidationError,
 } from 'class-validator';
-import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
-import { InvalidListenerError } from './errors.js';
-import { HANDSHAKES, type Handshake } from './handshake.js';
+import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
+import { InvalidListenerError } from '../listener-errors.js';
+import { HANDSHAKES, type Handshake } from '../options/handshake-methods.js';
 import type { ListenerInput, Where } from './listener.js';
-import type { ListenerAuth } from './listener-auth.js';
-import type { ListenerTls } from './listener-tls.js';
-import type { RateLimit } from './rate-limit.js';
+import type { ListenerAuth } from './credentials/listener-auth.js';
+import type { ListenerTls } from './credentials/listener-tls.js';
+import type { RateLimit } from '../health/rate-limit.js';
 
 /** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
 export class UpdateListenerDto implements Partial<ListenerInput> {

@@ -9,9 +9,9 @@ import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
-import type { CallerTransaction, CallerTransactions } from '../store/caller-transactions.js';
-import type { Database } from '../store/database.js';
-import { isUniqueViolation } from '../store/database-errors.js';
+import type { CallerTransaction, CallerTransactions } from '../store/database/caller-transactions.js';
+import type { Database } from '../store/database/database.js';
+import { isUniqueViolation } from '../store/database/database-errors.js';
 import {
   DISCARD_BATCH,
   externalKeyOf,
@@ -32,18 +32,18 @@ import {
   type ListenerValues,
   type OwnerScope,
   type ResealedPage,
-} from '../store/listener-rows.js';
-import { page, readPage, type Page, type PageOptions } from '../store/page.js';
-import type { Script } from '../store/script.js';
-import { TEST_EVENT_TYPE, type TestExample } from '../store/test-event.js';
-import type { JsonObject } from '../events/json.js';
+} from '../store/listeners/listener-rows.js';
+import { page, readPage, type Page, type PageOptions } from '../store/database/page.js';
+import type { Script } from '../store/database/script.js';
+import { TEST_EVENT_TYPE, type TestExample } from '../store/queue/test-event.js';
+import type { JsonObject } from '../json.js';
 import { BadRequestError } from '../errors.js';
 import { Credentials } from './credentials.js';
-import { InvalidListenerError, ListenerNotFoundError } from './errors.js';
+import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
 import type { EventCatalog } from './event-catalog.js';
-import { compileFilter, type Filter } from './filter.js';
-import { handshakeOf, type HandshakeRules, standingOf } from './handshake-choice.js';
-import type { Handshake } from './handshake.js';
+import { compileFilter, type Filter } from '../routing/filter.js';
+import { handshakeOf, type HandshakeRules, standingOf } from './handshake/handshake-choice.js';
+import type { Handshake } from '../options/handshake-methods.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
   CreateListenerInput,
@@ -54,11 +54,11 @@ import type {
   Where,
 } from './listener.js';
 import { assertExternalId, storedReferences } from './listener-references.js';
-import { shownAuth } from './listener-auth.js';
-import { shownTls } from './listener-tls.js';
-import { type RateLimit, writeRateLimit } from './rate-limit.js';
-import { routesOf } from './route-key.js';
-import type { Sealing } from './sealing.js';
+import { shownAuth } from './credentials/listener-auth.js';
+import { shownTls } from './credentials/listener-tls.js';
+import { type RateLimit, writeRateLimit } from '../health/rate-limit.js';
+import { routesOf } from '../routing/route-key.js';
+import type { Sealing } from '../secrets/sealing.js';
 import { SigningKeys } from './signing-keys.js';
 import { textOf } from '../foreign-text.js';
 import type { Quotas } from '../quotas.js';

@@ -1,9 +1,9 @@
-import type { EntityClass, Ordering } from '../capture/webhook.decorator.js';
-import type { Json, JsonObject } from '../events/json.js';
-import type { ListenerAuth } from './listener-auth.js';
-import type { ListenerTls, ShownListenerTls } from './listener-tls.js';
-import type { Handshake } from './handshake.js';
-import type { RateLimit } from './rate-limit.js';
+import type { EntityClass, Ordering } from '../entities/webhook.decorator.js';
+import type { Json, JsonObject } from '../json.js';
+import type { ListenerAuth } from './credentials/listener-auth.js';
+import type { ListenerTls, ShownListenerTls } from './credentials/listener-tls.js';
+import type { Handshake } from '../options/handshake-methods.js';
+import type { RateLimit } from '../health/rate-limit.js';
 
 /** What one property must be; several keys must all hold. */
 export interface WhereConditions {

@@ -3,9 +3,9 @@ import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { BadRequestError } from '../errors.js';
 import { assertSecret, assertSecretText } from '../signing/secret.js';
-import { InvalidListenerError } from './errors.js';
-import type { Sealing } from './sealing.js';
-import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from './stored-secrets.js';
+import { InvalidListenerError } from '../listener-errors.js';
+import type { Sealing } from '../secrets/sealing.js';
+import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 
 /** What {@link SigningKeys} work with. */
 export interface SigningKeysParts {

@@ -1,6 +1,7 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet, isUnfinishedAndOrdered, tablePathOf, type WebhookTablesOptions } from '../store/tables.js';
-import { createSchema, createTable, migrationName, type FrozenTable } from './create-table.js';
+import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
+import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
+import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 
 /**
  * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { tablePathOf, type WebhookTablesOptions } from '../store/tables.js';
-import { createSchema, createTable, migrationName, type FrozenTable } from './create-table.js';
+import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
+import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 
 /**
  * The table of a receiver, who need not be a sender: so it is a list of its own. `(source, id)` is the primary key, since a

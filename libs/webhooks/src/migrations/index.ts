@@ -1,12 +1,13 @@
 import type { MigrationInterface } from 'typeorm';
-import type { WebhookTablesOptions } from '../store/tables.js';
+import type { WebhookTablesOptions } from '../store/database/table-names.js';
 import { createTablesMigration } from './0001-create-tables.js';
 import { createInboxMigration } from './inbox-0001-create-table.js';
 
-export { webhookEntities, type WebhookTablesOptions } from '../store/tables.js';
+export { webhookEntities } from '../store/database/tables.js';
+export type { WebhookTablesOptions } from '../store/database/table-names.js';
 export { webhookInboxEntities } from '../receiver/nest/inbox-table.js';
 export { dropTriggers, installTriggers, type TriggerOptions } from './triggers.js';
-export type { SupportedDriver } from '../store/column-kinds.js';
+export type { SupportedDriver } from '../dialect.js';
 
 /**
  * The migrations that make the webhook tables, for a data source's `migrations`. Each version of the library adds its own

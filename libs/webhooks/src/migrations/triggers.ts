@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
-import { loadExposure } from '../capture/exposed-properties.js';
-import { EntityRegistry } from '../capture/entity-registry.js';
+import { loadExposure } from '../entities/exposed-properties.js';
+import { EntityRegistry } from '../entities/entity-registry.js';
 import {
   compareTriggers,
   syncTriggers,
@@ -8,9 +8,9 @@ import {
   type TriggerReport,
 } from '../capture/triggers/install-triggers.js';
 import { triggerTables, type TriggerTable } from '../capture/triggers/trigger-table.js';
-import { registeredEntity, type WebhookFeature } from '../capture/webhook-feature.js';
-import type { CaptureMode } from '../capture/webhook.decorator.js';
-import type { WebhookTablesOptions } from '../store/tables.js';
+import { registeredEntity, type WebhookFeature } from '../entities/webhook-feature.js';
+import type { CaptureMode } from '../entities/webhook.decorator.js';
+import type { WebhookTablesOptions } from '../store/database/table-names.js';
 
 /** What the application says to `WebhooksModule`, as far as triggers follow from it. */
 export interface TriggerOptions extends WebhookTablesOptions {

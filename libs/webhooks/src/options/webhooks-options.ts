@@ -1,12 +1,12 @@
 import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
-import type { CaptureMode } from '../capture/webhook.decorator.js';
-import type { JsonObject } from '../events/json.js';
+import type { CaptureMode } from '../entities/webhook.decorator.js';
+import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
-import type { CircuitPolicy } from '../listeners/circuit.js';
-import type { Handshake } from '../listeners/handshake.js';
-import type { RetrySchedule } from '../deliveries/retry-schedule.js';
+import type { CircuitPolicy } from '../health/circuit.js';
+import type { Handshake } from './handshake-methods.js';
+import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { Transport } from '../sending/transport.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';

@@ -1,8 +1,6 @@
 import { ConfigurationError } from '../errors.js';
 import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
-
-/** The type of the request that asks a receiver for its consent, before the first delivery. */
-export const CHALLENGE_TYPE = 'webhook.challenge';
+import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 
 /**
  * The challenge of a sender that wants to know whether webhooks are welcome here (`handshake: 'challenge'`); `null` for any other

@@ -1,7 +1,5 @@
-import { runDeeper } from '../write-scope.js';
-
-/** Says how many events in a row led to this one, when it is more than none. Not signed, so believed of a genuine webhook only. */
-export const DEPTH_HEADER = 'webhook-depth';
+import { runDeeper } from '../cause.js';
+import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
  * The depth that a request claims; 0 when it claims none, or nothing that is a number. Believe it only of a webhook that was

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 import { ConfigurationError } from '../errors.js';
-import { show } from '../options/show.js';
+import { show } from '../show.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import { ConfigurationError } from '../errors.js';
-import { show } from '../options/show.js';
+import { show } from '../show.js';
 import { hostOf } from './lookup.js';
 import { describeError, SendError } from './send-error.js';
 

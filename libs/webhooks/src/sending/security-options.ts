@@ -1,5 +1,5 @@
 import { ConfigurationError } from '../errors.js';
-import { show } from '../options/show.js';
+import { show } from '../show.js';
 import { AddressGuard } from './address-guard.js';
 import { type EgressProxyOptions, resolveEgressProxy, type ResolvedEgressProxy } from './egress-proxy.js';
 

@@ -1,12 +1,17 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
-import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../listeners/stored-secrets.js';
+import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 import { generateSecret } from '../signing/secret.js';
 import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
-import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
+import {
+  readSentDeliveries,
+  readSentEvent,
+  type SentDelivery,
+  type SentEvent,
+} from '../store/queue/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { type Turn, Turns } from './turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';

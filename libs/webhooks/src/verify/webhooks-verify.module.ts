@@ -1,7 +1,7 @@
 import { Inject, Module, type DynamicModule, type FactoryProvider, type NestModule } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { ConfigurationError } from '../errors.js';
-import { DEFAULT_INSTANCE, runtimeToken } from '../tokens.js';
+import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { expressKeepsRawBodies, readRawOnExpress, type ExpressApplication } from '../raw-body/express-raw-body.js';
 import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from '../raw-body/fastify-raw-body.js';

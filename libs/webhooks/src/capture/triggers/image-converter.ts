@@ -1,11 +1,11 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
-import { insertsOfEvents, type EventRow } from '../../events/event-rows.js';
+import { insertsOfEvents, type EventRow } from '../../store/outbox/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
-import type { Json } from '../../events/json.js';
+import type { Json } from '../../json.js';
 import type { PayloadLimits } from '../../events/payload.js';
-import type { Database } from '../../store/database.js';
-import { isRetryable } from '../../store/database-errors.js';
+import type { Database } from '../../store/database/database.js';
+import { isRetryable } from '../../store/database/database-errors.js';
 import { isFaultOfImage, type Progress } from './image-fault.js';
 import {
   deleteImages,
@@ -16,15 +16,15 @@ import {
   removeStaleMarks,
   setImageAside,
   type StoredImage,
-} from '../../store/images.js';
-import type { Script } from '../../store/script.js';
-import { eventsOf } from '../change-events.js';
-import { coalesced } from '../coalesce.js';
-import type { EntityDefinition, RowImage } from '../entity-definition.js';
-import type { EntityRegistry } from '../entity-registry.js';
-import { kindsInTable } from '../single-table.js';
-import type { Before, RowChange } from '../transaction-log.js';
-import type { EntityAction } from '../webhook.decorator.js';
+} from '../../store/outbox/images.js';
+import type { Script } from '../../store/database/script.js';
+import { eventsOf } from '../changes/change-events.js';
+import { coalesced } from '../changes/coalesce.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
+import { kindsInTable } from '../../entities/single-table.js';
+import type { Before, RowChange } from '../changes/row-change.js';
+import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';

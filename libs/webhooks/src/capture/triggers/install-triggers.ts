@@ -1,7 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
-import { dialectOf } from '../../store/column-kinds.js';
-import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/tables.js';
+import { dialectOf } from '../../dialect.js';
+import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 import { mysqlTriggers } from './mysql-triggers.js';
 import { postgresTriggers } from './postgres-triggers.js';
 import { sqliteTriggers } from './sqlite-triggers.js';

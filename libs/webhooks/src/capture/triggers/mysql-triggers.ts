@@ -1,5 +1,5 @@
 import type { DataSource } from 'typeorm';
-import type { ColumnMetadata } from '../canonical-value.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import {
   hashIn,
   literal,

@@ -1,6 +1,6 @@
 import sql from 'sql-template-tag';
 import type { DataSource, EntityMetadata } from 'typeorm';
-import { query, type Script } from '../../store/script.js';
+import { query, type Script } from '../../store/database/script.js';
 
 /** How a column is read out of an image as if it were read out of its table. */
 export interface PostgresColumn {

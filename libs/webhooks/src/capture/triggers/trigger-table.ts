@@ -1,9 +1,9 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
-import { dialectOf } from '../../store/column-kinds.js';
-import type { ColumnMetadata } from '../canonical-value.js';
-import type { EntityDefinition } from '../entity-definition.js';
-import { rootOf } from '../single-table.js';
+import { dialectOf } from '../../dialect.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
+import { rootOf } from '../../entities/single-table.js';
 
 /** A table whose changes triggers write down. */
 export interface TriggerTable {

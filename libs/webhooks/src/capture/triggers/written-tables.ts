@@ -1,16 +1,6 @@
-import type { EntityDefinition } from '../entity-definition.js';
-import type { EntityRegistry } from '../entity-registry.js';
-import { LEADING_COMMENTS } from '../transaction-statement.js';
-
-const WRITES = new RegExp(
-  `^${LEADING_COMMENTS}(?:insert|update|delete|with|merge|replace|truncate|copy|load|call|do)\\b`,
-  'i',
-);
-
-/** Whether a statement may write rows. */
-export function isWriteStatement(text: string): boolean {
-  return WRITES.test(text);
-}
+import type { EntityDefinition } from '../../entities/entity-definition.js';
+import type { EntityRegistry } from '../../entities/entity-registry.js';
+import { isWriteStatement } from '../transactions/write-statement.js';
 
 /**
  * Whether a statement of the application may have written to a table with triggers, so that the dispatcher looks at once. A name
@@ -25,11 +15,11 @@ export class WrittenTables {
 
   /** Whether it writes anything: by a foreign key or a procedure perhaps to one of these tables. */
   isWrite(statement: string): boolean {
-    return this.tableNames() !== null && WRITES.test(statement);
+    return this.tableNames() !== null && isWriteStatement(statement);
   }
 
   isWrittenBy(statement: string): boolean {
-    return WRITES.test(statement) && (this.tableNames()?.test(statement) ?? false);
+    return isWriteStatement(statement) && (this.tableNames()?.test(statement) ?? false);
   }
 
   /** Whether it may write to one whose changes are merged. @param statement that is written by one of these */

@@ -1,7 +1,8 @@
 import { EntitySchema, type DataSource } from 'typeorm';
-import type { FrozenTable } from '../../migrations/create-table.js';
-import { columnOptions, type ColumnKind, type SupportedDriver } from '../../store/column-kinds.js';
-import { databaseName, DEFAULT_TABLE_PREFIX, tablePathOf, type WebhookTablesOptions } from '../../store/tables.js';
+import type { FrozenTable } from '../../store/database/create-table.js';
+import { columnOptions, type ColumnKind } from '../../store/database/column-kinds.js';
+import { type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
+import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 
 /**
  * The ids of webhooks that were processed, kept in the transaction that processed them. The primary key is all that makes

@@ -2,12 +2,12 @@ import { type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnMod
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { Clock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
-import { createSchema, createTable } from '../../migrations/create-table.js';
+import { createSchema, createTable } from '../../store/database/create-table.js';
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
-import { dialectOf, type DialectName } from '../../store/column-kinds.js';
-import { pause } from '../../store/database.js';
-import { isRetryable } from '../../store/database-errors.js';
-import { assertSchemas, writtenTablesOptions } from '../../store/tables.js';
+import { dialectOf, type DialectName } from '../../dialect.js';
+import { pause } from '../../time.js';
+import { isRetryable } from '../../store/database/database-errors.js';
+import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
 import { bodyId } from '../incoming-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbox-table.js';
 import type { ProcessedOnce } from './received-webhook.js';

@@ -1,6 +1,6 @@
 import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
-import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../store/tables.js';
+import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../dialect.js';
 import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
 import { WebhookVerificationError } from '../webhook-verification-error.js';

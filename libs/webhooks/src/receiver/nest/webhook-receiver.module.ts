@@ -8,7 +8,7 @@ import { ConfigurationError } from '../../errors.js';
 import { expressKeepsRawBodies, type ExpressApplication } from '../../raw-body/express-raw-body.js';
 import { fastifyKeepsRawBodies, type FastifyApplication } from '../../raw-body/fastify-raw-body.js';
 import { rawBodyMissing } from '../../raw-body/raw-body.js';
-import { DEFAULT_INSTANCE } from '../../tokens.js';
+import { DEFAULT_INSTANCE } from '../../instance.js';
 import { VERIFIER } from './verify-webhook.decorator.js';
 import { WebhookInbox } from './webhook-inbox.js';
 import {

@@ -1,11 +1,11 @@
 import { raw } from 'sql-template-tag';
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
-import type { ColumnMetadata } from '../../capture/canonical-value.js';
-import type { EntityDefinition, RowImage } from '../../capture/entity-definition.js';
-import { lastingExpression } from '../../capture/exact-expression.js';
-import { keyOfImage, setForeignKeys } from '../../capture/image-select.js';
-import type { Database } from '../../store/database.js';
-import { query } from '../../store/script.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import { lastingExpression } from '../../capture/images/exact-expression.js';
+import { keyOfImage, setForeignKeys } from '../../capture/images/image-select.js';
+import type { Database } from '../../store/database/database.js';
+import { query } from '../../store/database/script.js';
 import { SHADOW_COLUMNS } from './shadow-table.js';
 import type { InstalledShadow } from './witness-triggers.js';
 

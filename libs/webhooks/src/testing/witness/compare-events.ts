@@ -1,5 +1,5 @@
 import { tupleHash } from '../../hash.js';
-import type { JsonObject } from '../../events/json.js';
+import type { JsonObject } from '../../json.js';
 import type { CommittedChange } from './committed-changes.js';
 import { expectedEvents, type ExpectedEvent } from './expected-events.js';
 import { sameJson } from './same-json.js';

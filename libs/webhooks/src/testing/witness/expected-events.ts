@@ -1,9 +1,9 @@
 import type { EntityMetadata } from 'typeorm';
-import type { ColumnMetadata } from '../../capture/canonical-value.js';
-import { setPath, type EntityDefinition, type OutField, type RowImage } from '../../capture/entity-definition.js';
-import { exposureOf } from '../../capture/exposed-properties.js';
-import { hiddenProperties, type EntityAction } from '../../capture/webhook.decorator.js';
-import type { Json, JsonObject } from '../../events/json.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import { setPath, type EntityDefinition, type OutField, type RowImage } from '../../entities/entity-definition.js';
+import { exposureOf } from '../../entities/exposed-properties.js';
+import { hiddenProperties, type EntityAction } from '../../entities/webhook.decorator.js';
+import type { Json, JsonObject } from '../../json.js';
 import type { Audience } from '../../events/webhook-event.js';
 import type { CommittedChange } from './committed-changes.js';
 import { sameJson } from './same-json.js';

@@ -1,4 +1,4 @@
-import type { Json } from '../../events/json.js';
+import type { Json } from '../../json.js';
 
 /** Whether two values are the same JSON: the order of an object's keys does not count. */
 export function sameJson(a: Json | undefined, b: Json | undefined): boolean {

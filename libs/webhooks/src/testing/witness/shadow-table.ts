@@ -1,7 +1,7 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
-import type { ColumnMetadata } from '../../capture/canonical-value.js';
-import type { EntityDefinition } from '../../capture/entity-definition.js';
-import { rootOf } from '../../capture/single-table.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
+import { rootOf } from '../../entities/single-table.js';
 import { tupleHash } from '../../hash.js';
 
 /** Names of databases end at 63 or 64 characters. */

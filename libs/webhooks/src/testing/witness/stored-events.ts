@@ -1,9 +1,9 @@
 import sql from 'sql-template-tag';
-import type { EntityDefinition } from '../../capture/entity-definition.js';
-import type { JsonObject } from '../../events/json.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
+import type { JsonObject } from '../../json.js';
 import type { Audience } from '../../events/webhook-event.js';
-import type { Database } from '../../store/database.js';
-import { query } from '../../store/script.js';
+import type { Database } from '../../store/database/database.js';
+import { query } from '../../store/database/script.js';
 
 /** An event of the outbox. */
 export interface StoredEvent {

@@ -1,5 +1,5 @@
 import type { DataSource, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../store/column-kinds.js';
+import { dialectOf } from '../../dialect.js';
 import { escapedPath, SHADOW_COLUMNS, type ShadowedTable } from './shadow-table.js';
 
 /** Where a shadow stands, and the statements that make and remove it. */

@@ -1,0 +1,110 @@
+import { eventRow, type EventRow } from '../../store/outbox/event-rows.js';
+import type { Json, JsonObject } from '../../json.js';
+import type { PayloadLimits } from '../../events/payload.js';
+import type { Audience, WebhookEvent } from '../../events/webhook-event.js';
+import { tupleHash } from '../../hash.js';
+import { newId } from '../../ids.js';
+import { setPath, type EntityDefinition, type RowImage } from '../../entities/entity-definition.js';
+import type { Before, RowChange } from './row-change.js';
+import type { EntityAction } from '../../entities/webhook.decorator.js';
+
+interface Told {
+  action: EntityAction;
+  audience: Audience;
+  owner: string | null;
+  data: JsonObject;
+  previous?: JsonObject;
+}
+
+/** The events of one change: none, one, or two when the row passes to another owner. */
+export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
+  const { definition, action, image } = change;
+  if (!image || image === 'gone' || !definition.wants(action, image)) return [];
+  const now = definition.ownerOf(image);
+  const data = definition.dataOf(image);
+  if (!change.before) return [row(change, image, { action, ...now, data }, limits)];
+
+  const { before } = change;
+  if (before.owner.owner !== now.owner || before.owner.audience !== now.audience) {
+    return passedOn(change, image, before, { action, ...now, data }, limits);
+  }
+  if (action !== 'updated') return [row(change, image, { action, ...now, data }, limits)];
+  const previous = previousOf(definition, before, image);
+  return previous ? [row(change, image, { action, ...now, data, previous }, limits)] : [];
+}
+
+/**
+ * The new owner may not see what the old one had, and the old one may not see the row any more: it learns that the row is
+ * gone, and its id. Both halves are facts of one update, so they share its order key.
+ */
+function passedOn(change: RowChange, image: RowImage, before: Before, told: Told, limits: PayloadLimits): EventRow[] {
+  const { definition } = change;
+  const events = [row(change, image, told, limits)];
+  if (before.owner.owner !== null && definition.actions.has('deleted')) {
+    const data: JsonObject = {};
+    for (const field of definition.fields) {
+      if (definition.identity.includes(field.parts[0] ?? '')) {
+        setPath(data, field.parts, definition.valueOf(field, image));
+      }
+    }
+    events.push(
+      row(change, image, { action: 'deleted', audience: 'owner_only', owner: before.owner.owner, data }, limits),
+    );
+  }
+  return events;
+}
+
+/** Old values of what changed, or `undefined` when nothing that goes out did. */
+function previousOf(definition: EntityDefinition, before: Before, image: RowImage): JsonObject | undefined {
+  const previous: JsonObject = {};
+  let changed = false;
+  for (const field of definition.fields) {
+    const old = before.values.get(field.path);
+    if (old === undefined || sameJson(old, definition.valueOf(field, image))) continue;
+    setPath(previous, field.parts, old);
+    changed ||= before.touched.has(field.path) && !definition.ignored.has(field);
+  }
+  return changed ? previous : undefined;
+}
+
+/** JSON objects are compared by content: a json column may give its keys in another order. */
+function sameJson(a: Json, b: Json): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a) || Array.isArray(b)) {
+    return (
+      Array.isArray(a) &&
+      Array.isArray(b) &&
+      a.length === b.length &&
+      a.every((item, i) => sameJson(item, b[i] ?? null))
+    );
+  }
+  const keys = Object.keys(a);
+  return (
+    keys.length === Object.keys(b).length && keys.every((key) => key in b && sameJson(a[key] as Json, b[key] as Json))
+  );
+}
+
+function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLimits): EventRow {
+  const { definition, at } = change;
+  const event: WebhookEvent = {
+    id: newId('evt'),
+    type: definition.typeOf(told.action),
+    timestamp: new Date(at).toISOString(),
+    data: told.data,
+    ...(told.previous ? { previous: told.previous } : {}),
+    owner: told.owner,
+    context: change.cause?.context ?? null,
+  };
+  const source = {
+    event,
+    superTypes: definition.superTypesOf(told.action),
+    audience: told.audience,
+    orderKey: tupleHash('entity', definition.metadata.tableName, key),
+    isOrdered: definition.options.ordering === 'entity',
+    dedupeKey: null,
+    depth: change.cause?.depth ?? 0,
+    createdAt: at,
+  };
+  return eventRow(source, definition.identity, limits);
+}

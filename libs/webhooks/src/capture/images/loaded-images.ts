@@ -1,0 +1,54 @@
+import type { DataSource, ObjectLiteral } from 'typeorm';
+import type { Json } from '../../json.js';
+import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
+import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
+import type { Before } from '../changes/row-change.js';
+import type { SavedRow } from '../typeorm/write-builder.js';
+
+/** Whether the row that TypeORM loaded shows all that an event needs, with these foreign keys; only with `exactPrevious: false`. */
+export function isLoadedEnough(
+  definition: EntityDefinition,
+  { databaseEntity }: SavedRow,
+  relations: EntityDefinition['relationsNeeded'],
+  dataSource: DataSource,
+): boolean {
+  if (!databaseEntity || definition.hiddenColumnsNeeded.length || definition.linkFields.length) return false;
+  return !isLoadedInexactly(definition, dataSource) && !lacksForeignKeys(relations, databaseEntity);
+}
+
+/** The row as TypeORM loaded it; `null` where that is not enough. */
+export function loadedImage(
+  definition: EntityDefinition,
+  row: SavedRow | undefined,
+  relations: EntityDefinition['relationsNeeded'],
+  dataSource: DataSource,
+): RowImage | null {
+  if (!row?.databaseEntity || !isLoadedEnough(definition, row, relations, dataSource)) return null;
+  return { key: rowKey(definition, row.databaseEntity), entity: row.databaseEntity, exact: new Map() };
+}
+
+/** The foreign keys that an event of an update needs: those that decide the owner, and those that change. */
+export function relationsOfUpdate(
+  { ownerRelations, relationsNeeded }: EntityDefinition,
+  isChanged: (relation: EntityDefinition['relationsNeeded'][number]) => boolean,
+): EntityDefinition['relationsNeeded'] {
+  return relationsNeeded.filter((relation) => ownerRelations.includes(relation) || isChanged(relation));
+}
+
+/** What an update replaces, where only the values that it sets are known for sure. */
+export function loadedBefore(definition: EntityDefinition, image: RowImage, set: ObjectLiteral): Before {
+  const values = new Map<string, Json>();
+  const touched = new Set<string>();
+  for (const field of definition.fields) {
+    const isSet = isSetBy(field, set, image);
+    if (isSet && !field.automatic) touched.add(field.path);
+    if (isSet || field.automatic) values.set(field.path, definition.valueOf(field, image));
+  }
+  return { values, touched, owner: definition.ownerOf(image) };
+}
+
+/** Links are no part of the statement: those that were read are compared. */
+function isSetBy({ relation, column, isLinks, path }: OutField, set: ObjectLiteral, { exact }: RowImage): boolean {
+  if (isLinks) return exact.has(path);
+  return (relation ? relation.getEntityValue(set) : column.getEntityValue(set)) !== undefined;
+}

@@ -1,0 +1,62 @@
+import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
+import { valueKindOf, type ColumnMetadata } from '../../entities/canonical-value.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import { ImageSelect, type ExactOf } from './image-select.js';
+
+/** How the rows of one entity are read by their key. */
+interface PlainRead {
+  /** Up to the list of keys. */
+  readonly text: string;
+  /** By primary key: the order in which rows are locked. */
+  readonly order: string;
+  readonly key: ColumnMetadata;
+  readonly select: ImageSelect;
+}
+
+/** A definition belongs to one data source. */
+const reads = new WeakMap<EntityDefinition, PlainRead | 'none'>();
+
+const PREFIX = 'c';
+
+/**
+ * The statement that reads rows of an entity by their keys, made once: a query builder takes longer to write it than the database
+ * takes to answer.
+ *
+ * @param exactOf how a value is selected so that the driver cannot spoil it; `null` where it does not
+ * @returns `null` for entities that need the query builder: keys of several parts or with transformers, spatial and virtual columns
+ */
+export function plainRead(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): PlainRead | null {
+  let read = reads.get(definition);
+  if (read === undefined) reads.set(definition, (read = makePlainRead(definition, dataSource, exactOf) ?? 'none'));
+  return read === 'none' ? null : read;
+}
+
+export async function readPlainly(
+  { text, key, select }: PlainRead,
+  runner: QueryRunner,
+  { ids, lock }: { ids: readonly ObjectLiteral[]; lock: string },
+): Promise<RowImage[]> {
+  const { driver } = runner.dataSource;
+  const list = ids.map((_, n) => driver.createParameter(`id${n}`, n)).join(', ');
+  const values = ids.map((id): unknown => driver.preparePersistentValue(key.getEntityValue(id), key));
+  const rows = (await runner.query(`${text} (${list})${lock}`, values)) as Record<string, unknown>[];
+  return rows.map((row) => select.image(runner, row, PREFIX));
+}
+
+/** Keys whose value is a parameter as it is. */
+const KEY_KINDS: ReadonlySet<string> = new Set(['any', 'bigint']);
+
+function makePlainRead(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): PlainRead | null {
+  const { metadata } = definition;
+  const { driver } = dataSource;
+  const [key, ...others] = metadata.primaryColumns;
+  if (!key || others.length || key.isVirtual || key.transformer || !KEY_KINDS.has(valueKindOf(key))) return null;
+  const select = ImageSelect.of(definition, dataSource, exactOf);
+  if (!select.isWhole) return null;
+  const alias = driver.escape('e');
+  const table = metadata.tablePath.split('.').map((part) => driver.escape(part));
+  const list = select.list(PREFIX, `${alias}.`);
+  const name = `${alias}.${driver.escape(key.databaseName)}`;
+  const text = `SELECT ${list} FROM ${table.join('.')} ${alias} WHERE ${name} IN`;
+  return { text, order: ` ORDER BY ${name}`, key, select };
+}

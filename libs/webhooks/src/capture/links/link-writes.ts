@@ -1,0 +1,252 @@
+import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
+import { dialectOf } from '../../dialect.js';
+import { chunks } from '../../store/database/chunks.js';
+import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from '../statements/affected-rows.js';
+import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
+import type { LinkOwners } from '../../entities/entity-registry.js';
+import { CaptureError } from '../../entities/errors.js';
+import { JunctionColumns, referredType } from '../images/junction-columns.js';
+import { referredPath } from '../../entities/foreign-keys.js';
+import { ownerText } from '../images/links.js';
+import { rowKey } from '../images/row-reader.js';
+import type { SavedRowImages } from '../statements/saved-row-images.js';
+import { kindsInTable, rootOf } from '../../entities/single-table.js';
+import type { RowChange } from '../changes/row-change.js';
+import type { Saving, WriteBuilder } from '../typeorm/write-builder.js';
+
+/** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */
+const OWNERS_PER_READ = 500;
+
+export interface LinkWritesOptions {
+  readonly dataSource: DataSource;
+  readonly log: ChangeLog;
+  /** Runs in the caller's transaction, or in one of its own. */
+  inTransaction<T>(given: QueryRunner | undefined, work: (runner: QueryRunner) => Promise<T>): Promise<T>;
+  /** `undefined` for an entity that tells nothing. */
+  writeOf(builder: WriteBuilder, runner: QueryRunner, metadata: EntityMetadata): CapturedWrite | undefined;
+  /** The images of the rows that a `save()` writes. */
+  imagesOf(saving: Saving): SavedRowImages;
+}
+
+/** A row that owns links. */
+interface Owner {
+  /** Of its primary key, as `rowKey` gives it. */
+  readonly text: string;
+  /** Its primary key, as parameters. */
+  readonly key: readonly unknown[];
+}
+
+/** Owning rows as they were before the first statement on their links, by the texts of their keys. */
+type Noted = Map<LinkOwners, Map<string, Remembered>>;
+
+/**
+ * Captures what is written to the junction of a `@JoinTable` as an update of the rows that own the links, where their entity names the
+ * relation in `fields`: they are read and locked with their links before a statement, and read again after it. A `save()` or `remove()`
+ * writes links by several statements, and some owners by statements of their own, whose events hold the links: the others are told of when
+ * it has run.
+ */
+export class LinkWrites {
+  private readonly noted = new WeakMap<Saving, Noted>();
+
+  constructor(private readonly options: LinkWritesOptions) {}
+
+  async execute(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    owners: readonly LinkOwners[],
+    saving: Saving | undefined,
+  ): Promise<unknown> {
+    if (saving) {
+      if (saving.firesListeners) await this.noteSaved(builder, saving, owners);
+      return run(builder);
+    }
+    // A copy, as of every captured statement: it has the runner of the transaction.
+    const copy = builder.clone();
+    return this.options.inTransaction(builder.queryRunner, async (runner) => {
+      copy.queryRunner = runner;
+      copy.expressionMap.useTransaction = false;
+      const noted: Noted = new Map();
+      let links = Infinity;
+      for (const one of owners) links = await this.note(copy, runner, one, noted, new Set());
+      const result = await run(copy);
+      const { affected } = result as { affected?: number | null };
+      // One more came in between, of a row that was not read.
+      if (affected != null && affected > links)
+        throw rowsMissed(copy.expressionMap.mainAlias?.metadata.name ?? '', links, affected);
+      await this.tell(runner, noted, () => false);
+      return result;
+    });
+  }
+
+  async saved(saving: Saving): Promise<void> {
+    const noted = this.noted.get(saving);
+    if (!noted) return;
+    this.noted.delete(saving);
+    const { queryRunner } = saving;
+    try {
+      await this.tell(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
+    } catch (error) {
+      const [row] = [...noted.values()].flatMap((known) => [...known.values()]);
+      if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.definition, error);
+      throw error;
+    }
+  }
+
+  private async noteSaved(builder: WriteBuilder, saving: Saving, owners: readonly LinkOwners[]): Promise<void> {
+    let noted = this.noted.get(saving);
+    if (!noted) this.noted.set(saving, (noted = new Map()));
+    const images = this.options.imagesOf(saving);
+    for (const one of owners) {
+      // As they are before their links change; their own statements may come later.
+      for (const definition of this.writeOf(saving.queryRunner, one)?.table.definitions ?? []) {
+        if (!definition.linkFields.length) continue;
+        await images.lock(definition, 'update');
+        await images.lock(definition, 'delete');
+      }
+      await this.note(builder, saving.queryRunner, one, noted, writtenOwners(saving, one), images.linking);
+    }
+  }
+
+  /**
+   * Reads and locks the rows whose links a statement will write, but for those that are noted already.
+   *
+   * @param told texts of rows that need no noting
+   * @param unsettled changes whose images are read later
+   * @returns how many links the statement may change
+   * @throws CaptureError `LINKS_UNKNOWN`
+   */
+  private async note(
+    builder: WriteBuilder,
+    runner: QueryRunner,
+    owners: LinkOwners,
+    noted: Noted,
+    told: ReadonlySet<string>,
+    unsettled?: ReadonlySet<RowChange>,
+  ): Promise<number> {
+    await this.options.log.settle(runner, owners.metadata, unsettled);
+    const { found, links } = await ownersOf(builder, runner, owners);
+    let known = noted.get(owners);
+    if (!known) noted.set(owners, (known = new Map()));
+    const wanted = [...new Map(found.map((owner) => [owner.text, owner.key]))];
+    const unknown = wanted.filter(([text]) => !known.has(text) && !told.has(text));
+    for (const some of chunks(unknown, OWNERS_PER_READ)) {
+      const write = this.writeOf(runner, owners);
+      if (!write) continue;
+      const keys = some.map(([, key]) => key);
+      for (const row of await rememberRows(write, keys)) {
+        const { definition } = row;
+        if (definition.linkFields.length && definition.needs('updated')) known.set(rowKey(definition, row.id), row);
+      }
+    }
+    return links;
+  }
+
+  private async tell(
+    runner: QueryRunner,
+    noted: Noted,
+    isTold: (owners: LinkOwners, text: string) => boolean,
+  ): Promise<void> {
+    for (const [owners, known] of noted) {
+      const rows = [...known].filter(([text]) => !isTold(owners, text)).map(([, row]) => row);
+      const write = this.writeOf(runner, owners);
+      if (!write) continue;
+      for (const some of chunks(rows, ROWS_PER_BATCH)) {
+        const changes = await changesOf(write, 'updated', some);
+        await (rows.length > ROWS_PER_BATCH ? write.recordBatch(changes) : write.record(changes));
+      }
+    }
+  }
+
+  /** An update of the owners that sets nothing. */
+  private writeOf(runner: QueryRunner, { metadata }: LinkOwners): CapturedWrite | undefined {
+    const update = this.options.dataSource.createQueryBuilder(runner).update(metadata.target).set({});
+    return this.options.writeOf(update as unknown as WriteBuilder, runner, metadata);
+  }
+}
+
+/** The rows that a `save()` writes by statements of their own, by the texts of their keys. */
+function writtenOwners({ rows }: Saving, { metadata }: LinkOwners): Set<string> {
+  const written = new Set<string>();
+  const { insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects } = rows;
+  for (const row of [insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects].flat()) {
+    // Where it stands for rows of several entities, its statement is captured by itself.
+    const isShared = kindsInTable(row.metadata).length > 1 && !insertSubjects.includes(row);
+    if (row.identifier && rootOf(row.metadata) === metadata && !isShared) written.add(rowKey(row, row.identifier));
+  }
+  return written;
+}
+
+/** The owners of the links that a statement will write. */
+async function ownersOf(
+  builder: WriteBuilder,
+  runner: QueryRunner,
+  { metadata, junction }: LinkOwners,
+): Promise<{ found: Owner[]; links: number }> {
+  const { driver } = runner.dataSource;
+  const ownerOf = (values: ReadonlyMap<string, unknown>): Owner => ({
+    text: ownerText(metadata, values),
+    key: metadata.primaryColumns.map(
+      (column) => driver.preparePersistentValue(values.get(column.propertyPath), referredType(column)) as unknown,
+    ),
+  });
+  const { queryType, valuesSet, insertFromSelect } = builder.expressionMap;
+  if (queryType === 'insert') {
+    if (insertFromSelect) throw linksUnknown(junction, 'takes its values from a SELECT');
+    const sets = builder.getValueSets?.() ?? [];
+    return { found: sets.map((set) => ownerOf(writtenValues(builder, junction, set))), links: Infinity };
+  }
+  const read = await readOwners(builder, runner, junction);
+  const found = read.map(({ values }) => ownerOf(values));
+  if (queryType === 'update' && valuesSet && !Array.isArray(valuesSet)) {
+    const moved = writtenValues(builder, junction, valuesSet);
+    if (moved.size) found.push(...read.map(({ values }) => ownerOf(new Map([...values, ...moved]))));
+  }
+  return { found, links: read.reduce((sum, { links }) => sum + links, 0) };
+}
+
+/**
+ * What a statement sets of the junction's columns that hold the owner's key, by the paths of the columns referred to.
+ *
+ * @throws CaptureError `LINKS_UNKNOWN`
+ */
+function writtenValues(builder: WriteBuilder, junction: EntityMetadata, set: ObjectLiteral): Map<string, unknown> {
+  const { queryType, mainAlias } = builder.expressionMap;
+  const values = new Map<string, unknown>();
+  for (const column of junction.ownerColumns) {
+    // An entity of the application's may stand for the same table.
+    const written = mainAlias?.metadata.columns.find(({ databaseName }) => databaseName === column.databaseName);
+    const value: unknown = written?.getEntityValue(set);
+    if (typeof value === 'function' || (value === undefined && queryType === 'insert')) {
+      throw linksUnknown(junction, `sets ${column.databaseName} by an expression`);
+    }
+    if (value !== undefined) values.set(referredPath(column), value);
+  }
+  return values;
+}
+
+function linksUnknown(junction: EntityMetadata, how: string): CaptureError {
+  return new CaptureError(
+    'LINKS_UNKNOWN',
+    `A statement on the junction ${junction.tableName} ${how}, so that nobody knows whose links it writes; nothing was written. Give values, or write inside webhooks.withoutCapture().`,
+    { details: { junction: junction.tableName } },
+  );
+}
+
+/** Whose links a statement's condition finds now, and how many. On MySQL and MariaDB a plain read would show older ones. */
+async function readOwners(
+  builder: WriteBuilder,
+  runner: QueryRunner,
+  junction: EntityMetadata,
+): Promise<{ values: Map<string, unknown>; links: number }[]> {
+  const { driver, options } = runner.dataSource;
+  const columns = new JunctionColumns(junction.ownerColumns, 'wh_o', runner.dataSource);
+  const table = junction.tablePath.split('.').map((part) => driver.escape(part));
+  const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
+  const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
+  const names = junction.ownerColumns.map(({ databaseName }) => driver.escape(databaseName)).join(', ');
+  const lock = dialectOf(options.type) === 'mysql' ? ' FOR UPDATE' : '';
+  const text = `${cte}SELECT ${columns.list}, COUNT(*) AS ${driver.escape('wh_n')} FROM ${table.join('.')}${where} GROUP BY ${names}${lock}`;
+  const [sql, parameters] = driver.escapeQueryWithParameters(text, builder.getParameters());
+  const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
+  return rows.map((row) => ({ values: columns.values(row), links: Number(row['wh_n']) }));
+}

@@ -1,0 +1,143 @@
+import type { ObjectLiteral } from 'typeorm';
+import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { StatementResult } from '../typeorm/sending-through.js';
+import { notesOf } from './noted-rows.js';
+import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
+import type { RowNotes } from './row-notes.js';
+import { insertUnreturned } from './unreturned-rows.js';
+import type { ReadRow } from '../images/written-table.js';
+
+type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+type Row = Record<string, unknown>;
+
+/** An insert, with or without an answer to conflicts. The rows come from `RETURNING` where the driver has it. */
+export async function insertRows(write: CapturedWrite, send: Send): Promise<Send> {
+  const { insertFromSelect } = write.builder.expressionMap;
+  if (!returns(write)) return insertFromSelect ? uncaptured(write, send) : insertUnreturned(write, send);
+  if (isUpsert(write)) return insertReturned(write, send, await notesOf(write));
+  return insertFromSelect ? insertSelected(write, send) : insertReturned(write, send, null);
+}
+
+/** TypeORM's SQLite driver asks for no RETURNING, but SQLite has it. Of MariaDB it changes what the caller gets. */
+function returns({ dialect, builder }: CapturedWrite): boolean {
+  if (dialect !== 'mysql') return true;
+  return builder.dataSource.driver.isReturningSqlSupported('insert') && hasReturning(builder);
+}
+
+/** Whether the statement ends with a RETURNING of TypeORM's or the caller's. Asked for when it is composed. */
+function hasReturning(builder: CapturedWrite['builder']): boolean {
+  const { updateEntity, returning, mainAlias } = builder.expressionMap as typeof builder.expressionMap & {
+    updateEntity: boolean;
+    returning: string | readonly string[] | undefined;
+  };
+  return (
+    (returning?.length ?? 0) > 0 ||
+    (updateEntity && (mainAlias?.metadata.getInsertionReturningColumns().length ?? 0) > 0)
+  );
+}
+
+function insertReturned(write: CapturedWrite, send: Send, notes: RowNotes | null): Send {
+  return async (text, parameters) => {
+    await notes?.begin();
+    try {
+      const result = await sendReturning(write, send, [text, parameters], notes);
+      const { records } = result;
+      const old = (await notes?.read(records)) ?? [];
+      await recordInserted(write, insertedRows(write, records, old));
+      return await withoutReturned(write, result);
+    } finally {
+      notes?.end();
+    }
+  };
+}
+
+function sendReturning(
+  write: CapturedWrite,
+  send: Send,
+  [text, parameters]: [string, unknown[]],
+  notes: RowNotes | null,
+): Promise<StatementResult> {
+  const { dialect, table } = write;
+  const [statement, values] = notes?.noting(text, parameters) ?? [text, parameters];
+  const list = [table.list('wh_n', ''), ...(notes ? [notes.returned.list] : [])];
+  if (dialect === 'sqlite' && !table.metadata.withoutRowid) list.push('rowid AS "wh_rowid"');
+  const join = isAsked(write) ? ', ' : ' RETURNING ';
+  return send(`${statement}${join}${list.join(', ')}`, [...values, ...(notes?.returned.parameters ?? [])]);
+}
+
+/** Whether the statement returns something already. TypeORM asks SQLite for nothing. */
+function isAsked({ dialect, builder }: CapturedWrite): boolean {
+  return dialect !== 'sqlite' && hasReturning(builder);
+}
+
+/** What the caller sees of a result. */
+async function withoutReturned(write: CapturedWrite, result: StatementResult): Promise<StatementResult> {
+  const { records } = result;
+  if (write.dialect !== 'sqlite') return withoutImages(result, { hasAsked: isAsked(write), isInsert: true });
+  // As better-sqlite3 answers a statement that returns nothing: with the last row that was inserted, not one that was met.
+  const inserted = records.filter(({ wh_met: met }) => met === undefined || met === null);
+  const raw = inserted.at(-1)?.['wh_rowid'] ?? (await lastRowId(write));
+  return Object.assign(result, { affected: records.length, raw, records: [] });
+}
+
+async function lastRowId({ runner }: CapturedWrite): Promise<unknown> {
+  const [row] = (await runner.query('SELECT last_insert_rowid() AS id')) as { id: unknown }[];
+  return row?.id;
+}
+
+/** @param old the rows as they were, in the order of the records */
+function insertedRows(write: CapturedWrite, records: readonly Row[], old: readonly (ReadRow | null)[]): InsertedRow[] {
+  const isMoved = mayChangeKey(write);
+  return records.flatMap((record, n): InsertedRow[] => {
+    const now = write.table.read(write.runner, record, 'wh_n');
+    if (!now) return [];
+    const before = old[n] ?? null;
+    // A trigger has kept the row that the note is of from being updated, and this one is new.
+    const isOfAnother = before !== null && !isMoved && before.image.key !== now.image.key;
+    return [{ now, old: isOfAnother ? null : before }];
+  });
+}
+
+/** Keys are returned, and images read batch by batch: a select may give any number of rows. */
+function insertSelected(write: CapturedWrite, send: Send): Send {
+  const { table, runner, builder } = write;
+  const { driver } = runner.dataSource;
+  const inserted = builder.expressionMap.mainAlias?.metadata;
+  const definition = table.definitions.find(({ metadata }) => metadata === inserted);
+  if (!definition) return send;
+  return async (text, parameters) => {
+    const keys = table.metadata.primaryColumns.map(
+      ({ databaseName }, n) => `${driver.escape(databaseName)} AS ${driver.escape(`wh_k${n}`)}`,
+    );
+    const result = await send(`${text}${isAsked(write) ? ', ' : ' RETURNING '}${keys.join(', ')}`, parameters);
+    const { records } = result;
+    for (let start = 0; start < records.length; start += ROWS_PER_BATCH) {
+      const ids = records.slice(start, start + ROWS_PER_BATCH).map((record) => idOfRecord(write, record));
+      const images = await table.imagesNow(runner, definition, ids);
+      await write.recordBatch([...images.values()].map((image) => write.change('created', definition, null, image)));
+    }
+    return withoutReturned(write, result);
+  };
+}
+
+function idOfRecord({ table, runner }: CapturedWrite, record: Row): ObjectLiteral {
+  const { driver } = runner.dataSource;
+  const id: ObjectLiteral = {};
+  table.metadata.primaryColumns.forEach((column, n) => {
+    const typed = column.referencedColumn ?? column;
+    const value: unknown = driver.prepareHydratedValue(record[`wh_k${n}`], typed);
+    column.setEntityValue(id, column.isVirtual ? typed.createValueMap(value) : value);
+  });
+  return id;
+}
+
+function uncaptured(write: CapturedWrite, send: Send): Send {
+  return (text, parameters) => {
+    write.warn(
+      'INSERT_SELECT_NOT_CAPTURED',
+      `An INSERT … SELECT into ${write.table.metadata.name} makes no events on this database, whose driver does not return the rows that were inserted. Read the rows and insert() or upsert() them where events are wanted.`,
+    );
+    return send(text, parameters);
+  };
+}

@@ -1,0 +1,184 @@
+import type { DataSource } from 'typeorm';
+import type { CapturedWrite } from './captured-write.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import type { SelectedColumn } from '../images/image-select.js';
+import { overwrittenColumns } from './record-inserted.js';
+import type { RowNotes } from './row-notes.js';
+import { SqliteNotes } from './sqlite-notes.js';
+import { mysqlColumn } from '../triggers/mysql-triggers.js';
+import { literal } from '../triggers/trigger-sql.js';
+import type { ReadRow } from '../images/written-table.js';
+
+type Row = Record<string, unknown>;
+
+/** @param write whose statement has yet to be composed */
+export async function notesOf(write: CapturedWrite): Promise<RowNotes> {
+  if (write.dialect === 'sqlite') return SqliteNotes.on(write);
+  return write.dialect === 'postgres' ? new PostgresNotes(write) : new MysqlNotes(write);
+}
+
+/** A setting of the transaction: it is set as a row is met, and read and emptied as the row is returned. */
+class PostgresNotes implements RowNotes {
+  private static readonly MET = "current_setting('webhooks.met', true)";
+  readonly returned = {
+    list: `NULLIF(${PostgresNotes.MET}, '') AS "wh_met", set_config('webhooks.met', '', true) AS "wh_reset"`,
+    parameters: [],
+  };
+
+  constructor(private readonly write: CapturedWrite) {
+    const { builder } = write;
+    const { onUpdate } = builder.expressionMap;
+    if (!onUpdate) return;
+    const conditions = onUpdate.overwriteCondition ?? [];
+    const isConditional = conditions.length > 0 || onUpdate.skipUpdateIfNoValuesChanged === true;
+    const original = builder.createUpsertConditionExpression?.bind(builder);
+    // TypeORM writes a condition only where there is one.
+    const always = { type: 'simple', condition: '1=1' };
+    builder.expressionMap.onUpdate = {
+      ...onUpdate,
+      overwriteCondition: conditions.length ? [...conditions] : [always],
+    };
+    builder.createUpsertConditionExpression = (table) => {
+      const condition = (isConditional && original?.(table)) || 'TRUE';
+      const noted = `set_config('webhooks.met', ${this.note(table)}, true) IS NOT NULL`;
+      return `CASE WHEN ${condition} THEN ${noted} ELSE FALSE END`;
+    };
+  }
+
+  async begin(): Promise<void> {}
+
+  end(): void {}
+
+  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+    return [text, parameters];
+  }
+
+  read(records: readonly Row[]): Promise<(ReadRow | null)[]> {
+    return readReturned(this.write, records);
+  }
+
+  /** JSON of the columns as text, whatever their types; of JSON as it is. */
+  private note(table: string): string {
+    const pairs = this.write.table.noted.columns.map(({ databaseName, name, column }) => {
+      const text = `${table}.${name}::text`;
+      const json = isJson(column) ? text : `to_json(${text})::text`;
+      return `${literal(`${JSON.stringify(databaseName)}:`)} || COALESCE(${json}, 'null')`;
+    });
+    return `'{' || ${pairs.join(" || ',' || ")} || '}'`;
+  }
+}
+
+/**
+ * A variable of the connection, which has to be there before the statement: MySQL and MariaDB take one that is not for a constant. The
+ * first assignment of the statement notes the row, before the others change it.
+ */
+class MysqlNotes implements RowNotes {
+  readonly returned = {
+    list: "NULLIF(@webhooks_met, '') AS wh_met, @webhooks_met := '' AS wh_reset",
+    parameters: [],
+  };
+
+  constructor(private readonly write: CapturedWrite) {}
+
+  async begin(): Promise<void> {
+    await this.write.runner.query("SET @webhooks_met = ''");
+  }
+
+  end(): void {}
+
+  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+    return [assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`), parameters];
+  }
+
+  read(records: readonly Row[]): Promise<(ReadRow | null)[]> {
+    return readReturned(this.write, records);
+  }
+}
+
+const ON_DUPLICATE = ' ON DUPLICATE KEY UPDATE ';
+
+/** Evaluates an expression on MySQL as a row is met: by an assignment that leaves the column as it is. */
+export function assigningFirst(write: CapturedWrite, statement: string, expression: string): string {
+  const start = statement.lastIndexOf(ON_DUPLICATE) + ON_DUPLICATE.length;
+  return `${statement.slice(0, start)}${unchanged(write, expression)}, ${statement.slice(start)}`;
+}
+
+/** As {@link assigningFirst}, after the other assignments. */
+export function assigningLast(write: CapturedWrite, statement: string, expression: string): string {
+  return `${statement}, ${unchanged(write, expression)}`;
+}
+
+function unchanged({ builder, table }: CapturedWrite, expression: string): string {
+  const { onUpdate } = builder.expressionMap;
+  const [assigned = ''] = onUpdate ? overwrittenColumns(onUpdate) : [];
+  const column = `${table.name}.${builder.dataSource.driver.escape(assigned)}`;
+  return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
+}
+
+/** JSON of a row in an assignment. @param more members of it, as SQL */
+export function mysqlNote({ table, runner: { dataSource } }: CapturedWrite, more: readonly string[] = []): string {
+  const pairs = table.noted.columns.map(({ databaseName, name, column }) => {
+    return `${literal(databaseName)}, ${mysqlNoted(column, dataSource).written(`${table.name}.${name}`)}`;
+  });
+  return `JSON_OBJECT(${[...pairs, ...more].join(', ')})`;
+}
+
+/** The rows of notes that were returned one by one; `null` where there was none. */
+async function readReturned(write: CapturedWrite, records: readonly Row[]): Promise<(ReadRow | null)[]> {
+  const notes = records.flatMap(({ wh_met: met }) => (met === null ? [] : [met as string]));
+  const rows = notes.length ? await readNotes(write, notes.join(',')) : [];
+  let next = 0;
+  return records.map(({ wh_met: met }) => (met === null ? null : (rows[next++] ?? null)));
+}
+
+/**
+ * The rows of notes: the database makes values of the columns' types of them again, and the driver gives what it would give of the row.
+ *
+ * @param notes separated by commas
+ */
+export async function readNotes({ table, runner, dialect }: CapturedWrite, notes: string): Promise<(ReadRow | null)[]> {
+  const { dataSource } = runner;
+  const isPostgres = dialect === 'postgres';
+  const { noted } = table;
+  const source = isPostgres ? postgresSource(table.name) : mysqlSource(noted.columns, dataSource);
+  const list = noted.list('wh_o', (column) =>
+    isPostgres ? postgresValue(column, dataSource) : mysqlValue(column, dataSource),
+  );
+  const rows = (await runner.query(`SELECT ${list} FROM ${source} ORDER BY wh_n`, [`[${notes}]`])) as Row[];
+  return rows.map((row) => noted.read(runner, row, 'wh_o'));
+}
+
+function postgresSource(table: string): string {
+  return `json_array_elements($1::json) WITH ORDINALITY wh_e (wh_note, wh_n), json_populate_record(NULL::${table}, wh_e.wh_note) wh_o`;
+}
+
+function mysqlSource(columns: readonly SelectedColumn[], dataSource: DataSource): string {
+  const list = columns.map(({ databaseName, name, column }) => {
+    const path = literal(`$.${JSON.stringify(databaseName)}`);
+    return `${name} ${mysqlNoted(column, dataSource).type} PATH ${path} ERROR ON ERROR`;
+  });
+  return `JSON_TABLE(?, '$[*]' COLUMNS (wh_n FOR ORDINALITY, ${list.join(', ')})) wh_o`;
+}
+
+function postgresValue({ name, column }: SelectedColumn, { driver }: DataSource): string {
+  const value = `wh_o.${name}`;
+  if (!driver.spatialTypes.includes(column.type)) return value;
+  // As TypeORM reads it.
+  return `ST_AsGeoJSON(${value}${column.precision ? `, ${column.precision}` : ''})::json`;
+}
+
+function mysqlValue({ name, column }: SelectedColumn, dataSource: DataSource): string {
+  return mysqlNoted(column, dataSource).read(`wh_o.${name}`);
+}
+
+function mysqlNoted(column: ColumnMetadata, dataSource: DataSource): ReturnType<typeof mysqlColumn> {
+  const travelling = mysqlColumn(column, dataSource);
+  if (!dataSource.driver.spatialTypes.includes(column.type)) return travelling;
+  const { legacySpatialSupport: isLegacy } = dataSource.options as { legacySpatialSupport?: boolean };
+  // As TypeORM reads it.
+  return { ...travelling, written: (value) => `${isLegacy ? 'AsText' : 'ST_AsText'}(${value})` };
+}
+
+function isJson({ type, isArray }: ColumnMetadata): boolean {
+  return (type === 'json' || type === 'jsonb') && !isArray;
+}

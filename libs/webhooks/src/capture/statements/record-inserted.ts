@@ -1,0 +1,82 @@
+import { beforeOf } from './affected-rows.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
+import type { Before, RowChange } from '../changes/row-change.js';
+import type { WriteExpression } from '../typeorm/write-builder.js';
+import type { ReadRow } from '../images/written-table.js';
+
+/** A row that an insert has written. */
+export interface InsertedRow {
+  readonly now: ReadRow;
+  /** As it was before, where an upsert has met it; `null` for a row that is new. */
+  readonly old: ReadRow | null;
+}
+
+/** Whether the statement updates the rows that it meets. */
+export function isUpsert({ builder, dialect }: CapturedWrite): boolean {
+  const { onUpdate, onIgnore } = builder.expressionMap;
+  if (!onUpdate || (onIgnore && dialect !== 'mysql')) return false;
+  return overwrittenColumns(onUpdate).length > 0;
+}
+
+/** The columns that an upsert sets, by their names in the database. */
+export function overwrittenColumns({
+  overwrite,
+  columns,
+}: NonNullable<WriteExpression['onUpdate']>): readonly string[] {
+  return overwrite ?? columns ?? [];
+}
+
+/** Whether an upsert sets the key of the rows that it meets. */
+export function mayChangeKey({ builder, table }: CapturedWrite): boolean {
+  const { onUpdate } = builder.expressionMap;
+  const overwritten = onUpdate ? overwrittenColumns(onUpdate) : [];
+  return table.metadata.primaryColumns.some(({ databaseName }) => overwritten.includes(databaseName));
+}
+
+/** Records what an insert has written: a row that an upsert has met as an update, any other one as new. */
+export async function recordInserted(write: CapturedWrite, rows: readonly InsertedRow[]): Promise<void> {
+  const last = lastOfEach(rows);
+  const images = await wholeImages(write, last);
+  const changes = last.flatMap(({ now: { definition, image }, old }): RowChange[] => {
+    const whole = images.get(image.key);
+    if (!whole || !definition.needs(old ? 'updated' : 'created')) return [];
+    if (!old) return [write.change('created', definition, null, whole)];
+    return [write.change('updated', definition, notedBefore(definition, old.image), whole)];
+  });
+  await write.record(changes);
+}
+
+/**
+ * One statement may write a row several times on SQLite, MySQL and MariaDB: it is told as it was before the first and as it is after the
+ * last.
+ */
+function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
+  const byKey = new Map<string, InsertedRow>();
+  for (const { now, old } of rows) {
+    const earlier = old ? byKey.get(old.image.key) : undefined;
+    if (old) byKey.delete(old.image.key);
+    byKey.set(now.image.key, { now, old: earlier ? earlier.old : old });
+  }
+  return [...byKey.values()];
+}
+
+/** Where a statement could give keys only, the rows are read again. */
+async function wholeImages(
+  { table, runner }: CapturedWrite,
+  rows: readonly InsertedRow[],
+): Promise<Map<string, RowImage>> {
+  const read = await table.complete(
+    runner,
+    rows.map(({ now }) => now),
+  );
+  return new Map(read.map(({ image }) => [image.key, image]));
+}
+
+/** A note has no virtual columns and no links: an upsert does not write them. */
+function notedBefore(definition: EntityDefinition, image: RowImage): Before {
+  const before = beforeOf(definition, image);
+  const isNoted = ({ isLinks, column }: OutField) => !isLinks && !column.isVirtualProperty;
+  const noted = definition.fields.filter(isNoted).map(({ path }) => path);
+  return { ...before, values: new Map(noted.map((path) => [path, before.values.get(path) ?? null])) };
+}

@@ -1,0 +1,322 @@
+import type { ObjectLiteral, QueryRunner } from 'typeorm';
+import type { Clock } from '../../clock.js';
+import type { DialectName } from '../../dialect.js';
+import { beforeOf, rowsMissed } from './affected-rows.js';
+import type { ChangeLog } from './captured-write.js';
+import { type StatementResult, sendingThrough } from '../typeorm/sending-through.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import { CaptureError } from '../../entities/errors.js';
+import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from '../images/inserted-image.js';
+import { loadedBefore, loadedImage, relationsOfUpdate } from '../images/loaded-images.js';
+import { idOf, imageSelectOf, readRows, rowKey } from '../images/row-reader.js';
+import { SavedRowImages } from './saved-row-images.js';
+import type { Before, RowChange } from '../changes/row-change.js';
+import type { EntityAction } from '../../entities/webhook.decorator.js';
+import { CRITERIA, type Saving, type WriteBuilder } from '../typeorm/write-builder.js';
+import { tableName, type WrittenTable } from '../images/written-table.js';
+
+type Run = (builder: WriteBuilder) => Promise<unknown>;
+
+export interface SavedWritesOptions {
+  readonly log: ChangeLog;
+  readonly clock: Clock;
+  readonly dialect: DialectName;
+  /** Captures a statement by its own criteria, as one of a query builder. */
+  byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
+}
+
+/** One statement of a `save()` on rows of one entity. */
+interface SavedStatement {
+  readonly builder: WriteBuilder;
+  readonly run: Run;
+  readonly runner: QueryRunner;
+  readonly definition: EntityDefinition;
+  readonly images: SavedRowImages;
+}
+
+/** What InsertQueryBuilder answers. */
+interface InsertResult {
+  readonly identifiers: readonly (ObjectLiteral | undefined)[];
+  readonly generatedMaps: readonly (ObjectLiteral | undefined)[];
+}
+
+/** What is known of a statement when it has succeeded. */
+type StatementAnswer = Pick<StatementResult, 'affected' | 'raw'>;
+
+/** Of a `save()` with more updates, the rows are read by one statement. */
+const MOST_RETURNED = 10;
+/** In front of the names of what a statement returns for an image. */
+const RETURNED = 'wh_n';
+
+const ACTIONS: Readonly<Record<string, EntityAction>> = {
+  update: 'updated',
+  'soft-delete': 'deleted',
+  restore: 'restored',
+};
+
+/**
+ * Captures `save()`, `remove()`, `softRemove()` and `recover()` by their statements: each change is recorded as soon as its statement
+ * has succeeded. docs/decisions/0007-save-by-statements.md says why hooks are not enough.
+ */
+export class SavedWrites {
+  private readonly images = new WeakMap<Saving, SavedRowImages>();
+  /** The last captured statement of each `save()`. */
+  private readonly last = new WeakMap<Saving, Promise<unknown>>();
+
+  constructor(private readonly options: SavedWritesOptions) {}
+
+  /**
+   * TypeORM sends the updates of one `save()` side by side on SQLite and MySQL. Here they are sent one after the other, so that each of
+   * them finds the rows as the one before left them. After a failure the rest is not sent: it could arrive after the ROLLBACK.
+   */
+  execute(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
+    const last = this.last.get(saving);
+    const capture = () => this.capture(builder, run, saving, table);
+    const result = last ? last.then(capture) : capture();
+    this.last.set(saving, result);
+    return result;
+  }
+
+  /** The images of the rows that a `save()` writes, as they are before its statements. */
+  imagesOf(saving: Saving): SavedRowImages {
+    let images = this.images.get(saving);
+    if (!images) this.images.set(saving, (images = new SavedRowImages(saving, this.options)));
+    return images;
+  }
+
+  private capture(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
+    const images = this.imagesOf(saving);
+    const definition = table.definitions.find(({ metadata }) => metadata === table.metadata);
+    const { queryType } = builder.expressionMap;
+    const isInsert = queryType === 'insert';
+    const ids = definition && !isInsert && !table.isShared ? idsOf(builder, definition) : null;
+    // A shared table: the row may be of another entity than the one that was saved.
+    if (!definition || (isInsert ? !findsKeys(builder, definition) : !ids)) {
+      return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
+    }
+    const statement = { builder, run, runner: saving.queryRunner, definition, images };
+    return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
+      images.countOwn();
+      if (!ids) return this.insert(statement);
+      return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);
+    });
+  }
+
+  private async insert(statement: SavedStatement): Promise<unknown> {
+    const { builder, runner, definition } = statement;
+    const sets = setsOf(builder.expressionMap);
+    // TypeORM completes the sets with the values that the database fills in.
+    const sent = mayKnowInserted(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
+    let isSent = false;
+    try {
+      const result = (await this.send(statement, ({ affected }) => {
+        isSent = affected !== 0;
+      })) as InsertResult;
+      if (!isSent) return result;
+      const changes = sets.map((_, n): RowChange => {
+        const id = result.identifiers[n];
+        if (!id) throw rowsUnknown(definition);
+        const key = rowKey(definition, id);
+        const values = sent?.[n];
+        const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
+        const image = values ? insertedImage(definition, values, row, runner.dataSource) : null;
+        return this.change('created', statement, idOf(definition, id), key, null, image);
+      });
+      isSent = false;
+      await this.record(statement, changes);
+      return result;
+    } catch (error) {
+      // The rows are there, and their keys are not known.
+      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+      throw error;
+    }
+  }
+
+  private async update(statement: SavedStatement, identifier: ObjectLiteral): Promise<unknown> {
+    const { builder, definition } = statement;
+    const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
+    const key = rowKey(definition, identifier);
+    // TypeORM adds a version to the identifier that it has given.
+    const id = idOf(definition, identifier);
+    const before = await this.beforeUpdate(statement, action, key, identifier);
+    const returned = this.returnImage(statement);
+    return this.send(statement, (result) => {
+      // The row is gone, or somebody else deleted or restored it before.
+      if (result.affected === 0) return undefined;
+      const image = returned?.(result) ?? null;
+      return this.record(statement, [this.change(action, statement, id, key, before, image)]);
+    });
+  }
+
+  /** PostgreSQL returns the row that a statement has written, where reading many rows by one statement later is not cheaper. */
+  private returnImage({
+    builder,
+    runner,
+    definition,
+    images,
+  }: SavedStatement): ((result: StatementAnswer) => RowImage | null) | null {
+    const { dataSource } = builder;
+    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED) return null;
+    const select = imageSelectOf(definition, dataSource);
+    if (!select.isWhole) return null;
+    const asked = builder.createReturningExpression.bind(builder);
+    const list = select.list(RETURNED, `${tableName(definition.metadata, dataSource)}.`);
+    builder.createReturningExpression = (type) => [asked(type), list].filter(Boolean).join(', ');
+    return ({ raw }) => {
+      const row = (raw as Record<string, unknown>[] | undefined)?.[0];
+      return row ? select.image(runner, row, RETURNED) : null;
+    };
+  }
+
+  /** What an update replaces; read before its statement, since the application's `owner` function may throw. */
+  private async beforeUpdate(
+    { builder, definition, images }: SavedStatement,
+    action: EntityAction,
+    key: string,
+    id: ObjectLiteral,
+  ): Promise<Before | null> {
+    if (action !== 'updated') {
+      // Whether the row was deleted or restored, the statement itself says: its condition looks at the delete date.
+      await images.settle(definition, [key]);
+      return null;
+    }
+    if (definition.options.exactPrevious !== false) {
+      const image = await images.take(definition, 'update', key, id);
+      return image && beforeOf(definition, image);
+    }
+    const set = builder.expressionMap.valuesSet as ObjectLiteral;
+    const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
+    const loaded = loadedImage(definition, images.rowOf(id), relations, builder.dataSource);
+    if (loaded) await images.settle(definition, [key]);
+    const image = loaded ?? (await images.take(definition, 'update', key, id));
+    return image && loadedBefore(definition, image, set);
+  }
+
+  private async remove(statement: SavedStatement, ids: readonly ObjectLiteral[]): Promise<unknown> {
+    const { definition, runner } = statement;
+    const byKey = new Map(ids.map((id) => [rowKey(definition, id), id]));
+    const found = await this.imagesToRemove(statement, byKey);
+    return this.send(statement, async ({ affected }) => {
+      if (affected === 0) return;
+      const written = affected ?? found.size;
+      if (written > found.size) {
+        const error = rowsMissed(definition.metadata.name, found.size, written);
+        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+        throw error;
+      }
+      // A trigger kept some of them, or, without a transaction, another writer was first.
+      const kept = written < found.size ? await readRows(runner, definition, [...byKey.values()]) : null;
+      const gone = [...byKey].filter(([key]) => found.has(key) && !kept?.has(key));
+      const changes = gone.map(([key, id]) =>
+        this.change('deleted', statement, id, key, null, found.get(key) as RowImage),
+      );
+      await this.record(statement, changes);
+    });
+  }
+
+  private async imagesToRemove(
+    { definition, images, builder }: SavedStatement,
+    byKey: ReadonlyMap<string, ObjectLiteral>,
+  ): Promise<Map<string, RowImage>> {
+    const found = new Map<string, RowImage>();
+    const toRead = new Map<string, ObjectLiteral>();
+    const isCheap = definition.options.exactPrevious === false;
+    const { relationsNeeded } = definition;
+    for (const [key, id] of byKey) {
+      const loaded = isCheap ? loadedImage(definition, images.rowOf(id), relationsNeeded, builder.dataSource) : null;
+      if (loaded) found.set(key, loaded);
+      else toRead.set(key, id);
+    }
+    await images.settle(definition, [...found.keys()]);
+    if (toRead.size) {
+      for (const [key, image] of await images.takeAll(definition, 'delete', toRead)) found.set(key, image);
+    }
+    return found;
+  }
+
+  /** Runs a statement, and captures it as soon as the database has answered: where TypeORM reads after it, that may fail. */
+  private async send(
+    { builder, run, runner, definition }: SavedStatement,
+    capture: (result: StatementAnswer) => Promise<void> | void,
+  ): Promise<unknown> {
+    if (!readsAfter(builder, definition)) {
+      const result = await run(builder);
+      await capture(answerOf(builder, result));
+      return result;
+    }
+    builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
+      const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
+      await capture(result);
+      return result;
+    });
+    return run(builder);
+  }
+
+  private change(
+    action: EntityAction,
+    { definition }: SavedStatement,
+    id: ObjectLiteral,
+    key: string,
+    before: Before | null,
+    image: RowImage | null,
+  ): RowChange {
+    return { definition, action, id, key, at: this.options.clock.now(), before, image };
+  }
+
+  private record({ runner, images }: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {
+    images.recorded(changes);
+    return this.options.log.record(runner, changes);
+  }
+}
+
+/** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */
+function readsAfter({ expressionMap, dataSource: { driver } }: WriteBuilder, { metadata }: EntityDefinition): boolean {
+  const { queryType, updateEntity } = expressionMap;
+  if (!updateEntity || queryType === 'delete') return false;
+  const isInsert = queryType === 'insert';
+  if (driver.isReturningSqlSupported(isInsert ? 'insert' : 'update')) return false;
+  const { deleteDateColumn, updateDateColumn, versionColumn, columns } = metadata;
+  if (deleteDateColumn ?? updateDateColumn ?? versionColumn ?? metadata.createDateColumn) return true;
+  return columns.some(({ asExpression, default: value, isGenerated }) =>
+    isInsert ? value !== undefined && !isGenerated : asExpression !== undefined,
+  );
+}
+
+/** An INSERT says by the rows that it returns whether a trigger of PostgreSQL has kept them out; other statements say it themselves. */
+function answerOf({ expressionMap }: WriteBuilder, result: unknown): StatementAnswer {
+  const { affected, raw } = result as StatementAnswer;
+  const isKeptOut = expressionMap.extraReturningColumns.length > 0 && Array.isArray(raw) && raw.length === 0;
+  return { affected: affected ?? (isKeptOut ? 0 : undefined), raw };
+}
+
+/** Whether TypeORM knows the keys after an INSERT: with `reload: false`, and for keys that only the database makes, it does not. */
+function findsKeys({ expressionMap }: WriteBuilder, { metadata }: EntityDefinition): boolean {
+  if (!expressionMap.updateEntity) return false;
+  const given = metadata.primaryColumns.filter(({ isGenerated }) => !isGenerated);
+  return given.every((column) => setsOf(expressionMap).every((set) => isValue(column.getEntityValue(set))));
+}
+
+function isValue(value: unknown): boolean {
+  return value !== undefined && value !== null && typeof value !== 'function';
+}
+
+function setsOf({ valuesSet }: WriteBuilder['expressionMap']): readonly ObjectLiteral[] {
+  return Array.isArray(valuesSet) ? valuesSet : [valuesSet as ObjectLiteral];
+}
+
+/** The keys of the rows that a statement names; `null` where its criteria are something else. */
+function idsOf(builder: WriteBuilder, { metadata }: EntityDefinition): readonly ObjectLiteral[] | null {
+  const { whereEntities, queryType } = builder.expressionMap;
+  const criteria = whereEntities.length ? whereEntities : builder[CRITERIA];
+  const ids = (Array.isArray(criteria) ? criteria : [criteria]) as unknown[];
+  const areKeys = ids.every((id) => typeof id === 'object' && id !== null && metadata.getEntityIdMap(id) !== undefined);
+  return areKeys && (ids.length === 1 || queryType === 'delete') ? (ids as ObjectLiteral[]) : null;
+}
+
+function rowsUnknown({ metadata: { name } }: EntityDefinition): CaptureError {
+  return new CaptureError(
+    'ROWS_UNKNOWN',
+    `A save() inserted rows of ${name} whose primary keys TypeORM does not know, so their events cannot be written. The transaction is rolled back. Give the keys before you save, or declare the primary key as generated.`,
+    { details: { entity: name } },
+  );
+}

@@ -1,0 +1,87 @@
+import type { CapturedWrite } from './captured-write.js';
+import type { RowNotes } from './row-notes.js';
+import type { ReadRow } from '../images/written-table.js';
+
+/** The part of better-sqlite3's connection that is used here. */
+interface SqliteConnection {
+  function(name: string, options: { varargs: boolean }, run: (...args: never[]) => unknown): unknown;
+}
+
+/** What a function takes on SQLite is limited; a newer release takes more. */
+const VALUES_PER_CALL = 100;
+
+/** Notes of the statements that are under way, by their number: a connection may be shared. */
+const underWay = new Map<number, SqliteNotes>();
+const prepared = new WeakSet<SqliteConnection>();
+let lastNumber = 0;
+
+/** Functions of the connection: SQLite has no variables, and gives a function the values as it gives them to whoever reads the row. */
+export class SqliteNotes implements RowNotes {
+  private readonly number = ++lastNumber;
+  private readonly values: string[];
+  private readonly notes: unknown[][] = [];
+  private isTaken = true;
+
+  private constructor(private readonly write: CapturedWrite) {
+    this.values = write.table.noted.values(`${write.table.name}.`);
+  }
+
+  static async on(write: CapturedWrite): Promise<SqliteNotes> {
+    prepare((await write.runner.connect()) as SqliteConnection);
+    return new SqliteNotes(write);
+  }
+
+  get returned(): RowNotes['returned'] {
+    return { list: 'webhooks_met(?) AS "wh_met"', parameters: [this.number] };
+  }
+
+  async begin(): Promise<void> {
+    underWay.set(this.number, this);
+  }
+
+  /** TypeORM writes no condition for SQLite. */
+  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+    const calls: string[] = [];
+    for (let start = 0; start < this.values.length; start += VALUES_PER_CALL) {
+      const some = this.values.slice(start, start + VALUES_PER_CALL);
+      calls.push(`webhooks_note(?, ${start}, ${some.join(', ')})`);
+    }
+    return [`${text} WHERE ${calls.join(' AND ')}`, [...parameters, ...calls.map(() => this.number)]];
+  }
+
+  async read(records: readonly Record<string, unknown>[]): Promise<(ReadRow | null)[]> {
+    const { table, runner } = this.write;
+    return records.map(({ wh_met: met }) => {
+      if (met === null) return null;
+      const note = this.notes[Number(met)] ?? [];
+      return table.noted.read(runner, table.noted.rowOf('wh_o', note), 'wh_o');
+    });
+  }
+
+  end(): void {
+    underWay.delete(this.number);
+  }
+
+  note(start: number, values: readonly unknown[]): number {
+    if (start === 0) this.notes.push([...values]);
+    else this.notes.at(-1)?.push(...values);
+    this.isTaken = false;
+    return 1;
+  }
+
+  /** Which note is that of the row that is returned; `null` for a row that was inserted. */
+  take(): number | null {
+    if (this.isTaken) return null;
+    this.isTaken = true;
+    return this.notes.length - 1;
+  }
+}
+
+function prepare(connection: SqliteConnection): void {
+  if (prepared.has(connection)) return;
+  prepared.add(connection);
+  connection.function('webhooks_note', { varargs: true }, (of: number, start: number, ...values: unknown[]) =>
+    underWay.get(of)?.note(start, values),
+  );
+  connection.function('webhooks_met', { varargs: true }, (of: number) => underWay.get(of)?.take() ?? null);
+}

@@ -1,0 +1,257 @@
+import type { ObjectLiteral } from 'typeorm';
+import { rowsMissed } from './affected-rows.js';
+import type { CapturedWrite } from './captured-write.js';
+import type { StatementResult } from '../typeorm/sending-through.js';
+import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import { CaptureError } from '../../entities/errors.js';
+import { keyValue } from '../images/image-select.js';
+import { isUpsert, recordInserted, type InsertedRow } from './record-inserted.js';
+import { isOneOf } from '../images/links.js';
+import { assigningFirst, assigningLast, mysqlNote, readNotes } from './noted-rows.js';
+import type { ReadRow } from '../images/written-table.js';
+
+type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+type Row = Record<string, unknown>;
+
+/** A row, and its primary key byte by byte. The row is `null` where no event is made of its kind. */
+interface KeyedRow {
+  readonly now: ReadRow | null;
+  readonly key: string;
+}
+
+/** A row that an upsert has updated: as it was, and its key before and after. */
+interface MetRow {
+  readonly old: ReadRow | null;
+  readonly oldKey: string;
+  readonly key: string;
+}
+
+/** A row that was written. */
+interface WrittenRow extends KeyedRow {
+  readonly met: MetRow | null;
+}
+
+/**
+ * An insert on MySQL whose driver returns no rows: they are found by what is unique of their values, or by the numbers that were drawn
+ * for them. Rows that were there before are told apart: an upsert notes those that it updates, and the others are looked for before it.
+ */
+export function insertUnreturned(write: CapturedWrite, send: Send): Send {
+  const { onUpdate, onIgnore } = write.builder.expressionMap;
+  const updates = isUpsert(write);
+  const ignores = onIgnore === true || (onUpdate !== undefined && !updates);
+  return async (text, parameters) => {
+    const known = conflictConditions(write, updates || ignores);
+    const there = updates || ignores ? await keysBefore(write, known) : new Set<string>();
+    const result = await send(updates ? noting(write, text) : text, parameters);
+    const met = updates ? await metRows(write) : [];
+    const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - met.length;
+    // Another writer was first.
+    if (expected === 0 && !met.length) return result;
+    const numbered = expected > 0 ? await numbersCondition(write, result, updates || ignores) : [];
+    const conditions = [...known, ...numbered, ...metConditions(write, met)];
+    const written = writtenRows(await readWhere(write, conditions), there, met);
+    await recordInserted(write, newAndMet(write, written, there, expected));
+    return result;
+  };
+}
+
+/** In variables of the connection: the rows as they were, and the keys that they have afterwards. */
+function noting(write: CapturedWrite, text: string): string {
+  const note = mysqlNote(write, ["'wh_key'", keyText(write)]);
+  const comma = "IF(@webhooks_met = '', '', ',')";
+  const first = assigningFirst(write, text, `@webhooks_met := CONCAT(@webhooks_met, ${comma}, ${note})`);
+  return assigningLast(write, first, `@webhooks_keys := CONCAT(@webhooks_keys, ',', ${keyText(write)})`);
+}
+
+/** What stands in a primary key, byte by byte. */
+function keyText({ table, runner }: CapturedWrite): string {
+  const { driver } = runner.dataSource;
+  const columns = table.metadata.primaryColumns.map(
+    ({ databaseName }) => `${table.name}.${driver.escape(databaseName)}`,
+  );
+  return `CONCAT_WS('.', ${columns.map((column) => `HEX(CAST(${column} AS BINARY))`).join(', ')})`;
+}
+
+/**
+ * The keys of rows that have something unique of the values, locked. The variables of the connection are there and empty afterwards, as
+ * they have to be before a statement that fills them.
+ */
+async function keysBefore(write: CapturedWrite, conditions: readonly string[]): Promise<Set<string>> {
+  const reset = "(SELECT @webhooks_met := '' AS wh_met, @webhooks_keys := '' AS wh_keys) wh_reset";
+  const { name } = write.table;
+  const on = conditions.length ? conditions.join(' OR ') : '1 = 0';
+  const rows = await ask(
+    write,
+    `SELECT ${keyText(write)} AS wh_key FROM ${reset} LEFT JOIN ${name} ON ${on} FOR UPDATE`,
+  );
+  return new Set(rows.map(({ wh_key: key }) => String(key)));
+}
+
+async function metRows(write: CapturedWrite): Promise<MetRow[]> {
+  const [noted] = await ask(write, 'SELECT @webhooks_met AS wh_met, @webhooks_keys AS wh_keys');
+  const { wh_met: met, wh_keys: keys } = noted ?? {};
+  if (typeof met !== 'string' || typeof keys !== 'string') throw tooLarge(write);
+  if (keys === '') return [];
+  const notes = JSON.parse(`[${met}]`) as { wh_key: string }[];
+  const rows = await readNotes(write, met);
+  const after = keys.split(',').slice(1);
+  return notes.map(({ wh_key: oldKey }, n) => ({ old: rows[n] ?? null, oldKey, key: after[n] ?? oldKey }));
+}
+
+/** A variable that would be longer is emptied by the server. */
+function tooLarge({ table }: CapturedWrite): CaptureError {
+  const { name } = table.metadata;
+  return new CaptureError(
+    'UPSERT_TOO_LARGE',
+    `An upsert of ${name} updated rows whose old values take more than the server's max_allowed_packet, so their events cannot be made; nothing was written. Upsert fewer rows at once.`,
+    { details: { entity: name } },
+  );
+}
+
+/** The rows that the statement has written: not those that were there and that it has left alone. */
+function writtenRows(rows: readonly KeyedRow[], there: ReadonlySet<string>, met: readonly MetRow[]): WrittenRow[] {
+  const byKey = new Map<string, MetRow>();
+  for (const one of met) {
+    // One statement may meet a row twice.
+    const first = byKey.get(one.oldKey) ?? one;
+    byKey.delete(one.oldKey);
+    byKey.set(one.key, first);
+  }
+  return rows.flatMap((row) => {
+    const one = byKey.get(row.key) ?? null;
+    return one || !there.has(row.key) ? [{ ...row, met: one }] : [];
+  });
+}
+
+/**
+ * A row that was met may have been inserted by the same statement, which names it twice.
+ *
+ * @param expected how many rows the statement has inserted
+ * @throws CaptureError `ROWS_MISSED`: another writer has inserted one of them, and nobody can tell which
+ */
+function newAndMet(
+  write: CapturedWrite,
+  written: readonly WrittenRow[],
+  there: ReadonlySet<string>,
+  expected: number,
+): InsertedRow[] {
+  const found = written.filter(({ met }) => !met).length;
+  if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
+  const unseen = new Set(written.filter(({ met }) => met && !there.has(met.oldKey)));
+  const missing = expected - found;
+  // Some of them were inserted and met by this statement, and the others were inserted by another writer.
+  if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
+  const areNew = missing > 0 && unseen.size === missing;
+  const { onIgnore } = write.builder.expressionMap;
+  // With IGNORE a value that does not fit is left out without a word.
+  if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
+  return written.flatMap((row): InsertedRow[] => {
+    if (!row.now) return [];
+    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.met?.old ?? null) }];
+  });
+}
+
+/** What the statement has written is locked by it, and seen at every level of isolation. */
+async function readWhere(write: CapturedWrite, conditions: readonly string[]): Promise<KeyedRow[]> {
+  if (!conditions.length) return [];
+  const { table, runner } = write;
+  const list = `${table.list('wh_n', '')}, ${keyText(write)} AS wh_key`;
+  const rows = await ask(write, `SELECT ${list} FROM ${table.name} WHERE ${conditions.join(' OR ')}`);
+  return rows.map((row) => ({ now: table.read(runner, row, 'wh_n'), key: String(row['wh_key']) }));
+}
+
+async function ask({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
+  const [sql, parameters] = runner.dataSource.driver.escapeQueryWithParameters(text, builder.getParameters());
+  return (await runner.query(sql, parameters)) as Row[];
+}
+
+/** Rows that have what is unique of a value set: their key, or every column of a unique constraint. */
+function conflictConditions(write: CapturedWrite, mayConflict: boolean): string[] {
+  const { dataSource } = write.runner;
+  const valueSets = valueSetsOf(write);
+  return [write.table.metadata.primaryColumns, ...(mayConflict ? uniquesOf(write) : [])].flatMap((columns) => {
+    const tuples = valueSets.flatMap((valueSet, index) => {
+      const values = columns.map((column) => valueOf(write, valueSet, index, column));
+      return values.includes(null) ? [] : [values.join(', ')];
+    });
+    const names = columns.map(({ databaseName }) => `${write.table.name}.${dataSource.driver.escape(databaseName)}`);
+    return tuples.length ? [isOneOf(names, tuples, dataSource)] : [];
+  });
+}
+
+function uniquesOf({ table: { metadata } }: CapturedWrite): (readonly ColumnMetadata[])[] {
+  const constraints = [...metadata.uniques, ...metadata.indices.filter(({ isUnique }) => isUnique)];
+  return constraints.map(({ columns }) => columns).filter(({ length }) => length > 0);
+}
+
+function valueSetsOf({ builder }: CapturedWrite): ObjectLiteral[] {
+  return builder.getValueSets?.() ?? [];
+}
+
+/** A value of the statement as SQL; `null` where it is `NULL`, which meets nothing, or where the database alone knows it. */
+function valueOf(
+  { builder, table }: CapturedWrite,
+  valueSet: ObjectLiteral,
+  index: number,
+  column: ColumnMetadata,
+): string | null {
+  const given: unknown = column.getEntityValue(valueSet);
+  if (given === null) return null;
+  if (given !== undefined) return builder.createColumnValueExpression?.([valueSet], 0, column) ?? null;
+  const generated = builder.expressionMap.locallyGenerated[index];
+  const value: unknown = generated && column.getEntityValue(generated);
+  if (value !== undefined && value !== null) return builder.createParameter(value);
+  // Another default is an expression, whose value is another one each time.
+  if (!['string', 'number', 'boolean'].includes(typeof column.default)) return null;
+  return `DEFAULT(${table.name}.${builder.dataSource.driver.escape(column.databaseName)})`;
+}
+
+/** Rows by the numbers that the database has drawn for them, where there is no better way. */
+async function numbersCondition(
+  write: CapturedWrite,
+  { raw }: StatementResult,
+  mayConflict: boolean,
+): Promise<string[]> {
+  const { builder, table, runner } = write;
+  const { primaryColumns, generatedColumns } = table.metadata;
+  const valueSets = valueSetsOf(write);
+  const isKnown = (columns: readonly ColumnMetadata[], valueSet: ObjectLiteral, index: number) =>
+    columns.every((column) => valueOf(write, valueSet, index, column) !== null);
+  const keyless = valueSets.filter((valueSet, index) => !isKnown(primaryColumns, valueSet, index));
+  const isRecognised = (valueSet: ObjectLiteral) => uniquesOf(write).some((columns) => isKnown(columns, valueSet, -1));
+  if (!keyless.length || (mayConflict && keyless.every(isRecognised))) return [];
+  const increment = generatedColumns.find(({ generationStrategy }) => generationStrategy === 'increment');
+  const { insertId } = raw as { insertId?: number | string };
+  if (!increment || !insertId) return [];
+  const [row] = (await runner.query('SELECT @@auto_increment_increment AS step')) as { step: unknown }[];
+  const step = Number(row?.step);
+  // They follow each other; an upsert draws some for rows that it then updates.
+  const numbers = (mayConflict ? valueSets : keyless).map((_, n) =>
+    builder.createParameter((BigInt(insertId) + BigInt(n * step)).toString()),
+  );
+  return [`${runner.dataSource.driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`];
+}
+
+/** The rows that were met, by the keys that they had: whatever they conflicted by, no value of the statement need say it. */
+function metConditions({ builder, table, runner }: CapturedWrite, met: readonly MetRow[]): string[] {
+  const { dataSource } = runner;
+  const tuples = met.flatMap(({ old }) => {
+    if (!old) return [];
+    const { entity, exact } = old.image;
+    const values = table.metadata.primaryColumns.map((column): unknown =>
+      dataSource.driver.preparePersistentValue(keyValue(column, entity, exact), column.referencedColumn ?? column),
+    );
+    return [values.map((value) => builder.createParameter(value)).join(', ')];
+  });
+  const names = table.metadata.primaryColumns.map(
+    ({ databaseName }) => `${table.name}.${dataSource.driver.escape(databaseName)}`,
+  );
+  return tuples.length ? [isOneOf(names, tuples, dataSource)] : [];
+}
+
+function unknownKeys(write: CapturedWrite): void {
+  write.warn(
+    'KEYS_NOT_RETURNED',
+    `Rows of ${write.table.metadata.name} were inserted with keys that the database has made and the driver does not return. They make no events. Set the keys yourself, insert rows with and without keys by separate calls, or use save().`,
+  );
+}

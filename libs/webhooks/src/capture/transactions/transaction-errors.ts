@@ -1,0 +1,63 @@
+import { CaptureError } from '../../entities/errors.js';
+import type { Transaction } from './transaction-log.js';
+import type { Work } from './work.js';
+
+/** Changes that a message names. */
+const NAMED = 10;
+const MEANT = 'Await every write before its transaction ends.';
+
+/** `TRANSACTION_ENDED`, the fate of a write that belongs to a transaction which is over. */
+export function transactionEnded({ label }: Work, { end = 'committed' }: Transaction): CaptureError {
+  const write = label();
+  return new CaptureError(
+    'TRANSACTION_ENDED',
+    `The transaction of ${write} was ${end} before ${write} was done. Nothing more of it was sent. ${MEANT}`,
+    { details: { write, transaction: end } },
+  );
+}
+
+/** `TRANSACTION_ENDED`, of a write that was called while its transaction was ending, and may be what that waits for. */
+export function calledTooLate({ label }: Work, timeoutMs: number): CaptureError {
+  const write = label();
+  return new CaptureError(
+    'TRANSACTION_ENDED',
+    `${write} was called while its transaction was ending, and waited ${timeoutMs} ms for that. Nothing of it was sent. ${MEANT}`,
+    { details: { write, transaction: 'ending' } },
+  );
+}
+
+/** `WRITES_UNFINISHED`, the answer to a COMMIT. @param isRolledBack whether the transaction, or the savepoint, is gone */
+export function writesUnfinished(stuck: readonly Work[], timeoutMs: number, isRolledBack: boolean): CaptureError {
+  const writes = stuck.map(({ label }) => label());
+  return new CaptureError(
+    'WRITES_UNFINISHED',
+    `The transaction was not committed${isRolledBack ? ', but rolled back' : ''}: ${writes.join(', ')} did not finish, and had no statement under way for ${timeoutMs} ms (\`unfinishedWritesTimeoutMs\`). ${MEANT} A hook must not wait for work that waits for this COMMIT.`,
+    { details: { writes, timeoutMs } },
+  );
+}
+
+/** `TRANSACTION_ABORTED`, the answer to a COMMIT that PostgreSQL has turned into a ROLLBACK. */
+export function transactionAborted(): CaptureError {
+  return new CaptureError(
+    'TRANSACTION_ABORTED',
+    'The transaction was rolled back, not committed: PostgreSQL had aborted it because an earlier statement had failed. Let the error of that statement end the transaction, or run the statement in a nested transaction().',
+  );
+}
+
+/** `TRANSACTION_OPEN`: SQLite refuses a BEGIN inside a transaction, and TypeORM would then roll that back. */
+export function transactionOpen(): CaptureError {
+  return new CaptureError(
+    'TRANSACTION_OPEN',
+    'This query runner is in a transaction that a BEGIN of your own has opened, so save(), transaction() and startTransaction() cannot begin a transaction. It is still open. Use startTransaction() instead of BEGIN.',
+  );
+}
+
+/** `EVENTS_LOST`, of changes that are committed without an event. */
+export function eventsLost(what: readonly string[]): CaptureError {
+  const changes = what.length > NAMED ? [...what.slice(0, NAMED), `and ${what.length - NAMED} more`] : what;
+  return new CaptureError(
+    'EVENTS_LOST',
+    `Changes were committed without events, because their transaction ended before the events were written: ${changes.join(', ')}. Await every write before its transaction ends, and end it by a COMMIT or ROLLBACK of its own.`,
+    { details: { changes } },
+  );
+}

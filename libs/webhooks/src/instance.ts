@@ -1,0 +1,13 @@
+import type { InjectionToken } from '@nestjs/common';
+
+/** The name that the instance of the default data source goes by. */
+export const DEFAULT_INSTANCE = 'default';
+
+/** @internal */
+export const runtimeToken = (instance: string): InjectionToken => `WebhooksRuntime:${instance}`;
+
+/** @internal */
+export const registryToken = (instance: string): InjectionToken => `WebhooksEntityRegistry:${instance}`;
+
+/** @internal */
+export const optionsToken = (instance: string): InjectionToken => `WebhooksOptions:${instance}`;

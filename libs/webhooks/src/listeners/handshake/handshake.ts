@@ -1,0 +1,51 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { Outcome } from '../../sending/outcome.js';
+
+/** The receiver answered, and did not agree. */
+export const HANDSHAKE_REFUSED = 'HANDSHAKE_REFUSED';
+
+/** What an answer amounts to; `error` is a code of an attempt, or {@link HANDSHAKE_REFUSED}. */
+export type Verdict = { readonly agreed: true; readonly allowedRate: number | null } | { readonly error: string };
+
+const REFUSED: Verdict = { error: HANDSHAKE_REFUSED };
+/** As much as a rate limit may say. */
+const MAX_RATE = 1_000_000;
+
+/**
+ * Whether a 2xx has the challenge: as its whole body, or as the `challenge` of a JSON object. Anywhere in the body is not enough: many
+ * servers answer with what they were sent.
+ */
+export function judgeChallenge(outcome: Outcome, challenge: string): Verdict {
+  if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
+  const given = givenChallenge((outcome.response ?? '').trim());
+  return given !== null && isSame(given, challenge) ? { agreed: true, allowedRate: null } : REFUSED;
+}
+
+/**
+ * Whether a 2xx permits this origin. The status alone says nothing, since many servers answer any `OPTIONS`. A rate that is no number
+ * above zero nor `*` is a limit that cannot be kept, and so no permission.
+ */
+export function judgePermission(outcome: Outcome, origin: string): Verdict {
+  if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
+  const allowed = outcome.permission?.origin?.trim().toLowerCase();
+  if (allowed !== '*' && allowed !== origin.toLowerCase()) return REFUSED;
+  const rate = outcome.permission?.rate?.trim() ?? '*';
+  if (rate === '*') return { agreed: true, allowedRate: null };
+  return /^0*[1-9]\d{0,14}$/.test(rate) ? { agreed: true, allowedRate: Math.min(Number(rate), MAX_RATE) } : REFUSED;
+}
+
+function givenChallenge(body: string): string | null {
+  if (!body.startsWith('{')) return body;
+  try {
+    const { challenge } = JSON.parse(body) as { challenge?: unknown };
+    return typeof challenge === 'string' ? challenge : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Of hashes, which are of one length. */
+function isSame(given: string, expected: string): boolean {
+  const hash = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(hash(given), hash(expected));
+}

@@ -1,0 +1,261 @@
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import { canonicalData, Unserializable } from '../entities/canonical-value.js';
+import type { EntityCapture } from '../capture/entity-capture.js';
+import type { Clock } from '../clock.js';
+import { tupleHash } from '../hash.js';
+import { newId } from '../ids.js';
+import { loopMessage } from '../entities/errors.js';
+import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
+import type { EventCatalog } from '../listeners/event-catalog.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { CallerTransactions } from '../store/database/caller-transactions.js';
+import type { Database } from '../store/database/database.js';
+import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/outbox/published-events.js';
+import { mergedContext, storedCause, type WebhookContext } from '../events/event-context.js';
+import { eventRow, insertEvents, type EventRow } from '../store/outbox/event-rows.js';
+import { currentCause, runUncaptured, runWithContext } from '../cause.js';
+import type { JsonObject } from '../json.js';
+import { PublishError } from './publish-errors.js';
+import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
+import { textOf } from '../foreign-text.js';
+
+/** How an event is published. */
+export interface PublishOptions {
+  /**
+   * Whose event it is; `EVERY_OWNER` for everybody's.
+   *
+   * @defaultValue nobody's: listeners without an owner receive it
+   */
+  owner?: string | number | bigint | EveryOwner | null;
+  /**
+   * Joins the transaction of this manager: the event exists if and only if that transaction commits.
+   *
+   * @defaultValue the ambient transaction that a library or the option `currentManager` provides (`docs/transactions.md`);
+   * without one, a separate transaction
+   */
+  manager?: EntityManager;
+  /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
+  idempotencyKey?: string;
+  /**
+   * Events with one key are about one thing: listeners with `ordering: 'entity'` receive them one at a time, in the order of
+   * calls that do not overlap; see `docs/ordering.md`.
+   */
+  orderKey?: string;
+  /** As `withContext()` around this one call. */
+  context?: WebhookContext;
+}
+
+/** What the service works with. @internal */
+export interface WebhooksServiceParts {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly capture: EntityCapture;
+  readonly catalog: EventCatalog;
+  readonly clock: Clock;
+  readonly transactions: CallerTransactions;
+  readonly options: ResolvedWebhooksOptions;
+  readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
+}
+
+/** Events that are no change of an entity, and what there is to listen to. */
+export class WebhooksService {
+  constructor(private readonly parts: WebhooksServiceParts) {}
+
+  /** Every event type that listeners may name, sorted. */
+  eventTypes(): string[] {
+    return this.parts.catalog.types();
+  }
+
+  /**
+   * Runs work whose changes of entities make no event: seeds, imports, migrations. It counts for this chain of calls alone,
+   * however deep; writes elsewhere at the same time are captured as ever, and so is what handlers of in-process events write.
+   *
+   * What counts is where the write is made, not where its transaction began: in a transaction that began outside only the
+   * writes in here make no event. `publish()` is asked for by name, and makes its event here, too. For one call there is
+   * `save(order, { data: { webhooks: false } })`.
+   *
+   * @returns what `work` returns
+   * @example await webhooks.withoutCapture(() => orders.save(imported));
+   */
+  withoutCapture<T>(work: () => T): T {
+    return runUncaptured(this.parts.dataSource, work);
+  }
+
+  /**
+   * Runs work whose events carry who or what made them: stored with each, and shown to in-process handlers, to the delivery log
+   * and to payload formats; receivers do not see it. A context inside another adds to it. Of a W3C `traceparent` and
+   * `tracestate` among the keys each delivery is given the headers.
+   *
+   * It counts for this chain of calls, for every instance of the module, and for what in-process handlers of its events write.
+   *
+   * @param context any JSON, at most 4 KiB together with what surrounds it
+   * @returns what `work` returns
+   * @throws ContextError `INVALID_CONTEXT`, before `work` runs
+   * @example await webhooks.withContext({ actor: user.id, requestId, traceparent }, () => orders.save(order));
+   */
+  withContext<T>(context: WebhookContext, work: () => T): T {
+    return runWithContext(mergedContext(currentCause().context, context), work);
+  }
+
+  /**
+   * Stores an event; listeners receive it as they do those of entities.
+   *
+   * @param type one of `publishes` in the module's options
+   * @param data an object; Dates become ISO 8601, bigints text, Buffers base64
+   * @returns the event, or the first one of its idempotency key
+   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
+   * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
+   * @throws TransactionError `MANAGER_MISSING`: on SQLite, inside a transaction whose manager was not given
+   * @throws ContextError `INVALID_CONTEXT`
+   * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
+   */
+  async publish(type: string, data: object, options: PublishOptions = {}): Promise<WebhookEvent> {
+    this.checkType(type);
+    const row = this.rowOf(type, data, options);
+    const runner = this.runnerOf(options.manager);
+    const { dedupeKey } = row.source;
+    if (dedupeKey) return this.publishOnce(row, dedupeKey, runner);
+    if (runner) {
+      await this.parts.capture.add(runner, row);
+      return row.source.event;
+    }
+    const { database } = this.parts;
+    await database.transaction(function* () {
+      yield insertEvents(database.tables, [row]);
+    });
+    await this.parts.onCommitted([row]);
+    return row.source.event;
+  }
+
+  private async publishOnce(row: EventRow, dedupeKey: Buffer, runner: QueryRunner | null): Promise<WebhookEvent> {
+    const { database, capture } = this.parts;
+    if (!runner) {
+      const standing = await database.transaction(() => publishOnce(database, row, dedupeKey));
+      const event = standingEvent(standing, row);
+      if (event === row.source.event) await this.parts.onCommitted([row]);
+      return event;
+    }
+    const label = () => `publish('${row.source.event.type}')`;
+    return capture.writesOf(runner).take(label, async () => {
+      // What was changed before this call comes before it in the outbox too.
+      await capture.flush(runner);
+      const insert = database.statement(insertOnce(database, row));
+      await runner.query(insert.text, insert.values);
+      const select = database.statement(selectByKey(database, dedupeKey));
+      const [standing] = (await runner.query(select.text, select.values)) as StandingEvent[];
+      const event = standingEvent(standing, row);
+      if (event === row.source.event) await capture.written(runner, row);
+      return event;
+    });
+  }
+
+  private checkType(type: string): void {
+    const { publishes } = this.parts.options;
+    if (publishes.has(type)) return;
+    throw new PublishError(
+      'UNKNOWN_EVENT_TYPE',
+      `publish('${textOf(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
+    );
+  }
+
+  private rowOf(type: string, data: object, options: PublishOptions): EventRow {
+    const { clock, options: resolved } = this.parts;
+    const now = clock.now();
+    const { audience, owner } = audienceOf(options.owner);
+    const cause = currentCause();
+    if (cause.depth > resolved.maxDepth) {
+      throw new PublishError('WEBHOOK_LOOP', loopMessage(`publish('${type}')`, cause.depth, resolved.maxDepth), {
+        details: { type, depth: cause.depth },
+      });
+    }
+    const event: WebhookEvent = {
+      id: newId('evt'),
+      type,
+      timestamp: new Date(now).toISOString(),
+      data: jsonData(type, data),
+      owner,
+      context: options.context === undefined ? cause.context : mergedContext(cause.context, options.context),
+    };
+    const { idempotencyKey, orderKey } = options;
+    if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
+      throw new PublishError(
+        'INVALID_IDEMPOTENCY_KEY',
+        'publish(): idempotencyKey must be a text of 1 to 255 characters.',
+      );
+    }
+    if (orderKey !== undefined && typeof orderKey !== 'string') {
+      throw new PublishError('INVALID_ORDER_KEY', 'publish(): orderKey must be a text.');
+    }
+    const dedupeKey =
+      idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
+    const source = {
+      event,
+      superTypes: [],
+      audience,
+      orderKey: orderKey === undefined ? null : tupleHash('published', orderKey),
+      isOrdered: false,
+      dedupeKey,
+      depth: cause.depth,
+      createdAt: now,
+    };
+    return eventRow(source, ['id'], resolved.payload);
+  }
+
+  private runnerOf(manager: EntityManager | undefined): QueryRunner | null {
+    if (!manager) return this.parts.transactions.here().runner;
+    if (manager.dataSource !== this.parts.dataSource) {
+      throw new PublishError(
+        'WRONG_DATA_SOURCE',
+        'publish(): `manager` belongs to another data source than this instance of the module, so the event could not join its transaction. Use the manager of this data source, or the instance of that one.',
+      );
+    }
+    // A manager without a runner is in no transaction.
+    return manager.queryRunner ?? null;
+  }
+}
+
+function isKey(key: unknown): boolean {
+  return typeof key === 'string' && key !== '' && key.length <= 255;
+}
+
+function audienceOf(owner: PublishOptions['owner']): { audience: Audience; owner: string | null } {
+  if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
+  if (owner === null || owner === undefined || owner === '') return { audience: 'application', owner: null };
+  const text = ownerText(owner);
+  if (text === undefined) {
+    throw new PublishError(
+      'INVALID_OWNER',
+      `publish(): owner must be a text of at most ${MAX_OWNER_LENGTH} characters, without NUL and whole in Unicode, a number or a bigint.`,
+    );
+  }
+  return { audience: 'owner', owner: text };
+}
+
+function jsonData(type: string, data: object): JsonObject {
+  let json: unknown;
+  try {
+    json = canonicalData(data);
+  } catch (cause) {
+    if (!(cause instanceof Unserializable)) throw cause;
+    throw new PublishError('INVALID_DATA', `publish('${type}'): data cannot be written as JSON: ${cause.message}.`, {
+      cause,
+    });
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new PublishError('INVALID_DATA', `publish('${type}'): data must be an object.`);
+  }
+  return json as JsonObject;
+}
+
+function standingEvent(standing: StandingEvent | undefined, row: EventRow): WebhookEvent {
+  if (!standing || standing.id === row.source.event.id) return row.source.event;
+  const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
+  return {
+    id: standing.id,
+    type,
+    timestamp,
+    data,
+    owner: standing.owner,
+    context: storedCause(standing.context).context,
+  };
+}

@@ -1,0 +1,469 @@
+import { types } from 'node:util';
+import { BadRequestError } from '../errors.js';
+import type { Json, JsonObject } from '../json.js';
+import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
+import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
+
+/** What a filter has to know of a property of the payload. */
+export interface FieldInfo {
+  /** A number, or one that travels as text (bigint, decimal): compared by value, so `10` equals `'10.00'`. */
+  readonly numeric: boolean;
+  /** A scalar column: listeners may be found by its value. */
+  readonly routable: boolean;
+  /**
+   * For a path inside a JSON column, the path of that column. Without it, the first property of a path that is not
+   * routable is taken for the column, which tells `changed` wrongly only for a list inside an embedded entity.
+   */
+  readonly column?: string;
+}
+
+/** Looks a path up; `undefined` for an unknown property and for a hidden one, which a filter must not tell apart. */
+export type FieldLookup = (path: string) => FieldInfo | undefined;
+
+/**
+ * What a condition may say of a value.
+ *
+ * - `equals`, `in`, `ne`: the same type and exactly the same text; case, accents and trailing spaces count. `null` also
+ *   stands for a missing property. Lists and objects equal nothing.
+ * - `gt`, `gte`, `lt`, `lte`: numbers by value, texts by code point (so ISO dates by time). `null` and mixed types never match.
+ * - `exists`: present and not null, or not.
+ * - `changed`, `changedFrom`, `changedTo`: about an update. An event without `previous` changed nothing.
+ */
+export const OPERATORS = [
+  'equals',
+  'in',
+  'ne',
+  'gt',
+  'gte',
+  'lt',
+  'lte',
+  'exists',
+  'changed',
+  'changedFrom',
+  'changedTo',
+] as const;
+export type Operator = (typeof OPERATORS)[number];
+
+/** One compiled condition. */
+export interface Condition {
+  /** Where in `data` (and `previous`), nested by dots. */
+  readonly path: string;
+  readonly operator: Operator;
+  /** A list for `in`, a boolean for `exists` and `changed`, a scalar otherwise. */
+  readonly value: Json;
+  /** {@link FieldInfo.numeric} */
+  readonly numeric: boolean;
+  /** {@link FieldInfo.routable} */
+  readonly routable: boolean;
+  /** {@link FieldInfo.column} */
+  readonly column?: string;
+}
+
+/** A compiled `where`: all conditions must hold. It survives JSON, and is how a listener stores its filter. */
+export type Filter = readonly Condition[];
+
+/** The part of an event that a filter looks at. */
+export interface Filterable {
+  readonly data: JsonObject;
+  /** Old values of what changed; absent for everything but updates. */
+  readonly previous?: JsonObject;
+  /** Paths that were dropped from a payload too large to store: a condition on one counts as matching. */
+  readonly dropped?: ReadonlySet<string>;
+}
+
+/** Most conditions of one filter: each costs an evaluation per candidate event. */
+export const MAX_CONDITIONS = 20;
+/** Most values of one `in`: each can become a row of the routes table per pattern. */
+export const MAX_IN_VALUES = 100;
+/** Longest text of one value, in UTF-8 bytes. */
+export const MAX_VALUE_BYTES = 16 * 1024;
+/** Longest filter as a whole, in UTF-8 bytes of its paths and values: each candidate event reads and parses it. */
+export const MAX_FILTER_BYTES = 64 * 1024;
+/** Most properties of one path (`a.b` has two). */
+export const MAX_PATH_DEPTH = 10;
+/** Longest path in characters. */
+export const MAX_PATH_LENGTH = 512;
+
+const OPERATOR_NAMES: ReadonlySet<string> = new Set(OPERATORS);
+const FOLDED_OPERATORS: ReadonlySet<string> = new Set(OPERATORS.map((name) => name.toLowerCase()));
+const NEVER_PROPERTIES: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * Checks a `where` and turns it into a {@link Filter}.
+ *
+ * `{ 'address.city': 'X' }` and `{ address: { city: 'X' } }` are the same; an object whose keys are operators says
+ * conditions instead: `{ total: { gt: 5, lte: 10 } }`. So a property that is called like an operator is reached with
+ * dots only: `{ 'door.exists': true }`. `{}` is no condition. `undefined`, as the whole `where` or as a value, is refused:
+ * a forgotten variable would match everything.
+ *
+ * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`; `details` holds the `path`, and the
+ * `known` operators for the last.
+ * @example compileFilter({ username: 'john', total: { gte: '10.50' } }, fieldOf)
+ */
+export function compileFilter(where: unknown, fieldOf: FieldLookup): Filter {
+  if (!isPlainObject(where)) {
+    throw invalid('', `the filter must be an object of properties and values, not ${kindOf(where)}`);
+  }
+  const conditions: Condition[] = [];
+  compileObject(where, '', 0, fieldOf, conditions);
+  if (Buffer.byteLength(JSON.stringify(conditions), 'utf8') > MAX_FILTER_BYTES) throw tooLong();
+  return Object.freeze(conditions);
+}
+
+function compileObject(
+  where: Record<string, unknown>,
+  parent: string,
+  parentDepth: number,
+  fieldOf: FieldLookup,
+  conditions: Condition[],
+): void {
+  for (const key of ownKeys(where, parent)) {
+    const path = parent === '' ? key : `${parent}.${key}`;
+    const segments = segmentsOf(key);
+    const depth = parentDepth + segments.length;
+    if (depth > MAX_PATH_DEPTH || path.length > MAX_PATH_LENGTH) {
+      throw invalid(
+        path,
+        `is nested too deeply; at most ${MAX_PATH_DEPTH} properties and ${MAX_PATH_LENGTH} characters`,
+      );
+    }
+    if (segments.some((segment) => segment === '' || NEVER_PROPERTIES.has(segment))) throw unknownProperty(path);
+
+    const value = where[key];
+    const field = fieldOf(path);
+    if (field === undefined && looksLikeOperator(key, parent)) throw unknownOperator(parent, key);
+    if (!isPlainObject(value)) {
+      if (field === undefined) throw unknownProperty(path);
+      addCondition(conditions, path, 'equals', value, field);
+      continue;
+    }
+
+    const keys = ownKeys(value, path);
+    const operators = keys.filter((name) => OPERATOR_NAMES.has(name));
+    if (keys.length === 0) throw invalid(path, 'is an empty object: it names neither an operator nor a property');
+    if (operators.length === keys.length) {
+      if (field === undefined) throw unknownProperty(path);
+      for (const name of operators) addCondition(conditions, path, name as Operator, value[name], field);
+      continue;
+    }
+    const other = keys.find((name) => !OPERATOR_NAMES.has(name)) ?? '';
+    if (field !== undefined && (field.routable || field.numeric)) throw unknownOperator(path, other);
+    if (operators.length > 0) {
+      throw invalid(path, `mixes the operator ${quote(operators[0] ?? '')} with ${quote(other)}, which is none`);
+    }
+    compileObject(value, path, depth, fieldOf, conditions);
+  }
+}
+
+function addCondition(
+  conditions: Condition[],
+  path: string,
+  operator: Operator,
+  given: unknown,
+  field: FieldInfo,
+): void {
+  if (conditions.length === MAX_CONDITIONS) {
+    throw invalid(path, `is one condition too many; a filter has at most ${MAX_CONDITIONS}`);
+  }
+  const value = compileValue(path, operator, given, field.numeric);
+  Object.freeze(value);
+  const { numeric, routable, column } = field;
+  const condition: Condition = { path, operator, value, numeric, routable };
+  conditions.push(Object.freeze(column === undefined ? condition : { ...condition, column }));
+}
+
+function compileValue(path: string, operator: Operator, given: unknown, numeric: boolean): Json {
+  if (given === undefined) {
+    throw invalid(path, 'is undefined: was a variable forgotten? Leave the property out, or say null');
+  }
+  switch (operator) {
+    case 'in':
+      if (!Array.isArray(given)) throw invalid(path, `needs a list for "in", not ${kindOf(given)}`);
+      if (given.length === 0) throw invalid(path, 'has an empty list for "in", which nothing can match');
+      if (given.length > MAX_IN_VALUES) {
+        throw invalid(path, `has ${given.length} values for "in"; at most ${MAX_IN_VALUES}`);
+      }
+      return compileList(path, given, numeric);
+    case 'exists':
+    case 'changed':
+      if (typeof given !== 'boolean')
+        throw invalid(path, `needs true or false for "${operator}", not ${kindOf(given)}`);
+      return given;
+    case 'gt':
+    case 'gte':
+    case 'lt':
+    case 'lte':
+      if (given === null || typeof given === 'boolean') {
+        throw invalid(path, `needs a number, a text or a date for "${operator}", not ${kindOf(given)}`);
+      }
+      return compileScalar(path, given, numeric);
+    default:
+      return compileScalar(path, given, numeric);
+  }
+}
+
+/** Not the whole list first: its values may be megabytes together. */
+function compileList(path: string, given: readonly unknown[], numeric: boolean): Json[] {
+  let length = 0;
+  // Array.from visits the holes of a sparse list too, and map would not.
+  return Array.from(given, (item: unknown) => {
+    const value = compileScalar(path, item, numeric);
+    length += typeof value === 'string' ? value.length : 0;
+    if (length > MAX_FILTER_BYTES) throw tooLong();
+    return value;
+  });
+}
+
+function tooLong(): BadRequestError {
+  return invalid('', `the filter has more than ${MAX_FILTER_BYTES} bytes`);
+}
+
+function compileScalar(path: string, given: unknown, numeric: boolean): Json {
+  if (given === null) return null;
+  const value = typeof given === 'bigint' ? given.toString() : types.isDate(given) ? isoText(path, given) : given;
+  switch (typeof value) {
+    case 'string':
+      if (value.length > MAX_VALUE_BYTES || Buffer.byteLength(value, 'utf8') > MAX_VALUE_BYTES) {
+        throw invalid(path, `has a value longer than ${MAX_VALUE_BYTES} bytes`);
+      }
+      if (numeric && parseDecimal(value) === undefined) {
+        throw invalid(path, `is a number, and ${quote(value)} is none`);
+      }
+      return value;
+    case 'number':
+      if (!Number.isFinite(value)) throw invalid(path, `has the value ${value}, which no payload can hold`);
+      // JSON knows no -0, and a stored filter shall equal the compiled one.
+      return value === 0 ? 0 : value;
+    case 'boolean':
+      if (numeric) throw invalid(path, `is a number, and ${value} is none`);
+      return value;
+    case 'undefined':
+      throw invalid(path, 'has an undefined value: was a variable forgotten? Say null when null is meant');
+    default:
+      if (Array.isArray(value)) {
+        throw invalid(
+          path,
+          'is compared with a list, which equals nothing: write { in: [...] } for one of several values',
+        );
+      }
+      throw invalid(path, `is compared with ${kindOf(value)}; use a text, a number, a boolean, a date or null`);
+  }
+}
+
+function isoText(path: string, date: Date): string {
+  if (Number.isNaN(date.getTime())) throw invalid(path, 'has an invalid date');
+  return date.toISOString();
+}
+
+function ownKeys(object: Record<string, unknown>, path: string): string[] {
+  if (Object.getOwnPropertySymbols(object).length > 0) throw invalid(path, 'has a symbol among its keys');
+  return Object.keys(object);
+}
+
+function looksLikeOperator(key: string, parent: string): boolean {
+  if (key.startsWith('$')) return true;
+  return parent !== '' && FOLDED_OPERATORS.has(key.replaceAll('_', '').toLowerCase());
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // Of another realm (vm, a test runner) the prototype is not our Object.prototype, but it is the last one too.
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object') return isPlainObject(value) ? 'an object' : 'an instance of a class';
+  return `a ${typeof value}`;
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+}
+
+function invalid(path: string, problem: string): BadRequestError {
+  const message = path === '' ? `Invalid filter: ${problem}` : `Invalid filter: ${quote(path)} ${problem}`;
+  return new BadRequestError('INVALID_FILTER', message, { details: { path } });
+}
+
+function unknownProperty(path: string): BadRequestError {
+  return new BadRequestError('UNKNOWN_PROPERTY', `Invalid filter: there is no property ${quote(path)} in the payload`, {
+    details: { path },
+  });
+}
+
+function unknownOperator(path: string, operator: string): BadRequestError {
+  const where = path === '' ? '' : ` on ${quote(path)}`;
+  return new BadRequestError(
+    'UNKNOWN_OPERATOR',
+    `Invalid filter: there is no operator ${quote(operator)}${where}; known are ${OPERATORS.join(', ')}`,
+    { details: { path, operator, known: OPERATORS } },
+  );
+}
+
+type Check = (event: Filterable) => boolean;
+type ValueCheck = (value: Json | undefined) => boolean;
+
+// A filter is evaluated for many events: what its conditions need (split paths, sets, parsed decimals) is made once.
+const prepared = new WeakMap<Filter, readonly Check[]>();
+
+/**
+ * Whether all conditions of a filter hold for an event. A condition on a dropped path counts as matching.
+ *
+ * Pass the same `Filter` object again where possible: the first call with it prepares it, and it must not change after.
+ */
+export function matchesFilter(filter: Filter, event: Filterable): boolean {
+  let checks = prepared.get(filter);
+  if (checks === undefined) {
+    checks = filter.map(prepare);
+    prepared.set(filter, checks);
+  }
+  for (const check of checks) {
+    if (!check(event)) return false;
+  }
+  return true;
+}
+
+function prepare(condition: Condition): Check {
+  const { path, operator, value, numeric } = condition;
+  const segments = segmentsOf(path);
+  switch (operator) {
+    case 'changed': {
+      const changed = changeCheck(condition, segments);
+      return (event) => isDropped(path, event.dropped) || changed(event) === value;
+    }
+    case 'changedFrom':
+    case 'changedTo': {
+      const changed = changeCheck(condition, segments);
+      const equals = equalityCheck(value, numeric);
+      const side = operator === 'changedFrom' ? 'previous' : 'data';
+      return (event) => isDropped(path, event.dropped) || (changed(event) && equals(valueAt(event[side], segments)));
+    }
+    default: {
+      const holds = valueCheck(operator, value, numeric);
+      return (event) => holds(valueAt(event.data, segments)) || isDropped(path, event.dropped);
+    }
+  }
+}
+
+function valueCheck(
+  operator: Exclude<Operator, 'changed' | 'changedFrom' | 'changedTo'>,
+  expected: Json,
+  numeric: boolean,
+): ValueCheck {
+  switch (operator) {
+    case 'equals':
+      return equalityCheck(expected, numeric);
+    case 'ne': {
+      const equals = equalityCheck(expected, numeric);
+      return (value) => !equals(value);
+    }
+    case 'in':
+      return membershipCheck(Array.isArray(expected) ? expected : [expected], numeric);
+    case 'exists':
+      return (value) => (value !== undefined && value !== null) === expected;
+    case 'gt':
+      return orderCheck(expected, numeric, (order) => order > 0);
+    case 'gte':
+      return orderCheck(expected, numeric, (order) => order >= 0);
+    case 'lt':
+      return orderCheck(expected, numeric, (order) => order < 0);
+    case 'lte':
+      return orderCheck(expected, numeric, (order) => order <= 0);
+  }
+}
+
+function equalityCheck(expected: Json, numeric: boolean): ValueCheck {
+  if (expected === null) return (value) => value === null || value === undefined;
+  if (typeof expected === 'object') return () => false;
+  if (!numeric) return (value) => value === expected;
+  const decimal = normaliseDecimal(expected);
+  return (value) => decimal !== undefined && normaliseDecimal(value) === decimal;
+}
+
+function membershipCheck(expected: readonly Json[], numeric: boolean): ValueCheck {
+  const acceptsNull = expected.includes(null);
+  const scalars = expected.filter((item) => item !== null && typeof item !== 'object');
+  const members = new Set<Json | undefined>(numeric ? scalars.map(normaliseDecimal) : scalars);
+  members.delete(undefined);
+  return (value) => {
+    if (value === null || value === undefined) return acceptsNull;
+    return members.has(numeric ? normaliseDecimal(value) : value);
+  };
+}
+
+function orderCheck(expected: Json, numeric: boolean, accepts: (order: number) => boolean): ValueCheck {
+  if (numeric) {
+    const limit = parseDecimal(expected);
+    return (value) => {
+      const decimal = parseDecimal(value);
+      return limit !== undefined && decimal !== undefined && accepts(compareDecimals(decimal, limit));
+    };
+  }
+  if (typeof expected === 'number') return (value) => typeof value === 'number' && accepts(value - expected);
+  if (typeof expected === 'string') {
+    return (value) => typeof value === 'string' && accepts(compareCodePoints(value, expected));
+  }
+  return () => false;
+}
+
+/** `<` compares UTF-16 units, which puts an emoji before `ﬁ` (U+FB01); databases and other languages do not. */
+function compareCodePoints(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const unitA = a.charCodeAt(i);
+    const unitB = b.charCodeAt(i);
+    if (unitA !== unitB) return codePointRank(unitA) - codePointRank(unitB);
+  }
+  return a.length - b.length;
+}
+
+/** Puts surrogates (U+D800 to U+DFFF), which only stand for code points above U+FFFF, behind U+E000 to U+FFFF. */
+function codePointRank(unit: number): number {
+  if (unit < 0xd800) return unit;
+  return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
+}
+
+function changeCheck(condition: Condition, segments: readonly string[]): (event: Filterable) => boolean {
+  const { column, routable, numeric } = condition;
+  const columnSegments = column !== undefined ? segmentsOf(column) : routable ? segments : segments.slice(0, 1);
+  return ({ previous, data }) => {
+    if (previous === undefined || !holdsColumn(previous, columnSegments)) return false;
+    const before = valueAt(previous, segments) ?? null;
+    const after = valueAt(data, segments) ?? null;
+    if (numeric) {
+      const decimal = normaliseDecimal(before);
+      if (decimal !== undefined && decimal === normaliseDecimal(after)) return false;
+    }
+    return !sameJson(before, after, 0);
+  };
+}
+
+/** Whether `previous` says something of a column: it holds it, or it holds null for the embedded object around it. */
+function holdsColumn(previous: JsonObject, segments: readonly string[]): boolean {
+  let value: Json | undefined = previous;
+  for (const segment of segments) {
+    if (!isJsonObject(value)) return true;
+    if (!Object.hasOwn(value, segment)) return false;
+    value = value[segment];
+  }
+  return true;
+}
+
+/** Beyond it two values of a JSON column are taken as different, rather than overflowing the stack. */
+const MAX_COMPARED_DEPTH = 500;
+
+function sameJson(a: Json, b: Json, depth: number): boolean {
+  if (a === b) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (depth === MAX_COMPARED_DEPTH) return false;
+  if (Array.isArray(a) || Array.isArray(b)) {
+    if (!Array.isArray(a) || !Array.isArray(b) || a.length !== b.length) return false;
+    return a.every((item, index) => sameJson(item, b[index] ?? null, depth + 1));
+  }
+  const keys = Object.keys(a);
+  if (keys.length !== Object.keys(b).length) return false;
+  return keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key] ?? null, b[key] ?? null, depth + 1));
+}

@@ -1,0 +1,238 @@
+import { matchesPattern, patternsMatching } from '../events/event-type.js';
+import type { Json, JsonObject } from '../json.js';
+import type { Audience } from '../events/webhook-event.js';
+import { tupleHash } from '../hash.js';
+import { normaliseDecimal } from './decimal.js';
+import type { Condition, Filter } from './filter.js';
+import { isDropped, segmentsOf, valueAt } from './payload-path.js';
+
+/**
+ * The three spaces that keep owners apart in the routes table: listeners without an owner, listeners of one owner, and
+ * listeners of any owner as far as an event is everybody's.
+ */
+export type OwnerSpace = 'application' | 'owner' | 'every';
+
+/**
+ * A (pattern, path) pair that some listener is routed by. `path` is `''` where nothing but the pattern routes, else
+ * `<kind>:<path>` with the kind `n` (compared as a decimal) or `v` (compared as it is), so that the side of the event
+ * writes the value as the side of the listener did.
+ */
+export interface RoutePath {
+  readonly pattern: string;
+  readonly path: string;
+}
+
+/** What routing has to know of a listener. */
+export interface RoutedListener {
+  /** `null`: the application's own. */
+  readonly owner: string | null;
+  /** Valid patterns: a type, `prefix.*` or `*`. */
+  readonly patterns: readonly string[];
+  readonly filter: Filter;
+}
+
+/** Whom an event may reach. */
+export interface AddressedEvent {
+  readonly audience: Audience;
+  readonly owner: string | null;
+}
+
+/** What routing has to know of an event. */
+export interface RoutedEvent extends AddressedEvent {
+  /** Its own type, then the types of its parents. */
+  readonly types: readonly string[];
+  readonly data: JsonObject;
+  /** Paths that were dropped from a payload too large to store. */
+  readonly dropped?: ReadonlySet<string>;
+}
+
+/** A filter on a longer path is evaluated, but not routed by: the path stands in an indexed column. */
+const MAX_ROUTED_PATH_LENGTH = 150;
+
+/**
+ * The key that a listener and an event meet in: the first 16 bytes of SHA-256 over a tuple whose parts carry their length,
+ * so that no separator in an owner or a value can be forged. Stored: a change here means to make all routes again.
+ *
+ * @param owner `''` unless the space is `owner`
+ * @param path {@link RoutePath.path}, `''` for none
+ * @param value canonical ({@link canonicalValue}), `''` for none
+ */
+export function routeKey(space: OwnerSpace, owner: string, pattern: string, path: string, value: string): Buffer {
+  // Spaces and patterns have no bar in them, and what may have one says how long it is: no two tuples look alike.
+  const tuple = `${space}|${pattern}|${owner.length}|${owner}|${path.length}|${path}|${value}`;
+  let key = keysOfTuples.get(tuple);
+  if (key === undefined) {
+    if (keysOfTuples.size >= MAX_REMEMBERED_KEYS) keysOfTuples.clear();
+    key = tupleHash('route', space, owner, pattern, path, value);
+    if (tuple.length <= MAX_REMEMBERED_LENGTH) keysOfTuples.set(tuple, key);
+  }
+  return key;
+}
+
+/** Owners and values come again and again: a hash costs ten times what looking it up does. */
+const keysOfTuples = new Map<string, Buffer>();
+const MAX_REMEMBERED_KEYS = 10_000;
+const MAX_REMEMBERED_LENGTH = 300;
+
+/**
+ * The one text of a scalar in a route: `null` (or missing), booleans, numbers and texts never look alike, and a decimal is
+ * the same however it is written.
+ *
+ * @returns `undefined` for what equals no filter value: objects, lists, and what is no number where one is expected.
+ */
+export function canonicalValue(value: Json | undefined, numeric: boolean): string | undefined {
+  if (value === null || value === undefined) return 'null';
+  if (numeric) {
+    const decimal = normaliseDecimal(value);
+    return decimal === undefined ? undefined : `n:${decimal}`;
+  }
+  switch (typeof value) {
+    case 'string':
+      return `s:${value}`;
+    case 'number':
+      return `n:${value}`;
+    case 'boolean':
+      return `b:${value}`;
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * The keys under which a listener is found, and the (pattern, path) pairs that events must try for it.
+ *
+ * At most one condition routes, the most selective: a text or a number in `equals`, then a boolean or null, then `in`;
+ * the first of equals. There is one key per pattern, value and owner space. Everything else is evaluated on the
+ * candidates, so a key says "perhaps", and the lack of one "no".
+ */
+export function routesOf(listener: RoutedListener): { keys: Buffer[]; paths: RoutePath[] } {
+  const condition = routingCondition(listener.filter);
+  const path = condition === undefined ? '' : `${condition.numeric ? 'n' : 'v'}:${condition.path}`;
+  const values = condition === undefined ? [''] : routedValues(condition);
+  const patterns = [...new Set(listener.patterns)];
+
+  const keys: Buffer[] = [];
+  for (const pattern of patterns) {
+    for (const value of values) {
+      if (listener.owner === null) {
+        keys.push(routeKey('application', '', pattern, path, value));
+      } else {
+        keys.push(routeKey('owner', listener.owner, pattern, path, value));
+        keys.push(routeKey('every', '', pattern, path, value));
+      }
+    }
+  }
+  return { keys, paths: patterns.map((pattern) => ({ pattern, path })) };
+}
+
+/**
+ * The keys under which the listeners of an event can stand. `paths` are the pairs in use by any listener; those that do
+ * not concern this event are left aside.
+ *
+ * Where the value of a path was dropped from the payload there is no key: see {@link droppedPaths}.
+ */
+export function keysOfEvent(event: RoutedEvent, paths: readonly RoutePath[]): Buffer[] {
+  const spaces = spacesOf(event);
+  if (spaces.length === 0) return [];
+  const patterns = patternsOf(event.types);
+  const keys: Buffer[] = [];
+  for (const { pattern, path } of paths) {
+    if (!patterns.has(pattern)) continue;
+    const value = path === '' ? '' : routedValueOf(event, path);
+    if (value === undefined) continue;
+    for (const [space, owner] of spaces) keys.push(routeKey(space, owner, pattern, path, value));
+  }
+  return keys;
+}
+
+/**
+ * The pairs that {@link keysOfEvent} makes no key for, as their value was dropped from a payload too large to store. A
+ * condition on a dropped path counts as matching, so every listener that is routed by one of these pairs is a candidate;
+ * the caller has to find them otherwise, by evaluating the listeners of the pattern. Empty for nearly every event.
+ */
+export function droppedPaths(event: RoutedEvent, paths: readonly RoutePath[]): RoutePath[] {
+  if (event.dropped === undefined || event.dropped.size === 0) return [];
+  const patterns = patternsOf(event.types);
+  return paths.filter(
+    ({ pattern, path }) => path !== '' && patterns.has(pattern) && isDropped(path.slice(2), event.dropped),
+  );
+}
+
+/** Whether any of the patterns matches any of the types: the routing rule once more, on a candidate. */
+export function matchesAnyPattern(patterns: readonly string[], types: readonly string[]): boolean {
+  return patterns.some((pattern) => types.some((type) => matchesPattern(pattern, type)));
+}
+
+/**
+ * Whether an event may reach a listener of this owner (`null`: the application's own). The routes have said so already;
+ * this says it once more with `===`, whatever the database takes for equal.
+ */
+export function reaches(event: AddressedEvent, listenerOwner: string | null): boolean {
+  if (event.audience === 'test') return false;
+  if (listenerOwner === null) return event.audience !== 'owner_only';
+  switch (event.audience) {
+    case 'every':
+      return true;
+    case 'owner':
+    case 'owner_only':
+      return hasOwner(event) && event.owner === listenerOwner;
+    default:
+      return false;
+  }
+}
+
+function spacesOf(event: AddressedEvent): [space: OwnerSpace, owner: string][] {
+  const spaces: [OwnerSpace, string][] = [];
+  if (event.audience !== 'owner_only' && event.audience !== 'test') spaces.push(['application', '']);
+  if (event.audience === 'every') spaces.push(['every', '']);
+  if ((event.audience === 'owner' || event.audience === 'owner_only') && hasOwner(event)) {
+    spaces.push(['owner', event.owner]);
+  }
+  return spaces;
+}
+
+/** A declared owner that came out empty is nobody's. */
+function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: string } {
+  return event.owner !== null && event.owner !== '';
+}
+
+function patternsOf(types: readonly string[]): ReadonlySet<string> {
+  const [type] = types;
+  if (type === undefined || types.length > 1) return new Set(types.flatMap(patternsMatching));
+  let patterns = patternsOfTypes.get(type);
+  if (patterns === undefined) {
+    if (patternsOfTypes.size >= MAX_REMEMBERED_TYPES) patternsOfTypes.clear();
+    patternsOfTypes.set(type, (patterns = new Set(patternsMatching(type))));
+  }
+  return patterns;
+}
+
+const patternsOfTypes = new Map<string, ReadonlySet<string>>();
+const MAX_REMEMBERED_TYPES = 1_000;
+
+function routedValueOf(event: RoutedEvent, routePath: string): string | undefined {
+  const path = routePath.slice(2);
+  if (isDropped(path, event.dropped)) return undefined;
+  return canonicalValue(valueAt(event.data, segmentsOf(path)), routePath.startsWith('n:'));
+}
+
+function routingCondition(filter: Filter): Condition | undefined {
+  let best: Condition | undefined;
+  for (const condition of filter) {
+    if (best === undefined ? selectivity(condition) > 0 : selectivity(condition) > selectivity(best)) best = condition;
+  }
+  return best;
+}
+
+function selectivity({ operator, value, routable, path }: Condition): number {
+  if (!routable || path.length > MAX_ROUTED_PATH_LENGTH) return 0;
+  if (operator === 'in') return 1;
+  if (operator !== 'equals') return 0;
+  return value === null || typeof value === 'boolean' ? 2 : 3;
+}
+
+function routedValues({ value, numeric }: Condition): string[] {
+  const given: readonly Json[] = Array.isArray(value) ? value : [value];
+  const canonical = given.map((item) => canonicalValue(item, numeric));
+  return [...new Set(canonical.filter((item) => item !== undefined))];
+}

@@ -1,0 +1,81 @@
+import { Table, TableIndex, type QueryRunner, type TableColumnOptions } from 'typeorm';
+import { columnOptions, type ColumnKind } from './column-kinds.js';
+import { dialectOf, type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
+import {
+  assertSchemas,
+  databaseName,
+  indexesOf,
+  tablePathOf,
+  type IndexShape,
+  type WebhookTablesOptions,
+} from './table-names.js';
+
+/** A table as a migration made it, once and for ever: the present one is in `store/database/tables.ts`. */
+export interface FrozenTable {
+  readonly name: string;
+  /** Kinds by property; a trailing `?` means nullable. */
+  readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
+  /** The primary key, where no column of kind `sequence` is it. */
+  readonly primary?: readonly string[];
+  readonly unique: readonly IndexShape[];
+  readonly indexes: readonly IndexShape[];
+}
+
+/** The name of a migration: prefix and schema stand in it, so that the tables of two instances do not clash. */
+export function migrationName(
+  name: string,
+  { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
+  createdAt: string,
+): string {
+  return `${name}_${tableSchema === undefined ? '' : `${tableSchema}_`}${tablePrefix}${createdAt}`;
+}
+
+/** Creates the schema that is named for our tables. Looks first: `IF NOT EXISTS` asks for the right to create all the same. */
+export async function createSchema(runner: QueryRunner, { tableSchema }: WebhookTablesOptions): Promise<void> {
+  if (tableSchema === undefined) return;
+  assertSchemas(runner.dataSource, tableSchema);
+  if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
+}
+
+/**
+ * Creates a table, with names and types as the schema builder would give them. Of one that stands already, what is missing: its indexes,
+ * where a migration outside of a transaction was interrupted after the table.
+ */
+export async function createTable(runner: QueryRunner, at: WebhookTablesOptions, table: FrozenTable): Promise<void> {
+  const { namingStrategy, options, driver } = runner.dataSource;
+  const type = options.type as SupportedDriver;
+  const columnName = (property: string) => namingStrategy.columnName(property, databaseName(property), []);
+  const columns = Object.entries(table.columns).map(([property, kind]): TableColumnOptions => {
+    const isNullable = kind.endsWith('?');
+    const column = columnOptions((isNullable ? kind.slice(0, -1) : kind) as ColumnKind, type);
+    return {
+      name: columnName(property),
+      type: driver.normalizeType(column as Parameters<typeof driver.normalizeType>[0]),
+      ...(column.length === undefined ? {} : { length: String(column.length) }),
+      ...(column.charset === undefined ? {} : { charset: column.charset }),
+      ...(column.collation === undefined ? {} : { collation: column.collation }),
+      isNullable,
+      isPrimary: column.primary === true || table.primary?.includes(property) === true,
+      isGenerated: column.generated === 'increment',
+      ...(column.generated === 'increment' ? { generationStrategy: 'increment' as const } : {}),
+    };
+  });
+  const path = tablePathOf(runner.dataSource, at, table.name);
+  const plainName = path.split('.').at(-1) as string;
+  const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
+    const columnNames = properties.map(columnName);
+    const name = namingStrategy.indexName(plainName, columnNames, where);
+    return new TableIndex({ name, columnNames, isUnique, ...(where === undefined ? {} : { where }) });
+  };
+  const indices = [
+    ...indexesOf(table.unique, dialectOf(type), columnName).map((shape) => index(shape, true)),
+    ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
+  ];
+  const standing = await runner.getTable(path);
+  if (!standing) {
+    await runner.createTable(new Table({ name: path, columns, indices }));
+    return;
+  }
+  const names = new Set(standing.indices.map(({ name }) => name));
+  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(standing, one);
+}

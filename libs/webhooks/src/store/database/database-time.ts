@@ -1,0 +1,73 @@
+import sql, { type Sql } from 'sql-template-tag';
+import { SET_BACK_FROM_MS, type Clock } from '../../clock.js';
+import type { DialectName } from '../../dialect.js';
+import type { Database } from './database.js';
+import { query, type Script } from './script.js';
+
+const MINUTE = 60_000;
+
+/** The server's clock in milliseconds since 1970, UTC, whatever the time zone of the session. On SQLite that is the host's. */
+export function databaseMs(dialect: DialectName): Sql {
+  switch (dialect) {
+    case 'postgres':
+      return sql`cast(extract(epoch from clock_timestamp()) * 1000 as double precision)`;
+    case 'mysql':
+      // `unix_timestamp(now(6))` would be wrong for an hour when daylight saving time ends.
+      return sql`timestampdiff(microsecond, timestamp '1970-01-01 00:00:00', utc_timestamp(6)) / 1000`;
+    case 'sqlite':
+      return sql`(julianday('now') - 2440587.5) * 86400000`;
+  }
+}
+
+function* readTime(database: Database): Script<{ databaseMs: number }> {
+  const [row] = yield* query<{ now: unknown }>(sql`select ${databaseMs(database.dialect)} as now`);
+  return { databaseMs: Number(row?.now) };
+}
+
+/**
+ * Tells a clock the database's time: when it starts, and then once a minute. The poll of a dispatcher asks for the time as
+ * well, so a query of its own is made only where no poll was for a minute.
+ */
+export class DatabaseTime {
+  private timer: NodeJS.Timeout | undefined;
+  private toldAt = 0;
+  private isRead = false;
+  /** Called when the clock was set back, with by how much. */
+  onSetBack: ((aheadMs: number) => void) | null = null;
+
+  constructor(
+    private readonly database: Database,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Rejects when the database does not answer; later readings that fail are left out. */
+  async start(): Promise<void> {
+    await this.ask();
+    this.timer = setInterval(() => {
+      if (performance.now() - this.toldAt > MINUTE / 2) this.ask().catch(() => undefined);
+    }, MINUTE).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Tells the clock what a query brings along. */
+  async from<T extends { readonly databaseMs: number }>(ask: () => Promise<T>): Promise<T> {
+    const askedAt = performance.now();
+    const result = await ask();
+    this.toldAt = performance.now();
+    if (!this.clock.read) return result;
+    const before = this.clock.now();
+    this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.toldAt });
+    const aheadMs = before - this.clock.now();
+    // What the host's own clock said before the first reading was written nowhere.
+    if (aheadMs > SET_BACK_FROM_MS && this.isRead) this.onSetBack?.(aheadMs);
+    this.isRead = true;
+    return result;
+  }
+
+  private async ask(): Promise<void> {
+    await this.from(() => this.database.single(() => readTime(this.database), 'work'));
+  }
+}

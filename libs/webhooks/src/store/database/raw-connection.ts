@@ -1,0 +1,75 @@
+import type { QueryRunner } from 'typeorm';
+import type { DialectName } from '../../dialect.js';
+import type { StatementResult } from './script.js';
+
+/** Sends one statement over a connection. */
+export type SendRaw = (text: string, values: unknown[]) => Promise<StatementResult>;
+
+/** The part of better-sqlite3's connection that is used here. */
+interface SqliteConnection {
+  prepare(sql: string): {
+    readonly reader: boolean;
+    all(...values: unknown[]): StatementResult['rows'];
+    run(...values: unknown[]): { changes: number };
+  };
+}
+
+/** The part of the client of `pg` that is used here. */
+interface PgClient {
+  query(text: string, values: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
+}
+
+/** The part of the connection of `mysql2` that is used here. */
+interface MysqlConnection {
+  query(text: string, values: unknown[], done: (error: unknown, result: unknown) => void): void;
+}
+
+/**
+ * The connection of a query runner, past TypeORM. TypeORM's `query()` hands each parameter to the application's logger, and to the
+ * error of a statement that fails. Our parameters hold the secrets of listeners.
+ */
+export async function rawConnection(runner: QueryRunner, dialect: DialectName): Promise<SendRaw> {
+  const connection: unknown = await runner.connect();
+  switch (dialect) {
+    case 'sqlite':
+      return overSqlite(connection as SqliteConnection);
+    case 'postgres':
+      return overPostgres(connection as PgClient);
+    case 'mysql':
+      return overMysql(connection as MysqlConnection);
+  }
+}
+
+function overSqlite(connection: SqliteConnection): SendRaw {
+  return (text, values) =>
+    // As a promise, whether it throws or not.
+    Promise.resolve().then(() => {
+      const statement = connection.prepare(text);
+      if (statement.reader) return { rows: statement.all(...values), affected: 0 };
+      return { rows: [], affected: statement.run(...values).changes };
+    });
+}
+
+function overPostgres(client: PgClient): SendRaw {
+  return async (text, values) => {
+    const { rows, rowCount } = await client.query(text, values);
+    return { rows: rows ?? [], affected: rowCount ?? 0 };
+  };
+}
+
+function overMysql(connection: MysqlConnection): SendRaw {
+  return (text, values) =>
+    new Promise((resolve, reject) => {
+      connection.query(text, values, (error, result) => {
+        if (error) reject(withoutStatement(error as Error));
+        else if (Array.isArray(result)) resolve({ rows: result as StatementResult['rows'], affected: 0 });
+        else resolve({ rows: [], affected: (result as { affectedRows?: number }).affectedRows ?? 0 });
+      });
+    });
+}
+
+/** mysql2 writes the values into the statement, and the statement into the error. */
+function withoutStatement(error: Error & { sql?: string }): Error {
+  delete error.sql;
+  return error;
+}

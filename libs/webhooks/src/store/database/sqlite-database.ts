@@ -1,0 +1,166 @@
+import { DataSource } from 'typeorm';
+import { isFileSqlite, sqliteWriterLock } from '../../sqlite/isolate-sqlite.js';
+import { isInTransactionHere } from '../../sqlite/transaction-here.js';
+import type { Sql } from 'sql-template-tag';
+import { isRetryable } from './database-errors.js';
+import { Database, ownDataSourceOptions } from './database.js';
+import { pause } from '../../time.js';
+import { type Script, type StatementResult, Together } from './script.js';
+import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
+import type { WebhookTablesOptions } from './table-names.js';
+import { TransactionError } from './transaction-errors.js';
+
+/** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
+interface SqliteConnection {
+  readonly inTransaction: boolean;
+  prepare(sql: string): SqliteStatement;
+}
+
+interface SqliteStatement {
+  readonly reader: boolean;
+  all(...values: unknown[]): StatementResult['rows'];
+  run(...values: unknown[]): { changes: number };
+}
+
+/** Somebody's transaction is open on the connection that the driver shares. */
+const NOT_NOW = Symbol('not now');
+
+/** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
+const WRITER_PATIENCE_MS = 10_000;
+
+/**
+ * SQLite through better-sqlite3: every script is one synchronous transaction, so nothing of this process comes between
+ * its statements.
+ *
+ * A file has a connection of the module's own. A `:memory:` database has only the application's, which the driver shares
+ * among all query runners: scripts then run in the moments in which it is in no transaction.
+ */
+export class SqliteDatabase extends Database {
+  readonly dialect = 'sqlite';
+  private readonly statements = new Map<string, SqliteStatement>();
+
+  private constructor(
+    private readonly application: DataSource,
+    private readonly own: DataSource,
+    private readonly connection: SqliteConnection,
+    readonly tables: TablesSql,
+  ) {
+    super();
+  }
+
+  static async open(application: DataSource, at: WebhookTablesOptions): Promise<SqliteDatabase> {
+    const file = isFileSqlite(application);
+    const own = await new DataSource({
+      ...ownDataSourceOptions(
+        application,
+        webhookEntities({
+          ...at,
+          type: 'better-sqlite3',
+          namingStrategy: application.namingStrategy,
+        }),
+        1,
+      ),
+      // A busy wait of better-sqlite3 is synchronous and freezes the event loop: the retry is ours, and asynchronous.
+      timeout: 0,
+      ...(file ? {} : { database: ':memory:' }),
+    } as DataSource['options']).initialize();
+    try {
+      const driver = own.driver as unknown as { databaseConnection: SqliteConnection };
+      const isOwn = driver.databaseConnection;
+      if (!file) {
+        driver.databaseConnection = (application.driver as unknown as typeof driver).databaseConnection;
+        (isOwn as unknown as { close(): void }).close();
+      }
+      const connection = driver.databaseConnection;
+      const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
+      if (application.options.synchronize) await database.exclusively(() => own.synchronize());
+      return database;
+    } catch (error) {
+      await own.destroy();
+      throw error;
+    }
+  }
+
+  async transaction<T>(script: () => Script<T>): Promise<T> {
+    return this.exclusively(() => this.once(script));
+  }
+
+  single<T>(script: () => Script<T>): Promise<T> {
+    // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
+    return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
+  }
+
+  async close(): Promise<void> {
+    this.statements.clear();
+    if (isFileSqlite(this.application)) await this.own.destroy();
+  }
+
+  /** Waits for this process's turn to write, then tries until the file is free. */
+  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+    if (isInTransactionHere(this.application)) throw managerMissing();
+    return this.patiently(async () => {
+      const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
+      try {
+        return this.connection.inTransaction ? NOT_NOW : await work();
+      } finally {
+        release?.();
+      }
+    });
+  }
+
+  private async patiently<T>(work: () => T | typeof NOT_NOW | Promise<T | typeof NOT_NOW>): Promise<T> {
+    const deadline = performance.now() + WRITER_PATIENCE_MS;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const result = await work();
+        if (result !== NOT_NOW) return result;
+      } catch (error) {
+        if (!isRetryable(error) || performance.now() > deadline) throw error;
+      }
+      await pause(Math.min(attempt, 20));
+    }
+  }
+
+  private once<T>(script: () => Script<T>): T {
+    this.run('BEGIN IMMEDIATE', []);
+    try {
+      const result = this.play(script);
+      this.run('COMMIT', []);
+      return result;
+    } catch (error) {
+      if (this.connection.inTransaction) this.run('ROLLBACK', []);
+      throw error;
+    }
+  }
+
+  private play<T>(script: () => Script<T>): T {
+    const running = script();
+    let step = running.next();
+    while (!step.done) step = running.next(this.results(step.value));
+    return step.value;
+  }
+
+  private results(step: Sql | Together): StatementResult {
+    if (!(step instanceof Together)) return this.run(step.sql, step.values);
+    return { rows: [], affected: 0, all: step.statements.map(({ sql, values }) => this.run(sql, values)) };
+  }
+
+  private run(text: string, values: unknown[]): StatementResult {
+    let statement = this.statements.get(text);
+    if (!statement) {
+      // Batches of every size make texts of every size: the cache is emptied before it can grow without bound.
+      if (this.statements.size > 200) this.statements.clear();
+      statement = this.connection.prepare(text);
+      this.statements.set(text, statement);
+    }
+    if (statement.reader) return { rows: statement.all(...values), affected: 0 };
+    return { rows: [], affected: statement.run(...values).changes };
+  }
+}
+
+function managerMissing(): TransactionError {
+  return new TransactionError(
+    'MANAGER_MISSING',
+    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, which waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+  );
+}

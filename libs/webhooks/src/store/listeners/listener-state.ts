@@ -1,0 +1,203 @@
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../../hash.js';
+import { chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { jsonRows, updateFromRows } from '../database/json-rows.js';
+import { query, type Script } from '../database/script.js';
+import type { ListenerState } from '../../health/listener-state.js';
+
+type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
+
+const COLUMNS = [
+  ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
+  ...(['pausedUntil', 'rateTaken', 'handshakeAt', 'handshakeFrom', 'handshakeTries'] as const),
+] as const;
+
+/** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
+export function* insertListenerState(
+  database: Database,
+  listenerId: string,
+  handshakeAt: number | null = null,
+): Script<void> {
+  const { sql: path, $ } = database.tables.listenerState;
+  yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.handshakeTries}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${0}, ${handshakeAt})`;
+}
+
+/** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
+export function* claimReadyListeners(
+  database: Database,
+  options: { now: number; limit: number; except: readonly string[]; exceptOwners: readonly string[] },
+): Script<ListenerState[]> {
+  const { listenerState: s } = database.tables;
+  const columns = s.select('s', ...COLUMNS);
+  const exceptListeners = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
+  const except = sql`${exceptListeners}${isOfNoneOf(database, options.exceptOwners)}`;
+  const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
+  const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
+  if (database.dialect !== 'mysql') {
+    return (yield* query<StateRow>(sql`select ${columns} from ${ready}${raw(database.skipLocked)}`)).map(toState);
+  }
+  // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
+  const found = yield* query<{ seq: unknown }>(sql`select ${s.select('s', 'seq')} from ${ready}`);
+  if (!found.length) return [];
+  const rows = yield* query<StateRow>(
+    sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${raw(database.skipLocked)}`,
+  );
+  return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
+}
+
+/** Asked only while an owner has no room. One look-up for each listener that is ready, which an owner's quota bounds. */
+function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
+  if (!owners.length) return sql``;
+  const { listenerState: s, listeners: l } = database.tables;
+  const isTheirs = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
+  return sql` and coalesce((${isTheirs}), 0) = 0`;
+}
+
+/**
+ * Locks the rows of these listeners, waiting for those of other transactions.
+ *
+ * In the order of their ids, in all statements together: two transactions never wait for each other. And not in that of
+ * `seq`, for which PostgreSQL would read all listeners along the primary key.
+ */
+export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
+  const { listenerState: s } = database.tables;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
+  const states: ListenerState[] = [];
+  for (const some of chunks(listenerIds.toSorted())) {
+    const rows = yield* query<StateRow>(
+      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.listenerId}${lock}`,
+    );
+    states.push(...rows.map(toState));
+  }
+  return states;
+}
+
+/**
+ * Writes back rows that this transaction has locked. One that has a handshake to pass is ready for that, and for nothing that is due
+ * to it.
+ */
+export function* writeListenerStates(database: Database, states: readonly ListenerState[]): Script<void> {
+  for (const some of chunks(states, 1_000)) {
+    const rows = jsonRows(
+      database.dialect,
+      {
+        ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
+        ...({ count_from: 'bigint', resume: 'bigint', rate: 'text', handshake: 'bigint' } as const),
+        ...({ handshake_from: 'bigint', handshake_tries: 'bigint' } as const),
+      },
+      some.map((state) => ({
+        seq: state.seq,
+        ready: state.handshakeAt ?? state.readyAt,
+        failures: state.failuresInARow,
+        since: state.failingSince,
+        count_from: state.failuresCountFrom,
+        resume: state.pausedUntil,
+        rate: state.rateTaken,
+        handshake: state.handshakeAt,
+        handshake_from: state.handshakeFrom,
+        handshake_tries: state.handshakeTries,
+      })),
+    );
+    yield updateFromRows(database, 'listenerState', rows, {
+      readyAt: sql`r.ready`,
+      failuresInARow: sql`r.failures`,
+      failingSince: sql`r.since`,
+      failuresCountFrom: sql`r.count_from`,
+      pausedUntil: sql`r.resume`,
+      rateTaken: sql`r.rate`,
+      handshakeAt: sql`r.handshake`,
+      handshakeFrom: sql`r.handshake_from`,
+      handshakeTries: sql`r.handshake_tries`,
+    });
+  }
+}
+
+/** When the first due delivery of each of these listeners may be sent, its pause aside; none for those without one. */
+export function* nextDueOf(database: Database, listenerIds: readonly string[]): Script<Map<string, number>> {
+  const { listenerState: s, deliveries: d } = database.tables;
+  const next = new Map<string, number>();
+  // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
+  const first = sql`(select d.${d.$.nextAt} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
+  for (const some of chunks(listenerIds)) {
+    const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
+      sql`select ${s.select('s', 'listenerId')}, ${first} ${s.as('nextAt')} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
+    );
+    for (const { listenerId, nextAt } of rows) if (nextAt !== null) next.set(listenerId, Number(nextAt));
+  }
+  return next;
+}
+
+/** Deliveries of these listeners were made due, at these times: they are looked at by then. */
+export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string, number>): Script<void> {
+  if (!dueAt.size) return;
+  const states = yield* lockListenerStates(database, [...dueAt.keys()]);
+  const earlier: ListenerState[] = [];
+  for (const state of states) {
+    const readyAt = Math.max(dueAt.get(state.listenerId) ?? 0, state.pausedUntil ?? 0);
+    if (state.readyAt === null || state.readyAt > readyAt) earlier.push({ ...state, readyAt });
+  }
+  yield* writeListenerStates(database, earlier);
+}
+
+/** Nothing is sent to these listeners before this time, for a reason that is not theirs: their health stays what it is. */
+export function* pauseListeners(database: Database, listenerIds: readonly string[], until: number): Script<void> {
+  const states = yield* lockListenerStates(database, listenerIds);
+  yield* writeListenerStates(
+    database,
+    states.map((state) => {
+      const pausedUntil = Math.max(state.pausedUntil ?? 0, until);
+      return { ...state, pausedUntil, readyAt: Math.max(state.readyAt ?? 0, pausedUntil) };
+    }),
+  );
+}
+
+/**
+ * Somebody asks for one delivery of a listener that is paused: the pause ends, and this one goes first. Behind an open circuit it is the
+ * probe, so that nothing else goes unless it succeeds.
+ */
+export function* endPause(database: Database, listenerId: string, deliveryId: string, now: number): Script<void> {
+  const [state] = yield* lockListenerStates(database, [listenerId]);
+  if (!state || state.pausedUntil === null || state.pausedUntil <= now) return;
+  const { deliveries: d } = database.tables;
+  const first = (yield* nextDueOf(database, [listenerId])).get(listenerId) ?? now;
+  const nextAt = Math.min(now, first - 1);
+  yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}`;
+  // An attempt that begins now is no longer one of those that were under way as the pause began.
+  yield* writeListenerStates(database, [{ ...state, pausedUntil: now, failuresCountFrom: now, readyAt: nextAt }]);
+}
+
+/** `readyAt` of these listeners anew, from what is due. */
+export function* refreshReadyAt(database: Database, listenerIds: readonly string[]): Script<void> {
+  const states = yield* lockListenerStates(database, listenerIds);
+  const next = yield* nextDueOf(database, listenerIds);
+  yield* writeListenerStates(
+    database,
+    states.map((state) => ({ ...state, readyAt: readyFrom(next.get(state.listenerId), state.pausedUntil) })),
+  );
+}
+
+/** The time to look at a listener: that of its first due delivery, but not before it may be sent. */
+export function readyFrom(nextDueAt: number | undefined, notBefore: number | null): number | null {
+  return nextDueAt === undefined ? null : Math.max(nextDueAt, notBefore ?? 0);
+}
+
+function toState(row: StateRow): ListenerState {
+  return {
+    seq: String(row.seq),
+    listenerId: row.listenerId,
+    readyAt: numberOrNull(row.readyAt),
+    failuresInARow: Number(row.failuresInARow),
+    failingSince: numberOrNull(row.failingSince),
+    failuresCountFrom: numberOrNull(row.failuresCountFrom),
+    pausedUntil: numberOrNull(row.pausedUntil),
+    rateTaken: row.rateTaken,
+    handshakeAt: numberOrNull(row.handshakeAt),
+    handshakeFrom: numberOrNull(row.handshakeFrom),
+    handshakeTries: Number(row.handshakeTries),
+  };
+}
+
+function numberOrNull(value: unknown): number | null {
+  return value === null || value === undefined ? null : Number(value);
+}

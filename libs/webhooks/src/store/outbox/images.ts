@@ -1,0 +1,137 @@
+import sql, { raw, type Sql } from 'sql-template-tag';
+import { insertChores } from '../database/chores.js';
+import { chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { execute, query, type Script } from '../database/script.js';
+
+/** A change as a trigger has written it down. */
+export interface StoredImage {
+  readonly seq: unknown;
+  /** The path of the table, as TypeORM says it. */
+  readonly tablePath: string;
+  readonly op: string;
+  /** JSON by names of columns; `null` where there was no such row. */
+  readonly oldRow: string | null;
+  readonly newRow: string | null;
+  readonly context: string | null;
+  /** The same in all changes of one row in one transaction that make one event; `null` where each makes its own. */
+  readonly mergeKey: string | null;
+  readonly createdAt: unknown;
+}
+
+/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
+export const SKIP_MARK = -1;
+export const CONTEXT_MARK = -2;
+export const TRANSACTION_MARK = -3;
+
+/** One process converts at a time: the row of this name is locked. */
+const CONVERSION = 'convert-images';
+
+/**
+ * The first image that may be converted, as an expression: those of tables that this process knows nothing of are left to processes
+ * that do, and those that were set aside to somebody who looks. The latter are few, so the primary key is index enough, and costs
+ * writers no more.
+ */
+export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
+  const { images: i } = database.tables;
+  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+  if (database.dialect !== 'sqlite') return first;
+  // A stale mark counts as an image: the next conversion removes it.
+  return sql`coalesce((select i.${i.$.seq} from ${i.sql} i where i.${i.$.seq} < 0 limit 1), ${first})`;
+}
+
+/**
+ * Deletes marks that a transaction has left behind on SQLite. A mark is a row that says "write no images" or who makes a change. It must
+ * never be committed: from then on it would hold for every writer of the file.
+ *
+ * Run it in a transaction of the module's own. SQLite has one writer at a time, so a mark that is visible there belongs to no open
+ * transaction.
+ *
+ * @returns what the marks said, for the log; `null` where there was none
+ */
+export function* removeStaleMarks(database: Database): Script<'skip' | 'other' | null> {
+  if (database.dialect !== 'sqlite') return null;
+  const { images: i } = database.tables;
+  const { sql: path, $ } = i;
+  const found = yield* query<{ seq: unknown }>(sql`select ${i.select('i', 'seq')} from ${path} i where i.${$.seq} < 0`);
+  if (!found.length) return null;
+  yield* execute(sql`delete from ${path} where ${$.seq} < 0`);
+  return found.some(({ seq }) => Number(seq) === SKIP_MARK) ? 'skip' : 'other';
+}
+
+/** Whether any may be converted. */
+export function* hasImages(database: Database, tablePaths: readonly string[]): Script<boolean> {
+  const [row] = yield* query<{ first: unknown }>(sql`select ${firstImage(database, tablePaths)} as first`);
+  return row?.first !== null && row?.first !== undefined;
+}
+
+/**
+ * Makes this transaction the one that converts.
+ *
+ * Two at once would each hold half of one row's changes, and commit them in either order.
+ *
+ * @returns `false` while another one does
+ */
+export function* lockConversion(database: Database): Script<boolean> {
+  if (database.dialect === 'sqlite') return true;
+  const { chores: c } = database.tables;
+  const find = (lock: string) =>
+    sql`select ${c.select('c', 'seq')} from ${c.sql} c where c.${c.$.name} = ${CONVERSION}${raw(lock)}`;
+  if ((yield* query(find(database.skipLocked))).length) return true;
+  if ((yield* query(find(''))).length) return false;
+  yield* insertChores(database, [CONVERSION], 0);
+  return (yield* query(find(database.skipLocked))).length > 0;
+}
+
+/** The oldest that wait. A row's changes are in the order of their sequence: it is drawn while its writer holds the row. */
+export function* readImages(
+  database: Database,
+  { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
+): Script<StoredImage[]> {
+  return yield* query<StoredImage>(
+    sql`${selection(database)} where ${isWaiting(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
+  );
+}
+
+/** What else is to be merged with some of the oldest, in its order: their transactions have committed, so all of it is there. */
+export function* readRestOfMerged(
+  database: Database,
+  oldest: readonly StoredImage[],
+  { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
+): Script<StoredImage[]> {
+  const keys = new Set(oldest.map(({ mergeKey }) => mergeKey).filter((key) => key !== null));
+  const last = oldest.at(-1);
+  if (!keys.size || !last) return [];
+  const { $ } = database.tables.images;
+  // Says that the key is not null for the sake of SQLite's partial index.
+  return yield* query<StoredImage>(
+    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isWaiting(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
+  );
+}
+
+function selection({ tables: { images: i } }: Database): Sql {
+  return sql`select ${i.select('i', 'seq', 'tablePath', 'op', 'oldRow', 'newRow', 'context', 'mergeKey', 'createdAt')} from ${i.sql} i`;
+}
+
+export function* deleteImages(database: Database, images: readonly Pick<StoredImage, 'seq'>[]): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  for (const some of chunks(images)) {
+    yield* execute(sql`delete from ${path} where ${$.seq} ${inList(some.map(({ seq }) => seq))}`);
+  }
+}
+
+/** It stays where it is, and is not looked at again until somebody empties `reason`. */
+export function* setImageAside(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  yield* execute(sql`update ${path} set ${$.reason} = ${reason.replaceAll('\0', '\ufffd')} where ${$.seq} = ${seq}`);
+}
+
+/** Images that were set aside before a time go as damaged events do. */
+export function* pruneImages(database: Database, before: number): Script<void> {
+  const { sql: path, $ } = database.tables.images;
+  yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);
+}
+
+function isWaiting({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
+  return sql`i.${i.$.reason} is null and i.${i.$.tablePath} ${inList(tablePaths)}`;
+}

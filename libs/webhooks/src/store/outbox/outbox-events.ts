@@ -1,0 +1,76 @@
+import sql, { type Sql } from 'sql-template-tag';
+import type { JsonObject } from '../../json.js';
+import type { Audience } from '../../events/webhook-event.js';
+import { anyOf, chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import type { Script } from '../database/script.js';
+
+/** An event's row, as the fan-out takes it. */
+export interface ClaimedEvent {
+  seq: unknown;
+  id: string;
+  type: string;
+  superTypes: string | null;
+  audience: Audience;
+  owner: string | null;
+  orderKey: Buffer | null;
+  ordered: unknown;
+  payload: string;
+  thinPayload: string | null;
+  droppedFields: string | null;
+  context: string | null;
+  createdAt: unknown;
+}
+
+/** An event whose text is read. */
+export interface ReadEvent extends ClaimedEvent {
+  types: string[];
+  data: JsonObject;
+  previous?: JsonObject;
+  dropped?: ReadonlySet<string>;
+}
+
+/** The columns of a {@link ClaimedEvent}, of `e`. */
+export function selectEvent(database: Database): Sql {
+  return database.tables.events.select(
+    'e',
+    ...(['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'orderKey', 'ordered'] as const),
+    ...(['payload', 'thinPayload', 'droppedFields', 'context', 'createdAt'] as const),
+  );
+}
+
+/** @throws when its text is no JSON, or without data: the event is damaged */
+export function readEvent(event: ClaimedEvent): ReadEvent {
+  const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject | null };
+  if (typeof data !== 'object') throw new TypeError('its payload has no data');
+  const dropped = event.droppedFields === null ? undefined : new Set(JSON.parse(event.droppedFields) as string[]);
+  // The row last: where a spread comes first, V8 (Node.js 20) takes 2 us for what is added to the copy, and 0.2 like this.
+  return { types: typesOf(event), data, previous: previous ?? undefined, dropped, ...event };
+}
+
+/** Its own type, then the types of its parents. */
+export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
+  return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
+}
+
+/** Where events of the outbox are now; none of them `pending`. */
+export function* setState(
+  database: Database,
+  events: readonly { readonly seq: unknown }[],
+  state: 'routing' | 'routed' | 'damaged',
+): Script<void> {
+  for (const statement of settingState(database, events, state)) yield statement;
+}
+
+/** The statements of {@link setState}: none for no events. */
+export function settingState(
+  { tables, dialect }: Database,
+  events: readonly { readonly seq: unknown }[],
+  state: 'routing' | 'routed' | 'damaged',
+): Sql[] {
+  const { sql: path, byKey, $ } = tables.events;
+  return [...chunks(events)].map((some) => {
+    const seqs = some.map(({ seq }) => seq);
+    return sql`update ${path}${byKey} set ${$.state} = ${state} where ${$.seq} ${dialect === 'postgres' ? anyOf(seqs) : inList(seqs)}`;
+  });
+}

@@ -1,0 +1,270 @@
+import sql, { type Sql } from 'sql-template-tag';
+import { patternsMatching } from '../../events/event-type.js';
+import { type Filter, matchesFilter } from '../../routing/filter.js';
+import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../../routing/route-key.js';
+import { chunks, inList } from '../database/chunks.js';
+import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './claim-deliveries.js';
+import type { Database } from '../database/database.js';
+import type { ReadEvent } from '../outbox/outbox-events.js';
+import { query, type Script, together } from '../database/script.js';
+import { compareSequences } from '../database/sequence.js';
+
+/** A listener's row, with what of its state the fan-out has to know. */
+export interface Candidate extends TargetRow {
+  owner: string | null;
+  ownerKey: Buffer | null;
+  patterns: string;
+  filter: string;
+  ordering: string;
+  rateLimit: string | null;
+  allowedRate: unknown;
+  state: string;
+  /** Sequence of the last event before the listener was made. */
+  afterSeq: unknown;
+  readyAt: unknown;
+  pausedUntil: unknown;
+  failuresInARow: unknown;
+}
+
+/** A listener as events are judged by it. */
+export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
+  patterns: string[];
+  filter: Filter;
+  failuresInARow: number;
+  target: ListenerTarget;
+  /** Why its row cannot be read. */
+  unreadable?: unknown;
+}
+
+/** Pairs of an event and a listener that one round judges: what bounds its memory and its time, whoever listens to what. */
+const PAIRS_PER_ROUND = 5_000;
+
+/** An event that more listeners may want than this is fanned out by itself, page by page. */
+const NARROW = 1_000;
+
+/** What the routes find. */
+interface Candidates {
+  /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
+  readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadListener[]>;
+  /** Events for `fanOutWide`. */
+  readonly wide: readonly ReadEvent[];
+  /** What this round does not get to. */
+  readonly left: readonly ReadEvent[];
+}
+
+export function* candidates(database: Database, events: readonly ReadEvent[], known: KnownPaths): Script<Candidates> {
+  const isKnown = events.every(({ types }) => types.every((type) => known.types.has(type)));
+  const paths = isKnown ? known.paths : yield* pathsInUse(database, events);
+  const wide: ReadEvent[] = [];
+  const routable: ReadEvent[] = [];
+  // A value that was too large to store gives no key: then every listener is a candidate.
+  for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
+  const listenersOf = new Map<ReadEvent, ReadListener[]>();
+  const { idsOf, standing } = yield* listenerIdsOf(database, routable, paths);
+  const narrow = new Map<ReadEvent, ReadonlySet<string>>();
+  let pairs = 0;
+  for (const [event, ids] of idsOf) {
+    if (ids === 'wide' || ids.size > NARROW) {
+      wide.push(event);
+      continue;
+    }
+    pairs += ids.size;
+    if (pairs > PAIRS_PER_ROUND) break;
+    narrow.set(event, ids);
+  }
+  const listeners =
+    standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
+  for (const [event, ids] of narrow) {
+    const of: ReadListener[] = [];
+    for (const id of ids) {
+      const listener = listeners.get(id);
+      if (listener) of.push(listener);
+    }
+    listenersOf.set(event, of);
+  }
+  const looked = new Set([...narrow.keys(), ...wide]);
+  return {
+    listenersOf,
+    wide: wide.toSorted((a, b) => compareSequences(a.seq, b.seq)),
+    left: events.filter((event) => !looked.has(event)),
+  };
+}
+
+/**
+ * Whether a listener is to hear of an event: the one place that decides it.
+ *
+ * @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows
+ */
+export function wants(listener: ReadListener, event: ReadEvent): boolean {
+  if (listener.unreadable !== undefined) throw listener.unreadable;
+  return (
+    compareSequences(event.seq, listener.afterSeq) > 0 &&
+    reaches(event, listener.owner) &&
+    matchesAnyPattern(listener.patterns, event.types) &&
+    matchesFilter(listener.filter, event)
+  );
+}
+
+/** The paths in use for some types, read with the claim: for those that are likely to come. */
+export interface KnownPaths {
+  readonly types: ReadonlySet<string>;
+  readonly paths: readonly RoutePath[];
+}
+
+/** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */
+export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
+  const types = new Set(events.flatMap((event) => event.types));
+  return types.size ? yield* query<RoutePath>(selectPaths(database, types)) : [];
+}
+
+/** The statement of {@link pathsInUse}, for at least one type. */
+export function selectPaths(database: Database, types: ReadonlySet<string>): Sql {
+  const { routePaths: p } = database.tables;
+  const patterns = [...new Set([...types].flatMap(patternsMatching))];
+  return sql`select ${p.select('p', 'pattern', 'path')} from ${p.sql} p where p.${p.$.pattern} ${inList(patterns)}`;
+}
+
+interface Found {
+  readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
+  /** The listeners themselves, where they came along. */
+  readonly standing?: ReadonlyMap<string, ReadListener>;
+}
+
+/**
+ * The ids of the listeners that the routes find for each of the first of these events: all of them, or as many as the rows
+ * that one round reads can tell of. An event that alone has more rows is `'wide'`.
+ */
+function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths: readonly RoutePath[]): Script<Found> {
+  for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
+    const idsOf = new Map<ReadEvent, Set<string>>();
+    const eventsOf = new Map<string, ReadEvent[]>();
+    const keys: Buffer[] = [];
+    for (const event of some) {
+      idsOf.set(event, new Set());
+      for (const key of keysOfEvent(event, paths)) {
+        const text = key.toString('latin1');
+        const sharing = eventsOf.get(text);
+        if (sharing) sharing.push(event);
+        else {
+          eventsOf.set(text, [event]);
+          keys.push(key);
+        }
+      }
+    }
+    let left = PAIRS_PER_ROUND;
+    let standing: Found['standing'];
+    const lists = [...chunks(keys)];
+    for (const chunk of lists) {
+      let found: RouteRow[];
+      if (some === events && lists.length === 1)
+        ({ found, standing } = yield* routesAndListeners(database, chunk, left));
+      else found = yield* query<RouteRow>(selectRoutes(database, chunk, left + 1));
+      left -= found.length;
+      if (left < 0) break;
+      for (const { key, listenerId } of found) {
+        for (const event of eventsOf.get(Buffer.from(key).toString('latin1')) ?? []) idsOf.get(event)?.add(listenerId);
+      }
+    }
+    if (left >= 0) return { idsOf, ...(standing ? { standing } : {}) };
+    if (some.length === 1) return { idsOf: new Map(some.map((event) => [event, 'wide'] as const)) };
+  }
+}
+
+interface RouteRow {
+  readonly key: Uint8Array;
+  readonly listenerId: string;
+}
+
+function selectRoutes({ tables: { routes: r } }: Database, keys: readonly Buffer[], limit: number): Sql {
+  return sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit}`;
+}
+
+/** More listeners than this do not come along with their routes: they would be read for nothing where an event is wide. */
+const LISTENERS_WITH_ROUTES = 500;
+
+/** Where statements go together, the listeners are asked for before it is known which they are: one wait less. */
+function* routesAndListeners(
+  database: Database,
+  keys: readonly Buffer[],
+  limit: number,
+): Script<{ found: RouteRow[]; standing: Found['standing'] }> {
+  const routes = selectRoutes(database, keys, limit + 1);
+  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), standing: undefined };
+  const { listeners: l, routes: r } = database.tables;
+  const ids = sql`select x.id from (select r.${r.$.listenerId} as id from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit + 1}) x group by x.id limit ${LISTENERS_WITH_ROUTES}`;
+  const [found, listeners] = yield* together([routes, sql`${selectStanding(database)} and l.${l.$.id} in (${ids})`], {
+    isEnd: false,
+  });
+  const rows = (found?.rows ?? []) as unknown as RouteRow[];
+  const isWhole = new Set(rows.map(({ listenerId }) => listenerId)).size < LISTENERS_WITH_ROUTES;
+  return {
+    found: rows,
+    standing: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
+  };
+}
+
+export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
+  const { listeners } = database.tables;
+  const found: Candidate[] = [];
+  for (const some of chunks(ids)) {
+    found.push(...(yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`)));
+  }
+  return listenersOf(found);
+}
+
+function listenersOf(rows: readonly Candidate[]): Map<string, ReadListener> {
+  return new Map(rows.map((row) => [row.id, readListener(row)]));
+}
+
+/** Disabled ones too: what happens meanwhile is held for them. */
+export function selectStanding(database: Database): Sql {
+  const { listeners: l, listenerState: s } = database.tables;
+  const columns = l.select(
+    'l',
+    ...TARGET_COLUMNS,
+    ...(['owner', 'ownerKey', 'patterns', 'filter', 'ordering', 'rateLimit', 'allowedRate', 'state'] as const),
+    'afterSeq',
+  );
+  return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
+}
+
+/** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
+export function* standingListener(database: Database, id: string): Script<ReadListener | undefined> {
+  const { listeners: l } = database.tables;
+  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  return row && readListener(row);
+}
+
+export function readListener(row: Candidate): ReadListener {
+  try {
+    return parseListener(row);
+  } catch (unreadable) {
+    const { id, url, format, handshake } = row;
+    const target = {
+      id,
+      url,
+      format,
+      handshake,
+      headers: {},
+      secrets: [],
+      schemes: [],
+      auth: null,
+      tls: null,
+      sendsSequence: false,
+      isFailing: false,
+    };
+    return { ...row, patterns: [], filter: [], failuresInARow: 0, target, unreadable };
+  }
+}
+
+function parseListener(row: Candidate): ReadListener {
+  const failuresInARow = Number(row.failuresInARow);
+  return {
+    // In front of the row: see readEvent.
+    target: toTarget(row, failuresInARow > 0),
+    ...row,
+    patterns: JSON.parse(row.patterns) as string[],
+    filter: JSON.parse(row.filter) as Filter,
+    failuresInARow,
+  };
+}

@@ -1,0 +1,450 @@
+import sql, { join, raw, type Sql } from 'sql-template-tag';
+import { isOpen, type CircuitPolicy } from '../../health/circuit.js';
+import { afterHandshake } from '../../health/handshake-pause.js';
+import { allowanceOf, limitOf } from '../../health/rate-limit.js';
+import { newId } from '../../ids.js';
+import { readSecrets, type StoredSecret } from '../../secrets/stored-secrets.js';
+import { inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { databaseMs } from '../database/database-time.js';
+import { firstImage } from '../outbox/images.js';
+import {
+  claimReadyListeners,
+  expectDeliveries,
+  nextDueOf,
+  readyFrom,
+  writeListenerStates,
+} from '../listeners/listener-state.js';
+import type { ListenerState } from '../../health/listener-state.js';
+import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
+import { type Room, RoomLeft } from './room.js';
+import { execute, query, type Script } from '../database/script.js';
+
+/** What sending needs to know of a listener. */
+export interface ListenerTarget {
+  readonly id: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** As they are stored: sealed, where the application has keys for that. */
+  readonly secrets: readonly StoredSecret[];
+  readonly schemes: readonly string[];
+  /** What its server asks for beside signatures, as it is stored; see `listener-auth.ts`. */
+  readonly auth: string | null;
+  /** Its client certificate and authorities, as they are stored; see `listener-tls.ts`. */
+  readonly tls: string | null;
+  readonly format: string;
+  readonly handshake: string;
+  /** It is sent the event's sequence. */
+  readonly sendsSequence: boolean;
+  /** Its last attempt failed, when this was read: the next success is news. */
+  readonly isFailing: boolean;
+}
+
+/** A delivery that this process may send now, with all that is needed to send it. */
+export interface ClaimedDelivery {
+  readonly seq: string;
+  readonly id: string;
+  readonly leaseToken: string;
+  /** Attempts made before this one. */
+  readonly attempts: number;
+  /** Attempts since the schedule began, or began again by a resend. */
+  readonly retries: number;
+  readonly type: string;
+  readonly owner: string | null;
+  readonly event: {
+    readonly id: string;
+    readonly seq: string;
+    readonly payload: string;
+    /** When it happened, in ms since 1970. */
+    readonly createdAt: number;
+    /** As it is stored: who made it, and its depth. */
+    readonly context: string | null;
+    /** An example that `sendTest` made. */
+    readonly isTest: boolean;
+  };
+  readonly body: string;
+  /** That has rendered the body, whatever the listener's is by now; `null`: it is the event's own text. */
+  readonly format: string | null;
+  /** Later deliveries of the same row wait for it. */
+  readonly isOrdered: boolean;
+  /** Of a listener with a rate limit: how long after its claim it may start. */
+  readonly startWithinMs?: number | null;
+  readonly listener: ListenerTarget;
+}
+
+/** A handshake that this process may try now. */
+export interface ClaimedHandshake {
+  readonly listener: ListenerTarget;
+  readonly owner: string | null;
+  /** Another process tries it after this time: it tells this try from any other. */
+  readonly leaseUntil: number;
+  /** Tries that failed before this one. */
+  readonly failures: number;
+}
+
+/** Columns of {@link ListenerTarget}, and how its row is read. */
+export const TARGET_COLUMNS = [
+  'id',
+  'url',
+  'headers',
+  'secrets',
+  'schemes',
+  'auth',
+  'tls',
+  'format',
+  'handshake',
+  'sequence',
+] as const;
+export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls'>, string> & {
+  auth: string | null;
+  tls: string | null;
+  sequence: unknown;
+};
+
+export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
+  return {
+    id: row.id,
+    url: row.url,
+    headers: JSON.parse(row.headers) as Record<string, string>,
+    secrets: readSecrets(row.secrets),
+    schemes: JSON.parse(row.schemes) as string[],
+    auth: row.auth,
+    tls: row.tls,
+    format: row.format,
+    handshake: row.handshake,
+    sendsSequence: Number(row.sequence) === 1,
+    isFailing,
+  };
+}
+
+interface ListenerRow extends TargetRow {
+  owner: string | null;
+  state: string;
+  rateLimit: string | null;
+  allowedRate: unknown;
+  deletedAt: unknown;
+}
+
+interface ClaimRow {
+  seq: unknown;
+  id: string;
+  listenerId: string;
+  attempts: unknown;
+  retries: unknown;
+  type: string;
+  owner: string | null;
+  orderKey: Uint8Array | null;
+  body: string | null;
+  format: string | null;
+  eventSeq: unknown;
+  eventId: string;
+  eventCreatedAt: unknown;
+  payload: string;
+  thinPayload: string | null;
+  context: string | null;
+  audience: string;
+}
+
+/** What one listener may be sent now, and when it is worth looking at again. */
+interface Share {
+  readonly state: ListenerState;
+  readonly target: ListenerTarget;
+  readonly rate: ReturnType<typeof allowanceOf> | null;
+  readonly isProbe: boolean;
+  readonly owner: string | null;
+  allowed: number;
+}
+
+/** Where nobody says otherwise: one statement has a branch for each. */
+export const LISTENERS_PER_CLAIM = 64;
+/**
+ * When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. Also when a
+ * handshake found no room.
+ */
+const LOOK_AGAIN_MS = 1_000;
+
+/**
+ * Leases due deliveries to this process until `now + leaseMs`: a few of each of the listeners that have waited longest.
+ *
+ * A listener's row in the queue is locked meanwhile, so two processes never share out its deliveries at once: order, rate
+ * limits and the single probe of an open circuit hold across processes.
+ *
+ * A listener with a handshake to pass is given to one process in the same way, and nothing of what is due to it.
+ *
+ * @param options `listeners`: how many are looked at, each by a branch of one statement; `handshakes`: how many of them this process
+ * has room for
+ * @returns the deliveries, and whether more listeners may be ready than were looked at
+ */
+export function* claimDeliveries(
+  database: Database,
+  options: {
+    now: number;
+    leaseMs: number;
+    room: Room;
+    listeners?: number;
+    circuit: CircuitPolicy;
+    handshakes: number;
+  },
+): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
+  const { now, leaseMs, room } = options;
+  const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
+  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full, exceptOwners: room.fullOwners });
+  if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
+  const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
+  yield* writeListenerStates(database, idle);
+  const seqs = yield* dueSeqs(database, shares, now);
+  const leaseToken = newId('lease');
+  const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
+  const shareOf = new Map(shares.map((share) => [share.target.id, share]));
+  yield* putBack(database, shares, rows, options);
+  return {
+    deliveries: rows.map((row) => {
+      const { target, rate } = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+    }),
+    handshakes,
+    isExhaustive: ready.length < limit,
+  };
+}
+
+/** Shares the room out: every listener gets one before any gets two. */
+function* sharesOf(
+  database: Database,
+  ready: readonly ListenerState[],
+  options: { now: number; leaseMs: number; room: Room; circuit: CircuitPolicy; handshakes: number },
+): Script<{ shares: Share[]; idle: ListenerState[]; handshakes: ClaimedHandshake[] }> {
+  const { now, room, circuit } = options;
+  const { listeners: l } = database.tables;
+  // A statement of its own after the lock: what another transaction changed while it held the lock is seen.
+  const rows = yield* query<ListenerRow>(
+    sql`select ${l.select('l', ...TARGET_COLUMNS, 'owner', 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
+  );
+  const listeners = new Map(rows.map((row) => [row.id, row]));
+  const shares: Share[] = [];
+  const idle: ListenerState[] = [];
+  const handshakes: ClaimedHandshake[] = [];
+  for (const state of ready) {
+    const row = listeners.get(state.listenerId);
+    if (!row || row.deletedAt !== null) {
+      const count = yield* discardDue(database, state.listenerId, { now, limit: DISCARD_BATCH });
+      idle.push({ ...state, readyAt: count === DISCARD_BATCH ? now : null, handshakeAt: null });
+    } else if (row.state === 'pending') {
+      const hasRoom = handshakes.length < options.handshakes;
+      const leaseUntil = now + options.leaseMs;
+      const begun = { ...afterHandshake(state, now), handshakeAt: leaseUntil };
+      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + LOOK_AGAIN_MS });
+      if (!hasRoom) continue;
+      const listener = toTarget(row, false);
+      handshakes.push({ listener, owner: row.owner, leaseUntil, failures: state.failuresInARow });
+    } else if (row.state !== 'active') {
+      idle.push({ ...state, readyAt: null, handshakeAt: null });
+    } else if (state.pausedUntil !== null && state.pausedUntil > now) {
+      idle.push({ ...state, readyAt: state.pausedUntil });
+    } else {
+      const limit = limitOf(row.rateLimit, row.allowedRate === null ? null : Number(row.allowedRate));
+      const rate = limit && allowanceOf(limit, state.rateTaken, now);
+      const isProbe = isOpen(state.failuresInARow, circuit);
+      const allowed = Math.min(isProbe ? 1 : Infinity, rate?.allowed ?? Infinity);
+      const target = toTarget(row, state.failuresInARow > 0);
+      shares.push({ state, target, rate, isProbe, owner: row.owner, allowed });
+    }
+  }
+  shareOut(shares, new RoomLeft(room));
+  return { shares, idle, handshakes };
+}
+
+function shareOut(shares: readonly Share[], left: RoomLeft): void {
+  let waiting = shares.map((share) => ({
+    share,
+    of: { id: share.target.id, owner: share.owner },
+    wanted: share.allowed,
+  }));
+  for (const { share } of waiting) share.allowed = 0;
+  while (left.total > 0 && waiting.length) {
+    const each = Math.max(1, Math.floor(left.total / waiting.length));
+    for (const { share, of, wanted } of waiting) {
+      const given = Math.min(each, wanted - share.allowed, left.of(of));
+      share.allowed += given;
+      left.take(of, given);
+    }
+    waiting = waiting.filter(({ share, of, wanted }) => share.allowed < wanted && left.of(of) > 0);
+  }
+}
+
+function* dueSeqs(database: Database, shares: readonly Share[], now: number): Script<unknown[]> {
+  const asked = shares.filter((share) => share.allowed > 0);
+  if (!asked.length) return [];
+  const { deliveries: d } = database.tables;
+  const branches = asked.map(
+    ({ target, allowed }, n) =>
+      sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
+  );
+  const found = yield* query<{ seq: unknown }>(join(branches, ' union all '));
+  return found.map(({ seq }) => seq);
+}
+
+/** An ordered delivery goes only while no earlier one of its listener and row is unfinished: judged here, whatever became of that one. */
+function isFirstOfItsRow(database: Database): Sql {
+  const { deliveries: d } = database.tables;
+  const noEarlier = (isUnfinished: string) =>
+    sql`not exists (select 1 from ${d.sql} p${d.through('listenerId', 'orderKey', 'state', 'eventSeq')} where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} ${raw(isUnfinished)})`;
+  // MariaDB would read all that a row has had so far for an `in`, and SQLite has the partial index for no other words.
+  const isFirst =
+    database.dialect === 'mysql'
+      ? sql`${noEarlier("= 'due'")} and ${noEarlier("= 'leased'")}`
+      : noEarlier("in ('due', 'leased')");
+  return sql` and (d.${d.$.orderKey} is null or (${isFirst}))`;
+}
+
+function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
+  const { deliveries: d, events: e } = database.tables;
+  yield* execute(
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+  );
+  const columns = d.select(
+    'd',
+    ...([
+      'seq',
+      'id',
+      'listenerId',
+      'attempts',
+      'retries',
+      'type',
+      'owner',
+      'orderKey',
+      'body',
+      'format',
+      'eventSeq',
+    ] as const),
+  );
+  return yield* query<ClaimRow>(
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context', 'audience')}
+    from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
+    where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
+  );
+}
+
+/** Back into the queue of listeners, each at the time at which it is worth looking at again. */
+function* putBack(
+  database: Database,
+  shares: readonly Share[],
+  rows: readonly ClaimRow[],
+  { now, leaseMs }: { now: number; leaseMs: number },
+): Script<void> {
+  const next = yield* nextDueOf(
+    database,
+    shares.map(({ target }) => target.id),
+  );
+  const taken = new Map<string, number>();
+  for (const { listenerId } of rows) taken.set(listenerId, (taken.get(listenerId) ?? 0) + 1);
+  yield* writeListenerStates(
+    database,
+    shares.map(({ state, target, rate, isProbe, allowed }) => {
+      const count = taken.get(target.id) ?? 0;
+      // Until the probe is recorded, or its process is known to be dead, nobody sends another.
+      const pausedUntil = isProbe && count ? now + leaseMs : state.pausedUntil;
+      // Behind those that have waited longer; and what is due but was not found waits for an earlier delivery of its row.
+      const notBefore = Math.max(
+        now,
+        pausedUntil ?? 0,
+        rate?.nextAt(count) ?? 0,
+        count < allowed ? now + LOOK_AGAIN_MS : 0,
+      );
+      const nextAt = next.get(target.id);
+      return {
+        ...state,
+        pausedUntil,
+        rateTaken: rate && count ? rate.takenAfter(count) : state.rateTaken,
+        readyAt: nextAt === undefined || nextAt > now ? readyFrom(nextAt, pausedUntil) : notBefore,
+      };
+    }),
+  );
+}
+
+function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+  return {
+    seq: String(row.seq),
+    id: row.id,
+    leaseToken,
+    attempts: Number(row.attempts),
+    retries: Number(row.retries),
+    type: row.type,
+    owner: row.owner,
+    event: {
+      id: row.eventId,
+      seq: String(row.eventSeq),
+      payload: row.payload,
+      createdAt: Number(row.eventCreatedAt),
+      context: row.context,
+      isTest: row.audience === 'test',
+    },
+    body: row.body ?? row.thinPayload ?? row.payload,
+    format: row.format,
+    isOrdered: row.orderKey !== null,
+    listener,
+  };
+}
+
+/**
+ * Makes deliveries due again whose lease ran out: their worker is dead, or so late that the fencing token makes its record
+ * void.
+ *
+ * @returns how many
+ */
+export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
+  const { deliveries: d } = database.tables;
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.leaseUntil} limit ${limit}`,
+  );
+  if (!found.length) return 0;
+  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
+  const locked = yield* query<{ seq: unknown; listenerId: string }>(
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${lock}`,
+  );
+  if (!locked.length) return 0;
+  yield* execute(
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'due'}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+  );
+  yield* expectDeliveries(database, new Map(locked.map(({ listenerId }) => [listenerId, now])));
+  return locked.length;
+}
+
+/** What waits, for a dispatcher that has nothing to do. `null`: nothing of its kind. */
+export interface Outlook {
+  /** Whether an event waits to be routed. */
+  readonly hasEvents: boolean;
+  /** Whether an image waits to become events. */
+  readonly hasImages: boolean;
+  /** Whether an event is routed page by page. */
+  readonly hasWide: boolean;
+  /** When a listener is next worth looking at. */
+  readonly readyAt: number | null;
+  /** When the first lease runs out. */
+  readonly leaseUntil: number | null;
+  /** The database's time. */
+  readonly databaseMs: number;
+}
+
+/** One query: all that an idle dispatcher asks. @param tablePaths those whose images this process converts */
+export function* readOutlook(database: Database, tablePaths: readonly string[] = []): Script<Outlook> {
+  const { events: e, deliveries: d, listenerState: s } = database.tables;
+  const [row] = yield* query<{
+    event: unknown;
+    image: unknown;
+    wide: unknown;
+    ready: unknown;
+    lease: unknown;
+    now: unknown;
+  }>(
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
+  );
+  const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
+  return {
+    hasEvents: numberOrNull(row?.event) !== null,
+    hasImages: numberOrNull(row?.image) !== null,
+    hasWide: numberOrNull(row?.wide) !== null,
+    readyAt: numberOrNull(row?.ready),
+    leaseUntil: numberOrNull(row?.lease),
+    databaseMs: Number(row?.now),
+  };
+}

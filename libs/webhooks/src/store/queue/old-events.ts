@@ -1,0 +1,175 @@
+import sql, { raw } from 'sql-template-tag';
+import { chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { stateOf } from './delivery-rows.js';
+import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
+import { execute, query, type Script } from '../database/script.js';
+
+/** `lastError` of a delivery that waited for longer than `dispatcher.maxAgeMs`. */
+export const TOO_OLD = 'TOO_OLD';
+
+/** Events that one transaction looks at. */
+export const EVENTS_PER_BATCH = 200;
+/** Deliveries that it discards or deletes; one event may have a hundred thousand. */
+export const DELIVERIES_PER_BATCH = 500;
+/** Removed listeners that it deletes. */
+export const LISTENERS_PER_BATCH = 100;
+
+/** No fan-out will add deliveries to such an event. */
+const FINISHED_STATES: readonly string[] = ['routed', 'damaged'];
+
+export interface OldEvent {
+  readonly seq: number;
+  readonly state: string;
+  readonly createdAt: number;
+}
+
+/**
+ * Events past a sequence that happened before a time, in the order of their sequence: by the primary key alone, so the table
+ * needs no further index, and whoever goes on from the last one reads each event once.
+ *
+ * Sequences and times agree but for what was written at the same moment, so the first batch without an old event is the end.
+ */
+export function* readOldEvents(
+  database: Database,
+  { afterSeq, before }: { afterSeq: number; before: number },
+): Script<{ events: OldEvent[]; isEnd: boolean }> {
+  const { events: e } = database.tables;
+  const rows = yield* query<{ seq: unknown; state: string; createdAt: unknown }>(
+    sql`select ${e.select('e', 'seq', 'state', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  );
+  const read = rows.map(({ seq, state, createdAt }) => ({ seq: Number(seq), state, createdAt: Number(createdAt) }));
+  const last = read.findLastIndex(({ createdAt }) => createdAt < before);
+  return {
+    events: read.slice(0, last + 1).filter(({ createdAt }) => createdAt < before),
+    isEnd: last + 1 < EVENTS_PER_BATCH,
+  };
+}
+
+/** What became of one batch of events. */
+export interface DiscardResult {
+  /** How many deliveries were discarded, by listener. */
+  readonly discarded: ReadonlyMap<string, number>;
+  /** Events of which this batch left something over: they are still pending, being sent, or too many for one batch. */
+  readonly firstLeft: number | null;
+}
+
+/** Discards what waits of these events: it is due, or held, or behind an open circuit. */
+export function* discardWaiting(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
+  const { deliveries: d } = database.tables;
+  const discarded = new Map<string, number>();
+  const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
+  const firstLeft = () => (left.size ? Math.min(...left) : null);
+  if (!events.length) return { discarded, firstLeft: null };
+  const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${d.sql} d where d.${d.$.eventSeq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
+  );
+  for (const { eventSeq, state } of found) if (state === 'leased') left.add(Number(eventSeq));
+  if (found.length === DELIVERIES_PER_BATCH) left.add(Number(found.at(-1)?.eventSeq));
+  const due = found.filter(({ state }) => state === 'due');
+  if (!due.length) return { discarded, firstLeft: firstLeft() };
+  const listenerIds = [...new Set(due.map(({ listenerId }) => listenerId))];
+  // First the listeners, as a claim does.
+  yield* lockListenerStates(database, listenerIds);
+  const locked = yield* query<{ seq: unknown; listenerId: string }>(
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${raw(database.skipLocked)}`,
+  );
+  const taken = new Set(locked.map(({ seq }) => String(seq)));
+  for (const { seq, eventSeq } of due) if (!taken.has(String(seq))) left.add(Number(eventSeq));
+  if (!locked.length) return { discarded, firstLeft: firstLeft() };
+  yield* execute(
+    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.lastError} = ${TOO_OLD}, ${d.$.finishedAt} = ${now} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+  );
+  yield* refreshReadyAt(database, listenerIds);
+  for (const { listenerId } of locked) discarded.set(listenerId, (discarded.get(listenerId) ?? 0) + 1);
+  return { discarded, firstLeft: firstLeft() };
+}
+
+/** Events before these times lose their deliveries of an outcome, and go when they have none left. In ms since 1970. */
+export interface RetentionLimits {
+  readonly succeededBefore: number;
+  /** For exhausted and discarded deliveries, and for damaged events. */
+  readonly failedBefore: number;
+}
+
+export interface PruneResult {
+  readonly deliveries: number;
+  readonly events: number;
+  /** There was more to delete of these events than fits into a batch. */
+  readonly hasMore: boolean;
+}
+
+/**
+ * Deletes finished deliveries of these events with their attempts, then the events that no delivery needs any more. What is
+ * due, leased or held stays, and so does its event.
+ *
+ * An event's row is locked before it is asked whether deliveries refer to it, as it is before a replay adds one.
+ */
+export function* prune(
+  database: Database,
+  events: readonly OldEvent[],
+  { succeededBefore, failedBefore }: RetentionLimits,
+): Script<PruneResult> {
+  const { events: e, deliveries: d, attempts: a } = database.tables;
+  const lock = raw(database.skipLocked);
+  const nothing = { deliveries: 0, events: 0, hasMore: false };
+  const asked = events.filter(({ state }) => FINISHED_STATES.includes(state)).map(({ seq }) => seq);
+  if (!asked.length) return nothing;
+  const held = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${lock}`,
+  );
+  if (!held.length) return nothing;
+  const seqs = held.map(({ seq }) => seq);
+  // The events lead, by their key; what stands here only filters.
+  const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${e.sql} e join ${d.sql} d on d.${d.$.eventSeq} = e.${e.$.seq} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
+  );
+  let deleted = 0;
+  if (found.length) {
+    const locked = yield* query<{ seq: unknown }>(
+      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${lock}`,
+    );
+    const going = locked.map(({ seq }) => seq);
+    deleted = going.length;
+    if (deleted) {
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(going)}`);
+      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(going)}`);
+    }
+  }
+  const unneeded = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and (e.${e.$.state} = 'routed' and e.${e.$.createdAt} < ${succeededBefore} or e.${e.$.state} = 'damaged' and e.${e.$.createdAt} < ${failedBefore}) and not exists (select 1 from ${d.sql} d where d.${d.$.eventSeq} = e.${e.$.seq}) order by e.${e.$.seq}`,
+  );
+  for (const some of chunks(unneeded)) {
+    yield* execute(sql`delete from ${e.sql} where ${e.$.seq} ${inList(some.map(({ seq }) => seq))}`);
+  }
+  return {
+    deliveries: deleted,
+    events: unneeded.length,
+    hasMore: found.length === DELIVERIES_PER_BATCH && deleted > 0,
+  };
+}
+
+/**
+ * Deletes listeners that were removed before a time, with their state, once no delivery refers to them.
+ *
+ * @returns how many; fewer than {@link LISTENERS_PER_BATCH} when that was all
+ */
+export function* pruneListeners(database: Database, removedBefore: number): Script<number> {
+  const { listeners: l, listenerState: s, routes: r, deliveries: d } = database.tables;
+  // The first delivery at or past the listener, in the order of an index that begins with it: one lookup each. Asked for one of
+  // the listener itself (`not exists`, or `=`), PostgreSQL counts on finding it soon, and reads all deliveries. MariaDB reads
+  // them all when it is asked for a range.
+  const reach = raw(database.dialect === 'mysql' ? '=' : '>=');
+  const first = sql`(select d.${d.$.listenerId} from ${d.sql} d where d.${d.$.listenerId} ${reach} l.${l.$.id} order by d.${d.$.listenerId}, d.${d.$.createdAt}, d.${d.$.seq} limit 1)`;
+  const found = yield* query<{ seq: unknown; id: string }>(
+    sql`select ${l.select('l', 'seq', 'id')} from ${l.sql} l where l.${l.$.deletedAt} is not null and l.${l.$.deletedAt} < ${removedBefore} and coalesce(${first}, '') <> l.${l.$.id} order by l.${l.$.deletedAt} limit ${LISTENERS_PER_BATCH}`,
+  );
+  if (!found.length) return 0;
+  const ids = inList(found.map(({ id }) => id));
+  for (const table of [s, r]) yield* execute(sql`delete from ${table.sql} where ${table.$.listenerId} ${ids}`);
+  yield* execute(
+    sql`delete from ${l.sql} where ${l.$.seq} ${inList(found.map(({ seq }) => seq).toSorted((x, y) => Number(x) - Number(y)))}`,
+  );
+  return found.length;
+}

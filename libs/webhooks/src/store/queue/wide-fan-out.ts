@@ -1,0 +1,130 @@
+import sql, { join, raw } from 'sql-template-tag';
+import { droppedPaths, keysOfEvent } from '../../routing/route-key.js';
+import type { Database } from '../database/database.js';
+import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
+import {
+  pathsInUse,
+  readListener,
+  selectStanding,
+  standingListeners,
+  wants,
+  type Candidate,
+  type ReadListener,
+} from './candidates.js';
+import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
+import type { FanOutResult } from './fan-out.js';
+import { execute, query, type Script } from '../database/script.js';
+
+/** Of one page, where nobody says otherwise: a page is one transaction, and holds up nobody for long. */
+export const LISTENERS_PER_PAGE = 1_000;
+
+export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrendered' | 'hasDue'> {
+  /** Whether there is more to do, of this event or of another one. */
+  readonly hasMore: boolean;
+}
+
+/**
+ * One page of an event that very many listeners may want: `fanOut` has set it aside as `routing`. Its deliveries are made in the order
+ * of the listeners' ids, and the event remembers how far that has come, so a process that dies half way leaves nothing undone and
+ * nothing done twice. They are never leased at once: the claim shares the sending out with everybody else's deliveries.
+ */
+export function* fanOutWide(
+  database: Database,
+  { now, bodyOf, limit = LISTENERS_PER_PAGE }: { now: number; bodyOf: BodyOf; limit?: number },
+): Script<WideFanOutResult> {
+  const claimed = yield* claimWideEvent(database);
+  if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
+  const event = attempted(() => readEvent(claimed));
+  if ('error' in event) return yield* spoiled(database, claimed, event.error);
+  const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
+  const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
+  const judged = attempted(() =>
+    page.listeners
+      .filter((listener) => wants(listener, event.value))
+      .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
+  );
+  if ('error' in judged) return yield* spoiled(database, claimed, judged.error);
+  yield* insertDeliveries(database, judged.value, { now: now, leaseMs: 0, leaseToken: '' });
+  if (page.through === null) yield* setState(database, [claimed], 'routed');
+  else {
+    const { sql: path, $ } = database.tables.events;
+    yield* execute(sql`update ${path} set ${$.routedThrough} = ${page.through} where ${$.seq} = ${claimed.seq}`);
+  }
+  const due = yield* expectDue(database, judged.value, now);
+  return { damaged: [], unrendered, hasDue: due > 0, hasMore: true };
+}
+
+/** Errors of the event are told apart from those of the database, which make the script run again. */
+function attempted<T>(work: () => T): { value: T } | { error: unknown } {
+  try {
+    return { value: work() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+function* spoiled(database: Database, { seq, id, type }: WideEvent, error: unknown): Script<WideFanOutResult> {
+  yield* setState(database, [{ seq }], 'damaged');
+  return { damaged: [{ id, type, error }], unrendered: [], hasDue: false, hasMore: true };
+}
+
+interface WideEvent extends ClaimedEvent {
+  /** Id of the last listener that was looked at. */
+  readonly routedThrough: string | null;
+}
+
+function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
+  const { events: e } = database.tables;
+  const isRouting = sql`e.${e.$.state} = 'routing'`;
+  const columns = sql`${selectEvent(database)}, ${e.select('e', 'routedThrough')}`;
+  if (database.dialect !== 'mysql') {
+    const [event] = yield* query<WideEvent>(
+      sql`select ${columns} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 1${raw(database.skipLocked)}`,
+    );
+    return event;
+  }
+  // As in `fanOut`: a plain read, then locks by primary key.
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 8`,
+  );
+  for (const { seq } of found) {
+    const [event] = yield* query<WideEvent>(
+      sql`select ${columns} from ${e.sql} e where e.${e.$.seq} = ${seq} and ${isRouting}${raw(database.skipLocked)}`,
+    );
+    if (event) return event;
+  }
+  return undefined;
+}
+
+interface Page {
+  readonly listeners: readonly ReadListener[];
+  /** Id of the last listener of the page; `null` when it was the last page. */
+  readonly through: string | null;
+}
+
+/** The next listeners by id: those that the routes name, or all of them where a value that routes was too large to store. */
+function* nextPage(database: Database, event: ReadEvent, after: string, limit: number): Script<Page> {
+  const { listeners: l, routes: r } = database.tables;
+  const paths = yield* pathsInUse(database, [event]);
+  if (droppedPaths(event, paths).length) {
+    const rows = yield* query<Candidate>(
+      sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
+    );
+    const last = rows.length < limit ? undefined : rows.at(-1);
+    return { listeners: rows.map((row) => readListener(row)), through: last?.id ?? null };
+  }
+  const keys = keysOfEvent(event, paths);
+  if (!keys.length) return { listeners: [], through: null };
+  // One range of the index a key: an `in` would sort all that there is for each page.
+  const branches = keys.map(
+    (key, n) =>
+      sql`select * from (select ${r.select('r', 'listenerId')} from ${r.sql} r where r.${r.$.key} = ${key} and r.${r.$.listenerId} > ${after} order by r.${r.$.listenerId} limit ${limit}) ${raw(`b${n}`)}`,
+  );
+  const found = yield* query<{ listenerId: string }>(join(branches, ' union all '));
+  const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, limit);
+  const listeners = yield* standingListeners(database, ids);
+  return {
+    listeners: [...listeners.values()],
+    through: ids.length < limit ? null : (ids.at(-1) ?? null),
+  };
+}

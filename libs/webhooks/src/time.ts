@@ -1,0 +1,4 @@
+/** Waits without holding the event loop. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
