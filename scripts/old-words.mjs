@@ -21,7 +21,7 @@ export const OLD_WORDS = [
   { old: /\bwhat (?:waits?|was waiting|is waiting)\b|\bstill stands?\b/i, use: 'pending, unfinished' },
   { old: /\blanes?\b/i, use: 'slot, batch, page' },
   { old: /(?<!`)\bfacts?\b/i, use: 'lifecycle event' },
-  { old: /\bgiven? up\b|\bgives? up\b|\bgrows? old\b|\btoo old\b/i, use: 'discard, expire, stop' },
+  { old: /\bgiven? up\b|\bgives? up\b|\bgrows? old\b/i, use: 'discard, expire, stop' },
   { old: /\b(?:looked|looks?) (?:at )?again\b|\banew\b/i, use: 'retry, probe, again' },
   { old: /\bfor ever\b/i, use: 'without end, never ends' },
   { old: /\bmended\b/i, use: 'corrected, fixed' },

@@ -7,7 +7,7 @@ import { fanOut } from '../../libs/webhooks/src/store/fan-out.js';
 import { recordAttempts } from '../../libs/webhooks/src/store/record-attempts.js';
 import type { Script } from '../../libs/webhooks/src/store/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/server-database.js';
-import { databases, type FreshDatabase } from '../support/databases.js';
+import { describeServers, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { attemptOf, CIRCUIT, failureOf, LEASE_MS, OWN_TEXT, roomFor } from './support.js';
 
@@ -55,10 +55,8 @@ class HeldScript {
   }
 }
 
-// SQLite has one writer, whoever it is: `test/sqlite` tells what is promised there.
-const servers = databases.filter(({ name }) => name !== 'sqlite');
-
-describe.each(servers)('while the store works ($name)', (target) => {
+// SQLite has one writer at a time: `test/sqlite` shows what is promised there.
+describeServers('while the store works', (target) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let database: Database;

@@ -1,5 +1,5 @@
 import type { DataSourceOptions } from 'typeorm';
-import { describe, inject } from 'vitest';
+import { describe, inject, it } from 'vitest';
 
 import { chosenDatabases, type DatabaseName } from './chosen-databases.js';
 import { createMysql, createPostgres, createSqlite, type FreshDatabase } from './fresh-database.js';
@@ -43,6 +43,16 @@ export function describeDatabases(title: string, body: (db: TestDatabase) => voi
 export function describeOn(name: DatabaseName, title: string, body: (db: TestDatabase) => void): void {
   const database = databases.find((one) => one.name === name);
   describe.runIf(database)(title, () => body(database as TestDatabase));
+}
+
+/** `describe` once for each database that is a server; skipped where this run has none. */
+export function describeServers(title: string, body: (db: TestDatabase) => void): void {
+  const servers = databases.filter(({ name }) => name !== 'sqlite');
+  for (const server of servers) {
+    describe(`${title} (${server.name})`, () => body(server));
+  }
+  // A file without any test would fail.
+  if (servers.length === 0) describe.skip(title, () => it('needs PostgreSQL, MariaDB or MySQL'));
 }
 
 async function small(fresh: Promise<FreshDatabase>): Promise<FreshDatabase> {
