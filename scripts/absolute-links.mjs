@@ -31,14 +31,19 @@ export function webUrlOf(repository) {
  * @param {string} ref the branch, tag or commit that links lead to
  */
 export function withAbsoluteLinks(markdown, file, webUrl, ref) {
-  /** @type {string[]} */
-  const kept = [];
-  const withoutCode = markdown.replace(CODE, (code) => `\u0000${kept.push(code) - 1}\u0000`);
-  const linked = withoutCode.replace(LINK, (whole, target, title) => {
+  let linked = '';
+  let end = 0;
+  for (const { 0: code, index } of markdown.matchAll(CODE)) {
+    linked += markdown.slice(end, index).replace(LINK, absolute) + code;
+    end = index + code.length;
+  }
+  return linked + markdown.slice(end).replace(LINK, absolute);
+
+  /** @type {(whole: string, target: string, title: string) => string} */
+  function absolute(whole, target, title) {
     if (/^([a-z][a-z0-9+.-]*:|#|\/)/i.test(target)) return whole;
     const [path = '', anchor] = target.split('#');
-    const absolute = posix.join(posix.dirname(file), path);
-    return `](${webUrl}/blob/${ref}/${absolute}${anchor === undefined ? '' : `#${anchor}`}${title})`;
-  });
-  return linked.replace(/\u0000(\d+)\u0000/g, (_, index) => kept[Number(index)] ?? '');
+    const place = posix.join(posix.dirname(file), path);
+    return `](${webUrl}/blob/${ref}/${place}${anchor === undefined ? '' : `#${anchor}`}${title})`;
+  }
 }

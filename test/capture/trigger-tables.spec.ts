@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { installTriggers, webhookMigrations } from 'nestjs-entity-webhooks/migrations';

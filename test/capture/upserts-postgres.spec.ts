@@ -1,5 +1,5 @@
 import { Column, DeleteDateColumn, Entity, Index, PrimaryGeneratedColumn, Unique, type EntityManager } from 'typeorm';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { Webhook } from 'nestjs-entity-webhooks';
 
 import { describeOn, type FreshDatabase } from '../support/databases.js';

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/claim-deliveries.js';

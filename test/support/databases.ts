@@ -42,7 +42,7 @@ export function describeDatabases(title: string, body: (db: TestDatabase) => voi
 /** `describe` for what only one database has; skipped where it is not among the databases of this run. */
 export function describeOn(name: DatabaseName, title: string, body: (db: TestDatabase) => void): void {
   const database = databases.find((one) => one.name === name);
-  describe.runIf(database)(title, () => body(database as TestDatabase));
+  describe.runIf(database)(`${title} (${name})`, () => body(database as TestDatabase));
 }
 
 /** `describe` once for each database that is a server; skipped where this run has none. */
@@ -52,7 +52,7 @@ export function describeServers(title: string, body: (db: TestDatabase) => void)
     describe(`${title} (${server.name})`, () => body(server));
   }
   // A file without any test would fail.
-  if (servers.length === 0) describe.skip(title, () => it('needs PostgreSQL, MariaDB or MySQL'));
+  if (servers.length === 0) describe.skip(`${title} (no server)`, () => it('needs PostgreSQL, MariaDB or MySQL'));
 }
 
 async function small(fresh: Promise<FreshDatabase>): Promise<FreshDatabase> {

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions, type EntityManager } from 'typeorm';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { installTriggers, webhookMigrations } from 'nestjs-entity-webhooks/migrations';
 import { describeOn, type FreshDatabase } from '../support/databases.js';
