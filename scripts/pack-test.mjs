@@ -117,7 +117,11 @@ async function pack() {
   // npm 12 answers with an object by package name, npm 11 and before with a list.
   const { filename, files, size } = Array.isArray(packed) ? packed[0] : Object.values(packed)[0];
   const paths = files.map((/** @type {{ path: string }} */ file) => file.path);
-  for (const wanted of ['README.md', 'LICENSE', 'CHANGELOG.md', 'dist/index.js', 'dist/index.d.ts']) {
+  const pages = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.md'),
+  );
+  const documents = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', ...pages.map((page) => `docs/${page}`)];
+  for (const wanted of [...documents, 'dist/index.js', 'dist/index.d.ts']) {
     if (!paths.includes(wanted)) throw new Error(`the tarball has no ${wanted}`);
   }
   const stray = paths.filter((/** @type {string} */ path) => /\.spec\.|(^|\/)(src|test)\//.test(path));

@@ -1,23 +1,30 @@
-// Runs before `npm pack` and `npm publish` of the library: builds it, and lends it the files that stand in the root of the
-// repository but belong into the tarball. `--clean` (postpack) takes them back.
+// Runs before `npm pack` and `npm publish` of the library: builds it, and copies the files into its folder that belong into the tarball and
+// are kept in the root of the repository. `--clean` (postpack) removes the copies.
+//
+// `docs/` is among them, because error messages and log lines name its pages. When `repository` is set in the library's package.json, the
+// links of the copies lead there: a registry shows README.md without the files beside it.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { webUrlOf, withAbsoluteLinks } from './absolute-links.mjs';
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 const library = join(root, 'libs/webhooks');
-const LENT = ['README.md', 'LICENSE', 'CHANGELOG.md'];
+const COPIED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'docs'];
 
 if (process.argv.includes('--clean')) {
-  for (const file of LENT) rmSync(join(library, file), { force: true });
+  removeCopies();
 } else {
-  const missing = LENT.filter((file) => !existsSync(join(root, file)));
+  const missing = COPIED.filter((file) => !existsSync(join(root, file)));
   if (missing.length > 0) {
-    console.error(`The package must not go out without ${missing.join(', ')}: the root of the repository has none.`);
+    console.error(
+      `The package must not be published without ${missing.join(', ')}: the root of the repository has none.`,
+    );
     process.exit(1);
   }
-  // Whatever an older build left behind would be packed, too.
+  // Files that an older build has left behind would be packed, too.
   rmSync(join(library, 'dist'), { recursive: true, force: true });
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status } = spawnSync(process.execPath, [tsc, '-p', join(library, 'tsconfig.lib.json')], {
@@ -26,5 +33,28 @@ if (process.argv.includes('--clean')) {
   });
   if (status !== 0) process.exit(1);
   await import('./commonjs-types.mjs');
-  for (const file of LENT) copyFileSync(join(root, file), join(library, file));
+  removeCopies(); // a page that was deleted from docs/ must not stay in a copy
+  for (const file of COPIED) cpSync(join(root, file), join(library, file), { recursive: true });
+  linkToRepository();
+}
+
+function removeCopies() {
+  for (const file of COPIED) rmSync(join(library, file), { recursive: true, force: true });
+}
+
+function linkToRepository() {
+  const { repository, version } = JSON.parse(readFileSync(join(library, 'package.json'), 'utf8'));
+  const webUrl = webUrlOf(repository);
+  if (webUrl === null) return;
+  for (const copy of COPIED) {
+    const paths = statSync(join(library, copy)).isDirectory()
+      ? readdirSync(join(library, copy), { recursive: true }).map(
+          (name) => `${copy}/${String(name).replaceAll('\\', '/')}`,
+        )
+      : [copy];
+    for (const path of paths.filter((name) => name.endsWith('.md'))) {
+      const file = join(library, path);
+      writeFileSync(file, withAbsoluteLinks(readFileSync(file, 'utf8'), path, webUrl, `v${version}`));
+    }
+  }
 }

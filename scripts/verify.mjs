@@ -24,6 +24,8 @@ const npmRun = (/** @type {string} */ script) =>
 /** @type {{ name: string, what: string, command: string[], tell?: RegExp }[]} `tell`: lines worth reading when all is well */
 const steps = [
   { name: 'format', what: 'prettier finds nothing to change', command: npmRun('format:check') },
+  { name: 'words', what: 'no word of the old vocabulary', command: npmRun('words') },
+  { name: 'spelling', what: 'of the documents', command: npmRun('spelling') },
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
@@ -54,7 +56,7 @@ const failed = [];
 for (const { name, what, command, tell } of chosen) {
   const start = performance.now();
   const { status, output } = await run(command);
-  const label = `${name.padEnd(7)} ${what.padEnd(40)} ${seconds(start)}`;
+  const label = `${name.padEnd(8)} ${what.padEnd(40)} ${seconds(start)}`;
   if (status !== 0) {
     console.log(`✗ ${label}\n\n${output.trimEnd()}\n\n"${name}" failed (${command.slice(0, 4).join(' ')} …)`);
     failed.push(name);

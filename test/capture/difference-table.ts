@@ -4,7 +4,7 @@ const ALL = 'every database';
 const NAMES = { sqlite: 'SQLite', postgres: 'PostgreSQL', mariadb: 'MariaDB', mysql2: 'MySQL' } as const;
 const MODES: Record<CaptureModeName, string> = { orm: "`capture: 'orm'`", trigger: "`capture: 'trigger'`" };
 
-/** The README's table of what a mode tells otherwise, of the operations of the suite. */
+/** The table of `docs/guarantees.md`: the operations of the suite that a capture mode captures differently. */
 export function differenceTable(modes: readonly CaptureModeName[]): string {
   const rows = OPERATIONS.flatMap(({ name, differs }) =>
     modes.flatMap((mode) => {
@@ -12,7 +12,7 @@ export function differenceTable(modes: readonly CaptureModeName[]): string {
       return difference ? [`| ${name} | ${MODES[mode]} | ${databasesOf(difference)} | ${difference.why} |`] : [];
     }),
   );
-  return ['| write | mode | on | what is told |', '| --- | --- | --- | --- |', ...rows].join('\n');
+  return ['| write | mode | on | what happens |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
 
 function databasesOf({ on }: Difference): string {

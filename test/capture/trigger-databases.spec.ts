@@ -68,7 +68,7 @@ const told = async () => {
   return stories(app);
 };
 
-describe('triggers on PostgreSQL', () => {
+describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on PostgreSQL', () => {
   startOn('postgres');
 
   it('tell of each row that a TRUNCATE or a foreign key takes away, and of rows that are copied in', async () => {

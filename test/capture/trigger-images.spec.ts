@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { isFaultOfImage } from '../../libs/webhooks/src/capture/triggers/image-fault.js';
-import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { describeDatabases, describeOn, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
@@ -86,15 +86,14 @@ describeDatabases('an image', (database) => {
   });
 });
 
-describe('an image on PostgreSQL', () => {
-  const postgres = databases.find(({ name }) => name === 'postgres');
+describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
   let fresh: FreshDatabase;
   let other: DataSource;
   let app: TestApp | undefined;
   let log: Said;
   beforeEach(async () => {
     log = listenToLog();
-    fresh = await postgres!.create();
+    fresh = await postgres.create();
     other = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
   });
   afterEach(async () => {

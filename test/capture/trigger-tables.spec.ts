@@ -1,8 +1,8 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { installTriggers, webhookMigrations } from 'nestjs-entity-webhooks/migrations';
-import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { describeDatabases, describeOn, type FreshDatabase } from '../support/databases.js';
 import { listenToLog } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
@@ -67,8 +67,7 @@ class Measured {
   doubled: number;
 }
 
-describe('a partitioned table of PostgreSQL', () => {
-  const postgres = databases.find(({ name }) => name === 'postgres');
+describeOn('postgres', 'a partitioned table of PostgreSQL', (postgres) => {
   let fresh: FreshDatabase;
   let app: TestApp | undefined;
   afterEach(async () => {
@@ -79,7 +78,7 @@ describe('a partitioned table of PostgreSQL', () => {
 
   it('is captured whichever partition a statement names, and a row that moves is deleted and created', async () => {
     const log = listenToLog();
-    fresh = await postgres!.create();
+    fresh = await postgres.create();
     const source = await new DataSource({
       ...fresh.options,
       entities: [Measured],

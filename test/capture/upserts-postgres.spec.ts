@@ -1,8 +1,8 @@
 import { Column, DeleteDateColumn, Entity, Index, PrimaryGeneratedColumn, Unique, type EntityManager } from 'typeorm';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { Webhook } from 'nestjs-entity-webhooks';
 
-import { databases, type FreshDatabase } from '../support/databases.js';
+import { describeOn, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
 
@@ -57,15 +57,13 @@ class Tag {
   uses: number;
 }
 
-const postgres = databases.find(({ name }) => name === 'postgres');
-
-describe('which row an upsert wrote on PostgreSQL, and whether it existed', () => {
+describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it existed', (postgres) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let manager: EntityManager;
 
   beforeAll(async () => {
-    fresh = (await postgres?.create()) as FreshDatabase;
+    fresh = await postgres.create();
     app = await startApp({ database: fresh.options, entities: [Setting, Part, Tag] });
     ({ manager } = app.dataSource);
   });

@@ -14,6 +14,7 @@ import {
   type ScratchProject,
 } from '../support/scratch-project.js';
 
+const TOUR = 'docs/tour.md';
 const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller.ts', 'src/main.ts'];
 
 /** Pages of which every TypeScript block is compiled. */
@@ -22,10 +23,13 @@ const PAGES = [
   'docs/customers.md',
   'docs/errors.md',
   'docs/filters.md',
+  'docs/how-it-works.md',
+  'docs/my-event-did-not-arrive.md',
   'docs/options.md',
   'docs/ordering.md',
   'docs/owners.md',
   'docs/payload.md',
+  'docs/production.md',
   'docs/receiving/nest.md',
   'docs/replaceable-parts.md',
   'docs/schema-per-tenant.md',
@@ -42,10 +46,10 @@ beforeAll(async () => {
 
 afterAll(() => project.remove());
 
-describe('the tour of README.md', () => {
+describe('docs/tour.md', () => {
   it('compiles and runs as written, and prints what it says', async () => {
-    for (const file of FILES) await project.write(file, await codeBlock('README.md', file));
-    const [, build = '', main = ''] = (await codeBlock('README.md', 'run')).match(/^(npm .*) && node (.*)$/m) ?? [];
+    for (const file of FILES) await project.write(file, await codeBlock(TOUR, file));
+    const [, build = '', main = ''] = (await codeBlock(TOUR, 'run')).match(/^(npm .*) && node (.*)$/m) ?? [];
     await project.shell(build);
 
     const port = await freePort();
@@ -54,7 +58,7 @@ describe('the tour of README.md', () => {
       cwd: project.folder,
       env: { PORT: String(port), WEBHOOK_SECRET: secret, NO_COLOR: '1' },
     });
-    const expected = (await codeBlock('README.md', 'output')).trim().split('\n');
+    const expected = (await codeBlock(TOUR, 'output')).trim().split('\n');
     try {
       for (const line of expected) await program.printed(line.replace('3000', String(port)));
       await untilEverythingIsSent(join(project.folder, 'tour.sqlite'));
@@ -64,7 +68,7 @@ describe('the tour of README.md', () => {
     const received = program.output().match(/^received .*$/gm);
     expect(received).toEqual(expected.filter((line) => line.startsWith('received')));
 
-    const request = await codeBlock('README.md', 'request');
+    const request = await codeBlock(TOUR, 'request');
     const shown = JSON.parse(request.slice(request.indexOf('\n\n'))) as Record<string, unknown>;
     const database = new Sqlite(join(project.folder, 'tour.sqlite'), { readonly: true });
     try {
@@ -86,15 +90,15 @@ describe('the tour of README.md', () => {
     const needed = Object.keys(peerDependencies).filter(
       (name) => !peerDependenciesMeta[name]?.optional && !broughtByNest.includes(name),
     );
-    const readme = await readFile(join(WORKSPACE, 'README.md'), 'utf8');
-    const installed = /^npm install (nestjs-entity-webhooks .*)$/m.exec(readme)?.[1]?.split(' ') ?? [];
+    const page = await readFile(join(WORKSPACE, TOUR), 'utf8');
+    const installed = /^npm install (nestjs-entity-webhooks .*)$/m.exec(page)?.[1]?.split(' ') ?? [];
     expect(installed).toEqual(expect.arrayContaining(needed));
   });
 });
 
 describe('the TypeScript of the pages', () => {
   it('compiles, block by block, beside the entity of the tour', async () => {
-    for (const file of FILES.slice(0, 3)) await project.write(file, await codeBlock('README.md', file));
+    for (const file of FILES.slice(0, 3)) await project.write(file, await codeBlock(TOUR, file));
     let count = 0;
     for (const page of PAGES) {
       for (const { name, language, code } of await codeBlocks(page)) {

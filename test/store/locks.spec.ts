@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
@@ -7,7 +7,7 @@ import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
 import type { Script } from '../../libs/webhooks/src/store/database/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
-import { databases, type FreshDatabase } from '../support/databases.js';
+import { describeServers, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { attemptOf, CIRCUIT, failureOf, LEASE_MS, OWN_TEXT, roomFor } from './support.js';
 
@@ -55,10 +55,8 @@ class HeldScript {
   }
 }
 
-// SQLite has one writer, whoever it is: `test/sqlite` tells what is promised there.
-const servers = databases.filter(({ name }) => name !== 'sqlite');
-
-describe.each(servers)('while the store works ($name)', (target) => {
+// SQLite has one writer at a time: `test/sqlite` shows what is promised there.
+describeServers('while the store works', (target) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let database: Database;

@@ -1,13 +1,31 @@
 import { DataSource } from 'typeorm';
 import { describe, expect, inject, it } from 'vitest';
 
+import { chosenDatabases } from './chosen-databases.js';
 import { databases, describeDatabases } from './databases.js';
 
 describe('the databases of a run', () => {
-  it('always holds SQLite and PostgreSQL, and MariaDB or MySQL when a server is named', () => {
+  it('are SQLite and PostgreSQL, and MariaDB or MySQL when a server is named; only those of DATABASES when it is set', () => {
     const { mysql } = inject('servers');
     const expected = { MariaDB: ['mariadb', 'mysql2'], MySQL: ['mysql2'], none: [] };
-    expect(databases.map(({ name }) => name)).toEqual(['sqlite', 'postgres', ...expected[mysql?.product ?? 'none']]);
+    const all = ['sqlite', 'postgres', ...expected[mysql?.product ?? 'none']];
+    expect(databases.map(({ name }) => name)).toEqual(
+      all.filter((name) => (chosenDatabases() as string[]).includes(name)),
+    );
+  });
+
+  it('are all of them without DATABASES, and the named ones with it', () => {
+    const all = ['sqlite', 'postgres', 'mariadb', 'mysql2'];
+    expect(chosenDatabases('')).toEqual(all);
+    expect(chosenDatabases('mysql2, sqlite')).toEqual(['sqlite', 'mysql2']);
+  });
+
+  it('are refused when DATABASES has an unknown name, with the names that are allowed', () => {
+    for (const list of ['sqlit', 'sqlite,', 'sqlite,oracle'])
+      expect(() => chosenDatabases(list)).toThrow(/^Unknown database '/);
+    expect(() => chosenDatabases('sqlite,oracle')).toThrow(
+      "Unknown database 'oracle' in DATABASES='sqlite,oracle'. Allowed: sqlite, postgres, mariadb, mysql2",
+    );
   });
 });
 

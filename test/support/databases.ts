@@ -1,6 +1,7 @@
 import type { DataSourceOptions } from 'typeorm';
-import { describe, inject } from 'vitest';
+import { describe, inject, it } from 'vitest';
 
+import { chosenDatabases, type DatabaseName } from './chosen-databases.js';
 import { createMysql, createPostgres, createSqlite, type FreshDatabase } from './fresh-database.js';
 
 import type {} from './global-setup.js';
@@ -11,18 +12,16 @@ export type { FreshDatabase } from './fresh-database.js';
 const POOL_SIZE = 5;
 
 export interface TestDatabase {
-  /** `mysql2` is TypeORM's type `mysql` (no `RETURNING`), whichever product answers at `MYSQL_URL`. */
-  name: 'sqlite' | 'postgres' | 'mariadb' | 'mysql2';
+  name: DatabaseName;
   /** A fresh, empty database of its own for one test or test file; the caller ends with `drop()`. */
   create(): Promise<FreshDatabase>;
 }
 
 const { postgres, mysql } = inject('servers');
 
-/** The databases of this run: SQLite and PostgreSQL always, the others with `MYSQL_URL`. */
-export const databases: TestDatabase[] = [
+const available: TestDatabase[] = [
   { name: 'sqlite', create: createSqlite },
-  { name: 'postgres', create: () => small(createPostgres(postgres.url)) },
+  ...(postgres ? [{ name: 'postgres' as const, create: () => small(createPostgres(postgres.url)) }] : []),
   // TypeORM's type `mariadb` says `INSERT … RETURNING`, which MySQL does not have.
   ...(mysql?.product === 'MariaDB'
     ? [{ name: 'mariadb' as const, create: () => small(createMysql(mysql.url, 'mariadb')) }]
@@ -30,11 +29,30 @@ export const databases: TestDatabase[] = [
   ...(mysql ? [{ name: 'mysql2' as const, create: () => small(createMysql(mysql.url, 'mysql')) }] : []),
 ];
 
+/** The databases of this run: SQLite and PostgreSQL, the others with `MYSQL_URL`; of these only the ones that `DATABASES` names, if it is set. */
+export const databases: TestDatabase[] = available.filter(({ name }) => chosenDatabases().includes(name));
+
 /** `describe` once for each database of this run, as `title (name)`. */
 export function describeDatabases(title: string, body: (db: TestDatabase) => void): void {
   for (const database of databases) {
     describe(`${title} (${database.name})`, () => body(database));
   }
+}
+
+/** `describe` for what only one database has; skipped where it is not among the databases of this run. */
+export function describeOn(name: DatabaseName, title: string, body: (db: TestDatabase) => void): void {
+  const database = databases.find((one) => one.name === name);
+  describe.runIf(database)(`${title} (${name})`, () => body(database as TestDatabase));
+}
+
+/** `describe` once for each database that is a server; skipped where this run has none. */
+export function describeServers(title: string, body: (db: TestDatabase) => void): void {
+  const servers = databases.filter(({ name }) => name !== 'sqlite');
+  for (const server of servers) {
+    describe(`${title} (${server.name})`, () => body(server));
+  }
+  // A file without any test would fail.
+  if (servers.length === 0) describe.skip(`${title} (no server)`, () => it('needs PostgreSQL, MariaDB or MySQL'));
 }
 
 async function small(fresh: Promise<FreshDatabase>): Promise<FreshDatabase> {

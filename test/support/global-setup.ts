@@ -2,13 +2,15 @@ import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 
+import { chosenDatabases } from './chosen-databases.js';
 import { startEmbeddedPostgres } from './embedded-postgres.js';
 import { installedPgBouncer, type InstalledPgBouncer } from './installed-pgbouncer.js';
 
 /** The servers of this run, as the workers and the reporter see them. */
 export interface TestServers {
-  postgres: { url: string; version: string; embedded: boolean };
-  /** Absent without `MYSQL_URL`. The two products differ where it matters: only MariaDB has `RETURNING`. */
+  /** Absent when `DATABASES` does not name it. */
+  postgres?: { url: string; version: string; embedded: boolean };
+  /** Absent without `MYSQL_URL`, and when `DATABASES` names neither. The two products differ where it matters: only MariaDB has `RETURNING`. */
   mysql?: { url: string; version: string; product: 'MariaDB' | 'MySQL' };
   /** Absent where it is not installed. */
   pgbouncer?: InstalledPgBouncer;
@@ -22,13 +24,25 @@ declare module 'vitest' {
 
 /** Runs once, before the first test file: finds or starts the database servers. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const { POSTGRES_URL, MYSQL_URL, REDIS_URL, REQUIRE_ALL_DATABASES } = process.env;
+  const { POSTGRES_URL, MYSQL_URL, REDIS_URL, REQUIRE_ALL_DATABASES, DATABASES } = process.env;
+  const chosen = chosenDatabases(DATABASES);
   const missing = Object.entries({ MYSQL_URL, REDIS_URL }).flatMap(([name, url]) => (url ? [] : [name]));
   if (REQUIRE_ALL_DATABASES === '1' && missing.length > 0) {
     throw new Error(`REQUIRE_ALL_DATABASES=1, but ${missing.join(' and ')} is not set`);
   }
-  const mysql = MYSQL_URL ? await mysqlServer(MYSQL_URL) : undefined;
+  if (REQUIRE_ALL_DATABASES === '1' && DATABASES) {
+    throw new Error(`REQUIRE_ALL_DATABASES=1 and DATABASES='${DATABASES}' contradict each other: unset one of them`);
+  }
+  const wantsMysql = chosen.includes('mariadb') || chosen.includes('mysql2');
+  if (DATABASES && wantsMysql && !MYSQL_URL) {
+    throw new Error(`DATABASES='${DATABASES}' needs a server: set MYSQL_URL`);
+  }
+  const mysql = MYSQL_URL && wantsMysql ? await mysqlServer(MYSQL_URL) : undefined;
 
+  if (!chosen.includes('postgres')) {
+    project.provide('servers', { ...(mysql && { mysql }) });
+    return async () => undefined;
+  }
   const embedded = POSTGRES_URL ? undefined : await startEmbeddedPostgres();
   try {
     const url = embedded?.url ?? POSTGRES_URL!;

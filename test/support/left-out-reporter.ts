@@ -1,8 +1,9 @@
 import type { Reporter, Vitest } from 'vitest/node';
 
+import { chosenDatabases, DATABASE_NAMES } from './chosen-databases.js';
 import type { TestServers } from './global-setup.js';
 
-/** Closes a run with one line: which databases it met, and which suites it left out for want of a server. */
+/** Closes a run with one line: which databases it met, and which it left out: for want of a server, or because `DATABASES` does not name them. */
 export default class LeftOutReporter implements Reporter {
   private vitest: Vitest | undefined;
 
@@ -19,24 +20,31 @@ export default class LeftOutReporter implements Reporter {
 }
 
 function summary({ postgres, mysql, pgbouncer }: TestServers): string {
-  const ran = ['SQLite', `PostgreSQL ${postgres.version}${postgres.embedded ? ' (embedded)' : ''}`];
+  const chosen = chosenDatabases();
+  const notChosen = DATABASE_NAMES.filter((name) => !chosen.includes(name));
+  const ran = chosen.includes('sqlite') ? ['SQLite'] : [];
+  if (postgres) ran.push(`PostgreSQL ${postgres.version}${postgres.embedded ? ' (embedded)' : ''}`);
   const leftOut: string[] = [];
   if (mysql) {
     ran.push(`${mysql.product} ${mysql.version}`);
-  } else {
+  } else if (chosen.includes('mysql2')) {
     leftOut.push('MariaDB and MySQL (set MYSQL_URL)');
   }
   if (pgbouncer) {
     ran.push(`PgBouncer ${pgbouncer.version}`);
-  } else {
+  } else if (postgres) {
     leftOut.push('PgBouncer (install pgbouncer)');
   }
-  if (postgres.embedded) {
+  if (postgres?.embedded) {
     leftOut.push('a PostgreSQL server of your own (set POSTGRES_URL)');
   }
-  if (!process.env['REDIS_URL']) {
+  if (!process.env['REDIS_URL'] && notChosen.length === 0) {
     leftOut.push('Redis (set REDIS_URL; no suite needs it yet)');
   }
-  const left = leftOut.length > 0 ? `left out for want of a server: ${leftOut.join(', ')}` : 'nothing left out';
+  const reasons = [
+    ...(notChosen.length > 0 ? [`left out by DATABASES: ${notChosen.join(', ')}`] : []),
+    ...(leftOut.length > 0 ? [`left out for want of a server: ${leftOut.join(', ')}`] : []),
+  ];
+  const left = reasons.length > 0 ? reasons.join('; ') : 'nothing left out';
   return `  Databases  ${ran.join(', ')}; ${left}\n`;
 }

@@ -31,6 +31,7 @@ const READY_WITHIN_MS = 10_000;
  */
 export async function startPgBouncer(): Promise<RunningPgBouncer> {
   const { postgres, pgbouncer } = inject('servers');
+  if (!postgres) throw new Error('PgBouncer needs the PostgreSQL of this run: DATABASES must name postgres');
   if (!pgbouncer) throw new Error('PgBouncer is not installed: apt-get install pgbouncer');
   const { hostname, port, username, password } = new URL(postgres.url);
   const folder = await mkdtemp(join(tmpdir(), 'webhooks-pgbouncer-'));

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions, type EntityManager } from 'typeorm';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Webhook } from 'nestjs-entity-webhooks';
 import { installTriggers, webhookMigrations } from 'nestjs-entity-webhooks/migrations';
-import { databases, type FreshDatabase } from '../support/databases.js';
+import { describeOn, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const tenant = new AsyncLocalStorage<string>();
@@ -29,9 +29,8 @@ class Raw {
 }
 
 const TENANTS = ['tenant_a', 'tenant_b'];
-const postgres = databases.filter(({ name }) => name === 'postgres');
 
-describe.each(postgres)('a schema for each tenant, and the webhook tables in another', (database) => {
+describeOn('postgres', 'a schema for each tenant, and the webhook tables in another', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
 

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { entitiesFor, familyOf, KINDS } from '../capture/every-kind.js';
 import { Audit, Line, Order } from '../capture/shop.js';
 import { Draft, Item } from '../capture/conformance-entities.js';
-import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { databases, describeDatabases, describeOn, type FreshDatabase } from '../support/databases.js';
 import { codeBlock, WORKSPACE } from '../support/scratch-project.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
@@ -242,9 +242,7 @@ describeDatabases('an application with a witness', (database) => {
   });
 });
 
-describe('PostgreSQL', () => {
-  const postgres = databases.find(({ name }) => name === 'postgres') as (typeof databases)[number];
-
+describeOn('postgres', 'PostgreSQL', (postgres) => {
   it('has an event for each row that TRUNCATE takes away', async () => {
     const fresh = await postgres.create();
     const app = await startApp({ database: fresh.options, entities: [Item], webhooks: { capture: 'trigger' } });

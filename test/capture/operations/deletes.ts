@@ -77,10 +77,10 @@ export const DELETES: readonly Operation[] = [
     differs: {
       orm: {
         on: ['mariadb', 'mysql2'],
-        why: 'TRUNCATE commits by itself there; `CLEAR_NOT_CAPTURED` is logged. `deleteAll()` is told.',
+        why: 'It makes no events, because TRUNCATE commits by itself there. `CLEAR_NOT_CAPTURED` is logged. `deleteAll()` is captured.',
         expects: [],
       },
-      trigger: { on: ['mariadb', 'mysql2'], why: 'TRUNCATE fires no triggers there.', expects: [] },
+      trigger: { on: ['mariadb', 'mysql2'], why: 'It makes no events: TRUNCATE fires no triggers there.', expects: [] },
     },
   },
   {
@@ -147,12 +147,12 @@ export const DELETES: readonly Operation[] = [
     rows: [[BasketLine, []]],
     differs: {
       orm: {
-        why: 'What the database deletes by itself passes no query builder: only the row that the statement names is told.',
+        why: 'Only the row that the statement names makes an event: capture does not see what the database deletes by itself.',
         expects: [deleted('basket', { id: 1, label: 'a' })],
       },
       trigger: {
         on: ['mariadb', 'mysql2'],
-        why: 'InnoDB fires no triggers for what a foreign key deletes.',
+        why: 'Only the row that the statement names makes an event: InnoDB fires no triggers for rows that a foreign key deletes.',
         expects: [deleted('basket', { id: 1, label: 'a' })],
       },
     },

@@ -122,7 +122,7 @@ export const INSERTS: readonly Operation[] = [
     differs: {
       orm: {
         on: ['mysql2'],
-        why: "TypeORM's type `mysql` returns no rows that were inserted; `INSERT_SELECT_NOT_CAPTURED` is logged.",
+        why: "It makes no events, because TypeORM's type `mysql` returns no inserted rows. `INSERT_SELECT_NOT_CAPTURED` is logged.",
         expects: [],
       },
     },
@@ -282,7 +282,7 @@ export const INSERTS: readonly Operation[] = [
     differs: {
       orm: {
         on: ['mysql2'],
-        why: 'It fails with `ROWS_MISSED`, and may be run again: the driver does not say which of them were inserted.',
+        why: 'It fails with `ROWS_MISSED`, because the driver does not report which rows were inserted. Run it again.',
         expects: [created('item', item(4, { name: 'first' }))],
       },
     },

@@ -97,9 +97,9 @@ export const LINKS: readonly Operation[] = [
     run: ({ manager }) => manager.delete(Pupil, { id: 9 }),
     expects: [updated('course', course([]), { pupils: [9] })],
     differs: {
-      orm: { why: 'What the database deletes by itself passes no query builder.', expects: [] },
+      orm: { why: 'It makes no event: capture does not see what the database deletes by itself.', expects: [] },
       trigger: {
-        why: "Links in `fields` are refused with `capture: 'trigger'`: such an entity stays with `orm`, as above.",
+        why: "Links in `fields` are refused with `capture: 'trigger'`. Such an entity uses `orm`, as above.",
         expects: [],
       },
     },

@@ -29,11 +29,11 @@ export interface ToldEvent {
 /** Every event in the order of the outbox; those of one inner list come from one statement, in any order. */
 export type Told = readonly (ToldEvent | readonly ToldEvent[])[];
 
-/** What another mode tells of an operation, and why. It stands in the README's table. */
+/** The events that another mode makes of an operation, and why. A row of the table in `docs/guarantees.md`. */
 export interface Difference {
   /** On these databases only. @defaultValue every one */
   on?: readonly TestDatabase['name'][];
-  /** A sentence for the README. */
+  /** What happens, for that table. */
   why: string;
   expects: Told | ((context: OperationContext) => Told);
 }

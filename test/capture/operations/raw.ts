@@ -9,7 +9,7 @@ function quoted({ dataSource }: OperationContext, name: string): string {
 }
 
 const rawSql: Difference = {
-  why: 'Raw SQL passes no query builder, and is not seen.',
+  why: 'It makes no event: capture does not see raw SQL.',
   expects: [],
 };
 

@@ -95,7 +95,7 @@ export const UPDATES: readonly Operation[] = [
     differs: {
       orm: {
         on: ['sqlite', 'mariadb', 'mysql2'],
-        why: 'The update fails with `KEY_UNKNOWN`: the row could not be found again.',
+        why: 'The update fails with `KEY_UNKNOWN`, because the row could not be found after it.',
         expects: [],
       },
     },

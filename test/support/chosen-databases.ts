@@ -1,0 +1,22 @@
+/** `mysql2` is TypeORM's type `mysql` (no `RETURNING`), whichever product answers at `MYSQL_URL`. */
+export const DATABASE_NAMES = ['sqlite', 'postgres', 'mariadb', 'mysql2'] as const;
+
+export type DatabaseName = (typeof DATABASE_NAMES)[number];
+
+/**
+ * The databases that `DATABASES` names, with commas between them; every one when it is not set. The servers of the others are not started
+ * and not asked for.
+ *
+ * @throws for an unknown name, so that a typing error does not run fewer tests than somebody believes
+ */
+export function chosenDatabases(list = process.env['DATABASES']): readonly DatabaseName[] {
+  const names = (list ?? '').split(',').map((name) => name.trim());
+  if (names.every((name) => name === '')) return DATABASE_NAMES;
+  const unknown = names.find((name) => !DATABASE_NAMES.includes(name as DatabaseName));
+  if (unknown !== undefined) {
+    throw new Error(
+      `Unknown database '${unknown}' in DATABASES='${list}'. Allowed: ${DATABASE_NAMES.join(', ')}, with commas between them. Leave DATABASES unset to test on all of them.`,
+    );
+  }
+  return DATABASE_NAMES.filter((name) => names.includes(name));
+}
