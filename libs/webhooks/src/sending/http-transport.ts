@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import { failedPost, type PostResult } from './guarded-client.js';
+import { failedPost, type PostResult } from './post-result.js';
 import { type Outcome, toOutcome } from './outcome.js';
 import { describeError, SendError } from './send-error.js';
 import { type SignedRequest, Transport } from './transport.js';

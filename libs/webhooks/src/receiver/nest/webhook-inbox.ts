@@ -9,9 +9,8 @@ import { pause } from '../../time.js';
 import { isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
 import { bodyId } from '../incoming-scheme.js';
-import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbox-table.js';
-import type { ProcessedOnce } from './received-webhook.js';
-import type { ResolvedInboxOptions } from './webhook-receiver-options.js';
+import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
+import type { ProcessedOnce } from './processed-once.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** A webhook, as the inbox knows it. */

@@ -5,6 +5,7 @@ import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
 import { WebhookVerificationError } from '../webhook-verification-error.js';
 import type { ReceivedWebhook } from './received-webhook.js';
+import type { ResolvedInboxOptions } from './inbox-table.js';
 
 /** Somebody whose webhooks are received. */
 export interface WebhookSource {
@@ -46,13 +47,6 @@ export interface WebhookInboxOptions {
    * @defaultValue 2_592_000_000, 30 days
    */
   retentionMs?: number;
-}
-
-/** {@link WebhookInboxOptions} with every default in place. */
-export interface ResolvedInboxOptions {
-  readonly tablePrefix: string;
-  readonly tableSchema: string | undefined;
-  readonly retentionMs: number;
 }
 
 /** Options of `WebhookReceiverModule`. */
