@@ -26,6 +26,7 @@ const steps = [
   { name: 'format', what: 'prettier finds nothing to change', command: npmRun('format:check') },
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
+  { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
   {
     name: 'tests',
