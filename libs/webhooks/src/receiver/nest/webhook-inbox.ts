@@ -6,7 +6,7 @@ import { createSchema, createTable } from '../../store/database/create-table.js'
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import { pause } from '../../time.js';
-import { isRetryable } from '../../store/database/database-errors.js';
+import { isMissingTable, isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
 import { bodyId } from '../incoming-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
@@ -81,6 +81,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     try {
       await dataSource.query(`select ${source}, ${id}, ${receivedAt} from ${table} where 1 = 0`);
     } catch (error) {
+      if (!isMissingTable(error)) throw error;
       throw new ConfigurationError(
         'TABLES_MISSING',
         `The inbox of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes it.`,
