@@ -130,7 +130,7 @@ function closureOf(first) {
       else if (!text.startsWith('node:')) packages.add(packageOf(text));
     }
   }
-  return { files, packages: [...packages].sort() };
+  return { files, packages: [...packages].toSorted() };
 }
 
 /** @param {string} specifier */
