@@ -113,7 +113,10 @@ export class WebhooksRuntime
     registry.serve(dataSource, name, options.capture);
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
     const shipped = [
-      ...[new StandardScheme(), new StandardV1aScheme(), new GithubScheme(), new StripeScheme()],
+      new StandardScheme(),
+      new StandardV1aScheme(),
+      new GithubScheme(),
+      new StripeScheme(),
       new GoogleCodeScheme(),
     ];
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
@@ -146,7 +149,10 @@ export class WebhooksRuntime
       transport,
       retrySchedule,
       signers: {
-        ...{ schemes: this.schemes, formats, isOwnText, sealing: this.sealing },
+        schemes: this.schemes,
+        formats,
+        isOwnText,
+        sealing: this.sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
       },

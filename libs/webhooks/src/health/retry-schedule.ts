@@ -20,8 +20,15 @@ export abstract class RetrySchedule {
 
 /** Waits before attempts 2 to 10; the first is made at once (Standard Webhooks specification, "Deliverability and reliability"). */
 const DELAYS_MS: readonly number[] = [
-  ...[5 * SECOND, 5 * MINUTE, 30 * MINUTE],
-  ...[2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR],
+  5 * SECOND,
+  5 * MINUTE,
+  30 * MINUTE,
+  2 * HOUR,
+  5 * HOUR,
+  10 * HOUR,
+  14 * HOUR,
+  20 * HOUR,
+  24 * HOUR,
 ];
 
 /** Receivers that came back are not met by everybody at once: up to a fifth is added. */

@@ -61,8 +61,7 @@ const POSTGRES_DATA = /^(?:22|23|54)[0-9A-Z]{3}$/;
 const SQLITE_DATA = /^SQLITE_(?:CONSTRAINT|TOOBIG|MISMATCH|RANGE)/;
 /** MySQL and MariaDB: incorrect, too long, out of range, a broken constraint, invalid JSON, and larger than a packet. */
 const MYSQL_DATA = new Set([
-  ...[1048, 1062, 1153, 1264, 1292, 1300, 1366, 1406, 1451, 1452, 1690],
-  ...[3140, 3141, 3819, 4025, 4038, 4079],
+  1048, 1062, 1153, 1264, 1292, 1300, 1366, 1406, 1451, 1452, 1690, 3140, 3141, 3819, 4025, 4038, 4079,
 ]);
 
 /**

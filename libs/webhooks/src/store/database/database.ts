@@ -112,7 +112,8 @@ export function ownDataSourceOptions(
   };
   return {
     // By the name of the one driver and of the other.
-    ...{ connectTimeout: CONNECT_TIMEOUT_MS, connectTimeoutMS: CONNECT_TIMEOUT_MS },
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    connectTimeoutMS: CONNECT_TIMEOUT_MS,
     ...rest,
     ...replication?.master,
     extra: extra && 'connectionLimit' in extra ? { ...ownExtra, connectionLimit: poolSize } : ownExtra,

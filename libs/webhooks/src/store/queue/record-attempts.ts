@@ -76,20 +76,27 @@ function record(database: Database, records: readonly AttemptRecord[]): Script<s
 }
 
 const MOVE_COLUMNS = {
-  ...({ seq: 'bigint', token: 'text', state: 'text', next: 'bigint', finished: 'bigint' } as const),
-  ...({ status: 'bigint', error: 'text' } as const),
-};
+  seq: 'bigint',
+  token: 'text',
+  state: 'text',
+  next: 'bigint',
+  finished: 'bigint',
+  status: 'bigint',
+  error: 'text',
+} as const;
 
 const ATTEMPT_COLUMNS = {
-  ...({ deliverySeq: 'bigint', number: 'bigint', outcome: 'text', status: 'bigint', errorCode: 'text' } as const),
-  ...({
-    errorDetail: 'text',
-    durationMs: 'bigint',
-    response: 'text',
-    superseded: 'bigint',
-    startedAt: 'bigint',
-  } as const),
-};
+  deliverySeq: 'bigint',
+  number: 'bigint',
+  outcome: 'text',
+  status: 'bigint',
+  errorCode: 'text',
+  errorDetail: 'text',
+  durationMs: 'bigint',
+  response: 'text',
+  superseded: 'bigint',
+  startedAt: 'bigint',
+} as const;
 
 /** One statement: the leases that stand move, and every attempt is inserted, knowing whether its own did. */
 function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
@@ -98,14 +105,12 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
     database.dialect,
     {
       ...MOVE_COLUMNS,
-      ...({
-        num: 'bigint',
-        outcome: 'text',
-        detail: 'text',
-        ms: 'bigint',
-        response: 'text',
-        started: 'bigint',
-      } as const),
+      num: 'bigint',
+      outcome: 'text',
+      detail: 'text',
+      ms: 'bigint',
+      response: 'text',
+      started: 'bigint',
     },
     records.map((r) =>
       Object.assign(moveOf(r), {
