@@ -5,7 +5,7 @@ import { ConfigurationError } from '../../errors.js';
 import { createSchema, createTable } from '../../store/database/create-table.js';
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
 import { dialectOf, type DialectName } from '../../dialect.js';
-import { pause } from '../../time.js';
+import { pause, HOUR } from '../../time.js';
 import { isMissingTable, isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
 import { bodyId } from '../incoming-scheme.js';
@@ -26,7 +26,7 @@ export interface InboxParts {
   readonly clock: Clock;
 }
 
-const PRUNE_EVERY_MS = 60 * 60 * 1_000;
+const PRUNE_EVERY_MS = HOUR;
 /** Rows that one statement deletes: a few milliseconds, during which no webhook waits long. */
 const ROWS_PER_BATCH = 500;
 /** Transactions that fail because others ran at the same time, before anything was processed in them. */

@@ -6,6 +6,7 @@ import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.j
 import { WebhookVerificationError } from '../webhook-verification-error.js';
 import type { ReceivedWebhook } from './received-webhook.js';
 import type { ResolvedInboxOptions } from './inbox-table.js';
+import { HOUR, DAY } from '../../time.js';
 
 /** Somebody whose webhooks are received. */
 export interface WebhookSource {
@@ -110,8 +111,6 @@ export interface ResolvedReceiverOptions {
   readonly maxBodyBytes: number;
 }
 
-const HOUR = 60 * 60 * 1_000;
-const DAY = 24 * HOUR;
 const TEN_YEARS = 3_650 * DAY;
 const MIB = 1_024 * 1_024;
 const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
