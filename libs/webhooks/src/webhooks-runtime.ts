@@ -60,6 +60,7 @@ import { storeTestEvent } from './store/queue/test-event.js';
 import { chunks, inList } from './store/database/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './cause.js';
 import { WebhooksLogger } from './webhooks-logger.js';
+import { messageOf } from './foreign-text.js';
 
 /** What Nest provides to an instance. */
 export interface RuntimeParts {
@@ -445,7 +446,7 @@ export class WebhooksRuntime
   }
 
   private handlerFailed(name: string, error: unknown): void {
-    this.logger.error(`A handler of ${name} threw: ${error instanceof Error ? error.message : String(error)}`);
+    this.logger.error(`A handler of ${name} threw: ${messageOf(error)}`);
   }
 }
 

@@ -11,9 +11,10 @@ import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { LanedDelivery } from './lanes.js';
 import type { NoticedListener, Notices } from './notices.js';
 import { Signal } from './signal.js';
-import { messageOf, type Troubles } from './troubles.js';
+import { type Troubles } from './troubles.js';
 import { storedCause } from '../events/event-context.js';
 import type { Cause } from '../cause.js';
+import { messageOf } from '../foreign-text.js';
 
 /** One attempt that was made and waits to be recorded. */
 export interface Attempted {

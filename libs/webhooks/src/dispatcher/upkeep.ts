@@ -26,7 +26,8 @@ import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
-import { messageOf, TroubleLog } from './troubles.js';
+import { TroubleLog } from './troubles.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What upkeep works with. @internal */
 export interface UpkeepParts {

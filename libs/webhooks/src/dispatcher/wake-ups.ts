@@ -4,8 +4,9 @@ import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
 import type { ServerDatabase } from '../store/database/server-database.js';
-import { messageOf, TroubleLog } from './troubles.js';
+import { TroubleLog } from './troubles.js';
 import { SECOND, MINUTE } from '../time.js';
+import { messageOf } from '../foreign-text.js';
 
 /** The parts of `pg` that are used here; the driver is the one that TypeORM has loaded, and never imported. */
 interface PgDriver {

@@ -7,6 +7,7 @@ import { WebhookVerificationError } from '../webhook-verification-error.js';
 import type { ReceivedWebhook } from './received-webhook.js';
 import type { ResolvedInboxOptions } from './inbox-table.js';
 import { HOUR, DAY } from '../../time.js';
+import { messageOf } from '../../foreign-text.js';
 
 /** Somebody whose webhooks are received. */
 export interface WebhookSource {
@@ -190,7 +191,7 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     await scheme.verify({ headers, body: Buffer.from('{}'), secrets, nowSeconds, toleranceSeconds });
   } catch (error) {
     if (error instanceof WebhookVerificationError) return;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
       `The scheme '${scheme.name}' cannot use the option sources.${name}.secrets of WebhookReceiverModule: ${reason}`,
