@@ -1,10 +1,16 @@
 // Loads every entry point of the built package as a user would, by ESM `import` and by `require`, each in a process of its
 // own: a cycle between modules shows only for the entry that happens to be loaded first, and tests that run from the source
 // never meet it. An entry must load, have exports, none of them undefined, and the same ones both ways.
+//
+// It also pins what each entry point loads: how many files of ours, and which packages. A receiver must not load the core, nor
+// undici, for the sake of one constant.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+
+import ts from 'typescript';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { name, exports } = JSON.parse(readFileSync(new URL('../libs/webhooks/package.json', import.meta.url), 'utf8'));
@@ -18,6 +24,40 @@ const WAYS = {
   require: ['--input-type=commonjs', (/** @type {string} */ entry) => `const loaded = require('${entry}');${LIST}`],
 };
 
+/**
+ * The most files that each entry point loads, and its packages. Raise a number only for what the entry point needs, and name a package
+ * only if its users need it. The core may grow: its number is there for an entry point that would pull in a second one.
+ *
+ * @type {Readonly<Record<string, { files: number, packages: string[] }>>}
+ */
+const CLOSURES = {
+  '.': {
+    files: 260,
+    packages: [
+      '@nestjs/axios',
+      '@nestjs/common',
+      '@nestjs/core',
+      '@nestjs/event-emitter',
+      '@nestjs/typeorm',
+      'axios',
+      'class-validator',
+      'ipaddr.js',
+      'sql-template-tag',
+      'typeorm',
+      'undici',
+      'uuid',
+    ],
+  },
+  './testing': { files: 45, packages: ['@nestjs/typeorm', 'sql-template-tag', 'typeorm'] },
+  './receiver': { files: 21, packages: [] },
+  './receiver/nest': {
+    files: 48,
+    packages: ['@nestjs/common', '@nestjs/core', '@nestjs/event-emitter', '@nestjs/typeorm', 'rxjs', 'typeorm'],
+  },
+  './verify': { files: 20, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
+  './migrations': { files: 35, packages: ['sql-template-tag', 'typeorm'] },
+};
+
 let failed = 0;
 for (const path of Object.keys(exports)) {
   const entry = name + path.slice(1);
@@ -28,7 +68,8 @@ for (const path of Object.keys(exports)) {
   } else if (imported === '[]') {
     fail(`${entry} exports nothing`);
   } else {
-    console.log(`✓ ${entry}: ${JSON.parse(imported).length} exports`);
+    const closure = entry.endsWith('.json') ? '' : checkedClosure(path, entry);
+    if (closure !== undefined) console.log(`✓ ${entry}: ${JSON.parse(imported).length} exports${closure}`);
   }
 }
 process.exitCode = failed > 0 ? 1 : 0;
@@ -50,6 +91,54 @@ async function load(way, entry) {
     fail(`${way} ${entry}:\n${error.stderr || error.message}`);
     return undefined;
   }
+}
+
+/**
+ * @param {string} path as `exports` has it
+ * @param {string} entry
+ * @returns what to say of it; `undefined` if it is not as pinned
+ */
+function checkedClosure(path, entry) {
+  const { files, packages } = closureOf(fileURLToPath(import.meta.resolve(entry)));
+  const pinned = CLOSURES[path];
+  if (pinned && files.size <= pinned.files && pinned.packages.join() === packages.join()) {
+    return `, ${files.size} files, ${packages.length > 0 ? packages.join(' ') : 'no package'}`;
+  }
+  fail(
+    `${entry} loads ${files.size} files and [${packages.join(', ')}]; pinned are at most ${pinned?.files} and [${pinned?.packages.join(', ')}]. ` +
+      `If it needs them, change CLOSURES in scripts/import-built.mjs. It loads:\n  ${[...files].join('\n  ')}`,
+  );
+  return undefined;
+}
+
+/**
+ * What is loaded with a file: by its imports, and theirs. Not what is imported by a call of `import()`, which waits until it is needed.
+ *
+ * @param {string} first
+ */
+function closureOf(first) {
+  const files = new Set([first]);
+  const packages = new Set();
+  for (const file of files) {
+    const { statements } = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest);
+    for (const statement of statements) {
+      if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) continue;
+      const specifier = statement.moduleSpecifier;
+      if (!specifier || !ts.isStringLiteral(specifier)) continue;
+      const { text } = specifier;
+      if (text.startsWith('.')) files.add(join(dirname(file), text));
+      else if (!text.startsWith('node:')) packages.add(packageOf(text));
+    }
+  }
+  return { files, packages: [...packages].toSorted() };
+}
+
+/** @param {string} specifier */
+function packageOf(specifier) {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/');
 }
 
 /** @param {string} message */

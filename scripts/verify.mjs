@@ -28,6 +28,7 @@ const steps = [
   { name: 'spelling', what: 'of the documents', command: npmRun('spelling') },
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
+  { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
   {
     name: 'tests',

@@ -13,7 +13,7 @@ import type { Room } from '../../libs/webhooks/src/store/queue/room.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import type { BodyOf } from '../../libs/webhooks/src/store/queue/new-deliveries.js';
 import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listeners/listener-rows.js';
-import type { AttemptRecord } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import type { AttemptRecord } from '../../libs/webhooks/src/store/queue/attempt-record.js';
 import { query } from '../../libs/webhooks/src/store/database/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
 import { SqliteDatabase } from '../../libs/webhooks/src/store/database/sqlite-database.js';

@@ -20,3 +20,9 @@ export function textOf(value: unknown): string {
     ? `(${value === null ? 'null' : typeof value})`
     : String(value);
 }
+
+/** An error in one line. Several at once, as of a host with several addresses, have no message of their own. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && !error.message) return error.errors.map(messageOf).join('; ');
+  return error instanceof Error ? error.message : textOf(error);
+}

@@ -124,7 +124,8 @@ export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';
-export type { Outcome, OutcomeKind, SendErrorCode } from './sending/outcome.js';
+export type { Outcome, OutcomeKind } from './sending/outcome.js';
+export type { SendErrorCode } from './sending/send-error.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { Transport, type OnStatus, type SignedRequest } from './sending/transport.js';
 

@@ -1,4 +1,4 @@
-const MINUTE = 60 * 1_000;
+import { MINUTE } from './time.js';
 
 /** Counts what may happen so often a minute, by name; in this process. */
 export class PerMinute {

@@ -42,7 +42,8 @@ export class Quotas {
     const retryAt = this.take('test', owner, limit);
     if (retryAt === null) return;
     throw new QuotaError('TOO_MANY_TESTS', `The limit of ${limit} tests a minute is reached. Try again in a minute.`, {
-      ...{ limit, retryAt },
+      limit,
+      retryAt,
     });
   }
 

@@ -60,6 +60,7 @@ import { storeTestEvent } from './store/queue/test-event.js';
 import { chunks, inList } from './store/database/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './cause.js';
 import { WebhooksLogger } from './webhooks-logger.js';
+import { messageOf } from './foreign-text.js';
 
 /** What Nest provides to an instance. */
 export interface RuntimeParts {
@@ -113,7 +114,10 @@ export class WebhooksRuntime
     registry.serve(dataSource, name, options.capture);
     const catalog = new EventCatalog(dataSource, registry, options.publishes);
     const shipped = [
-      ...[new StandardScheme(), new StandardV1aScheme(), new GithubScheme(), new StripeScheme()],
+      new StandardScheme(),
+      new StandardV1aScheme(),
+      new GithubScheme(),
+      new StripeScheme(),
       new GoogleCodeScheme(),
     ];
     this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
@@ -146,7 +150,10 @@ export class WebhooksRuntime
       transport,
       retrySchedule,
       signers: {
-        ...{ schemes: this.schemes, formats, isOwnText, sealing: this.sealing },
+        schemes: this.schemes,
+        formats,
+        isOwnText,
+        sealing: this.sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
       },
@@ -439,7 +446,7 @@ export class WebhooksRuntime
   }
 
   private handlerFailed(name: string, error: unknown): void {
-    this.logger.error(`A handler of ${name} threw: ${error instanceof Error ? error.message : String(error)}`);
+    this.logger.error(`A handler of ${name} threw: ${messageOf(error)}`);
   }
 }
 

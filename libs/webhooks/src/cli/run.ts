@@ -9,6 +9,7 @@ import {
 } from '../migrations/triggers.js';
 import { dialectOf } from '../dialect.js';
 import { loadDataSource } from './load-data-source.js';
+import { messageOf } from '../foreign-text.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>
 
@@ -68,7 +69,7 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
       return COMMANDS[action](runner, options, terminal);
     });
   } catch (error) {
-    terminal.err(error instanceof Error ? error.message : String(error));
+    terminal.err(messageOf(error));
     return 2;
   }
 }

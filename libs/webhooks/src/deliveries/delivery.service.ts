@@ -258,7 +258,10 @@ export class DeliveryService {
     quotas.countResend(this.boundTo);
     const attemptsBelow = this.boundTo === undefined ? undefined : quotas.limits.attemptsPerDelivery;
     const options = {
-      ...{ scope: this.boundTo, states, bodyOf, attemptsBelow },
+      scope: this.boundTo,
+      states,
+      bodyOf,
+      attemptsBelow,
       listenerId: listenerId === undefined ? undefined : textOf(listenerId),
       until: until === undefined ? clock.now() + 1 : milliseconds(until, 'until'),
     };

@@ -17,8 +17,8 @@ import type { AuthorizedTransport } from './authorized-transport.js';
 import { HandshakeLimits } from './handshake-limits.js';
 import type { Notices } from './notices.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
-import { messageOf } from './troubles.js';
 import { isApplicationsFault, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What handshakes work with, and whom they tell. @internal */
 export interface HandshakesParts {

@@ -5,14 +5,16 @@ import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
 import type { Database } from '../store/database/database.js';
 import { isFaultOfData } from '../store/database/database-errors.js';
-import { isOneStatement, recordAttempts, type AttemptRecord } from '../store/queue/record-attempts.js';
+import { isOneStatement, recordAttempts } from '../store/queue/record-attempts.js';
+import type { AttemptRecord } from '../store/queue/attempt-record.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { LanedDelivery } from './lanes.js';
 import type { NoticedListener, Notices } from './notices.js';
 import { Signal } from './signal.js';
-import { messageOf, type Troubles } from './troubles.js';
+import { type Troubles } from './troubles.js';
 import { storedCause } from '../events/event-context.js';
 import type { Cause } from '../cause.js';
+import { messageOf } from '../foreign-text.js';
 
 /** One attempt that was made and waits to be recorded. */
 export interface Attempted {

@@ -10,7 +10,7 @@ import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import type { Lanes, Leased } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import type { FreshTraffic } from './pace.js';
-import { messageOf } from './troubles.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What the router works with, and whom it tells. */
 export interface RouterParts {

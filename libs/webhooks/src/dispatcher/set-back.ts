@@ -10,7 +10,7 @@ import {
   setBackListeners,
   type SetBackPosition,
 } from '../store/queue/set-back.js';
-import { messageOf } from './troubles.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What {@link SetBack} works with. @internal */
 export interface SetBackParts {

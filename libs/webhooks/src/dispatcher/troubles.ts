@@ -1,5 +1,5 @@
 import type { LoggerService } from '@nestjs/common';
-import { textOf } from '../foreign-text.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What the dispatcher does that may go wrong for all listeners at once: with its tables, and with sockets. */
 export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'returning' | 'sending';
@@ -49,10 +49,4 @@ export class Troubles {
     if (!this.failing.delete(work) || this.failing.size) return;
     if (this.log.mended()) this.logger.log('The dispatcher works again.');
   }
-}
-
-/** An error in one line. Several at once, as of a host with several addresses, have no message of their own. */
-export function messageOf(error: unknown): string {
-  if (error instanceof AggregateError && !error.message) return error.errors.map(messageOf).join('; ');
-  return error instanceof Error ? error.message : textOf(error);
 }

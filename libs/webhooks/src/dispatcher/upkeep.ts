@@ -12,7 +12,7 @@ import {
   type ChoreState,
 } from '../store/database/chores.js';
 import { type Database } from '../store/database/database.js';
-import { pause } from '../time.js';
+import { pause, MINUTE, DAY } from '../time.js';
 import {
   discardWaiting,
   LISTENERS_PER_BATCH,
@@ -26,7 +26,8 @@ import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
 import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
 import { Signal } from './signal.js';
-import { messageOf, TroubleLog } from './troubles.js';
+import { TroubleLog } from './troubles.js';
+import { messageOf } from '../foreign-text.js';
 
 /** What upkeep works with. @internal */
 export interface UpkeepParts {
@@ -65,11 +66,10 @@ interface Chore {
   batch(position: number, now: number): Script<Batch>;
 }
 
-const MINUTE = 60 * 1_000;
 /** How often one looks for chores that are due: one cheap query. */
 const LOOK_EVERY_MS = MINUTE;
 const OFTEN_MS = 5 * MINUTE;
-const DAILY_MS = 24 * 60 * MINUTE;
+const DAILY_MS = DAY;
 /** After this another process goes on with a chore whose process died. */
 const LEASE_MS = MINUTE;
 

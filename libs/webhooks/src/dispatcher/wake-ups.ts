@@ -4,7 +4,9 @@ import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
 import type { ServerDatabase } from '../store/database/server-database.js';
-import { messageOf, TroubleLog } from './troubles.js';
+import { TroubleLog } from './troubles.js';
+import { SECOND, MINUTE } from '../time.js';
+import { messageOf } from '../foreign-text.js';
 
 /** The parts of `pg` that are used here; the driver is the one that TypeORM has loaded, and never imported. */
 interface PgDriver {
@@ -22,7 +24,6 @@ interface PgClient {
   on(event: 'end', ended: () => void): void;
 }
 
-const SECOND = 1_000;
 /** No process notifies more often. What comes within it is one notification: those who hear it look for all there is. */
 const AT_MOST_EVERY_MS = 20;
 /** A connection on which this process has not heard its own notification by then passes none on. */
@@ -36,7 +37,7 @@ const ANSWERED_WITHIN_MS = 3 * SECOND;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30 * SECOND;
 /** A pooler will not change its ways; a server that was slow will. */
-const PAUSE_WHEN_DEAF_MS = 10 * 60 * SECOND;
+const PAUSE_WHEN_DEAF_MS = 10 * MINUTE;
 
 /**
  * What processes on one PostgreSQL database say to each other: there may be work.

@@ -47,8 +47,19 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
 };
 
 const NUMBER_TYPES = new Set([
-  ...['int', 'integer', 'int2', 'int4', 'smallint', 'tinyint', 'mediumint'],
-  ...['float', 'float4', 'float8', 'real', 'double', 'double precision'],
+  'int',
+  'integer',
+  'int2',
+  'int4',
+  'smallint',
+  'tinyint',
+  'mediumint',
+  'float',
+  'float4',
+  'float8',
+  'real',
+  'double',
+  'double precision',
 ]);
 
 /** A transformer gives application-side values of its own: they are written as they are. */

@@ -1,5 +1,5 @@
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
+import { SECOND, MINUTE } from '../time.js';
+
 const FIRST_PAUSE_MS = 5 * SECOND;
 /** Longer, and somebody who has mended a receiver would wait for it. */
 const LONGEST_PAUSE_MS = 5 * MINUTE;

@@ -1,6 +1,4 @@
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
+import { SECOND, MINUTE, HOUR } from '../time.js';
 
 /**
  * When a failed attempt is tried again: a replaceable part.
@@ -20,8 +18,15 @@ export abstract class RetrySchedule {
 
 /** Waits before attempts 2 to 10; the first is made at once (Standard Webhooks specification, "Deliverability and reliability"). */
 const DELAYS_MS: readonly number[] = [
-  ...[5 * SECOND, 5 * MINUTE, 30 * MINUTE],
-  ...[2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR],
+  5 * SECOND,
+  5 * MINUTE,
+  30 * MINUTE,
+  2 * HOUR,
+  5 * HOUR,
+  10 * HOUR,
+  14 * HOUR,
+  20 * HOUR,
+  24 * HOUR,
 ];
 
 /** Receivers that came back are not met by everybody at once: up to a fifth is added. */

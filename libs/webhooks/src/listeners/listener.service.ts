@@ -63,6 +63,7 @@ import { SigningKeys } from './signing-keys.js';
 import { textOf } from '../foreign-text.js';
 import type { Quotas } from '../quotas.js';
 import { eraseOwner, type ErasedOwner } from './erase-owner.js';
+import { DAY } from '../time.js';
 
 /** What a listener service works with. @internal */
 export interface ListenerServiceParts {
@@ -92,7 +93,7 @@ const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 const MAX_REASON_LENGTH = 500;
 const SHOWN_TIME_MS = 10_000;
 /** As of `secrets.rotationOverlapMs`. */
-const MAX_OVERLAP_MS = 30 * 24 * 60 * 60 * 1_000;
+const MAX_OVERLAP_MS = 30 * DAY;
 
 /**
  * Who wants which events: listeners, kept in the database beside the entities.
@@ -171,7 +172,9 @@ export class ListenerService {
       owner,
       ...subscription.values,
       ...delivering,
-      ...{ externalId: null, externalKey: null, metadata: null },
+      externalId: null,
+      externalKey: null,
+      metadata: null,
       ...storedReferences(owner, { externalId, metadata }),
       handshake,
       secrets: this.keys.firstOf(id, schemes, secret, privateKey),

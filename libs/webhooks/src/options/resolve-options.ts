@@ -13,11 +13,8 @@ import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../dialect.js';
 import { show } from '../show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
+import { SECOND, MINUTE, HOUR, DAY } from '../time.js';
 
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
 const TEN_YEARS = 3_650 * DAY;
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
@@ -71,7 +68,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     retryAfterCapMs: whole('dispatcher.retryAfterCapMs', options.dispatcher?.retryAfterCapMs, DAY, 0, 30 * DAY),
     maxAgeMs: whole('dispatcher.maxAgeMs', options.dispatcher?.maxAgeMs, 30 * DAY, MINUTE, TEN_YEARS),
     batch: whole('dispatcher.batch', options.dispatcher?.batch, 250, 1, 1_000),
-    timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * 60 * SECOND),
+    timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * MINUTE),
     leaseMs: whole('dispatcher.leaseMs', options.dispatcher?.leaseMs, 60 * SECOND, 10, HOUR),
     pollIntervalMs: whole('dispatcher.pollIntervalMs', options.dispatcher?.pollIntervalMs, SECOND, 10, HOUR),
     poolSize: whole('dispatcher.poolSize', options.dispatcher?.poolSize, 4, 1, 100),
@@ -198,7 +195,7 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
   const policy = {
     failures: whole('dispatcher.circuit.failures', failures, 10, 1, 1_000_000),
     cooldownMs: whole('dispatcher.circuit.cooldownMs', cooldownMs, 30 * SECOND, 1, DAY),
-    maxCooldownMs: whole('dispatcher.circuit.maxCooldownMs', maxCooldownMs, 10 * 60 * SECOND, 1, DAY),
+    maxCooldownMs: whole('dispatcher.circuit.maxCooldownMs', maxCooldownMs, 10 * MINUTE, 1, DAY),
     disableAfterMs: whole('dispatcher.circuit.disableAfterMs', disableAfterMs, 5 * DAY, 1, 365 * DAY),
   };
   if (policy.maxCooldownMs < policy.cooldownMs) {
@@ -240,47 +237,41 @@ function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhoo
 
 const KNOWN_KEYS = {
   '': [
-    ...[
-      'dataSource',
-      'parts',
-      'tablePrefix',
-      'tableSchema',
-      'capture',
-      'publishes',
-      'dispatch',
-      'dispatcher',
-      'payload',
-      'secrets',
-      'security',
-    ],
-    ...[
-      'currentManager',
-      'handshake',
-      'customers',
-      'limits',
-      'retention',
-      'lookup',
-      'sqlite',
-      'wakeUp',
-      'maxDepth',
-      'unfinishedWritesTimeoutMs',
-    ],
+    'dataSource',
+    'parts',
+    'tablePrefix',
+    'tableSchema',
+    'capture',
+    'publishes',
+    'dispatch',
+    'dispatcher',
+    'payload',
+    'secrets',
+    'security',
+    'currentManager',
+    'handshake',
+    'customers',
+    'limits',
+    'retention',
+    'lookup',
+    'sqlite',
+    'wakeUp',
+    'maxDepth',
+    'unfinishedWritesTimeoutMs',
   ],
   dispatcher: [
-    ...[
-      'autoStart',
-      'concurrency',
-      'perListener',
-      'perOwner',
-      'circuit',
-      'retryAfterCapMs',
-      'maxAgeMs',
-      'batch',
-      'timeoutMs',
-      'leaseMs',
-      'pollIntervalMs',
-      'poolSize',
-    ],
+    'autoStart',
+    'concurrency',
+    'perListener',
+    'perOwner',
+    'circuit',
+    'retryAfterCapMs',
+    'maxAgeMs',
+    'batch',
+    'timeoutMs',
+    'leaseMs',
+    'pollIntervalMs',
+    'poolSize',
   ],
   'dispatcher.circuit': ['failures', 'cooldownMs', 'maxCooldownMs', 'disableAfterMs'],
   payload: ['maxPayloadBytes', 'maxStoredBytes', 'cloudEventsSource'],

@@ -1,5 +1,6 @@
 import { ConfigurationError, WebhooksError } from '../errors.js';
 import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
+import { MINUTE } from '../time.js';
 
 /** What {@link verifyWithSender} needs beside the address of the view. */
 export interface VerifyWithSenderOptions {
@@ -20,7 +21,7 @@ export interface VerifyWithSenderOptions {
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
-const MAX_TIMEOUT_MS = 10 * 60 * 1_000;
+const MAX_TIMEOUT_MS = 10 * MINUTE;
 /** Our view answers in 8 bytes at most. */
 const MAX_ANSWER_BYTES = 64;
 

@@ -1,6 +1,7 @@
 import type { KeyType } from '../signing/signature-scheme.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from './sealing.js';
+import { DAY } from '../time.js';
 
 /** A key of a listener as it is kept; times in ms. */
 export interface StoredSecret {
@@ -19,7 +20,7 @@ interface SecretsDocument {
 }
 
 /** How long a secret that no longer signs still answers the verify view. */
-export const VERIFIABLE_FOR_MS = 7 * 24 * 60 * 60 * 1_000;
+export const VERIFIABLE_FOR_MS = 7 * DAY;
 
 /** Keys of one type that sign at once: with more, the signatures of a listener would fill the headers that servers take. */
 const MAX_SIGNING = 20;

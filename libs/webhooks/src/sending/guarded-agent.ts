@@ -9,8 +9,8 @@ import type { EgressProxy } from './egress-proxy.js';
 import { InterimAnswers } from './interim-answers.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
+import { SECOND } from '../time.js';
 
-const SECOND = 1000;
 /** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
 const MAX_ANSWER_BYTES = 512 * 1024;
 const PIECE_BYTES = 4 * 1024;

@@ -9,6 +9,7 @@ import { type ConnectionOptions, GuardedAgents, type TlsIdentity } from './guard
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 import { SendError, toSendError } from './send-error.js';
 import type { OnStatus } from './transport.js';
+import { type PostResult, failedPost } from './post-result.js';
 
 /** How much of a response body is kept. */
 export const MAX_RESPONSE_BYTES = 4096;
@@ -25,15 +26,6 @@ const BODY_TIMEOUT_MS = 1_000;
 /** How many answers of 1xx may come before the real one: a receiver that sends them without end costs a process its time. */
 const MAX_INFORMATIONAL = 16;
 
-/** What one POST brought back: a status, or else the error that says why there is none. */
-export interface PostResult {
-  readonly status: number | null;
-  readonly headers: IncomingHttpHeaders;
-  /** At most {@link MAX_RESPONSE_BYTES}, decoded. */
-  readonly body: string;
-  readonly error: SendError | null;
-}
-
 /** Headers as undici takes them. */
 export type PostHeaders = Readonly<Record<string, string | string[]>>;
 
@@ -46,11 +38,6 @@ export interface PostRequest {
   readonly timeoutMs: number;
   readonly tls?: TlsIdentity | undefined;
   readonly onStatus?: OnStatus | undefined;
-}
-
-/** A result for a request that got no answer. */
-export function failedPost(error: SendError): PostResult {
-  return { status: null, headers: {}, body: '', error };
 }
 
 /** A URL as it is asked for, or why it is not. Nothing of its address: that is decided at each connection. */

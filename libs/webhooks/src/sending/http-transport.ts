@@ -1,12 +1,11 @@
 import type { Clock } from '../clock.js';
-import { failedPost, type PostResult } from './guarded-client.js';
+import { failedPost, type PostResult } from './post-result.js';
 import { type Outcome, toOutcome } from './outcome.js';
 import { describeError, SendError } from './send-error.js';
 import { type SignedRequest, Transport } from './transport.js';
 import { USER_AGENT } from './user-agent.js';
 import type { WebhooksHttp } from './webhooks-http-service.js';
-
-const DAY = 24 * 60 * 60 * 1000;
+import { DAY } from '../time.js';
 
 /** What {@link HttpTransport} can be told. */
 export interface HttpTransportOptions {

@@ -1,50 +1,7 @@
 import { oneLine } from '../foreign-text.js';
-import type { PostResult } from './guarded-client.js';
+import type { PostResult } from './post-result.js';
 import { retryAfterMs } from './retry-after.js';
-
-/**
- * Why an attempt was not accepted. A closed list: programs may branch on it, and it may be stored.
- *
- * | code | kind | what happened |
- * |---|---|---|
- * | `HTTP_STATUS` | rejected | answered with a status that is neither 2xx nor 3xx |
- * | `REDIRECT` | rejected | answered 3xx; redirects are never followed |
- * | `TIMEOUT` | unreachable | no status line and headers within the time limit, or no connection within its own |
- * | `DNS_FAILED` | unreachable | the name did not resolve |
- * | `CONNECTION_REFUSED` | unreachable | nothing listens on that port |
- * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
- * | `TLS_FAILED` | unreachable | no TLS: certificate (the server's, or a client's that it refuses or misses), name, protocol |
- * | `PROXY_FAILED` | unreachable | the proxy of `security.proxy` could not be reached, or opened no tunnel |
- * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, its headers were too large, or 1xx came without end |
- * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
- * | `INTERCEPTOR_FAILED` | unreachable | an interceptor threw, or took the whole time limit |
- * | `OUT_OF_SOCKETS` | unreachable | this process has no file, buffer or memory left for a connection; the dispatcher counts no attempt |
- * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
- * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
- * | `AUTH_FAILED` | unreachable, blocked | no token was to be had for a listener with `oauth2`; the detail says why |
- * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
- * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), a port outside `security.allowedPorts`, with credentials, or no URL at all |
- * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
- */
-export type SendErrorCode =
-  | 'HTTP_STATUS'
-  | 'REDIRECT'
-  | 'TIMEOUT'
-  | 'DNS_FAILED'
-  | 'CONNECTION_REFUSED'
-  | 'CONNECTION_FAILED'
-  | 'TLS_FAILED'
-  | 'PROXY_FAILED'
-  | 'INVALID_RESPONSE'
-  | 'INVALID_REQUEST'
-  | 'INTERCEPTOR_FAILED'
-  | 'OUT_OF_SOCKETS'
-  | 'TRANSPORT_CLOSED'
-  | 'TRANSPORT_FAILED'
-  | 'AUTH_FAILED'
-  | 'ADDRESS_BLOCKED'
-  | 'URL_REFUSED'
-  | 'BODY_MISMATCH';
+import type { SendErrorCode } from './send-error.js';
 
 /** 2xx; another status; no status at all; not sent, because a guard of ours refused. */
 export type OutcomeKind = 'accepted' | 'rejected' | 'unreachable' | 'blocked';

@@ -10,7 +10,8 @@ import axios, {
 } from 'axios';
 
 import type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
-import { failedPost, GuardedClient, type PostHeaders, type PostResult } from './guarded-client.js';
+import { GuardedClient, type PostHeaders } from './guarded-client.js';
+import { failedPost, type PostResult } from './post-result.js';
 import type { ResolvedSecurityOptions } from './security-options.js';
 import { describeError, SendError } from './send-error.js';
 import type { OnStatus, SignedRequest } from './transport.js';

@@ -1,6 +1,6 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import type { DispatcherService, RoundResult } from '../dispatcher/dispatcher.service.js';
-import { getDispatcherToken } from '../tokens.js';
+import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 
 /**
  * Sends everything that is due now and waits for the outcomes: what a test calls between writing and looking at its
@@ -12,6 +12,8 @@ import { getDispatcherToken } from '../tokens.js';
  * await drain(app);
  * await expectDelivered(receiver, { type: 'order.created' });
  */
-export function drain(app: INestApplicationContext, instance?: string): Promise<RoundResult> {
-  return app.get<DispatcherService>(getDispatcherToken(instance), { strict: false }).drain();
+export function drain(app: INestApplicationContext, instance: string = DEFAULT_INSTANCE): Promise<RoundResult> {
+  // By way of the runtime: the token of the dispatcher is its class, which would load the whole core into every test of a receiver.
+  const { dispatcher } = app.get<{ dispatcher: DispatcherService }>(runtimeToken(instance), { strict: false });
+  return dispatcher.drain();
 }

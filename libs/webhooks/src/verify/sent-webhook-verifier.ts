@@ -15,6 +15,7 @@ import {
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { type Turn, Turns } from './turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';
+import { messageOf } from '../foreign-text.js';
 
 /** A delivered request, handed back. */
 export interface ReturnedWebhook {
@@ -145,7 +146,7 @@ export class SentWebhookVerifier {
           return [isPair ? publicKeyOf(key) : key];
         } catch (error) {
           // One listener's secret that cannot be read must not decide about the others.
-          this.logger.error(error instanceof Error ? error.message : String(error));
+          this.logger.error(messageOf(error));
           return [];
         }
       });
@@ -160,7 +161,7 @@ export class SentWebhookVerifier {
     try {
       return scheme?.verify(input) ?? false;
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.logger.error(
         `The signature scheme '${scheme?.name}' threw on a webhook to listener ${listenerId}: ${reason}`,
       );

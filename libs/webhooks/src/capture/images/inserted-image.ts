@@ -106,10 +106,22 @@ function fetchedColumns(metadata: EntityMetadata): ReadonlySet<ColumnMetadata> {
 const WHOLE = /^(?:0|-?[1-9]\d*)$/;
 const DECIMAL = /^(?:0|-?[1-9]\d*|-?0(?=\.0*[1-9])|0(?=\.))(?:\.(\d+))?$/;
 const INTEGER_TYPES: ReadonlySet<unknown> = new Set([
-  ...[Number, 'int', 'integer', 'int2', 'int4', 'smallint', 'tinyint', 'mediumint'],
+  Number,
+  'int',
+  'integer',
+  'int2',
+  'int4',
+  'smallint',
+  'tinyint',
+  'mediumint',
 ]);
 const TEXT_TYPES: ReadonlySet<unknown> = new Set([
-  ...[String, 'varchar', 'character varying', 'text', 'mediumtext', 'longtext'],
+  String,
+  'varchar',
+  'character varying',
+  'text',
+  'mediumtext',
+  'longtext',
 ]);
 const UUID = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
 /** Types that keep a Date to the millisecond. PostgreSQL's `timestamp` depends on the process's zone, MySQL's types round. */

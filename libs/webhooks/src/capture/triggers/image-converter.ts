@@ -28,6 +28,7 @@ import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';
+import { messageOf } from '../../foreign-text.js';
 
 /** What a converter works with. @internal */
 export interface ImageConverterParts {
@@ -291,8 +292,4 @@ function beforeOf(definition: EntityDefinition, old: RowImage): Before {
     if (!field.automatic) touched.add(field.path);
   }
   return { values, touched, owner: definition.ownerOf(old) };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,5 @@
 import { chunks } from '../../store/database/chunks.js';
-import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/outbox/images.js';
+import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/outbox/marks.js';
 import {
   hashIn,
   literal,

@@ -1,7 +1,7 @@
 import type { QueryRunner } from 'typeorm';
 import sql from 'sql-template-tag';
 import type { Database } from '../../store/database/database.js';
-import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/outbox/images.js';
+import { CONTEXT_MARK, SKIP_MARK, TRANSACTION_MARK } from '../../store/outbox/marks.js';
 import type { TransactionStatement } from '../transactions/transaction-statement.js';
 import { keyOf, MarkedWrites, NO_KEY, NO_MARK, type TriggerMark } from './marked-writes.js';
 

@@ -70,3 +70,10 @@ export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): In
     receivedAt: column('receivedAt'),
   };
 }
+
+/** {@link WebhookInboxOptions} with every default in place. */
+export interface ResolvedInboxOptions {
+  readonly tablePrefix: string;
+  readonly tableSchema: string | undefined;
+  readonly retentionMs: number;
+}

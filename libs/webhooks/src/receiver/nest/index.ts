@@ -5,7 +5,8 @@
  * @packageDocumentation
  */
 export { IncomingWebhook } from './incoming-webhook.decorator.js';
-export { ReceivedWebhook, type ProcessedOnce } from './received-webhook.js';
+export { ReceivedWebhook } from './received-webhook.js';
+export type { ProcessedOnce } from './processed-once.js';
 export { VerifyWebhook } from './verify-webhook.decorator.js';
 export { WebhookInbox } from './webhook-inbox.js';
 export { WebhookReceiverModule } from './webhook-receiver.module.js';

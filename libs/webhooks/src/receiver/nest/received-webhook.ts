@@ -1,10 +1,6 @@
 import type { EntityManager } from 'typeorm';
 import type { WebhookInbox } from './webhook-inbox.js';
-
-/** What became of a webhook that is processed once. */
-export type ProcessedOnce<T> =
-  | { readonly isDuplicate: false; /** What the function gave. */ readonly result: T }
-  | { readonly isDuplicate: true; readonly result: undefined };
+import type { ProcessedOnce } from './processed-once.js';
 
 /** @internal */
 export interface ReceivedWebhookParts {

@@ -5,13 +5,12 @@ import { ConfigurationError } from '../../errors.js';
 import { createSchema, createTable } from '../../store/database/create-table.js';
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
 import { dialectOf, type DialectName } from '../../dialect.js';
-import { pause } from '../../time.js';
-import { isRetryable } from '../../store/database/database-errors.js';
+import { pause, HOUR } from '../../time.js';
+import { isMissingTable, isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
 import { bodyId } from '../incoming-scheme.js';
-import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbox-table.js';
-import type { ProcessedOnce } from './received-webhook.js';
-import type { ResolvedInboxOptions } from './webhook-receiver-options.js';
+import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
+import type { ProcessedOnce } from './processed-once.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** A webhook, as the inbox knows it. */
@@ -27,7 +26,7 @@ export interface InboxParts {
   readonly clock: Clock;
 }
 
-const PRUNE_EVERY_MS = 60 * 60 * 1_000;
+const PRUNE_EVERY_MS = HOUR;
 /** Rows that one statement deletes: a few milliseconds, during which no webhook waits long. */
 const ROWS_PER_BATCH = 500;
 /** Transactions that fail because others ran at the same time, before anything was processed in them. */
@@ -82,6 +81,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     try {
       await dataSource.query(`select ${source}, ${id}, ${receivedAt} from ${table} where 1 = 0`);
     } catch (error) {
+      if (!isMissingTable(error)) throw error;
       throw new ConfigurationError(
         'TABLES_MISSING',
         `The inbox of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes it.`,

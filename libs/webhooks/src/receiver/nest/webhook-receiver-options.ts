@@ -5,6 +5,9 @@ import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
 import { WebhookVerificationError } from '../webhook-verification-error.js';
 import type { ReceivedWebhook } from './received-webhook.js';
+import type { ResolvedInboxOptions } from './inbox-table.js';
+import { HOUR, DAY } from '../../time.js';
+import { messageOf } from '../../foreign-text.js';
 
 /** Somebody whose webhooks are received. */
 export interface WebhookSource {
@@ -46,13 +49,6 @@ export interface WebhookInboxOptions {
    * @defaultValue 2_592_000_000, 30 days
    */
   retentionMs?: number;
-}
-
-/** {@link WebhookInboxOptions} with every default in place. */
-export interface ResolvedInboxOptions {
-  readonly tablePrefix: string;
-  readonly tableSchema: string | undefined;
-  readonly retentionMs: number;
 }
 
 /** Options of `WebhookReceiverModule`. */
@@ -116,8 +112,6 @@ export interface ResolvedReceiverOptions {
   readonly maxBodyBytes: number;
 }
 
-const HOUR = 60 * 60 * 1_000;
-const DAY = 24 * HOUR;
 const TEN_YEARS = 3_650 * DAY;
 const MIB = 1_024 * 1_024;
 const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
@@ -197,7 +191,7 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     await scheme.verify({ headers, body: Buffer.from('{}'), secrets, nowSeconds, toleranceSeconds });
   } catch (error) {
     if (error instanceof WebhookVerificationError) return;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
       `The scheme '${scheme.name}' cannot use the option sources.${name}.secrets of WebhookReceiverModule: ${reason}`,

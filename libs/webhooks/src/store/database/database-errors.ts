@@ -44,13 +44,24 @@ export function isUniqueViolation(error: unknown): boolean {
   return UNIQUE_VIOLATIONS.has(code) || UNIQUE_VIOLATIONS.has(errno);
 }
 
+/** PostgreSQL: undefined_table, undefined_column. MySQL and MariaDB: ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR. */
+const MISSING = new Set<unknown>(['42P01', '42703', 1146, 1054]);
+
+/**
+ * Whether a statement that is known to be correct names a table or a column that is not there. SQLite has one code for all that it cannot
+ * prepare. A database that is down, or refuses to be read, has other codes.
+ */
+export function isMissingTable(error: unknown): boolean {
+  const { code, errno } = driverError(error);
+  return MISSING.has(code) || MISSING.has(errno) || code === 'SQLITE_ERROR';
+}
+
 /** What PostgreSQL says of values: data exceptions, constraints, and limits that one row exceeds. */
 const POSTGRES_DATA = /^(?:22|23|54)[0-9A-Z]{3}$/;
 const SQLITE_DATA = /^SQLITE_(?:CONSTRAINT|TOOBIG|MISMATCH|RANGE)/;
 /** MySQL and MariaDB: incorrect, too long, out of range, a broken constraint, invalid JSON, and larger than a packet. */
 const MYSQL_DATA = new Set([
-  ...[1048, 1062, 1153, 1264, 1292, 1300, 1366, 1406, 1451, 1452, 1690],
-  ...[3140, 3141, 3819, 4025, 4038, 4079],
+  1048, 1062, 1153, 1264, 1292, 1300, 1366, 1406, 1451, 1452, 1690, 3140, 3141, 3819, 4025, 4038, 4079,
 ]);
 
 /**

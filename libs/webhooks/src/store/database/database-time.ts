@@ -3,8 +3,7 @@ import { SET_BACK_FROM_MS, type Clock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
-
-const MINUTE = 60_000;
+import { MINUTE } from '../../time.js';
 
 /** The server's clock in milliseconds since 1970, UTC, whatever the time zone of the session. On SQLite that is the host's. */
 export function databaseMs(dialect: DialectName): Sql {

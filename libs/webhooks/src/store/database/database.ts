@@ -1,6 +1,7 @@
 import type { DataSource, Logger } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from '../../dialect.js';
+import { isMissingTable } from './database-errors.js';
 import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
@@ -46,7 +47,11 @@ export abstract class Database {
   }
 }
 
-/** Whether the tables can be read: the check made when the application starts. */
+/**
+ * The tables that are not there, or lack a column: the check made when the application starts.
+ *
+ * @throws what the database says instead, such as that it cannot be reached
+ */
 export async function missingTables(database: Database, sqlOf: (table: keyof TablesSql) => Sql): Promise<string[]> {
   const missing: string[] = [];
   for (const table of Object.keys(database.tables) as (keyof TablesSql)[]) {
@@ -54,7 +59,8 @@ export async function missingTables(database: Database, sqlOf: (table: keyof Tab
       await database.transaction(function* () {
         yield sqlOf(table);
       });
-    } catch {
+    } catch (error) {
+      if (!isMissingTable(error)) throw error;
       missing.push(database.tables[table].metadata.tablePath);
     }
   }
@@ -106,7 +112,8 @@ export function ownDataSourceOptions(
   };
   return {
     // By the name of the one driver and of the other.
-    ...{ connectTimeout: CONNECT_TIMEOUT_MS, connectTimeoutMS: CONNECT_TIMEOUT_MS },
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    connectTimeoutMS: CONNECT_TIMEOUT_MS,
     ...rest,
     ...replication?.master,
     extra: extra && 'connectionLimit' in extra ? { ...ownExtra, connectionLimit: poolSize } : ownExtra,

@@ -2,11 +2,9 @@ import type { DataSource, QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
 import { DatabaseTimeoutError, isFaultOfData, isRetryable } from './database-errors.js';
 import { type StatementLimit } from './database.js';
-import { pause } from '../../time.js';
+import { pause, SECOND } from '../../time.js';
 import type { StatementResult } from './script.js';
 import { endAfterSilence } from './silence.js';
-
-const SECOND = 1_000;
 
 /**
  * How long the server may say nothing while a statement runs. A server that is gone without a word answers nothing for ever, and behind

@@ -9,8 +9,17 @@ import type { ListenerState } from '../../health/listener-state.js';
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
 const COLUMNS = [
-  ...(['seq', 'listenerId', 'readyAt', 'failuresInARow', 'failingSince', 'failuresCountFrom'] as const),
-  ...(['pausedUntil', 'rateTaken', 'handshakeAt', 'handshakeFrom', 'handshakeTries'] as const),
+  'seq',
+  'listenerId',
+  'readyAt',
+  'failuresInARow',
+  'failingSince',
+  'failuresCountFrom',
+  'pausedUntil',
+  'rateTaken',
+  'handshakeAt',
+  'handshakeFrom',
+  'handshakeTries',
 ] as const;
 
 /** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
@@ -82,9 +91,16 @@ export function* writeListenerStates(database: Database, states: readonly Listen
     const rows = jsonRows(
       database.dialect,
       {
-        ...({ seq: 'bigint', ready: 'bigint', failures: 'bigint', since: 'bigint' } as const),
-        ...({ count_from: 'bigint', resume: 'bigint', rate: 'text', handshake: 'bigint' } as const),
-        ...({ handshake_from: 'bigint', handshake_tries: 'bigint' } as const),
+        seq: 'bigint',
+        ready: 'bigint',
+        failures: 'bigint',
+        since: 'bigint',
+        count_from: 'bigint',
+        resume: 'bigint',
+        rate: 'text',
+        handshake: 'bigint',
+        handshake_from: 'bigint',
+        handshake_tries: 'bigint',
       },
       some.map((state) => ({
         seq: state.seq,

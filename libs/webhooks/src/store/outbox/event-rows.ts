@@ -90,9 +90,21 @@ export function deletionOfEvents({ tables }: Pick<Database, 'tables'>, ids: read
 
 /** Columns of `EventRow.values`, in their order, and how they travel in a list. */
 const COLUMNS = {
-  ...({ id: 'text', type: 'text', superTypes: 'text', state: 'text', audience: 'text', owner: 'text' } as const),
-  ...({ ownerKey: 'hash', orderKey: 'hash', ordered: 'bigint', dedupeKey: 'hash', payload: 'text' } as const),
-  ...({ thinPayload: 'text', droppedFields: 'text', context: 'text', createdAt: 'bigint' } as const),
+  id: 'text',
+  type: 'text',
+  superTypes: 'text',
+  state: 'text',
+  audience: 'text',
+  owner: 'text',
+  ownerKey: 'hash',
+  orderKey: 'hash',
+  ordered: 'bigint',
+  dedupeKey: 'hash',
+  payload: 'text',
+  thinPayload: 'text',
+  droppedFields: 'text',
+  context: 'text',
+  createdAt: 'bigint',
 } as const;
 
 const PROPERTIES = Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[];

@@ -3,6 +3,7 @@ import { insertChores } from '../database/chores.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
+import { SKIP_MARK } from './marks.js';
 
 /** A change as a trigger has written it down. */
 export interface StoredImage {
@@ -18,11 +19,6 @@ export interface StoredImage {
   readonly mergeKey: string | null;
   readonly createdAt: unknown;
 }
-
-/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
-export const SKIP_MARK = -1;
-export const CONTEXT_MARK = -2;
-export const TRANSACTION_MARK = -3;
 
 /** One process converts at a time: the row of this name is locked. */
 const CONVERSION = 'convert-images';

@@ -14,38 +14,8 @@ import {
 import { disableListener } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
 import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-attempts.js';
-import { GONE, type NextState } from '../../health/next-state.js';
-
-/** One attempt that was made, and what it makes of its delivery. */
-export interface AttemptRecord {
-  readonly deliverySeq: string;
-  readonly leaseToken: string;
-  readonly listenerId: string;
-  /** The listener was failing before: a success is to be noted. */
-  readonly wasFailing: boolean;
-  /** Later deliveries of the same row wait for this one. */
-  readonly isOrdered: boolean;
-  readonly number: number;
-  readonly outcome: string;
-  readonly status: number | null;
-  readonly errorCode: string | null;
-  readonly errorDetail: string | null;
-  readonly durationMs: number;
-  readonly response: string | null;
-  readonly retryAfterMs: number | null;
-  readonly startedAt: number;
-  readonly next: NextState;
-}
-
-export interface RecordResult {
-  /** Sequences of the deliveries that moved. */
-  readonly moved: ReadonlySet<string>;
-  /** Listeners that may not be sent to for a while. */
-  readonly paused: ReadonlySet<string>;
-  readonly disabled: readonly { listenerId: string; reason: string }[];
-  /** Listeners whose circuit has opened now. */
-  readonly opened: readonly { listenerId: string; failuresInARow: number; pausedUntil: number }[];
-}
+import { GONE } from '../../health/next-state.js';
+import type { AttemptRecord, RecordResult } from './attempt-record.js';
 
 /** With 4 KB of response each. */
 const RECORDS_PER_STATEMENT = 500;
@@ -106,20 +76,27 @@ function record(database: Database, records: readonly AttemptRecord[]): Script<s
 }
 
 const MOVE_COLUMNS = {
-  ...({ seq: 'bigint', token: 'text', state: 'text', next: 'bigint', finished: 'bigint' } as const),
-  ...({ status: 'bigint', error: 'text' } as const),
-};
+  seq: 'bigint',
+  token: 'text',
+  state: 'text',
+  next: 'bigint',
+  finished: 'bigint',
+  status: 'bigint',
+  error: 'text',
+} as const;
 
 const ATTEMPT_COLUMNS = {
-  ...({ deliverySeq: 'bigint', number: 'bigint', outcome: 'text', status: 'bigint', errorCode: 'text' } as const),
-  ...({
-    errorDetail: 'text',
-    durationMs: 'bigint',
-    response: 'text',
-    superseded: 'bigint',
-    startedAt: 'bigint',
-  } as const),
-};
+  deliverySeq: 'bigint',
+  number: 'bigint',
+  outcome: 'text',
+  status: 'bigint',
+  errorCode: 'text',
+  errorDetail: 'text',
+  durationMs: 'bigint',
+  response: 'text',
+  superseded: 'bigint',
+  startedAt: 'bigint',
+} as const;
 
 /** One statement: the leases that stand move, and every attempt is inserted, knowing whether its own did. */
 function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
@@ -128,14 +105,12 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
     database.dialect,
     {
       ...MOVE_COLUMNS,
-      ...({
-        num: 'bigint',
-        outcome: 'text',
-        detail: 'text',
-        ms: 'bigint',
-        response: 'text',
-        started: 'bigint',
-      } as const),
+      num: 'bigint',
+      outcome: 'text',
+      detail: 'text',
+      ms: 'bigint',
+      response: 'text',
+      started: 'bigint',
     },
     records.map((r) =>
       Object.assign(moveOf(r), {

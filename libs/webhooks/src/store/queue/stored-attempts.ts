@@ -1,7 +1,7 @@
 import sql, { raw } from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import type { AttemptRecord, RecordResult } from './record-attempts.js';
+import type { AttemptRecord, RecordResult } from './attempt-record.js';
 import { query, type Script } from '../database/script.js';
 
 /** What an earlier try has stored of some records. */

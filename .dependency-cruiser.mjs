@@ -1,0 +1,121 @@
+// Which folder of libs/webhooks/src may import which, imports of types included. `npm run arrows` checks it, and `npm run verify` with it.
+//
+// Each layer may import every layer below it. Columns of one layer do not know each other. In a column of several folders, a folder may
+// import those after it. So neither folders nor layers can import each other in a circle.
+const SRC = 'libs/webhooks/src';
+
+const LAYERS = [
+  // What users import, and the command line.
+  [['cli', 'migrations'], ['testing', 'testing/witness'], ['receiver/nest', 'receiver'], ['verify'], ['index', 'keys']],
+  // Files of the root that put an instance together.
+  [['runtime']],
+  [['dispatcher'], ['publishing']],
+  [
+    [
+      'capture',
+      'capture/links',
+      'capture/statements',
+      'capture/triggers',
+      'capture/images',
+      'capture/transactions',
+      'capture/changes',
+      'capture/typeorm',
+    ],
+    ['deliveries'],
+    ['listeners', 'listeners/credentials', 'listeners/handshake'],
+  ],
+  [['store/queue', 'store/listeners', 'store/outbox', 'store/database']],
+  // Above the parts that it configures: an option is checked by the code that uses it, and has its type.
+  [['options']],
+  [['routing'], ['health'], ['secrets'], ['entities']],
+  [['events']],
+  [['sending'], ['signing'], ['sqlite'], ['raw-body']],
+  // Files of the root that import nothing but each other.
+  [['single files']],
+];
+
+/** These may import less than their layer says. */
+const ONLY = {
+  // A receiver installs this package without a sender: it must load neither the core nor undici.
+  receiver: ['events', 'signing', 'raw-body'],
+  'receiver/nest': ['receiver', 'events', 'signing', 'raw-body', 'sqlite'],
+  // It works without the rest of the library.
+  sqlite: [],
+  'raw-body': [],
+};
+
+/** These may be imported although the layers say no. */
+const EXCEPTIONS = [
+  {
+    from: 'receiver/nest',
+    to: '^store/database/(column-kinds|create-table|database-errors|table-names)\\.ts$',
+    because: 'the inbox is a table of ours: its column types, its names and its retries are those of all our tables',
+  },
+  {
+    from: 'migrations',
+    to: '^receiver/nest/inbox-table\\.ts$',
+    because: 'webhookInboxEntities() is exported beside webhookInboxMigrations(), and the module checks the same table',
+  },
+  {
+    from: 'testing',
+    to: '^receiver/[^/]+\\.ts$',
+    because: 'the WebhookReceiver of tests verifies webhooks with the code that receivers use',
+  },
+];
+
+/** Files of the root that put the parts together. All others of the root are single files. */
+const RUNTIME =
+  '(tokens|webhooks\\.module|webhooks-core\\.module|webhooks-runtime|webhooks-exception\\.filter|ambient-managers)';
+
+/** @param {string} folder */
+function filesOf(folder) {
+  if (folder === 'index') return `^${SRC}/index\\.ts$`;
+  if (folder === 'runtime') return `^${SRC}/${RUNTIME}\\.ts$`;
+  if (folder === 'single files') return `^${SRC}/(?!index\\.|${RUNTIME}\\.)[^/]+\\.ts$`;
+  return `^${SRC}/${folder}/[^/]+\\.ts$`;
+}
+
+const SINGLE_FILES = filesOf('single files');
+
+/** @param {string} folder @param {number} layer @param {string[]} column */
+function ruleOf(folder, layer, column) {
+  const below = LAYERS.slice(layer + 1).flat(2);
+  const mayImport = ONLY[folder] ?? [...column.slice(column.indexOf(folder) + 1), ...below];
+  const exceptions = EXCEPTIONS.filter(({ from }) => from === folder).map(({ to }) => to.replace('^', `^${SRC}/`));
+  return {
+    name: `arrows of ${folder}`,
+    severity: 'error',
+    comment: `${folder} may import ${[...mayImport, 'single files'].join(', ')}. See .dependency-cruiser.mjs.`,
+    from: { path: filesOf(folder) },
+    to: { path: `^${SRC}/`, pathNot: [filesOf(folder), SINGLE_FILES, ...mayImport.map(filesOf), ...exceptions] },
+  };
+}
+
+const FOLDERS = LAYERS.flat(2);
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+export default {
+  forbidden: [
+    ...LAYERS.flatMap((columns, layer) => columns.flatMap((column) => column.map((one) => ruleOf(one, layer, column)))),
+    {
+      name: 'folder without a layer',
+      severity: 'error',
+      comment: 'Every folder stands in LAYERS of .dependency-cruiser.mjs.',
+      from: { path: `^${SRC}/`, pathNot: FOLDERS.map(filesOf) },
+      to: {},
+    },
+    {
+      name: 'no circle of files',
+      severity: 'error',
+      comment: 'Two files that import each other cannot be read, tested or moved alone. Types count.',
+      from: { path: `^${SRC}/` },
+      to: { circular: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    includeOnly: `^${SRC}/`,
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+  },
+};

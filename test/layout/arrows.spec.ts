@@ -1,0 +1,72 @@
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const DEPCRUISE = join(ROOT, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs');
+
+/** What each planted file imports, by the file. */
+const PLANTED = {
+  'store/queue': "import type { ListenerService } from '../../listeners/listener.service.js';",
+  'capture/images': "import { rowsMissed } from '../statements/affected-rows.js';",
+  'receiver/nest': "import { tablesSql } from '../../store/database/tables.js';",
+  deliveries: "import type { Listener } from '../listeners/listener.js';",
+};
+
+describe('the arrows between folders (npm run arrows)', () => {
+  let folder: string;
+  let clean: { code: number; output: string };
+  let planted: { code: number; output: string };
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'webhooks-arrows-'));
+    await cp(join(ROOT, 'libs/webhooks/src'), join(folder, 'libs/webhooks/src'), { recursive: true });
+    await cp(join(ROOT, 'tsconfig.json'), join(folder, 'tsconfig.json'));
+    clean = await check();
+    for (const [from, line] of Object.entries(PLANTED)) await plant(`${from}/planted.ts`, line);
+    await plant('health/planted.ts', "import type { B } from './planted-too.js';\nexport type A = B;");
+    await plant('health/planted-too.ts', "import type { A } from './planted.js';\nexport type B = A;");
+    await cp(join(folder, 'libs/webhooks/src/health'), join(folder, 'libs/webhooks/src/helpers'), { recursive: true });
+    planted = await check();
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it('hold in the source', () => {
+    expect(clean).toMatchObject({ code: 0, output: expect.stringContaining('no dependency violations') });
+  });
+
+  it('fail the command where one points back', () => {
+    expect(planted.code).toBeGreaterThan(0);
+  });
+
+  it.each(Object.keys(PLANTED))('find one that points back from %s', (from) => {
+    expect(planted.output).toContain(`arrows of ${from}: libs/webhooks/src/${from}/planted.ts → `);
+  });
+
+  it('find two files that import only types of each other', () => {
+    expect(planted.output).toContain('no circle of files: libs/webhooks/src/health/planted');
+  });
+
+  it('ask for a place of every new folder', () => {
+    expect(planted.output).toContain('folder without a layer: libs/webhooks/src/helpers/');
+  });
+
+  function plant(file: string, text: string): Promise<void> {
+    return writeFile(join(folder, 'libs/webhooks/src', file), `${text}\n`);
+  }
+
+  async function check(): Promise<{ code: number; output: string }> {
+    const config = join(ROOT, '.dependency-cruiser.mjs');
+    const command = [DEPCRUISE, 'libs/webhooks/src', '--config', config];
+    try {
+      const { stdout } = await promisify(execFile)(process.execPath, command, { cwd: folder });
+      return { code: 0, output: stdout };
+    } catch (error) {
+      const { code, stdout } = error as { code: number; stdout: string };
+      return { code, output: stdout };
+    }
+  }
+});
