@@ -5,6 +5,7 @@ import type { Database } from '../database/database.js';
 import { jsonRows, updateFromRows } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 import type { ListenerState } from '../../health/listener-state.js';
+import { numberOrNull } from '../database/number-or-null.js';
 
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
@@ -212,8 +213,4 @@ function toState(row: StateRow): ListenerState {
     handshakeFrom: numberOrNull(row.handshakeFrom),
     handshakeTries: Number(row.handshakeTries),
   };
-}
-
-function numberOrNull(value: unknown): number | null {
-  return value === null || value === undefined ? null : Number(value);
 }

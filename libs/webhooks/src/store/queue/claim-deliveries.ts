@@ -19,6 +19,7 @@ import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
 import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';
+import { numberOrNull } from '../database/number-or-null.js';
 
 /** What sending needs to know of a listener. */
 export interface ListenerTarget {
@@ -438,7 +439,6 @@ export function* readOutlook(database: Database, tablePaths: readonly string[] =
   }>(
     sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
-  const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
     hasEvents: numberOrNull(row?.event) !== null,
     hasImages: numberOrNull(row?.image) !== null,
