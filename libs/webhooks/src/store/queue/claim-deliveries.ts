@@ -398,9 +398,8 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
     sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.leaseUntil} limit ${limit}`,
   );
   if (!found.length) return 0;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${lock}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${database.skipLocked}`,
   );
   if (!locked.length) return 0;
   yield* execute(
