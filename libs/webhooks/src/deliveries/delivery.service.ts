@@ -31,6 +31,7 @@ import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
 import { replayEvents } from '../store/queue/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
 import { textOf } from '../foreign-text.js';
+import { numberOrNull } from '../store/database/number-or-null.js';
 
 /**
  * - `due`: to be sent, now or at `nextAttemptAt`
@@ -375,10 +376,6 @@ function milliseconds(date: Date, key: string): number {
   const ms = date instanceof Date ? date.getTime() : Number.NaN;
   if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', `${key} must be a valid date`);
   return ms;
-}
-
-function numberOrNull(value: unknown): number | null {
-  return value === null || value === undefined ? null : Number(value);
 }
 
 function found(row: DeliveryRow | undefined, id: string): DeliveryRow {

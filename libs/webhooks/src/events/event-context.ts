@@ -1,7 +1,8 @@
 import { WebhooksError } from '../errors.js';
 import type { Cause } from '../cause.js';
-import type { Json, JsonObject } from '../json.js';
+import { type Json, type JsonObject, isPlainObject } from '../json.js';
 import { readTraceContext } from './trace-context.js';
+import { kindOf } from '../show.js';
 
 /** Longest context, as JSON, in UTF-8 bytes: it is stored with every event, and carries who and why, not what. */
 export const MAX_CONTEXT_BYTES = 4 * 1_024;
@@ -32,7 +33,7 @@ export class ContextError extends WebhooksError {}
  * @throws ContextError `INVALID_CONTEXT`
  */
 export function mergedContext(outer: JsonObject | null, given: unknown): JsonObject {
-  if (!isPlain(given)) throw invalid('it must be an object');
+  if (!isPlainObject(given)) throw invalid('it must be an object');
   const { traceparent, tracestate, ...own } = given;
   if (DEPTH_KEY in own) throw invalid(`the key ${DEPTH_KEY} is ours`);
   const { traceparent: outerParent, tracestate: outerState, ...outerOwn } = outer ?? {};
@@ -70,7 +71,7 @@ function parsed(text: string | null): JsonObject | null {
   if (text === null) return null;
   try {
     const value: unknown = JSON.parse(text);
-    return isPlain(value) ? (value as JsonObject) : null;
+    return isPlainObject(value) ? (value as JsonObject) : null;
   } catch {
     return null;
   }
@@ -83,23 +84,11 @@ function jsonOf(value: unknown, path: string, nesting: number): Json {
   if (Array.isArray(value)) {
     return Object.freeze(value.map((item, n) => jsonOf(item, `${path}[${n}]`, nesting + 1))) as Json[];
   }
-  if (!isPlain(value)) throw invalid(`${path} is ${kindOf(value)}, which is no JSON`);
+  if (!isPlainObject(value)) throw invalid(`${path} is ${kindOf(value)}, which is no JSON`);
   const entries = Object.entries(value)
     .filter(([, item]) => item !== undefined)
     .map(([key, item]) => [key, jsonOf(item, `${path}.${key}`, nesting + 1)]);
   return Object.freeze(Object.fromEntries(entries)) as JsonObject;
-}
-
-function isPlain(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
-}
-
-/** Without the value itself: it may be a secret. */
-function kindOf(value: unknown): string {
-  if (typeof value === 'number') return String(value);
-  return typeof value === 'object' ? `a ${value?.constructor.name ?? 'null'}` : `of type ${typeof value}`;
 }
 
 function invalid(what: string, details: Record<string, unknown> = {}): ContextError {

@@ -11,7 +11,7 @@ import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.j
 import { assertEventType } from '../events/event-type.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../dialect.js';
-import { show } from '../show.js';
+import { show, kindOf } from '../show.js';
 import type { DispatcherOptions, PublishedType, RetentionOptions, WebhooksOptions } from './webhooks-options.js';
 import { SECOND, MINUTE, HOUR, DAY } from '../time.js';
 
@@ -413,11 +413,6 @@ function invalid(key: string, value: unknown, fix: string): ConfigurationError {
 /** A value in a place where it does not belong: it may be a URL with a password, or hold a key. */
 function hidden(value: unknown): unknown {
   return typeof value === 'string' || (typeof value === 'object' && value !== null) ? '…' : value;
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
 }
 
 /** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */

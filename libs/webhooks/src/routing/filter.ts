@@ -1,8 +1,9 @@
 import { types } from 'node:util';
 import { BadRequestError } from '../errors.js';
-import type { Json, JsonObject } from '../json.js';
+import { type Json, type JsonObject, isPlainObject } from '../json.js';
 import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
+import { kindOf } from '../show.js';
 
 /** What a filter has to know of a property of the payload. */
 export interface FieldInfo {
@@ -263,20 +264,6 @@ function ownKeys(object: Record<string, unknown>, path: string): string[] {
 function looksLikeOperator(key: string, parent: string): boolean {
   if (key.startsWith('$')) return true;
   return parent !== '' && FOLDED_OPERATORS.has(key.replaceAll('_', '').toLowerCase());
-}
-
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  // Of another realm (vm, a test runner) the prototype is not our Object.prototype, but it is the last one too.
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return 'a list';
-  if (typeof value === 'object') return isPlainObject(value) ? 'an object' : 'an instance of a class';
-  return `a ${typeof value}`;
 }
 
 function quote(text: string): string {

@@ -76,9 +76,8 @@ function* lockChore(
   name: string,
 ): Script<{ leaseToken: string | null; leaseUntil: unknown; dueAt: unknown; position: unknown } | undefined> {
   const { chores: c } = database.tables;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const [row] = yield* query<{ leaseToken: string | null; leaseUntil: unknown; dueAt: unknown; position: unknown }>(
-    sql`select ${c.select('c', 'leaseToken', 'leaseUntil', 'dueAt', 'position')} from ${c.sql} c where c.${c.$.name} = ${name}${lock}`,
+    sql`select ${c.select('c', 'leaseToken', 'leaseUntil', 'dueAt', 'position')} from ${c.sql} c where c.${c.$.name} = ${name}${database.forUpdate}`,
   );
   return row;
 }

@@ -1,5 +1,5 @@
 import type { DataSource, Logger } from 'typeorm';
-import type { Sql } from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import { isMissingTable } from './database-errors.js';
 import type { Script } from './script.js';
@@ -36,9 +36,14 @@ export abstract class Database {
   /** Closes the connections that are the module's own. */
   abstract close(): Promise<void>;
 
-  /** Row locks for a claim: other workers skip what this one has. SQLite has one writer and no row locks. */
-  get skipLocked(): string {
-    return this.dialect === 'sqlite' ? '' : ' for update skip locked';
+  /** At the end of a select: locks its rows, and waits for whoever has them. SQLite has one writer and no row locks. */
+  get forUpdate(): Sql {
+    return this.dialect === 'sqlite' ? sql`` : sql` for update`;
+  }
+
+  /** Row locks for a claim: other workers skip what this one has. */
+  get skipLocked(): Sql {
+    return this.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   }
 
   /** A statement as the application's own query runner wants it. */

@@ -1,4 +1,4 @@
-import sql, { raw, type Sql } from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
@@ -44,14 +44,13 @@ export function* eraseDeliveries(database: Database, owner: string, now: number)
 /** Deletes events of an owner's rows, with all deliveries of them, whosever listeners these were for. */
 export function* eraseEvents(database: Database, owner: string, now: number): Script<ErasedBatch> {
   const { events: e, deliveries: d } = database.tables;
-  const lock = raw(database.dialect === 'sqlite' ? '' : ' for update');
   const found = yield* query<{ seq: unknown }>(
     sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
   if (!found.length) return { isWaiting: false };
   // Whoever is routing one of them is waited for: its deliveries are there then.
   const seqs = inList(found.map(({ seq }) => seq));
-  yield sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} order by e.${e.$.seq}${lock}`;
+  yield sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} order by e.${e.$.seq}${database.forUpdate}`;
   const { deliveries = 0, isWaiting } = yield* deleteDeliveries(database, {
     now,
     path: sql``,
@@ -71,14 +70,13 @@ function* deleteDeliveries(
   { now, path, where }: { now: number; path: Sql; where: Sql },
 ): Script<ErasedBatch> {
   const { deliveries: d, attempts: a } = database.tables;
-  const lock = raw(database.dialect === 'sqlite' ? '' : ' for update');
   const isHeld = sql`d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} > ${now}`;
   const found = yield* query<{ seq: unknown }>(
     sql`select ${d.select('d', 'seq')} from ${d.sql} d${path} where ${where} and not (${isHeld}) limit ${DELIVERIES_PER_BATCH}`,
   );
   const locked = found.length
     ? yield* query<{ seq: unknown }>(
-        sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and not (${isHeld}) order by d.${d.$.seq}${lock}`,
+        sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and not (${isHeld}) order by d.${d.$.seq}${database.forUpdate}`,
       )
     : [];
   if (locked.length) {

@@ -173,16 +173,15 @@ export function* insertListener(
 /** How many listeners an owner has. Whoever makes another one at the same time waits until it can be counted, after the first. */
 export function* countListeners(database: Database, owner: string): Script<number> {
   const { listeners: l } = database.tables;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const ofOwner = sql`from ${l.sql} l${l.through('ownerKey', 'createdAt', 'seq')} where l.${l.$.ownerKey} = ${ownerKeyOf(owner)} and l.${l.$.deletedAt} is null`;
-  yield sql`select ${l.select('l', 'seq')} ${ofOwner} order by l.${l.$.createdAt}, l.${l.$.seq} limit 1${lock}`;
+  yield sql`select ${l.select('l', 'seq')} ${ofOwner} order by l.${l.$.createdAt}, l.${l.$.seq} limit 1${database.forUpdate}`;
   const [row] = yield* query<{ count: unknown }>(sql`select count(*) ${l.as('count')} ${ofOwner}`);
   return Number(row?.count);
 }
 
 /** Locks the row, so that two changes of one listener do not mix. */
 export function* lockListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
-  return yield* selectListener(database, id, scope, database.dialect === 'sqlite' ? sql`` : sql` for update`);
+  return yield* selectListener(database, id, scope, database.forUpdate);
 }
 
 /** What makes an external id unique for its owner: exactly as it is written, whatever the collation. */
@@ -298,9 +297,8 @@ export function* resealListeners(
   { sealing, now, after }: { sealing: Sealing; now: number; after: string },
 ): Script<ResealedPage> {
   const { listeners: l } = database.tables;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const rows = yield* query<Pick<ListenerRow, 'seq' | 'id' | 'url' | 'secrets' | 'auth' | 'tls'>>(
-    sql`select ${l.select('l', 'seq', 'id', 'url', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${lock}`,
+    sql`select ${l.select('l', 'seq', 'id', 'url', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${database.forUpdate}`,
   );
   const unreadable: string[] = [];
   let resealed = 0;
@@ -339,9 +337,8 @@ export function* eraseSecrets(
   const outdated = page.filter(({ secrets }) => withoutErased(secrets, now) !== secrets).map(({ seq }) => seq);
   if (outdated.length) {
     // Only these are locked, and read once more: a rotation may have come between.
-    const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
     const rows = yield* query<{ seq: unknown; secrets: string }>(
-      sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} ${inList(outdated)} order by l.${l.$.seq}${lock}`,
+      sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} ${inList(outdated)} order by l.${l.$.seq}${database.forUpdate}`,
     );
     for (const { seq, secrets } of rows) {
       yield* execute(

@@ -1,10 +1,11 @@
-import sql, { raw, type Sql } from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { jsonRows, updateFromRows } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 import type { ListenerState } from '../../health/listener-state.js';
+import { numberOrNull } from '../database/number-or-null.js';
 
 type StateRow = Record<keyof ListenerState, unknown> & { listenerId: string; rateTaken: string | null };
 
@@ -44,13 +45,13 @@ export function* claimReadyListeners(
   const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
   const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
   if (database.dialect !== 'mysql') {
-    return (yield* query<StateRow>(sql`select ${columns} from ${ready}${raw(database.skipLocked)}`)).map(toState);
+    return (yield* query<StateRow>(sql`select ${columns} from ${ready}${database.skipLocked}`)).map(toState);
   }
   // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
   const found = yield* query<{ seq: unknown }>(sql`select ${s.select('s', 'seq')} from ${ready}`);
   if (!found.length) return [];
   const rows = yield* query<StateRow>(
-    sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${columns} from ${s.sql} s where s.${s.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isReady} order by s.${s.$.seq}${database.skipLocked}`,
   );
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
@@ -71,11 +72,10 @@ function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
  */
 export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update`;
   const states: ListenerState[] = [];
   for (const some of chunks(listenerIds.toSorted())) {
     const rows = yield* query<StateRow>(
-      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.listenerId}${lock}`,
+      sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)} order by s.${s.$.listenerId}${database.forUpdate}`,
     );
     states.push(...rows.map(toState));
   }
@@ -212,8 +212,4 @@ function toState(row: StateRow): ListenerState {
     handshakeFrom: numberOrNull(row.handshakeFrom),
     handshakeTries: Number(row.handshakeTries),
   };
-}
-
-function numberOrNull(value: unknown): number | null {
-  return value === null || value === undefined ? null : Number(value);
 }

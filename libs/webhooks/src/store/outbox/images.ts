@@ -1,4 +1,4 @@
-import sql, { raw, type Sql } from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { insertChores } from '../database/chores.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
@@ -71,10 +71,10 @@ export function* hasImages(database: Database, tablePaths: readonly string[]): S
 export function* lockConversion(database: Database): Script<boolean> {
   if (database.dialect === 'sqlite') return true;
   const { chores: c } = database.tables;
-  const find = (lock: string) =>
-    sql`select ${c.select('c', 'seq')} from ${c.sql} c where c.${c.$.name} = ${CONVERSION}${raw(lock)}`;
+  const find = (lock: Sql) =>
+    sql`select ${c.select('c', 'seq')} from ${c.sql} c where c.${c.$.name} = ${CONVERSION}${lock}`;
   if ((yield* query(find(database.skipLocked))).length) return true;
-  if ((yield* query(find(''))).length) return false;
+  if ((yield* query(find(sql``))).length) return false;
   yield* insertChores(database, [CONVERSION], 0);
   return (yield* query(find(database.skipLocked))).length > 0;
 }

@@ -19,6 +19,7 @@ import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
 import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';
+import { numberOrNull } from '../database/number-or-null.js';
 
 /** What sending needs to know of a listener. */
 export interface ListenerTarget {
@@ -397,9 +398,8 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
     sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.leaseUntil} limit ${limit}`,
   );
   if (!found.length) return 0;
-  const lock = database.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${lock}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${database.skipLocked}`,
   );
   if (!locked.length) return 0;
   yield* execute(
@@ -438,7 +438,6 @@ export function* readOutlook(database: Database, tablePaths: readonly string[] =
   }>(
     sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
-  const numberOrNull = (value: unknown) => (value === null || value === undefined ? null : Number(value));
   return {
     hasEvents: numberOrNull(row?.event) !== null,
     hasImages: numberOrNull(row?.image) !== null,

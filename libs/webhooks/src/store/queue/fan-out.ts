@@ -271,7 +271,7 @@ function* claimEvents(
     claimed?.({ lastSeq: last === undefined ? null : Number(last.seq), count: found.length });
   };
   if (database.dialect !== 'mysql') {
-    const claim = sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${raw(database.skipLocked)}`;
+    const claim = sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${database.skipLocked}`;
     const [rows, paths] = yield* together(likelyTypes.size ? [claim, selectPaths(database, likelyTypes)] : [claim], {
       isEnd: false,
     });
@@ -290,7 +290,7 @@ function* claimEvents(
     return { claimed: [], paths: NO_PATHS };
   }
   const rows = yield* query<ClaimedEvent>(
-    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${database.skipLocked}`,
   );
   tell(found);
   return { claimed: rows, paths: NO_PATHS };

@@ -72,7 +72,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   // First the listeners, as a claim does.
   yield* lockListenerStates(database, listenerIds);
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${database.skipLocked}`,
   );
   const taken = new Set(locked.map(({ seq }) => String(seq)));
   for (const { seq, eventSeq } of due) if (!taken.has(String(seq))) left.add(Number(eventSeq));
@@ -111,12 +111,11 @@ export function* prune(
   { succeededBefore, failedBefore }: RetentionLimits,
 ): Script<PruneResult> {
   const { events: e, deliveries: d, attempts: a } = database.tables;
-  const lock = raw(database.skipLocked);
   const nothing = { deliveries: 0, events: 0, hasMore: false };
   const asked = events.filter(({ state }) => FINISHED_STATES.includes(state)).map(({ seq }) => seq);
   if (!asked.length) return nothing;
   const held = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${lock}`,
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${database.skipLocked}`,
   );
   if (!held.length) return nothing;
   const seqs = held.map(({ seq }) => seq);
@@ -128,7 +127,7 @@ export function* prune(
   let deleted = 0;
   if (found.length) {
     const locked = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${lock}`,
+      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
     const going = locked.map(({ seq }) => seq);
     deleted = going.length;

@@ -1,4 +1,4 @@
-import sql, { join, raw, type Sql } from 'sql-template-tag';
+import sql, { join, type Sql } from 'sql-template-tag';
 import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../../health/circuit.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
@@ -146,9 +146,8 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
  */
 function* recordInSteps(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
   const { deliveries: d } = database.tables;
-  const lock = database.dialect === 'sqlite' ? '' : ' for update';
   const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
-    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} order by d.${d.$.seq}${raw(lock)}`,
+    sql`select ${d.select('d', 'seq', 'leaseToken')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(records.map((r) => r.deliverySeq))} order by d.${d.$.seq}${database.forUpdate}`,
   );
   const tokens = new Map(rows.map(({ seq, leaseToken }) => [String(seq), leaseToken]));
   const current = records.filter((r) => tokens.get(r.deliverySeq) === r.leaseToken);

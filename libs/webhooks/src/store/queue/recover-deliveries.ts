@@ -1,4 +1,4 @@
-import sql, { raw } from 'sql-template-tag';
+import sql from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import { inList } from '../database/chunks.js';
@@ -60,7 +60,7 @@ export function* recoverDeliveries(
   const theirs = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
   if (!theirs.length) return { recovered: 0, next };
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${raw(database.skipLocked)}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
   );
   const ours = new Set(locked.map(({ seq }) => String(seq)));
   const rows = theirs.filter(({ seq }) => ours.has(String(seq)));

@@ -1,4 +1,4 @@
-import sql, { raw, type Sql } from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { matchesAnyPattern } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
@@ -53,9 +53,8 @@ export function* replayEvents(
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
   if (!wanted.length) return { made: 0, next };
 
-  const lock = database.dialect === 'sqlite' ? '' : ' for update';
   const rows = yield* query<ClaimedEvent>(
-    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${raw(lock)}`,
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${database.forUpdate}`,
   );
   const everything = { ...listener, afterSeq: 0 };
   const deliveries: NewDelivery[] = [];

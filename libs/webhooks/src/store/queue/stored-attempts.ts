@@ -1,4 +1,4 @@
-import sql, { raw } from 'sql-template-tag';
+import sql from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
@@ -20,13 +20,12 @@ export interface StoredAttempts {
  */
 export function* findStoredAttempts(database: Database, records: readonly AttemptRecord[]): Script<StoredAttempts> {
   const { deliveries: d, attempts: a } = database.tables;
-  const lock = raw(database.dialect === 'sqlite' ? '' : ' for update');
   const known = new Map(records.map((record) => [keyOf(record), record]));
   const stored = new Set<AttemptRecord>();
   const moved = new Set<AttemptRecord>();
   const seqs = records.map(({ deliverySeq }) => deliverySeq).toSorted((x, y) => Number(x) - Number(y));
   for (const some of chunks(seqs)) {
-    yield sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(some)} order by d.${d.$.seq}${lock}`;
+    yield sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(some)} order by d.${d.$.seq}${database.forUpdate}`;
     const rows = yield* query<{ deliverySeq: unknown; number: unknown; startedAt: unknown; superseded: unknown }>(
       sql`select ${a.select('a', 'deliverySeq', 'number', 'startedAt', 'superseded')} from ${a.sql} a where a.${a.$.deliverySeq} ${inList(some)}`,
     );

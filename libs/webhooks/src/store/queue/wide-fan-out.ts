@@ -79,7 +79,7 @@ function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
   const columns = sql`${selectEvent(database)}, ${e.select('e', 'routedThrough')}`;
   if (database.dialect !== 'mysql') {
     const [event] = yield* query<WideEvent>(
-      sql`select ${columns} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 1${raw(database.skipLocked)}`,
+      sql`select ${columns} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 1${database.skipLocked}`,
     );
     return event;
   }
@@ -89,7 +89,7 @@ function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
   );
   for (const { seq } of found) {
     const [event] = yield* query<WideEvent>(
-      sql`select ${columns} from ${e.sql} e where e.${e.$.seq} = ${seq} and ${isRouting}${raw(database.skipLocked)}`,
+      sql`select ${columns} from ${e.sql} e where e.${e.$.seq} = ${seq} and ${isRouting}${database.skipLocked}`,
     );
     if (event) return event;
   }
