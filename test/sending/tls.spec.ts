@@ -205,7 +205,7 @@ describe('a server that lets in nobody without a certificate that it trusts', ()
   it('that only closes is told from one that asks for no certificate, or has answered before', async () => {
     const { port } = await strict('TLSv1.3');
     expect((await sender().send(port, as(globex))).errorDetail).toMatch(
-      /, before any answer: the server asks for a client certificate, and was given one that it may not take$/,
+      /, before any answer: the server asks for a client certificate, and it may have rejected the certificate$/,
     );
 
     const GONE = { kind: 'unreachable', errorCode: 'CONNECTION_FAILED' };
