@@ -131,7 +131,7 @@ describe('with allowedAddresses', () => {
   ])('%j is refused by name, value and fix', (entry) => {
     expect(() => new AddressGuard([entry as string])).toThrow(ConfigurationError);
     expect(() => resolveSecurityOptions({ allowedAddresses: [entry as string] })).toThrow(
-      `security.allowedAddresses has ${JSON.stringify(entry)}`,
+      `Invalid value ${JSON.stringify(entry)} in \`security.allowedAddresses\``,
     );
   });
 });
