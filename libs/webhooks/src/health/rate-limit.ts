@@ -65,9 +65,9 @@ const CHECKED_SLOT_MS = 1_000;
  * @param taken the last result of `takenAfter`
  */
 export function allowanceOf({ limit, perSeconds }: RateLimit, taken: string | null, now: number) {
-  const stretchMs = perSeconds * 1_000;
-  const slotMs = stretchMs / SLOTS;
-  const endOf = (start: number) => start + slotMs + stretchMs;
+  const periodMs = perSeconds * 1_000;
+  const slotMs = periodMs / SLOTS;
+  const endOf = (start: number) => start + slotMs + periodMs;
   const slots = taken === null ? [] : (JSON.parse(taken) as Slots).filter(([start]) => endOf(start) > now);
   const allowed = Math.max(0, limit - slots.reduce((sum, [, count]) => sum + count, 0));
   return {

@@ -27,14 +27,14 @@ export function keysController(path: string, decorators: readonly ClassDecorator
       @Param('listenerId') listenerId: string,
       @Res({ passthrough: true }) response: unknown,
     ): Promise<WebhookKeySet> {
-      const mayKeep = (directive: string): void => {
+      const setCacheControl = (directive: string): void => {
         this.host.httpAdapter.setHeader(response, 'Cache-Control', directive);
       };
       // Set before any code can fail: a cache may store a 404 without Cache-Control (RFC 9111, 4.2.2).
-      mayKeep('no-store');
+      setCacheControl('no-store');
       try {
         const keys = await this.listeners.keySet(listenerId);
-        mayKeep(`public, max-age=${MAX_AGE_SECONDS}`);
+        setCacheControl(`public, max-age=${MAX_AGE_SECONDS}`);
         return keys;
       } catch (error) {
         if (error instanceof ListenerNotFoundError) throw new NotFoundException();

@@ -43,12 +43,12 @@ export async function expressKeepsRawBodies(app: ExpressApplication): Promise<bo
  */
 export function readRawOnExpress(
   app: ExpressApplication,
-  isOurs: (request: IncomingMessage) => boolean,
+  wantsRawBody: (request: IncomingMessage) => boolean,
   limit: number,
 ): void {
   const readRaw: Handle = (request, _response, next) => {
     // Skip a body that a gateway already read into `rawBody`, and a compressed body, which the parsers must unpack.
-    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !isOurs(request))
+    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !wantsRawBody(request))
       return next();
     readBody(request, limit).then((bytes) => {
       request.rawBody = bytes;

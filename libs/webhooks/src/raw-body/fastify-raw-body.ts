@@ -42,7 +42,7 @@ export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<bo
  * Reads the bodies of some routes as bytes, whatever their content type is: Fastify answers 415 for a type without a
  * parser, and 400 for JSON with one changed byte. The routes get their own content type, which has its own parser.
  */
-export function readRawOnFastify(app: FastifyApplication, isOurs: (url: string) => boolean, limit: number): void {
+export function readRawOnFastify(app: FastifyApplication, wantsRawBody: (url: string) => boolean, limit: number): void {
   const type = `application/x-returned-webhook-${randomBytes(8).toString('hex')}`;
   app.addContentTypeParser(type, { parseAs: 'buffer', bodyLimit: limit }, (request, body, done) => {
     request.rawBody = body;
@@ -53,7 +53,7 @@ export function readRawOnFastify(app: FastifyApplication, isOurs: (url: string) 
     done();
   };
   app.addHook('onRoute', (route) => {
-    if (![route.method].flat().includes('POST') || !isOurs(route.url)) return;
+    if (![route.method].flat().includes('POST') || !wantsRawBody(route.url)) return;
     route.onRequest = [route.onRequest ?? []].flat().concat(asBytes);
   });
 }

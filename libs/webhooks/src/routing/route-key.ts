@@ -64,19 +64,19 @@ export function routeKey(space: OwnerSpace, owner: string, pattern: string, path
   // Spaces and patterns contain no bar, and parts that may contain one are preceded by their length. So two tuples
   // never give the same text.
   const tuple = `${space}|${pattern}|${owner.length}|${owner}|${path.length}|${path}|${value}`;
-  let key = keysOfTuples.get(tuple);
+  let key = routeKeyCache.get(tuple);
   if (key === undefined) {
-    if (keysOfTuples.size >= MAX_REMEMBERED_KEYS) keysOfTuples.clear();
+    if (routeKeyCache.size >= MAX_CACHED_KEYS) routeKeyCache.clear();
     key = tupleHash('route', space, owner, pattern, path, value);
-    if (tuple.length <= MAX_REMEMBERED_LENGTH) keysOfTuples.set(tuple, key);
+    if (tuple.length <= MAX_CACHED_TUPLE_LENGTH) routeKeyCache.set(tuple, key);
   }
   return key;
 }
 
 /** Owners and values repeat. A hash costs ten times as much as a look-up in this cache. */
-const keysOfTuples = new Map<string, Buffer>();
-const MAX_REMEMBERED_KEYS = 10_000;
-const MAX_REMEMBERED_LENGTH = 300;
+const routeKeyCache = new Map<string, Buffer>();
+const MAX_CACHED_KEYS = 10_000;
+const MAX_CACHED_TUPLE_LENGTH = 300;
 
 /**
  * Returns the text of a scalar in a route. `null` (or missing), booleans, numbers and strings never give the same text.
@@ -206,16 +206,16 @@ function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: str
 function patternsOf(types: readonly string[]): ReadonlySet<string> {
   const [type] = types;
   if (type === undefined || types.length > 1) return new Set(types.flatMap(patternsMatching));
-  let patterns = patternsOfTypes.get(type);
+  let patterns = patternCache.get(type);
   if (patterns === undefined) {
-    if (patternsOfTypes.size >= MAX_REMEMBERED_TYPES) patternsOfTypes.clear();
-    patternsOfTypes.set(type, (patterns = new Set(patternsMatching(type))));
+    if (patternCache.size >= MAX_CACHED_TYPES) patternCache.clear();
+    patternCache.set(type, (patterns = new Set(patternsMatching(type))));
   }
   return patterns;
 }
 
-const patternsOfTypes = new Map<string, ReadonlySet<string>>();
-const MAX_REMEMBERED_TYPES = 1_000;
+const patternCache = new Map<string, ReadonlySet<string>>();
+const MAX_CACHED_TYPES = 1_000;
 
 function routedValueOf(event: RoutedEvent, routePath: string): string | undefined {
   const path = routePath.slice(2);

@@ -42,7 +42,7 @@ const METADATA_ADDRESSES = new Set(
  * (mapped, compatible, translated, ISATAP, NAT64 with a prefix of 96 bits). The following rows are shorter NAT64
  * prefixes (RFC 6052 section 2.2: a network may choose its own prefix). The last row is 6to4.
  */
-const CARRIED_AT = [
+const EMBEDDED_IPV4_BYTES = [
   [12, 13, 14, 15],
   [9, 10, 11, 12],
   [7, 9, 10, 11],
@@ -101,10 +101,10 @@ function isMetadata(address: Address): boolean {
   if (METADATA_ADDRESSES.has(address.toNormalizedString())) return true;
   if (address instanceof ipaddr.IPv4) return false;
   const bytes = address.toByteArray();
-  const carried = CARRIED_AT.map((places) => places.map((place) => bytes[place] ?? 0));
+  const embedded = EMBEDDED_IPV4_BYTES.map((places) => places.map((place) => bytes[place] ?? 0));
   // Teredo stores the IPv4 address of its client with all bits inverted.
-  carried.push(bytes.slice(12).map((byte) => byte ^ 0xff));
-  return carried.some((octets) => METADATA_ADDRESSES.has(octets.join('.')));
+  embedded.push(bytes.slice(12).map((byte) => byte ^ 0xff));
+  return embedded.some((octets) => METADATA_ADDRESSES.has(octets.join('.')));
 }
 
 function isPublic(address: Address): boolean {

@@ -79,7 +79,7 @@ interface Generation {
   readonly agent: Agent;
   readonly madeAt: number;
   /** Requests in flight. */
-  underWay: number;
+  inFlight: number;
 }
 
 /** An agent for one request. */
@@ -128,15 +128,15 @@ export class GuardedAgents {
   /** Returns the agent for one new request. After {@link destroy} the agent rejects every request. */
   lease(tls?: TlsIdentity): AgentLease {
     const generation = this.#generationFor(tls);
-    generation.underWay++;
+    generation.inFlight++;
     let hasEnded = false;
     return {
       agent: generation.agent,
       end: () => {
         if (hasEnded) return;
         hasEnded = true;
-        generation.underWay--;
-        this.#endUnused(generation);
+        generation.inFlight--;
+        this.#destroyIfUnused(generation);
       },
     };
   }
@@ -150,12 +150,12 @@ export class GuardedAgents {
       if (!this.#isOld(old)) continue;
       this.#current.delete(other);
       this.#retiring.add(old);
-      this.#endUnused(old);
+      this.#destroyIfUnused(old);
       if (other !== key) this.#connectors.delete(other);
     }
     const agent = new Agent(this.#agentOptions(key, tls));
     if (this.#closed) void agent.destroy();
-    const made = { agent, madeAt: performance.now(), underWay: 0 };
+    const made = { agent, madeAt: performance.now(), inFlight: 0 };
     this.#current.set(key, made);
     return made;
   }
@@ -171,8 +171,8 @@ export class GuardedAgents {
     return performance.now() - madeAt > this.#maxAgeMs;
   }
 
-  #endUnused(generation: Generation): void {
-    if (generation.underWay > 0 || !this.#retiring.delete(generation)) return;
+  #destroyIfUnused(generation: Generation): void {
+    if (generation.inFlight > 0 || !this.#retiring.delete(generation)) return;
     // Deferred, because undici is still reporting the end of the last request.
     queueMicrotask(() => void generation.agent.destroy());
   }
@@ -232,7 +232,7 @@ function guardedConnector(
     const callback: buildConnector.Callback = (error, socket) => {
       if (error === null) {
         const hasAnswered = limitAnswers(socket);
-        if (socket instanceof TLSSocket) nameRefusals(socket, tls, hasAnswered);
+        if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
         done(null, socket);
       } else {
         done(error, null);
@@ -245,7 +245,7 @@ function guardedConnector(
       connectDirectly(connect, guard, options, callback);
     } else {
       openTunnel(proxy, checked, options, timeout).then(
-        (tunnel) => speakThrough(tunnel, connect, options, callback),
+        (tunnel) => connectThroughTunnel(tunnel, connect, options, callback),
         (error: unknown) => callback(toSendError(error), null),
       );
     }
@@ -335,9 +335,9 @@ function limitAnswers(socket: Socket): () => boolean {
  * connection: the server of Node.js sends no alert for a certificate that it does not trust. A closed connection
  * without an alert counts as a refusal only if the server had asked for a certificate.
  */
-function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
+function reportCertificateRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
   // These are set only when the server has requested a certificate.
-  const asksForCertificate = socket.getSharedSigalgs().length > 0;
+  const wasCertificateRequested = socket.getSharedSigalgs().length > 0;
   let alert: Error | undefined;
   socket.prependListener('error', (error) => {
     if (isTlsError(error)) alert ??= error;
@@ -346,7 +346,7 @@ function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () 
   socket.destroy = (error?: Error) => {
     if (error === undefined || !isGone(error)) return destroy(error);
     if (alert !== undefined) return destroy(alert);
-    if (hasAnswered() || !asksForCertificate) return destroy(error);
+    if (hasAnswered() || !wasCertificateRequested) return destroy(error);
     const given = cert === undefined ? 'no certificate was sent' : 'it may have rejected the certificate';
     const detail = `${describeError(error)}, before any answer: the server asks for a client certificate, and ${given}`;
     return destroy(new SendError('TLS_FAILED', detail, { cause: error }));
@@ -361,9 +361,9 @@ async function openTunnel(
   timeout: number,
 ): Promise<Socket> {
   const host = hostOf({ hostname });
-  const isSaid = proxy.resolvesNames || isIP(host) !== 0;
+  const usesHostAsGiven = proxy.resolvesNames || isIP(host) !== 0;
   const until = performance.now() + timeout;
-  const hosts = isSaid ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
+  const hosts = usesHostAsGiven ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
   const tried: unknown[] = [];
   // Tries several addresses, as a direct connection does: a proxy without IPv6 refuses IPv6 addresses and accepts the
   // others.
@@ -379,7 +379,7 @@ async function openTunnel(
   throw tried.at(-1) ?? new SendError('TIMEOUT', `no tunnel within ${timeout} ms`);
 }
 
-function speakThrough(
+function connectThroughTunnel(
   tunnel: Socket,
   connect: buildConnector.connector,
   options: buildConnector.Options,

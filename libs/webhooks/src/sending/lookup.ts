@@ -9,9 +9,9 @@ type Callback = Parameters<LookupFunction>[2];
  */
 const THREADS = 2;
 /** How long a lookup waits for a thread before it is also sent without one. */
-const PATIENCE_MS = 200;
+const THREAD_WAIT_MS = 200;
 /** Time limit of one lookup. Every caller has a shorter limit or retries later. */
-const LIMIT_MS = 10_000;
+const LOOKUP_TIMEOUT_MS = 10_000;
 
 /** The host of a URL. An IPv6 address comes without its brackets. */
 export function hostOf(url: Pick<URL, 'hostname'>): string {
@@ -41,35 +41,35 @@ export function boundedLookup(lookup: LookupFunction | undefined): LookupFunctio
   return sharedLookup(lookup ?? unblockableLookup());
 }
 
-function tookTooLong(hostname: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`no answer for ${hostname} within ${LIMIT_MS} ms`), { code: 'ETIMEDOUT' });
+function lookupTimeout(hostname: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`no answer for ${hostname} within ${LOOKUP_TIMEOUT_MS} ms`), { code: 'ETIMEDOUT' });
 }
 
 /**
  * Runs one lookup per name at a time. Connections that open during the lookup share its answer. No answer is cached, so
- * the answer is never older than the connection that waits for it. A lookup fails after {@link LIMIT_MS}, and the next
+ * the answer is never older than the connection that waits for it. A lookup fails after {@link LOOKUP_TIMEOUT_MS}, and the next
  * caller starts a new one.
  *
  * Without this, each connection that waits for an unresponsive name server would hold its own thread.
  */
 export function sharedLookup(lookup: LookupFunction): LookupFunction {
-  const asking = new Map<string, Callback[]>();
+  const pendingLookups = new Map<string, Callback[]>();
   return (hostname, options, callback) => {
     const key = JSON.stringify([hostname, options.family, options.hints, options.all, options.order]);
-    const others = asking.get(key);
+    const others = pendingLookups.get(key);
     if (others) {
       others.push(callback);
       return;
     }
     const callbacks = [callback];
-    asking.set(key, callbacks);
+    pendingLookups.set(key, callbacks);
     const answered = (...answer: Parameters<Callback>): void => {
       clearTimeout(timer);
       // A resolver may call back twice. The second answer is ignored.
-      if (asking.get(key) === callbacks) asking.delete(key);
-      for (const tell of callbacks.splice(0)) tell(...answer);
+      if (pendingLookups.get(key) === callbacks) pendingLookups.delete(key);
+      for (const notify of callbacks.splice(0)) notify(...answer);
     };
-    const timer = setTimeout(() => answered(tookTooLong(hostname), ''), LIMIT_MS);
+    const timer = setTimeout(() => answered(lookupTimeout(hostname), ''), LOOKUP_TIMEOUT_MS);
     timer.unref();
     try {
       lookup(hostname, options, answered);
@@ -80,7 +80,7 @@ export function sharedLookup(lookup: LookupFunction): LookupFunction {
 }
 
 /** The two lookup methods of {@link unblockableLookup}. */
-export interface LookupWays {
+export interface LookupMethods {
   /** Holds a thread until the answer arrives. */
   readonly withThread: LookupFunction;
   /** Needs no thread. */
@@ -92,17 +92,17 @@ export interface LookupWays {
  *
  * getaddrinfo() uses the configuration of the machine (`/etc/hosts`, search domains). But it holds a thread until the
  * name servers answer or the attempt times out, which can take half a minute: two such names block the resolution of
- * all others. So at most as many lookups run as there are threads. A name that has waited {@link PATIENCE_MS} for a
+ * all others. So at most as many lookups run as there are threads. A name that has waited {@link THREAD_WAIT_MS} for a
  * thread is also resolved through c-ares, which needs no thread. If c-ares does not know the name, the lookup keeps
- * waiting for a thread, up to {@link LIMIT_MS}.
+ * waiting for a thread, up to {@link LOOKUP_TIMEOUT_MS}.
  */
-export function unblockableLookup(ways: LookupWays = systemWays()): LookupFunction {
+export function unblockableLookup(methods: LookupMethods = systemMethods()): LookupFunction {
   let running = 0;
   const waiting: (() => void)[] = [];
 
-  const ask = (hostname: string, options: LookupAllOptions, callback: Callback): void => {
+  const startLookup = (hostname: string, options: LookupAllOptions, callback: Callback): void => {
     running++;
-    ways.withThread(hostname, options, (...answer) => {
+    methods.withThread(hostname, options, (...answer) => {
       running--;
       waiting.shift()?.();
       callback(...answer);
@@ -112,24 +112,24 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
   return (hostname, options, callback) => {
     const all = options as LookupAllOptions;
     if (running < THREADS || isIP(hostname) !== 0) {
-      ask(hostname, all, callback);
+      startLookup(hostname, all, callback);
       return;
     }
-    const go = (): void => {
+    const start = (): void => {
       clearTimeout(timer);
       clearTimeout(limit);
-      ask(hostname, all, callback);
+      startLookup(hostname, all, callback);
     };
     // Without a limit, names with unresponsive servers would queue behind each other.
     const limit = setTimeout(() => {
-      waiting.splice(waiting.indexOf(go), 1);
-      callback(tookTooLong(hostname), '');
-    }, LIMIT_MS);
+      waiting.splice(waiting.indexOf(start), 1);
+      callback(lookupTimeout(hostname), '');
+    }, LOOKUP_TIMEOUT_MS);
     limit.unref();
     const timer = setTimeout(() => {
-      ways.withoutThread(hostname).then(
+      methods.withoutThread(hostname).then(
         (addresses) => {
-          const place = waiting.indexOf(go);
+          const place = waiting.indexOf(start);
           // The lookup got a thread in the meantime.
           if (place === -1) return;
           waiting.splice(place, 1);
@@ -138,12 +138,12 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
         },
         () => undefined,
       );
-    }, PATIENCE_MS);
-    waiting.push(go);
+    }, THREAD_WAIT_MS);
+    waiting.push(start);
   };
 }
 
-function systemWays(): LookupWays {
+function systemMethods(): LookupMethods {
   const resolver = new Resolver({ timeout: 2_000, tries: 2 });
   const resolve = (hostname: string, family: 4 | 6): Promise<LookupAddress[]> =>
     new Promise((found) => {

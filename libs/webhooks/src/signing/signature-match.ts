@@ -6,9 +6,9 @@ import { timingSafeEqual } from 'node:crypto';
  */
 export function anyMatches(given: readonly Buffer[], expected: readonly Buffer[]): boolean {
   let matches = false;
-  for (const one of expected) {
-    for (const other of given) {
-      if (one.length === other.length && timingSafeEqual(one, other)) matches = true;
+  for (const wanted of expected) {
+    for (const received of given) {
+      if (wanted.length === received.length && timingSafeEqual(wanted, received)) matches = true;
     }
   }
   return matches;

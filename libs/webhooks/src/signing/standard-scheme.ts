@@ -61,10 +61,10 @@ export class StandardScheme implements SignatureScheme {
       given.filter((part) => part.startsWith(V1)).map((part) => Buffer.from(part.slice(V1.length))),
       expected,
     );
-    return this.#holdsV1a(given, publicKeys, input) || isV1;
+    return this.#verifiesV1a(given, publicKeys, input) || isV1;
   }
 
-  #holdsV1a(given: readonly string[], keys: readonly string[], input: SigningInput): boolean {
+  #verifiesV1a(given: readonly string[], keys: readonly string[], input: SigningInput): boolean {
     const publicKeys = keys.map((key) => this.#cached(key, publicKeyObject, 'public:'));
     const signatures = given
       .filter((part) => part.startsWith(V1A))

@@ -26,12 +26,12 @@ export class StripeScheme implements SignatureScheme {
 
   verify({ headers, timestamp, secrets, body }: VerifyInput): boolean {
     const { t, v1 } = read(headers);
-    const isOfThisTime = t === String(timestamp);
+    const isSameTime = t === String(timestamp);
     const matches = anyMatches(
       v1.map((text) => decodeHex(text, SHA256_BYTES)).filter((signature) => signature !== null),
       secrets.map((secret) => hmac(secret, String(timestamp), body)),
     );
-    return matches && isOfThisTime;
+    return matches && isSameTime;
   }
 }
 

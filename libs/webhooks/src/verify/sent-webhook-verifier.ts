@@ -31,12 +31,12 @@ const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
  * How many listeners are checked for one request, newest first. If an event went to more listeners, the oldest of them
  * get `INVALID`. Otherwise one request could cost as many HMACs as the application has listeners.
  */
-export const MAX_LISTENERS_ASKED = 10_000;
+export const MAX_LISTENERS_CHECKED = 10_000;
 /**
  * How many bytes Ed25519 signatures may hash in one step. Each signature hashes the whole body, and the caller chooses
  * how many signatures there are.
  */
-const SIGNED_BYTES_AT_ONCE = 1_024 * 1_024;
+const SIGNED_BYTES_PER_STEP = 1_024 * 1_024;
 /** Answers are sent at multiples of this time after the request, so that the duration of the work does not show. */
 export const ANSWER_STEP_MS = 50;
 
@@ -97,7 +97,7 @@ export class SentWebhookVerifier {
     let { page } = first;
     let isGenuine = false;
     let hasHashed = false;
-    for (let asked = page.length; ; asked += page.length) {
+    for (let checkedCount = page.length; ; checkedCount += page.length) {
       for (const delivery of page) {
         await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
@@ -105,8 +105,8 @@ export class SentWebhookVerifier {
         if (await this.isSignedFor(delivery, claim, { body, turn })) isGenuine = true;
       }
       const last = page.at(-1);
-      if (isGenuine || !last || page.length < pageSize || asked >= MAX_LISTENERS_ASKED) break;
-      const limit = Math.min(pageSize, MAX_LISTENERS_ASKED - asked);
+      if (isGenuine || !last || page.length < pageSize || checkedCount >= MAX_LISTENERS_CHECKED) break;
+      const limit = Math.min(pageSize, MAX_LISTENERS_CHECKED - checkedCount);
       page = await database.transaction(() =>
         readSentDeliveries(database, event.seq, { bodyLength, before: last.listenerId, limit }),
       );
@@ -128,7 +128,7 @@ export class SentWebhookVerifier {
       for (const key of this.keysOf(kept, delivery.listenerId, scheme?.keyType ?? 'secret')) {
         for (const headers of pieces) {
           await turn.pass();
-          if (this.holds(scheme, { ...claim, headers, body, secrets: [key] }, delivery)) isSigned = true;
+          if (this.isValid(scheme, { ...claim, headers, body, secrets: [key] }, delivery)) isSigned = true;
         }
       }
     }
@@ -155,7 +155,7 @@ export class SentWebhookVerifier {
   }
 
   /** Whether a signature is valid. A secret that its scheme cannot use must not affect the other listeners. */
-  private holds(
+  private isValid(
     scheme: SignatureScheme | undefined,
     input: Parameters<SignatureScheme['verify']>[0],
     { listenerId }: SentDelivery,
@@ -208,10 +208,10 @@ function headersInPieces(
 ): readonly Claim['headers'][] {
   if (!(scheme instanceof StandardScheme) || scheme.keyType !== 'ed25519') return [headers];
   const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
-  const atOnce = Math.max(1, Math.floor(SIGNED_BYTES_AT_ONCE / (bodyLength + 1)));
+  const signaturesPerStep = Math.max(1, Math.floor(SIGNED_BYTES_PER_STEP / (bodyLength + 1)));
   const pieces: Claim['headers'][] = [];
-  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += atOnce) {
-    const some = signatures.slice(from, Math.min(from + atOnce, MAX_V1A_SIGNATURES));
+  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += signaturesPerStep) {
+    const some = signatures.slice(from, Math.min(from + signaturesPerStep, MAX_V1A_SIGNATURES));
     pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
   }
   return pieces;

@@ -98,17 +98,17 @@ export class WebhooksVerifyModule implements NestModule {
     const adapter = this.host.httpAdapter;
     if (!adapter || this.options.rawBody === 'provided') return;
     const { bodyLimitBytes } = this.verifier;
-    const isOurs = (url: string) => this.urls().has(normalised(url));
+    const isVerifyRoute = (url: string) => this.urls().has(normalised(url));
     if (adapter.getType() === 'express') {
       const app = adapter.getInstance<ExpressApplication>();
       if ((await expressKeepsRawBodies(app)) === false)
         throw rawBodyMissing('WebhooksVerifyModule', 'Express does not keep them');
-      readRawOnExpress(app, ({ method, url }) => method === 'POST' && isOurs(url ?? ''), bodyLimitBytes);
+      readRawOnExpress(app, ({ method, url }) => method === 'POST' && isVerifyRoute(url ?? ''), bodyLimitBytes);
     } else if (adapter.getType() === 'fastify') {
       const app = adapter.getInstance<FastifyApplication>();
       if ((await fastifyKeepsRawBodies(app)) === false)
         throw rawBodyMissing('WebhooksVerifyModule', 'Fastify does not keep them');
-      readRawOnFastify(app, isOurs, bodyLimitBytes);
+      readRawOnFastify(app, isVerifyRoute, bodyLimitBytes);
     }
   }
 
