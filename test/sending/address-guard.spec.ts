@@ -115,7 +115,7 @@ describe('with allowedAddresses', () => {
   it.each(['127.0.0.1', '::1'])(
     '%s without a prefix length is refused, and the message says how to write it',
     (entry) => {
-      expect(() => new AddressGuard([entry])).toThrow(new RegExp(`write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
+      expect(() => new AddressGuard([entry])).toThrow(new RegExp(`Write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
     },
   );
 
