@@ -8,12 +8,14 @@ import { keysController, LISTENERS } from './keys.controller.js';
 /** Options of {@link WebhooksKeysModule}. */
 export interface WebhooksKeysOptions {
   /**
-   * Path of the keys, below the global prefix of the application. Versioning does not apply. @defaultValue
-   * `'webhooks/keys'`
+   * Path of the keys, below the global prefix of the application. Versioning does not apply.
+   *
+   * @defaultValue `'webhooks/keys'`
    */
   path?: string;
   /**
-   * The instance whose keys are served: the name of its data source, as in `WebhooksModule.forRoot({ dataSource })`.
+   * The instance whose keys are served. Give the name of its data source, as in `WebhooksModule.forRoot({ dataSource
+   * })`.
    *
    * @defaultValue the default data source
    */

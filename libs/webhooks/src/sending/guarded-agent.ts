@@ -191,7 +191,7 @@ export class GuardedAgents {
       connections: connectionsPerOrigin,
       pipelining: 1,
       keepAliveTimeout: keepAliveMs,
-      // The header keep-alive of a receiver may ask for less, but not for more.
+      // The keep-alive header of a receiver may ask for less time, but not for more.
       keepAliveMaxTimeout: keepAliveMs,
       maxHeaderSize: 16 * 1024,
       connect,
@@ -330,10 +330,11 @@ function limitAnswers(socket: Socket): () => boolean {
 /**
  * Reports a refused or missing client certificate as `TLS_FAILED` instead of as a lost connection.
  *
- * In TLS 1.3 the client's handshake ends before the server checks the client's certificate. The refusal arrives in
- * place of the answer. It is an alert, after which undici (7.30) reports only a closed connection, or just the closed
- * connection: the server of Node.js sends no alert for a certificate that it does not trust. A closed connection
- * without an alert counts as a refusal only if the server had asked for a certificate.
+ * In TLS 1.3 the client's handshake ends before the server checks the client's certificate, so a refusal arrives in
+ * place of the answer. Some servers send an alert, but after an alert undici (7.30) reports only that the connection
+ * closed. Other servers close the connection without an alert: the server of Node.js does so for a certificate that it
+ * does not trust. A closed connection without an alert counts as a refusal only if the server had requested a
+ * certificate.
  */
 function reportCertificateRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
   // These are set only when the server has requested a certificate.

@@ -14,8 +14,8 @@ import type { OnStatus } from './transport.js';
 export const MAX_RESPONSE_BYTES = 4096;
 
 /**
- * How many bytes are read in total so that the connection can serve the next request. Bytes above {@link
- * MAX_RESPONSE_BYTES} are dropped. A longer body closes the connection.
+ * How many bytes are read in total so that the connection can serve the next request. Bytes above
+ * {@link MAX_RESPONSE_BYTES} are dropped. A longer body closes the connection.
  */
 const MAX_DRAINED_BYTES = 64 * 1024;
 

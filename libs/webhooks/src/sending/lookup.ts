@@ -34,8 +34,8 @@ export function listOf(found: string | LookupAddress[], family?: number): readon
 }
 
 /**
- * The resolver of one instance of the module: `lookup` if the application gives one, otherwise {@link
- * unblockableLookup}.
+ * The resolver of one instance of the module: `lookup` if the application gives one, otherwise
+ * {@link unblockableLookup}.
  */
 export function boundedLookup(lookup: LookupFunction | undefined): LookupFunction {
   return sharedLookup(lookup ?? unblockableLookup());
@@ -47,8 +47,8 @@ function lookupTimeout(hostname: string): NodeJS.ErrnoException {
 
 /**
  * Runs one lookup per name at a time. Connections that open during the lookup share its answer. No answer is cached, so
- * the answer is never older than the connection that waits for it. A lookup fails after {@link LOOKUP_TIMEOUT_MS}, and the next
- * caller starts a new one.
+ * the answer is never older than the connection that waits for it. A lookup fails after {@link LOOKUP_TIMEOUT_MS}, and
+ * the next caller starts a new one.
  *
  * Without this, each connection that waits for an unresponsive name server would hold its own thread.
  */

@@ -40,8 +40,8 @@ export interface WebhooksHttp {
 
 /**
  * Creates an `HttpService` with its own axios instance. The instance shares no defaults, no interceptors and no proxy
- * of the environment with the global axios or with the application's `HttpModule`. It sends only requests of {@link
- * WebhooksHttp.post}.
+ * of the environment with the global axios or with the application's `HttpModule`. It sends only requests of
+ * {@link WebhooksHttp.post}.
  */
 export function createWebhooksHttpService(options: WebhooksHttpOptions): WebhooksHttp {
   const { security, ...connections } = options;

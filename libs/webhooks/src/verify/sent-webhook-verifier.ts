@@ -24,7 +24,7 @@ export interface ReturnedWebhook {
   readonly body: Buffer;
 }
 
-/** A page of listeners has at most this many listeners, and their bodies have at most this many bytes. */
+/** Limits of one page of listeners: the number of listeners, and the total size of their bodies. */
 const DELIVERIES_PER_PAGE = 500;
 const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
 /**

@@ -12,13 +12,14 @@ import { verifyController } from './verify.controller.js';
 /** Options of {@link WebhooksVerifyModule}. */
 export interface WebhooksVerifyOptions {
   /**
-   * Path of the route, below the global prefix of the application. Versioning does not apply. @defaultValue
-   * `'webhooks/verify'`
+   * Path of the route, below the global prefix of the application. Versioning does not apply.
+   *
+   * @defaultValue `'webhooks/verify'`
    */
   path?: string;
   /**
-   * The instance whose webhooks are verified: the name of its data source, as in `WebhooksModule.forRoot({ dataSource
-   * })`.
+   * The instance whose webhooks are verified. Give the name of its data source, as in `WebhooksModule.forRoot({
+   * dataSource })`.
    *
    * @defaultValue the default data source
    */
