@@ -38,7 +38,7 @@ describe('by default', () => {
       expect([address, guard.isAllowed(address)]).toEqual([address, false]);
   });
 
-  it('no address that carries another in a blocked range gets through', () => {
+  it('an IPv6 address that embeds an IPv4 address of a blocked range is blocked', () => {
     const octet = fc.integer({ min: 0, max: 255 });
     const v4 = fc.tuple(octet, octet, octet, octet);
     fc.assert(
@@ -56,7 +56,7 @@ describe('by default', () => {
 });
 
 describe('with allowedAddresses', () => {
-  it('a range opens itself and nothing beside it', () => {
+  it('a range allows its own addresses and no others', () => {
     const guard = new AddressGuard(['10.1.0.0/16', '::1/128']);
     expect(guard.isAllowed('10.1.255.255')).toBe(true);
     expect(guard.isAllowed('10.2.0.0')).toBe(false);
@@ -66,12 +66,12 @@ describe('with allowedAddresses', () => {
     expect(guard.isAllowed('1.1.1.1')).toBe(true);
   });
 
-  it('an IPv4 range does not open its IPv6 disguises, which have to be named', () => {
+  it('an IPv4 range does not allow IPv6 forms of its addresses, which need their own entry', () => {
     expect(new AddressGuard(['127.0.0.0/8']).isAllowed('::ffff:127.0.0.1')).toBe(false);
     expect(new AddressGuard(['::ffff:127.0.0.0/104']).isAllowed('::ffff:127.0.0.1')).toBe(true);
   });
 
-  it('cloud metadata stays blocked by a wide range and opens when named alone', () => {
+  it('a cloud metadata address stays blocked in a wide range, and is allowed by an entry for this address alone', () => {
     const wide = new AddressGuard(['169.254.0.0/16', '0.0.0.0/0', '::/0']);
     expect(wide.isAllowed('169.254.1.1')).toBe(true);
     expect(wide.isAllowed('169.254.169.254')).toBe(false);
@@ -85,7 +85,7 @@ describe('with allowedAddresses', () => {
     ...['169.254.42.42', '100.100.100.200', '100.96.0.96', '168.63.129.16', '192.0.0.192', 'fd00:ec2::254'],
     ...['fd00:ec2::23', 'fd20:ce::254', 'fd00:42::42', 'fd00:c1::a9fe:a9fe', 'fd00:a9fe:a9fe::1', 'fe80::a9fe:a9fe'],
     'fe80::a9fe:a9fe%eth0',
-  ])('%s, where a cloud answers with credentials, is opened by no range', (address) => {
+  ])('no range allows %s, where a cloud serves credentials', (address) => {
     expect(new AddressGuard(['0.0.0.0/0', '::/0']).isAllowed(address)).toBe(false);
   });
 
@@ -112,9 +112,12 @@ describe('with allowedAddresses', () => {
     expect(new AddressGuard([`${named}/128`]).isAllowed(address)).toBe(true);
   });
 
-  it.each(['127.0.0.1', '::1'])('%s alone is refused, and the message says how to write it', (entry) => {
-    expect(() => new AddressGuard([entry])).toThrow(new RegExp(`write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
-  });
+  it.each(['127.0.0.1', '::1'])(
+    '%s without a prefix length is refused, and the message says how to write it',
+    (entry) => {
+      expect(() => new AddressGuard([entry])).toThrow(new RegExp(`Write "${entry.replaceAll('.', '\\.')}/(32|128)"`));
+    },
+  );
 
   it.each([
     '',
@@ -128,16 +131,16 @@ describe('with allowedAddresses', () => {
     'fe80::1%eth0/64',
     5,
     null,
-  ])('%j is refused by name, value and fix', (entry) => {
+  ])('%j is refused with a message that names option, value and fix', (entry) => {
     expect(() => new AddressGuard([entry as string])).toThrow(ConfigurationError);
     expect(() => resolveSecurityOptions({ allowedAddresses: [entry as string] })).toThrow(
-      `security.allowedAddresses has ${JSON.stringify(entry)}`,
+      `Invalid value ${JSON.stringify(entry)} in \`security.allowedAddresses\``,
     );
   });
 });
 
 describe('security options', () => {
-  it('allow nothing more by default, and are frozen', () => {
+  it('allow only public addresses and https: by default, and are frozen', () => {
     const resolved = resolveSecurityOptions();
     expect(resolved).toEqual({ allowedAddresses: [], allowHttp: false, allowedPorts: 'any', proxy: null });
     expect(resolveSecurityOptions({ allowedAddresses: undefined, allowHttp: undefined })).toEqual(resolved);
@@ -163,7 +166,7 @@ describe('security options', () => {
     expect(() => resolveSecurityOptions(options as never)).toThrow(ConfigurationError);
   });
 
-  it('never repeat the URL of a proxy, which may hold a password', () => {
+  it('never repeat the URL of a proxy, which may contain a password', () => {
     expect(() => resolveSecurityOptions({ proxy: { url: 'ftp://user:hunter2@proxy' } })).toThrow(
       expect.not.stringContaining('hunter2') as string,
     );

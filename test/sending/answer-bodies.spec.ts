@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { BOTH_WAYS, http, request, sockets } from './transport-setup.js';
 
-/** A server that answers 200 and goes on as the test says. */
+/** A server that answers 200, then continues as the test defines. */
 function answering(then: (response: ServerResponse) => void): Promise<string> {
   return http((incoming, response) => {
     incoming.resume();
@@ -18,7 +18,7 @@ const endlessDrip = (response: ServerResponse): void => {
 };
 
 describe.each(BOTH_WAYS)('an answer whose body comes later, of a request %s', (_name, sender) => {
-  it('is announced by its status, and read when that is wanted', async () => {
+  it('is reported to onStatus before its body, which is read if onStatus wants it', async () => {
     let end = () => undefined as void;
     const url = await answering((response) => (end = () => void response.end('done')));
     const statuses: number[] = [];
@@ -39,14 +39,14 @@ describe.each(BOTH_WAYS)('an answer whose body comes later, of a request %s', (_
     expect(statuses).toEqual([200]);
   });
 
-  it('is taken by its status alone when its body is not to be read, and its connection is closed', async () => {
+  it('counts by its status alone when onStatus refuses the body, and its connection is closed', async () => {
     const url = await answering(endlessDrip);
     const outcome = await sender().send(request(url, { onStatus: () => null }));
     expect(outcome).toMatchObject({ kind: 'accepted', status: 200 });
     await expect.poll(() => sockets.size).toBe(0);
   });
 
-  it('has a time limit of its own for its body, much shorter than that of the request', async () => {
+  it('has a separate time limit for its body, much shorter than the limit of the request', async () => {
     const url = await answering(endlessDrip);
     let hasEnded = false;
     const began = performance.now();
@@ -58,7 +58,7 @@ describe.each(BOTH_WAYS)('an answer whose body comes later, of a request %s', (_
     await expect.poll(() => [hasEnded, sockets.size]).toEqual([true, 0]);
   });
 
-  it('counts as read only when its connection is free or closed, also after enough of it has come', async () => {
+  it('counts as read only when its connection is free or closed, even after all kept bytes have arrived', async () => {
     const url = await answering((response) => {
       response.write('x'.repeat(5_000));
       endlessDrip(response);
@@ -70,7 +70,7 @@ describe.each(BOTH_WAYS)('an answer whose body comes later, of a request %s', (_
     await expect.poll(() => hasEnded, { timeout: 5_000 }).toBe(true);
   });
 
-  it('is not announced when the body comes with it', async () => {
+  it('is not reported to onStatus when the body arrives together with the headers', async () => {
     const url = await http((incoming, response) => {
       incoming.resume();
       incoming.on('end', () => response.end('at once'));

@@ -10,7 +10,7 @@ import {
 import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import { ConnectionAttempts } from '../support/connection-attempts.js';
 
-/** From the registries of special-purpose addresses (IANA), and not from the source of the guard. */
+/** Copied from the IANA registries of special-purpose addresses, not from the source of the guard. */
 const BLOCKED: readonly (readonly [address: string, bits: number])[] = [
   ...([
     ['0.0.0.0', 8],
@@ -51,7 +51,7 @@ const BLOCKED: readonly (readonly [address: string, bits: number])[] = [
   ] as const),
 ];
 
-/** Node's own, so that what is judged is not judged by itself. */
+/** The BlockList of Node.js, so that the guard is not checked against itself. */
 const oracle = new BlockList();
 for (const [address, bits] of BLOCKED) oracle.addSubnet(address, bits, isIPv6(address) ? 'ipv6' : 'ipv4');
 
@@ -70,7 +70,7 @@ function v6Number(text: string): bigint {
   return all.reduce((sum, part) => (sum << 16n) | part, 0n);
 }
 
-/** An address of a blocked range, evenly over the ranges and then over each. */
+/** A random address of a random blocked range. Every range has the same probability. */
 const blockedAddress = fc
   .constantFrom(...BLOCKED)
   .chain(([base, bits]) =>
@@ -79,7 +79,7 @@ const blockedAddress = fc
       : fc.integer({ min: 0, max: 2 ** (32 - bits) - 1 }).map((rest) => v4Text(v4Number(base) + rest)),
   );
 
-/** The same address as URLs may spell it. */
+/** The same address in the forms that URLs allow. */
 function spelt(address: string): fc.Arbitrary<string> {
   if (isIPv6(address)) return fc.constant(`[${address}]`);
   const [a, b, c, d] = address.split('.').map(Number) as [number, number, number, number];
@@ -100,7 +100,7 @@ function spelt(address: string): fc.Arbitrary<string> {
 
 const PUBLIC = fc.constantFrom<string[]>('93.184.215.14', '1.1.1.1', '2606:4700:4700::1111');
 
-describe('no address of a blocked range is ever connected to', () => {
+describe('no connection is ever made to an address of a blocked range', () => {
   let attempts: ConnectionAttempts;
   const closing: HttpTransport[] = [];
   const dns = new FakeDns();
@@ -127,7 +127,7 @@ describe('no address of a blocked range is ever connected to', () => {
     expect([url, outcome.kind, outcome.response, attempts.all]).toEqual([url, 'blocked', null, []]);
   }
 
-  it('as a literal, however it is spelt', async () => {
+  it('given as a literal in any form', async () => {
     const sender = transport();
     const url = fc
       .tuple(fc.constantFrom('http', 'https'), blockedAddress.chain(spelt), fc.constantFrom('', ':8080'))
@@ -138,7 +138,7 @@ describe('no address of a blocked range is ever connected to', () => {
     );
   });
 
-  it('by a name, alone or among public addresses, in any place', async () => {
+  it('given by a name, alone or at any position among public addresses', async () => {
     const sender = transport();
     let names = 0;
     const answer = fc
@@ -154,7 +154,7 @@ describe('no address of a blocked range is ever connected to', () => {
     );
   });
 
-  it('by a name that pointed to a public one before', async () => {
+  it('given by a name that pointed to a public address before', async () => {
     const sender = transport();
     let names = 0;
     await fc.assert(
@@ -169,7 +169,7 @@ describe('no address of a blocked range is ever connected to', () => {
     );
   });
 
-  it('when it is a metadata address that a wide range holds, in IPv6 as well', async () => {
+  it('that is a metadata address inside a wide allowed range, also in IPv6 form', async () => {
     const sender = transport({ allowedAddresses: ['0.0.0.0/0', '::/0'] });
     const address = fc.oneof(
       fc.constantFrom(...METADATA, '[fd00:ec2::254]', '[fd20:ce::254]'),
@@ -180,7 +180,7 @@ describe('no address of a blocked range is ever connected to', () => {
     await fc.assert(fc.asyncProperty(address, async (host) => expectBlocked(sender, `http://${host}/`)));
   });
 
-  it('which would have been seen: the generated addresses are blocked ones, and a connection is noticed', async () => {
+  it('and the test would notice one: every generated address is blocked, and a connection is recorded', async () => {
     fc.assert(
       fc.property(blockedAddress, (address) => oracle.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')),
       { numRuns: 1_000 },

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 
 import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request, tcp } from './transport-setup.js';
 
-/** A server whose answers are so long, and the connections that were made to it. */
+/** A server whose answers have the given length, and the connections that it accepted. */
 async function answering(length: number): Promise<{ url: string; connections: ReadonlySet<Socket> }> {
   const connections = new Set<Socket>();
   const server = createServer((incoming, response) => {
@@ -17,7 +17,7 @@ async function answering(length: number): Promise<{ url: string; connections: Re
 }
 
 describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
-  it('fails as closed once the transport is, also while it is under way', async () => {
+  it('fails with TRANSPORT_CLOSED after the transport closed, also while the request is in flight', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));
     to.respond({ status: OK, delayUntil: held });
@@ -30,7 +30,7 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     await transport.close();
   });
 
-  it('reuses a connection, also after a response that is longer than what is kept', async () => {
+  it('is reused, also after a response that is longer than the part that is kept', async () => {
     const { url, connections } = await answering(20_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
     for (let i = 0; i < 5; i++) {
@@ -39,22 +39,22 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(connections.size).toBe(1);
   });
 
-  it('is not kept after a response of which too much is left to read', async () => {
+  it('is closed after a response with too many unread bytes', async () => {
     const { url, connections } = await answering(200_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
     for (let i = 0; i < 2; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
     expect(connections.size).toBe(2);
   });
 
-  it('keeps a connection whose answers have together become long', async () => {
+  it('is kept when many answers together are long', async () => {
     const { url, connections } = await answering(60_000);
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1 });
-    // 720 KB: an answer that were that long by itself would break the connection.
+    // 720 KB in total: a single answer of this length would close the connection.
     for (let i = 0; i < 12; i++) expect(await transport.send(request(url))).toMatchObject({ kind: 'accepted' });
     expect(connections.size).toBe(1);
   });
 
-  it('that became old serves its request to the end', async () => {
+  it('completes its request when it reaches its maximum age', async () => {
     const to = await receiver();
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
@@ -69,7 +69,7 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(await underWay).toMatchObject({ kind: 'accepted', status: 202 });
   });
 
-  it('is ended by the end of the transport, also when another one has taken over', async () => {
+  it('is closed with the transport, also when a newer connection has replaced it', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));
     to.respond((_received, index) => (index === 0 ? { status: OK, delayUntil: held } : { status: OK }));
@@ -83,7 +83,7 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(await underWay).toMatchObject({ kind: 'unreachable', errorCode: 'TRANSPORT_CLOSED' });
   });
 
-  it('uses no connection that is older than connectionMaxAgeMs', async () => {
+  it('takes no request when it is older than connectionMaxAgeMs', async () => {
     let connections = 0;
     const server = createServer((incoming, response) => {
       incoming.resume();
@@ -110,38 +110,41 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     return { url: `http://127.0.0.1:${await listen(server)}/`, sockets };
   }
 
-  it.each(['alone', 'after one that failed'])('ends an idle connection that became old: %s', async (what) => {
-    const { url, sockets } = await patientServer();
-    const broken = await tcp((socket) => socket.once('data', () => socket.destroy()));
-    const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 1_000, keepAliveMs: 600_000 });
-    if (what !== 'alone') {
-      expect(await transport.send(request(broken))).toMatchObject({ errorCode: 'CONNECTION_FAILED' });
-    }
-    await transport.send(request(url));
-    const [old] = sockets as [Socket];
-    const ended = once(old, 'end');
-    const madeAt = Date.now();
-    await expect.poll(() => Date.now() - madeAt, { timeout: 3_000 }).toBeGreaterThan(1_010);
-    expect(old.readableEnded).toBe(false);
-    await transport.send(request(url));
-    await ended;
-    expect(sockets).toHaveLength(2);
-    expect(sockets[1]?.readableEnded).toBe(false);
-  });
+  it.each(['alone', 'after one that failed'])(
+    'is closed when it is idle and has reached its maximum age: %s',
+    async (what) => {
+      const { url, sockets } = await patientServer();
+      const broken = await tcp((socket) => socket.once('data', () => socket.destroy()));
+      const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, connectionMaxAgeMs: 1_000, keepAliveMs: 600_000 });
+      if (what !== 'alone') {
+        expect(await transport.send(request(broken))).toMatchObject({ errorCode: 'CONNECTION_FAILED' });
+      }
+      await transport.send(request(url));
+      const [old] = sockets as [Socket];
+      const ended = once(old, 'end');
+      const madeAt = Date.now();
+      await expect.poll(() => Date.now() - madeAt, { timeout: 3_000 }).toBeGreaterThan(1_010);
+      expect(old.readableEnded).toBe(false);
+      await transport.send(request(url));
+      await ended;
+      expect(sockets).toHaveLength(2);
+      expect(sockets[1]?.readableEnded).toBe(false);
+    },
+  );
 
-  it('ends an idle connection after keepAliveMs, however long its receiver would keep it', async () => {
+  it('is closed after keepAliveMs of idleness, however long its receiver would keep it', async () => {
     const { url, sockets } = await patientServer();
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, keepAliveMs: 500 });
     await transport.send(request(url));
     await transport.send(request(url));
-    expect(sockets).toHaveLength(1); // it was kept
-    // The client ends it: the server, and the age of the connection, would let it live past the time limit of this test.
+    expect(sockets).toHaveLength(1); // the connection was kept
+    // The client closes it: the server and the maximum age would both keep it longer than the time limit of this test.
     await once(sockets[0] as Socket, 'end');
     await transport.send(request(url));
     expect(sockets).toHaveLength(2);
   });
 
-  it('ends an idle connection after keepAliveMs when its receiver says nothing of how long it keeps it', async () => {
+  it('is closed after keepAliveMs of idleness when its receiver sends no keep-alive time', async () => {
     const sockets: Socket[] = [];
     const server = createServer((incoming, response) => {
       incoming.resume();
@@ -151,13 +154,13 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     const url = `http://127.0.0.1:${await listen(server)}/`;
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 1, keepAliveMs: 100 });
     await transport.send(request(url));
-    // undici's own limit is 4 seconds.
+    // The default of undici is 4 seconds.
     await expect.poll(() => sockets[0]?.readableEnded, { timeout: 3_000 }).toBe(true);
   });
 
-  it.each(['http', 'https'])('is given up after connectTimeoutMs while it is made: %s', async (scheme) => {
+  it.each(['http', 'https'])('times out after connectTimeoutMs while it opens: %s', async (scheme) => {
     const url = (await tcp((socket) => socket.resume())).replace('http:', `${scheme}:`);
-    // What is silent in the beginning of http is the name server.
+    // For http, the name server does not answer.
     const silent = scheme === 'http' ? { lookup: () => undefined } : {};
     const transport = sender(LOOPBACK, { connectTimeoutMs: 100, ...silent });
     const to = url.replace('127.0.0.1', scheme === 'http' ? 'silent.example' : '127.0.0.1');
@@ -166,13 +169,13 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(outcome.errorDetail).toMatch(/^UND_ERR_CONNECT_TIMEOUT/);
   });
 
-  it('opens no more connections to an origin than allowed, and sends nothing that expired while it waited', async () => {
+  it('counts towards the limit of its origin, and a request that expired while it waited for one is not sent', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));
     to.respond((_received, index) => (index < 2 ? { status: OK, delayUntil: held } : { status: OK }));
     const transport = sender(LOOPBACK, { connectionsPerOrigin: 2 });
     const outcomes = await Promise.all(
-      // Those that wait expire while the first two are still held.
+      // The waiting requests expire while the first two are still in flight.
       Array.from({ length: 6 }, (_, n) => transport.send(request(to.url, { timeoutMs: n < 2 ? 600 : 200 }))),
     );
     expect(outcomes.map((outcome) => outcome.errorCode)).toEqual(Array(6).fill('TIMEOUT'));

@@ -57,12 +57,12 @@ interface Tunnel {
   readonly headers: IncomingHttpHeaders;
 }
 
-/** A real proxy: what it is asked for it connects to, and then passes bytes on. */
+/** A real proxy: it connects to the requested host, and then forwards bytes. */
 class Proxy {
   readonly tunnels: Tunnel[] = [];
-  /** Answers instead of connecting, when it gives something. */
+  /** If it returns an answer, the proxy sends that answer and does not connect. */
   refuse: (to: string) => string | undefined = () => undefined;
-  /** Names that it resolves. */
+  /** Names that the proxy resolves. */
   readonly names = new Map<string, string>();
   port = 0;
 
@@ -96,7 +96,7 @@ class Proxy {
   }
 }
 
-/** A server that speaks whatever the test says. */
+/** A TCP server that runs the handler of the test. */
 async function tcp(onSocket: (socket: Socket) => void): Promise<string> {
   return `http://127.0.0.1:${await listen(createTcpServer(onSocket))}`;
 }
@@ -107,7 +107,7 @@ async function receiver(): Promise<WebhookReceiver> {
   return started;
 }
 
-/** A receiver with TLS that says who was asked for. */
+/** A receiver with TLS that records the requested server name. */
 async function tlsReceiver(certificate: TestCertificate): Promise<{ port: number; asked: (string | false | null)[] }> {
   const asked: (string | false | null)[] = [];
   const server = createTlsServer(certificate, (request, response) => {
@@ -157,7 +157,7 @@ beforeAll(async () => {
 });
 
 describe('through an egress proxy', () => {
-  it('the checked address stands in CONNECT, and the name in TLS', async () => {
+  it('CONNECT has the checked address, and TLS has the name', async () => {
     const proxy = await new Proxy().start();
     const { port, asked } = await tlsReceiver(ofReceiver);
     const transport = through({ url: proxy.url });
@@ -192,7 +192,7 @@ describe('through an egress proxy', () => {
     }
   });
 
-  it('its password goes to the proxy and to nobody else', async () => {
+  it('only the proxy receives its password', async () => {
     const proxy = await new Proxy().start();
     const to = await receiver();
     const transport = through({ url: proxy.url.replace('//', '//us%40er:p%3Ass@') });
@@ -210,14 +210,14 @@ describe('through an egress proxy', () => {
     'http://inner.example/',
     'https://inner.example/',
     'http://mixed.example/',
-  ])('%s is asked of nobody', async (url) => {
+  ])('%s is blocked before the proxy is asked', async (url) => {
     const proxy = await new Proxy().start();
     const outcome = await through({ url: proxy.url }).send(request(url));
     expect(outcome).toMatchObject({ kind: 'blocked', errorCode: 'ADDRESS_BLOCKED', response: null });
     expect(proxy.tunnels).toEqual([]);
   });
 
-  it('a second address of a name is tried when the proxy does not get to the first', async () => {
+  it('a second address of a name is tried when the proxy cannot connect to the first', async () => {
     const proxy = await new Proxy().start();
     proxy.refuse = (to) => (to.startsWith('127.0.0.5') ? 'HTTP/1.1 503 No route\r\n\r\n' : undefined);
     const to = await receiver();
@@ -227,7 +227,7 @@ describe('through an egress proxy', () => {
     expect(proxy.tunnels.map((tunnel) => tunnel.to)).toEqual([`127.0.0.5:${port}`, `127.0.0.1:${port}`]);
   });
 
-  it('an IPv6 address stands in brackets', async () => {
+  it('CONNECT has an IPv6 address in brackets', async () => {
     const proxy = await new Proxy().start();
     proxy.refuse = () => 'HTTP/1.1 503 No route\r\n\r\n';
     await through({ url: proxy.url }).send(request('http://[::1]:8080/'));
@@ -241,14 +241,14 @@ describe('through an egress proxy', () => {
     ['speaks no HTTP', 'SSH-2.0-OpenSSH_9.2\r\n'],
     ['has headers without end', `HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(10_000)}`],
     ['says nothing and goes', ''],
-  ])('one that %s is told by its own code, for operators', async (_case, answer) => {
+  ])('a proxy that %s gives PROXY_FAILED, with a detail for operators', async (_case, answer) => {
     const url = await tcp((socket) => socket.once('data', () => socket.end(answer)));
     const outcome = await through({ url }).send(request('http://127.0.0.1:9/'));
     expect(outcome).toMatchObject({ kind: 'unreachable', status: null, errorCode: 'PROXY_FAILED', response: null });
     expect(outcome.errorDetail).toMatch(/^the proxy/);
   });
 
-  it('one that is not there, or says nothing, holds nobody up', async () => {
+  it('an unreachable or silent proxy fails within the time limit', async () => {
     const refused = await through({ url: 'http://127.0.0.1:1' }).send(request('http://127.0.0.1:9/'));
     expect(refused).toMatchObject({ errorCode: 'PROXY_FAILED' });
     const url = await tcp((socket) => socket.resume());
@@ -259,7 +259,7 @@ describe('through an egress proxy', () => {
     expect(given.errorDetail).toMatch(/^the proxy opened no tunnel within \d+ ms$/);
   });
 
-  it('that has TLS itself is verified before it is told anything', async () => {
+  it('the certificate of a proxy with TLS is verified before any data is sent', async () => {
     const proxy = await new Proxy().start(ofProxy);
     const to = await receiver();
     const names = `https://user:hunter2@localhost:${proxy.port}`;
@@ -267,7 +267,7 @@ describe('through an egress proxy', () => {
     expect(untrusted).toMatchObject({ kind: 'unreachable', errorCode: 'PROXY_FAILED' });
     expect(untrusted.errorDetail).not.toContain('hunter2');
     expect(proxy.tunnels).toEqual([]);
-    // Its certificate is of another name.
+    // Its certificate has another name.
     expect(await through({ url: names, ca: ofProxy.cert }).send(request(to.url))).toMatchObject({
       errorCode: 'PROXY_FAILED',
     });
@@ -275,7 +275,7 @@ describe('through an egress proxy', () => {
     expect(right.tunnels).toEqual([]);
   });
 
-  it('that has TLS itself passes webhooks on', async () => {
+  it('a proxy with TLS forwards webhooks', async () => {
     const certificate = await certificateFor('localhost');
     const proxy = await new Proxy().start(certificate);
     const { port, asked } = await tlsReceiver(ofReceiver);
@@ -287,7 +287,7 @@ describe('through an egress proxy', () => {
 });
 
 describe('through a proxy that resolves names', () => {
-  it('the name stands in CONNECT, and is asked of nobody here', async () => {
+  it('CONNECT has the name, and this process does not resolve it', async () => {
     const proxy = await new Proxy().start();
     const to = await receiver();
     const { port } = new URL(to.url);
@@ -301,7 +301,7 @@ describe('through a proxy that resolves names', () => {
     expect(dns.queries.length).toBe(before);
   });
 
-  it('literal addresses and ports are still checked here', async () => {
+  it('this process still checks literal addresses and ports', async () => {
     const proxy = await new Proxy().start();
     const security = { allowHttp: true, allowedPorts: [443] };
     const transport = through({ url: proxy.url, resolvesNames: true }, security);

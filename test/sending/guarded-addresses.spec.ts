@@ -9,8 +9,8 @@ import { guardedLookup } from '../../libs/webhooks/src/sending/guarded-agent.js'
 import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import { LOOPBACK, listen, setup, request } from './transport-setup.js';
 
-describe('addresses', () => {
-  /** A server whose every connection counts, whoever makes it. */
+describe('the address of a request', () => {
+  /** A server that counts every connection. */
   async function countingServer(host = '127.0.0.1'): Promise<{ port: number; count: () => number }> {
     let count = 0;
     const server = createServer((incoming, response) => {
@@ -54,7 +54,7 @@ describe('addresses', () => {
     'http://169.254.169.254:PORT/latest/meta-data',
     'https://127.0.0.1:PORT/',
     'https://inner.example:PORT/',
-  ])('blocks %s by default, before any connection', async (template) => {
+  ])('is blocked by default before any connection: %s', async (template) => {
     const { port, count } = await countingServer();
     const table = dns().set('localhost.', '127.0.0.1');
     const { transport } = setup({ allowHttp: true }, { lookup: table.lookup });
@@ -69,33 +69,33 @@ describe('addresses', () => {
     expect(count()).toBe(0);
   });
 
-  it('looks at every address of a name, also for a socket that asks for one', async () => {
+  it('is blocked when any address of its name is, also for a socket that asks for a single address', async () => {
     const guarded = guardedLookup(new AddressGuard(), dns().lookup);
     const found = await new Promise((resolve) => guarded('mixed.example', {}, (...answer) => resolve(answer)));
     expect(found).toEqual([expect.objectContaining({ code: 'ADDRESS_BLOCKED' }), '']);
   });
 
-  it('blocks localhost by the resolver of this machine', async () => {
+  it('is blocked for localhost, resolved by this machine', async () => {
     const { port, count } = await countingServer();
     const { transport } = setup({ allowHttp: true });
     expect(await transport.send(request(`http://localhost:${port}/`))).toMatchObject({ errorCode: 'ADDRESS_BLOCKED' });
     expect(count()).toBe(0);
   });
 
-  it('reaches what a range names, as a literal and by name', async () => {
+  it('is reached when a range allows it, as a literal and by name', async () => {
     const { port, count } = await countingServer();
     const { transport } = setup({ allowHttp: true, allowedAddresses: ['127.0.0.1/32'] }, { lookup: dns().lookup });
     for (const host of ['127.0.0.1', '127.1', 'inner.example']) {
       expect(await transport.send(request(`http://${host}:${port}/`))).toMatchObject({ kind: 'accepted' });
     }
-    // One of its addresses is public and one is allowed.
+    // The name has one public and one allowed address.
     const mixed = await transport.send(request(`http://mixed.example:${port}/`, { timeoutMs: 50 }));
     expect(mixed.errorCode).not.toBe('ADDRESS_BLOCKED');
     expect(await transport.send(request(`http://127.0.0.2:${port}/`))).toMatchObject({ errorCode: 'ADDRESS_BLOCKED' });
     expect(count()).toBeGreaterThanOrEqual(2);
   });
 
-  it('checks a name again at each connection', async () => {
+  it('is checked again at each connection', async () => {
     const { port, count } = await countingServer('127.0.0.2');
     const table = new FakeDns({ 'rebind.example': '127.0.0.2' });
     const security = { allowHttp: true, allowedAddresses: ['127.0.0.2/32'] };
@@ -108,7 +108,7 @@ describe('addresses', () => {
     expect(count()).toBe(1);
   });
 
-  it('asks the resolver once for a connection, for all addresses', async () => {
+  it('is resolved once for a connection, with all addresses of the name', async () => {
     const { port } = await countingServer();
     const table = dns();
     const { transport } = setup(LOOPBACK, { lookup: table.lookup, connectionsPerOrigin: 1 });
@@ -121,7 +121,7 @@ describe('addresses', () => {
     async (scheme) => {
       const sockets: Socket[] = [];
       const port = await listen(createTcpServer((socket) => void sockets.push(socket.resume())));
-      // Says a public address when the guard looks, and leads to loopback when the socket does.
+      // Returns a public address to the guard, and a loopback address to the socket.
       const lying = setup(
         { allowHttp: true },
         {

@@ -1,6 +1,6 @@
-// Receivers that mean harm, one server of each kind, in a process of their own: what they cost is to be seen at the sender.
+// Hostile receivers, one server of each kind, in a separate process, so that only the sender's own cost is measured.
 //
-// Prints one line of JSON: the port of each kind.
+// It prints one line of JSON: the port of each kind.
 import { createServer } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
@@ -8,7 +8,7 @@ const OK = 'HTTP/1.1 200 OK\r\n';
 /** 64 MiB of zeros in 64 KiB. */
 const BOMB = gzipSync(Buffer.alloc(64 * 1024 * 1024));
 
-/** Writes as fast as the other side takes it, for as long as it does. */
+/** Writes as fast as the other side reads, until it stops. */
 function flood(socket, chunk) {
   const write = () => {
     while (!socket.destroyed && socket.write(chunk));
@@ -17,13 +17,13 @@ function flood(socket, chunk) {
   write();
 }
 
-/** Writes a piece every few milliseconds, for ever. */
+/** Writes a piece every few milliseconds, until the socket closes. */
 function drip(socket, piece, everyMs = 20) {
   const timer = setInterval(() => socket.write(piece), everyMs);
   socket.on('close', () => clearInterval(timer));
 }
 
-/** Once the request has begun to arrive. */
+/** Answers when the first bytes of the request have arrived. */
 const answering = (answer) => (socket) => socket.once('data', () => answer(socket));
 const saying = (text) => answering((socket) => socket.end(text));
 const many = (text, bytes = 64 * 1024) => text.repeat(Math.ceil(bytes / text.length));
@@ -112,7 +112,7 @@ const KINDS = {
   'resets inside TLS': answering((socket) => socket.resetAndDestroy()),
 };
 
-/** Two answers to each request: the second must not become the answer to the next. */
+/** Sends two answers to each request. The second must not become the answer to the next request. */
 KINDS['answers twice'] = (socket) => {
   socket.on('data', (data) => {
     const asked = /x-number: (\d+)/.exec(String(data))?.[1];

@@ -15,7 +15,7 @@ import { describeOn, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
 
 const LIMIT_MS = 600;
-/** What a busy machine may add to a time limit. The limits of undici itself are five minutes. */
+/** How much a busy machine may exceed a time limit. The limits of undici are five minutes. */
 const SLACK_MS = 3_000;
 const MIB = 1024 * 1024;
 
@@ -26,7 +26,7 @@ const TIMEOUT: Expected = { ...UNREACHABLE, errorCode: 'TIMEOUT' };
 const NO_CONNECTION: Expected = { ...UNREACHABLE, errorCode: 'CONNECTION_FAILED' };
 const NO_HTTP: Expected = { ...UNREACHABLE, errorCode: 'INVALID_RESPONSE' };
 const NO_TLS: Expected = { ...UNREACHABLE, errorCode: 'TLS_FAILED' };
-/** Its status came, and decides: the body is only kept for the log. */
+/** The status arrived and decides the outcome; the body is kept only for the log. */
 const ACCEPTED: Expected = { kind: 'accepted', status: 200, errorCode: null };
 
 const OVER_HTTP: Readonly<Record<string, Expected>> = {
@@ -100,10 +100,10 @@ describe('a receiver that', () => {
   const send = (url: string, timeoutMs: number, headers: Record<string, string> = {}) =>
     transport.send({ url, headers, body: Buffer.alloc(256 * 1024, 'b'), timeoutMs });
 
-  // All at once: each waits for its own limit.
+  // All kinds run concurrently: each waits for its own limit.
   it.concurrent.each(Object.entries({ ...OVER_HTTP, ...OVER_TLS }))('%s', async (kind, expected) => {
     const isEndless = expected === TIMEOUT || kind === 'drips its body';
-    // What ends by another limit ends before this one, also on a machine that is busy.
+    // A kind that another limit ends must end before this one, also on a busy machine.
     const limitMs = isEndless ? LIMIT_MS : 10 * LIMIT_MS;
     const outcome = await send(urlOf(kind), limitMs);
     expect(outcome).toMatchObject(expected);
@@ -111,18 +111,18 @@ describe('a receiver that', () => {
     expect(outcome.durationMs).toBeLessThan(isEndless ? LIMIT_MS + SLACK_MS : limitMs);
   });
 
-  it('answers twice answers no other request', async () => {
+  it('answers twice does not answer another request', async () => {
     const url = `http://127.0.0.1:${ports['answers twice']}/`;
     const answers: (string | null)[] = [];
     for (let number = 0; number < 10; number++) {
       answers.push((await send(url, 10 * LIMIT_MS, { 'x-number': String(number) })).response);
     }
-    // It may break the connection, which the next request then meets; it never gets somebody else's answer.
+    // It may break the connection, so that the next request fails. The next request never gets the second answer.
     for (const [number, answer] of answers.entries()) expect([`to ${number}`, null]).toContain(answer);
     expect(answers[0]).toBe('to 0');
   });
 
-  it('is slow everywhere has one limit over name resolution, connect, headers and body together', async () => {
+  it('is slow in every phase has one time limit for name resolution, connect, headers and body together', async () => {
     const slow = new HttpTransport(
       createWebhooksHttpService({
         security: resolveSecurityOptions(LOOPBACK),
@@ -135,7 +135,7 @@ describe('a receiver that', () => {
     const outcome = await slow.send({ url, headers: {}, body: Buffer.from('{}'), timeoutMs: 1_000 });
     await slow.close();
     expect(outcome).toMatchObject(TIMEOUT);
-    // The limits do not add up, which would be 1,900: most of it had gone when the connection was made.
+    // Separate limits would add up to 1,900 ms. Most of the one limit was used before the connection opened.
     expect(outcome.durationMs).toBeLessThan(1_700);
   });
 });
@@ -159,7 +159,7 @@ describeOn('postgres', 'while every kind of hostile receiver is sent to', (postg
     await fresh.drop();
   });
 
-  it('the others get theirs at the first attempt, and neither memory nor the event loop suffer', async () => {
+  it('other receivers get every webhook at the first attempt, and memory and event loop stay within their bounds', async () => {
     const kinds = Object.keys({ ...OVER_HTTP, ...OVER_TLS });
     for (const kind of kinds) await app.listeners.create({ events: ['tried'], url: urlOf(kind) });
     const good = await app.listeners.create({ events: ['tried'], url: app.receiver.url });
@@ -174,7 +174,7 @@ describeOn('postgres', 'while every kind of hostile receiver is sent to', (postg
     for (let i = 0; i < EVENTS; i++) await app.webhooks.publish('tried', { i });
     await app.receiver.waitFor(EVENTS, { timeoutMs: 20_000 });
     const goodMs = performance.now() - startedAt;
-    // The hostile ones go on: what they cost is watched until each has been tried.
+    // Keep measuring until each hostile receiver has been tried.
     const untried = async (): Promise<string[]> => {
       const { items } = await app.listeners.list({ limit: 500 });
       const counts = await Promise.all(

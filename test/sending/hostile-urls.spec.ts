@@ -9,13 +9,13 @@ import { databases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { HOSTILE_URLS, type HostileUrl } from './hostile-urls.js';
 
-/** May be reached, as a customer's public receiver is. */
+/** An allowed receiver, in the role of a customer's public receiver. */
 const REDIRECTOR = '127.0.0.9';
 
 const KINDS = [...new Set(HOSTILE_URLS.map(({ kind }) => kind))];
 const ofKind = (kind: string): HostileUrl[] => HOSTILE_URLS.filter((url) => url.kind === kind);
 
-/** Listens, and gives its port. */
+/** Listens, and returns the port. */
 async function listening(server: Server, host: string): Promise<number> {
   server.listen(0, host);
   await once(server, 'listening');
@@ -61,7 +61,7 @@ describe('a corpus of hostile URLs', () => {
     port = String(await listening(canary, '::'));
     redirector = createHttpServer(sendOn(port));
     redirectorHost = `${REDIRECTOR}:${await listening(redirector, REDIRECTOR)}`;
-    // What is tried does not depend on the database.
+    // The result does not depend on the database.
     fresh = await (databases[0] as (typeof databases)[0]).create();
     app = await startApp({
       database: fresh.options,
@@ -105,7 +105,7 @@ describe('a corpus of hostile URLs', () => {
     }
   }
 
-  /** A delivery to each, also to what no listener can be created for: the URL is written into the listener's row. */
+  /** Sends a delivery to each URL. The URL is written into the row of a listener, because most cannot be created. */
   async function sendToAll(): Promise<void> {
     const deliveries = new Map<HostileUrl, string>();
     for (const hostile of HOSTILE_URLS) {
@@ -120,19 +120,19 @@ describe('a corpus of hostile URLs', () => {
     }
   }
 
-  it('has at least 150 of them, at most 15 of a kind, none twice', () => {
+  it('has at least 150 different URLs, at most 15 of a kind', () => {
     expect(HOSTILE_URLS.length).toBeGreaterThanOrEqual(150);
     for (const kind of KINDS) expect([kind, ofKind(kind).length]).toSatisfy(([, count]) => Number(count) <= 15);
     expect(new Set(HOSTILE_URLS.map(({ url }) => url)).size).toBe(HOSTILE_URLS.length);
   });
 
   describe.each(KINDS)('%s', (kind) => {
-    it('is judged when a listener is created', () => {
+    it('gets the expected verdict when a listener is created', () => {
       const judged = ofKind(kind).map((hostile) => [hostile.trick, hostile.url, created.get(hostile)]);
       expect(judged).toEqual(ofKind(kind).map(({ trick, url, created: code }) => [trick, url, code]));
     });
 
-    it('is judged when a webhook is sent', () => {
+    it('gets the expected verdict when a webhook is sent', () => {
       const judged = ofKind(kind).map((hostile) => {
         const attempt = sent.get(hostile);
         return [hostile.trick, hostile.url, attempt?.errorCode ?? attempt?.outcome];
@@ -145,12 +145,12 @@ describe('a corpus of hostile URLs', () => {
     });
   });
 
-  it('reaches nobody: no socket was told to connect anywhere but to the receiver that sends us on, and once for each', async () => {
+  it('reaches no server: sockets connect only to the redirecting receiver, once for each of its URLs', async () => {
     const redirects = HOSTILE_URLS.filter(({ url }) => url.includes('REDIRECTOR'));
     expect(new Set(attempts.addresses)).toEqual(new Set([REDIRECTOR]));
     expect(attempts.all.length).toBeLessThanOrEqual(redirects.length);
     expect(canaryHeard).toBe(0);
-    // And it would have heard: on every address of this machine, and so would those who watch the sockets.
+    // The canary and the socket observer would have noticed a connection to any address of this machine.
     for (const host of ['127.0.0.1', '127.0.0.2', '::1']) {
       const socket = connect(Number(port), host);
       await once(socket, 'close');

@@ -1,9 +1,9 @@
 /**
- * URLs that somebody types to make this application speak to what it should not. Each is to be refused when a listener is created
- * (`created`) and when it is sent to all the same (`sent`), without a connection.
+ * URLs that try to make this application connect to a forbidden address. Each must be refused when a listener is
+ * created (`created`), and when it is sent to although it was refused (`sent`), without a connection.
  *
- * PORT stands for the port of the canary, a server on every address of this machine, REDIRECTOR for a receiver that may be reached.
- * `http:` is allowed where this is tried, so that the guard decides and not the scheme.
+ * PORT stands for the port of the canary, a server on every address of this machine. REDIRECTOR stands for an allowed
+ * receiver that redirects. The test allows `http:`, so that the guard decides, not the scheme.
  */
 export interface HostileUrl {
   readonly kind: string;
@@ -13,7 +13,7 @@ export interface HostileUrl {
   readonly created: string;
   /** Error code of the attempt. */
   readonly sent: string;
-  /** What its name resolves to when the listener is created, and when a webhook is sent. */
+  /** The addresses of its name when the listener is created (`before`), and when a webhook is sent (`after`). */
   readonly dns?: Readonly<Record<string, { readonly before: readonly string[]; readonly after: readonly string[] }>>;
 }
 
@@ -23,10 +23,10 @@ type Row = readonly [trick: string, url: string, rest?: Rest];
 const PUBLIC = '93.184.215.14';
 const PUBLIC_V6 = '2606:4700:4700::1111';
 const INVALID: Rest = { created: 'INVALID_URL', sent: 'URL_REFUSED' };
-/** The parser of URLs reads it as an address all the same, when the listener's row was written past the check. */
+/** A listener cannot be created. If the URL is written into the row, the URL parser still reads an address from it. */
 const NOT_CORRECTED: Rest = { created: 'INVALID_URL' };
 const CREDENTIALS: Rest = { created: 'URL_CREDENTIALS', sent: 'URL_REFUSED' };
-/** No name that exists. */
+/** The name does not exist. */
 const UNKNOWN: Rest = { created: 'accepted', sent: 'DNS_FAILED' };
 
 const of = (kind: string, rows: readonly Row[], rest: Rest = {}): HostileUrl[] =>

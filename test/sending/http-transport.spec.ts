@@ -25,7 +25,7 @@ import {
 const comparable = ({ durationMs: _durationMs, ...rest }: Outcome) => rest;
 
 describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
-  it('may ask with OPTIONS, without a body, and tells what it is permitted', async () => {
+  it('can use OPTIONS without a body, and its outcome has the permission of the receiver', async () => {
     const to = await receiver();
     to.respond({
       status: 200,
@@ -38,7 +38,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(to.requests[0]?.rawBody).toHaveLength(0);
   });
 
-  it('is permitted nothing by a header that came twice', async () => {
+  it('gets no permission from a header that arrives twice', async () => {
     const url = await http((incoming, response) => {
       incoming.resume();
       response.setHeader('webhook-allowed-origin', ['events.example.com', '*']).setHeader('webhook-allowed-rate', '1');
@@ -48,7 +48,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(outcome).toMatchObject({ kind: 'accepted', permission: { origin: null, rate: '1' } });
   });
 
-  it('that cannot even be read is an outcome, too', async () => {
+  it('that cannot be parsed gives an outcome', async () => {
     const headers = Object.defineProperty({}, 'x-a', {
       enumerable: true,
       get() {
@@ -72,7 +72,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(to.requests[0]?.rawBody.equals(body)).toBe(true);
   });
 
-  it('carries our headers and nothing of axios', async () => {
+  it('has the headers of this library, and none of axios', async () => {
     const to = await receiver();
     const headers = { 'content-type': 'application/json', 'webhook-id': 'evt_1', 'X-Custom': 'a, b' };
     await sender().send(request(`${to.url}?a=1&b=%20`, { headers }));
@@ -127,7 +127,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     });
   });
 
-  it('tells what Retry-After asks, against the clock and up to a day', async () => {
+  it('reports the wait of Retry-After, relative to the clock and at most a day', async () => {
     const to = await receiver();
     const clock = new FakeClock(Date.parse('2026-01-01T00:00:00Z'));
     const transport = sender(LOOPBACK, {}, clock);
@@ -142,7 +142,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     }
   });
 
-  it('keeps 4096 bytes of a response, without NUL, damaged bytes replaced, a cut character left off', async () => {
+  it('keeps 4096 bytes of a response: NUL removed, invalid bytes replaced, a cut character omitted', async () => {
     const to = await receiver();
     const transport = sender();
     const answers: [Buffer, string][] = [
@@ -157,7 +157,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     }
   });
 
-  it('keeps a compressed response as it came: nobody asked for one, and it may be a bomb', async () => {
+  it('does not decompress a response, which it did not ask for and which may be a bomb', async () => {
     const to = await receiver();
     const bomb = gzipSync(Buffer.alloc(1024 * 1024, 'x'));
     to.respond({ status: OK, headers: { 'content-encoding': 'gzip' }, body: bomb });
@@ -165,7 +165,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(response).toBe(bomb.toString('utf8').replaceAll('\0', ''));
   });
 
-  it('is not held up by a response of 10 MB, and reads little of it', async () => {
+  it('is not delayed by a response of 10 MB, and reads only the start of it', async () => {
     let written = 0;
     const url = await http((incoming, response) => {
       incoming.resume();
@@ -189,12 +189,12 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(written).toBeLessThan(10 * 1024 * 1024);
   });
 
-  it('has its outcome as soon as what is kept of a response is here, though more may follow', async () => {
+  it('has its outcome as soon as the kept part of a response has arrived, although more may follow', async () => {
     const url = await http((incoming, response) => {
       incoming.resume();
       response.writeHead(OK).write('x'.repeat(5_000));
     });
-    // Longer than the test may take.
+    // Longer than the time limit of the test.
     const outcome = await sender().send(request(url, { timeoutMs: 120_000 }));
     expect(outcome).toMatchObject({ kind: 'accepted', status: OK, response: 'x'.repeat(4096) });
   });
@@ -224,7 +224,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     ['100 with headers', 'HTTP/1.1 100 Continue\r\nx-a: 1\r\nx-b: HTTP/1.1 200 OK\r\n\r\n'],
     ['100 three times', 'HTTP/1.1 100 Continue\r\n\r\n'.repeat(3)],
     ['100 between 103 and 102', 'HTTP/1.1 103 A\r\n\r\nHTTP/1.1 100 B\r\n\r\nHTTP/1.1 102 C\r\n\r\n'],
-  ])('reads past %s, which nobody asked for, and leaves the body as it is', async (_case, interim) => {
+  ])('skips %s, which it did not ask for, and leaves the body unchanged', async (_case, interim) => {
     for (const pieces of [[interim + ANSWER], [...(interim + ANSWER)]]) {
       const url = await tcp((socket) => {
         socket.setNoDelay(true).once('data', () => {
@@ -243,12 +243,12 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     }
   });
 
-  it('reads past 100 in each answer of a connection that is kept', async () => {
+  it('skips 100 in each answer of a connection that is kept', async () => {
     let connections = 0;
     const url = await tcp((socket) => {
       connections++;
       socket.on('data', (data) => {
-        // Headers and body may come apart.
+        // Headers and body may arrive separately.
         if (data.subarray(-BODY.length).equals(BODY)) socket.write(`HTTP/1.1 100 Continue\r\n\r\n${ANSWER}`);
       });
     });
@@ -265,7 +265,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(await sender().send(request(url, { timeoutMs: 150 }))).toMatchObject({ errorCode: 'TIMEOUT', status: null });
   });
 
-  it('goes by the status when the body drips past the limit', async () => {
+  it('is decided by the status when the body drips beyond the limit', async () => {
     const url = await http((_incoming, response) => {
       response.writeHead(OK);
       const timer = setInterval(() => response.write('.'), 10);
@@ -277,7 +277,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(outcome.durationMs).toBeLessThan(3000);
   });
 
-  it('goes by the status when the connection breaks inside the body', async () => {
+  it('is decided by the status when the connection breaks inside the body', async () => {
     const url = await tcp((socket) => {
       socket.once('data', () => socket.end('HTTP/1.1 500 Oops\r\ncontent-length: 100\r\n\r\nbroken'));
     });
@@ -285,8 +285,8 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
   });
 
   it.each([
-    ['is no HTTP', 'SSH-2.0-OpenSSH_9.2\r\n'],
-    ['has a header that is none', 'HTTP/1.1 200 OK\r\nno header\r\n\r\n'],
+    ['is not HTTP', 'SSH-2.0-OpenSSH_9.2\r\n'],
+    ['has an invalid header', 'HTTP/1.1 200 OK\r\nno header\r\n\r\n'],
     ['has two lengths', 'HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab'],
     ['has 32 KiB of headers', `HTTP/1.1 200 OK\r\nx: ${'a'.repeat(32 * 1024)}\r\n\r\n`],
   ])('is unreachable when the answer %s', async (_case, answer) => {
@@ -326,7 +326,7 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
     expect(outcome).toMatchObject({ kind: 'unreachable', errorCode: 'TIMEOUT' });
   });
 
-  it('is unreachable when there is no TLS', async () => {
+  it('is unreachable when the server does not support TLS', async () => {
     const url = (await http((_incoming, response) => response.end())).replace('http:', 'https:');
     expect(await sender().send(request(url))).toMatchObject({ kind: 'unreachable', errorCode: 'TLS_FAILED' });
   });
@@ -357,8 +357,8 @@ describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
   });
 });
 
-describe('both ways of sending', () => {
-  it('report a header that cannot be written, unless axios could clean it', async () => {
+describe('the direct path and the path through axios', () => {
+  it('report a header that cannot be written, unless axios can correct it', async () => {
     const to = await receiver();
     const outcome = await setup().transport.send(request(to.url, { headers: { 'x-a': 'a\u0001b' } }));
     expect(outcome).toMatchObject({ kind: 'unreachable', errorCode: 'INVALID_REQUEST' });

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { BODY, cleanups, receiver, setup, request, intercept, tcp } from './transport-setup.js';
 
 describe('axios that the application uses elsewhere', () => {
-  it('never reaches a receiver: global interceptors, defaults and base URL', async () => {
+  it('does not affect a webhook: global interceptors, defaults and base URL', async () => {
     const to = await receiver();
     const elsewhere = await receiver();
     const before = { ...axios.defaults };
@@ -41,7 +41,7 @@ describe('axios that the application uses elsewhere', () => {
     expect(seen).toBe(0);
   });
 
-  it('takes no proxy from the environment', async () => {
+  it('does not make a webhook use a proxy of the environment', async () => {
     const proxy = await receiver();
     const to = await receiver();
     const names = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NODE_USE_ENV_PROXY'];
@@ -79,7 +79,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests[0]?.headers['x-gateway']).toBe('signed');
   });
 
-  it('are passed over again once they are ejected', async () => {
+  it('are skipped after they are ejected', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     let ran = 0;
@@ -128,7 +128,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
-  it('may hand on the same bytes as something else', async () => {
+  it('may pass the same bytes as another type', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     intercept(webhooks, (config) => (config.data = String(config.data)));
@@ -136,7 +136,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests[0]?.rawBody.equals(BODY)).toBe(true);
   });
 
-  it('may not send a request of their own making', async () => {
+  it('may not send a request that they created', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     const axiosRef = webhooks.http.axiosRef;
@@ -152,7 +152,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
-  it('that throw before the request make it unreachable', async () => {
+  it('that throw before the request give an unreachable outcome', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     intercept(webhooks, () => {
@@ -164,7 +164,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
-  it('may say much when they throw, of which a part is kept that every database takes', async () => {
+  it('may throw a long message, of which a part is kept that every database can store', async () => {
     const { transport, webhooks } = setup();
     intercept(webhooks, () => {
       throw new Error(`no\0 token ${'x'.repeat(1_000)}`);
@@ -210,7 +210,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toEqual([]);
   });
 
-  it('leave the request what is left of the limit', async () => {
+  it('leave the rest of the time limit to the request', async () => {
     const url = await tcp((socket) => socket.resume());
     const { transport, webhooks } = setup();
     const TAKEN_MS = 200;
@@ -225,7 +225,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(Number(limit)).toBeLessThanOrEqual(1_000 - TAKEN_MS);
   });
 
-  it('that throw after the answer do not change what the receiver said', async () => {
+  it('that throw after the answer do not change the outcome', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     webhooks.http.axiosRef.interceptors.response.use((response) => {
@@ -235,7 +235,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(await transport.send(request(to.url))).toMatchObject({ kind: 'accepted', status: 204, errorCode: null });
   });
 
-  it('that try again have their last answer recorded', async () => {
+  it('that retry have their last answer recorded', async () => {
     const to = await receiver();
     to.failTimes(1);
     const { transport, webhooks } = setup();
@@ -247,7 +247,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toHaveLength(2);
   });
 
-  it('send nothing with what they were given once the outcome is there, though time is left', async () => {
+  it('cannot send with their config after the outcome is decided, although time is left', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup();
     const { axiosRef } = webhooks.http;
@@ -261,7 +261,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(to.requests).toHaveLength(1);
   });
 
-  it('may not bring another adapter', async () => {
+  it('may not set another adapter', async () => {
     const to = await receiver();
     const { transport, webhooks } = setup({ allowHttp: true });
     let other = 0;
@@ -278,7 +278,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect(other).toBe(0);
   });
 
-  it('may not bring another adapter when they try again and are run in the other order', async () => {
+  it('may not set another adapter when they retry and run in the other order', async () => {
     const to = await receiver();
     to.failTimes(1);
     const { transport, webhooks } = setup();
@@ -299,7 +299,7 @@ describe('interceptors on the HttpService of the module', () => {
     expect([other, to.requests.length]).toEqual([0, 2]);
   });
 
-  it('see an unreachable receiver as an AxiosError with our code', async () => {
+  it('see an unreachable receiver as an AxiosError with the code of this library', async () => {
     const { transport, webhooks } = setup({ allowHttp: true });
     let seen: unknown;
     webhooks.http.axiosRef.interceptors.response.use(undefined, (error: unknown) => {

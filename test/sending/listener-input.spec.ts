@@ -139,7 +139,7 @@ describe('the URL of a listener', () => {
     for (const url of urls) expect([url, codeOf(() => check(url))]).toEqual([url, code]);
   });
 
-  it('may be http, loopback and localhost where the application says so', () => {
+  it('may be http, loopback and localhost if the application allows them', () => {
     const loopback = new AddressGuard(['127.0.0.0/8', '::1/128']);
     expect(check('http://example.com/', STRICT, true)).toBe('http://example.com/');
     for (const url of ['http://127.0.0.1:3000/hooks', 'http://localhost:3000/hooks', 'http://[::1]/']) {
@@ -148,7 +148,7 @@ describe('the URL of a listener', () => {
     expect(codeOf(() => check('http://10.0.0.1/', loopback, true))).toBe('URL_ADDRESS_BLOCKED');
   });
 
-  it('has a port that the application allows, the one of its scheme included', () => {
+  it('must have a port that the application allows; without a port, the default of its scheme counts', () => {
     const guarded = (url: string) =>
       assertListenerUrl(url, STRICT, { allowHttp: true, allowedPorts: [443, 8443] }).href;
     for (const url of ['https://example.com/', 'https://example.com:8443/', 'http://example.com:443/']) {
@@ -167,7 +167,7 @@ describe('the URL of a listener', () => {
     }
   });
 
-  it('gives a URL or a documented error for whatever is thrown at it', () => {
+  it('gives a URL or a documented error for any input', () => {
     const codes = ['accepted', 'INVALID_URL', 'URL_SCHEME', 'URL_CREDENTIALS', 'URL_ADDRESS_BLOCKED'];
     const url = fc.oneof(
       fc.string(),
@@ -183,7 +183,7 @@ describe('the URL of a listener', () => {
 });
 
 describe('the headers of a listener', () => {
-  it('come back with names in lower case', () => {
+  it('are returned with names in lower case', () => {
     expect(assertListenerHeaders({ Authorization: 'Bearer a b', 'X-A': '' })).toEqual({
       authorization: 'Bearer a b',
       'x-a': '',

@@ -6,7 +6,7 @@ import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending
 type Callback = Parameters<LookupFunction>[2];
 const ADDRESS: LookupAddress[] = [{ address: '192.0.2.1', family: 4 }];
 
-/** A resolver that answers when a test says so. */
+/** A resolver that answers when the test tells it to. */
 class Resolver {
   readonly asked: { name: string; answer: () => void; fail: (error: Error) => void }[] = [];
   readonly lookup: LookupFunction = (name, _options, callback: Callback) => {
@@ -20,8 +20,8 @@ class Resolver {
 const ask = (lookup: LookupFunction, name: string) =>
   new Promise<unknown>((resolve) => lookup(name, { all: true }, (error, found) => resolve(error ?? found)));
 
-describe('a name that several connections ask for at once', () => {
-  it('is asked for once, and all have the answer', async () => {
+describe('a name that several connections look up at the same time', () => {
+  it('is looked up once, and all connections get the answer', async () => {
     const resolver = new Resolver();
     const lookup = sharedLookup(resolver.lookup);
     const answers = [ask(lookup, 'a.example'), ask(lookup, 'a.example'), ask(lookup, 'b.example')];
@@ -30,7 +30,7 @@ describe('a name that several connections ask for at once', () => {
     expect(await Promise.all(answers)).toEqual([ADDRESS, ADDRESS, ADDRESS]);
   });
 
-  it('is asked for anew once it was answered, well or badly', async () => {
+  it('is looked up again after an answer or an error', async () => {
     const resolver = new Resolver();
     const lookup = sharedLookup(resolver.lookup);
     const first = ask(lookup, 'a.example');
@@ -47,7 +47,7 @@ describe('a resolver that never answers', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => vi.useRealTimers());
 
-  it('is given up after ten seconds by all who asked, and asked anew by the next', async () => {
+  it('fails all waiting callers after ten seconds, and is asked again for the next caller', async () => {
     const resolver = new Resolver();
     const lookup = sharedLookup(resolver.lookup);
     const answers = [ask(lookup, 'a.example'), ask(lookup, 'a.example')];
@@ -55,13 +55,13 @@ describe('a resolver that never answers', () => {
     for (const answer of answers) expect(await answer).toMatchObject({ code: 'ETIMEDOUT' });
     const later = ask(lookup, 'a.example');
     expect(resolver.names).toEqual(['a.example', 'a.example']);
-    // The first question's answer, when it comes at last, is nobody's.
+    // The late answer to the first lookup reaches no caller.
     resolver.asked[0]?.fail(new Error('too late'));
     resolver.asked[1]?.answer();
     expect(await later).toEqual(ADDRESS);
   });
 
-  it('that throws fails those who asked, and nobody later', async () => {
+  it('that throws fails the waiting callers, and no later caller', async () => {
     const error = new Error('broken');
     let isBroken = true;
     const lookup = sharedLookup((_name, _options, callback) => {
@@ -74,7 +74,7 @@ describe('a resolver that never answers', () => {
   });
 });
 
-describe('while names whose servers do not answer hold every thread', () => {
+describe('while lookups with unresponsive name servers hold every thread', () => {
   let threads: Resolver;
   let lookup: LookupFunction;
   const withoutThread = vi.fn();
@@ -89,7 +89,7 @@ describe('while names whose servers do not answer hold every thread', () => {
   });
   afterEach(() => vi.useRealTimers());
 
-  it('another name is found without one', async () => {
+  it('another name is resolved without a thread', async () => {
     const found = ask(lookup, 'alive.example');
     await vi.advanceTimersByTimeAsync(200);
     expect(await found).toEqual(ADDRESS);
@@ -98,7 +98,7 @@ describe('while names whose servers do not answer hold every thread', () => {
     expect(threads.names).toHaveLength(2);
   });
 
-  it('a name that only this machine knows waits for its turn', async () => {
+  it('a name that only this machine knows waits for a thread', async () => {
     withoutThread.mockRejectedValue(new Error('not known'));
     const found = ask(lookup, 'of-etc-hosts');
     await vi.advanceTimersByTimeAsync(5_000);
@@ -109,12 +109,12 @@ describe('while names whose servers do not answer hold every thread', () => {
     expect(await found).toEqual(ADDRESS);
   });
 
-  it('names that nobody knows wait ten seconds and no longer', async () => {
+  it('unknown names wait ten seconds and no longer', async () => {
     withoutThread.mockRejectedValue(new Error('not known'));
     const unknown = Array.from({ length: 100 }, (_, i) => ask(lookup, `unknown-${i}.example`));
     await vi.advanceTimersByTimeAsync(10_000);
     for (const answer of unknown) expect(await answer).toMatchObject({ code: 'ETIMEDOUT' });
-    // None of them stands in the way of the next.
+    // None of these lookups delays the next one.
     const next = ask(lookup, 'next.example');
     threads.asked[0]?.answer();
     expect(threads.names).toEqual(['dead-1.example', 'dead-2.example', 'next.example']);
@@ -122,7 +122,7 @@ describe('while names whose servers do not answer hold every thread', () => {
     expect(await next).toEqual(ADDRESS);
   });
 
-  it('a thread that becomes free at once is waited for', async () => {
+  it('a name waits for a thread that soon becomes free', async () => {
     const found = ask(lookup, 'next.example');
     threads.asked[1]?.answer();
     threads.asked[2]?.answer();

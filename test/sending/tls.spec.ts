@@ -40,7 +40,7 @@ interface Arrival {
   readonly version: string;
 }
 
-/** Asks for a client certificate, and says whose came. */
+/** Requests a client certificate, and records the name in it. */
 async function receiver(
   more: ServerOptions = {},
   onRequest: (request: IncomingMessage) => unknown = () => undefined,
@@ -96,7 +96,7 @@ const as = ({ cert, key }: TestCertificate): TlsIdentity => ({ cert, key, ca: of
 const TLS_FAILED = { kind: 'unreachable', errorCode: 'TLS_FAILED', response: null };
 
 describe('a connection over TLS', () => {
-  it('trusts public authorities only, whatever NODE_TLS_REJECT_UNAUTHORIZED says, unless another is given', async () => {
+  it('trusts only public authorities unless another is given, whatever NODE_TLS_REJECT_UNAUTHORIZED is', async () => {
     const { port, arrivals } = await receiver();
     process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
     closing.push(() => delete process.env.NODE_TLS_REJECT_UNAUTHORIZED);
@@ -107,14 +107,14 @@ describe('a connection over TLS', () => {
     expect(arrivals).toMatchObject([{ client: undefined }]);
   });
 
-  it('asks for a certificate of the name in the URL', async () => {
+  it('requires a certificate for the name in the URL', async () => {
     const { port, arrivals } = await receiver();
     expect(await sender().send(port, { ca: ofReceiver.cert }, 'other.example')).toMatchObject(TLS_FAILED);
     expect(await sender().send(port, { ca: ofReceiver.cert }, '127.0.0.1')).toMatchObject(TLS_FAILED);
     expect(arrivals).toEqual([]);
   });
 
-  it('speaks HTTP/1.1 to a receiver that would rather speak HTTP/2', async () => {
+  it('uses HTTP/1.1 with a receiver that prefers HTTP/2', async () => {
     const versions: string[] = [];
     const server = createSecureServer({ ...ofReceiver, allowHTTP1: true }, (request, response) => {
       versions.push(request.httpVersion);
@@ -129,7 +129,7 @@ describe('a connection over TLS', () => {
     expect(versions).toEqual(['1.1']);
   });
 
-  it('is nobody else’s: each identity has connections and sessions of its own to the same origin', async () => {
+  it('is not shared: each identity has separate connections and sessions to the same origin', async () => {
     const { port, arrivals, connections } = await receiver();
     const { send } = sender();
     const identities = [as(acme), as(globex), { ca: ofReceiver.cert }, as(acme), as(globex)];
@@ -139,7 +139,7 @@ describe('a connection over TLS', () => {
     expect(arrivals.some(({ isResumed }) => isResumed)).toBe(false);
   });
 
-  it('is made anew for another authority or key, as what was agreed on with one says nothing of the other', async () => {
+  it('is not reused for another authority or key, because the old one was verified for a different identity', async () => {
     const { port, arrivals } = await receiver();
     const { send } = sender();
     expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
@@ -148,7 +148,7 @@ describe('a connection over TLS', () => {
     expect(arrivals).toHaveLength(1);
   });
 
-  it('that replaces an old one resumes the session of its own identity', async () => {
+  it('that replaces an old one resumes a session of the same identity', async () => {
     const { port, arrivals, connections } = await receiver();
     const { send } = sender({ connectionMaxAgeMs: 1 });
     for (const identity of [as(acme), as(globex), as(acme), as(globex)]) {
@@ -160,7 +160,7 @@ describe('a connection over TLS', () => {
     expect(connections()).toBe(4);
   });
 
-  it('is not made any more when the transport has ended, for no identity', async () => {
+  it('is not opened for any identity after the transport closed', async () => {
     const { port, connections } = await receiver();
     const { http, send } = sender();
     expect(await send(port, as(acme))).toMatchObject({ kind: 'accepted' });
@@ -179,18 +179,18 @@ describe('a connection over TLS', () => {
     expect(arrivals).toMatchObject([{ client: 'acme' }]);
   });
 
-  it('is not made with a certificate that cannot be read', async () => {
+  it('is not opened with a certificate that cannot be parsed', async () => {
     const { port } = await receiver();
     expect(await sender().send(port, { cert: 'no PEM', key: 'neither' })).toMatchObject(TLS_FAILED);
   });
 });
 
-describe('a server that lets in nobody without a certificate that it trusts', () => {
+describe('a server that requires a certificate that it trusts', () => {
   const VERSIONS: readonly SecureVersion[] = ['TLSv1.2', 'TLSv1.3'];
   const strict = (version: SecureVersion) =>
     receiver({ rejectUnauthorized: true, ca: acme.cert, minVersion: version, maxVersion: version });
 
-  it.each(VERSIONS)('fails the attempt as one of TLS, each time, and says of what: %s', async (version) => {
+  it.each(VERSIONS)('fails each attempt with TLS_FAILED and the reason: %s', async (version) => {
     const { port, arrivals } = await strict(version);
     const { send } = sender();
     for (let n = 0; n < 2; n++) {
@@ -202,10 +202,10 @@ describe('a server that lets in nobody without a certificate that it trusts', ()
     expect(arrivals.map(({ client }) => client)).toEqual(['acme', 'acme']);
   });
 
-  it('that only closes is told from one that asks for no certificate, or has answered before', async () => {
+  it('that only closes is distinguished from a server that requests no certificate or has answered before', async () => {
     const { port } = await strict('TLSv1.3');
     expect((await sender().send(port, as(globex))).errorDetail).toMatch(
-      /, before any answer: the server asks for a client certificate, and was given one that it may not take$/,
+      /, before any answer: the server asks for a client certificate, and it may have rejected the certificate$/,
     );
 
     const GONE = { kind: 'unreachable', errorCode: 'CONNECTION_FAILED' };

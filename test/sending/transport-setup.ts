@@ -20,7 +20,7 @@ export const LOOPBACK: SecurityOptions = { allowedAddresses: ['127.0.0.0/8', '::
 export const BODY = Buffer.from('{"type":"order.updated","data":{"id":7}}');
 export const OK = 200;
 
-/** Run after each test, the last first. */
+/** Runs after each test, in reverse order. */
 export const cleanups: (() => Promise<unknown> | void)[] = [];
 /** Open connections of the servers of this test. */
 export const sockets = new Set<Socket>();
@@ -49,12 +49,12 @@ export async function listen(server: TcpServer | Server, host = '127.0.0.1'): Pr
   return (server.address() as AddressInfo).port;
 }
 
-/** An HTTP server; gives its URL. */
+/** Starts an HTTP server and returns its URL. */
 export async function http(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${await listen(createServer(listener))}/hooks`;
 }
 
-/** A server that speaks whatever the test says. */
+/** A TCP server that runs the handler of the test. */
 export async function tcp(onSocket: (socket: Socket) => void): Promise<string> {
   return `http://127.0.0.1:${await listen(createTcpServer(onSocket))}/hooks`;
 }
@@ -80,7 +80,7 @@ export function request(url: string, change: Partial<SignedRequest> = {}): Signe
   return { url, headers: { 'content-type': 'application/json' }, body: BODY, timeoutMs: 5000, ...change };
 }
 
-/** Makes the request take axios' pipeline without changing anything. */
+/** Sends the request through the axios pipeline without a change. */
 export function intercept(
   webhooks: WebhooksHttp,
   change: (config: InternalAxiosRequestConfig) => unknown = () => undefined,
@@ -91,7 +91,7 @@ export function intercept(
   });
 }
 
-/** What holds for a request whichever way it takes. */
+/** Both paths of a request: direct, and through axios. */
 export const BOTH_WAYS = [
   ['straight through the adapter', (...args: Parameters<typeof setup>) => setup(...args).transport],
   [

@@ -8,7 +8,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const sha = (secret: string, body: Buffer) => createHmac('sha256', secret).update(body).digest('hex');
 
-/** What a team had before it used this library. */
+/** The secrets that a team had before it used this library. */
 class HouseScheme implements SignatureScheme {
   readonly name = 'house';
   sign({ secrets, body }: SigningInput) {
@@ -19,7 +19,7 @@ class HouseScheme implements SignatureScheme {
   }
 }
 
-describe('a secret that a receiver has had before', () => {
+describe('a secret that a receiver already has', () => {
   let fresh: FreshDatabase;
   let app: TestApp;
   const warned: string[] = [];
@@ -60,7 +60,7 @@ describe('a secret that a receiver has had before', () => {
     'a8f5f167f44f4964e6c998dee827110c',
     'whsec_not-base64!!',
     'Gehéimnis mit Leerzeichen ☕ und mehr',
-  ])('signs with github, stripe, google-code and a scheme of the application as it is written: %s', async (secret) => {
+  ])('signs unchanged with github, stripe, google-code and a custom scheme: %s', async (secret) => {
     await create(secret, ['github', 'stripe', 'google-code', 'house']);
     const { headers, rawBody } = await sent();
     expect(headers['x-hub-signature-256']).toBe(`sha256=${sha(secret, rawBody)}`);
@@ -72,7 +72,7 @@ describe('a secret that a receiver has had before', () => {
     expect(warned.join()).not.toContain(secret);
   });
 
-  it('is refused with the scheme that needs whsec_ and base64', async () => {
+  it('is refused by the scheme that requires whsec_ and base64', async () => {
     for (const schemes of [['standard'], ['github', 'standard']]) {
       await expect(create('topsecret', schemes)).rejects.toMatchObject({ code: 'INVALID_SECRET', httpStatus: 400 });
     }
@@ -83,7 +83,7 @@ describe('a secret that a receiver has had before', () => {
     expect(await app.listeners.get(id)).toMatchObject({ schemes: ['github'] });
   });
 
-  it('gives way to a whsec_ secret, with which the listener may come to standard', async () => {
+  it('can be replaced with a whsec_ secret, so that the listener can use standard', async () => {
     const { id } = await create('topsecret', ['github']);
     const secret = generateSecret();
     await app.listeners.rotateSecret(id, { secret, overlapMs: 0 });

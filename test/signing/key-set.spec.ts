@@ -6,7 +6,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
 
-describe('the keys that receivers fetch', () => {
+describe('the key set of a listener', () => {
   let app: TestApp;
   let url: string;
   const marked: unknown[] = [];
@@ -28,7 +28,7 @@ describe('the keys that receivers fetch', () => {
     return { response, keys: response.ok ? ((await response.json()) as WebhookKeySet).keys : [] };
   };
 
-  it('verify what arrived, with nothing but Node, during a rotation and after it', async () => {
+  it('verifies received webhooks with Node.js alone, during a rotation and after it', async () => {
     const listener = await app.listeners.create({ url: app.receiver.url, events: [TYPE], schemes: ['standard-v1a'] });
     await app.listeners.rotateSigningKey(listener.id);
     await app.webhooks.publish(TYPE, { n: 1 });
@@ -49,11 +49,11 @@ describe('the keys that receivers fetch', () => {
     }
     expect(keys.map(({ whpk }) => whpk)).toEqual((await app.listeners.get(listener.id)).publicKeys);
     expect(new Set(keys.map(({ kid }) => kid)).size).toBe(2);
-    // No private half, whatever the shape.
+    // No private key, in any form.
     expect(keys.flatMap((key) => Object.keys(key))).not.toContain('d');
   });
 
-  it('are none for a listener without such a scheme, and 404 for one that is not there', async () => {
+  it('is empty for a listener without an Ed25519 scheme, and 404 for an unknown listener', async () => {
     const { id } = await app.listeners.create({ url: app.receiver.url, events: [TYPE] });
     expect(await keysOf(id)).toMatchObject({ keys: [], response: { status: 200 } });
     await app.listeners.remove(id);
@@ -63,7 +63,7 @@ describe('the keys that receivers fetch', () => {
     }
   });
 
-  it('are not kept away by a cache after an error', async () => {
+  it('is not replaced by a cached error', async () => {
     const { id } = await app.listeners.create({ url: app.receiver.url, events: [TYPE] });
     listenToLog();
     await app.dataSource.query('ALTER TABLE webhook_listeners RENAME TO webhook_listeners_away');
@@ -77,13 +77,13 @@ describe('the keys that receivers fetch', () => {
     expect((await keysOf(id)).response.headers.get('cache-control')).toBe('public, max-age=300');
   });
 
-  it('stand behind the decorators that were given', () => {
+  it('is protected by the given decorators', () => {
     expect(marked).toHaveLength(1);
   });
 
-  it('need a path, an instance and decorators that are some', () => {
+  it('requires a valid path, data source and decorators', () => {
     for (const options of [{ path: '' }, { dataSource: '' }, { decorators: ['x'] }, { paht: 'x' }]) {
-      expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/of WebhooksKeysModule is wrong/);
+      expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/Invalid option .* of WebhooksKeysModule/);
     }
   });
 });

@@ -12,12 +12,12 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
 const HOUR = 60 * 60 * 1_000;
-/** Shaped like base64, so that it can be searched for in the same forms. */
+/** It has the form of base64, so that it can be searched for in the same forms as a secret. */
 const PASSWORD = 'pass_c2VjcmV0IHBhc3N3b3JkIG9mIGEgbGlzdGVuZXI=';
 const TABLES = ['events', 'listeners', 'routes', 'deliveries', 'attempts', 'listener_state', 'chores'];
 const SEALING_KEY = Buffer.from('a sealing key of thirty-two byte', 'latin1');
 
-/** Everything that somebody may print or keep, in the ways in which they do. */
+/** Every text that an application may print or store, in the usual ways. */
 function written(value: unknown, depth = 8): string {
   const seen = new Set<unknown>();
   const json = JSON.stringify(value, (_key, inner: unknown) => {
@@ -30,7 +30,7 @@ function written(value: unknown, depth = 8): string {
   return `${inspect(value, { depth, showHidden: true, maxArrayLength: 1_000, maxStringLength: null })}\n${json}`;
 }
 
-/** A secret as text, and its bytes in every alphabet, without the end that depends on what stands behind it. */
+/** A secret as text, and its bytes in every encoding, without the last characters, which depend on the following bytes. */
 function forms(secret: string): string[] {
   const key = secret.slice(secret.indexOf('_') + 1);
   const bytes = Buffer.from(key, 'base64');
@@ -72,7 +72,7 @@ describeDatabases('a secret', (database) => {
     vi.restoreAllMocks();
   });
 
-  it('appears in no log, error, event, row, or inspected service, whatever happens to its listener', async () => {
+  it('appears in no log, error, event, row or inspected service, whatever happens to its listener', async () => {
     const { listeners, deliveries, receiver, dispatcher, clock, webhooks } = app;
     const thrown: unknown[] = [];
     const failing = async (promise: Promise<unknown>) => {
@@ -95,7 +95,7 @@ describeDatabases('a secret', (database) => {
     await send();
     const { secret: second, ...rotated } = await listeners.rotateSecret(created.id);
     shown.push(rotated, await listeners.rotateSigningKey(created.id));
-    // Fails in each way: an answer that says what it was sent, no answer, an interceptor that throws what it saw.
+    // Every way to fail: an answer that echoes the request, no answer, an interceptor that throws the request.
     receiver.respond(({ headers, rawBody }) => ({
       status: 500,
       body: JSON.stringify({ headers, body: String(rawBody) }),
@@ -129,7 +129,7 @@ describeDatabases('a secret', (database) => {
     shown.push(await listeners.sendTest(created.id));
     await dispatcher.drain();
 
-    // Secrets in the wrong place, or with a typing error.
+    // Secrets in a wrong place, or with a typing error.
     const typo = second.replace('whsec_', 'whsec');
     await failing(listeners.rotateSecret(created.id, { secret: typo }));
     await failing(listeners.rotateSigningKey(created.id, { privateKey: second }));
@@ -147,10 +147,10 @@ describeDatabases('a secret', (database) => {
     await failing(listeners.create({ url: receiver.url, events: [TYPE], wrong: second } as never));
     await failing(listeners.update(created.id, { auth: { type: 'bearer', token: `${PASSWORD} ` } }));
     await failing(listeners.update(created.id, { auth: { type: PASSWORD, [PASSWORD]: PASSWORD } as never }));
-    // A client certificate and its key: given, shown, used, replaced, refused, and handed to an interceptor that throws it.
+    // A client certificate and its key: given, shown, used, replaced, refused, and passed to an interceptor that throws it.
     const { cert, key } = await certificateFor('shop');
     const privateKey = createPrivateKey(key).export({ type: 'pkcs8', format: 'der' }).toString('base64');
-    // The second line of its PEM: in the first stands the name of the curve, which all such keys have.
+    // The second line of its PEM: the first contains the name of the curve, which all of these keys share.
     expect(key).toContain(privateKey.slice(64, 84));
     const withTls = await listeners.create({
       url: 'https://127.0.0.1:1/',
@@ -160,7 +160,7 @@ describeDatabases('a secret', (database) => {
     const { secret: third, ...shownWithTls } = withTls;
     shown.push(shownWithTls, await listeners.list(), await listeners.get(withTls.id));
     const throwing = http.axiosRef.interceptors.request.use((config) => {
-      // Its own headers are its own business: those of the other listener hold the password.
+      // Ignore its headers: the headers of the other listener contain the password.
       if (config.url === 'https://127.0.0.1:1/') printed.push(written(config));
       throw Object.assign(new Error('an interceptor'), { config });
     });
@@ -185,7 +185,7 @@ describeDatabases('a secret', (database) => {
 
     const rows: unknown[] = [];
     for (const table of TABLES) rows.push(await app.dataSource.query(`SELECT * FROM webhook_${table}`));
-    // The keys that nobody was shown: from the request to the thing that makes them.
+    // Keys that were never shown, from the request to the object that generates them.
     const { sealing } = app.app.get<{ sealing: { open(...given: string[]): string } }>(runtimeToken('default'));
     const stored = [...JSON.stringify(rows).matchAll(/sealed:k9:[\w-]+/g)].map(([text]) => text.replace('k9', 'k1'));
     const opened = stored.map((text) => sealing.open(text, 'secret', created.id));
@@ -201,7 +201,7 @@ describeDatabases('a secret', (database) => {
       app.app.get(runtimeToken('default')),
     ];
     const everything = [printed, thrown, shown, rows, services].map((value) => written(value)).join('\n');
-    // What is searched is really searched: the id stands in each of them.
+    // The search covers each text: each contains the id.
     expect(everything.split(created.id).length).toBeGreaterThan(50);
     for (const secret of new Set([
       ...opened,

@@ -52,7 +52,7 @@ describeDatabases('the keys of a listener', (database) => {
       .split(' ')
       .map((signature) => signature.split(',')[0]);
 
-  it('are all there after rotations that race, and each of them signs', async () => {
+  it('are complete after concurrent rotations, and each of them signs', async () => {
     const { id, secret } = await listen();
     const raced = await Promise.all(Array.from({ length: 12 }, () => app.listeners.rotateSecret(id)));
     const request = await send();
@@ -61,7 +61,7 @@ describeDatabases('the keys of a listener', (database) => {
     app.clock.advance(DAY);
     const alone = await send();
     expect(signatures(alone)).toHaveLength(1);
-    // Exactly one of them was last.
+    // Exactly one rotation was the last.
     const last = raced.filter((listener) => {
       try {
         app.receiver.verify(alone, listener.secret);
@@ -73,7 +73,7 @@ describeDatabases('the keys of a listener', (database) => {
     expect(last).toHaveLength(1);
   });
 
-  it('are not lost when all of them are sealed anew at the same time', async () => {
+  it('are not lost when all of them are sealed again at the same time', async () => {
     const { id } = await listen();
     const [rotated] = await Promise.all([
       Promise.all(Array.from({ length: 8 }, () => app.listeners.rotateSecret(id))),
@@ -83,7 +83,7 @@ describeDatabases('the keys of a listener', (database) => {
     for (const { secret } of rotated) app.receiver.verify(request, secret);
   });
 
-  it('are at most 20 of a kind at once, so that their signatures fit into headers; without overlap one always has its way', async () => {
+  it('are at most 20 of a type, so that their signatures fit into headers; a rotation without overlap always succeeds', async () => {
     const { id } = await listen();
     for (let count = 1; count < 20; count++) await app.listeners.rotateSecret(id);
     expect(signatures(await send())).toHaveLength(20);
@@ -94,7 +94,7 @@ describeDatabases('the keys of a listener', (database) => {
     app.receiver.verify(request, secret);
   });
 
-  it('sign v1 and v1a beside each other, each under its own rotation', async () => {
+  it('sign v1 and v1a in the same request, with separate rotations', async () => {
     const { id, secret, publicKeys } = await listen({ schemes: ['standard', 'standard-v1a'] });
     expect(publicKeys).toEqual([expect.stringMatching(/^whpk_/)]);
     const [first = ''] = publicKeys;
@@ -104,7 +104,7 @@ describeDatabases('the keys of a listener', (database) => {
     app.receiver.verify(both, first);
     const svix = new SvixWebhook(secret);
     const sent = Object.fromEntries(Object.entries(both.headers).map(([name, value]) => [name, String(value)]));
-    // It looks at the age by the system's clock.
+    // The library checks the age with the system's clock.
     sent['webhook-timestamp'] = String(Math.floor(Date.now() / 1_000));
     expect(() => svix.verify(both.rawBody, sent)).toThrow('No matching signature');
 
@@ -122,7 +122,7 @@ describeDatabases('the keys of a listener', (database) => {
     expect((await app.listeners.get(id)).publicKeys).toEqual([second]);
   });
 
-  it('are an Ed25519 pair from when a scheme first asks for one, and the same one when it is asked for again', async () => {
+  it('include an Ed25519 pair once a scheme needs it, and the same pair when a scheme needs it again', async () => {
     const { id, publicKeys } = await listen();
     expect(publicKeys).toEqual([]);
     const { publicKeys: first } = await app.listeners.update(id, { schemes: ['standard-v1a'] });
@@ -133,7 +133,7 @@ describeDatabases('the keys of a listener', (database) => {
     app.receiver.verify(await send(), first[0] as string);
   });
 
-  it('may be one private key that listeners share', async () => {
+  it('may include a private key that several listeners share', async () => {
     const { privateKey, publicKey } = generateSigningKey();
     const { id, publicKeys, secret } = await listen({ schemes: ['standard-v1a'], privateKey });
     expect(publicKeys).toEqual([publicKey]);
@@ -150,7 +150,7 @@ describeDatabases('the keys of a listener', (database) => {
     }
   });
 
-  it('sign for GitHub and Stripe receivers, as these have their secrets: in text', async () => {
+  it('sign for GitHub and Stripe receivers with the text of the secret as the key', async () => {
     const { secret } = await listen({ schemes: ['github', 'stripe', 'google-code', 'standard'] });
     const request = await send();
     app.receiver.verify(request, secret, { scheme: new GithubScheme() });
@@ -161,7 +161,7 @@ describeDatabases('the keys of a listener', (database) => {
       expect(() => app.receiver.verify(tampered, secret, { scheme })).toThrow('No secret made this signature');
       expect(() => app.receiver.verify(request, generateSecret(), { scheme })).toThrow('No secret made this signature');
     }
-    // The time is under Stripe's signature, so it cannot be brought up to date.
+    // Stripe's signature covers the time, so nobody can replace an old time.
     const later = {
       ...request.headers,
       'webhook-timestamp': String(Number(request.headers['webhook-timestamp']) + 60),
@@ -170,7 +170,7 @@ describeDatabases('the keys of a listener', (database) => {
     expect(() => verifyWebhook({ ...options, scheme: new StripeScheme() })).toThrow('No secret made this signature');
   });
 
-  it('sign in place of a header of that name which a listener brings along', async () => {
+  it('replace a signature header that a listener sets itself', async () => {
     for (const name of ['X-Hub-Signature-256', 'Stripe-Signature', 'webhook-signature']) {
       await expect(listen({ headers: { [name]: 'forged' } })).rejects.toMatchObject({ code: 'INVALID_HEADER' });
     }

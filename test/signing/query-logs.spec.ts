@@ -16,7 +16,7 @@ describeDatabases('an application that logs every statement, and seals no secret
   beforeEach(async () => {
     fresh = await database.create();
     logged = [];
-    // Without the query runner, which TypeORM hands over last: it is the whole application.
+    // Without the query runner, the last argument of TypeORM: it contains the whole application.
     const isText = (one: unknown) => typeof one !== 'object' || Array.isArray(one) || one instanceof Error;
     const note = (...said: unknown[]) => void logged.push(inspect(said.filter(isText), { maxStringLength: null }));
     for (const way of ['log', 'info', 'debug', 'warn', 'error'] as const)
@@ -29,7 +29,7 @@ describeDatabases('an application that logs every statement, and seals no secret
       logMigration: note,
       log: note,
     };
-    // `verbose` and `debug` are what the drivers of SQLite and MySQL log by themselves.
+    // The drivers of SQLite and MySQL write their logs with `verbose` and `debug`.
     const options = { ...fresh.options, logging: 'all', logger, maxQueryExecutionTime: 0.001, verbose: note };
     app = await startApp({ database: options as never, entities: [], webhooks: { publishes: [TYPE] } });
   });
@@ -46,7 +46,7 @@ describeDatabases('an application that logs every statement, and seals no secret
       auth: { type: 'bearer', token: TOKEN },
       ...(description === undefined ? {} : { description }),
     });
-  /** The database refuses rows with this description, after it was given everything else. */
+  /** The database refuses rows with this description, after it received all values of the row. */
   const refuse = () =>
     app.dataSource.query(
       database.name === 'sqlite'
@@ -54,21 +54,21 @@ describeDatabases('an application that logs every statement, and seals no secret
         : `ALTER TABLE webhook_listeners ADD CONSTRAINT refuse CHECK (description <> '${REFUSED}')`,
     );
 
-  it('finds no secret and no credential of a listener in its log', async () => {
+  it('has no secret and no credential of a listener in its log', async () => {
     const { id, secret } = await create();
     const { secret: second } = await app.listeners.rotateSecret(id);
     await app.webhooks.publish(TYPE, { n: 1 });
     await app.dispatcher.drain();
     await app.listeners.resealSecrets();
     expect(app.receiver.requests).toHaveLength(1);
-    // The application's own statements are there.
+    // The statements of the application are in the log.
     await app.dataSource.query('SELECT 1 AS marker_of_the_application');
     const log = logged.join('\n');
     expect(log).toContain('marker_of_the_application');
     for (const text of [secret, second, TOKEN]) expect(log).not.toContain(text.replace('whsec_', '').slice(0, 20));
   });
 
-  it('finds none in the error of a statement that the database refuses', async () => {
+  it('has none in the error of a statement that the database refuses', async () => {
     const { id, secret } = await create();
     await refuse();
     const change = app.listeners.update(id, { description: REFUSED, auth: { type: 'bearer', token: `${TOKEN}x` } });
@@ -76,7 +76,7 @@ describeDatabases('an application that logs every statement, and seals no secret
     expect(error).toBeInstanceOf(Error);
     const shown = inspect(error, { depth: 8, showHidden: true, maxStringLength: null }) + JSON.stringify(error);
     for (const text of [secret.replace('whsec_', ''), TOKEN]) expect(shown).not.toContain(text.slice(0, 20));
-    // What went wrong is still told.
+    // The error still has its reason.
     expect(shown).toMatch(/constraint|SQLITE_CONSTRAINT/i);
   });
 });

@@ -62,13 +62,13 @@ describeDatabases('the secrets of a listener', (database) => {
   };
   const signatures = (request: ReceivedRequest) => String(request.headers['webhook-signature']).split(' ').length;
 
-  it('a rotated secret signs beside the new one during the overlap, and not from its end on', async () => {
+  it('the old secret signs together with the new one during the overlap, and not after its end', async () => {
     const { id, secret: old } = await listen();
     const { secret: fresh } = await app.listeners.rotateSecret(id);
     expect(fresh).not.toBe(old);
     const during = await send();
     expect([accepts(during, old), accepts(during, fresh), signatures(during)]).toEqual([true, true, 2]);
-    // The newest first: a receiver that looks at one signature only sees the new one.
+    // Newest first: a receiver that reads only one signature reads the new one.
     const [first] = String(during.headers['webhook-signature']).split(' ');
     during.headers['webhook-signature'] = first;
     expect([accepts(during, old), accepts(during, fresh)]).toEqual([false, true]);
@@ -90,7 +90,7 @@ describeDatabases('the secrets of a listener', (database) => {
     }
   });
 
-  it('with overlapMs 0 the old one signs nothing more, not even what waits for a retry', async () => {
+  it('with overlapMs 0 the old secret signs nothing more, not even a pending retry', async () => {
     const { id, secret: old } = await listen();
     app.receiver.respond([{ status: 500 }]);
     expect(accepts(await send(), old)).toBe(true);
@@ -113,7 +113,7 @@ describeDatabases('the secrets of a listener', (database) => {
     expect(all(await send())).toEqual([false, false, false]);
   });
 
-  it('a secret that the caller brings is the one that signs, and is shown once', async () => {
+  it('a secret that the caller gives is used for signing, and is shown once', async () => {
     const mine = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
     const created = await listen({ secret: mine });
     expect(created.secret).toBe(mine);

@@ -27,22 +27,22 @@ describe('a sealed secret', () => {
   const sealing = new Sealing([keyOf('k1', 1)]);
   const sealed = sealing.seal('whsec_é', 'secret', 'lst_a');
 
-  it('opens with its key for its listener and its use alone', () => {
+  it('opens only with its key, for its listener and its use', () => {
     expect(sealed).toMatch(/^sealed:k1:[\w-]+$/);
     expect(sealing.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
     const fresh = new Sealing([keyOf('k1', 1)]);
     expect(codeOf(() => fresh.open(sealed, 'secret', 'lst_b'))).toBe('SECRET_UNREADABLE');
     expect(codeOf(() => fresh.open(sealed, 'auth', 'lst_a'))).toBe('SECRET_UNREADABLE');
-    // Also after it was opened in its place, and is kept.
+    // Also after it was opened correctly and cached.
     expect(codeOf(() => sealing.open(sealed, 'secret', 'lst_b'))).toBe('SECRET_UNREADABLE');
     expect(codeOf(() => sealing.open(sealed, 'auth', 'lst_a'))).toBe('SECRET_UNREADABLE');
   });
 
-  it('is another text each time', () => {
+  it('is a different text each time', () => {
     expect(sealing.seal('whsec_é', 'secret', 'lst_a')).not.toBe(sealed);
   });
 
-  it('does not open under the wrong key, the id of another one, or with any byte of it changed', () => {
+  it('does not open with a wrong key, under another key id, or with any byte changed', () => {
     expect(codeOf(() => new Sealing([keyOf('k1', 2)]).open(sealed, 'secret', 'lst_a'))).toBe('SECRET_UNREADABLE');
     const other = new Sealing([keyOf('k0', 1), keyOf('k2', 1)]);
     expect(codeOf(() => other.open(sealed, 'secret', 'lst_a'))).toBe('SECRET_KEY_MISSING');
@@ -60,7 +60,7 @@ describe('a sealed secret', () => {
     }
   });
 
-  it('is sealed by the first key and opened by all', () => {
+  it('is sealed with the first key, and opens with every key', () => {
     const both = new Sealing([keyOf('k2', 2), keyOf('k1', 1)]);
     expect(both.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
     expect([both.isOutdated(sealed), both.isOutdated('whsec_é'), sealing.isOutdated(sealed)]).toEqual([
@@ -86,7 +86,7 @@ describe('a sealed secret', () => {
     }
   });
 
-  it('opens for the origin alone that it was sealed for', () => {
+  it('opens only for the origin that it was sealed for', () => {
     const auth = sealing.seal('token', 'auth', 'lst_a', 'https://a.example');
     expect(sealing.open(auth, 'auth', 'lst_a', 'https://a.example')).toBe('token');
     for (const origin of ['https://b.example', 'http://a.example', '']) {
@@ -98,14 +98,14 @@ describe('a sealed secret', () => {
     expect(codeOf(() => both.reseal(auth, 'auth', 'lst_a', 'https://b.example'))).toBe('SECRET_UNREADABLE');
   });
 
-  it('is all that opens where that is required', () => {
+  it('is the only text that opens with requireSealed', () => {
     const strict = new Sealing([keyOf('k1', 1)], true);
     expect(strict.open(sealed, 'secret', 'lst_a')).toBe('whsec_é');
     expect(codeOf(() => strict.open('whsec_é', 'secret', 'lst_a'))).toBe('SECRET_NOT_SEALED');
     expect(codeOf(() => strict.reseal('whsec_é', 'secret', 'lst_a'))).toBe('SECRET_NOT_SEALED');
   });
 
-  it('stays as it is without keys, and such a text is read with keys, too', () => {
+  it('is the unchanged text without keys, and that text can also be read with keys', () => {
     const none = new Sealing([]);
     expect([none.isOn, none.seal('whsec_é', 'secret', 'lst_a')]).toEqual([false, 'whsec_é']);
     expect(sealing.open('whsec_é', 'secret', 'lst_a')).toBe('whsec_é');
@@ -156,7 +156,7 @@ describeDatabases('secrets at rest', (database) => {
     vi.restoreAllMocks();
   });
 
-  it('move from none to a key, to the next one, and away from the first, while everything is sent', async () => {
+  it('move from no key to a first key, to a second key, and off the first, while every delivery is sent', async () => {
     await start();
     expect(warned).toEqual([expect.stringMatching(/^secrets\.keys is not set/)]);
     const { id, secret } = await listen();
@@ -181,7 +181,7 @@ describeDatabases('secrets at rest', (database) => {
 
     await restart([K2, K1]);
     await receives();
-    // A rotation seals the old secret anew, too.
+    // A rotation also seals the old secret again.
     const { secret: next } = await app.listeners.rotateSecret(id);
     expect(await keysInUse()).toEqual(expect.arrayContaining(['sealed:k2', 'sealed:k1']));
     const [row] = (await rows()).filter((one) => one.id === id);
@@ -191,7 +191,7 @@ describeDatabases('secrets at rest', (database) => {
     await restart([K2]);
     await receives();
     app.clock.advance(8 * DAY);
-    // What nobody asks for any more is forgotten by the way.
+    // Secrets that no longer verify are removed at the same time.
     expect(await app.listeners.resealSecrets()).toEqual({ resealed: 1, unreadable: [] });
     await app.listeners.update(id, { url: app.receiver.url });
     app.receiver.clear();
@@ -215,7 +215,7 @@ describeDatabases('secrets at rest', (database) => {
       await send();
       app.clock.advance(MINUTE);
       await send();
-      // The others are served.
+      // The other listeners receive their webhooks.
       expect(app.receiver.requests).toHaveLength(2);
       for (const request of app.receiver.requests) app.receiver.verify(request, other.secret);
       expect(said.errors).toEqual([expect.stringMatching(`^${code}: A secret of listener ${id} `)]);
@@ -228,7 +228,7 @@ describeDatabases('secrets at rest', (database) => {
 
       await restart([K1, ...(keys?.[0]?.id === 'k2' ? [K2] : [])]);
       await app.listeners.update(id, { url: app.receiver.url });
-      if (keys?.[0]?.id === 'k1') await app.listeners.remove(other.id); // sealed by the wrong one meanwhile
+      if (keys?.[0]?.id === 'k1') await app.listeners.remove(other.id); // it is sealed with the wrong key now
       app.clock.advance(2 * MINUTE);
       await app.dispatcher.drain();
       expect(app.receiver.requests).toHaveLength(2);
@@ -236,7 +236,7 @@ describeDatabases('secrets at rest', (database) => {
     },
   );
 
-  it('are erased by the daily chore when they neither sign nor answer the verify view any more', async () => {
+  it('are erased by the daily chore when they neither sign nor verify any more', async () => {
     await start([K1]);
     const count = 120; // more than one batch
     const ids: string[] = [];
@@ -253,18 +253,18 @@ describeDatabases('secrets at rest', (database) => {
     };
     expect(await kept()).toEqual([3, 2, 4, 3]);
     await app.dispatcher.runChores();
-    // A day of overlap, and seven in which the verify view still knows them.
+    // A day of overlap, and seven days in which the verify view still accepts them.
     app.clock.advance(8 * DAY - MINUTE);
     await app.dispatcher.runChores();
     expect(await kept()).toEqual([3, 2, 4, 3]);
     app.clock.advance(MINUTE);
-    await app.dispatcher.runChores(); // once a day: it was done a minute ago
+    await app.dispatcher.runChores(); // does nothing: it runs once a day, and ran a minute ago
     expect(await kept()).toEqual([3, 2, 4, 3]);
     app.clock.advance(DAY);
     const other = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: [TYPE], secrets: { keys: [K2] } }, // it needs no key for that
+      webhooks: { publishes: [TYPE], secrets: { keys: [K2] } }, // erasing needs no key
     });
     try {
       other.clock.advance(app.clock.now() - other.clock.now());
@@ -277,7 +277,7 @@ describeDatabases('secrets at rest', (database) => {
     expect(app.receiver.requests).toHaveLength(count);
   });
 
-  it('are replaced without their key by a rotation without overlap alone', async () => {
+  it('can be replaced without their key only by a rotation without overlap', async () => {
     await start([K1]);
     const { id } = await listen();
     await restart([K2]);

@@ -19,7 +19,7 @@ import {
 } from '../../libs/webhooks/src/signing/index.js';
 import { assertSigningKey } from '../../libs/webhooks/src/signing/ed25519-key.js';
 
-/** The vector of the Standard Webhooks specification and its reference libraries. */
+/** The test vector of the Standard Webhooks specification and its reference libraries. */
 const VECTOR = {
   id: 'msg_p5jXN8AQM9LWM0D4loKWxJek',
   timestamp: 1614265330,
@@ -30,7 +30,7 @@ const VECTOR = {
 
 const OLD = generateSecret();
 const NEW = generateSecret();
-/** Characters of four bytes in UTF-8, which a length in UTF-16 units gets wrong. */
+/** Characters of four bytes in UTF-8: a length in UTF-16 units would be wrong. */
 const FOUR_BYTES = Buffer.from(JSON.stringify({ type: 'note.created', data: { text: '𝕏🦜'.repeat(1000) } }));
 
 function codeOf(run: () => unknown): string | undefined {
@@ -50,20 +50,20 @@ describe('the standard scheme', () => {
     expect(scheme.sign({ id, timestamp, body, secrets: [secret] })).toEqual({ 'webhook-signature': signature });
   });
 
-  it('takes a secret without its prefix, as the reference libraries do', () => {
+  it('accepts a secret without its prefix, as the reference libraries do', () => {
     expect(scheme.sign({ id, timestamp, body, secrets: [secret.slice('whsec_'.length)] })['webhook-signature']).toBe(
       signature,
     );
   });
 
-  it('makes what the standardwebhooks package accepts, over four-byte characters', () => {
+  it('makes signatures that the standardwebhooks package accepts, over four-byte characters', () => {
     const now = Math.floor(Date.now() / 1000);
     const headers = scheme.sign({ id, timestamp: now, body: FOUR_BYTES, secrets: [NEW] });
     const sent = { ...headers, 'webhook-id': id, 'webhook-timestamp': String(now) };
     expect(new Webhook(NEW).verify(FOUR_BYTES, sent)).toEqual(JSON.parse(FOUR_BYTES.toString()));
   });
 
-  it('makes what the svix package accepts, under the names of headers that it knows', () => {
+  it('makes signatures that the svix package accepts under its header names', () => {
     const now = String(Math.floor(Date.now() / 1000));
     const signature = scheme.sign({ id, timestamp: Number(now), body: FOUR_BYTES, secrets: [NEW, OLD] });
     const sent = { ...signature, 'webhook-id': id, 'webhook-timestamp': now };
@@ -76,13 +76,13 @@ describe('the standard scheme', () => {
   it.each([
     ['standardwebhooks', Webhook],
     ['svix', SvixWebhook],
-  ])('accepts what the %s package made', (_name, Library) => {
+  ])('accepts signatures of the %s package', (_name, Library) => {
     const at = new Date(timestamp * 1000);
     const headers = { 'webhook-signature': new Library(NEW).sign(id, at, FOUR_BYTES) };
     expect(scheme.verify({ id, timestamp, body: FOUR_BYTES, secrets: [NEW], headers })).toBe(true);
   });
 
-  it('signs with every secret while a rotation overlaps, newest first, so that both receivers accept', () => {
+  it('signs with every secret during the overlap of a rotation, newest first, so that old and new receivers accept', () => {
     const now = Math.floor(Date.now() / 1000);
     const headers = scheme.sign({ id, timestamp: now, body, secrets: [NEW, OLD] });
     const [first, second, ...rest] = headers['webhook-signature']?.split(' ') ?? [];
@@ -110,26 +110,26 @@ describe('the standard scheme', () => {
     expect(scheme.verify({ ...good, ...change })).toBe(false);
   });
 
-  it('finds its signature among others, and its secret among others', () => {
+  it('finds a valid signature among others, and its secret among others', () => {
     const headers = { 'webhook-signature': `v1a,xyz v1,AAAA ${signature} v2,${signature.slice(3)}` };
     expect(scheme.verify({ id, timestamp, body, secrets: [OLD, secret], headers })).toBe(true);
   });
 
-  it('names a stored secret that is none without repeating it', () => {
+  it('refuses an invalid stored secret without repeating it', () => {
     const sign = () => scheme.sign({ id, timestamp, body, secrets: ['whsec_not*base64'] });
     expect(sign).toThrow(ConfigurationError);
     expect(sign).not.toThrow(/not\*base64/);
     expect(codeOf(sign)).toBe('INVALID_SECRET');
   });
 
-  it('does not show the secrets it has seen to a debugger', () => {
+  it('does not show cached secrets to a debugger', () => {
     scheme.sign({ id, timestamp, body, secrets: [NEW] });
     expect(inspect(scheme, { depth: 10, showHidden: true })).not.toContain(NEW.slice(6));
     expect(JSON.stringify(scheme)).not.toContain(NEW.slice(6));
   });
 });
 
-/** The vector of the server of Svix, where `v1a` comes from; its Ed25519 key is written out in its documentation. */
+/** The test vector of the Svix server, which defined `v1a`. The documentation of Svix has its Ed25519 key. */
 const V1A = {
   ...VECTOR,
   privateKey: 'whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==',
@@ -149,7 +149,7 @@ describe('the standard scheme with an Ed25519 key', () => {
     expect(scheme.verify({ ...input, secrets: [privateKey], headers })).toBe(true);
   });
 
-  it('signs v1 and v1a at once, and either key accepts', () => {
+  it('signs v1 and v1a together, and either key verifies', () => {
     const headers = scheme.sign({ ...input, secrets: [VECTOR.secret, privateKey] });
     expect(headers['webhook-signature']).toBe(`${VECTOR.signature} ${signature}`);
     expect(scheme.verify({ ...input, secrets: [publicKey], headers })).toBe(true);
@@ -183,15 +183,15 @@ describe('the standard scheme with an Ed25519 key', () => {
     expect(scheme.verify({ ...good, ...change })).toBe(false);
   });
 
-  it('never takes a public key for a secret that both sides have', () => {
-    // What anybody can compute who knows the public key, were it used as an HMAC key.
+  it('never uses a public key as a shared secret', () => {
+    // If the public key were used as an HMAC key, anybody could compute this signature.
     const forged = new Webhook(Buffer.from(publicKey.slice(5), 'base64'), { format: 'raw' });
     const headers = { 'webhook-signature': forged.sign(id, new Date(timestamp * 1000), body) };
     expect(scheme.verify({ ...input, secrets: [publicKey], headers })).toBe(false);
     expect(codeOf(() => scheme.sign({ ...input, secrets: [publicKey] }))).toBe('INVALID_SECRET');
   });
 
-  it('looks at no more than 32 signatures, each of which costs the receiver time', () => {
+  it('verifies at most 32 signatures, because each costs the receiver time', () => {
     const noise = `v1a,${Buffer.alloc(64, 1).toString('base64')}`;
     const after = (count: number) => ({ 'webhook-signature': `${`${noise} `.repeat(count)}${signature}` });
     expect(scheme.verify({ ...input, secrets: [publicKey], headers: after(31) })).toBe(true);
@@ -205,7 +205,7 @@ describe('the standard scheme with an Ed25519 key', () => {
     },
   );
 
-  it('is a scheme of its own to listeners, which have keys of either kind', () => {
+  it('is a separate scheme for listeners, which have keys of both types', () => {
     const forListeners = new StandardV1aScheme();
     expect([forListeners.name, forListeners.keyType]).toEqual(['standard-v1a', 'ed25519']);
     expect(forListeners.sign({ ...input, secrets: [privateKey] })).toEqual({ 'webhook-signature': signature });
@@ -214,7 +214,7 @@ describe('the standard scheme with an Ed25519 key', () => {
 });
 
 describe('an Ed25519 key pair', () => {
-  it('is written as in Standard Webhooks: the private key with its public one behind it', () => {
+  it('has the form of Standard Webhooks: the private key is followed by its public key', () => {
     const pair = generateSigningKey();
     expect(pair.privateKey).toMatch(/^whsk_[A-Za-z0-9+/]{86}==$/);
     expect(pair.publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/);
@@ -233,10 +233,10 @@ describe('an Ed25519 key pair', () => {
     ['is a public one', V1A.publicKey],
     ['has another prefix', V1A.privateKey.replace('whsk_', 'whsec_')],
     ['is cut', V1A.privateKey.slice(0, -4)],
-    // A vector of the Svix server, too.
+    // Also a test vector of the Svix server.
     ['has halves that do not belong together', V1A.privateKey.replace('X0dRqSKJp4AJ', 'aaaaaaaaaaAJ')],
     ['is no text', 42],
-  ])('is refused when it %s, and not repeated', (_name, key) => {
+  ])('is refused when it %s, and the message does not repeat it', (_name, key) => {
     const run = () => assertSigningKey(key);
     expect(codeOf(run)).toBe('INVALID_SECRET');
     expect(run).not.toThrow(/6Xb|1SiA/);
@@ -265,12 +265,12 @@ describe('the github scheme', () => {
   const secret = "It's a Secret to Everybody";
   const value = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17';
 
-  it('is the vector of its documentation', () => {
+  it('signs the vector of its documentation', () => {
     expect(scheme.sign({ ...input, secrets: [secret] })).toEqual({ 'X-Hub-Signature-256': value });
     expect(scheme.verify({ ...input, secrets: [secret], headers: { 'x-hub-signature-256': value } })).toBe(true);
   });
 
-  it('signs with the newest secret, and accepts any', () => {
+  it('signs with the newest secret, and accepts each secret', () => {
     expect(scheme.sign({ ...input, secrets: [secret, 'old'] })).toEqual({ 'X-Hub-Signature-256': value });
     const headers = { 'x-hub-signature-256': value };
     expect(scheme.verify({ ...input, secrets: ['new', secret], headers })).toBe(true);
@@ -302,12 +302,12 @@ describe('the stripe scheme', () => {
   const verify = (given: string | undefined, secrets = [secret]) =>
     scheme.verify({ ...input, secrets, headers: { 'stripe-signature': given } });
 
-  it('is the time and the HMAC-SHA256 over time and body, with the secret as it is written', () => {
+  it('signs with the time and the HMAC-SHA256 over time and body, with the unchanged secret as the key', () => {
     expect(scheme.sign({ ...input, secrets: [secret] })).toEqual({ 'Stripe-Signature': `t=1492774577,v1=${HEX}` });
     expect(verify(`t=1492774577,v1=${HEX}`)).toBe(true);
   });
 
-  it('signs with every secret while a rotation overlaps, and accepts any', () => {
+  it('signs with every secret during the overlap of a rotation, and accepts each', () => {
     const [value] = Object.values(scheme.sign({ ...input, secrets: ['new', secret] }));
     expect(value).toMatch(/^t=1492774577,v1=[0-9a-f]{64},v1=[0-9a-f]{64}$/);
     for (const held of ['new', secret]) expect(verify(value, [held])).toBe(true);
@@ -316,7 +316,7 @@ describe('the stripe scheme', () => {
     expect(scheme.sign({ ...input, secrets: [] })).toEqual({});
   });
 
-  it('finds its signature among other versions, as in the header of a test event', () => {
+  it('finds its signature among other versions, as in the header of a Stripe test event', () => {
     expect(verify(`t=1492774577,v1=${HEX},v0=6ffbb59b2300aae63f272406069a9788598b792a944a07aba816edb039989a39`)).toBe(
       true,
     );
@@ -345,11 +345,11 @@ describe('the google-code scheme', () => {
   /** RFC 2202, HMAC-MD5, test case 2. */
   const RFC_2202 = '750c783e6ab0b503eaa86e310a5db738';
 
-  it('is the hex HMAC-MD5 of the body with the secret as it is written', () => {
+  it('signs with the hex HMAC-MD5 of the body, with the unchanged secret as the key', () => {
     expect(scheme.sign({ ...input, secrets: ['Jefe'] })).toEqual({ 'Google-Code-Project-Hosting-Hook-Hmac': RFC_2202 });
   });
 
-  it('signs with the newest secret, and accepts any', () => {
+  it('signs with the newest secret, and accepts each secret', () => {
     expect(Object.values(scheme.sign({ ...input, secrets: ['Jefe', 'old'] }))).toEqual([RFC_2202]);
     const headers = { 'google-code-project-hosting-hook-hmac': RFC_2202 };
     expect(scheme.verify({ ...input, secrets: ['new', 'Jefe'], headers })).toBe(true);
@@ -379,7 +379,7 @@ describe('a secret', () => {
   it.each([
     ['too short', 23],
     ['too long', 65],
-  ])('is refused by the standard scheme, too, when %s', (_name, count) => {
+  ])('is also refused by the standard scheme when %s', (_name, count) => {
     const input = { id: 'evt_1', timestamp: 1, body: Buffer.from('{}'), secrets: [ofBytes(count)] };
     expect(codeOf(() => new StandardScheme().sign(input))).toBe('INVALID_SECRET');
     expect(codeOf(() => new StandardScheme().verify({ ...input, headers: {} }))).toBe('INVALID_SECRET');
@@ -400,7 +400,7 @@ describe('a secret', () => {
     ['with a line end', `${ofBytes(32)}\n`],
     ['with bits left over', `whsec_${'A'.repeat(42)}B=`],
     ['no text', 42],
-  ])('is refused when %s, and not repeated', (_name, secret) => {
+  ])('is refused when %s, and the message does not repeat it', (_name, secret) => {
     const run = () => assertSecret(secret);
     expect(run).toThrow(BadRequestError);
     expect(codeOf(run)).toBe('INVALID_SECRET');

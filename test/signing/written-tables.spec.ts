@@ -6,7 +6,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const KEYS = [{ id: 'k1', key: Buffer.alloc(32, 5).toString('base64') }];
 
-describeDatabases('somebody who can write the tables, and has no key', (database) => {
+describeDatabases('an attacker who can write to the tables but has no key', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let said: Said;
@@ -37,12 +37,12 @@ describeDatabases('somebody who can write the tables, and has no key', (database
     return app.receiver.requests;
   };
 
-  it('has no credentials sent to another server by writing its URL', async () => {
+  it('cannot send credentials to another server by changing the URL of a listener', async () => {
     await start(false);
     const auth = { type: 'bearer', token: 'abc.def' } as const;
     const { url } = app.receiver;
     await app.listeners.create({ events: ['tried'], url, auth });
-    // Another path of the same server is the owner's own business.
+    // Another path on the same server is allowed.
     await write('url', `${url}/moved`);
     expect(await send()).toMatchObject([{ headers: { authorization: 'Bearer abc.def' } }]);
     app.receiver.clear();
@@ -52,7 +52,7 @@ describeDatabases('somebody who can write the tables, and has no key', (database
     expect(await app.deliveries.counts()).toMatchObject({ due: 1, succeeded: 1 });
   });
 
-  it('signs with no secret of their own where sealed ones are required', async () => {
+  it('cannot make webhooks sign with a known secret when requireSealed is on', async () => {
     await start(true);
     const { id } = await app.listeners.create({
       ...{ events: ['tried'], url: app.receiver.url, schemes: ['standard', 'standard-v1a'] },
@@ -72,7 +72,7 @@ describeDatabases('somebody who can write the tables, and has no key', (database
     expect(said.errors).toMatchObject([expect.stringContaining('SECRET_NOT_SEALED')]);
   });
 
-  it('is shut out by the strict mode only when what was there before has been sealed', async () => {
+  it('is kept out by requireSealed, and webhooks still arrive after resealSecrets()', async () => {
     await start(false, []);
     await app.listeners.create({ events: ['tried'], url: app.receiver.url });
     await app.close();
@@ -80,7 +80,7 @@ describeDatabases('somebody who can write the tables, and has no key', (database
     expect(await app.listeners.resealSecrets()).toEqual({ resealed: 1, unreadable: [] });
     await app.close();
     await start(true);
-    // The receiver is another one now.
+    // The listener has a different receiver now.
     await write('url', app.receiver.url);
     expect(await send()).toHaveLength(1);
   });

@@ -42,7 +42,7 @@ async function start(options: VerifyAppOptions): Promise<VerifyApp> {
 }
 
 describe.each(platforms)('On %s', (platform) => {
-  it('an application that keeps no raw bodies does not start, and is told what to set', async () => {
+  it('an application that keeps no raw bodies does not start, and the error says what to set', async () => {
     const refused = await start({ platform, nest: { rawBody: false } }).catch((error: unknown) => error);
 
     expect(refused).toBeInstanceOf(ConfigurationError);
@@ -75,7 +75,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect(await verdict(returned(request))).toBe('VERIFIED');
   });
 
-  it('a body over twice the payload limit is refused with 413, whether it tells its length or not', async () => {
+  it('a body over twice the payload limit is refused with 413, with or without a content-length', async () => {
     const { url, ask } = await start({ platform, webhooks: { payload: { maxPayloadBytes: 100 * KIB } } });
     const headers = { 'content-type': 'application/json', 'webhook-id': 'evt_1' };
 
@@ -86,7 +86,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect(response.status).toBe(413);
   });
 
-  it('the content type that the body comes back with does not matter', async () => {
+  it('the content type of the returned body does not matter', async () => {
     const { url, listeners, receiver, deliver, ask } = await start({ platform });
     await listeners.create({ events: [TYPE], url: receiver.url });
     // More "parameters" than Express's form parser takes.
@@ -107,7 +107,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect(await (await fetch(url, { method: 'POST', headers, body })).text()).toBe('VERIFIED');
   });
 
-  it('a request without anything gets INVALID', async () => {
+  it('an empty request gets INVALID', async () => {
     const { url } = await start({ platform });
 
     const response = await fetch(url, { method: 'POST' });
@@ -130,7 +130,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect(statuses).toEqual([200, 200, 429]);
   });
 
-  it('a global guard that wants a login keeps it shut unless decorators open it', async () => {
+  it('a global guard that requires a login blocks the route unless decorators allow it', async () => {
     const Public = () => SetMetadata('public', true);
     @Injectable()
     class LoginGuard implements CanActivate {
@@ -148,7 +148,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect((await fetch(open.url, { method: 'POST' })).status).toBe(200);
   });
 
-  it('stands at its path below the global prefix, without a version', async () => {
+  it('the route has its path below the global prefix, without a version', async () => {
     const { url, listeners, receiver, deliver, ask } = await start({
       platform,
       verify: { path: '/ipn' },
@@ -167,7 +167,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect([response.status, await response.text()]).toEqual([200, 'INVALID']);
   });
 
-  it("moved by a RouterModule, it works through the application's parsers", async () => {
+  it("a route that a RouterModule moved works with the application's parsers", async () => {
     const { url, listeners, receiver, deliver, ask } = await start({
       platform,
       imports: [RouterModule.register([{ path: 'moved', module: WebhooksVerifyModule }])],
@@ -180,7 +180,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect([response.status, await response.text()]).toEqual([200, 'VERIFIED']);
   });
 
-  it("leaves the application's other routes their parsed bodies and their limits", async () => {
+  it("the application's other routes keep their parsed bodies and limits", async () => {
     @Controller()
     class OtherController {
       @Post('other')
@@ -197,7 +197,7 @@ describe.each(platforms)('On %s', (platform) => {
     expect((await send(JSON.stringify('x'.repeat(1_100 * KIB)))).status).toBe(413);
   });
 
-  it("says at the first request that a parser of the application's own keeps no bytes, when it vouched for them", async () => {
+  it("with rawBody: 'provided', a parser that keeps no bytes gives an error at the first request", async () => {
     const { listeners, receiver, deliver, ask } = await start({
       platform,
       nest: { rawBody: false },
@@ -209,12 +209,12 @@ describe.each(platforms)('On %s', (platform) => {
   });
 });
 
-describe("With a body parser of the application's own", () => {
+describe('With a custom body parser', () => {
   const keep = (request: object, _: unknown, bytes: Buffer) => {
     Object.assign(request, { rawBody: bytes });
   };
 
-  it('one that keeps the bytes is taken as it is', async () => {
+  it('a parser that keeps the bytes is used unchanged', async () => {
     const { listeners, receiver, deliver, verdict } = await start({
       nest: { bodyParser: false, rawBody: false },
       verify: { rawBody: 'provided' },
@@ -225,7 +225,7 @@ describe("With a body parser of the application's own", () => {
     expect(await verdict(returned(await deliver()))).toBe('VERIFIED');
   });
 
-  it('one that keeps them is found out even if nobody vouches for it', async () => {
+  it("a parser that keeps the bytes is detected without rawBody: 'provided'", async () => {
     const { listeners, receiver, deliver, verdict } = await start({
       nest: { bodyParser: false, rawBody: false },
       prepare: (app) => app.use(express.json({ verify: keep })),
@@ -235,13 +235,13 @@ describe("With a body parser of the application's own", () => {
     expect(await verdict(returned(await deliver()))).toBe('VERIFIED');
   });
 
-  it('one that does not keep them stops the start', async () => {
+  it('a parser that does not keep the bytes stops the start', async () => {
     await expect(
       start({ nest: { bodyParser: false, rawBody: true }, prepare: (app) => app.use(express.json()) }),
     ).rejects.toMatchObject({ code: 'RAW_BODY_MISSING' });
   });
 
-  it('none at all is fine: the module reads the bytes by itself', async () => {
+  it('without any parser, the module reads the bytes itself', async () => {
     const { listeners, receiver, deliver, verdict } = await start({ nest: { bodyParser: false } });
     await listeners.create({ events: [TYPE], url: receiver.url });
 
@@ -261,20 +261,20 @@ describe("With a body parser of the application's own", () => {
 });
 
 describe('Options', () => {
-  it('name the key that is wrong, and the fix', () => {
+  it('that are wrong give an error with the key and the fix', () => {
     expect(() => WebhooksVerifyModule.forRoot({ path: '' })).toThrow(/option path .* 'webhooks\/verify'/);
     expect(() => WebhooksVerifyModule.forRoot({ rawBody: 'nope' as never })).toThrow(/'nest' or 'provided'/);
     expect(() => WebhooksVerifyModule.forRoot({ pth: 'x' } as never)).toThrow(/option pth .* known are path/);
     expect(() => WebhooksVerifyModule.forRoot({ decorators: ['x'] as never })).toThrow(ConfigurationError);
   });
 
-  it('that name an instance which is not there stop the start', async () => {
+  it('that name an unknown instance stop the start', async () => {
     await expect(start({ verify: { dataSource: 'billing' } })).rejects.toMatchObject({
       code: 'WEBHOOKS_MODULE_MISSING',
     });
   });
 
-  it('a module without WebhooksModule stops the start with that sentence', async () => {
+  it('without WebhooksModule, the error says so and stops the start', async () => {
     class Root {}
     const module = { module: Root, imports: [EventEmitterModule.forRoot(), WebhooksVerifyModule.forRoot()] };
     await expect(NestFactory.create(module, { logger: false, abortOnError: false })).rejects.toThrow(

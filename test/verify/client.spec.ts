@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => sender.close());
 
 describe('verifyWithSender', () => {
-  it("is true for what the sender's view calls genuine, and false for what it does not", async () => {
+  it("is true for a webhook that the sender's view calls genuine, and false for any other", async () => {
     const { headers, rawBody } = delivered;
     expect(await verifyWithSender(sender.url, { headers, body: rawBody, ...LOCAL })).toBe(true);
     expect(await verifyWithSender(sender.url, { headers, body: rawBody.toString(), ...LOCAL })).toBe(true);
@@ -33,7 +33,7 @@ describe('verifyWithSender', () => {
     ).toBe(false);
   });
 
-  it('hands back the headers of the signature, and no others', async () => {
+  it('posts back only the headers of the signature', async () => {
     let seen: string[] = [];
     const view = await answering((request, response) => {
       seen = Object.keys(request.headers).filter((name) => /webhook|x-|auth|cookie|hmac|stripe/.test(name));
@@ -68,7 +68,7 @@ describe('verifyWithSender', () => {
     await expect(asked).rejects.toThrow(said);
   });
 
-  it('refuses an address that is no https: one, and a time limit out of range', async () => {
+  it('refuses a URL that is not https:, and a time limit out of range', async () => {
     const question = { headers: {}, body: '' };
     for (const url of ['http://shop.example/verify', 'ftp://shop.example', 'shop.example/verify', '']) {
       await expect(verifyWithSender(url, question)).rejects.toMatchObject({ code: 'INVALID_OPTION' });
@@ -110,7 +110,7 @@ describe('a source whose webhooks are verified by asking the sender', () => {
       string
     >;
 
-  it('takes a delivery, and refuses what was tampered with or is old', async () => {
+  it('accepts a delivery, and refuses one that was changed or is old', async () => {
     const { post, clock, rejected } = await start(sender.url);
     expect((await post('/', signed(), delivered.rawBody)).status).toBe(204);
     expect(received.map(({ id }) => id)).toEqual([delivered.headers['webhook-id']]);
@@ -131,7 +131,7 @@ describe('a source whose webhooks are verified by asking the sender', () => {
 type Respond = (...args: Parameters<RequestListener>) => unknown;
 const servers: Server[] = [];
 
-/** A view of its own kind. */
+/** A verify view that answers as the test defines. */
 async function answering(respond: Respond): Promise<string> {
   const server = createServer((request, response) => {
     request.resume();
@@ -148,7 +148,7 @@ afterAll(() => {
   }
 });
 
-/** Writes until nobody listens any more. */
+/** Writes until the connection closes. */
 function drip(response: ServerResponse): void {
   const more = () => {
     while (!response.destroyed && response.write('VERIFIED'.repeat(1_000)));

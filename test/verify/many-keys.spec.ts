@@ -3,7 +3,7 @@ import { DataSource } from 'typeorm';
 import { generateSecret, type SignatureScheme } from 'nestjs-entity-webhooks';
 import { returned, startVerifyApp, TYPE, type VerifyApp } from './verify-app.js';
 
-/** Takes longer for each key than one turn of the event loop may, and notes in which round of the event loop it was asked. */
+/** Takes longer for each key than one turn of the event loop may take, and records the iteration of the event loop. */
 class SlowScheme implements SignatureScheme {
   readonly name = 'slow';
   static readonly asked: { keys: number; round: number }[] = [];
@@ -43,7 +43,7 @@ describe('a listener whose keys were rotated again and again', () => {
     return { secrets: kept.filter((key) => !key.publicKey).length, pairs: kept.filter((key) => key.publicKey).length };
   };
 
-  it('keeps the newest 21 of each kind, and those are what verifies', async () => {
+  it('keeps the newest 21 keys of each type, and exactly these verify', async () => {
     const { id } = await listen(['standard', 'standard-v1a']);
     const first = returned(await app.deliver());
     for (let n = 0; n < 20; n++) {
@@ -74,11 +74,11 @@ describe('a listener whose keys were rotated again and again', () => {
     isOver = true;
     expect(SlowScheme.asked).toHaveLength(2 * 11);
     expect(SlowScheme.asked.every(({ keys }) => keys === 1)).toBe(true);
-    // Not two in one round, of one request or of both.
+    // No iteration has two checks, whether of one request or of both.
     expect(new Set(SlowScheme.asked.map(({ round }) => round)).size).toBe(2 * 11);
   });
 
-  it('finds its genuine Ed25519 signature behind as many invented ones as are looked at', async () => {
+  it('finds a genuine Ed25519 signature in the last position that is checked, after invented ones', async () => {
     await listen(['standard-v1a']);
     const text = 'x'.repeat(200_000);
     const arrived = returned(await app.deliver({ text }));

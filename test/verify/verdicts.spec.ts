@@ -39,7 +39,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     return test;
   };
 
-  it('is told VERIFIED, in plain text and not to be cached, when it hands back what it was sent', async () => {
+  it('gets VERIFIED, in plain text and with no-store, when it posts back a webhook unchanged', async () => {
     const { listeners, receiver, deliver, ask } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
 
@@ -51,7 +51,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await response.text()).toBe('VERIFIED');
   });
 
-  it('is told INVALID, in the same words, when one byte, the id, the timestamp or the signature is another', async () => {
+  it('gets the same INVALID when one byte, the id, the timestamp or the signature differs', async () => {
     const { listeners, receiver, deliver, ask, clock } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
     const other = await deliver();
@@ -91,7 +91,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await test.verdict(returned(request)), 'untouched, after all of them').toBe('VERIFIED');
   });
 
-  it("refuses a signature by a secret of a listener that the event was not delivered to, whoever's it is", async () => {
+  it('gets INVALID for a signature by a listener that did not receive the event, whoever owns that listener', async () => {
     const { listeners, receiver, deliver, verdict } = await start({ publishes: [TYPE, 'note.read'] });
     await listeners.create({ events: [TYPE], url: receiver.url });
     const stranger = await listeners.create({ events: ['note.read'], url: receiver.url });
@@ -106,7 +106,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(request, signedBy(newSecret())))).toBe('INVALID');
   });
 
-  it("refuses a listener's genuine signature over what only another listener was sent", async () => {
+  it('gets INVALID for a genuine signature of one listener over a body that only another listener received', async () => {
     const { listeners, receiver, deliver, verdict } = await start();
     const plain = await listeners.create({ events: [TYPE], url: `${receiver.url}/plain` });
     await listeners.create({ events: [TYPE], url: `${receiver.url}/xml`, format: 'xml' });
@@ -120,7 +120,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(xml))).toBe('VERIFIED');
   });
 
-  it('knows a rotated secret for 7 days after it stopped signing, and then no more', async () => {
+  it('gets VERIFIED for a rotated secret until 7 days after it stopped signing', async () => {
     const { listeners, receiver, deliver, verdict, clock } = await start();
     const listener = await listeners.create({ events: [TYPE], url: receiver.url });
     const before = await deliver();
@@ -134,7 +134,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(await deliver())), 'signed by the new secret').toBe('VERIFIED');
   });
 
-  it('has no limit of age: the timestamp is only part of what is signed', async () => {
+  it('gets VERIFIED for a webhook of any age: the timestamp is only part of the signed data', async () => {
     const { listeners, receiver, deliver, verdict, clock } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
     const request = await deliver();
@@ -144,7 +144,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(request))).toBe('VERIFIED');
   });
 
-  it('verifies each of several listeners, and goes on doing so after one is disabled or removed', async () => {
+  it('gets VERIFIED for each of several listeners, also after one is disabled or removed', async () => {
     const { listeners, receiver, deliver, verdict } = await start();
     const gone = await listeners.create({ events: [TYPE], url: `${receiver.url}/0` });
     const off = await listeners.create({ events: [TYPE], url: `${receiver.url}/1` });
@@ -157,7 +157,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     for (const request of receiver.requests) expect(await verdict(returned(request))).toBe('VERIFIED');
   });
 
-  it('compares a payload over the limit with the thin one that was sent', async () => {
+  it('gets VERIFIED for the thin payload that was sent in place of a payload over the limit', async () => {
     const { listeners, receiver, deliver, verdict } = await start({ payload: { maxPayloadBytes: 1_024 } });
     const { secret } = await listeners.create({ events: [TYPE], url: receiver.url });
     const request = await deliver({ small: 'x', large: 'y'.repeat(1_500) });
@@ -176,7 +176,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(request, signed, body))).toBe('INVALID');
   });
 
-  it('compares what a payload format made, byte for byte', async () => {
+  it('gets VERIFIED for the exact body that a payload format made', async () => {
     const { listeners, receiver, deliver, verdict } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url, format: 'xml' });
     const request = await deliver();
@@ -186,7 +186,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(request, {}, flipped(request.rawBody, 3)))).toBe('INVALID');
   });
 
-  it('verifies the google-code scheme for listeners that use it, and for no others', async () => {
+  it('gets VERIFIED for google-code only if its listener uses that scheme', async () => {
     const { listeners, receiver, deliver, verdict } = await start();
     const secret = newSecret();
     await listeners.create({ events: [TYPE], url: `${receiver.url}/google`, schemes: ['google-code'] });
@@ -207,7 +207,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(without(returned(google, unused), 'google-code-project-hosting-hook-hmac'))).toBe('INVALID');
   });
 
-  it('refuses an event of which no request went out yet, although its signature would fit', async () => {
+  it('gets INVALID for an event that was not sent yet, although the signature is valid', async () => {
     const { listeners, receiver, webhooks, dispatcher, verdict, clock } = await start();
     const { secret } = await listeners.create({ events: [TYPE], url: receiver.url });
     await webhooks.publish(TYPE, { text: 'wait' });
@@ -229,7 +229,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(made), 'sent').toBe('VERIFIED');
   });
 
-  it('refuses the signature of a listener whose own delivery still waits, while another was sent the same', async () => {
+  it('gets INVALID for a listener whose delivery is pending, although another listener received the same body', async () => {
     const { listeners, receiver, webhooks, dispatcher, verdict } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
     const waiting = await listeners.create({ events: [TYPE], url: receiver.url });
@@ -248,7 +248,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await verdict(returned(sent!, signed)), 'sent').toBe('VERIFIED');
   });
 
-  it('can be asked by a receiver that has not answered the delivery yet', async () => {
+  it('gets VERIFIED before it has answered the delivery', async () => {
     const { listeners, receiver, deliver, verdict } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
     const verdicts: string[] = [];
@@ -262,7 +262,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(verdicts).toEqual(['VERIFIED']);
   });
 
-  it('verifies each attempt of a delivery that failed before', async () => {
+  it('gets VERIFIED for each attempt of a delivery that failed before', async () => {
     const { listeners, receiver, deliver, dispatcher, verdict, clock } = await start();
     await listeners.create({ events: [TYPE], url: receiver.url });
     receiver.failTimes(1);
@@ -277,8 +277,8 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
   });
 });
 
-describe('An event with more listeners than a page of them', () => {
-  it('is verified for the oldest of its listeners and for the newest', async () => {
+describe('An event with more listeners than one page', () => {
+  it('is verified for its oldest and its newest listener', async () => {
     const test = await startVerifyApp();
     try {
       const { listeners, receiver, deliver, verdict } = test;
@@ -300,7 +300,7 @@ describe('An event with more listeners than a page of them', () => {
 });
 
 describe('The time of an answer', () => {
-  it('is a multiple of one step, for an unknown id, a wrong signature and a genuine webhook alike', async () => {
+  it('is a multiple of one step for an unknown id, a wrong signature and a genuine webhook', async () => {
     const test = await startVerifyApp();
     try {
       const { listeners, receiver, deliver, ask } = test;
@@ -319,7 +319,7 @@ describe('The time of an answer', () => {
           fastest[kind] = Math.min(fastest[kind] ?? Infinity, performance.now() - from);
         }
       }
-      // No answer leaves before the first step of 50 ms, when all of them have long been found; a timer may be 1 ms early.
+      // No answer leaves before the first step of 50 ms, although the work takes less; a timer may be 1 ms early.
       for (const ms of Object.values(fastest)) expect(ms).toBeGreaterThanOrEqual(49);
     } finally {
       await test.close();

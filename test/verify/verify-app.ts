@@ -22,7 +22,7 @@ export type Platform = 'express' | 'fastify';
 export const MEMORY: DataSourceOptions = { type: 'better-sqlite3', database: ':memory:' };
 export const TYPE = 'note.sent';
 
-/** Not JSON, and of a content type that neither framework has a parser for. */
+/** Not JSON, with a content type for which neither framework has a parser. */
 export class XmlFormat extends PayloadFormat {
   readonly name = 'xml';
   readonly contentType = 'application/xml';
@@ -31,7 +31,7 @@ export class XmlFormat extends PayloadFormat {
   }
 }
 
-/** What is said back to the application; the body is a delivery's unless a test changes it. */
+/** The webhook that is posted back. The body is the body of a delivery unless a test changes it. */
 export interface Returned {
   headers: Record<string, string>;
   body: Buffer;
@@ -45,10 +45,10 @@ export interface VerifyApp {
   dispatcher: DispatcherService;
   clock: FakeClock;
   receiver: WebhookReceiver;
-  /** Publishes an event, sends it, and gives the last request that arrived. */
+  /** Publishes an event, sends it, and returns the last received request. */
   deliver: (data?: Record<string, string>) => Promise<ReceivedRequest>;
   ask: (returned: Returned, url?: string) => Promise<Response>;
-  /** The answer's text. */
+  /** The text of the answer. */
   verdict: (returned: Returned) => Promise<string>;
   close: () => Promise<void>;
 }
@@ -61,7 +61,7 @@ export interface VerifyAppOptions {
   imports?: ModuleMetadata['imports'];
   providers?: ModuleMetadata['providers'];
   nest?: NestApplicationOptions;
-  /** Between creation and start, where an application sets its prefix and its parsers. */
+  /** Runs between creation and start, where an application sets its prefix and parsers. */
   prepare?: (app: INestApplication) => void;
 }
 
@@ -136,7 +136,7 @@ export async function startVerifyApp(options: VerifyAppOptions = {}): Promise<Ve
   };
 }
 
-/** A received request as its receiver hands it back. */
+/** A received request in the form in which its receiver posts it back. */
 export function returned(
   request: ReceivedRequest,
   headers: Record<string, string> = {},
@@ -155,7 +155,7 @@ export function without(given: Returned, ...names: string[]): Returned {
   };
 }
 
-/** The same bytes but for one bit of the one at `index`. */
+/** A copy of the bytes with one bit of the byte at `index` changed. */
 export function flipped(body: Buffer, index: number): Buffer {
   const copy = Buffer.from(body);
   copy[index] = copy[index]! ^ 1;

@@ -1,47 +1,51 @@
 import type { ListenerState } from './listener-state.js';
 
-/** When a listener that fails is left alone, and when it is given up. Times in milliseconds. */
+/** When requests to a failing listener stop, and when the listener is disabled. Times are in milliseconds. */
 export interface CircuitPolicy {
-  /** Failures in a row after which the circuit opens. */
+  /** Number of consecutive failures that opens the circuit. */
   readonly failures: number;
-  /** How long it stays open at first; twice as long after each probe that fails. */
+  /** How long the circuit stays open at first. The time doubles after each probe that fails. */
   readonly cooldownMs: number;
   readonly maxCooldownMs: number;
-  /** A listener none of whose attempts succeeded for this long is disabled. */
+  /** A listener is disabled when no attempt has succeeded for this long. */
   readonly disableAfterMs: number;
 }
 
-/** What one attempt says of the health of its listener. */
+/** What one attempt shows about the health of its listener. */
 export interface HealthSign {
   readonly accepted: boolean;
   readonly status: number | null;
   readonly retryAfterMs: number | null;
-  /** When the attempt was made. */
+  /** When the attempt began. */
   readonly at: number;
 }
 
-/** Overload, or a gateway whose receiver is down: more requests make it worse (RFC 9110, 15.6.3 to 15.6.5; RFC 6585, 4). */
+/**
+ * Overload, or a gateway whose receiver is down. More requests would make it worse (RFC 9110, 15.6.3 to 15.6.5; RFC
+ * 6585, 4).
+ */
 const PACING_STATUSES: ReadonlySet<number | null> = new Set([429, 502, 503, 504]);
 const FIRST_PACE_MS = 1_000;
 const MIN_ATTEMPTS_BEFORE_DISABLING = 10;
 
-/** Whether only a probe may be sent. */
+/** Whether the circuit is open, so that only a probe may be sent. */
 export function isOpen(failuresInARow: number, policy: CircuitPolicy): boolean {
   return failuresInARow >= policy.failures;
 }
 
 /**
- * What attempts make of their listener's health, in the order in which they ended.
+ * Applies attempts to the health of their listener, in the order in which they ended.
  *
- * closed: everything goes. A success ends a run of failures. After `failures` in a row it opens: nothing goes for
- * `cooldownMs`, then one delivery, the probe, which closes it by succeeding, or starts a pause twice as long. 429, 502, 503
- * and 504 pause a listener at once, for what `Retry-After` says or a second that doubles.
+ * While the circuit is closed, every delivery may be sent, and a success resets the count of failures. After `failures`
+ * consecutive failures the circuit opens: nothing is sent for `cooldownMs`, then one delivery, the probe. If the probe
+ * succeeds, the circuit closes. If it fails, the next pause is twice as long. The statuses 429, 502, 503 and 504 pause
+ * a listener after the first failure, for the time in `Retry-After`, or for one second that doubles.
  *
- * An attempt that began before the end of the last pause says nothing new by failing. It was under way when the pause began, or
- * is another process's, which had not heard of it: counted, the requests that a dead receiver holds would double its pause
- * once each.
+ * A failure does not count if its attempt began before the end of the last pause. Such an attempt was in flight when
+ * the pause began, or another process sent it before it knew of the pause. If these failures counted, each request that
+ * a dead receiver holds open would double the pause.
  *
- * @returns the state, and whether the listener has now failed for long enough to be disabled
+ * @returns the state, and whether the listener has now failed long enough to be disabled
  */
 export function afterAttempts(
   before: ListenerState,

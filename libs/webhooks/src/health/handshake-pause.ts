@@ -1,20 +1,21 @@
 import { SECOND, MINUTE } from '../time.js';
 
 const FIRST_PAUSE_MS = 5 * SECOND;
-/** Longer, and somebody who has mended a receiver would wait for it. */
+/** A longer pause would delay the handshake of a receiver that was just repaired. */
 const LONGEST_PAUSE_MS = 5 * MINUTE;
-/** After so long without a handshake a listener begins anew. */
+/** After this time without a handshake, the pause starts again from its first length. */
 const FORGOTTEN_AFTER_MS = 60 * MINUTE;
 
-/** What of a listener says when it may be asked again. */
+/** The part of a listener that decides when its next handshake may begin. */
 export interface HandshakePause {
   readonly handshakeFrom: number | null;
   readonly handshakeTries: number;
 }
 
 /**
- * A listener whose handshake begins now: the next one has to wait, twice as long as the one before. Neither `enable()` nor a new URL
- * ends the pause, nor does a handshake that passes: whoever owns the listener could otherwise have a stranger asked without end.
+ * Returns the listener when a handshake begins: the next handshake must wait, twice as long as the previous one. The
+ * pause does not end when the owner calls `enable()` or changes the URL, nor when a handshake succeeds. Otherwise the
+ * owner could make this application send endless requests to a third party.
  */
 export function afterHandshake<T extends HandshakePause>(before: T, now: number): T {
   const isForgotten = before.handshakeFrom === null || now - before.handshakeFrom > FORGOTTEN_AFTER_MS;

@@ -1,28 +1,32 @@
 /**
- * A listener in the queue of listeners: the row that says when it is next worth looking at.
+ * A listener in the queue of listeners: the row that says when the listener may next have work.
  *
- * `readyAt` is never later than the time at which one of its due deliveries may be sent. Whoever makes a delivery due, or
- * changes when one may be sent, holds the row's lock until the commit; a claim skips rows that are locked. So neither can
- * miss what the other does. It may be too early, as it is for a disabled listener: then a claim looks, and corrects it.
+ * `readyAt` is never later than the time at which a due delivery of the listener may be sent. A transaction that makes
+ * a delivery due, or changes when a delivery may be sent, holds the lock of this row until its commit. A claim skips
+ * locked rows. So neither misses a change of the other. `readyAt` may be too early, for example for a disabled
+ * listener: then a claim reads the listener and corrects it.
  */
 export interface ListenerState {
   readonly seq: string;
   readonly listenerId: string;
   readonly readyAt: number | null;
-  /** Attempts that failed since the last one that succeeded. */
+  /** Number of failed attempts since the last success. */
   readonly failuresInARow: number;
-  /** When the first of these was made. */
+  /** When the first of these failed attempts began. */
   readonly failingSince: number | null;
-  /** Attempts that began before it say nothing new by failing: the end of the last pause since a success. */
+  /** A failed attempt that began before this time does not count. It is the end of the last pause since a success. */
   readonly failuresCountFrom: number | null;
-  /** Nothing is sent before this time: an open circuit, or a receiver that asked to wait, or its probe is under way. */
+  /** Nothing is sent before this time: the circuit is open, the receiver asked to wait, or a probe is in flight. */
   readonly pausedUntil: number | null;
-  /** How many requests were taken lately, of a listener with a rate limit; see `rate-limit.ts`. */
+  /** Requests of a listener with a rate limit that were taken lately; see `rate-limit.ts`. */
   readonly rateTaken: string | null;
-  /** When its handshake is tried next, or given up by who is at it; `null`: it has none to pass. Nothing else may go meanwhile. */
+  /**
+   * When the next handshake begins, or when the handshake in flight times out; `null`: no handshake is pending. Nothing
+   * else is sent in the meantime.
+   */
   readonly handshakeAt: number | null;
-  /** No handshake begins before this time, whatever its owner does meanwhile; `null`: none has begun. */
+  /** No handshake begins before this time, whatever the owner does; `null`: no handshake has begun yet. */
   readonly handshakeFrom: number | null;
-  /** Handshakes that began, each soon after the one before: the pause grows with them. */
+  /** Number of handshakes that began shortly after each other. The pause grows with this number. */
   readonly handshakeTries: number;
 }

@@ -1,21 +1,21 @@
 import type { RetrySchedule } from './retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
 
-/** 410 Gone: the receiver says that it wants no more (Standard Webhooks specification). */
+/** 410 Gone: the receiver wants no more webhooks (Standard Webhooks specification). */
 export const GONE = 410;
 
-/** What becomes of a delivery after an attempt. */
+/** The state of a delivery after an attempt. */
 export interface NextState {
   readonly state: 'succeeded' | 'due' | 'exhausted';
-  /** When to try again, for `due`; otherwise when it ended. */
+  /** For `due`, when to retry; otherwise when the delivery ended. */
   readonly at: number;
 }
 
 /**
- * What an attempt makes of its delivery.
+ * Decides the next state of a delivery after an attempt.
  *
  * @param failuresBefore failed attempts since the schedule began
- * @param retryUntil no attempt is made after this time: the delivery would be too old
+ * @param retryUntil no attempt is made after this time, because the delivery would be too old
  */
 export function nextState(
   outcome: Outcome,

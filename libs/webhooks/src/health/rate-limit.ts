@@ -1,15 +1,15 @@
 import { InvalidListenerError } from '../listener-errors.js';
 
-/** At most `limit` requests are taken to be sent in any stretch of `perSeconds`, by all processes together. */
+/** All processes together take at most `limit` requests in any period of `perSeconds`. */
 export interface RateLimit {
   readonly limit: number;
   readonly perSeconds: number;
 }
 
-/** Requests taken in the slot of time that begins at `start`, in ms; the oldest slot first. */
+/** Requests taken in the time slot that begins at `start`, in ms. The oldest slot comes first. */
 type Slots = [start: number, count: number][];
 
-/** As JSON, for the listener's row. @throws InvalidListenerError `INVALID_RATE_LIMIT` */
+/** Returns the rate limit as JSON for the row of the listener. @throws InvalidListenerError `INVALID_RATE_LIMIT` */
 export function writeRateLimit(given: RateLimit | null | undefined): string | null {
   if (given === undefined || given === null) return null;
   const { limit, perSeconds, ...others } = given;
@@ -18,24 +18,26 @@ export function writeRateLimit(given: RateLimit | null | undefined): string | nu
   if (!isWhole(limit, 1_000_000) || !isWhole(perSeconds, 86_400) || Object.keys(others).length) {
     throw new InvalidListenerError(
       'INVALID_RATE_LIMIT',
-      'rateLimit is { limit, perSeconds }: whole numbers from 1 to 1,000,000 requests and from 1 to 86,400 seconds.',
+      '`rateLimit` must be { limit, perSeconds }: a whole number of requests from 1 to 1,000,000, and of seconds from 1 to 86,400.',
     );
   }
   return JSON.stringify({ limit, perSeconds });
 }
 
 /**
- * One limit that keeps both: a listener's own, and the requests a minute that its receiver granted. Where the two stretches do not
- * divide each other it is somewhat stricter than both.
+ * Combines two limits into one that satisfies both: the limit of the listener, and the requests per minute that its
+ * receiver granted. If one period is not a multiple of the other, the result is slightly stricter than both.
  *
- * @param given `{ limit, perSeconds }` as JSON @param allowedRate requests a minute @returns `null`: no limit
+ * @param given `{ limit, perSeconds }` as JSON
+ * @param allowedRate requests per minute
+ * @returns `null`: no limit
  */
 export function limitOf(given: string | null, allowedRate: number | null): RateLimit | null {
   const own = given === null ? null : (JSON.parse(given) as RateLimit);
   if (own === null) return allowedRate === null ? null : { limit: allowedRate, perSeconds: MINUTE_SECONDS };
   if (allowedRate === null) return own;
   const { limit, perSeconds } = own;
-  // In the shorter stretch what the longer one's limit leaves to each of those it is made of.
+  // In the shorter period, allow the share of the longer limit that each shorter period may use.
   const [short, long] =
     perSeconds <= MINUTE_SECONDS
       ? [own, { limit: allowedRate, perSeconds: MINUTE_SECONDS }]
@@ -47,45 +49,46 @@ export function limitOf(given: string | null, allowedRate: number | null): RateL
 
 const MINUTE_SECONDS = 60;
 
-/** The stretch is remembered in this many slots: each one is forgotten as a whole. */
+/** The period is divided into this many slots. Each slot expires as a whole. */
 const SLOTS = 20;
-/** A slot that is shorter would be over before what was taken in it could start. */
+/** A shorter slot would end before the requests that were taken in it could start. */
 const CHECKED_SLOT_MS = 1_000;
 
 /**
- * What a limit leaves at `now`, by a sliding window: the whole `limit` may go at once, and then nothing until the first of it
- * is `perSeconds` old. A receiver counts the same way. (A bucket that refills while it is emptied, as in GCRA, lets nearly twice
- * the limit through in one stretch.)
+ * Returns how many requests a limit still allows at `now`, with a sliding window: the whole `limit` may be used at
+ * once, and then nothing until the first request is `perSeconds` old. A receiver counts the same way. (A bucket that
+ * refills while it drains, as in GCRA, would allow nearly twice the limit in one period.)
  *
- * Requests are remembered by slots of a twentieth of the stretch and count until the whole slot has passed. So a listener that
- * always has something waiting gets up to 5 % less than its limit, and never more.
+ * Requests are counted in slots of one twentieth of the period, and count until the whole slot has expired. So a
+ * listener that always has pending deliveries gets up to 5 % less than its limit, and never more.
  *
- * @param taken what `takenAfter` gave last
+ * @param taken the last result of `takenAfter`
  */
 export function allowanceOf({ limit, perSeconds }: RateLimit, taken: string | null, now: number) {
-  const stretchMs = perSeconds * 1_000;
-  const slotMs = stretchMs / SLOTS;
-  const endOf = (start: number) => start + slotMs + stretchMs;
+  const periodMs = perSeconds * 1_000;
+  const slotMs = periodMs / SLOTS;
+  const endOf = (start: number) => start + slotMs + periodMs;
   const slots = taken === null ? [] : (JSON.parse(taken) as Slots).filter(([start]) => endOf(start) > now);
   const allowed = Math.max(0, limit - slots.reduce((sum, [, count]) => sum + count, 0));
   return {
     /** How many requests may be taken now. */
     allowed,
     /**
-     * How long what is taken now may take to start, in ms: to the end of its slot, since it counts from there on. Later it would arrive with
-     * what is taken in another stretch. `null`: it is not looked at.
+     * How long a request that is taken now may wait before it starts, in ms: until the end of its slot, because the
+     * slot counts from there. If it started later, the receiver would count it in another period. `null`: the start is
+     * not checked.
      */
     startWithinMs: slotMs < CHECKED_SLOT_MS ? null : (Math.floor(now / slotMs) + 1) * slotMs - now,
-    /** What to remember after `count` of them were. */
+    /** The value to store after `count` requests were taken. */
     takenAfter(count: number): string {
       const start = Math.floor(now / slotMs) * slotMs;
       const last = slots.at(-1);
-      // A clock that was ahead has taken in a later slot: that one counts for longer, which is safe.
+      // Another process with a faster clock has used a later slot. Count in that slot: it expires later, which is safe.
       const after: Slots =
         last && last[0] >= start ? [...slots.slice(0, -1), [last[0], last[1] + count]] : [...slots, [start, count]];
       return JSON.stringify(after);
     },
-    /** When one more may go (ms), after `count` have gone. */
+    /** When one more request may be taken, in ms, after `count` requests. */
     nextAt(count: number): number {
       const [first] = slots;
       if (count < allowed) return now;

@@ -1,7 +1,7 @@
 import { SECOND, MINUTE, HOUR } from '../time.js';
 
 /**
- * When a failed attempt is tried again: a replaceable part.
+ * Decides when a failed attempt is retried. A replaceable part.
  *
  * @example
  * class ThreeTimes extends RetrySchedule {
@@ -10,13 +10,16 @@ import { SECOND, MINUTE, HOUR } from '../time.js';
  */
 export abstract class RetrySchedule {
   /**
-   * @param failures attempts that failed since the schedule began: 1 after the first
-   * @returns milliseconds until the next attempt, or `null` when there is none: the delivery is exhausted
+   * @param failures failed attempts since the schedule began: 1 after the first
+   * @returns milliseconds until the next attempt; `null` when there is no next attempt, and the delivery is exhausted
    */
   abstract delayMs(failures: number): number | null;
 }
 
-/** Waits before attempts 2 to 10; the first is made at once (Standard Webhooks specification, "Deliverability and reliability"). */
+/**
+ * Waits before attempts 2 to 10. Attempt 1 has no wait (Standard Webhooks specification, "Deliverability and
+ * reliability").
+ */
 const DELAYS_MS: readonly number[] = [
   5 * SECOND,
   5 * MINUTE,
@@ -29,10 +32,10 @@ const DELAYS_MS: readonly number[] = [
   24 * HOUR,
 ];
 
-/** Receivers that came back are not met by everybody at once: up to a fifth is added. */
+/** Adds up to a fifth of each wait, so that a receiver that recovers does not get all retries at the same moment. */
 const JITTER = 0.2;
 
-/** The schedule of Standard Webhooks: ten attempts over some three days, each wait 0 to 20 % longer. */
+/** The schedule of Standard Webhooks: ten attempts over about three days. Each wait is 0 to 20 % longer. */
 export class StandardRetrySchedule extends RetrySchedule {
   constructor(private readonly random: () => number = Math.random) {
     super();

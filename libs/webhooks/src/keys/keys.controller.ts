@@ -4,13 +4,16 @@ import { ListenerNotFoundError } from '../listener-errors.js';
 import { ListenerService } from '../listeners/listener.service.js';
 import type { WebhookKeySet } from '../signing/ed25519-key.js';
 
-/** The listeners whose keys are served. @internal */
+/** Token of the `ListenerService` whose keys are served. @internal */
 export const LISTENERS = Symbol('nestjs-entity-webhooks:keys-listeners');
 
-/** How long a receiver may keep the keys, in seconds: much less than an overlap, in which the old and the new one stand here. */
+/**
+ * How long a receiver may cache the keys, in seconds. It is much less than an overlap, during which both the old and
+ * the new key are served.
+ */
 const MAX_AGE_SECONDS = 5 * 60;
 
-/** A controller class of its own for each `forRoot`: Nest keeps paths and guards on the class. @internal */
+/** Creates a controller class for each `forRoot`, because Nest stores path and guards on the class. @internal */
 export function keysController(path: string, decorators: readonly ClassDecorator[]): Type {
   @Controller({ path, version: VERSION_NEUTRAL })
   class WebhooksKeysController {
@@ -24,14 +27,14 @@ export function keysController(path: string, decorators: readonly ClassDecorator
       @Param('listenerId') listenerId: string,
       @Res({ passthrough: true }) response: unknown,
     ): Promise<WebhookKeySet> {
-      const mayKeep = (directive: string): void => {
+      const setCacheControl = (directive: string): void => {
         this.host.httpAdapter.setHeader(response, 'Cache-Control', directive);
       };
-      // Said before anything can fail: a cache may keep a 404 that says nothing (RFC 9111, 4.2.2).
-      mayKeep('no-store');
+      // Set before any code can fail: a cache may store a 404 without Cache-Control (RFC 9111, 4.2.2).
+      setCacheControl('no-store');
       try {
         const keys = await this.listeners.keySet(listenerId);
-        mayKeep(`public, max-age=${MAX_AGE_SECONDS}`);
+        setCacheControl(`public, max-age=${MAX_AGE_SECONDS}`);
         return keys;
       } catch (error) {
         if (error instanceof ListenerNotFoundError) throw new NotFoundException();

@@ -7,17 +7,22 @@ import { keysController, LISTENERS } from './keys.controller.js';
 
 /** Options of {@link WebhooksKeysModule}. */
 export interface WebhooksKeysOptions {
-  /** Where the keys are, below the application's global prefix; versioning does not apply. @defaultValue `'webhooks/keys'` */
+  /**
+   * Path of the keys, below the global prefix of the application. Versioning does not apply.
+   *
+   * @defaultValue `'webhooks/keys'`
+   */
   path?: string;
   /**
-   * Which instance's listeners: the name of its data source, as in `WebhooksModule.forRoot({ dataSource })`.
+   * The instance whose keys are served. Give the name of its data source, as in `WebhooksModule.forRoot({ dataSource
+   * })`.
    *
    * @defaultValue the default data source
    */
   dataSource?: string;
   /**
-   * Put on the controller: the application's `Public()` where a global guard asks everybody to log in. Whoever asks is a
-   * receiver, with no account here.
+   * Decorators for the controller, such as the application's `Public()` if a global guard requires a login. The caller
+   * is a receiver and has no account in this application.
    *
    * @defaultValue none
    */
@@ -28,17 +33,17 @@ const DEFAULT_PATH = 'webhooks/keys';
 const KNOWN_KEYS: readonly string[] = ['path', 'dataSource', 'decorators'] satisfies (keyof WebhooksKeysOptions)[];
 
 /**
- * Serves the public keys that receivers verify Ed25519 signatures with: `GET <path>/<id of the listener>` answers with
- * `{ "keys": [ … ] }`, a JSON Web Key Set whose keys also carry `whpk`, the same key as Standard Webhooks writes it.
+ * Serves the public keys with which receivers verify Ed25519 signatures. `GET <path>/<id of the listener>` answers `{
+ * "keys": [ … ] }`, a JSON Web Key Set. Each key also has `whpk`, the same key in the form of Standard Webhooks.
  *
- * Two keys while a rotation overlaps, none for a listener that has no Ed25519 scheme, 404 for one that is not there. Public keys
- * are no secret: the route needs no login.
+ * While the keys of a rotation overlap, the set has two keys. It is empty for a listener without an Ed25519 scheme. The
+ * answer is 404 for an unknown listener. Public keys are not secret, so the route needs no login.
  *
  * @example imports: [WebhooksModule.forRoot(), WebhooksKeysModule.forRoot()]
  */
 @Module({})
 export class WebhooksKeysModule {
-  /** @throws ConfigurationError `INVALID_OPTION` here; while the application starts `WEBHOOKS_MODULE_MISSING` */
+  /** @throws ConfigurationError `INVALID_OPTION` immediately; `WEBHOOKS_MODULE_MISSING` when the application starts */
   static forRoot(options: WebhooksKeysOptions = {}): DynamicModule {
     const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [] } = options;
     const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
@@ -59,7 +64,7 @@ export class WebhooksKeysModule {
             if (listeners) return listeners;
             throw new ConfigurationError(
               'WEBHOOKS_MODULE_MISSING',
-              `WebhooksKeysModule serves keys of the data source '${dataSource}', which no WebhooksModule serves. Import WebhooksModule.forRoot() for it in your root module.`,
+              `WebhooksKeysModule serves keys for the data source '${dataSource}', but no WebhooksModule is imported for it. Import WebhooksModule.forRoot() for this data source in your root module.`,
             );
           },
           inject: [{ token: getListenersToken(dataSource), optional: true }],
@@ -70,5 +75,5 @@ export class WebhooksKeysModule {
 }
 
 function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `The option ${key} of WebhooksKeysModule is wrong: ${fix}.`);
+  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksKeysModule: ${fix}.`);
 }

@@ -5,18 +5,18 @@ import { readBody, type ReceivedRequest } from './raw-body.js';
 type Next = (error?: unknown) => void;
 type Handle = (request: IncomingMessage & ReceivedRequest, response: ServerResponse, next: Next) => void;
 
-/** The part of an Express 5 application that is used here; Nest's own adapter reads the same stack. */
+/** The part of an Express 5 application that this file uses. The adapter of Nest reads the same stack. */
 export interface ExpressApplication {
   use(handle: Handle): unknown;
   readonly router?: { readonly stack?: { readonly handle?: Handle }[] };
 }
 
-/** How long a parser gets for two bytes that are there already. */
+/** How long the parser may take for a body of two bytes that is already there. */
 const PROBE_MS = 1_000;
 
 /**
- * Whether the JSON parser of the application keeps raw bodies, found out by giving it a request: it looks the same
- * either way, whoever registered it. `null` when there is none.
+ * Whether the JSON parser of the application keeps raw bodies. It is tested with a probe request, because a parser
+ * looks the same either way, whoever registered it. `null` when there is no JSON parser.
  */
 export async function expressKeepsRawBodies(app: ExpressApplication): Promise<boolean | null> {
   const parser = app.router?.stack?.find((layer) => layer.handle?.name === 'jsonParser')?.handle;
@@ -38,21 +38,21 @@ export async function expressKeepsRawBodies(app: ExpressApplication): Promise<bo
 }
 
 /**
- * Reads the bodies of some requests before any parser can refuse them: Express's stop at 100 KB, at JSON with one byte
- * changed, and leave types that they do not know unread.
+ * Reads the bodies of some requests before a parser can refuse them: the parsers of Express refuse bodies above 100 KB
+ * and JSON with one changed byte, and they do not read types that they do not know.
  */
 export function readRawOnExpress(
   app: ExpressApplication,
-  isOurs: (request: IncomingMessage) => boolean,
+  wantsRawBody: (request: IncomingMessage) => boolean,
   limit: number,
 ): void {
   const readRaw: Handle = (request, _response, next) => {
-    // A gateway that read it already keeps the bytes there; what is compressed is the parsers' to unpack.
-    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !isOurs(request))
+    // Skip a body that a gateway already read into `rawBody`, and a compressed body, which the parsers must unpack.
+    if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !wantsRawBody(request))
       return next();
     readBody(request, limit).then((bytes) => {
       request.rawBody = bytes;
-      // For body-parser 1; the one of Express 5 sees that the stream has ended.
+      // body-parser 1 skips a request with `_body`. The body-parser of Express 5 sees that the stream has ended.
       Object.assign(request, { _body: true });
       next();
     }, next);
@@ -60,7 +60,7 @@ export function readRawOnExpress(
   app.use(readRaw);
   const stack = app.router?.stack;
   const own = stack?.findIndex((layer) => layer.handle === readRaw) ?? -1;
-  // Without a stack to move it in, it stands after the parsers and finds their rawBody there.
+  // If the stack is not accessible, this handler stays behind the parsers and uses their rawBody.
   if (stack && own > 0) stack.unshift(...stack.splice(own, 1));
 }
 

@@ -13,15 +13,15 @@ interface Route {
   onRequest?: OnRequest | OnRequest[];
 }
 
-/** The part of a Fastify instance that is used here. */
+/** The part of a Fastify instance that this file uses. */
 export interface FastifyApplication {
   addContentTypeParser(type: string, options: { parseAs: 'buffer'; bodyLimit: number }, parse: Parse): unknown;
   addHook(name: 'onRoute', hook: (route: Route) => void): unknown;
 }
 
 /**
- * Whether the JSON parser of the application keeps raw bodies, found out by running it. `null` when there is none, or
- * when this Fastify keeps its parsers elsewhere: then the first request tells.
+ * Whether the JSON parser of the application keeps raw bodies. It is tested by running the parser. `null` when there is
+ * no JSON parser, or when this version of Fastify stores its parsers elsewhere: then the first request shows it.
  */
 export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<boolean | null> {
   const symbol = Object.getOwnPropertySymbols(app).find((s) => s.description === 'fastify.contentTypeParser');
@@ -30,19 +30,19 @@ export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<bo
   if (typeof parser?.fn !== 'function') return null;
   const probe = { headers: { 'content-type': 'application/json' } } as unknown as FastifyRequest;
   try {
-    // It sets rawBody before it parses, so what becomes of the parsing does not matter.
+    // The parser sets rawBody before it parses, so a parse error does not matter.
     await parser.fn(probe, parser.asString ? '{}' : Buffer.from('{}'), () => undefined);
   } catch {
-    // A parser that needs more of a request than the probe has.
+    // The parser needs more of a request than the probe has.
   }
   return Buffer.isBuffer(probe.rawBody);
 }
 
 /**
- * Reads the bodies of some routes as bytes, whatever their content type says: Fastify answers 415 to a type without a
- * parser, and 400 to JSON with one byte changed. The routes get a content type, and its parser, of their own.
+ * Reads the bodies of some routes as bytes, whatever their content type is: Fastify answers 415 for a type without a
+ * parser, and 400 for JSON with one changed byte. The routes get their own content type, which has its own parser.
  */
-export function readRawOnFastify(app: FastifyApplication, isOurs: (url: string) => boolean, limit: number): void {
+export function readRawOnFastify(app: FastifyApplication, wantsRawBody: (url: string) => boolean, limit: number): void {
   const type = `application/x-returned-webhook-${randomBytes(8).toString('hex')}`;
   app.addContentTypeParser(type, { parseAs: 'buffer', bodyLimit: limit }, (request, body, done) => {
     request.rawBody = body;
@@ -53,7 +53,7 @@ export function readRawOnFastify(app: FastifyApplication, isOurs: (url: string) 
     done();
   };
   app.addHook('onRoute', (route) => {
-    if (![route.method].flat().includes('POST') || !isOurs(route.url)) return;
+    if (![route.method].flat().includes('POST') || !wantsRawBody(route.url)) return;
     route.onRequest = [route.onRequest ?? []].flat().concat(asBytes);
   });
 }

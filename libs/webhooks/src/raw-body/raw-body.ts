@@ -2,28 +2,28 @@ import type { IncomingMessage } from 'node:http';
 import { BadRequestException, PayloadTooLargeException } from '@nestjs/common';
 import { ConfigurationError } from '../errors.js';
 
-/** What Express's and Fastify's requests have in common here. */
+/** The common part of Express and Fastify requests. */
 export interface ReceivedRequest {
   readonly headers: IncomingMessage['headers'];
-  /** As Nest's `rawBody: true`, or the application's own parser, sets it. */
+  /** The bytes of the body, as set by `rawBody: true` of Nest or by a parser of the application. */
   rawBody?: unknown;
   body?: unknown;
-  /** Node's request, on Fastify; on Express the request itself is one. */
+  /** The request object of Node.js on Fastify. On Express the request itself is this object. */
   readonly raw?: IncomingMessage;
 }
 
-/** @param module which of ours wants the bytes, and takes `rawBody: 'provided'` in its `forRoot` */
+/** @param module the module that needs the bytes; its `forRoot` accepts `rawBody: 'provided'` */
 export function rawBodyMissing(module: string, found: string): ConfigurationError {
   return new ConfigurationError(
     'RAW_BODY_MISSING',
-    `${module} compares bodies byte for byte, and ${found}: create the application with NestFactory.create(AppModule, { rawBody: true }) (on Fastify: create(AppModule, new FastifyAdapter(), { rawBody: true })). With a body parser of your own that keeps the bytes in request.rawBody, say ${module}.forRoot({ rawBody: 'provided' }).`,
+    `${module} needs the exact bytes of bodies, but ${found}. Create the application with NestFactory.create(AppModule, { rawBody: true }) (on Fastify: create(AppModule, new FastifyAdapter(), { rawBody: true })). If your own body parser keeps the bytes in request.rawBody, use ${module}.forRoot({ rawBody: 'provided' }).`,
   );
 }
 
 /**
- * The bytes of a request's body, wherever they are by now.
+ * Returns the bytes of a request's body from `rawBody`, from `body`, or from the stream.
  *
- * @throws ConfigurationError `RAW_BODY_MISSING` when something has read them and kept only what it made of them
+ * @throws ConfigurationError `RAW_BODY_MISSING` when the stream was already read and its bytes were not kept
  */
 export async function rawBodyOf(request: ReceivedRequest, limitBytes: number, module: string): Promise<Buffer> {
   for (const candidate of [request.rawBody, request.body]) {
@@ -38,9 +38,9 @@ export async function rawBodyOf(request: ReceivedRequest, limitBytes: number, mo
 }
 
 /**
- * Reads a request to its end.
+ * Reads the body of a request.
  *
- * @throws PayloadTooLargeException above the limit; BadRequestException when the sender goes away
+ * @throws PayloadTooLargeException above the limit; BadRequestException when the sender closes the connection early
  */
 export function readBody(message: IncomingMessage, limitBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -49,7 +49,7 @@ export function readBody(message: IncomingMessage, limitBytes: number): Promise<
     const finish = (error: Error | null) => {
       message.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
       if (!error) return resolve(Buffer.concat(chunks, length));
-      // What else comes is thrown away, so that the sender gets to reading the answer.
+      // Drop the remaining bytes, so that the sender can read the answer.
       message.on('error', () => undefined).resume();
       reject(error);
     };
@@ -59,7 +59,7 @@ export function readBody(message: IncomingMessage, limitBytes: number): Promise<
       else chunks.push(chunk);
     };
     const onEnd = () => finish(null);
-    const onClose = () => finish(new BadRequestException('The request ended before its body did.'));
+    const onClose = () => finish(new BadRequestException('The request ended before its body was complete.'));
     if (Number(message.headers['content-length']) > limitBytes) return finish(new PayloadTooLargeException());
     message.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
   });

@@ -1,9 +1,9 @@
 /**
- * A decimal number of any size, exactly: `sign × 0.digits × 10^magnitude`. `digits` neither starts nor ends with a zero;
- * zero itself has sign 0 and no digits.
+ * An exact decimal number of any size: `sign × 0.digits × 10^magnitude`. `digits` neither starts nor ends with a zero.
+ * Zero has sign 0 and no digits.
  *
- * Kept apart like this, and not as a scaled BigInt, because two such numbers compare without ever being written out:
- * a payload that says `1e999999999` costs nothing.
+ * It is not a scaled BigInt, because two of these numbers can be compared without writing them out: a payload with
+ * `1e999999999` costs nothing.
  */
 export interface Decimal {
   readonly sign: -1 | 0 | 1;
@@ -11,15 +11,15 @@ export interface Decimal {
   readonly magnitude: number;
 }
 
-// The integer part and the fraction share no digit, so the match stays linear on texts of megabytes.
+// The integer part and the fraction match disjoint text, so the match stays linear on texts of megabytes.
 const DECIMAL = /^([+-]?)(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,9}))?$/;
 const ZERO: Decimal = { sign: 0, digits: '', magnitude: 0 };
 const DIGIT_ZERO = 48;
 
 /**
- * Reads a number, or the text of one as databases write it (`10.00`, `-0.5`, `1e+21`), without rounding.
+ * Reads a number, or the text of a number as databases write it (`10.00`, `-0.5`, `1e+21`), without rounding.
  *
- * @returns `undefined` for what is no finite decimal: `NaN`, `Infinity`, a text with spaces, any other type.
+ * @returns `undefined` when the value is not a finite decimal: `NaN`, `Infinity`, text with spaces, any other type.
  */
 export function parseDecimal(value: unknown): Decimal | undefined {
   if (typeof value !== 'string' && typeof value !== 'number') return undefined;
@@ -39,7 +39,7 @@ export function parseDecimal(value: unknown): Decimal | undefined {
   };
 }
 
-/** Negative when `a` is the smaller, positive when it is the larger, 0 when both are the same number. Exact. */
+/** Compares exactly. Negative when `a` is smaller, positive when `a` is larger, 0 when both are the same number. */
 export function compareDecimals(a: Decimal, b: Decimal): number {
   if (a.sign !== b.sign) return a.sign - b.sign;
   if (a.magnitude !== b.magnitude) return a.sign * (a.magnitude - b.magnitude);
@@ -48,11 +48,12 @@ export function compareDecimals(a: Decimal, b: Decimal): number {
 }
 
 /**
- * One text per number, however it was written: `10`, `'10.00'` and `'1e1'` all give `1e1`; `-0` gives `0`.
+ * Returns the same text for the same number, however it was written: `10`, `'10.00'` and `'1e1'` all give `1e1`; `-0`
+ * gives `0`.
  *
- * Routes of listeners are hashed over it: changing the form means to make all route keys again.
+ * The routes of listeners are hashed over this text. If the form changes, all route keys must be computed again.
  *
- * @returns `undefined` for what is no finite decimal.
+ * @returns `undefined` when the value is not a finite decimal.
  */
 export function normaliseDecimal(value: unknown): string | undefined {
   const decimal = parseDecimal(value);

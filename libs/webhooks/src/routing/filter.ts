@@ -5,30 +5,36 @@ import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
 import { kindOf } from '../show.js';
 
-/** What a filter has to know of a property of the payload. */
+/** What a filter must know about a property of the payload. */
 export interface FieldInfo {
-  /** A number, or one that travels as text (bigint, decimal): compared by value, so `10` equals `'10.00'`. */
+  /**
+   * A number, or a number that is sent as text (bigint, decimal). It is compared by value, so `10` equals `'10.00'`.
+   */
   readonly numeric: boolean;
-  /** A scalar column: listeners may be found by its value. */
+  /** A scalar column. Its value can route events to listeners. */
   readonly routable: boolean;
   /**
-   * For a path inside a JSON column, the path of that column. Without it, the first property of a path that is not
-   * routable is taken for the column, which tells `changed` wrongly only for a list inside an embedded entity.
+   * For a path inside a JSON column, the path of that column. If it is missing and the path is not routable, the first
+   * property of the path is taken as the column. Then `changed` is wrong only for a list inside an embedded entity.
    */
   readonly column?: string;
 }
 
-/** Looks a path up; `undefined` for an unknown property and for a hidden one, which a filter must not tell apart. */
+/**
+ * Looks up a path. Returns `undefined` for an unknown property and for a hidden one: a filter must not reveal which one
+ * it is.
+ */
 export type FieldLookup = (path: string) => FieldInfo | undefined;
 
 /**
- * What a condition may say of a value.
+ * The operators of a condition.
  *
- * - `equals`, `in`, `ne`: the same type and exactly the same text; case, accents and trailing spaces count. `null` also
- *   stands for a missing property. Lists and objects equal nothing.
- * - `gt`, `gte`, `lt`, `lte`: numbers by value, texts by code point (so ISO dates by time). `null` and mixed types never match.
- * - `exists`: present and not null, or not.
- * - `changed`, `changedFrom`, `changedTo`: about an update. An event without `previous` changed nothing.
+ * - `equals`, `in`, `ne`: the same type and exactly the same text. Case, accents and trailing spaces count. `null` also
+ *   matches a missing property. Lists and objects equal nothing.
+ * - `gt`, `gte`, `lt`, `lte`: compare numbers by value and texts by code point (so ISO dates by time). `null` and mixed
+ *   types never match.
+ * - `exists`: whether the value is present and not null.
+ * - `changed`, `changedFrom`, `changedTo`: for updates. An event without `previous` changed nothing.
  */
 export const OPERATORS = [
   'equals',
@@ -47,7 +53,7 @@ export type Operator = (typeof OPERATORS)[number];
 
 /** One compiled condition. */
 export interface Condition {
-  /** Where in `data` (and `previous`), nested by dots. */
+  /** The path in `data` (and in `previous`), with dots for nested properties. */
   readonly path: string;
   readonly operator: Operator;
   /** A list for `in`, a boolean for `exists` and `changed`, a scalar otherwise. */
@@ -60,29 +66,34 @@ export interface Condition {
   readonly column?: string;
 }
 
-/** A compiled `where`: all conditions must hold. It survives JSON, and is how a listener stores its filter. */
+/** A compiled `where`: all conditions must hold. It is plain JSON, and listeners store their filter in this form. */
 export type Filter = readonly Condition[];
 
 /** The part of an event that a filter looks at. */
 export interface Filterable {
   readonly data: JsonObject;
-  /** Old values of what changed; absent for everything but updates. */
+  /** Old values of the changed properties. Only updates have them. */
   readonly previous?: JsonObject;
-  /** Paths that were dropped from a payload too large to store: a condition on one counts as matching. */
+  /**
+   * Paths that were dropped because the payload was too large to store. A condition on a dropped path counts as
+   * matching.
+   */
   readonly dropped?: ReadonlySet<string>;
 }
 
-/** Most conditions of one filter: each costs an evaluation per candidate event. */
+/** Maximum number of conditions of one filter. Each condition is evaluated for each candidate event. */
 export const MAX_CONDITIONS = 20;
-/** Most values of one `in`: each can become a row of the routes table per pattern. */
+/** Maximum number of values of one `in`. Each value can become a row of the routes table for each pattern. */
 export const MAX_IN_VALUES = 100;
-/** Longest text of one value, in UTF-8 bytes. */
+/** Maximum length of one value, in UTF-8 bytes. */
 export const MAX_VALUE_BYTES = 16 * 1024;
-/** Longest filter as a whole, in UTF-8 bytes of its paths and values: each candidate event reads and parses it. */
+/**
+ * Maximum length of a filter, in UTF-8 bytes of its JSON form. The filter is read and parsed for each candidate event.
+ */
 export const MAX_FILTER_BYTES = 64 * 1024;
-/** Most properties of one path (`a.b` has two). */
+/** Maximum number of properties in one path (`a.b` has two). */
 export const MAX_PATH_DEPTH = 10;
-/** Longest path in characters. */
+/** Maximum length of a path, in characters. */
 export const MAX_PATH_LENGTH = 512;
 
 const OPERATOR_NAMES: ReadonlySet<string> = new Set(OPERATORS);
@@ -90,15 +101,15 @@ const FOLDED_OPERATORS: ReadonlySet<string> = new Set(OPERATORS.map((name) => na
 const NEVER_PROPERTIES: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
- * Checks a `where` and turns it into a {@link Filter}.
+ * Checks a `where` and compiles it to a {@link Filter}.
  *
- * `{ 'address.city': 'X' }` and `{ address: { city: 'X' } }` are the same; an object whose keys are operators says
- * conditions instead: `{ total: { gt: 5, lte: 10 } }`. So a property that is called like an operator is reached with
- * dots only: `{ 'door.exists': true }`. `{}` is no condition. `undefined`, as the whole `where` or as a value, is refused:
- * a forgotten variable would match everything.
+ * `{ 'address.city': 'X' }` and `{ address: { city: 'X' } }` mean the same. An object whose keys are operators gives
+ * conditions: `{ total: { gt: 5, lte: 10 } }`. So a property with the name of an operator can be reached only with
+ * dots: `{ 'door.exists': true }`. `{}` has no conditions and matches every event. `undefined` is refused, as the whole
+ * `where` and as a value, because a forgotten variable would match everything.
  *
- * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`; `details` holds the `path`, and the
- * `known` operators for the last.
+ * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`. `details` has the `path`, and
+ * for `UNKNOWN_OPERATOR` also the `known` operators.
  * @example compileFilter({ username: 'john', total: { gte: '10.50' } }, fieldOf)
  */
 export function compileFilter(where: unknown, fieldOf: FieldLookup): Filter {
@@ -125,7 +136,7 @@ function compileObject(
     if (depth > MAX_PATH_DEPTH || path.length > MAX_PATH_LENGTH) {
       throw invalid(
         path,
-        `is nested too deeply; at most ${MAX_PATH_DEPTH} properties and ${MAX_PATH_LENGTH} characters`,
+        `is too deep or too long; allowed are at most ${MAX_PATH_DEPTH} properties and ${MAX_PATH_LENGTH} characters`,
       );
     }
     if (segments.some((segment) => segment === '' || NEVER_PROPERTIES.has(segment))) throw unknownProperty(path);
@@ -141,7 +152,7 @@ function compileObject(
 
     const keys = ownKeys(value, path);
     const operators = keys.filter((name) => OPERATOR_NAMES.has(name));
-    if (keys.length === 0) throw invalid(path, 'is an empty object: it names neither an operator nor a property');
+    if (keys.length === 0) throw invalid(path, 'is an empty object; it must contain operators or properties');
     if (operators.length === keys.length) {
       if (field === undefined) throw unknownProperty(path);
       for (const name of operators) addCondition(conditions, path, name as Operator, value[name], field);
@@ -150,7 +161,10 @@ function compileObject(
     const other = keys.find((name) => !OPERATOR_NAMES.has(name)) ?? '';
     if (field !== undefined && (field.routable || field.numeric)) throw unknownOperator(path, other);
     if (operators.length > 0) {
-      throw invalid(path, `mixes the operator ${quote(operators[0] ?? '')} with ${quote(other)}, which is none`);
+      throw invalid(
+        path,
+        `mixes the operator ${quote(operators[0] ?? '')} with ${quote(other)}, which is not an operator`,
+      );
     }
     compileObject(value, path, depth, fieldOf, conditions);
   }
@@ -164,7 +178,7 @@ function addCondition(
   field: FieldInfo,
 ): void {
   if (conditions.length === MAX_CONDITIONS) {
-    throw invalid(path, `is one condition too many; a filter has at most ${MAX_CONDITIONS}`);
+    throw invalid(path, `exceeds the limit of ${MAX_CONDITIONS} conditions in a filter`);
   }
   const value = compileValue(path, operator, given, field.numeric);
   Object.freeze(value);
@@ -175,27 +189,28 @@ function addCondition(
 
 function compileValue(path: string, operator: Operator, given: unknown, numeric: boolean): Json {
   if (given === undefined) {
-    throw invalid(path, 'is undefined: was a variable forgotten? Leave the property out, or say null');
+    throw invalid(path, 'has an undefined value; leave the property out, or use null');
   }
   switch (operator) {
     case 'in':
-      if (!Array.isArray(given)) throw invalid(path, `needs a list for "in", not ${kindOf(given)}`);
-      if (given.length === 0) throw invalid(path, 'has an empty list for "in", which nothing can match');
+      if (!Array.isArray(given)) throw invalid(path, `must have a list for "in", not ${kindOf(given)}`);
+      if (given.length === 0)
+        throw invalid(path, 'has an empty list for "in", which matches nothing; give at least one value');
       if (given.length > MAX_IN_VALUES) {
-        throw invalid(path, `has ${given.length} values for "in"; at most ${MAX_IN_VALUES}`);
+        throw invalid(path, `has ${given.length} values for "in"; allowed are at most ${MAX_IN_VALUES}`);
       }
       return compileList(path, given, numeric);
     case 'exists':
     case 'changed':
       if (typeof given !== 'boolean')
-        throw invalid(path, `needs true or false for "${operator}", not ${kindOf(given)}`);
+        throw invalid(path, `must have true or false for "${operator}", not ${kindOf(given)}`);
       return given;
     case 'gt':
     case 'gte':
     case 'lt':
     case 'lte':
       if (given === null || typeof given === 'boolean') {
-        throw invalid(path, `needs a number, a text or a date for "${operator}", not ${kindOf(given)}`);
+        throw invalid(path, `must have a number, a string or a date for "${operator}", not ${kindOf(given)}`);
       }
       return compileScalar(path, given, numeric);
     default:
@@ -203,10 +218,10 @@ function compileValue(path: string, operator: Operator, given: unknown, numeric:
   }
 }
 
-/** Not the whole list first: its values may be megabytes together. */
+/** The length is checked after each value, because all values together may have megabytes. */
 function compileList(path: string, given: readonly unknown[], numeric: boolean): Json[] {
   let length = 0;
-  // Array.from visits the holes of a sparse list too, and map would not.
+  // Array.from visits the holes of a sparse list too; map would skip them.
   return Array.from(given, (item: unknown) => {
     const value = compileScalar(path, item, numeric);
     length += typeof value === 'string' ? value.length : 0;
@@ -216,7 +231,7 @@ function compileList(path: string, given: readonly unknown[], numeric: boolean):
 }
 
 function tooLong(): BadRequestError {
-  return invalid('', `the filter has more than ${MAX_FILTER_BYTES} bytes`);
+  return invalid('', `the filter must have at most ${MAX_FILTER_BYTES} bytes`);
 }
 
 function compileScalar(path: string, given: unknown, numeric: boolean): Json {
@@ -225,39 +240,41 @@ function compileScalar(path: string, given: unknown, numeric: boolean): Json {
   switch (typeof value) {
     case 'string':
       if (value.length > MAX_VALUE_BYTES || Buffer.byteLength(value, 'utf8') > MAX_VALUE_BYTES) {
-        throw invalid(path, `has a value longer than ${MAX_VALUE_BYTES} bytes`);
+        throw invalid(path, `must have a value of at most ${MAX_VALUE_BYTES} bytes`);
       }
       if (numeric && parseDecimal(value) === undefined) {
-        throw invalid(path, `is a number, and ${quote(value)} is none`);
+        throw invalid(path, `is a numeric property, but ${quote(value)} is not a number`);
       }
       return value;
     case 'number':
-      if (!Number.isFinite(value)) throw invalid(path, `has the value ${value}, which no payload can hold`);
-      // JSON knows no -0, and a stored filter shall equal the compiled one.
+      if (!Number.isFinite(value))
+        throw invalid(path, `has the value ${value}, which JSON cannot represent; use a finite number`);
+      // JSON has no -0, and a stored filter must equal the compiled one.
       return value === 0 ? 0 : value;
     case 'boolean':
-      if (numeric) throw invalid(path, `is a number, and ${value} is none`);
+      if (numeric) throw invalid(path, `is a numeric property, but ${value} is not a number`);
       return value;
     case 'undefined':
-      throw invalid(path, 'has an undefined value: was a variable forgotten? Say null when null is meant');
+      throw invalid(path, 'has an undefined value; leave the value out, or use null');
     default:
       if (Array.isArray(value)) {
         throw invalid(
           path,
-          'is compared with a list, which equals nothing: write { in: [...] } for one of several values',
+          'is compared with a list, which equals nothing; use { in: [...] } to match one of several values',
         );
       }
-      throw invalid(path, `is compared with ${kindOf(value)}; use a text, a number, a boolean, a date or null`);
+      throw invalid(path, `is compared with ${kindOf(value)}; use a string, a number, a boolean, a date or null`);
   }
 }
 
 function isoText(path: string, date: Date): string {
-  if (Number.isNaN(date.getTime())) throw invalid(path, 'has an invalid date');
+  if (Number.isNaN(date.getTime())) throw invalid(path, 'has an invalid date; use a valid Date or an ISO string');
   return date.toISOString();
 }
 
 function ownKeys(object: Record<string, unknown>, path: string): string[] {
-  if (Object.getOwnPropertySymbols(object).length > 0) throw invalid(path, 'has a symbol among its keys');
+  if (Object.getOwnPropertySymbols(object).length > 0)
+    throw invalid(path, 'has a symbol as a key; use only string keys');
   return Object.keys(object);
 }
 
@@ -293,13 +310,13 @@ function unknownOperator(path: string, operator: string): BadRequestError {
 type Check = (event: Filterable) => boolean;
 type ValueCheck = (value: Json | undefined) => boolean;
 
-// A filter is evaluated for many events: what its conditions need (split paths, sets, parsed decimals) is made once.
+// A filter is evaluated for many events, so split paths, sets and parsed decimals are prepared once.
 const prepared = new WeakMap<Filter, readonly Check[]>();
 
 /**
  * Whether all conditions of a filter hold for an event. A condition on a dropped path counts as matching.
  *
- * Pass the same `Filter` object again where possible: the first call with it prepares it, and it must not change after.
+ * Pass the same `Filter` object again where possible: the first call prepares it. Do not change it after that.
  */
 export function matchesFilter(filter: Filter, event: Filterable): boolean {
   let checks = prepared.get(filter);
@@ -396,7 +413,10 @@ function orderCheck(expected: Json, numeric: boolean, accepts: (order: number) =
   return () => false;
 }
 
-/** `<` compares UTF-16 units, which puts an emoji before `ﬁ` (U+FB01); databases and other languages do not. */
+/**
+ * Compares by code point. `<` compares UTF-16 units, which puts an emoji before `ﬁ` (U+FB01); databases and other
+ * languages do not.
+ */
 function compareCodePoints(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
@@ -407,7 +427,7 @@ function compareCodePoints(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Puts surrogates (U+D800 to U+DFFF), which only stand for code points above U+FFFF, behind U+E000 to U+FFFF. */
+/** Orders surrogates (U+D800 to U+DFFF), which encode code points above U+FFFF, after U+E000 to U+FFFF. */
 function codePointRank(unit: number): number {
   if (unit < 0xd800) return unit;
   return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
@@ -428,7 +448,7 @@ function changeCheck(condition: Condition, segments: readonly string[]): (event:
   };
 }
 
-/** Whether `previous` says something of a column: it holds it, or it holds null for the embedded object around it. */
+/** Whether `previous` contains a column, or contains null for the embedded object around the column. */
 function holdsColumn(previous: JsonObject, segments: readonly string[]): boolean {
   let value: Json | undefined = previous;
   for (const segment of segments) {
@@ -439,7 +459,7 @@ function holdsColumn(previous: JsonObject, segments: readonly string[]): boolean
   return true;
 }
 
-/** Beyond it two values of a JSON column are taken as different, rather than overflowing the stack. */
+/** Values of a JSON column that are nested deeper count as different, to avoid a stack overflow. */
 const MAX_COMPARED_DEPTH = 500;
 
 function sameJson(a: Json, b: Json, depth: number): boolean {

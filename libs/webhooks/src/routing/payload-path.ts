@@ -1,18 +1,18 @@
 import type { Json, JsonObject } from '../json.js';
 
-/** Whether a payload value is an object, and neither a list nor a scalar. */
+/** Whether a payload value is an object, not a list or a scalar. */
 export function isJsonObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `address.city` as `['address', 'city']`. A property with a dot in its own name cannot be reached by a path. */
+/** Splits `address.city` into `['address', 'city']`. A path cannot reach a property whose name contains a dot. */
 export function segmentsOf(path: string): readonly string[] {
   return path.includes('.') ? path.split('.') : [path];
 }
 
 /**
- * The value at a path of a payload; `undefined` when there is none, also when something on the way is a scalar or a list.
- * Only own properties count, so `constructor` finds nothing in a payload that does not hold it.
+ * Returns the value at a path of a payload. Returns `undefined` when there is none, or when the path leads through a
+ * scalar or a list. Only own properties count, so `constructor` matches only a payload that contains such a property.
  */
 export function valueAt(data: JsonObject | undefined, segments: readonly string[]): Json | undefined {
   let value: Json | undefined = data;
@@ -24,8 +24,8 @@ export function valueAt(data: JsonObject | undefined, segments: readonly string[
 }
 
 /**
- * Whether nothing reliable can be said about a path, as it, something above it or something inside it was dropped from a
- * payload too large to store.
+ * Whether the value at a path is unknown, because the path, a parent or a child of it was dropped from a payload that
+ * was too large to store.
  */
 export function isDropped(path: string, dropped: ReadonlySet<string> | undefined): boolean {
   if (dropped === undefined || dropped.size === 0) return false;

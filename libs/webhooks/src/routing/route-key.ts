@@ -7,78 +7,83 @@ import type { Condition, Filter } from './filter.js';
 import { isDropped, segmentsOf, valueAt } from './payload-path.js';
 
 /**
- * The three spaces that keep owners apart in the routes table: listeners without an owner, listeners of one owner, and
- * listeners of any owner as far as an event is everybody's.
+ * The three key spaces that separate owners in the routes table: `application` for listeners without an owner, `owner`
+ * for listeners of one owner, and `every` for listeners of any owner when an event is addressed to all owners.
  */
 export type OwnerSpace = 'application' | 'owner' | 'every';
 
 /**
- * A (pattern, path) pair that some listener is routed by. `path` is `''` where nothing but the pattern routes, else
- * `<kind>:<path>` with the kind `n` (compared as a decimal) or `v` (compared as it is), so that the side of the event
- * writes the value as the side of the listener did.
+ * A (pattern, path) pair by which a listener is routed. `path` is `''` if only the pattern routes. Otherwise it is
+ * `<kind>:<path>`, where the kind is `n` (compared as a decimal) or `v` (compared unchanged), so that events and
+ * listeners write the value in the same form.
  */
 export interface RoutePath {
   readonly pattern: string;
   readonly path: string;
 }
 
-/** What routing has to know of a listener. */
+/** What routing must know about a listener. */
 export interface RoutedListener {
-  /** `null`: the application's own. */
+  /** `null`: a listener of the application. */
   readonly owner: string | null;
   /** Valid patterns: a type, `prefix.*` or `*`. */
   readonly patterns: readonly string[];
   readonly filter: Filter;
 }
 
-/** Whom an event may reach. */
+/** Which listeners an event may reach. */
 export interface AddressedEvent {
   readonly audience: Audience;
   readonly owner: string | null;
 }
 
-/** What routing has to know of an event. */
+/** What routing must know about an event. */
 export interface RoutedEvent extends AddressedEvent {
-  /** Its own type, then the types of its parents. */
+  /** The type of the event, then the types of its parents. */
   readonly types: readonly string[];
   readonly data: JsonObject;
-  /** Paths that were dropped from a payload too large to store. */
+  /** Paths that were dropped because the payload was too large to store. */
   readonly dropped?: ReadonlySet<string>;
 }
 
-/** A filter on a longer path is evaluated, but not routed by: the path stands in an indexed column. */
+/**
+ * A filter on a longer path is evaluated, but not used for routing, because the path is stored in an indexed column.
+ */
 const MAX_ROUTED_PATH_LENGTH = 150;
 
 /**
- * The key that a listener and an event meet in: the first 16 bytes of SHA-256 over a tuple whose parts carry their length,
- * so that no separator in an owner or a value can be forged. Stored: a change here means to make all routes again.
+ * The key under which listeners and events match: the first 16 bytes of SHA-256 over a tuple whose parts carry their
+ * length, so that a separator inside an owner or a value cannot forge another tuple. Keys are stored: if the form
+ * changes, all routes must be computed again.
  *
  * @param owner `''` unless the space is `owner`
  * @param path {@link RoutePath.path}, `''` for none
  * @param value canonical ({@link canonicalValue}), `''` for none
  */
 export function routeKey(space: OwnerSpace, owner: string, pattern: string, path: string, value: string): Buffer {
-  // Spaces and patterns have no bar in them, and what may have one says how long it is: no two tuples look alike.
+  // Spaces and patterns contain no bar, and parts that may contain one are preceded by their length. So two tuples
+  // never give the same text.
   const tuple = `${space}|${pattern}|${owner.length}|${owner}|${path.length}|${path}|${value}`;
-  let key = keysOfTuples.get(tuple);
+  let key = routeKeyCache.get(tuple);
   if (key === undefined) {
-    if (keysOfTuples.size >= MAX_REMEMBERED_KEYS) keysOfTuples.clear();
+    if (routeKeyCache.size >= MAX_CACHED_KEYS) routeKeyCache.clear();
     key = tupleHash('route', space, owner, pattern, path, value);
-    if (tuple.length <= MAX_REMEMBERED_LENGTH) keysOfTuples.set(tuple, key);
+    if (tuple.length <= MAX_CACHED_TUPLE_LENGTH) routeKeyCache.set(tuple, key);
   }
   return key;
 }
 
-/** Owners and values come again and again: a hash costs ten times what looking it up does. */
-const keysOfTuples = new Map<string, Buffer>();
-const MAX_REMEMBERED_KEYS = 10_000;
-const MAX_REMEMBERED_LENGTH = 300;
+/** Owners and values repeat. A hash costs ten times as much as a look-up in this cache. */
+const routeKeyCache = new Map<string, Buffer>();
+const MAX_CACHED_KEYS = 10_000;
+const MAX_CACHED_TUPLE_LENGTH = 300;
 
 /**
- * The one text of a scalar in a route: `null` (or missing), booleans, numbers and texts never look alike, and a decimal is
- * the same however it is written.
+ * Returns the text of a scalar in a route. `null` (or missing), booleans, numbers and strings never give the same text.
+ * A decimal gives the same text however it is written.
  *
- * @returns `undefined` for what equals no filter value: objects, lists, and what is no number where one is expected.
+ * @returns `undefined` for values that equal no filter value: objects, lists, and a value that is not a number where a
+ * number is expected.
  */
 export function canonicalValue(value: Json | undefined, numeric: boolean): string | undefined {
   if (value === null || value === undefined) return 'null';
@@ -99,11 +104,12 @@ export function canonicalValue(value: Json | undefined, numeric: boolean): strin
 }
 
 /**
- * The keys under which a listener is found, and the (pattern, path) pairs that events must try for it.
+ * Returns the keys under which a listener is found, and the (pattern, path) pairs that events must try.
  *
- * At most one condition routes, the most selective: a text or a number in `equals`, then a boolean or null, then `in`;
- * the first of equals. There is one key per pattern, value and owner space. Everything else is evaluated on the
- * candidates, so a key says "perhaps", and the lack of one "no".
+ * At most one condition routes, the most selective: first a text or a number in `equals`, then a boolean or null in
+ * `equals`, then `in`. Of equally selective conditions the first routes. There is one key per pattern, value and owner
+ * space. All other conditions are evaluated on the candidates. So a matching key means "perhaps", and no matching key
+ * means "no".
  */
 export function routesOf(listener: RoutedListener): { keys: Buffer[]; paths: RoutePath[] } {
   const condition = routingCondition(listener.filter);
@@ -126,10 +132,10 @@ export function routesOf(listener: RoutedListener): { keys: Buffer[]; paths: Rou
 }
 
 /**
- * The keys under which the listeners of an event can stand. `paths` are the pairs in use by any listener; those that do
- * not concern this event are left aside.
+ * Returns the keys under which listeners of an event may be stored. `paths` are the pairs that any listener uses. Pairs
+ * that do not apply to this event are skipped.
  *
- * Where the value of a path was dropped from the payload there is no key: see {@link droppedPaths}.
+ * A path whose value was dropped from the payload gives no key: see {@link droppedPaths}.
  */
 export function keysOfEvent(event: RoutedEvent, paths: readonly RoutePath[]): Buffer[] {
   const spaces = spacesOf(event);
@@ -146,9 +152,10 @@ export function keysOfEvent(event: RoutedEvent, paths: readonly RoutePath[]): Bu
 }
 
 /**
- * The pairs that {@link keysOfEvent} makes no key for, as their value was dropped from a payload too large to store. A
- * condition on a dropped path counts as matching, so every listener that is routed by one of these pairs is a candidate;
- * the caller has to find them otherwise, by evaluating the listeners of the pattern. Empty for nearly every event.
+ * Returns the pairs for which {@link keysOfEvent} gives no key, because their value was dropped from a payload that was
+ * too large to store. A condition on a dropped path counts as matching, so every listener that is routed by one of
+ * these pairs is a candidate. The caller must find these listeners in another way: it evaluates all listeners of the
+ * pattern. The result is empty for nearly every event.
  */
 export function droppedPaths(event: RoutedEvent, paths: readonly RoutePath[]): RoutePath[] {
   if (event.dropped === undefined || event.dropped.size === 0) return [];
@@ -158,14 +165,14 @@ export function droppedPaths(event: RoutedEvent, paths: readonly RoutePath[]): R
   );
 }
 
-/** Whether any of the patterns matches any of the types: the routing rule once more, on a candidate. */
+/** Whether any pattern matches any type. It repeats the routing rule on a candidate. */
 export function matchesAnyPattern(patterns: readonly string[], types: readonly string[]): boolean {
   return patterns.some((pattern) => types.some((type) => matchesPattern(pattern, type)));
 }
 
 /**
- * Whether an event may reach a listener of this owner (`null`: the application's own). The routes have said so already;
- * this says it once more with `===`, whatever the database takes for equal.
+ * Whether an event may reach a listener of this owner (`null`: a listener of the application). The routes already
+ * ensure this. This function checks it again with `===`, because a database may treat different texts as equal.
  */
 export function reaches(event: AddressedEvent, listenerOwner: string | null): boolean {
   if (event.audience === 'test') return false;
@@ -191,7 +198,7 @@ function spacesOf(event: AddressedEvent): [space: OwnerSpace, owner: string][] {
   return spaces;
 }
 
-/** A declared owner that came out empty is nobody's. */
+/** An event whose declared owner is empty belongs to no owner. */
 function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: string } {
   return event.owner !== null && event.owner !== '';
 }
@@ -199,16 +206,16 @@ function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: str
 function patternsOf(types: readonly string[]): ReadonlySet<string> {
   const [type] = types;
   if (type === undefined || types.length > 1) return new Set(types.flatMap(patternsMatching));
-  let patterns = patternsOfTypes.get(type);
+  let patterns = patternCache.get(type);
   if (patterns === undefined) {
-    if (patternsOfTypes.size >= MAX_REMEMBERED_TYPES) patternsOfTypes.clear();
-    patternsOfTypes.set(type, (patterns = new Set(patternsMatching(type))));
+    if (patternCache.size >= MAX_CACHED_TYPES) patternCache.clear();
+    patternCache.set(type, (patterns = new Set(patternsMatching(type))));
   }
   return patterns;
 }
 
-const patternsOfTypes = new Map<string, ReadonlySet<string>>();
-const MAX_REMEMBERED_TYPES = 1_000;
+const patternCache = new Map<string, ReadonlySet<string>>();
+const MAX_CACHED_TYPES = 1_000;
 
 function routedValueOf(event: RoutedEvent, routePath: string): string | undefined {
   const path = routePath.slice(2);

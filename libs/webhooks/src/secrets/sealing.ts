@@ -1,23 +1,25 @@
 import { createCipheriv, createDecipheriv, randomBytes, type KeyObject } from 'node:crypto';
 import { ConfigurationError } from '../errors.js';
 
-/** A key that secrets are sealed with; its bytes are in a `KeyObject`, which no `inspect` or logger prints. */
+/** A key for sealing secrets. The bytes are in a `KeyObject`, which no `inspect` and no logger prints. */
 export interface SealingKey {
-  /** Written beside what it sealed, so that several keys can be told apart. */
+  /** Stored with each sealed text, to identify the key among several. */
   readonly id: string;
   /** 32 bytes. */
   readonly key: KeyObject;
 }
 
-/** What a sealed text is for: one cannot stand in the place of the other. */
+/** The use of a sealed text. A text that is sealed for one use does not open for another. */
 export type SealedUse = 'secret' | 'auth' | 'tls';
 
 /**
- * Something that stands sealed in the tables cannot be read with the keys of this application. Nothing is lost by it: what
- * waits for the listener waits on.
+ * A sealed text in the tables cannot be read with the keys of this application. No data is lost: pending deliveries of
+ * the listener stay pending.
  *
- * `SECRET_KEY_MISSING`: it was sealed with a key whose id is not in `secrets.keys`. `SECRET_UNREADABLE`: there is a key of that
- * id, and it is another one; or the row was changed, or copied from another listener.
+ * - `SECRET_KEY_MISSING`: the id of the key is not in `secrets.keys`.
+ * - `SECRET_UNREADABLE`: `secrets.keys` has a different key with this id, or the row was changed or copied from another
+ *   listener.
+ * - `SECRET_NOT_SEALED`: the text is not sealed, but `secrets.requireSealed` is on.
  */
 export class UnreadableSecretError extends ConfigurationError {}
 
@@ -26,24 +28,28 @@ const PREFIX = 'sealed:';
 const VERSION = 1;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
-/** Opened texts that are kept: enough for the listeners that are busy now. */
+/** How many opened texts are cached: enough for the listeners that are busy now. */
 const MAX_OPENED = 10_000;
-/** Longer ones, certificates, are not: that many of them would be half a gigabyte. */
+/** Longer texts, such as certificates, are not cached: 10,000 of them would take half a gigabyte. */
 const MAX_KEPT_LENGTH = 10 * 1024;
 
 /**
- * Seals secrets for the tables: AES-256-GCM under a random nonce, with the use and the listener's id as associated data, so
- * that a row's secret opens in no other row. Credentials are bound to the origin of the listener's URL, too: whoever writes another URL
- * into the row is not sent them.
+ * Seals secrets for the tables with AES-256-GCM and a random nonce. The associated data contains the use and the id of
+ * the listener, so a sealed secret does not open in another row. For credentials it also contains the origin of the
+ * listener's URL: anybody who changes the URL in the row does not receive the credentials.
  *
- * The first key seals, all of them open; with none everything stays as it is. With `requireSealed` nothing opens that is not sealed.
+ * The first key seals, and every key opens. Without keys, texts stay as they are. With `requireSealed`, a text that is
+ * not sealed is refused.
  */
 export class Sealing {
   readonly #keys: ReadonlyMap<string, KeyObject>;
   readonly #first: SealingKey | undefined;
   readonly #opened = new Map<string, string>();
 
-  /** @param requireSealed whoever can write the tables could otherwise write a secret that they know */
+  /**
+   * @param requireSealed refuses unsealed texts; without it, anybody who can write to the tables can store a known
+   * secret
+   */
   constructor(
     keys: readonly SealingKey[],
     readonly requireSealed = false,
@@ -52,12 +58,13 @@ export class Sealing {
     this.#first = keys[0];
   }
 
-  /** Whether there is a key. */
   get isOn(): boolean {
     return this.#first !== undefined;
   }
 
-  /** `sealed:<key id>:<base64url of version, nonce, text and tag>`, or the text itself without a key. */
+  /**
+   * Returns `sealed:<key id>:<base64url of version, nonce, text and tag>`, or the text unchanged when there is no key.
+   */
   seal(text: string, use: SealedUse, listenerId: string, origin = ''): string {
     if (this.#first === undefined) return text;
     const { id, key } = this.#first;
@@ -75,7 +82,7 @@ export class Sealing {
   }
 
   /**
-   * The text as it was before {@link seal}; one that was stored without a key, as it is.
+   * Returns the text that was given to {@link seal}. A text that was stored without a key comes back unchanged.
    *
    * @throws UnreadableSecretError
    */
@@ -89,7 +96,7 @@ export class Sealing {
     if (key === undefined) {
       throw new UnreadableSecretError(
         'SECRET_KEY_MISSING',
-        `A secret of listener ${listenerId} is sealed with the key '${sealed.keyId}', which is not in secrets.keys: add it behind the first.`,
+        `A secret of listener ${listenerId} is sealed with the key '${sealed.keyId}', which is not in secrets.keys. Add this key after the first one.`,
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
@@ -97,7 +104,7 @@ export class Sealing {
     if (text === null) {
       throw new UnreadableSecretError(
         'SECRET_UNREADABLE',
-        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys: either another key had this id when the secret was sealed, or the row (perhaps its URL) was changed.`,
+        `A secret of listener ${listenerId} does not open with the key '${sealed.keyId}' of secrets.keys. Either a different key had this id when the secret was sealed, or the row or its URL was changed. Restore the key or the row, or rotate the secret with overlapMs: 0.`,
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
@@ -107,12 +114,15 @@ export class Sealing {
     return text;
   }
 
-  /** Whether {@link seal} would give something else: it is not sealed, or not with the first key. */
+  /** Whether the text is not sealed, or not sealed with the first key. */
   isOutdated(stored: string): boolean {
     return this.#first !== undefined && parse(stored)?.keyId !== this.#first.id;
   }
 
-  /** Sealed with the first key. What is already comes back as it is. @throws UnreadableSecretError */
+  /**
+   * Seals a text with the first key. A text that is already sealed with it comes back unchanged. @throws
+   * UnreadableSecretError
+   */
   reseal(stored: string, use: SealedUse, listenerId: string, origin = ''): string {
     if (!this.isOutdated(stored)) return stored;
     return this.seal(this.open(stored, use, listenerId, origin), use, listenerId, origin);
@@ -122,7 +132,7 @@ export class Sealing {
     if (!this.requireSealed) return stored;
     throw new UnreadableSecretError(
       'SECRET_NOT_SEALED',
-      `A secret of listener ${listenerId} is not sealed, and secrets.requireSealed is on: turn it off and run resealSecrets(), or find out who wrote it.`,
+      `A secret of listener ${listenerId} is not sealed, but secrets.requireSealed is on. Turn requireSealed off and run resealSecrets(), or find out who wrote the secret.`,
       { details: { listenerId } },
     );
   }
@@ -131,7 +141,7 @@ export class Sealing {
 interface BoundTo {
   readonly use: SealedUse;
   readonly listenerId: string;
-  /** Of the listener's URL, for its credentials; `''` for its secrets. */
+  /** The origin of the listener's URL for credentials; `''` for secrets. */
   readonly origin: string;
 }
 
@@ -139,7 +149,7 @@ function associatedData(keyId: string, { use, listenerId, origin }: BoundTo): Bu
   return Buffer.from(JSON.stringify(['nestjs-entity-webhooks', VERSION, keyId, use, listenerId, origin]));
 }
 
-/** `null`: it is not sealed. No secret, key or JSON begins like this. */
+/** Returns `null` for a text that is not sealed. No secret, key or JSON starts with the prefix. */
 function parse(stored: string): { keyId: string; box: Buffer } | null {
   if (!stored.startsWith(PREFIX)) return null;
   const [keyId = '', box = ''] = stored.slice(PREFIX.length).split(':');
@@ -157,6 +167,6 @@ function decrypt(box: Buffer, key: KeyObject, aad: Buffer): string | null {
       'utf8',
     );
   } catch {
-    return null; // which of the two it was, a wrong key or a changed row, the cipher cannot tell
+    return null; // the cipher cannot distinguish a wrong key from a changed row
   }
 }

@@ -3,14 +3,14 @@ import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from './sealing.js';
 import { DAY } from '../time.js';
 
-/** A key of a listener as it is kept; times in ms. */
+/** A stored key of a listener. Times are in milliseconds. */
 export interface StoredSecret {
-  /** The secret or private key itself, or what {@link Sealing} made of it. */
+  /** The secret or private key, as text or sealed by {@link Sealing}. */
   readonly value: string;
   readonly createdAt: number;
-  /** When it stops signing; `null` while it is the present one. */
+  /** When the key stops signing; `null` while it is the current key. */
   readonly expiresAt: number | null;
-  /** `whpk_…`, of an Ed25519 key; readable while the key itself is sealed. */
+  /** `whpk_…` of an Ed25519 key. It can be read while the private key is sealed. */
   readonly publicKey?: string;
 }
 
@@ -19,14 +19,14 @@ interface SecretsDocument {
   secrets: StoredSecret[];
 }
 
-/** How long a secret that no longer signs still answers the verify view. */
+/** How long the verify view accepts a secret after it stopped signing. */
 export const VERIFIABLE_FOR_MS = 7 * DAY;
 
-/** Keys of one type that sign at once: with more, the signatures of a listener would fill the headers that servers take. */
+/** Maximum number of keys of one type that sign: more signatures would not fit into the headers that servers accept. */
 const MAX_SIGNING = 20;
 /**
- * Keys of one type that a listener has at all, the newest: the verify view tries each of them, and a customer may rotate as often as they
- * like.
+ * Maximum number of keys of one type that a listener keeps. The newest are kept. The verify view tries each key, and a
+ * customer may rotate as often as they like.
  */
 const MAX_KEPT = MAX_SIGNING + 1;
 
@@ -42,7 +42,7 @@ export function keyTypeOf(secret: StoredSecret): KeyType {
   return secret.publicKey === undefined ? 'secret' : 'ed25519';
 }
 
-/** Those of a type that sign at this time, newest first. */
+/** Returns the keys of a type that sign at `now`, newest first. */
 export function signingSecrets(
   secrets: readonly StoredSecret[],
   now: number,
@@ -51,7 +51,10 @@ export function signingSecrets(
   return secrets.filter((secret) => keyTypeOf(secret) === type && (secret.expiresAt ?? Infinity) > now);
 }
 
-/** Those whose signature the verify view still knows, newest first: not too old, and no more than {@link MAX_KEPT} of a type. */
+/**
+ * Returns the keys whose signatures the verify view accepts, newest first: not older than {@link VERIFIABLE_FOR_MS}
+ * after their end, and at most {@link MAX_KEPT} of a type.
+ */
 export function verifiableSecrets(secrets: readonly StoredSecret[], now: number): StoredSecret[] {
   const kept: Record<KeyType, number> = { secret: 0, ed25519: 0 };
   return secrets.filter((secret) => {
@@ -61,11 +64,11 @@ export function verifiableSecrets(secrets: readonly StoredSecret[], now: number)
 }
 
 /**
- * Puts a new key first; those of its type before it sign on for the overlap, and what nobody may use any more is forgotten.
- * Each is sealed anew where it was not, or with an older key.
+ * Puts a new key first. Older keys of its type keep signing during the overlap. Keys that no longer verify are removed.
+ * A key that is not sealed, or is sealed with an older sealing key, is sealed again.
  *
  * @throws InvalidListenerError `TOO_MANY_SECRETS`
- * @throws UnreadableSecretError for one that would sign on, and cannot
+ * @throws UnreadableSecretError when an older key should keep signing but cannot be read
  */
 export function rotate(
   secrets: readonly StoredSecret[],
@@ -83,9 +86,10 @@ export function rotate(
       try {
         return [{ ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) }];
       } catch (error) {
-        // Of the other type: not what this rotation is about.
+        // A key of the other type is not part of this rotation.
         if (keyTypeOf(secret) !== type) return [secret];
-        // What signs no more and cannot be read is of no use to anybody: a rotation without overlap is how one gets rid of it.
+        // A key that no longer signs and cannot be read is useless. A rotation without overlap is the way to remove an
+        // unreadable key.
         if ((secret.expiresAt ?? Infinity) <= now) return [];
         throw error;
       }
@@ -93,14 +97,17 @@ export function rotate(
   if (signingSecrets(older, now, type).length >= MAX_SIGNING) {
     throw new InvalidListenerError(
       'TOO_MANY_SECRETS',
-      `${MAX_SIGNING} secrets of this listener sign already: wait until an overlap is over, or rotate with overlapMs: 0.`,
+      `This listener already has ${MAX_SIGNING} secrets that sign, which is the maximum. Wait until an overlap ends, or rotate with overlapMs: 0.`,
       { httpStatus: 409 },
     );
   }
   return verifiableSecrets([added, ...older], now);
 }
 
-/** The document of a listener with all of it sealed by the first key, and without what is of no use any more. */
+/**
+ * Returns the document of a listener with every key sealed by the first sealing key, and without keys that no longer
+ * verify.
+ */
 export function resealedSecrets(
   text: string,
   { sealing, now, listenerId }: { sealing: Sealing; now: number; listenerId: string },
@@ -108,7 +115,7 @@ export function resealedSecrets(
   let isReadable = true;
   const reseal = (secret: StoredSecret): StoredSecret => {
     try {
-      // Also what is sealed by the first key already: that its id is the same says nothing of the key.
+      // Open it even if it is sealed with the first key: an equal key id does not prove that the key is the same.
       sealing.open(secret.value, 'secret', listenerId);
       return { ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) };
     } catch {
@@ -120,6 +127,6 @@ export function resealedSecrets(
     const secrets = verifiableSecrets(readSecrets(text), now).map(reseal);
     return { text: writeSecrets(secrets), isReadable };
   } catch {
-    return { text, isReadable: false }; // a row that somebody changed by hand
+    return { text, isReadable: false }; // the row was edited by hand
   }
 }

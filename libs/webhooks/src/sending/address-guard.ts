@@ -7,7 +7,7 @@ import { show } from '../show.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
-/** The IPv6 space that is assigned for global unicast; everything outside is special or not assigned (IANA). */
+/** The IPv6 range that IANA assigns for global unicast. Every address outside it is special or unassigned. */
 const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
@@ -38,11 +38,11 @@ const METADATA_ADDRESSES = new Set(
 );
 
 /**
- * Where the bytes of an IPv4 address stand in an IPv6 address that carries one: the last four (mapped, compatible, translated,
- * ISATAP, and NAT64 with a prefix of 96 bits), the places of shorter NAT64 prefixes (RFC 6052 section 2.2: a network may choose
- * a prefix of its own), and those of 6to4.
+ * Byte positions of the IPv4 address inside IPv6 addresses that embed one. The first row is the last four bytes
+ * (mapped, compatible, translated, ISATAP, NAT64 with a prefix of 96 bits). The following rows are shorter NAT64
+ * prefixes (RFC 6052 section 2.2: a network may choose its own prefix). The last row is 6to4.
  */
-const CARRIED_AT = [
+const EMBEDDED_IPV4_BYTES = [
   [12, 13, 14, 15],
   [9, 10, 11, 12],
   [7, 9, 10, 11],
@@ -53,17 +53,18 @@ const CARRIED_AT = [
 ] as const;
 
 /**
- * Decides which addresses may be connected to: public unicast ones, and those that the application named.
+ * Decides to which addresses a connection is allowed: public unicast addresses, and addresses that the application
+ * named.
  *
- * IPv6 forms that carry an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) are blocked whatever
- * they carry: where such a packet ends is decided by a router, not by us. An IPv4 range therefore does not open the mapped
- * form; name `::ffff:127.0.0.0/104` for that.
+ * IPv6 forms that embed an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) are always
+ * blocked, because a router decides where such a packet ends. An IPv4 range therefore does not allow the mapped form.
+ * To allow that form, name it: `::ffff:127.0.0.0/104`.
  */
 export class AddressGuard {
   readonly #allowed: readonly [Address, number][];
   readonly #named: ReadonlySet<string>;
 
-  /** @throws {@link ConfigurationError} `INVALID_OPTION` for an entry that is no CIDR range */
+  /** @throws {@link ConfigurationError} `INVALID_OPTION` when an entry is not a CIDR range */
   constructor(allowedAddresses: readonly string[] = []) {
     this.#allowed = allowedAddresses.map(parseRange);
     this.#named = new Set(
@@ -73,9 +74,12 @@ export class AddressGuard {
     );
   }
 
-  /** Whether `address`, as a resolver or a socket writes it, may be connected to. `false` for what is no IP address. */
+  /**
+   * Whether a connection to `address` is allowed. `address` is text as a resolver or a socket writes it. Returns
+   * `false` for text that is not an IP address.
+   */
   isAllowed(address: string): boolean {
-    // Node.js takes some zones for one that are none to the parser.
+    // Node.js accepts some zones that the parser rejects.
     if (isIP(address) === 0 || !ipaddr.isValid(address)) return false;
     const parsed = ipaddr.parse(address);
     if (parsed instanceof ipaddr.IPv6) parsed.zoneId = undefined;
@@ -89,15 +93,18 @@ export class AddressGuard {
   }
 }
 
-/** By itself, or inside an IPv6 address that something on the way may translate: a range such as `::/0` opens neither. */
+/**
+ * Whether the address is a metadata address, or an IPv6 address that embeds one and that a router may translate. A
+ * range such as `::/0` allows neither.
+ */
 function isMetadata(address: Address): boolean {
   if (METADATA_ADDRESSES.has(address.toNormalizedString())) return true;
   if (address instanceof ipaddr.IPv4) return false;
   const bytes = address.toByteArray();
-  const carried = CARRIED_AT.map((places) => places.map((place) => bytes[place] ?? 0));
-  // Teredo writes its client's address inverted.
-  carried.push(bytes.slice(12).map((byte) => byte ^ 0xff));
-  return carried.some((octets) => METADATA_ADDRESSES.has(octets.join('.')));
+  const embedded = EMBEDDED_IPV4_BYTES.map((places) => places.map((place) => bytes[place] ?? 0));
+  // Teredo stores the IPv4 address of its client with all bits inverted.
+  embedded.push(bytes.slice(12).map((byte) => byte ^ 0xff));
+  return embedded.some((octets) => METADATA_ADDRESSES.has(octets.join('.')));
 }
 
 function isPublic(address: Address): boolean {
@@ -105,7 +112,7 @@ function isPublic(address: Address): boolean {
   return address instanceof ipaddr.IPv4 || (address.match(IPV6_GLOBAL_UNICAST) && !isIsatap(address));
 }
 
-/** Interface identifier `[0200:]5efe:a.b.c.d`, under any prefix (RFC 5214 section 6.1). */
+/** Whether the interface identifier is `[0200:]5efe:a.b.c.d`, under any prefix (RFC 5214 section 6.1). */
 function isIsatap(address: ipaddr.IPv6): boolean {
   return address.parts[5] === 0x5efe && ((address.parts[4] ?? 0) & 0xfdff) === 0;
 }
@@ -117,14 +124,14 @@ function parseRange(entry: unknown): [Address, number] {
       const parsed = ipaddr.parse(address);
       if (Number(bits) <= parsed.toByteArray().length * 8) return [parsed, Number(bits)];
     }
-    throw invalidRange(entry, `write "${address}/${address.includes(':') ? 128 : 32}" for the one address`);
+    throw invalidRange(entry, `Write "${address}/${address.includes(':') ? 128 : 32}" for a single address`);
   }
-  throw invalidRange(entry, 'write an address and a prefix length, such as "10.0.0.0/8" or "::1/128"');
+  throw invalidRange(entry, 'Write an address and a prefix length, such as "10.0.0.0/8" or "::1/128"');
 }
 
 function invalidRange(entry: unknown, fix: string): ConfigurationError {
   return new ConfigurationError(
     'INVALID_OPTION',
-    `security.allowedAddresses has ${show(entry)}, which is no CIDR range: ${fix}.`,
+    `Invalid value ${show(entry)} in \`security.allowedAddresses\`. Allowed: CIDR ranges. ${fix}.`,
   );
 }

@@ -9,27 +9,30 @@ import { show } from '../show.js';
 import { hostOf } from './lookup.js';
 import { describeError, SendError } from './send-error.js';
 
-/** The proxy that webhooks leave through. */
+/** The proxy through which webhooks leave the network. */
 export interface EgressProxyOptions {
   /**
-   * `http://proxy:3128` or `https://proxy:3129`, with user and password in it when it asks for them. Webhooks to `https:` and to
-   * `http:` URLs alike are tunnelled through it with CONNECT. Its own address is the application's choice, and not guarded.
+   * `http://proxy:3128` or `https://proxy:3129`. Add user and password to the URL if the proxy requires them. Webhooks
+   * to `https:` and `http:` URLs are both tunnelled with CONNECT. The address of the proxy is not checked: the
+   * application chose it.
    */
   url: string;
 
   /**
-   * `false`: names are resolved and checked here, and the checked address stands in CONNECT; TLS still asks for the name.
-   * `true`, for a network that resolves no names of the outside: the name stands in CONNECT, so **the proxy is the guard** and has to
-   * refuse addresses of the inner network itself. Literal addresses and ports are checked here either way.
+   * `false`: this process resolves and checks the name, and sends the checked address in CONNECT. TLS still uses the
+   * name.
+   *
+   * `true` is for a network without a resolver for outside names. The name is sent in CONNECT, so **the proxy is the
+   * guard** and must refuse internal addresses. This process still checks literal addresses and ports.
    *
    * @defaultValue false
    */
   resolvesNames?: boolean;
 
   /**
-   * The authorities that may have signed the certificate of an `https:` proxy, in PEM.
+   * The certificate authorities that may have signed the certificate of an `https:` proxy, in PEM.
    *
-   * @defaultValue the public ones
+   * @defaultValue the public authorities
    */
   ca?: string;
 }
@@ -41,7 +44,10 @@ export interface ResolvedEgressProxy {
   readonly ca: string | undefined;
 }
 
-/** @throws {@link ConfigurationError} `INVALID_OPTION`; the URL is not repeated, as it may hold a password */
+/**
+ * @throws {@link ConfigurationError} `INVALID_OPTION`. The message does not repeat the URL, which may contain a
+ * password
+ */
 export function resolveEgressProxy(given: EgressProxyOptions | undefined): ResolvedEgressProxy | null {
   if (given === undefined) return null;
   const { url, resolvesNames = false, ca } = given;
@@ -50,19 +56,19 @@ export function resolveEgressProxy(given: EgressProxyOptions | undefined): Resol
   if (!isOrigin || !['http:', 'https:'].includes(parsed.protocol) || !canBeDecoded(parsed)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.url is ${url === undefined ? 'missing' : "'…'"}: give the URL of a proxy such as 'http://proxy.internal:3128', without a path.`,
+      `${url === undefined ? 'Missing value' : 'Invalid value (hidden)'} for \`security.proxy.url\`. Allowed: an http: or https: URL without a path, such as 'http://proxy.internal:3128'.`,
     );
   }
   if (typeof resolvesNames !== 'boolean') {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.resolvesNames is ${show(resolvesNames)}: give true or false.`,
+      `Invalid value ${show(resolvesNames)} for \`security.proxy.resolvesNames\`. Allowed: true, false.`,
     );
   }
   if (ca !== undefined && !isCertificate(ca)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.proxy.ca is ${typeof ca === 'string' ? "'…'" : show(ca)}: give certificates in PEM.`,
+      `Invalid value ${typeof ca === 'string' ? '(hidden)' : show(ca)} for \`security.proxy.ca\`. Allowed: certificates in PEM.`,
     );
   }
   return Object.freeze({ url, resolvesNames, ca });
@@ -103,10 +109,11 @@ export class EgressProxy {
   }
 
   /**
-   * A socket whose other end is `host`.
+   * Opens a tunnel to `host`.
    *
    * @param host an address, or a name that the proxy resolves
-   * @throws {@link SendError} `PROXY_FAILED` when the proxy is not there or refuses, `TIMEOUT`
+   * @returns the connected socket
+   * @throws {@link SendError} `PROXY_FAILED` when the proxy is unreachable or refuses; `TIMEOUT`
    */
   connect(host: string, port: number, timeoutMs: number): Promise<Socket> {
     const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
@@ -119,7 +126,8 @@ export class EgressProxy {
         path: authority,
         headers: { host: authority, ...this.#headers },
         agent: false,
-        // Else NODE_TLS_REJECT_UNAUTHORIZED=0, set for something else, would send our password to anybody.
+        // Otherwise NODE_TLS_REJECT_UNAUTHORIZED=0, set for another purpose, would send the proxy password to any
+        // server.
         rejectUnauthorized: true,
         ca: this.#ca,
         maxHeaderSize: 16 * 1024,
@@ -133,7 +141,7 @@ export class EgressProxy {
         reject(isKnown ? error : new SendError('PROXY_FAILED', `the proxy: ${describeError(error)}`, { cause: error }));
       };
       request.on('error', fail);
-      // With a status other than 2xx the socket comes here, too.
+      // Node.js emits `connect` for every status, not only for 2xx.
       request.on('connect', ({ statusCode }: IncomingMessage, stream: Duplex, head: Buffer) => {
         clearTimeout(timer);
         const socket = stream as Socket;

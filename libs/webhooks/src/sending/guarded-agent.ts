@@ -11,102 +11,108 @@ import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 import { SECOND } from '../time.js';
 
-/** Headers, also of 1xx, and the body that is read, with room for what chunks cost. */
+/** Limit for one answer: all headers, including those of 1xx, the body that is read, and the overhead of chunks. */
 const MAX_ANSWER_BYTES = 512 * 1024;
 const PIECE_BYTES = 4 * 1024;
-/** Addresses of a name that are tried through a proxy. */
+/** How many addresses of a name are tried through a proxy. */
 const MAX_TUNNELS = 4;
 
-/** How sockets are made and kept. Every key has a default. */
+/** How connections are opened and kept. Every key has a default. */
 export interface ConnectionOptions {
   /**
-   * Most open connections to one origin (scheme, host and port). Fewer than the requests that are sent to it at a time
-   * make some wait inside their time limit.
+   * Maximum number of open connections to one origin (scheme, host and port). If more requests are sent at the same
+   * time, some wait, and the wait counts towards their time limit.
    *
    * @defaultValue 32
    */
   connectionsPerOrigin?: number;
   /**
-   * The limit over name resolution, connect and TLS of one connection, in milliseconds. It only matters below a
-   * request's own limit.
+   * Time limit of one connection for name resolution, connect and TLS together, in milliseconds. It has an effect only
+   * if it is shorter than the time limit of the request.
    *
    * @defaultValue 10_000
    */
   connectTimeoutMs?: number;
   /**
-   * How long an idle connection is kept, in milliseconds, unless the receiver asked for less. Longer than receivers keep
-   * theirs means requests that meet a closing connection and have to be retried.
+   * How long an idle connection is kept, in milliseconds. A receiver can ask for less. If this is longer than receivers
+   * keep their connections, some requests meet a closing connection and must be retried.
    *
    * @defaultValue 4_000
    */
   keepAliveMs?: number;
   /**
-   * No connection older than this takes another request, in milliseconds, so that no check of an address is older. Shorter
-   * means more TLS handshakes; busy receivers get about one more per connection and interval.
+   * Maximum age of a connection that takes another request, in milliseconds. It limits how old the check of an address
+   * can be. A shorter time costs more TLS handshakes: about one per connection and interval for a busy receiver.
    *
    * @defaultValue 60_000
    */
   connectionMaxAgeMs?: number;
   /**
-   * How names become addresses, in the form of `dns.lookup`; it is always asked for all of them.
+   * Resolves names, with the signature of `dns.lookup`. The caller always asks for all addresses.
    *
    * @defaultValue `boundedLookup()`
    */
   lookup?: LookupFunction;
 }
 
-/** Who the client is in TLS, and whom it trusts. Everything in PEM; an object is not changed after it was used. */
+/**
+ * The client's TLS certificate and the authorities that it trusts. All values are PEM. Do not change an object after
+ * its first use.
+ */
 export interface TlsIdentity {
-  /** A client certificate, for receivers that ask for one, and what leads from it to its root. */
+  /** A client certificate for receivers that require one, followed by its intermediate certificates. */
   readonly cert?: string;
-  /** Its private key. */
+  /** The private key of `cert`. */
   readonly key?: string;
-  /** The only authorities that are believed, in place of the public ones. */
+  /** The only trusted certificate authorities. They replace the public ones. */
   readonly ca?: string;
 }
 
-/** What decides where connections may lead. */
+/** Decides where connections may lead. */
 export interface AgentPolicy {
   readonly guard: AddressGuard;
   readonly proxy: EgressProxy | null;
 }
 
-/** Connections that were made in the same minute, for one identity. */
+/** The connections of one TLS identity that opened within the same `connectionMaxAgeMs`. */
 interface Generation {
   readonly agent: Agent;
   readonly madeAt: number;
-  /** Requests that have not ended. */
-  underWay: number;
+  /** Requests in flight. */
+  inFlight: number;
 }
 
 /** An agent for one request. */
 export interface AgentLease {
   readonly agent: Agent;
-  /** The request has ended. Said again it does nothing. */
+  /** Call it when the request has ended. A second call does nothing. */
   readonly end: () => void;
 }
 
 /**
- * Hands out undici agents that connect to no address their guard refuses.
+ * Creates undici agents that connect only to addresses that their guard allows.
  *
- * A name is resolved once for each connection, and refused when any of its addresses is not allowed: with mixed answers
- * the choice would be the attacker's. The socket connects to an address of that one answer, so nothing can change between
- * check and use. After the connect the address is read from the socket and checked again, which also covers whatever way
- * round the resolver there may be; a literal address, for which no resolver is called, is checked before.
+ * Each connection resolves its name once. If any address of the answer is blocked, the connection is refused: with a
+ * mixed answer an attacker could choose which address is used. The socket connects to an address of the same answer, so
+ * nothing can change between check and use. After the connect, the address is read from the socket and checked again,
+ * in case the connection bypassed the resolver. A literal address, which needs no resolver, is checked before the
+ * connect.
  *
- * No connection serves two policies, TLS identities or origins: a policy has an instance of this class, an identity an
- * agent, an origin a pool of it. Nor are TLS sessions shared between identities.
+ * A connection serves one policy, one TLS identity and one origin. Each policy has its own instance of this class, each
+ * identity its own agent, and each origin its own pool in that agent. Identities do not share TLS sessions.
  *
- * Connections age together: after `connectionMaxAgeMs` a new agent takes over, and the old one is destroyed when its last request
- * has ended. Not closed: an agent of undici (7.30) that is closing forgets its pools, and cannot be destroyed any more. undici has `clientTtl` for single connections, but with it a pool that is at its limit when its connections
- * turn old never sends again (undici 7.30: the old ones count until they have closed, and nothing wakes the queue then).
+ * Connections are replaced together. After `connectionMaxAgeMs` a new agent takes the requests, and the old agent is
+ * destroyed when its last request has ended. It is destroyed, not closed: an undici agent (7.30) that is closing
+ * forgets its pools and can no longer be destroyed. undici has `clientTtl` for single connections, but it stops a pool
+ * that is at its limit: expired connections count until they have closed, and then nothing starts the queue again
+ * (undici 7.30).
  */
 export class GuardedAgents {
   readonly #policy: AgentPolicy;
   readonly #connections: ConnectionOptions;
   readonly #lookup: LookupFunction;
   readonly #maxAgeMs: number;
-  /** By identity. */
+  /** The key identifies the TLS identity. */
   readonly #current = new Map<string, Generation>();
   readonly #connectors = new Map<string, buildConnector.connector>();
   readonly #retiring = new Set<Generation>();
@@ -119,18 +125,18 @@ export class GuardedAgents {
     this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
   }
 
-  /** The agent for a request that is made now, until it ends. After {@link destroy}, one that refuses. */
+  /** Returns the agent for one new request. After {@link destroy} the agent rejects every request. */
   lease(tls?: TlsIdentity): AgentLease {
     const generation = this.#generationFor(tls);
-    generation.underWay++;
+    generation.inFlight++;
     let hasEnded = false;
     return {
       agent: generation.agent,
       end: () => {
         if (hasEnded) return;
         hasEnded = true;
-        generation.underWay--;
-        this.#endUnused(generation);
+        generation.inFlight--;
+        this.#destroyIfUnused(generation);
       },
     };
   }
@@ -139,22 +145,22 @@ export class GuardedAgents {
     const key = keyOf(tls);
     const generation = this.#current.get(key);
     if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation;
-    // Once a minute for each identity in use: a good time to let go of those that are not.
+    // This runs once per `connectionMaxAgeMs` and identity, so it also removes identities that are no longer used.
     for (const [other, old] of this.#current) {
       if (!this.#isOld(old)) continue;
       this.#current.delete(other);
       this.#retiring.add(old);
-      this.#endUnused(old);
+      this.#destroyIfUnused(old);
       if (other !== key) this.#connectors.delete(other);
     }
     const agent = new Agent(this.#agentOptions(key, tls));
     if (this.#closed) void agent.destroy();
-    const made = { agent, madeAt: performance.now(), underWay: 0 };
+    const made = { agent, madeAt: performance.now(), inFlight: 0 };
     this.#current.set(key, made);
     return made;
   }
 
-  /** Ends every connection at once. */
+  /** Closes every connection immediately. */
   async destroy(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -165,27 +171,27 @@ export class GuardedAgents {
     return performance.now() - madeAt > this.#maxAgeMs;
   }
 
-  #endUnused(generation: Generation): void {
-    if (generation.underWay > 0 || !this.#retiring.delete(generation)) return;
-    // Not at once: undici is in the middle of telling the end of the last request.
+  #destroyIfUnused(generation: Generation): void {
+    if (generation.inFlight > 0 || !this.#retiring.delete(generation)) return;
+    // Deferred, because undici is still reporting the end of the last request.
     queueMicrotask(() => void generation.agent.destroy());
   }
 
   #agentOptions(key: string, tls: TlsIdentity | undefined): Agent.Options {
     const { connectionsPerOrigin = 32, keepAliveMs = 4 * SECOND, connectTimeoutMs = 10 * SECOND } = this.#connections;
-    // One for all generations: it keeps the TLS sessions, which makes reconnecting cheap.
+    // All generations share one connector. It keeps the TLS sessions, which makes reconnecting cheap.
     let connect = this.#connectors.get(key);
     if (connect === undefined) {
       connect = guardedConnector(this.#policy, this.#lookup, connectTimeoutMs, tls);
       this.#connectors.set(key, connect);
     }
     return {
-      // Said, not assumed: undici 8 turns HTTP/2 on, and there one connection would serve several names.
+      // Set explicitly: undici 8 turns HTTP/2 on by default, and then one connection would serve several names.
       allowH2: false,
       connections: connectionsPerOrigin,
       pipelining: 1,
       keepAliveTimeout: keepAliveMs,
-      // A receiver may ask for less by its header keep-alive, not for more.
+      // The keep-alive header of a receiver may ask for less time, but not for more.
       keepAliveMaxTimeout: keepAliveMs,
       maxHeaderSize: 16 * 1024,
       connect,
@@ -193,7 +199,7 @@ export class GuardedAgents {
   }
 }
 
-/** Of each identity object: it may be 40 KiB, and comes with each request. */
+/** Hash of each identity object. Cached, because an identity can be 40 KiB and comes with each request. */
 const IDENTITY_KEYS = new WeakMap<TlsIdentity, string>();
 
 function keyOf(tls: TlsIdentity | undefined): string {
@@ -218,7 +224,7 @@ function guardedConnector(
     allowH2: false,
     timeout,
     lookup: checked,
-    // Else NODE_TLS_REJECT_UNAUTHORIZED=0, set for something else, would open these connections too.
+    // Otherwise NODE_TLS_REJECT_UNAUTHORIZED=0, set for another purpose, would also turn off verification here.
     rejectUnauthorized: true,
   } as buildConnector.BuildOptions);
 
@@ -226,7 +232,7 @@ function guardedConnector(
     const callback: buildConnector.Callback = (error, socket) => {
       if (error === null) {
         const hasAnswered = limitAnswers(socket);
-        if (socket instanceof TLSSocket) nameRefusals(socket, tls, hasAnswered);
+        if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
         done(null, socket);
       } else {
         done(error, null);
@@ -239,7 +245,7 @@ function guardedConnector(
       connectDirectly(connect, guard, options, callback);
     } else {
       openTunnel(proxy, checked, options, timeout).then(
-        (tunnel) => speakThrough(tunnel, connect, options, callback),
+        (tunnel) => connectThroughTunnel(tunnel, connect, options, callback),
         (error: unknown) => callback(toSendError(error), null),
       );
     }
@@ -268,14 +274,14 @@ function connectDirectly(
   };
   let socket: Socket | undefined;
   try {
-    // The function returns its socket, which its type does not say.
+    // The function returns its socket, although its type does not say so.
     socket = connect(options, settle) as unknown as Socket | undefined;
   } catch (error) {
-    // A certificate or key of the identity that cannot be read.
+    // The certificate or key of the identity cannot be parsed.
     callback(tlsFailed(error as Error), null);
     return;
   }
-  // In front of the listener that starts TLS: a refused address does not even get the handshake's first message.
+  // Runs before the listener that starts TLS, so a blocked address does not receive the first handshake message.
   socket?.prependOnceListener('connect', function (this: Socket) {
     connected = true;
     const refused = refusedPeer(guard, this);
@@ -284,14 +290,13 @@ function connectDirectly(
 }
 
 /**
- * Hands undici what a receiver says in small pieces, and breaks the connection when it says too much in answer to one request, in
- * whatever part of it.
+ * Passes the bytes of a receiver to undici in small pieces, and closes the connection when one answer is too long.
  *
- * undici limits headers, and we the body. Nobody limits the extensions of chunks, which would keep the event loop busy for as
- * long as the time limit lasts. And undici (7.30) makes an error for each header after the one that was too much, to the end of what it
- * was handed: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10.
+ * undici limits headers, and this library limits the body. Neither limits the extensions of chunks, which would keep
+ * the event loop busy until the time limit. Small pieces matter because undici (7.30) creates an error for each header
+ * above the limit, until the end of the piece: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10 ms.
  *
- * @returns whether the receiver has said anything yet
+ * @returns a function that reports whether the receiver has sent any byte
  */
 function limitAnswers(socket: Socket): () => boolean {
   const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
@@ -300,17 +305,17 @@ function limitAnswers(socket: Socket): () => boolean {
   let hasAnswered = false;
   const interim = new InterimAnswers();
   socket.read = (size?: number): Buffer | null => {
-    // Of the stream itself.
+    // A call by the stream implementation.
     if (size !== undefined) return read(size);
     if (socket.destroyed) return null;
     if (socket.bytesWritten !== written) {
-      // Another request.
+      // A new request was written, so a new answer begins.
       written = socket.bytesWritten;
       taken = 0;
       interim.sent();
     }
     if (taken > MAX_ANSWER_BYTES) {
-      socket.destroy(new SendError('INVALID_RESPONSE', `an answer of more than ${MAX_ANSWER_BYTES} bytes`));
+      socket.destroy(new SendError('INVALID_RESPONSE', `the answer has more than ${MAX_ANSWER_BYTES} bytes`));
       return null;
     }
     const piece = socket.readableLength > PIECE_BYTES ? read(PIECE_BYTES) : read();
@@ -323,15 +328,17 @@ function limitAnswers(socket: Socket): () => boolean {
 }
 
 /**
- * Sees to it that a server that refuses a client certificate, or misses one, is told from one that is merely gone.
+ * Reports a refused or missing client certificate as `TLS_FAILED` instead of as a lost connection.
  *
- * In TLS 1.3 the client's handshake is over before its certificate is looked at. The refusal stands where the answer should: as an alert,
- * after which undici (7.30) reports the end of the connection only, or as that end alone, which is all that Node.js' own server says
- * of a certificate it does not trust. An end without a word means the same only where the server has asked for a certificate.
+ * In TLS 1.3 the client's handshake ends before the server checks the client's certificate, so a refusal arrives in
+ * place of the answer. Some servers send an alert, but after an alert undici (7.30) reports only that the connection
+ * closed. Other servers close the connection without an alert: the server of Node.js does so for a certificate that it
+ * does not trust. A closed connection without an alert counts as a refusal only if the server had requested a
+ * certificate.
  */
-function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
-  // A client has these from the server's request for a certificate, and from nowhere else.
-  const asksForCertificate = socket.getSharedSigalgs().length > 0;
+function reportCertificateRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
+  // These are set only when the server has requested a certificate.
+  const wasCertificateRequested = socket.getSharedSigalgs().length > 0;
   let alert: Error | undefined;
   socket.prependListener('error', (error) => {
     if (isTlsError(error)) alert ??= error;
@@ -340,14 +347,14 @@ function nameRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () 
   socket.destroy = (error?: Error) => {
     if (error === undefined || !isGone(error)) return destroy(error);
     if (alert !== undefined) return destroy(alert);
-    if (hasAnswered() || !asksForCertificate) return destroy(error);
-    const given = cert === undefined ? 'none' : 'one that it may not take';
-    const detail = `${describeError(error)}, before any answer: the server asks for a client certificate, and was given ${given}`;
+    if (hasAnswered() || !wasCertificateRequested) return destroy(error);
+    const given = cert === undefined ? 'no certificate was sent' : 'it may have rejected the certificate';
+    const detail = `${describeError(error)}, before any answer: the server asks for a client certificate, and ${given}`;
     return destroy(new SendError('TLS_FAILED', detail, { cause: error }));
   };
 }
 
-/** A socket through the proxy to an address that was checked, or to the name when the proxy is the guard. */
+/** Opens a tunnel to a checked address, or to the name when the proxy resolves names. */
 async function openTunnel(
   proxy: EgressProxy,
   checked: LookupFunction,
@@ -355,11 +362,12 @@ async function openTunnel(
   timeout: number,
 ): Promise<Socket> {
   const host = hostOf({ hostname });
-  const isSaid = proxy.resolvesNames || isIP(host) !== 0;
+  const usesHostAsGiven = proxy.resolvesNames || isIP(host) !== 0;
   const until = performance.now() + timeout;
-  const hosts = isSaid ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
+  const hosts = usesHostAsGiven ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
   const tried: unknown[] = [];
-  // As a direct connection would: a proxy without IPv6 refuses those addresses, and takes the others.
+  // Tries several addresses, as a direct connection does: a proxy without IPv6 refuses IPv6 addresses and accepts the
+  // others.
   for (const each of hosts.slice(0, MAX_TUNNELS)) {
     const left = until - performance.now();
     if (left <= 0) break;
@@ -372,7 +380,7 @@ async function openTunnel(
   throw tried.at(-1) ?? new SendError('TIMEOUT', `no tunnel within ${timeout} ms`);
 }
 
-function speakThrough(
+function connectThroughTunnel(
   tunnel: Socket,
   connect: buildConnector.connector,
   options: buildConnector.Options,
@@ -387,7 +395,7 @@ function speakThrough(
     callback(tlsFailed(error), null);
   };
   try {
-    // The name in `options` is what TLS asks for and what the certificate must bear.
+    // TLS requests the name in `options`, and the certificate must match that name.
     connect({ ...options, httpSocket: tunnel }, (error, open) => {
       if (error === null) callback(null, open);
       else failed(error);
@@ -406,18 +414,18 @@ function tlsFailed(error: Error): Error {
 function refusedPeer(guard: AddressGuard, socket: Socket): SendError | null {
   const address = socket.remoteAddress;
   if (address === undefined)
-    return new SendError('CONNECTION_FAILED', 'the connection was gone as soon as it was made');
+    return new SendError('CONNECTION_FAILED', 'the connection closed immediately after it opened');
   return guard.isAllowed(address) ? null : blocked(address);
 }
 
 function blocked(address: string, name?: string): SendError {
   return new SendError(
     'ADDRESS_BLOCKED',
-    `${address}${name === undefined ? '' : ` (${name})`} is neither public nor in security.allowedAddresses`,
+    `${address}${name === undefined ? '' : ` (${name})`} is not a public address and not in security.allowedAddresses`,
   );
 }
 
-/** `lookup` that asks for every address of a name and gives none of them when the guard refuses one. */
+/** Wraps `lookup`: asks for all addresses of a name, and fails when the guard refuses one of them. */
 export function guardedLookup(guard: AddressGuard, lookup: LookupFunction): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found, family) => {

@@ -11,25 +11,28 @@ import { SendError, toSendError } from './send-error.js';
 import type { OnStatus } from './transport.js';
 import { type PostResult, failedPost } from './post-result.js';
 
-/** How much of a response body is kept. */
+/** How many bytes of a response body are kept. */
 export const MAX_RESPONSE_BYTES = 4096;
 
-/** How much more is read, and thrown away, so that the connection can serve the next request; beyond, it is closed. */
+/**
+ * How many bytes are read in total so that the connection can serve the next request. Bytes above
+ * {@link MAX_RESPONSE_BYTES} are dropped. A longer body closes the connection.
+ */
 const MAX_DRAINED_BYTES = 64 * 1024;
 
 /**
- * How long the body of an attempt may take after its status. The body is only for the log, so a slow one is cut off: an honest server
- * sends a short answer at once.
+ * How long the body may take after the status. Only the log needs the body, so a slow one is cut off: an honest server
+ * sends a short answer in one go.
  */
 const BODY_TIMEOUT_MS = 1_000;
 
-/** How many answers of 1xx may come before the real one: a receiver that sends them without end costs a process its time. */
+/** How many 1xx answers may come before the final one. An endless series of them would cost CPU time. */
 const MAX_INFORMATIONAL = 16;
 
-/** Headers as undici takes them. */
+/** Headers in the form that undici accepts. */
 export type PostHeaders = Readonly<Record<string, string | string[]>>;
 
-/** What is sent: a POST, but for the handshake that asks with `OPTIONS`. */
+/** The request: a POST, or `OPTIONS` for the handshake. */
 export interface PostRequest {
   readonly url: string;
   readonly method?: 'POST' | 'OPTIONS' | undefined;
@@ -40,13 +43,16 @@ export interface PostRequest {
   readonly onStatus?: OnStatus | undefined;
 }
 
-/** A URL as it is asked for, or why it is not. Nothing of its address: that is decided at each connection. */
+/**
+ * A parsed URL, or the reason why it is refused. The address is not part of it, because each connection checks that
+ * again.
+ */
 type Target = { readonly origin: string; readonly path: string } | { readonly refusal: string };
 
-/** A busy listener's URL is read once, not for each request. */
+/** Parsed URLs are cached, so that the URL of a busy listener is not parsed for each request. */
 const MAX_CACHED_TARGETS = 10_000;
 
-/** POSTs bytes to guarded addresses, and follows nothing. The only place in the library that opens a connection. */
+/** Sends bytes to guarded addresses, and follows no redirect. The library opens connections to receivers only here. */
 export class GuardedClient {
   readonly #agents: GuardedAgents;
   readonly #security: ResolvedSecurityOptions;
@@ -59,7 +65,7 @@ export class GuardedClient {
     this.#security = security;
   }
 
-  /** Never rejects. The time limit begins with the call. */
+  /** Never rejects. The time limit starts with the call. */
   post({ url, method = 'POST', headers, body, timeoutMs, tls, onStatus }: PostRequest): Promise<PostResult> {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
@@ -74,7 +80,7 @@ export class GuardedClient {
             method,
             headers: headers as Record<string, string | string[]>,
             body: method === 'POST' ? body : null,
-            // The exchange has one limit over everything.
+            // The exchange has one time limit for everything.
             headersTimeout: 0,
             bodyTimeout: 0,
           },
@@ -86,7 +92,7 @@ export class GuardedClient {
     });
   }
 
-  /** Ends every connection at once; a POST that is under way fails with `TRANSPORT_CLOSED`. */
+  /** Closes every connection immediately. A request in flight fails with `TRANSPORT_CLOSED`. */
   close(): Promise<void> {
     return this.#agents.destroy();
   }
@@ -101,7 +107,7 @@ export class GuardedClient {
   }
 
   #read(text: string): Target {
-    if (!URL.canParse(text)) return { refusal: 'the URL cannot be read' };
+    if (!URL.canParse(text)) return { refusal: 'the URL cannot be parsed' };
     const url = new URL(text);
     const { allowHttp, allowedPorts } = this.#security;
     if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowHttp)) {
@@ -109,21 +115,22 @@ export class GuardedClient {
         refusal: `${url.protocol} is not allowed${url.protocol === 'http:' ? ' without security.allowHttp' : ''}`,
       };
     }
-    if (url.username !== '' || url.password !== '') return { refusal: 'the URL holds credentials' };
+    if (url.username !== '' || url.password !== '') return { refusal: 'the URL contains credentials' };
     if (!isPortAllowed(url, allowedPorts)) return { refusal: 'its port is not in security.allowedPorts' };
     return { origin: url.origin, path: url.pathname + url.search };
   }
 }
 
 /**
- * One request on its way, as undici tells it.
+ * One request in flight, as a handler of undici's events.
  *
- * It settles once: at the end of the response, when {@link MAX_RESPONSE_BYTES} of it are here, at the time limit, or at an
- * error. As soon as status and headers have arrived the status decides, whatever becomes of the body, which is only kept for
- * the log: a receiver that has said 200 has the event. What comes after settling is read and dropped up to
- * {@link MAX_DRAINED_BYTES}, still inside the time limit.
+ * It settles once: at the end of the response, after {@link MAX_RESPONSE_BYTES} of the body, at the time limit, or at
+ * an error. Once status and headers have arrived, the status decides the outcome, whatever happens to the body: a
+ * receiver that answered 200 has the event, and only the log needs the body. Bytes that arrive after settling are read
+ * and dropped, up to {@link MAX_DRAINED_BYTES} and within the time limit.
  *
- * A body that does not come with its headers is asked for by `onStatus`: it may be refused, and has {@link BODY_TIMEOUT_MS}.
+ * For a body that does not arrive together with its headers, `onStatus` decides whether it is read. Such a body has at
+ * most {@link BODY_TIMEOUT_MS}.
  */
 class Exchange implements Dispatcher.DispatchHandler {
   #resolve: ((result: PostResult) => void) | null;
@@ -141,7 +148,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #hasEnded = false;
   #bodyEnded: (() => void) | null = null;
 
-  /** @param ended called when nothing more comes, which may be after it has settled */
+  /** @param ended called when no more bytes will come, possibly after the request has settled */
   constructor(
     resolve: (result: PostResult) => void,
     ended: () => void,
@@ -157,37 +164,41 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // It waited for a connection for longer than its limit: nothing may be sent any more.
-    if (this.#expired) controller.abort(new SendError('TIMEOUT', 'expired before it was sent'));
+    // The request waited for a connection until its time limit was over, so it must not be sent.
+    if (this.#expired)
+      controller.abort(new SendError('TIMEOUT', 'the time limit was over before the request was sent'));
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     if (status < 200) {
       if (++this.#informational > MAX_INFORMATIONAL) {
-        controller.abort(new SendError('INVALID_RESPONSE', `more than ${MAX_INFORMATIONAL} answers of 1xx`));
+        controller.abort(
+          new SendError('INVALID_RESPONSE', `the receiver sent more than ${MAX_INFORMATIONAL} answers of 1xx`),
+        );
       }
       return;
     }
     this.#status = status;
     this.#headers = headers;
-    // Most bodies come in the same piece as their headers: undici has read that piece to its end before this runs.
+    // Most bodies arrive in the same piece as their headers. undici has parsed that piece completely before the
+    // microtask runs.
     if (this.#onStatus) queueMicrotask(() => this.#beginBody(status));
   }
 
-  /** Only a body that is still to come. */
+  /** Called for a body that has not arrived completely. */
   #beginBody(status: number): void {
     if (this.#hasEnded || !this.#onStatus) return;
     this.#bodyEnded = this.#onStatus(status);
     if (this.#bodyEnded === null) {
-      this.#cutOff('its body is not read');
+      this.#cutOff('the body is not read');
       return;
     }
     clearTimeout(this.#timer);
     const left = Math.min(BODY_TIMEOUT_MS, this.#deadline - performance.now());
-    this.#timer = setTimeout(() => this.#cutOff(`no whole body within ${BODY_TIMEOUT_MS} ms`), left);
+    this.#timer = setTimeout(() => this.#cutOff(`the body was not complete within ${BODY_TIMEOUT_MS} ms`), left);
   }
 
-  /** The status stands. The connection cannot serve another request, and is closed. */
+  /** Settles with the status, and closes the connection, which cannot serve another request. */
   #cutOff(detail: string): void {
     this.#settle(null);
     this.#controller?.abort(new SendError('TIMEOUT', detail));
@@ -198,7 +209,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#received += chunk.length;
     if (room > 0) this.#kept.push(chunk.length > room ? chunk.subarray(0, room) : chunk);
     if (this.#received > MAX_RESPONSE_BYTES) this.#settle(null);
-    if (this.#received > MAX_DRAINED_BYTES) controller.abort(new SendError('INVALID_RESPONSE', 'longer than is read'));
+    if (this.#received > MAX_DRAINED_BYTES)
+      controller.abort(new SendError('INVALID_RESPONSE', `the body has more than ${MAX_DRAINED_BYTES} bytes`));
   }
 
   onResponseEnd(): void {
@@ -245,7 +257,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #text(): string {
     if (this.#kept.length === 0) return '';
     const bytes = this.#kept.length === 1 ? (this.#kept[0] as Buffer) : Buffer.concat(this.#kept);
-    // A decoder that is not ended leaves off the character that the limit cut; toString would show it as damaged.
+    // An open decoder omits a character that the limit cut in half; toString would show it as damaged.
     const cut = this.#received > MAX_RESPONSE_BYTES;
     const text = cut ? new StringDecoder('utf8').write(bytes) : bytes.toString('utf8');
     return text.includes('\0') ? text.replaceAll('\0', '') : text;

@@ -7,19 +7,19 @@ import { USER_AGENT } from './user-agent.js';
 import type { WebhooksHttp } from './webhooks-http-service.js';
 import { DAY } from '../time.js';
 
-/** What {@link HttpTransport} can be told. */
+/** Options of {@link HttpTransport}. */
 export interface HttpTransportOptions {
-  /** Compared with a date in `Retry-After`. @defaultValue the system's clock */
+  /** The time that a date in `Retry-After` is compared with. @defaultValue the system's clock */
   clock?: Clock;
-  /** Longest wait that a `Retry-After` may ask for, in milliseconds. @defaultValue 24 hours */
+  /** Maximum wait that a `Retry-After` can request, in milliseconds. @defaultValue 24 hours */
   retryAfterCapMs?: number;
 }
 
 /**
- * The transport that ships: sends through the module's own `HttpService`.
+ * The default transport. It sends through the module's own `HttpService`.
  *
- * Redirects are never followed; addresses are checked at the socket; one time limit covers name resolution, connect, TLS,
- * headers, body and interceptors. Nothing a receiver or an interceptor does makes `send` reject.
+ * It follows no redirect. It checks addresses at the socket. One time limit covers name resolution, connect, TLS,
+ * headers, body and interceptors. `send` never rejects, whatever a receiver or an interceptor does.
  */
 export class HttpTransport extends Transport {
   readonly #http: WebhooksHttp;
@@ -50,7 +50,7 @@ export class HttpTransport extends Transport {
   }
 }
 
-/** A header that came twice says nothing. */
+/** A header that arrived twice counts as missing. */
 function permissionOf({ headers }: PostResult): NonNullable<Outcome['permission']> {
   const textOf = (value: unknown) => (typeof value === 'string' ? value : null);
   return { origin: textOf(headers['webhook-allowed-origin']), rate: textOf(headers['webhook-allowed-rate']) };

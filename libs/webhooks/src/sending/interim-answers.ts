@@ -10,24 +10,24 @@ const [LF, CR, SPACE, ZERO, ONE, TWO] = [...Buffer.from('\n\r 012')] as [
 ];
 
 /**
- * Makes `102 Processing` of each `100 Continue`, in the bytes that a receiver sends.
+ * Replaces each `100 Continue` with `102 Processing` in the bytes that a receiver sends.
  *
- * A receiver may send any number of answers of 1xx before the real one, and a client must read past them (RFC 9110, 15.2). undici (7.30)
- * reads past all of them but 100, at which it closes the connection, since it has asked for none.
+ * A receiver may send any number of 1xx answers before the final one, and a client must skip them (RFC 9110 section
+ * 15.2). undici (7.30) skips all of them except 100: it closes the connection, because it did not ask for a 100.
  */
 export class InterimAnswers {
-  /** Where in an answer's first line, or in which part of one. */
+  /** Which part of an answer the next byte belongs to. */
   #part: 'first line' | 'interim' | 'final' = 'first line';
   #offset = 0;
   #last = 0;
   #isEmptyLine = false;
 
-  /** Something was sent to the receiver: after an answer that was final, another one begins. */
+  /** Call it when a request was written: after a final answer, the next answer begins. */
   sent(): void {
     if (this.#part === 'final') this.#begin();
   }
 
-  /** What has come, which is changed in place. */
+  /** Rewrites received bytes in place. */
   pass(piece: Buffer): void {
     for (let index = 0; index < piece.length && this.#part !== 'final'; index++) {
       if (this.#part === 'interim') this.#passHeader(piece[index] as number);
@@ -43,7 +43,7 @@ export class InterimAnswers {
   #passFirstLine(piece: Buffer, index: number): void {
     const byte = piece[index] as number;
     const at = this.#offset;
-    // Parsers skip empty lines in front of an answer.
+    // Parsers skip empty lines before an answer.
     if (at === 0 && (byte === CR || byte === LF)) return;
     this.#offset++;
     if (!isExpected(byte, at)) this.#part = 'final';
@@ -54,14 +54,14 @@ export class InterimAnswers {
     this.#isEmptyLine = false;
   }
 
-  /** Its header ends with an empty line, and then the next answer begins. */
+  /** The header of a 1xx answer ends with an empty line. The next answer follows it. */
   #passHeader(byte: number): void {
     if (byte === LF && this.#isEmptyLine) this.#begin();
     else if (byte !== CR) this.#isEmptyLine = byte === LF;
   }
 }
 
-/** Whether the first line may still be that of an answer of 1xx. */
+/** Whether the bytes so far can still be the first line of a 1xx answer. */
 function isExpected(byte: number, at: number): boolean {
   if (at < START.length) return byte === START[at];
   if (at === STATUS_AT - 1) return byte === SPACE;

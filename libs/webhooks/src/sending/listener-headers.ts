@@ -1,15 +1,18 @@
 import { BadRequestError } from '../errors.js';
 
-/** Most headers a listener may have. */
+/** Maximum number of headers of a listener. */
 export const MAX_HEADERS = 20;
-/** Longest header name, in characters. */
+/** Maximum length of a header name, in characters. */
 export const MAX_HEADER_NAME_LENGTH = 128;
-/** Longest header value, in characters. */
+/** Maximum length of a header value, in characters. */
 export const MAX_HEADER_VALUE_LENGTH = 4096;
-/** Names and values of a listener together: most servers refuse requests with more than 8 KiB of headers. */
+/**
+ * Maximum length of all names and values of a listener together. Most servers refuse requests with more than 8 KiB of
+ * headers.
+ */
 export const MAX_HEADERS_LENGTH = 6 * 1024;
 
-/** What this library or HTTP itself says, and a listener may not contradict. */
+/** Headers that this library or HTTP itself sets. A listener cannot override them. */
 const RESERVED_NAMES = new Set([
   'accept-encoding',
   'connection',
@@ -36,21 +39,22 @@ const RESERVED_NAMES = new Set([
 const RESERVED_PREFIXES = ['webhook-', 'proxy-', 'sec-'];
 
 /**
- * Checks the headers that a listener wants with each request.
+ * Checks the headers that a listener wants in each request.
  *
- * @returns the same headers with their names in lower case
- * @throws {@link BadRequestError} `INVALID_HEADER` for a name that is no token (RFC 9110 section 5.6.2), a reserved name, a
- * name twice, a value with other than printable ASCII or spaces at its ends, too many or too long ones. The message
- * may hold a valid name; values, which are often credentials, never
+ * @returns the same headers with names in lower case
+ * @throws {@link BadRequestError} `INVALID_HEADER` when a name is not a token (RFC 9110 section 5.6.2), is reserved or
+ * is given twice, when a value has a character that is not printable ASCII or starts or ends with a space, or when
+ * headers are too many or too long. The message may contain a valid name. It never contains a value, because values are
+ * often credentials
  */
 export function assertListenerHeaders(
   headers: Readonly<Record<string, string>> | null | undefined,
 ): Record<string, string> {
   if (headers === null || headers === undefined) return {};
   if (typeof headers !== 'object' || Array.isArray(headers))
-    throw invalidHeader('Headers are an object of names and values.');
+    throw invalidHeader('`headers` must be an object of names and values.');
   const entries = Object.entries(headers);
-  if (entries.length > MAX_HEADERS) throw invalidHeader(`A listener has at most ${MAX_HEADERS} headers.`);
+  if (entries.length > MAX_HEADERS) throw invalidHeader(`A listener can have at most ${MAX_HEADERS} headers.`);
 
   const checked: Record<string, string> = {};
   let length = 0;
@@ -63,33 +67,38 @@ export function assertListenerHeaders(
     checked[name] = value;
   }
   if (length > MAX_HEADERS_LENGTH) {
-    throw invalidHeader(`The headers are longer than ${MAX_HEADERS_LENGTH} characters together.`);
+    throw invalidHeader(`The headers together must have at most ${MAX_HEADERS_LENGTH} characters.`);
   }
   return checked;
 }
 
 function assertName(given: string, name: string): void {
   if (given.length > MAX_HEADER_NAME_LENGTH) {
-    throw invalidHeader(`A header name is longer than ${MAX_HEADER_NAME_LENGTH} characters.`);
+    throw invalidHeader(`A header name must have at most ${MAX_HEADER_NAME_LENGTH} characters.`);
   }
-  // Assigning to "__proto__" would set nothing, or worse.
+  // Assigning to "__proto__" would not create a header.
   if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(given) || name === '__proto__') {
-    // Not repeated: "Authorization: Bearer …" pasted as a name holds the credential.
-    throw invalidHeader('A header name has a character that names cannot have.');
+    // The message does not repeat the name: "Authorization: Bearer …" pasted as a name contains the credential.
+    throw invalidHeader(
+      "A header name contains a character that is not allowed. Allowed: letters, digits and !#$%&'*+-.^_`|~.",
+    );
   }
   if (RESERVED_NAMES.has(name) || RESERVED_PREFIXES.some((prefix) => name.startsWith(prefix))) {
-    throw invalidHeader(`The header ${name} is set by the sender and cannot be given.`, name);
+    throw invalidHeader(`The header ${name} is reserved for the sender. Leave it out.`, name);
   }
 }
 
 function assertValue(name: string, value: unknown): asserts value is string {
-  if (typeof value !== 'string') throw invalidHeader(`The value of the header ${name} is not text.`, name);
+  if (typeof value !== 'string') throw invalidHeader(`The value of the header ${name} must be a string.`, name);
   if (value.length > MAX_HEADER_VALUE_LENGTH) {
-    throw invalidHeader(`The value of the header ${name} is longer than ${MAX_HEADER_VALUE_LENGTH} characters.`, name);
+    throw invalidHeader(
+      `The value of the header ${name} must have at most ${MAX_HEADER_VALUE_LENGTH} characters.`,
+      name,
+    );
   }
   if (!/^(?:[!-~](?:[ -~]*[!-~])?)?$/.test(value)) {
     throw invalidHeader(
-      `The value of the header ${name} has a character other than printable ASCII, or a space at an end.`,
+      `The value of the header ${name} must contain only printable ASCII characters, without a space at the start or end.`,
       name,
     );
   }

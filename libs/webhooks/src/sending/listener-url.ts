@@ -6,36 +6,36 @@ import type { AddressGuard } from './address-guard.js';
 import { addressesOf, hostOf } from './lookup.js';
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 
-/** Longest URL of a listener, in characters, as it was given and as it is stored. */
+/** Maximum length of a URL, in characters, both as given and as stored. */
 export const MAX_URL_LENGTH = 2048;
 
 const LOOPBACK_NAMES = new Set(['localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost', 'ip6-loopback']);
 
 /**
- * Refuses, when a listener is created, a URL that no webhook may go to. Names are not resolved here: that is
- * {@link assertListenerAddress}, and it is done again at every connection, as what a name points to can change.
+ * Checks the URL of a new listener. It does not resolve names: {@link assertListenerAddress} does, and each connection
+ * does it again, because the address of a name can change.
  *
- * Nothing is corrected silently, except that a fragment, which is never sent, is cut off.
+ * It changes the URL in one way only: it removes a fragment, which is never sent.
  *
- * @returns the URL in its canonical form, which is what to store
- * @throws {@link BadRequestError} `INVALID_URL` (no absolute URL, spaces, backslashes, too long), `URL_SCHEME` (neither
- * `https:` nor, where allowed, `http:`), `URL_CREDENTIALS` (a user or password in it), `URL_ADDRESS_BLOCKED` (a literal
- * address or a name of this machine that the guard refuses), `URL_PORT_BLOCKED` (a port outside `security.allowedPorts`)
+ * @returns the URL in canonical form. Store this form
+ * @throws {@link BadRequestError} `INVALID_URL` (not an absolute URL, a space, a backslash, too long), `URL_SCHEME`
+ * (not `https:`, nor `http:` where that is allowed), `URL_CREDENTIALS` (contains a user or password),
+ * `URL_ADDRESS_BLOCKED` (a literal address, or a name of this machine, that the guard refuses), `URL_PORT_BLOCKED` (a
+ * port that is not in `security.allowedPorts`)
  */
 export function assertListenerUrl(
   url: string,
   guard: AddressGuard,
   { allowHttp, allowedPorts }: Pick<ResolvedSecurityOptions, 'allowHttp' | 'allowedPorts'>,
 ): URL {
-  if (typeof url !== 'string' || url === '') throw invalidUrl('A listener needs a URL.');
-  if (url.length > MAX_URL_LENGTH) throw invalidUrl(`The URL is longer than ${MAX_URL_LENGTH} characters.`);
-  // The WHATWG parser drops tabs and line ends, trims spaces and reads a backslash as a slash.
+  if (typeof url !== 'string' || url === '') throw invalidUrl('`url` must be a non-empty string.');
+  if (url.length > MAX_URL_LENGTH) throw invalidUrl(`The URL must have at most ${MAX_URL_LENGTH} characters.`);
+  // The WHATWG parser removes tabs and line breaks, trims spaces, and reads a backslash as a slash.
   if (/[\p{Cc}\s\\]/u.test(url))
-    throw invalidUrl('The URL holds a space, a control character or a backslash: encode it.');
+    throw invalidUrl('The URL contains a space, a control character or a backslash. Percent-encode it.');
 
   const parsed = URL.canParse(url) ? new URL(url) : null;
-  if (parsed === null)
-    throw invalidUrl('The URL cannot be read as an absolute one, such as https://example.com/hooks.');
+  if (parsed === null) throw invalidUrl('The URL must be an absolute URL such as https://example.com/hooks.');
   if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
     throw new BadRequestError('URL_SCHEME', `The URL must start with https://${allowHttp ? ' or http://' : ''}.`);
   }
@@ -43,11 +43,14 @@ export function assertListenerUrl(
     throw new BadRequestError('URL_SCHEME', 'The URL must start with https://: http:// is not allowed here.');
   }
   const authority = /^https?:\/\/([^/?#]+)/i.exec(url)?.[1];
-  if (authority === undefined) throw invalidUrl('The URL needs two slashes and a host after its scheme.');
+  if (authority === undefined) throw invalidUrl('The URL must have two slashes and a host after the scheme.');
   if (authority.includes('@') || parsed.username !== '' || parsed.password !== '') {
-    throw new BadRequestError('URL_CREDENTIALS', 'The URL must not hold a user name or a password: use a header.');
+    throw new BadRequestError(
+      'URL_CREDENTIALS',
+      'The URL must not contain a user name or a password. Use a header instead.',
+    );
   }
-  if (parsed.port === '0') throw invalidUrl('Port 0 cannot be connected to.');
+  if (parsed.port === '0') throw invalidUrl('The URL must not have port 0.');
   if (!isPortAllowed(parsed, allowedPorts)) {
     throw new BadRequestError('URL_PORT_BLOCKED', 'The URL has a port that webhooks may not be sent to.');
   }
@@ -64,19 +67,19 @@ export function assertListenerUrl(
 
   parsed.hash = '';
   if (parsed.href.length > MAX_URL_LENGTH) {
-    throw invalidUrl(`The URL is longer than ${MAX_URL_LENGTH} characters once it is encoded.`);
+    throw invalidUrl(`The URL must have at most ${MAX_URL_LENGTH} characters after encoding.`);
   }
   return parsed;
 }
 
-/** How long creating a listener waits for the name in its URL. */
+/** How long the creation of a listener waits until the name resolves. */
 const RESOLVE_LIMIT_MS = 3_000;
 
 /**
- * Refuses, when a listener is created, a URL whose name has an address that no webhook may go to, as {@link assertListenerUrl}
- * refuses the address itself. A name that does not resolve now may do so later, and is left to the check at the connection.
+ * Checks the addresses of the name in the URL of a new listener. A name that does not resolve passes: it may resolve
+ * later, and each connection checks it again.
  *
- * @param lookup how names become addresses
+ * @param lookup resolves names to addresses
  * @throws {@link BadRequestError} `URL_ADDRESS_BLOCKED`
  */
 export async function assertListenerAddress(url: URL, guard: AddressGuard, lookup: LookupFunction): Promise<void> {

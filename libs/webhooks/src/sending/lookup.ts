@@ -3,19 +3,22 @@ import { isIP, type LookupFunction } from 'node:net';
 
 type Callback = Parameters<LookupFunction>[2];
 
-/** libuv lets name resolution have half of its threads, which are four unless `UV_THREADPOOL_SIZE` says otherwise. */
+/**
+ * How many lookups may hold a thread at the same time. libuv uses at most half of its threads for name resolution, and
+ * it has four threads unless `UV_THREADPOOL_SIZE` sets another number.
+ */
 const THREADS = 2;
-/** How long a name waits for a thread before it is asked for without one. */
-const PATIENCE_MS = 200;
-/** How long anybody waits for a name: whatever asks for it has given up by then, or will ask again. */
-const LIMIT_MS = 10_000;
+/** How long a lookup waits for a thread before it is also sent without one. */
+const THREAD_WAIT_MS = 200;
+/** Time limit of one lookup. Every caller has a shorter limit or retries later. */
+const LOOKUP_TIMEOUT_MS = 10_000;
 
-/** The host of a URL, an IPv6 address without its brackets. */
+/** The host of a URL. An IPv6 address comes without its brackets. */
 export function hostOf(url: Pick<URL, 'hostname'>): string {
   return url.hostname.replace(/^\[|\]$/g, '');
 }
 
-/** Every address of a name. @throws what the resolver says */
+/** Returns every address of a name. @throws the error of the resolver */
 export function addressesOf(lookup: LookupFunction, name: string): Promise<readonly LookupAddress[]> {
   return new Promise((resolve, reject) => {
     lookup(name, { all: true }, (error, found, family) => {
@@ -25,45 +28,48 @@ export function addressesOf(lookup: LookupFunction, name: string): Promise<reado
   });
 }
 
-/** What a resolver answered, as the list that it was asked for: some give a single address all the same. */
+/** The answer of a resolver as a list. Some resolvers return a single address even when asked for all. */
 export function listOf(found: string | LookupAddress[], family?: number): readonly LookupAddress[] {
   return Array.isArray(found) ? found : [{ address: found, family: family ?? isIP(found) }];
 }
 
-/** The resolver of one instance of the module: `lookup` when the application brings one, else {@link unblockableLookup}. */
+/**
+ * The resolver of one instance of the module: `lookup` if the application gives one, otherwise
+ * {@link unblockableLookup}.
+ */
 export function boundedLookup(lookup: LookupFunction | undefined): LookupFunction {
   return sharedLookup(lookup ?? unblockableLookup());
 }
 
-function tookTooLong(hostname: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`no answer for ${hostname} within ${LIMIT_MS} ms`), { code: 'ETIMEDOUT' });
+function lookupTimeout(hostname: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`no answer for ${hostname} within ${LOOKUP_TIMEOUT_MS} ms`), { code: 'ETIMEDOUT' });
 }
 
 /**
- * One question for a name at a time: connections that are opened while it is asked share its answer. Nothing is kept, so
- * every connection has an answer that is no older than itself. A resolver that never answers is given up after
- * {@link LIMIT_MS}, and asked anew by the next.
+ * Runs one lookup per name at a time. Connections that open during the lookup share its answer. No answer is cached, so
+ * the answer is never older than the connection that waits for it. A lookup fails after {@link LOOKUP_TIMEOUT_MS}, and
+ * the next caller starts a new one.
  *
- * Without it every waiting connection to a name whose server does not answer holds a thread of its own.
+ * Without this, each connection that waits for an unresponsive name server would hold its own thread.
  */
 export function sharedLookup(lookup: LookupFunction): LookupFunction {
-  const asking = new Map<string, Callback[]>();
+  const pendingLookups = new Map<string, Callback[]>();
   return (hostname, options, callback) => {
     const key = JSON.stringify([hostname, options.family, options.hints, options.all, options.order]);
-    const others = asking.get(key);
+    const others = pendingLookups.get(key);
     if (others) {
       others.push(callback);
       return;
     }
     const callbacks = [callback];
-    asking.set(key, callbacks);
+    pendingLookups.set(key, callbacks);
     const answered = (...answer: Parameters<Callback>): void => {
       clearTimeout(timer);
-      // A resolver that answers twice answers nobody the second time.
-      if (asking.get(key) === callbacks) asking.delete(key);
-      for (const tell of callbacks.splice(0)) tell(...answer);
+      // A resolver may call back twice. The second answer is ignored.
+      if (pendingLookups.get(key) === callbacks) pendingLookups.delete(key);
+      for (const notify of callbacks.splice(0)) notify(...answer);
     };
-    const timer = setTimeout(() => answered(tookTooLong(hostname), ''), LIMIT_MS);
+    const timer = setTimeout(() => answered(lookupTimeout(hostname), ''), LOOKUP_TIMEOUT_MS);
     timer.unref();
     try {
       lookup(hostname, options, answered);
@@ -73,29 +79,30 @@ export function sharedLookup(lookup: LookupFunction): LookupFunction {
   };
 }
 
-/** How {@link unblockableLookup} asks. */
-export interface LookupWays {
-  /** Holds a thread until it answers. */
+/** The two lookup methods of {@link unblockableLookup}. */
+export interface LookupMethods {
+  /** Holds a thread until the answer arrives. */
   readonly withThread: LookupFunction;
-  /** Needs none. */
+  /** Needs no thread. */
   readonly withoutThread: (hostname: string) => Promise<LookupAddress[]>;
 }
 
 /**
- * `dns.lookup` that no name can stop for the others.
+ * `dns.lookup` in which a slow name does not block other names.
  *
- * getaddrinfo() knows what the machine knows (`/etc/hosts`, search domains), but holds a thread until its name servers have
- * answered or it has given up on them, half a minute perhaps: two such names stop the resolution of every other. So no more
- * are asked at once than there are threads, and a name that has waited {@link PATIENCE_MS} for its turn is asked for
- * through c-ares, which needs no thread. What c-ares does not know waits on for its turn, up to {@link LIMIT_MS}.
+ * getaddrinfo() uses the configuration of the machine (`/etc/hosts`, search domains). But it holds a thread until the
+ * name servers answer or the attempt times out, which can take half a minute: two such names block the resolution of
+ * all others. So at most as many lookups run as there are threads. A name that has waited {@link THREAD_WAIT_MS} for a
+ * thread is also resolved through c-ares, which needs no thread. If c-ares does not know the name, the lookup keeps
+ * waiting for a thread, up to {@link LOOKUP_TIMEOUT_MS}.
  */
-export function unblockableLookup(ways: LookupWays = systemWays()): LookupFunction {
+export function unblockableLookup(methods: LookupMethods = systemMethods()): LookupFunction {
   let running = 0;
   const waiting: (() => void)[] = [];
 
-  const ask = (hostname: string, options: LookupAllOptions, callback: Callback): void => {
+  const startLookup = (hostname: string, options: LookupAllOptions, callback: Callback): void => {
     running++;
-    ways.withThread(hostname, options, (...answer) => {
+    methods.withThread(hostname, options, (...answer) => {
       running--;
       waiting.shift()?.();
       callback(...answer);
@@ -105,25 +112,25 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
   return (hostname, options, callback) => {
     const all = options as LookupAllOptions;
     if (running < THREADS || isIP(hostname) !== 0) {
-      ask(hostname, all, callback);
+      startLookup(hostname, all, callback);
       return;
     }
-    const go = (): void => {
+    const start = (): void => {
       clearTimeout(timer);
       clearTimeout(limit);
-      ask(hostname, all, callback);
+      startLookup(hostname, all, callback);
     };
-    // Else names whose servers never answer would pile up behind each other.
+    // Without a limit, names with unresponsive servers would queue behind each other.
     const limit = setTimeout(() => {
-      waiting.splice(waiting.indexOf(go), 1);
-      callback(tookTooLong(hostname), '');
-    }, LIMIT_MS);
+      waiting.splice(waiting.indexOf(start), 1);
+      callback(lookupTimeout(hostname), '');
+    }, LOOKUP_TIMEOUT_MS);
     limit.unref();
     const timer = setTimeout(() => {
-      ways.withoutThread(hostname).then(
+      methods.withoutThread(hostname).then(
         (addresses) => {
-          const place = waiting.indexOf(go);
-          // Its turn came meanwhile.
+          const place = waiting.indexOf(start);
+          // The lookup got a thread in the meantime.
           if (place === -1) return;
           waiting.splice(place, 1);
           clearTimeout(limit);
@@ -131,12 +138,12 @@ export function unblockableLookup(ways: LookupWays = systemWays()): LookupFuncti
         },
         () => undefined,
       );
-    }, PATIENCE_MS);
-    waiting.push(go);
+    }, THREAD_WAIT_MS);
+    waiting.push(start);
   };
 }
 
-function systemWays(): LookupWays {
+function systemMethods(): LookupMethods {
   const resolver = new Resolver({ timeout: 2_000, tries: 2 });
   const resolve = (hostname: string, family: 4 | 6): Promise<LookupAddress[]> =>
     new Promise((found) => {
@@ -149,7 +156,7 @@ function systemWays(): LookupWays {
     withThread: dnsLookup as LookupFunction,
     async withoutThread(hostname) {
       const found = (await Promise.all([resolve(hostname, 4), resolve(hostname, 6)])).flat();
-      if (!found.length) throw new Error(`${hostname} is not known to its name servers`);
+      if (!found.length) throw new Error(`the name servers do not know ${hostname}`);
       return found;
     },
   };

@@ -3,30 +3,39 @@ import type { PostResult } from './post-result.js';
 import { retryAfterMs } from './retry-after.js';
 import type { SendErrorCode } from './send-error.js';
 
-/** 2xx; another status; no status at all; not sent, because a guard of ours refused. */
+/**
+ * - `accepted`: a 2xx status.
+ * - `rejected`: another status.
+ * - `unreachable`: no status.
+ * - `blocked`: not sent, because a guard of this library refused it.
+ */
 export type OutcomeKind = 'accepted' | 'rejected' | 'unreachable' | 'blocked';
 
-/** What one attempt amounted to. */
+/** The result of one attempt. */
 export interface Outcome {
   kind: OutcomeKind;
   /** The HTTP status; `null` when none arrived. */
   status: number | null;
   /** `null` only when accepted. */
   errorCode: SendErrorCode | null;
-  /** For operators only: it may name addresses of the inner network and what interceptors said. */
+  /** For operators only: it may name internal addresses, and may contain messages of interceptors. */
   errorDetail: string | null;
-  /** From the call of `send` to its outcome, in whole milliseconds. */
+  /** Time from the call of `send` to its outcome, in whole milliseconds. */
   durationMs: number;
   /**
-   * The first 4096 bytes of the response body as UTF-8, invalid sequences replaced, NUL removed (PostgreSQL's text takes
-   * none), a character that the limit cut left off. `null` when there was no response.
+   * The first 4096 bytes of the response body as UTF-8. Invalid sequences are replaced. NUL is removed, because
+   * PostgreSQL's text type does not allow it. A character that the limit cuts in half is omitted. `null` when there was
+   * no response.
    */
   response: string | null;
-  /** How long the receiver asked to wait, already capped; `null` when it did not, or said so in no way that HTTP knows. */
+  /**
+   * How long the receiver asked to wait, capped, in milliseconds. `null` when it did not ask, or sent a value that is
+   * not valid in HTTP.
+   */
   retryAfterMs: number | null;
   /**
-   * Of an answer to `OPTIONS`: its `WebHook-Allowed-Origin` and `WebHook-Allowed-Rate`. A transport that gives none passes no
-   * `cloudevents` handshake.
+   * `WebHook-Allowed-Origin` and `WebHook-Allowed-Rate` of an answer to `OPTIONS`. Without them, a `cloudevents`
+   * handshake fails.
    */
   permission?: { readonly origin: string | null; readonly rate: string | null };
 }
@@ -34,17 +43,20 @@ export interface Outcome {
 const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);
 
 /**
- * Whether a customer may know how long an attempt took. Of one that was blocked, here or perhaps by the proxy, the time tells
- * of the inner network.
+ * Whether a customer may see how long an attempt took. The time of a blocked attempt reveals facts about the internal
+ * network, whether this library or perhaps the proxy blocked it.
  */
 export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode: string | null }): boolean {
   return kind !== 'blocked' && errorCode !== 'PROXY_FAILED';
 }
 
-/** Of {@link Outcome.errorDetail}. */
+/** Maximum length of {@link Outcome.errorDetail}, in characters. */
 export const MAX_DETAIL_LENGTH = 500;
 
-/** Judges what came back. Pure: `nowMs` is the time a `Retry-After` date is compared with, `capMs` the longest wait. */
+/**
+ * Makes an outcome from a result. Pure: `nowMs` is the time that a date in `Retry-After` is compared with, `capMs` the
+ * maximum wait.
+ */
 export function toOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
   const { status, error } = result;
   const rounded = Math.round(durationMs);

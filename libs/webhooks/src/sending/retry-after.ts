@@ -1,4 +1,4 @@
-/** The three forms of RFC 9110 section 5.6.7; each names UTC, the last one by definition. */
+/** The three date formats of RFC 9110 section 5.6.7. Two name GMT; the last is in UTC by definition. */
 const HTTP_DATES = [
   /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
   /^[A-Z][a-z]+, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT$/,
@@ -6,9 +6,9 @@ const HTTP_DATES = [
 ];
 
 /**
- * How long a `Retry-After` header asks to wait, in milliseconds from `nowMs`: 0 for a date that has passed, at most
- * `capMs`, and `null` when there is no header or it is neither whole seconds nor an HTTP date (RFC 9110 section
- * 10.2.3), in which case the schedule decides alone.
+ * How long a `Retry-After` header asks to wait, in milliseconds from `nowMs`. A date in the past gives 0. The result is
+ * at most `capMs`. `null` means that the retry schedule decides alone: there is no header, or it is neither whole
+ * seconds nor an HTTP date (RFC 9110 section 10.2.3).
  */
 export function retryAfterMs(header: string | undefined, nowMs: number, capMs: number): number | null {
   const value = header?.trim();

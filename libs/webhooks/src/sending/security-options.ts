@@ -3,36 +3,40 @@ import { show } from '../show.js';
 import { AddressGuard } from './address-guard.js';
 import { type EgressProxyOptions, resolveEgressProxy, type ResolvedEgressProxy } from './egress-proxy.js';
 
-/** Where webhooks may be sent. No default depends on `NODE_ENV`: what is safe in production is what tests meet too. */
+/**
+ * Which addresses webhooks may be sent to. No default depends on `NODE_ENV`, so tests run with the defaults of
+ * production.
+ */
 export interface SecurityOptions {
   /**
-   * CIDR ranges that may be reached although they are not public, such as `['127.0.0.0/8', '::1/128']` in tests and
-   * demos. Whoever may create a listener can then make this application POST to every service in them. Cloud metadata
-   * addresses stay blocked unless one is named alone (`169.254.169.254/32`).
+   * CIDR ranges to which webhooks may be sent although they are not public, such as `['127.0.0.0/8', '::1/128']` in
+   * tests and demos. Anybody who may create a listener can then make this application POST to every service in these
+   * ranges. Cloud metadata addresses stay blocked unless an entry names exactly one (`169.254.169.254/32`).
    *
    * @defaultValue []
    */
   allowedAddresses?: readonly string[];
 
   /**
-   * Also send to `http:` URLs, where everybody on the way reads payload and signature.
+   * Whether webhooks may be sent to `http:` URLs. Anybody on the network path can then read payload and signature.
    *
    * @defaultValue false
    */
   allowHttp?: boolean;
 
   /**
-   * The only ports that may be sent to, such as `[443, 8443]`. `'any'` lets customers make this application open connections
-   * to every port of public addresses; with `https:` all it says there is the beginning of a TLS handshake.
+   * The only ports to which webhooks may be sent, such as `[443, 8443]`. With `'any'`, customers can make this
+   * application open connections to every port of public addresses. With `https:`, such a connection sends only the
+   * start of a TLS handshake.
    *
    * @defaultValue 'any'
    */
   allowedPorts?: 'any' | readonly number[];
 
   /**
-   * The proxy that every webhook goes through. None is ever taken from the environment.
+   * The proxy for all webhooks. Proxy settings of the environment are ignored.
    *
-   * @defaultValue none: connections are made directly
+   * @defaultValue none: connections are direct
    */
   proxy?: EgressProxyOptions;
 }
@@ -42,25 +46,28 @@ export interface ResolvedSecurityOptions extends Readonly<Required<Omit<Security
   readonly proxy: ResolvedEgressProxy | null;
 }
 
-/** Whether a URL's port, the scheme's own where it names none, may be sent to. */
+/** Whether webhooks may be sent to the port of a URL. A URL without a port has the default port of its scheme. */
 export function isPortAllowed(url: URL, allowedPorts: ResolvedSecurityOptions['allowedPorts']): boolean {
   return allowedPorts === 'any' || allowedPorts.includes(Number(url.port) || (url.protocol === 'https:' ? 443 : 80));
 }
 
 /**
- * Fills in the defaults and checks what was given.
+ * Fills in the defaults and checks the given options.
  *
- * @throws {@link ConfigurationError} `INVALID_OPTION`, naming key, value and fix
+ * @throws {@link ConfigurationError} `INVALID_OPTION`. The message names key, value and fix
  */
 export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedSecurityOptions {
   const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any' } = options;
   if (typeof allowHttp !== 'boolean') {
-    throw new ConfigurationError('INVALID_OPTION', `security.allowHttp is ${show(allowHttp)}: give true or false.`);
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `Invalid value ${show(allowHttp)} for \`security.allowHttp\`. Allowed: true, false.`,
+    );
   }
   if (!Array.isArray(allowedAddresses)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `security.allowedAddresses is ${show(allowedAddresses)}: give an array of CIDR ranges such as "10.0.0.0/8".`,
+      `Invalid value ${show(allowedAddresses)} for \`security.allowedAddresses\`. Allowed: an array of CIDR ranges such as "10.0.0.0/8".`,
     );
   }
   void new AddressGuard(allowedAddresses);
@@ -79,6 +86,6 @@ function assertPorts(given: unknown): void {
   if (Array.isArray(given) && given.length > 0 && given.every(isPort)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `security.allowedPorts is ${show(given)}: give 'any', or a list of ports from 1 to 65535 such as [443].`,
+    `Invalid value ${show(given)} for \`security.allowedPorts\`. Allowed: 'any', or an array of ports from 1 to 65535 such as [443].`,
   );
 }

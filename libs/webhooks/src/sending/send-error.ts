@@ -44,7 +44,10 @@ export type SendErrorCode =
   | 'URL_REFUSED'
   | 'BODY_MISMATCH';
 
-/** Why a request was not sent or got no answer. Never leaves this folder: {@link Transport.send} turns it into a value. */
+/**
+ * Why a request was not sent, or got no answer. {@link Transport.send} turns it into an {@link Outcome}, so it never
+ * leaves this folder.
+ */
 export class SendError extends Error {
   constructor(
     readonly code: SendErrorCode,
@@ -56,7 +59,7 @@ export class SendError extends Error {
   }
 }
 
-/** Node's and undici's codes that say more than "the connection failed". */
+/** Error codes of Node.js and undici that mean more than "the connection failed". */
 const CODES: Readonly<Record<string, SendErrorCode>> = {
   ECONNREFUSED: 'CONNECTION_REFUSED',
   ETIMEDOUT: 'TIMEOUT',
@@ -76,40 +79,43 @@ const CODES: Readonly<Record<string, SendErrorCode>> = {
   UND_ERR_CLOSED: 'TRANSPORT_CLOSED',
 };
 
-/** Whether the fault is this machine's, which has no file, buffer or memory left for another socket. */
+/** Whether this machine has no file descriptor, buffer or memory left for another socket. */
 export function isOutOfSockets(error: unknown): boolean {
   const code = codeOf(error);
   return code !== undefined && CODES[code] === 'OUT_OF_SOCKETS';
 }
 
-/** Codes of a connection that the other side has ended, or of which there is only that to say. */
+/** Codes that mean only that the connection was closed. */
 const GONE: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
-/** Whether all that is known is that the connection is no more. */
+/** Whether the error says only that the connection was closed. */
 export function isGone(error: unknown): boolean {
   return GONE.has(codeOf(error) ?? '');
 }
 
-/** Whether OpenSSL says it, also long after the handshake: an alert of the other side, or a record that cannot be read. */
+/**
+ * Whether the error comes from OpenSSL: an alert of the other side, or a record that cannot be read. It can come long
+ * after the handshake.
+ */
 export function isTlsError(error: unknown): boolean {
   return codeOf(error)?.startsWith('ERR_SSL_') === true;
 }
 
-/** Names what undici or a socket threw, by its code and never by its message. */
+/** Classifies an error of undici or of a socket by its code, never by its message. */
 export function toSendError(error: unknown): SendError {
   if (error instanceof SendError) return error;
   const code = codeOf(error);
   const detail = describeError(error);
-  // Its code is not always set.
+  // HTTPParserError does not always have a code.
   if (error instanceof errors.HTTPParserError) return new SendError('INVALID_RESPONSE', detail, { cause: error });
   if (isTlsError(error)) return new SendError('TLS_FAILED', detail, { cause: error });
   return new SendError((code !== undefined && CODES[code]) || 'CONNECTION_FAILED', detail, { cause: error });
 }
 
-/** One line for an operator: the error's code and message, without its stack. */
+/** Describes an error for an operator: its code and message, without the stack. */
 export function describeError(error: unknown): string {
-  // Not String(error): what an interceptor throws may have no text, and a null prototype has no toString.
-  if (!(error instanceof Error)) return typeof error === 'string' ? error : `a thrown ${typeof error}`;
+  // Not String(error): a value that an interceptor throws may have a null prototype, and then has no toString.
+  if (!(error instanceof Error)) return typeof error === 'string' ? error : `a thrown value of type ${typeof error}`;
   const code = codeOf(error);
   const message = error.message || error.name;
   return code === undefined || message.includes(code) ? message : `${code}: ${message}`;

@@ -1,5 +1,8 @@
-/** The version in libs/webhooks/package.json; a test holds the two together. Not read at run time: bundles have no such file. */
+/**
+ * The version in libs/webhooks/package.json. A test checks that both are equal. It is not read at run time, because
+ * bundles do not contain package.json.
+ */
 export const VERSION = '0.1.0';
 
-/** What every request says it comes from. */
+/** The `User-Agent` header of every request. */
 export const USER_AGENT = `nestjs-entity-webhooks/${VERSION}`;

@@ -16,31 +16,33 @@ import type { ResolvedSecurityOptions } from './security-options.js';
 import { describeError, SendError } from './send-error.js';
 import type { OnStatus, SignedRequest } from './transport.js';
 
-/** What {@link createWebhooksHttpService} needs to know. */
+/** Options of {@link createWebhooksHttpService}. */
 export interface WebhooksHttpOptions extends ConnectionOptions {
   security: ResolvedSecurityOptions;
 }
 
 /**
- * The module's own `HttpService`, and the way round it that {@link HttpTransport} takes when nobody intercepts.
+ * The module's own `HttpService`, and a direct path that {@link HttpTransport} uses when there are no interceptors.
  *
- * `http` is there for interceptors: `http.axiosRef.interceptors.request.use(…)`. They may set headers, sign for a gateway,
- * change the URL (its address is guarded like any other) and observe responses. They may not change the body, as it has been
- * signed, nor bring another adapter, and the outcome is what the receiver answered, whatever they make of it. Its defaults are
- * frozen, so that a line like `axiosRef.defaults.headers.common.x = …` fails at once instead of being passed over.
+ * Use `http` to add interceptors: `http.axiosRef.interceptors.request.use(…)`. An interceptor may set headers, sign for
+ * a gateway, change the URL (its address is guarded like any other) and observe responses. It may not change the signed
+ * body or set another adapter. The answer of the receiver decides the outcome, whatever interceptors do with it. The
+ * defaults are frozen, so `axiosRef.defaults.headers.common.x = …` throws instead of being ignored.
  */
 export interface WebhooksHttp {
   readonly http: HttpService;
-  /** Sends through the interceptors of `http` when there are any, else straight through the adapter. Never rejects. */
+  /**
+   * Sends through the interceptors of `http` if there are any, otherwise directly through the adapter. Never rejects.
+   */
   post(request: SignedRequest): Promise<PostResult>;
-  /** Ends every connection. */
+  /** Closes every connection. */
   close(): Promise<void>;
 }
 
 /**
- * An `HttpService` over an axios instance that shares nothing with axios' global one or the application's `HttpModule`: no
- * defaults, no interceptors, no proxy from the environment. It can send what {@link WebhooksHttp.post} gives it and
- * nothing else.
+ * Creates an `HttpService` with its own axios instance. The instance shares no defaults, no interceptors and no proxy
+ * of the environment with the global axios or with the application's `HttpModule`. It sends only requests of
+ * {@link WebhooksHttp.post}.
  */
 export function createWebhooksHttpService(options: WebhooksHttpOptions): WebhooksHttp {
   const { security, ...connections } = options;
@@ -53,27 +55,27 @@ export function createWebhooksHttpService(options: WebhooksHttpOptions): Webhook
   };
 }
 
-/** Key in an axios config under which a request's {@link PendingPost} travels through the interceptors. */
+/** Key in an axios config that carries the {@link PendingPost} of a request through the interceptors. */
 const PENDING = 'webhook';
 
 type PendingConfig<C> = C & { [PENDING]?: unknown };
 
 /**
- * What the adapter needs to know of a request that comes to it through interceptors. A class instance, because axios clones
- * plain objects when it merges configs.
+ * What the adapter needs to know about a request that passed through interceptors. It is a class instance, because
+ * axios clones plain objects when it merges configs.
  */
 class PendingPost {
-  /** What the receiver answered, or why it was not asked; the last one, should an interceptor have tried again. */
+  /** The answer of the receiver, or the reason why there is none. If an interceptor retried, the last one. */
   result: PostResult | null = null;
-  /** The adapter's request, while it runs. */
+  /** The request of the adapter, while it is in flight. */
   running: Promise<PostResult> | null = null;
-  /** Set when the outcome is decided: an interceptor that is late, or tries again later, sends nothing any more. */
+  /** Set when the outcome is decided. After that, an interceptor that is late or retries sends nothing. */
   closed = false;
-  /** It holds a private key, and an interceptor may print the config that it is given. */
+  /** Private, because it contains a private key and an interceptor may print its config. */
   readonly #tls: TlsIdentity | undefined;
 
   constructor(
-    /** A copy: an interceptor could write into the Buffer that it is shown. */
+    /** A copy, because an interceptor could write into the Buffer that it sees. */
     readonly body: Buffer,
     readonly deadline: number,
     tls: TlsIdentity | undefined,
@@ -89,7 +91,7 @@ class PendingPost {
 }
 
 function createIsolatedAxios(client: GuardedClient): AxiosInstance {
-  // `create` starts from a copy of axios' global defaults, which may hold an application's credentials: start from nothing.
+  // `create` copies the global defaults of axios, which may contain credentials of the application. Remove all of them.
   const instance = axios.create();
   const defaults = instance.defaults as unknown as Record<string, unknown>;
   for (const key of Object.keys(defaults)) delete defaults[key];
@@ -109,12 +111,12 @@ function createIsolatedAxios(client: GuardedClient): AxiosInstance {
 }
 
 /**
- * Sees to it that every request ends in our adapter: where an interceptor hands on a config without one, axios falls back to
- * its global adapters, which follow redirects, use proxies and know no guard.
+ * Ensures that every request ends in the guarded adapter. If an interceptor returns a config without an adapter, axios
+ * uses its global adapters, which follow redirects, use proxies and have no guard.
  *
- * axios collects the interceptors of a request by `forEach`, and runs them from the last to the first, or the other way round
- * by its `transitional` settings: ours stands at both ends. It does so here and not as one that is registered, which an
- * application could clear.
+ * axios collects the interceptors of a request with `forEach`. It runs them from last to first, or from first to last,
+ * depending on its `transitional` settings. So the adapter is set at both ends. This is done in `forEach`, not by a
+ * registered interceptor, because an application could clear registered interceptors.
  */
 function pinAdapter(instance: AxiosInstance, adapter: AxiosAdapter): void {
   const manager = instance.interceptors.request as unknown as InterceptorManager;
@@ -130,7 +132,7 @@ function pinAdapter(instance: AxiosInstance, adapter: AxiosAdapter): void {
   };
 }
 
-/** What axios has at run time and not in its types. Ejected handlers stay in the list as `null`. */
+/** Members that axios has at run time but not in its types. Ejected handlers stay in the list as `null`. */
 interface InterceptorManager {
   handlers?: readonly (Interceptor | null)[] | null;
   forEach(collect: (interceptor: Interceptor) => void): void;
@@ -147,7 +149,7 @@ function isIntercepted(instance: AxiosInstance): boolean {
 }
 
 function hasHandler(handlers: InterceptorManager['handlers']): boolean {
-  // Unknown, in a future axios, means intercepted: slower, never wrong.
+  // If a future axios has no `handlers`, assume interceptors: slower, but never wrong.
   if (handlers === undefined) return true;
   return handlers !== null && handlers.some((handler) => handler !== null);
 }
@@ -159,7 +161,7 @@ async function postThroughAxios(instance: AxiosInstance, request: SignedRequest)
   const config: PendingConfig<AxiosRequestConfig> = {
     url: request.url,
     method,
-    // `false` keeps axios from adding a form content type, should a caller have given none.
+    // `false` stops axios from adding a form content type when the caller gives none.
     headers: { 'content-type': false, ...request.headers },
     data: request.body,
     [PENDING]: pending,
@@ -184,13 +186,13 @@ function withoutResult(thrown: unknown): SendError {
   if (thrown === null) {
     return new SendError(
       'INTERCEPTOR_FAILED',
-      'interceptors took the whole time limit, or made axios skip the request',
+      'interceptors used the whole time limit, or made axios skip the request',
     );
   }
   return new SendError('INTERCEPTOR_FAILED', `an interceptor threw: ${describeError(thrown)}`, { cause: thrown });
 }
 
-/** axios' adapter: refuses what was not signed, sends, and tells axios what came back. */
+/** The axios adapter. It refuses requests that were not signed, sends the request, and returns the answer to axios. */
 async function adapt(
   instance: AxiosInstance,
   client: GuardedClient,
@@ -200,12 +202,12 @@ async function adapt(
   if (!(pending instanceof PendingPost)) {
     throw new SendError(
       'BODY_MISMATCH',
-      'this HttpService sends signed webhooks only; an interceptor must pass on the config that it was given',
+      'this HttpService sends only signed webhooks; an interceptor must return the config that it received',
     );
   }
-  if (pending.closed) throw new SendError('TIMEOUT', 'the outcome of this attempt has been decided');
+  if (pending.closed) throw new SendError('TIMEOUT', 'the outcome of this attempt is already decided');
   if (!isSameBody(config.data, pending.body)) {
-    const error = new SendError('BODY_MISMATCH', 'an interceptor changed the body after it had been signed');
+    const error = new SendError('BODY_MISMATCH', 'an interceptor changed the signed body');
     pending.result = failedPost(error);
     throw error;
   }

@@ -3,23 +3,23 @@ import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, typ
 import { BadRequestError, ConfigurationError } from '../errors.js';
 import { decodeBase64 } from './secret.js';
 
-/** How an Ed25519 private key begins, by the Standard Webhooks specification. Only the sender has it. */
+/** Prefix of an Ed25519 private key (Standard Webhooks specification). Only the sender has this key. */
 export const PRIVATE_KEY_PREFIX = 'whsk_';
 
-/** How an Ed25519 public key begins. Anybody may have it. */
+/** Prefix of an Ed25519 public key. Anybody may have this key. */
 export const PUBLIC_KEY_PREFIX = 'whpk_';
 
 const KEY_BYTES = 32;
 
-/** What comes before the 32 bytes of a key in DER (RFC 8410): Node reads and writes no bare Ed25519 keys. */
+/** DER bytes before the 32 bytes of a key (RFC 8410). Node.js cannot read or write a raw Ed25519 key. */
 const PKCS8_HEADER = Buffer.from('302e020100300506032b657004220420', 'hex');
 const SPKI_HEADER = Buffer.from('302a300506032b6570032100', 'hex');
 
-/** An Ed25519 key pair as Standard Webhooks writes it. */
+/** An Ed25519 key pair in the form of Standard Webhooks. */
 export interface SigningKeyPair {
-  /** `whsk_` and the base64 of the 32 bytes of the private key with the 32 of the public one behind them. */
+  /** `whsk_` and the base64 of 64 bytes: 32 of the private key, then 32 of the public key. */
   readonly privateKey: string;
-  /** `whpk_` and the base64 of 32 bytes: what receivers verify with. */
+  /** `whpk_` and the base64 of 32 bytes. Receivers verify with this key. */
   readonly publicKey: string;
 }
 
@@ -29,20 +29,20 @@ export interface WebhookJwk {
   readonly crv: 'Ed25519';
   readonly alg: 'EdDSA';
   readonly use: 'sig';
-  /** The key's thumbprint (RFC 7638): the same for the same key, wherever it is served. */
+  /** The thumbprint of the key (RFC 7638). The same key has the same `kid` everywhere. */
   readonly kid: string;
   /** The 32 bytes of the key in base64url. */
   readonly x: string;
-  /** The same key as Standard Webhooks writes it, for libraries that read no JWK. */
+  /** The same key in the form of Standard Webhooks, for libraries that cannot read a JWK. */
   readonly whpk: string;
 }
 
-/** What a team serves so that receivers find its keys: the shape of a JSON Web Key Set (RFC 7517). */
+/** Public keys of a sender in the shape of a JSON Web Key Set (RFC 7517). Serve it so that receivers find the keys. */
 export interface WebhookKeySet {
   readonly keys: readonly WebhookJwk[];
 }
 
-/** A new Ed25519 key pair, for signatures that receivers can check and not make. */
+/** Generates an Ed25519 key pair. A receiver can verify its signatures but cannot create them. */
 export function generateSigningKey(): SigningKeyPair {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const seed = privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_HEADER.length);
@@ -53,30 +53,30 @@ export function generateSigningKey(): SigningKeyPair {
   };
 }
 
-/** Whether a key of a listener or a receiver is one of a pair, by its prefix alone. */
+/** Whether a key of a listener or a receiver is an Ed25519 key. Only the prefix counts. */
 export function isEd25519Key(key: string): boolean {
   return key.startsWith(PRIVATE_KEY_PREFIX) || key.startsWith(PUBLIC_KEY_PREFIX);
 }
 
 /**
- * Refuses a private key that somebody brings along unless it is `whsk_` and base64 of 32 bytes, or of 64 whose second half
- * is the public key of the first.
+ * Checks a given private key: `whsk_` and the base64 of 32 bytes, or of 64 bytes whose second half is the public key of
+ * the first.
  *
- * @returns its public key, `whpk_…`
- * @throws {@link BadRequestError} `INVALID_SECRET`, whose message never repeats what was given
+ * @returns the public key, `whpk_…`
+ * @throws {@link BadRequestError} `INVALID_SECRET`. The message never repeats the given value
  */
 export function assertSigningKey(key: unknown): string {
   if (typeof key !== 'string' || !key.startsWith(PRIVATE_KEY_PREFIX) || readPrivateKey(key) === null) {
     throw new BadRequestError(
       'INVALID_SECRET',
-      `A private key is "${PRIVATE_KEY_PREFIX}" and the base64 of an Ed25519 key of 32 bytes, with or without its public key behind it.`,
+      `A private key must be "${PRIVATE_KEY_PREFIX}" and the base64 of the 32 bytes of an Ed25519 key. The 32 bytes of its public key may follow.`,
     );
   }
   return publicKeyOf(key);
 }
 
 /**
- * The public key that belongs to a private one.
+ * Returns the public key of a private key.
  *
  * @param privateKey `whsk_…`
  * @returns `whpk_…`
@@ -87,10 +87,10 @@ export function publicKeyOf(privateKey: string): string {
 }
 
 /**
- * Public keys in the shape of a JSON Web Key Set, to serve to receivers.
+ * Returns public keys in the shape of a JSON Web Key Set, to serve to receivers.
  *
- * @param publicKeys `whpk_…`, those that sign now: two while a rotation overlaps
- * @throws {@link ConfigurationError} `INVALID_SECRET` when one is none
+ * @param publicKeys the keys that sign now, `whpk_…`: two while the keys of a rotation overlap
+ * @throws {@link ConfigurationError} `INVALID_SECRET` when an entry is not a public key
  * @example response.json(keySetOf((await listeners.get(id)).publicKeys));
  */
 export function keySetOf(publicKeys: readonly string[]): WebhookKeySet {
@@ -103,11 +103,14 @@ export function privateKeyObject(key: string): KeyObject {
   if (read !== null) return read;
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `A webhook is to be signed with something that is not "${PRIVATE_KEY_PREFIX}" and an Ed25519 key in base64.`,
+    `The private key of a webhook must be "${PRIVATE_KEY_PREFIX}" and an Ed25519 key in base64. Copy it again from the listener.`,
   );
 }
 
-/** Of a public key, or of the public half of a private one. @throws {@link ConfigurationError} `INVALID_SECRET` */
+/**
+ * The key object of a public key, or of the public half of a private key. @throws {@link ConfigurationError}
+ * `INVALID_SECRET`
+ */
 export function publicKeyObject(key: string): KeyObject {
   if (key.startsWith(PRIVATE_KEY_PREFIX)) return createPublicKey(privateKeyObject(key));
   const bytes = key.startsWith(PUBLIC_KEY_PREFIX) ? decodeBase64(key.slice(PUBLIC_KEY_PREFIX.length)) : null;
@@ -116,7 +119,7 @@ export function publicKeyObject(key: string): KeyObject {
   }
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `The public key of a webhook is not "${PUBLIC_KEY_PREFIX}" and the base64 of 32 bytes: copy it again as it was shown.`,
+    `The public key of a webhook must be "${PUBLIC_KEY_PREFIX}" and the base64 of 32 bytes. Copy it again from where the sender shows it.`,
   );
 }
 
@@ -125,7 +128,7 @@ function readPrivateKey(key: string): KeyObject | null {
   if (bytes === null || (bytes.length !== KEY_BYTES && bytes.length !== 2 * KEY_BYTES)) return null;
   const seed = bytes.subarray(0, KEY_BYTES);
   const read = createPrivateKey({ key: Buffer.concat([PKCS8_HEADER, seed]), format: 'der', type: 'pkcs8' });
-  // Halves that do not belong together are a copying error, and receivers would have been given the wrong one.
+  // Two halves that do not match are a copying error: receivers would get the wrong public key.
   const given = bytes.subarray(KEY_BYTES);
   return given.length === 0 || rawPublicKey(createPublicKey(read)).equals(given) ? read : null;
 }
@@ -136,7 +139,7 @@ function rawPublicKey(key: KeyObject): Buffer {
 
 function jwkOf(publicKey: string): WebhookJwk {
   const x = rawPublicKey(publicKeyObject(publicKey)).toString('base64url');
-  // RFC 7638: the required members alone, in the order of their names.
+  // RFC 7638: only the required members, sorted by name.
   const kid = createHash('sha256')
     .update(JSON.stringify({ crv: 'Ed25519', kty: 'OKP', x }))
     .digest('base64url');

@@ -8,11 +8,12 @@ const PREFIX = 'sha256=';
 const SHA256_BYTES = 32;
 
 /**
- * The scheme of GitHub: `X-Hub-Signature-256: sha256=<hex HMAC-SHA256 of the body>`. The key is the secret exactly as it is
- * written, in UTF-8, with its prefix when it has one.
+ * The scheme of GitHub: `X-Hub-Signature-256: sha256=<hex HMAC-SHA256 of the body>`. The key is the UTF-8 bytes of the
+ * secret exactly as given, including a prefix.
  *
- * It covers neither an id nor a time, so it cannot stop a replay: whoever recorded a request can send it again, under another
- * id. It has room for one signature: while a rotation overlaps only the newest secret signs.
+ * The signature covers neither an id nor a time, so it cannot stop a replay: anybody who recorded a request can send it
+ * again with another id. The header has room for one signature: while the secrets of a rotation overlap, only the
+ * newest secret signs.
  *
  * @see https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
  */

@@ -8,11 +8,11 @@ const MD5_BYTES = 16;
 
 /**
  * The scheme of Google Code's post-commit hooks: the hex HMAC-MD5 of the body in
- * `Google-Code-Project-Hosting-Hook-Hmac`. The key is the secret exactly as it is written, in UTF-8.
+ * `Google-Code-Project-Hosting-Hook-Hmac`. The key is the UTF-8 bytes of the secret exactly as given.
  *
- * For receivers that already speak it. It covers neither the id nor the timestamp, so it cannot stop a replay, and it
- * has room for one signature: while a rotation overlaps only the newest secret signs. It does not work where OpenSSL
- * runs in FIPS mode, which has no MD5.
+ * Use it only for receivers that already support it. The signature covers neither the id nor the timestamp, so it
+ * cannot stop a replay. The header has room for one signature: while the secrets of a rotation overlap, only the newest
+ * secret signs. The scheme does not work where OpenSSL runs in FIPS mode, which has no MD5.
  */
 export class GoogleCodeScheme implements SignatureScheme {
   readonly name = 'google-code';

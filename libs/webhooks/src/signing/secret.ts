@@ -2,27 +2,27 @@ import { randomBytes } from 'node:crypto';
 
 import { BadRequestError, ConfigurationError } from '../errors.js';
 
-/** How a symmetric secret begins, by the Standard Webhooks specification. */
+/** Prefix of a symmetric secret (Standard Webhooks specification). */
 export const SECRET_PREFIX = 'whsec_';
 
-/** Shortest key that the Standard Webhooks specification allows: 192 bits. */
+/** Minimum length of a key in the Standard Webhooks specification: 192 bits. */
 export const MIN_SECRET_BYTES = 24;
 
-/** Longest key that it allows: 512 bits. */
+/** Maximum length of a key in the Standard Webhooks specification: 512 bits. */
 export const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 
-/** A new secret: `whsec_` and the base64 of 32 random bytes. */
+/** Generates a secret: `whsec_` and the base64 of 32 random bytes. */
 export function generateSecret(): string {
   return SECRET_PREFIX + randomBytes(GENERATED_SECRET_BYTES).toString('base64');
 }
 
 /**
- * Refuses a secret that somebody brings along unless it is `whsec_` and the base64 of 24 to 64 bytes.
+ * Checks a given secret: `whsec_` and the base64 of 24 to 64 bytes.
  *
- * @throws {@link BadRequestError} `INVALID_SECRET`; the message never repeats what was given, as a secret with a typing
- * error is still most of a secret
+ * @throws {@link BadRequestError} `INVALID_SECRET`. The message never repeats the given value, because a secret with a
+ * typing error still contains most of the secret
  */
 export function assertSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string' || !secret.startsWith(SECRET_PREFIX)) {
@@ -30,7 +30,9 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
   const key = decodeBase64(secret.slice(SECRET_PREFIX.length));
   if (key === null) {
-    throw invalidSecret(`After "${SECRET_PREFIX}" a secret is base64 (A-Z, a-z, 0-9, +, /, padded with =).`);
+    throw invalidSecret(
+      `A secret must be base64 after "${SECRET_PREFIX}". Allowed: A-Z, a-z, 0-9, + and /, padded with =.`,
+    );
   }
   if (!isKeyLength(key)) {
     throw invalidSecret(
@@ -39,12 +41,12 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
 }
 
-/** Longest secret of a scheme that takes any text. */
+/** Maximum length of a secret for schemes that accept any text, in UTF-8 bytes. */
 const MAX_TEXT_BYTES = 512;
 
 /**
- * Refuses a secret that no scheme could sign with as it is written: for schemes that take any text, so that receivers keep the secret that
- * they have.
+ * Checks a secret for schemes that accept any text, so that a receiver can keep its existing secret. Refuses text that
+ * no scheme can sign with unchanged.
  *
  * @throws {@link BadRequestError} `INVALID_SECRET`
  */
@@ -63,24 +65,24 @@ export function assertSecretText(secret: unknown): asserts secret is string {
 }
 
 /**
- * The key of a symmetric secret. The prefix may be missing, as in the reference libraries.
+ * Decodes a symmetric secret to the bytes of its key. As in the reference libraries, the prefix may be missing.
  *
- * @throws {@link ConfigurationError} `INVALID_SECRET`; the message never repeats the secret
+ * @throws {@link ConfigurationError} `INVALID_SECRET`. The message never repeats the secret
  */
 export function secretKeyBytes(secret: string): Buffer {
   const bytes = decodeBase64(secret.startsWith(SECRET_PREFIX) ? secret.slice(SECRET_PREFIX.length) : secret);
   if (bytes === null || !isKeyLength(bytes)) {
     throw new ConfigurationError(
       'INVALID_SECRET',
-      `The secret of a webhook is not "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes: copy it again as it was shown.`,
+      `The secret of a webhook must be "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes. Copy it again from where the sender shows it.`,
     );
   }
   return bytes;
 }
 
 /**
- * Strict base64: `null` for what `Buffer.from` would quietly skip or cut, as a key that decodes to something shorter
- * than was meant signs with something weaker than was meant.
+ * Decodes base64 strictly. Returns `null` for text that `Buffer.from` would silently skip or cut: a key that decodes to
+ * fewer bytes than intended gives a weaker signature than intended.
  */
 export function decodeBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, 'base64');

@@ -1,67 +1,70 @@
-/** What a signature covers, and with which secrets. */
+/** The input of a signature: the data that it covers, and the keys. */
 export interface SigningInput {
-  /** The event's public id, sent as `webhook-id`. */
+  /** The public id of the event, sent as `webhook-id`. */
   id: string;
-  /** Unix seconds of the attempt, sent as `webhook-timestamp`. */
+  /** Time of the attempt in Unix seconds, sent as `webhook-timestamp`. */
   timestamp: number;
   /** The exact bytes of the request body. */
   body: Buffer;
-  /** All keys of the scheme's {@link SignatureScheme.keyType} that sign now, newest first: more than one while a rotation overlaps. */
+  /**
+   * All keys that sign now, newest first. Their type is the {@link SignatureScheme.keyType} of the scheme. There are
+   * several while the keys of a rotation overlap.
+   */
   secrets: readonly string[];
 }
 
 /** Headers of a request, names in lower case. */
 export type ReceivedHeaders = Readonly<Record<string, string | undefined>>;
 
-/** What arrived, and what it claims. */
+/** A received request, and the id and timestamp that it claims. */
 export interface VerifyInput extends SigningInput {
   headers: ReceivedHeaders;
 }
 
 /**
- * A way to sign a webhook: bytes in, headers out.
+ * Signs webhooks and verifies them: bytes in, headers out.
  *
- * A listener names the schemes it wants by `name`. Write your own by implementing this interface and registering it as
- * a provider; `sign` runs once for each attempt, so keep it at a few microseconds.
+ * A listener names the schemes that it wants by `name`. To write a scheme, implement this interface and register it as
+ * a provider. `sign` runs once for each attempt, so it should take only a few microseconds.
  */
 export interface SignatureScheme {
-  /** What listeners call it. Stored with them, so never rename one that is in use. */
+  /** The name in the `schemes` of a listener. It is stored with listeners, so never rename a scheme that is in use. */
   readonly name: string;
 
   /**
-   * Which of a listener's keys sign: its secrets (`whsec_…`), or its Ed25519 private keys (`whsk_…`), of which a listener
-   * gets one when it first names such a scheme.
+   * Which keys of a listener sign: its secrets (`whsec_…`) or its Ed25519 private keys (`whsk_…`). A listener gets an
+   * Ed25519 key when it first names a scheme of that type.
    *
    * @defaultValue 'secret'
    */
   readonly keyType?: KeyType;
 
   /**
-   * The secrets that a listener may have. `'whsec'`: only `whsec_` and base64. `'text'`: any text, whose UTF-8 bytes are the key. With several
-   * schemes the strictest form counts.
+   * Which secrets a listener may have. `'whsec'`: only `whsec_` and base64. `'text'`: any text, whose UTF-8 bytes are
+   * the key. If a listener has several schemes, the strictest form applies.
    *
    * @defaultValue 'text'
    */
   readonly secretForm?: 'whsec' | 'text';
 
   /**
-   * The headers that carry the signature. `webhook-id` and `webhook-timestamp` are not among them: the dispatcher sets
-   * those for every scheme. When two schemes of a listener write the same header, their values are joined by a space, as
-   * Standard Webhooks lists signatures.
+   * Returns the headers that carry the signature. They do not include `webhook-id` and `webhook-timestamp`, which the
+   * dispatcher sets for every scheme. When two schemes of a listener write the same header, their values are joined
+   * with a space, as Standard Webhooks lists signatures.
    *
-   * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret is none of this scheme
+   * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret does not fit this scheme
    */
   sign(input: SigningInput): Record<string, string>;
 
   /**
-   * Whether any of the secrets made the signature in the headers. Compares in constant time, and looks at nothing but
-   * the signature: how old a timestamp may be is the caller's question.
+   * Whether any of the secrets made the signature in the headers. It compares in constant time and checks only the
+   * signature. The caller decides how old a timestamp may be.
    *
-   * @throws {@link ConfigurationError} `INVALID_SECRET` when one of `secrets` is none of this scheme, whatever arrived; for
-   * what arrived it never throws
+   * @throws {@link ConfigurationError} `INVALID_SECRET` when one of `secrets` does not fit this scheme. It never throws
+   * because of the received request
    */
   verify(input: VerifyInput): boolean;
 }
 
-/** Kinds of keys that listeners own; see {@link SignatureScheme.keyType}. */
+/** Types of keys that a listener can have; see {@link SignatureScheme.keyType}. */
 export type KeyType = 'secret' | 'ed25519';

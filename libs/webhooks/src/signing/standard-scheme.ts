@@ -5,30 +5,32 @@ import { decodeBase64, secretKeyBytes } from './secret.js';
 import { anyMatches } from './signature-match.js';
 import type { KeyType, SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
 
-/** Decoded keys that are kept: enough for the listeners that are busy now, and 64 bytes each. */
+/** How many decoded keys are cached, at 64 bytes each: enough for the listeners that are busy now. */
 const MAX_CACHED_KEYS = 10_000;
 
 const V1 = 'v1,';
-/** How an Ed25519 signature begins. @internal */
+/** Prefix of an Ed25519 signature. @internal */
 export const V1A = 'v1a,';
 const ED25519_SIGNATURE_BYTES = 64;
 /**
- * Ed25519 signatures of one request that are looked at. Each costs a tenth of a millisecond, and whoever sends a request
- * chooses their number; no sender has so many keys.
+ * How many Ed25519 signatures of one request are verified. Each verification costs a tenth of a millisecond, and the
+ * sender of the request chooses their number. No real sender has this many keys.
  *
  * @internal
  */
 export const MAX_V1A_SIGNATURES = 32;
 
 /**
- * Standard Webhooks: `webhook-signature` lists one signature over `id.timestamp.body` for each key, separated by spaces, so
- * that a receiver that still has the old one accepts too. The key decides how:
+ * Standard Webhooks. `webhook-signature` lists one signature over `id.timestamp.body` for each key, separated by
+ * spaces, so that a receiver that still has the old key accepts the request too. The type of the key decides the
+ * algorithm:
  *
- * - `whsec_` and base64, a secret that both sides have: `v1,` and the base64 of HMAC-SHA256. The prefix may be missing, as
- *   in the reference libraries.
- * - `whsk_`, a private key, to sign; `whpk_`, its public key, to verify: `v1a,` and the base64 of the Ed25519 signature.
+ * - `whsec_` and base64, a shared secret: `v1,` and the base64 of HMAC-SHA256. As in the reference libraries, the
+ *   prefix may be missing.
+ * - `whsk_`, a private key, to sign; `whpk_`, its public key, to verify: `v1a,` and the base64 of the Ed25519
+ *   signature.
  *
- * To a listener, `standard` is `v1`, and {@link StandardV1aScheme} is `v1a`.
+ * In a listener, the scheme name `standard` means `v1`, and {@link StandardV1aScheme} means `v1a`.
  *
  * @see https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
  */
@@ -37,7 +39,7 @@ export class StandardScheme implements SignatureScheme {
   readonly keyType: KeyType = 'secret';
   readonly secretForm: 'whsec' | 'text' = 'whsec';
 
-  /** Private by `#`, so that no `inspect` or logger prints the secrets that are its keys. */
+  /** A `#` field, so that no `inspect` and no logger prints the secrets, which are the keys of this map. */
   readonly #keys = new Map<string, KeyObject>();
 
   sign(input: SigningInput): Record<string, string> {
@@ -59,10 +61,10 @@ export class StandardScheme implements SignatureScheme {
       given.filter((part) => part.startsWith(V1)).map((part) => Buffer.from(part.slice(V1.length))),
       expected,
     );
-    return this.#holdsV1a(given, publicKeys, input) || isV1;
+    return this.#verifiesV1a(given, publicKeys, input) || isV1;
   }
 
-  #holdsV1a(given: readonly string[], keys: readonly string[], input: SigningInput): boolean {
+  #verifiesV1a(given: readonly string[], keys: readonly string[], input: SigningInput): boolean {
     const publicKeys = keys.map((key) => this.#cached(key, publicKeyObject, 'public:'));
     const signatures = given
       .filter((part) => part.startsWith(V1A))
@@ -71,7 +73,7 @@ export class StandardScheme implements SignatureScheme {
       .filter((signature) => signature?.length === ED25519_SIGNATURE_BYTES);
     if (!signatures.length || !publicKeys.length) return false;
     const bytes = signedBytes(input);
-    // Nothing secret takes part in this, so the first that fits ends it.
+    // No secret is involved, so the first match can end the search.
     return publicKeys.some((key) => signatures.some((signature) => verify(null, bytes, key, signature as Buffer)));
   }
 
@@ -94,14 +96,15 @@ export class StandardScheme implements SignatureScheme {
 }
 
 /**
- * `v1a` of Standard Webhooks, for listeners: Ed25519 signatures, which a receiver can check with a public key and cannot make.
+ * `v1a` of Standard Webhooks, for listeners: Ed25519 signatures, which a receiver can verify with a public key but
+ * cannot create.
  *
- * Receivers need no class of its own: {@link StandardScheme} verifies with `whpk_` keys.
+ * Receivers need no separate class: {@link StandardScheme} verifies with `whpk_` keys.
  */
 export class StandardV1aScheme extends StandardScheme {
   override readonly name = 'standard-v1a';
   override readonly keyType = 'ed25519';
-  // Its secret signs nothing.
+  // The secret of the listener signs nothing here, so any text is allowed.
   override readonly secretForm = 'text';
 }
 
@@ -113,7 +116,7 @@ function signedPrefix({ id, timestamp }: SigningInput): string {
   return `${id}.${timestamp}.`;
 }
 
-/** Ed25519 takes the whole message at once. */
+/** Ed25519 needs the whole message in one buffer. */
 function signedBytes(input: SigningInput): Buffer {
   return Buffer.concat([Buffer.from(signedPrefix(input)), input.body]);
 }

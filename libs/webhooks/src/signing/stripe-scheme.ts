@@ -8,10 +8,11 @@ const SHA256_BYTES = 32;
 
 /**
  * The scheme of Stripe: `Stripe-Signature: t=<Unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`, with one `v1` for each
- * secret. The key is the secret exactly as it is written, in UTF-8, with its prefix.
+ * secret. The key is the UTF-8 bytes of the secret exactly as given, including its prefix.
  *
- * It covers the time, so an old request is refused, but no id: one that our sender signed so, which has its id in a header
- * alone, can be sent again under another id while its timestamp is young enough.
+ * The signature covers the time, so a receiver can refuse an old request. It does not cover an id. This library sends
+ * the id only in a header, so anybody who recorded a request can send it again with another id while its timestamp is
+ * recent enough.
  *
  * @see https://docs.stripe.com/webhooks/signature
  */
@@ -25,16 +26,19 @@ export class StripeScheme implements SignatureScheme {
 
   verify({ headers, timestamp, secrets, body }: VerifyInput): boolean {
     const { t, v1 } = read(headers);
-    const isOfThisTime = t === String(timestamp);
+    const isSameTime = t === String(timestamp);
     const matches = anyMatches(
       v1.map((text) => decodeHex(text, SHA256_BYTES)).filter((signature) => signature !== null),
       secrets.map((secret) => hmac(secret, String(timestamp), body)),
     );
-    return matches && isOfThisTime;
+    return matches && isSameTime;
   }
 }
 
-/** Other versions, such as Stripe's `v0` of test events, are no signatures to us. With two times none can be believed. */
+/**
+ * Ignores other versions, such as the `v0` of Stripe's test events. Two times in one header are ambiguous, so both are
+ * ignored.
+ */
 function read(headers: ReceivedHeaders): { t: string | undefined; v1: string[] } {
   const parts = (headers[HEADER.toLowerCase()] ?? '').split(',').map((part) => part.trim());
   const valuesOf = (name: string) =>

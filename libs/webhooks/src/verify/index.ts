@@ -1,5 +1,5 @@
 /**
- * The verify view: receivers post a webhook back and are told whether it is genuine.
+ * The verify view: a receiver posts a webhook back and learns whether it is genuine.
  *
  * @packageDocumentation
  */

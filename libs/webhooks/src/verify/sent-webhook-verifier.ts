@@ -17,41 +17,44 @@ import { type Turn, Turns } from './turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';
 import { messageOf } from '../foreign-text.js';
 
-/** A delivered request, handed back. */
+/** A webhook that a receiver posted back. */
 export interface ReturnedWebhook {
-  /** Names in lower case. */
+  /** Header names in lower case. */
   readonly headers: IncomingHttpHeaders;
-  /** The body byte for byte. */
+  /** The unchanged bytes of the body. */
   readonly body: Buffer;
 }
 
-/** Listeners that are asked about at once: so many, or so few that their bodies are no more than this many bytes. */
+/** Limits of one page of listeners: the number of listeners, and the total size of their bodies. */
 const DELIVERIES_PER_PAGE = 500;
 const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
 /**
- * Listeners that are asked about for one request, the newest first. An event that went to more is answered `INVALID` to
- * the oldest of them: the alternative is that one request costs as many HMACs as an application has listeners.
+ * How many listeners are checked for one request, newest first. If an event went to more listeners, the oldest of them
+ * get `INVALID`. Otherwise one request could cost as many HMACs as the application has listeners.
  */
-export const MAX_LISTENERS_ASKED = 10_000;
-/** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
-const SIGNED_BYTES_AT_ONCE = 1_024 * 1_024;
-/** Answers leave at multiples of this after the request: what is left of different work does not show. */
+export const MAX_LISTENERS_CHECKED = 10_000;
+/**
+ * How many bytes Ed25519 signatures may hash in one step. Each signature hashes the whole body, and the caller chooses
+ * how many signatures there are.
+ */
+const SIGNED_BYTES_PER_STEP = 1_024 * 1_024;
+/** Answers are sent at multiples of this time after the request, so that the duration of the work does not show. */
 export const ANSWER_STEP_MS = 50;
 
-/** A sequence that no row has: databases count from 1. */
+/** A sequence number that no row has: databases count from 1. */
 const NO_EVENT: SentEvent = { seq: 0, body: null };
 const NO_ID = 'evt_none';
-/** Longest id that the tables hold, in characters that every collation compares with ours. */
+/** The form of an id: at most as long as the tables allow, with only characters that every collation compares alike. */
 const ID = /^[\x21-\x7e]{1,64}$/;
 const TIMESTAMP = /^(?:0|[1-9]\d{0,11})$/;
 
 /**
  * Answers "did you send this?".
  *
- * Says neither by its answer nor by its time why something is not genuine: an unknown id runs the same statements, compares
- * as many bytes and computes an HMAC over the body like a known one, and answers leave in steps of {@link ANSWER_STEP_MS}.
- * Only who has an event's exact body makes more than one HMAC happen, and knows that the event exists. After each key other
- * requests may have a turn.
+ * Neither the answer nor its time reveals why a webhook is not genuine. For an unknown id, the same statements run, the
+ * same number of bytes is compared, and an HMAC over the body is computed, as for a known id. Answers are sent in steps
+ * of {@link ANSWER_STEP_MS}. More than one HMAC runs only for a caller that has the exact body of an event, and such a
+ * caller already knows that the event exists. After each key, other requests may use the event loop.
  *
  * @internal
  */
@@ -63,7 +66,7 @@ export class SentWebhookVerifier {
 
   constructor(private readonly runtime: WebhooksRuntime) {}
 
-  /** Twice what a payload may have, in bytes: a format may make more of it. */
+  /** Twice the maximum size of a payload, in bytes, because a payload format may add text. */
   get bodyLimitBytes(): number {
     return 2 * this.runtime.options.payload.maxPayloadBytes;
   }
@@ -95,7 +98,7 @@ export class SentWebhookVerifier {
     let { page } = first;
     let isGenuine = false;
     let hasHashed = false;
-    for (let asked = page.length; ; asked += page.length) {
+    for (let checkedCount = page.length; ; checkedCount += page.length) {
       for (const delivery of page) {
         await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
@@ -103,8 +106,8 @@ export class SentWebhookVerifier {
         if (await this.isSignedFor(delivery, claim, { body, turn })) isGenuine = true;
       }
       const last = page.at(-1);
-      if (isGenuine || !last || page.length < pageSize || asked >= MAX_LISTENERS_ASKED) break;
-      const limit = Math.min(pageSize, MAX_LISTENERS_ASKED - asked);
+      if (isGenuine || !last || page.length < pageSize || checkedCount >= MAX_LISTENERS_CHECKED) break;
+      const limit = Math.min(pageSize, MAX_LISTENERS_CHECKED - checkedCount);
       page = await database.transaction(() =>
         readSentDeliveries(database, event.seq, { bodyLength, before: last.listenerId, limit }),
       );
@@ -126,7 +129,7 @@ export class SentWebhookVerifier {
       for (const key of this.keysOf(kept, delivery.listenerId, scheme?.keyType ?? 'secret')) {
         for (const headers of pieces) {
           await turn.pass();
-          if (this.holds(scheme, { ...claim, headers, body, secrets: [key] }, delivery)) isSigned = true;
+          if (this.isValid(scheme, { ...claim, headers, body, secrets: [key] }, delivery)) isSigned = true;
         }
       }
     }
@@ -140,20 +143,20 @@ export class SentWebhookVerifier {
       .flatMap(({ value, publicKey }) => {
         try {
           const isPair = publicKey !== undefined;
-          // The public key stands beside what is sealed: whoever writes the tables could have written another one.
+          // The public key is stored unsealed, so anybody who can write to the tables may have replaced it.
           if (isPair && !sealing.requireSealed) return [publicKey];
           const key = sealing.open(value, 'secret', listenerId);
           return [isPair ? publicKeyOf(key) : key];
         } catch (error) {
-          // One listener's secret that cannot be read must not decide about the others.
+          // An unreadable secret of one listener must not affect the other listeners.
           this.logger.error(messageOf(error));
           return [];
         }
       });
   }
 
-  /** One listener's secret that its scheme cannot use must not decide about the others. */
-  private holds(
+  /** Whether a signature is valid. A secret that its scheme cannot use must not affect the other listeners. */
+  private isValid(
     scheme: SignatureScheme | undefined,
     input: Parameters<SignatureScheme['verify']>[0],
     { listenerId }: SentDelivery,
@@ -163,14 +166,14 @@ export class SentWebhookVerifier {
     } catch (error) {
       const reason = messageOf(error);
       this.logger.error(
-        `The signature scheme '${scheme?.name}' threw on a webhook to listener ${listenerId}: ${reason}`,
+        `The signature scheme '${scheme?.name}' threw while it verified a webhook of listener ${listenerId}: ${reason}`,
       );
       return false;
     }
   }
 }
 
-/** What the headers say; what is missing or misshapen is replaced by something that fits nothing. */
+/** The content of the headers. A missing or malformed value is replaced with a value that matches nothing. */
 interface Claim {
   readonly id: string;
   readonly timestamp: number;
@@ -195,7 +198,10 @@ function readClaim(given: IncomingHttpHeaders): Claim {
   };
 }
 
-/** The same headers, with some of the Ed25519 signatures each. The secrets' schemes compute one HMAC for a key, however many there are. */
+/**
+ * Returns copies of the headers, each with a part of the Ed25519 signatures. Schemes with a shared secret need no
+ * split: they compute one HMAC for each key, however many signatures there are.
+ */
 function headersInPieces(
   scheme: SignatureScheme | undefined,
   headers: Claim['headers'],
@@ -203,16 +209,16 @@ function headersInPieces(
 ): readonly Claim['headers'][] {
   if (!(scheme instanceof StandardScheme) || scheme.keyType !== 'ed25519') return [headers];
   const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
-  const atOnce = Math.max(1, Math.floor(SIGNED_BYTES_AT_ONCE / (bodyLength + 1)));
+  const signaturesPerStep = Math.max(1, Math.floor(SIGNED_BYTES_PER_STEP / (bodyLength + 1)));
   const pieces: Claim['headers'][] = [];
-  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += atOnce) {
-    const some = signatures.slice(from, Math.min(from + atOnce, MAX_V1A_SIGNATURES));
+  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += signaturesPerStep) {
+    const some = signatures.slice(from, Math.min(from + signaturesPerStep, MAX_V1A_SIGNATURES));
     pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
   }
   return pieces;
 }
 
-/** Byte for byte, in a time that depends on the given body alone. */
+/** Compares byte for byte, in a time that depends only on the given body. */
 function isSame(given: Buffer, stored: string | null): boolean {
   const bytes = stored === null ? null : Buffer.from(stored, 'utf8');
   const isComparable = bytes !== null && bytes.length === given.length;

@@ -1,26 +1,30 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** How long one piece of work may hold the event loop. */
+/** How long one piece of work may block the event loop. */
 const TURN_MS = 5;
 
-/** Hands out turns of the event loop, one in each of its rounds: requests that are checked at the same time do not add up. */
+/**
+ * Gives out turns of the event loop, one in each iteration, so that concurrent checks do not add up to one long block.
+ */
 export class Turns {
   private last: Promise<unknown> = Promise.resolve();
 
-  /** Of one request. */
+  /** Starts the turns of one request. */
   begin(): Turn {
     return new Turn(() => (this.last = this.last.then(() => nextTurn())));
   }
 }
 
-/** The turn of one request. */
+/** The turns of one request. */
 export class Turn {
-  /** The first piece waits for a turn, too. */
+  /** The first piece of work also waits for a turn. */
   private beganAt = -Infinity;
 
   constructor(private readonly next: () => Promise<unknown>) {}
 
-  /** Before each piece of work: lets others have the event loop when this turn has taken long enough. */
+  /**
+   * Call it before each piece of work. When this turn has lasted long enough, it lets other work use the event loop.
+   */
   async pass(): Promise<void> {
     if (performance.now() - this.beganAt < TURN_MS) return;
     await this.next();

@@ -11,25 +11,32 @@ import { verifyController } from './verify.controller.js';
 
 /** Options of {@link WebhooksVerifyModule}. */
 export interface WebhooksVerifyOptions {
-  /** Where to POST to, below the application's global prefix; versioning does not apply. @defaultValue `'webhooks/verify'` */
+  /**
+   * Path of the route, below the global prefix of the application. Versioning does not apply.
+   *
+   * @defaultValue `'webhooks/verify'`
+   */
   path?: string;
   /**
-   * Which instance's webhooks: the name of its data source, as in `WebhooksModule.forRoot({ dataSource })`.
+   * The instance whose webhooks are verified. Give the name of its data source, as in `WebhooksModule.forRoot({
+   * dataSource })`.
    *
    * @defaultValue the default data source
    */
   dataSource?: string;
   /**
-   * Put on the controller: the application's `Public()` where a global guard asks everybody to log in, a `Throttle()` of
-   * its own, `UseGuards()`. Whoever asks is a receiver, with no account here.
+   * Decorators for the controller, such as the application's `Public()` if a global guard requires a login,
+   * `Throttle()` or `UseGuards()`. The caller is a receiver and has no account in this application.
    *
    * @defaultValue none
    */
   decorators?: readonly ClassDecorator[];
   /**
-   * Where the exact bytes come from. `'nest'`: the application is created with `rawBody: true`, and is stopped at its
-   * start when it is not. `'provided'`: a parser of the application's own keeps them in `request.rawBody`; the module then
-   * reads and checks nothing before the first request, which fails with `RAW_BODY_MISSING` if they are not there.
+   * Where the exact bytes of a body come from.
+   *
+   * - `'nest'`: the application is created with `rawBody: true`. Without it, the application does not start.
+   * - `'provided'`: a parser of the application keeps the bytes in `request.rawBody`. The module then reads nothing
+   *   itself, and does not check at start. A request without the bytes fails with `RAW_BODY_MISSING`.
    *
    * @defaultValue 'nest'
    */
@@ -48,12 +55,12 @@ const KNOWN_KEYS: readonly string[] = [
 type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
 
 /**
- * Serves a POST that answers "did you send this?", as PayPal's IPN does: a receiver hands back what it was delivered, its
- * `webhook-id`, `webhook-timestamp` and signature headers with the exact body, and is told `VERIFIED` or `INVALID`
- * in plain text, never why. For receivers that cannot check a signature by themselves.
+ * Serves a POST route that answers "did you send this?", as PayPal's IPN does. A receiver posts back a webhook: its
+ * `webhook-id`, `webhook-timestamp` and signature headers, and the exact body. The answer is `VERIFIED` or `INVALID` in
+ * plain text, never a reason. It is for receivers that cannot verify a signature themselves.
  *
- * Needs `WebhooksModule.forRoot()`, and an application made with `rawBody: true`. It is a controller like any other: global
- * guards apply, and one that limits requests should.
+ * It needs `WebhooksModule.forRoot()`, and an application that was created with `rawBody: true`. Global guards apply to
+ * its controller. One of them should limit the rate of requests.
  *
  * @example
  * \@Module({ imports: [WebhooksModule.forRoot(), WebhooksVerifyModule.forRoot({ path: 'webhooks/verify' })] })
@@ -70,8 +77,8 @@ export class WebhooksVerifyModule implements NestModule {
   ) {}
 
   /**
-   * @throws ConfigurationError `INVALID_OPTION` here; while the application starts `WEBHOOKS_MODULE_MISSING` and
-   * `RAW_BODY_MISSING`
+   * @throws ConfigurationError `INVALID_OPTION` immediately; `WEBHOOKS_MODULE_MISSING` and `RAW_BODY_MISSING` when the
+   * application starts
    */
   static forRoot(options: WebhooksVerifyOptions = {}): DynamicModule {
     const resolved = resolve(options);
@@ -83,7 +90,8 @@ export class WebhooksVerifyModule implements NestModule {
   }
 
   /**
-   * The one moment when the application's parsers stand and its routes do not yet, also in a testing module.
+   * Runs when the parsers of the application are registered but its routes are not. In a testing module too, only this
+   * hook runs at that moment.
    *
    * @internal
    */
@@ -91,23 +99,23 @@ export class WebhooksVerifyModule implements NestModule {
     const adapter = this.host.httpAdapter;
     if (!adapter || this.options.rawBody === 'provided') return;
     const { bodyLimitBytes } = this.verifier;
-    const isOurs = (url: string) => this.urls().has(normalised(url));
+    const isVerifyRoute = (url: string) => this.urls().has(normalised(url));
     if (adapter.getType() === 'express') {
       const app = adapter.getInstance<ExpressApplication>();
       if ((await expressKeepsRawBodies(app)) === false)
-        throw rawBodyMissing('WebhooksVerifyModule', 'Express keeps only what it parsed of them');
-      readRawOnExpress(app, ({ method, url }) => method === 'POST' && isOurs(url ?? ''), bodyLimitBytes);
+        throw rawBodyMissing('WebhooksVerifyModule', 'Express does not keep them');
+      readRawOnExpress(app, ({ method, url }) => method === 'POST' && isVerifyRoute(url ?? ''), bodyLimitBytes);
     } else if (adapter.getType() === 'fastify') {
       const app = adapter.getInstance<FastifyApplication>();
       if ((await fastifyKeepsRawBodies(app)) === false)
-        throw rawBodyMissing('WebhooksVerifyModule', 'Fastify keeps only what it parsed of them');
-      readRawOnFastify(app, isOurs, bodyLimitBytes);
+        throw rawBodyMissing('WebhooksVerifyModule', 'Fastify does not keep them');
+      readRawOnFastify(app, isVerifyRoute, bodyLimitBytes);
     }
   }
 
   /**
-   * Where the route stands. Moved elsewhere, by a RouterModule for example, it still works: its bodies then come through
-   * the application's parsers, with the limits and refusals of those.
+   * The URLs of the route. If the application moves the route, for example with a RouterModule, the route still works,
+   * but its bodies go through the parsers of the application, with their limits and refusals.
    */
   private urls(): Set<string> {
     const prefix = this.config.getGlobalPrefix();
@@ -117,7 +125,7 @@ export class WebhooksVerifyModule implements NestModule {
   }
 }
 
-/** Routers take a path in any case, and with a slash at the end. */
+/** Routers match a path in any case, and with a slash at the end. */
 function normalised(url: string): string {
   const [path = ''] = url.split('?', 1);
   return path.split('/').filter(Boolean).join('/').toLowerCase();
@@ -131,7 +139,7 @@ function verifierProvider(dataSource: string): FactoryProvider {
       const given = dataSource === DEFAULT_INSTANCE ? '' : `{ dataSource: '${dataSource}' }`;
       throw new ConfigurationError(
         'WEBHOOKS_MODULE_MISSING',
-        `WebhooksVerifyModule answers for the data source '${dataSource}', which no WebhooksModule serves. Import WebhooksModule.forRoot(${given}) in your root module, or name another one in WebhooksVerifyModule.forRoot({ dataSource }).`,
+        `WebhooksVerifyModule verifies webhooks of the data source '${dataSource}', but no WebhooksModule is imported for it. Import WebhooksModule.forRoot(${given}) in your root module, or name another data source in WebhooksVerifyModule.forRoot({ dataSource }).`,
       );
     },
     inject: [{ token: runtimeToken(dataSource), optional: true }],
@@ -153,5 +161,5 @@ function resolve(options: WebhooksVerifyOptions): ResolvedVerifyOptions {
 }
 
 function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `The option ${key} of WebhooksVerifyModule is wrong: ${fix}.`);
+  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksVerifyModule: ${fix}.`);
 }
