@@ -56,7 +56,7 @@ export function resolveEgressProxy(given: EgressProxyOptions | undefined): Resol
   if (!isOrigin || !['http:', 'https:'].includes(parsed.protocol) || !canBeDecoded(parsed)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `${url === undefined ? 'Missing value' : 'Invalid value (hidden)'} for \`security.proxy.url\`. Allowed: an http: or https: URL without a path, such as 'http://proxy.internal:3128'.`,
+      `${url === undefined ? 'Missing value' : "Invalid value '…'"} for \`security.proxy.url\`. Allowed: an http: or https: URL without a path, such as 'http://proxy.internal:3128'.`,
     );
   }
   if (typeof resolvesNames !== 'boolean') {
@@ -68,7 +68,7 @@ export function resolveEgressProxy(given: EgressProxyOptions | undefined): Resol
   if (ca !== undefined && !isCertificate(ca)) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `Invalid value ${typeof ca === 'string' ? '(hidden)' : show(ca)} for \`security.proxy.ca\`. Allowed: certificates in PEM.`,
+      `Invalid value ${typeof ca === 'string' ? "'…'" : show(ca)} for \`security.proxy.ca\`. Allowed: certificates in PEM.`,
     );
   }
   return Object.freeze({ url, resolvesNames, ca });

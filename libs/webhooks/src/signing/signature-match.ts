@@ -15,8 +15,8 @@ export function anyMatches(given: readonly Buffer[], expected: readonly Buffer[]
 }
 
 /**
- * Decodes a hex signature. Returns `null` when it is not hex of that many bytes: `Buffer.from` would silently stop at
- * the first wrong character.
+ * Decodes a hex signature. Returns `null` unless the text is hex of exactly `bytes` bytes: `Buffer.from` would silently
+ * stop at the first wrong character.
  */
 export function decodeHex(text: string, bytes: number): Buffer | null {
   return text.length === 2 * bytes && /^[0-9a-f]+$/i.test(text) ? Buffer.from(text, 'hex') : null;
