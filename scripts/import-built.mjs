@@ -1,6 +1,6 @@
-// Loads every entry point of the built package as a user would, by ESM `import` and by `require`, each in a process of its
-// own: a cycle between modules shows only for the entry that happens to be loaded first, and tests that run from the source
-// never meet it. An entry must load, have exports, none of them undefined, and the same ones both ways.
+// Loads every entry point of the built package as a user would, by `import` and by `require`, each in a separate process: a cycle
+// between modules shows only in the entry point that is loaded first, and never in tests of the sources. Each entry point must load
+// and must have exports, none of them undefined, and the same exports in both ways.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -39,7 +39,7 @@ process.exitCode = failed > 0 ? 1 : 0;
  */
 async function load(way, entry) {
   if (entry.endsWith('.json')) {
-    // Tools ask for it by its path, and ESM needs an attribute that Node 20 and 24 write differently.
+    // Tools read package.json by its path. `import` would need an attribute with different syntax in Node.js 20 and 24.
     return JSON.stringify(Object.keys(JSON.parse(readFileSync(new URL(import.meta.resolve(entry)), 'utf8'))));
   }
   const [type, program] = WAYS[way];

@@ -1,5 +1,5 @@
-// Runs before `npm pack` and `npm publish` of the library: builds it, and lends it the files that stand in the root of the
-// repository but belong into the tarball. `--clean` (postpack) takes them back.
+// Runs before `npm pack` and `npm publish` of the library: builds the library, and copies files from the root of the repository that
+// belong in the tarball. `--clean` (postpack) removes the copies.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,14 +14,14 @@ if (process.argv.includes('--clean')) {
 } else {
   const missing = LENT.filter((file) => !existsSync(join(root, file)));
   if (missing.length > 0) {
-    console.error(`The package must not go out without ${missing.join(', ')}: the root of the repository has none.`);
+    console.error(`Missing in the root of the repository: ${missing.join(', ')}. The package needs these files.`);
     process.exit(1);
   }
-  // Whatever an older build left behind would be packed, too.
+  // Files of an older build would be packed, too.
   rmSync(join(library, 'dist'), { recursive: true, force: true });
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status } = spawnSync(process.execPath, [tsc, '-p', join(library, 'tsconfig.lib.json')], {
-    // npm prints the tarball's name (or JSON) on stdout; errors of the compiler must not end up in there.
+    // npm prints the tarball's name (or JSON) on stdout, which the compiler's errors must not mix with.
     stdio: ['ignore', process.stderr, process.stderr],
   });
   if (status !== 0) process.exit(1);
