@@ -1,7 +1,7 @@
-// Copies the types of the built library to dist/commonjs, where a package.json says that they are of CommonJS modules.
+// Copies the types of the built library to dist/commonjs, where a package.json marks them as types of CommonJS modules.
 //
-// Node.js 20.19 and newer run `require('nestjs-entity-webhooks')`: there is one build, of ES modules, and one instance of it. TypeScript
-// with `module: node16` refuses to compile that, as it knows types of ES modules only by the package.json above them.
+// Node.js 20.19 and newer run `require('nestjs-entity-webhooks')` on the only build, of ES modules. TypeScript with `module: node16`
+// rejects this call, because the nearest package.json of the types says that they belong to ES modules.
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' })) {
 writeFileSync(join(target, 'package.json'), '{ "type": "commonjs" }\n');
 
 /**
- * sql-template-tag has types of ES modules only. A type may be imported from there when the import says so.
+ * sql-template-tag has types of ES modules only. CommonJS types may import from it only with a `resolution-mode`.
  *
  * @param {string} types
  */

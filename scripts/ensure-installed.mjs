@@ -1,8 +1,8 @@
-// Makes `npm run demo` and `npm test` the only command a fresh clone needs: runs `npm ci` when nothing is installed, when
-// package-lock.json has moved since, or when this Node.js cannot load what was compiled for another (better-sqlite3).
+// Runs `npm ci` if necessary, so that a fresh clone needs only one command, `npm run demo` or `npm test`. It is necessary when nothing
+// is installed, when package-lock.json has changed, or when native add-ons (better-sqlite3) were compiled for another Node.js.
 //
-// Uses nothing but Node.js, since it runs before anything is installed. `--record` is the root package's postinstall: so
-// an `npm ci` or `npm install` by hand counts, too.
+// Uses only Node.js, because it runs before anything is installed. The root package's postinstall calls it with `--record`, so that an
+// `npm ci` or `npm install` by hand counts, too.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ const wanted = JSON.stringify({
   lock: createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))
     .digest('hex'),
-  // The ABI that native add-ons are compiled for; it moves with Node's major version.
+  // The ABI of native add-ons, which changes with Node's major version.
   nodeModuleVersion: process.versions.modules,
   platform: `${process.platform}-${process.arch}`,
 });
@@ -27,7 +27,7 @@ if (process.argv.includes('--record')) {
 } else {
   const [major, minor] = process.versions.node.split('.').map(Number);
   if (major < 20 || (major === 20 && minor < 19)) {
-    fail(`Node.js 20.19 or newer is needed; this is ${process.versions.node}.`);
+    fail(`This is Node.js ${process.versions.node}. Install Node.js 20.19 or newer.`);
   }
   const reason = whyInstall();
   if (reason) {
@@ -40,7 +40,7 @@ if (process.argv.includes('--record')) {
 /** @returns {string | undefined} */
 function whyInstall() {
   if (!existsSync(modules)) return 'node_modules is missing';
-  if (!existsSync(stamp)) return 'node_modules was not completely installed';
+  if (!existsSync(stamp)) return 'the last installation is incomplete';
   const found = readFileSync(stamp, 'utf8');
   if (found === wanted) return undefined;
   const before = parse(found);
@@ -53,17 +53,17 @@ function whyInstall() {
 }
 
 function install() {
-  // The npm that runs this script, not another one that happens to be first in PATH.
+  // Use the npm that runs this script: PATH may contain another npm.
   const running = process.env.npm_execpath;
   const npm = running && /^npm-cli\.c?js$/.test(basename(running)) ? [process.execPath, running] : ['npm'];
-  // Without npm's warnings: a page about packages that ask for a newer Node.js than 20 and run on it all the same.
+  // Hide npm's warnings, a page about packages that declare a newer Node.js than 20 but run on it.
   const { status, error } = spawnSync(npm[0], [...npm.slice(1), 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: root,
     // stdout belongs to the command that follows.
     stdio: ['ignore', process.stderr, process.stderr],
     shell: npm.length === 1 && process.platform === 'win32',
   });
-  if (status !== 0) fail(`npm ci failed${error ? `: ${error.message}` : ''}; its message stands above.`);
+  if (status !== 0) fail(`npm ci failed${error ? `: ${error.message}` : ''}. See the output of npm above.`);
 }
 
 /** @param {string} text */

@@ -1,9 +1,8 @@
-// Loads every entry point of the built package as a user would, by ESM `import` and by `require`, each in a process of its
-// own: a cycle between modules shows only for the entry that happens to be loaded first, and tests that run from the source
-// never meet it. An entry must load, have exports, none of them undefined, and the same ones both ways.
+// Loads every entry point of the built package as a user would, by `import` and by `require`, each in a separate process: a cycle
+// between modules shows only in the entry point that is loaded first, and never in tests of the sources. Each entry point must load
+// and must have exports, none of them undefined, and the same exports in both ways.
 //
-// It also pins what each entry point loads: how many files of ours, and which packages. A receiver must not load the core, nor
-// undici, for the sake of one constant.
+// It also pins what each entry point loads: the number of our files, and the packages. A receiver must load neither the core nor undici.
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -80,7 +79,7 @@ process.exitCode = failed > 0 ? 1 : 0;
  */
 async function load(way, entry) {
   if (entry.endsWith('.json')) {
-    // Tools ask for it by its path, and ESM needs an attribute that Node 20 and 24 write differently.
+    // Tools read package.json by its path. `import` would need an attribute with different syntax in Node.js 20 and 24.
     return JSON.stringify(Object.keys(JSON.parse(readFileSync(new URL(import.meta.resolve(entry)), 'utf8'))));
   }
   const [type, program] = WAYS[way];

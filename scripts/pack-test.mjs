@@ -1,15 +1,15 @@
-// Packs the library as `npm publish` would, and installs the tarball into two scratch applications: one with the lowest
-// version of every peer's range, one with the highest. Each gets `test/pack/main.ts`, is compiled against the package's types,
-// and runs it. Neither has an optional peer: code or types that lean on one fail here, as they would at a user's.
+// Packs the library as `npm publish` does, and installs the tarball into two temporary applications: one with the lowest version of every
+// peer's range, one with the highest. Each application compiles `test/pack/main.ts` against the package's types, and runs it. Neither
+// has an optional peer: code or types that need one fail here, as they would fail for a user.
 //
-// Two more applications have a test of their own (`test/pack/suite`), as their teams would run it: one of Nest 11 in CommonJS with jest,
-// installed by npm, and one of Nest 12 in ES modules with vitest, installed by pnpm, which shows a package its own dependencies only.
+// Two more applications run the test in `test/pack/suite`: Nest 11 in CommonJS with jest, installed by npm, and Nest 12 in ES modules with
+// vitest, installed by pnpm, which lets a package see its own dependencies only.
 //
-//   node scripts/pack-test.mjs               highest = what package-lock.json has
-//   node scripts/pack-test.mjs --latest      highest = what the registry has: to see whether a new release breaks something
-//   node scripts/pack-test.mjs --keep        leaves the applications where they are
+//   node scripts/pack-test.mjs               highest = the versions in package-lock.json
+//   node scripts/pack-test.mjs --latest      highest = the newest versions in the registry: shows whether a new release breaks something
+//   node scripts/pack-test.mjs --keep        does not delete the applications
 //
-// The lock file decides by default, so that somebody else's release never fails a change that has nothing to do with it.
+// The lock file is the default, so that a new release of another package never fails an unrelated change.
 import { spawn } from 'node:child_process';
 import {
   cpSync,
@@ -41,16 +41,16 @@ const optionalPeers = Object.keys(manifest.peerDependencies).filter(
   (name) => !requiredPeers.some(([required]) => required === name),
 );
 
-/** Not ours to ask for, but the oldest and the newest Nest receive on both of them. Releases of the second before 11.0.3 ask for Nest 10. */
+/** The platforms on which the applications receive webhooks. They are no peers of the library. Fastify before 11.0.3 needs Nest 10. */
 const PLATFORMS = [
   ['@nestjs/platform-express', '^11.0.0 || ^12.0.0'],
   ['@nestjs/platform-fastify', '^11.0.3 || ^12.0.0'],
 ];
 
-/** No install script of theirs is needed, and none is to be trusted. */
+/** The applications need no install scripts, and none should be trusted. */
 const QUIET = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
 
-/** The last Nest of CommonJS, with what its `nest new` brings for tests. Not in the lock file: the root has Nest 12. */
+/** The last Nest in CommonJS, with the test packages of its `nest new`. Not in the lock file, because the root has Nest 12. */
 const NEST_11 = {
   '@nestjs/axios': '4.0.1',
   '@nestjs/common': '11.2.10',
@@ -69,7 +69,7 @@ const NEST_11 = {
   typeorm: lockedVersion('typeorm'),
   typescript: '5.9.3',
 };
-/** `--module` and `--moduleResolution` of applications that compile to `require()`. */
+/** Values of `--module` and `--moduleResolution` for applications that compile to `require()`. */
 const COMMONJS_MODULES = [
   ['commonjs', 'node10'],
   ['node16', 'node16'],
@@ -88,7 +88,7 @@ try {
     application('lowest', (_name, range) => lowestOf(range)),
     application('highest', (name, range) => (values.latest ? highestRangeOf(range) : lockedVersion(name))),
   ];
-  // One after the other would spend most of the time waiting for the registry.
+  // In parallel, because most of the time is spent waiting for the registry.
   const results = await Promise.allSettled([
     ...applications.map((app) => tryOut(app, tarball)),
     tryJest(tarball),
@@ -114,7 +114,7 @@ try {
 async function pack() {
   const output = await succeed('npm pack', npm('pack', '--json', '--pack-destination', scratch), library);
   const packed = JSON.parse(output.slice(output.search(/^[[{]/m)));
-  // npm 12 answers with an object by package name, npm 11 and before with a list.
+  // npm 12 prints an object with package names as keys, npm 11 and older print a list.
   const { filename, files, size } = Array.isArray(packed) ? packed[0] : Object.values(packed)[0];
   const paths = files.map((/** @type {{ path: string }} */ file) => file.path);
   const pages = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) =>
@@ -143,7 +143,7 @@ function application(name, versionOf) {
 /**
  * @param {ReturnType<typeof application>} app
  * @param {string} tarball
- * @returns {Promise<string>} what to say of it
+ * @returns {Promise<string>} a summary to print
  */
 async function tryOut({ name, folder, peers, platforms }, tarball) {
   mkdirSync(folder);
@@ -157,23 +157,23 @@ async function tryOut({ name, folder, peers, platforms }, tarball) {
   await succeed(`${name}: npm install`, npm('install', ...QUIET), folder);
   for (const optional of optionalPeers) {
     if (readdirSync(join(folder, 'node_modules')).includes(optional)) {
-      throw new Error(`${name}: ${optional} got installed, though it is optional: this application proves nothing`);
+      throw new Error(`${name}: the optional peer ${optional} is installed, so this application proves nothing`);
     }
   }
   lendDriver(folder);
 
   checkSpecifiers(name, join(folder, 'node_modules', manifest.name, 'dist'));
   await compile(name, folder);
-  const said = await succeed(`${name}: run`, [process.execPath, 'dist/main.js', join(folder, 'app.sqlite')], folder);
+  const output = await succeed(`${name}: run`, [process.execPath, 'dist/main.js', join(folder, 'app.sqlite')], folder);
   const versions = Object.keys(peers).map((peer) => `${peer} ${installedVersion(folder, peer)}`);
-  return `${name}: ${said.trim().split('\n').at(-1)}\n    ${versions.join(', ')}`;
+  return `${name}: ${output.trim().split('\n').at(-1)}\n    ${versions.join(', ')}`;
 }
 
 /**
- * Nest 11 as `nest new` made it, with one line more for jest; see docs/installing.md.
+ * An application as `nest new` of Nest 11 creates it, with one more line for jest; see docs/installing.md.
  *
  * @param {string} tarball
- * @returns {Promise<string>} what to say of it
+ * @returns {Promise<string>} a summary to print
  */
 async function tryJest(tarball) {
   const name = 'commonjs-jest';
@@ -192,7 +192,7 @@ async function tryJest(tarball) {
 
 /**
  * @param {string} tarball
- * @returns {Promise<string>} what to say of it
+ * @returns {Promise<string>} a summary to print
  */
 async function tryVitest(tarball) {
   const name = 'esm-vitest';
@@ -225,7 +225,7 @@ async function tryVitest(tarball) {
  * An application with the test of `test/pack/suite`.
  *
  * @param {string} name
- * @param {string} configuration its folder in `test/pack`
+ * @param {string} configuration the name of a folder in `test/pack`
  * @param {Readonly<Record<string, string>>} versions
  * @param {string} tarball
  * @param {'module' | 'commonjs'} type
@@ -246,7 +246,7 @@ function suite(name, configuration, versions, tarball, type) {
 }
 
 /**
- * The driver of the root, as compiling one more takes a minute; it is the application's choice anyway.
+ * Links the root's SQLite driver into the application, because compiling another one takes a minute.
  *
  * @param {string} folder
  */
@@ -255,7 +255,7 @@ function lendDriver(folder) {
 }
 
 /**
- * The types may name only what is there for certain: required peers, dependencies, Node.
+ * Types may import only modules that every user has: required peers, dependencies, Node.js.
  *
  * @param {string} name
  * @param {string} dist
@@ -276,13 +276,13 @@ function checkSpecifiers(name, dist) {
     }
   }
   if (leaks.length > 0) {
-    throw new Error(`${name}: the types name what a user need not have installed:\n  ${leaks.join('\n  ')}`);
+    throw new Error(`${name}: the types import packages that a user may not have installed:\n  ${leaks.join('\n  ')}`);
   }
 }
 
 /**
- * With `skipLibCheck` off, so that our types are checked as well. Errors inside of other packages' types are theirs (an old
- * release of a peer was never compiled with today's TypeScript), and stay out of it.
+ * Compiles with `skipLibCheck` off, so that this package's types are checked, too. Ignores errors in the types of other packages: an
+ * old release of a peer was never compiled with today's TypeScript.
  *
  * @param {string} name
  * @param {string} folder
@@ -294,7 +294,7 @@ async function compile(name, folder) {
   const ours = errors.filter(
     (line) => !line.startsWith('node_modules/') || line.startsWith(`node_modules/${manifest.name}/`),
   );
-  // A compiler that fails without a line that we understand has failed.
+  // A compiler that fails without a known error line has failed, too.
   if (ours.length > 0 || (status !== 0 && errors.length === 0)) {
     throw new Error(
       `${name}: does not compile against the package's types:\n${(ours.length ? ours.join('\n') : output).trim()}`,
@@ -307,7 +307,9 @@ function lowestOf(range) {
   const first = (range.split('||')[0] ?? '').trim();
   const version = /^\^?(\d+\.\d+\.\d+)$/.exec(first)?.[1];
   if (version === undefined)
-    throw new Error(`"${range}": write peer ranges as ^x.y.z, so that the lowest can be read off`);
+    throw new Error(
+      `Invalid peer range "${range}". Allowed: ^x.y.z, because this script reads the lowest version from it.`,
+    );
   return version;
 }
 
@@ -320,7 +322,7 @@ function highestRangeOf(range) {
 function lockedVersion(name) {
   const version = lock.packages[`node_modules/${name}`]?.version;
   if (version === undefined)
-    throw new Error(`package-lock.json has no ${name}: it must be a devDependency of the root`);
+    throw new Error(`package-lock.json does not contain ${name}. Add it to the devDependencies of the root.`);
   return version;
 }
 

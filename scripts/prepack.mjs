@@ -1,8 +1,8 @@
-// Runs before `npm pack` and `npm publish` of the library: builds it, and copies the files into its folder that belong into the tarball and
-// are kept in the root of the repository. `--clean` (postpack) removes the copies.
+// Runs before `npm pack` and `npm publish` of the library: builds the library, and copies files from the root of the repository that
+// belong in the tarball. `--clean` (postpack) removes the copies.
 //
-// `docs/` is among them, because error messages and log lines name its pages. When `repository` is set in the library's package.json, the
-// links of the copies lead there: a registry shows README.md without the files beside it.
+// The files include `docs/`, because error messages and log lines name its pages. When `repository` is set in the library's package.json,
+// the links in the copies lead there: a registry shows README.md without the files beside it.
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,16 +19,14 @@ if (process.argv.includes('--clean')) {
 } else {
   const missing = COPIED.filter((file) => !existsSync(join(root, file)));
   if (missing.length > 0) {
-    console.error(
-      `The package must not be published without ${missing.join(', ')}: the root of the repository has none.`,
-    );
+    console.error(`Missing in the root of the repository: ${missing.join(', ')}. The package needs these files.`);
     process.exit(1);
   }
-  // Files that an older build has left behind would be packed, too.
+  // Files of an older build would be packed, too.
   rmSync(join(library, 'dist'), { recursive: true, force: true });
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status } = spawnSync(process.execPath, [tsc, '-p', join(library, 'tsconfig.lib.json')], {
-    // npm prints the tarball's name (or JSON) on stdout; errors of the compiler must not end up in there.
+    // npm prints the tarball's name (or JSON) on stdout, which the compiler's errors must not mix with.
     stdio: ['ignore', process.stderr, process.stderr],
   });
   if (status !== 0) process.exit(1);

@@ -1,9 +1,9 @@
-// Everything that must hold before a change lands, one line per step; the first step that fails ends it with its output.
+// Runs all checks that a change must pass, and prints one line per step. Stops at the first failed step, and prints its output.
 //
 //   npm run verify
-//   npm run verify -- --skip tests          (names, with commas between them; CI runs the tests by themselves)
+//   npm run verify -- --skip tests          (names, separated by commas; CI runs the tests in another job)
 //   npm run verify -- --only lint,types
-//   npm run verify -- --keep-going          (tries the other steps as well after one that failed, as CI does)
+//   npm run verify -- --keep-going          (runs the other steps after a failed step, too, as CI does)
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -21,9 +21,9 @@ const npmRun = (/** @type {string} */ script) =>
     ? [process.execPath, process.env.npm_execpath, 'run', '--silent', script]
     : ['npm', 'run', '--silent', script];
 
-/** @type {{ name: string, what: string, command: string[], tell?: RegExp }[]} `tell`: lines worth reading when all is well */
+/** @type {{ name: string, what: string, command: string[], summary?: RegExp }[]} `summary`: lines of the output to print after success */
 const steps = [
-  { name: 'format', what: 'prettier finds nothing to change', command: npmRun('format:check') },
+  { name: 'format', what: 'formatting, by prettier', command: npmRun('format:check') },
   { name: 'words', what: 'no word of the old vocabulary', command: npmRun('words') },
   { name: 'spelling', what: 'of the documents', command: npmRun('spelling') },
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
@@ -34,7 +34,7 @@ const steps = [
     name: 'tests',
     what: 'all tests',
     command: bin('vitest/vitest.mjs', 'run'),
-    tell: /^\s+(Test Files|Tests|Databases) /,
+    summary: /^\s+(Test Files|Tests|Databases) /,
   },
   {
     name: 'import',
@@ -54,7 +54,7 @@ const chosen = steps.filter(({ name }) => !skipped.includes(name) && (only.lengt
 const began = performance.now();
 /** @type {string[]} */
 const failed = [];
-for (const { name, what, command, tell } of chosen) {
+for (const { name, what, command, summary } of chosen) {
   const start = performance.now();
   const { status, output } = await run(command);
   const label = `${name.padEnd(8)} ${what.padEnd(40)} ${seconds(start)}`;
@@ -65,8 +65,8 @@ for (const { name, what, command, tell } of chosen) {
     break;
   }
   console.log(`✓ ${label}`);
-  for (const line of tell ? output.split('\n') : []) {
-    if (tell?.test(stripVTControlCharacters(line))) console.log(`  ${line.trim()}`);
+  for (const line of summary ? output.split('\n') : []) {
+    if (summary?.test(stripVTControlCharacters(line))) console.log(`  ${line.trim()}`);
   }
 }
 if (failed.length > 0) {
@@ -74,7 +74,7 @@ if (failed.length > 0) {
   process.exit(1);
 }
 const left = steps.filter((step) => !chosen.includes(step)).map(({ name }) => name);
-console.log(`verify: all well in ${seconds(began).trim()}${left.length > 0 ? `, without ${left.join(', ')}` : ''}`);
+console.log(`verify: passed in ${seconds(began).trim()}${left.length > 0 ? `, without ${left.join(', ')}` : ''}`);
 
 /**
  * @param {string[]} command
@@ -100,7 +100,7 @@ function stepNames(list) {
   const names = (list ?? '').split(',').filter(Boolean);
   for (const name of names) {
     if (!steps.some((step) => step.name === name)) {
-      console.error(`No step is called "${name}": ${steps.map((step) => step.name).join(', ')}`);
+      console.error(`Unknown step "${name}". Allowed: ${steps.map((step) => step.name).join(', ')}.`);
       process.exit(2);
     }
   }

@@ -14,7 +14,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MAIN = join(ROOT, 'apps/demo/dist/main.js');
 const run = promisify(execFile);
 
-// The demo runs as it is built: against the package's compiled entry point.
+// The demo runs compiled, against the package's compiled entry point.
 beforeAll(async () => {
   await build('libs/webhooks', 'index.js', 'tsconfig.lib.json');
   await build('apps/demo', 'main.js', 'tsconfig.app.json');
@@ -22,7 +22,7 @@ beforeAll(async () => {
 
 describeDatabases('npm run demo -- --once', (db) => {
   it(
-    'delivers what its tour expects and nothing else, also where an earlier tour left its tables',
+    'delivers exactly the webhooks that the tour expects, even if an earlier tour left tables',
     { timeout: 60 * SECOND },
     async () => {
       const database = await db.create();
@@ -47,7 +47,7 @@ describeDatabases('npm run demo -- --once', (db) => {
 });
 
 describe('npm run demo', () => {
-  it('stays open, and what it prints to try works', { timeout: 60 * SECOND }, async () => {
+  it('stays open, and the commands that it prints work', { timeout: 60 * SECOND }, async () => {
     const demo = spawn(process.execPath, [MAIN], { env: { ...process.env, DATABASE_URL: '', PORT: '0' } });
     onTestFinished(() => void demo.kill('SIGKILL'));
     const closed = once(demo, 'close');
@@ -61,11 +61,11 @@ describe('npm run demo', () => {
       throw new Error(`the demo ended without ${String(pattern)}:\n${before.join('\n')}`);
     };
 
-    // The mistake, `ordre`, is the last line to try.
+    // The last command contains the mistake `ordre`.
     const curls = (await printed(/ordre/)).filter((line) => line.startsWith('  curl '));
     const statuses: number[] = [];
     for (const curl of curls) statuses.push(await play(curl));
-    // Listener, order, payment; the declined card; the log, a delivery, its resend; the mistake.
+    // Listener, order, payment, declined card, log, delivery, resend, mistake.
     expect(statuses).toEqual([201, 201, 200, 402, 200, 200, 202, 400]);
     await printed(/✔ invoice\.overdue -> johns-bank verified +attempt 2/);
 
@@ -78,16 +78,16 @@ describe('a demo that cannot run', () => {
   it.each([
     [
       { DATABASE_URL: 'postgres://postgres@127.0.0.1:1/shop' },
-      /ECONNREFUSED.*Start its server and create the database/,
+      /ECONNREFUSED.*Start the server and create the database/,
     ],
     [{ DATABASE_URL: 'redis://127.0.0.1' }, /DATABASE_URL must begin with postgres:\/\/, mysql:\/\/ or mariadb:\/\//],
-    [{ PORT: 'http' }, /PORT is 'http': give a whole number/],
-  ])('says why and what to do in one line, and exits with 1: %o', async (env, reason) => {
+    [{ PORT: 'http' }, /Invalid value 'http' for PORT\. Allowed: a whole number/],
+  ])('prints the reason and the remedy in one line, and exits with 1: %o', async (env, reason) => {
     const failed = run(process.execPath, [MAIN, '--once'], { env: { ...process.env, DATABASE_URL: '', ...env } });
     await expect(failed).rejects.toMatchObject({ code: 1, stdout: expect.stringMatching(reason) as string });
   });
 
-  it('does not take a misspelt option for none, and stay open', async () => {
+  it('exits with an error for a misspelt option', async () => {
     const failed = run(process.execPath, [MAIN, '--onec'], { timeout: 20 * SECOND });
     await expect(failed).rejects.toMatchObject({
       code: 1,
@@ -111,7 +111,7 @@ function urlOf(options: DataSourceOptions): string {
   return url ?? `${options.type}://${username}:${encodeURIComponent(password ?? '')}@${host}:${port}/${database}`;
 }
 
-/** Does what a printed `curl` line does. */
+/** Sends the request of a printed `curl` line. */
 async function play(curl: string): Promise<number> {
   const {
     method = 'GET',

@@ -15,11 +15,11 @@ const delivered = {
 } as const;
 
 describe('a tour', () => {
-  it('went well when exactly what was expected was accepted', () => {
+  it('succeeds if exactly the expected webhooks were accepted', () => {
     expect(judgeTour([expected], [failed, accepted], [delivered])).toEqual([]);
   });
 
-  it('went wrong when a webhook is missing, and says what became of it', () => {
+  it('fails if a webhook is missing, and reports the state of its delivery', () => {
     const exhausted = {
       ...delivered,
       state: 'exhausted',
@@ -29,17 +29,17 @@ describe('a tour', () => {
     } as const;
     expect(judgeTour([expected], [failed], [exhausted])).toEqual([
       'missing: order.updated -> shop, at attempt 2, with {"status":"paid"}',
-      'not delivered: order.updated is exhausted, after attempt 5, which met 500',
+      'not delivered: order.updated is exhausted, after attempt 5, which ended with 500',
     ]);
   });
 
-  it('went wrong when a webhook arrives that nobody expects', () => {
+  it('fails if an unexpected webhook arrives', () => {
     expect(judgeTour([], [accepted], [delivered])).toEqual([
       'unexpected: order.updated -> shop, at attempt 2, with {"id":1,"status":"paid"}',
     ]);
   });
 
-  it('went wrong when an expected webhook arrives twice', () => {
+  it('fails if an expected webhook arrives twice', () => {
     expect(judgeTour([expected], [failed, accepted, { ...accepted, attempt: 3 }], [delivered])).toHaveLength(1);
     expect(judgeTour([expected], [accepted, accepted], [delivered])).toHaveLength(1);
   });
@@ -49,22 +49,22 @@ describe('a tour', () => {
     ['another attempt', { attempt: 1 }],
     ['another type', { body: { ...body, type: 'order.created' } }],
     ['other data', { body: { ...body, data: { id: 1, status: 'new' } } }],
-  ])('went wrong when a webhook comes with %s', (_, other) => {
+  ])('fails if a webhook arrives with %s', (_, other) => {
     expect(judgeTour([expected], [{ ...accepted, ...other }], [delivered])).toEqual([
       expect.stringMatching(/^missing: /),
       expect.stringMatching(/^unexpected: /),
     ]);
   });
 
-  it('went wrong when a signature does not fit', () => {
+  it('fails if a signature is invalid', () => {
     const forged: Received = { ...accepted, status: 401, verdict: 'forged', body: null };
     expect(judgeTour([expected], [failed, accepted, forged], [delivered])).toEqual(['forged: request evt_1 -> shop']);
   });
 
-  it('went wrong when the sending side has something left to do', () => {
+  it('fails if a delivery is not finished', () => {
     const waiting = { ...delivered, state: 'due', attemptCount: 1, lastStatus: null, lastError: 'TIMEOUT' } as const;
     expect(judgeTour([], [], [waiting])).toEqual([
-      'not delivered: order.updated is due, after attempt 1, which met TIMEOUT',
+      'not delivered: order.updated is due, after attempt 1, which ended with TIMEOUT',
     ]);
   });
 });

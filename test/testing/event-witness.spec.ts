@@ -191,7 +191,7 @@ describeDatabases('an application with a witness', (database) => {
       await orders().save({ status: 'new' });
       await app.dataSource.query(`UPDATE webhook_images SET new_row = '{}'`);
       await drain(app.app);
-      expect(await failure()).toMatch(/missing: order\.created[^]*An image was set aside[^]*it has no column id/);
+      expect(await failure()).toMatch(/missing: order\.created[^]*An image is damaged[^]*it has no column id/);
     });
   });
 

@@ -12,13 +12,13 @@ import { ReceiverModule } from './receiver/receiver.module.js';
 import { TourModule } from './tour/tour.module.js';
 import { UsersModule } from './users/users.module.js';
 
-/** A small shop whose users and orders are webhooks. */
+/** A small shop that sends webhooks about its users and orders. */
 @Module({
   imports: [
     EventEmitterModule.forRoot(),
     WebhooksModule.forRoot({
       publishes: [{ type: 'invoice.overdue', fields: ['orderId', 'totalCents'] }],
-      // The receiver is this application, on http and loopback. Leave this line out in yours.
+      // The receiver is this application, on http and loopback. Leave this line out in your application.
       security: { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true },
       parts: { retrySchedule: ImpatientSchedule },
     }),
@@ -39,7 +39,7 @@ import { UsersModule } from './users/users.module.js';
 export class AppModule {
   /** The shop on a database. */
   static on(database: DataSourceOptions): DynamicModule {
-    // The demo asks the database once before: when it is gone now, trying for half a minute would only hide that.
+    // The demo has already connected once. If the database is down now, retries for half a minute would only delay the error.
     const connection = TypeOrmModule.forRoot({ ...database, autoLoadEntities: true, retryAttempts: 0 });
     return { module: AppModule, imports: [connection] };
   }

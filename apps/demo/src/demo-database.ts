@@ -6,16 +6,16 @@ import { DataSource, type DataSourceOptions } from 'typeorm';
 import { Order } from './orders/order.entity.js';
 import { User } from './users/user.entity.js';
 
-/** Where a tour keeps its rows, empty when it begins. */
+/** The database of a tour, without rows at the start. */
 export interface DemoDatabase {
   readonly options: DataSourceOptions;
-  /** For people: without a password. */
+  /** A name to print, without the password. */
   readonly label: string;
-  /** Call it when the application is closed. */
+  /** Removes the temporary file, if there is one. Call it after the application is closed. */
   discard(): Promise<void>;
 }
 
-/** `synchronize` makes the shop's tables and the webhooks'; in production run migrations. The prefix keeps to ourselves. */
+/** `synchronize` creates the tables of the shop and of the library; use migrations in production. The prefix avoids other tables. */
 const TABLES = { synchronize: true, entityPrefix: 'webhooks_demo_' };
 
 const TYPES: ReadonlyMap<string, 'postgres' | 'mysql' | 'mariadb'> = new Map([
@@ -26,8 +26,8 @@ const TYPES: ReadonlyMap<string, 'postgres' | 'mysql' | 'mariadb'> = new Map([
 ]);
 
 /**
- * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `webhooks_demo_*` there are dropped and made anew. Without one,
- * SQLite in a temporary file.
+ * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `webhooks_demo_*` there are dropped and created again. Without a
+ * URL: SQLite in a temporary file.
  */
 export async function freshDatabase(url: string | undefined): Promise<DemoDatabase> {
   return url ? onServer(url) : inTemporaryFile();
@@ -48,7 +48,7 @@ async function onServer(url: string): Promise<DemoDatabase> {
   const type = TYPES.get(address?.protocol ?? '');
   if (!address || !type) {
     throw new Error(
-      'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Without it the demo runs on SQLite.',
+      'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Remove it to run the demo on SQLite.',
     );
   }
   const options: DataSourceOptions = { type, url, ...TABLES };
@@ -56,7 +56,7 @@ async function onServer(url: string): Promise<DemoDatabase> {
   return { options, label: `${type} at ${address.host}${address.pathname}`, discard: async () => undefined };
 }
 
-/** Before the application starts, or its dispatcher would first send what the last tour left. */
+/** Runs before the application starts. Otherwise the dispatcher would send the pending deliveries of the last tour. */
 async function dropTables(options: DataSourceOptions, type: 'postgres' | 'mysql' | 'mariadb'): Promise<void> {
   const entities = [User, Order, ...webhookEntities({ type })];
   const dataSource = await connected(new DataSource({ ...options, entities, synchronize: false }));
@@ -73,10 +73,10 @@ async function connected(dataSource: DataSource): Promise<DataSource> {
   try {
     return await dataSource.initialize();
   } catch (cause) {
-    // The error of a host with several addresses has no message of its own.
+    // The error for a host with several addresses is an AggregateError without a message.
     const { message, code } = cause as { message: string; code?: string };
     throw new Error(
-      `no way into the database of DATABASE_URL: ${message || code}. Start its server and create the database, or leave DATABASE_URL out to run on SQLite.`,
+      `cannot connect to the database of DATABASE_URL: ${message || code}. Start the server and create the database, or remove DATABASE_URL to run on SQLite.`,
       { cause },
     );
   }

@@ -15,7 +15,7 @@ const KIB = 1_024;
 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 
-/** Plays the tour; with `--once` that is all, otherwise the shop stays open until Ctrl-C. */
+/** Plays the tour. With `--once` the program then ends; otherwise the shop stays open until Ctrl-C. */
 async function main(): Promise<void> {
   const { once: isOnce } = parseArgs({ options: { once: { type: 'boolean', default: false } } }).values;
   const port = portOf(process.env['PORT'], isOnce);
@@ -37,11 +37,11 @@ async function main(): Promise<void> {
   }
 }
 
-/** A tour that nobody visits needs no port that anybody knows. */
+/** With `--once` any free port (0) will do, because only the demo itself sends requests. */
 function portOf(given: string | undefined, isOnce: boolean): number {
   const port = Number(given ?? (isOnce ? 0 : 3_000));
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new Error(`PORT is '${given}': give a whole number from 0 to 65535.`);
+    throw new Error(`Invalid value '${given}' for PORT. Allowed: a whole number from 0 to 65535.`);
   }
   return port;
 }
@@ -52,7 +52,7 @@ async function createApp({ options }: DemoDatabase): Promise<NestExpressApplicat
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
-  // A payload may have 256 KiB; Express alone stops at 100.
+  // A payload may have 256 KiB; the default limit of Express is 100 KiB.
   app.useBodyParser('json', { limit: 256 * KIB });
   return app;
 }
@@ -64,7 +64,7 @@ async function playTour(app: NestExpressApplication, baseUrl: string): Promise<b
     print(`\nAll ${expected} webhooks arrived, verified with the standardwebhooks package, and nothing else did.`);
     return true;
   }
-  print('\nThe tour did not go as it should:');
+  print('\nThe tour failed:');
   for (const problem of problems) print(`  ${problem}`);
   return false;
 }
@@ -82,7 +82,7 @@ async function stayOpen(app: NestExpressApplication, baseUrl: string): Promise<v
 
 main().catch((error: unknown) => {
   const { message, code } = error as { message?: string; code?: string };
-  const fix = code === 'EADDRINUSE' ? '. Set PORT to another one.' : '';
+  const fix = code === 'EADDRINUSE' ? '. Set PORT to another port.' : '';
   print(`The demo could not run: ${message || code || String(error)}${fix}`);
   process.exitCode = 1;
 });

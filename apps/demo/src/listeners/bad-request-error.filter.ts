@@ -3,7 +3,7 @@ import { BaseExceptionFilter } from '@nestjs/core';
 import { BadRequestError } from 'nestjs-entity-webhooks';
 
 /**
- * What a customer did wrong, as an answer with a code that programs can read. Copy it: without it these errors are 500s.
+ * Answers a customer's mistake with its status, code and message. Copy this filter: without it these errors are answered with 500.
  *
  * @example { "statusCode": 400, "code": "UNKNOWN_EVENT_TYPE", "message": "…" }
  */

@@ -1,7 +1,7 @@
 import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { DeliveryService } from 'nestjs-entity-webhooks';
 
-/** What a customer may see: the deliveries to listeners of theirs. */
+/** For customers: the deliveries to their own listeners. */
 @Controller('customers/:owner/deliveries')
 export class CustomerDeliveriesController {
   constructor(private readonly deliveries: DeliveryService) {}
@@ -12,7 +12,7 @@ export class CustomerDeliveriesController {
   }
 }
 
-/** The shop's own view, of everybody's deliveries: put a guard before it. */
+/** For the shop: the deliveries of all customers. Protect it with a guard in your application. */
 @Controller('deliveries')
 export class DeliveriesController {
   constructor(private readonly deliveries: DeliveryService) {}

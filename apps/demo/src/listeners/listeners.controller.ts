@@ -1,7 +1,7 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { CreateListenerDto, ListenerService } from 'nestjs-entity-webhooks';
 
-/** `forOwner` is the fence: another owner's listeners do not exist. Take the owner from who is logged in, not from the URL. */
+/** `forOwner` separates customers: the listeners of other owners are not found. Take the owner from the login, not from the URL. */
 @Controller('customers/:owner/listeners')
 export class ListenersController {
   constructor(private readonly listeners: ListenerService) {}
@@ -11,7 +11,7 @@ export class ListenersController {
     return this.listeners.forOwner(owner).list();
   }
 
-  /** The answer holds the secret, which is never shown again. */
+  /** The answer contains the secret, which is never shown again. */
   @Post()
   create(@Param('owner') owner: string, @Body() listener: CreateListenerDto) {
     return this.listeners.forOwner(owner).create(listener);

@@ -2,6 +2,6 @@ import { Module } from '@nestjs/common';
 import { CustomerDeliveriesController, DeliveriesController } from './deliveries.controller.js';
 import { ListenersController } from './listeners.controller.js';
 
-/** What customers see of their webhooks. The services come from `WebhooksModule`, which is global. */
+/** HTTP endpoints for listeners and deliveries. The services come from `WebhooksModule`, which is global. */
 @Module({ controllers: [ListenersController, CustomerDeliveriesController, DeliveriesController] })
 export class ListenersModule {}

@@ -1,7 +1,7 @@
 import { Webhook } from 'nestjs-entity-webhooks';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 
-/** Each committed change is an event, `order.created` or `order.updated`, that its customer's listeners may receive. */
+/** Each committed change makes an event, `order.created` or `order.updated`, for the listeners of the order's customer. */
 @Webhook({ fields: ['id', 'customerId', 'status', 'totalCents'], owner: 'customerId' })
 @Entity()
 export class Order {

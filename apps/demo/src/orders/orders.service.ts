@@ -14,7 +14,7 @@ export class OrdersService {
     private readonly webhooks: WebhooksService,
   ) {}
 
-  /** An ordinary `save()`: the module sees it. */
+  /** An ordinary `save()`, which the module captures. */
   async place(customerId: number, totalCents: number): Promise<Order> {
     await this.users.get(customerId);
     return this.dataSource.manager.save(this.dataSource.manager.create(Order, { customerId, totalCents }));
@@ -31,7 +31,7 @@ export class OrdersService {
     });
   }
 
-  /** An event that is no change of an entity; `manager` makes it part of the transaction that counts the reminder. */
+  /** Publishes an event that is not a change of an entity. With `manager` it joins the transaction that counts the reminder. */
   async remind(id: number): Promise<Order> {
     return this.dataSource.transaction(async (manager) => {
       const order = await get(manager, id);

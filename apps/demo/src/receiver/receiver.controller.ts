@@ -6,7 +6,7 @@ import { ReceiverService } from './receiver.service.js';
 export class ReceiverController {
   constructor(private readonly receiver: ReceiverService) {}
 
-  /** The signature is over the bytes as they came: `NestFactory.create(AppModule, { rawBody: true })` keeps them. */
+  /** The signature covers the exact bytes of the body, which `NestFactory.create(AppModule, { rawBody: true })` keeps. */
   @Post(':endpoint')
   @HttpCode(200)
   receive(

@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { Injectable, NotFoundException } from '@nestjs/common';
 import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 
-/** The body of a webhook, as Standard Webhooks and this library shape it. */
+/** The body of a webhook, in the format of Standard Webhooks and this library. */
 export interface WebhookBody {
   readonly type: string;
   readonly timestamp: string;
@@ -10,16 +10,16 @@ export interface WebhookBody {
   readonly previous?: Readonly<Record<string, unknown>>;
 }
 
-/** One request, and what the receiver made of it. */
+/** One request, and the receiver's answer. */
 export interface Received {
   readonly endpoint: string;
-  /** `webhook-id`: the same for each attempt, so what a receiver uses to do things once. */
+  /** `webhook-id`: the same for each attempt, so receivers use it to process an event once. */
   readonly id: string;
-  /** How often this endpoint has met this id, from 1. */
+  /** How many requests with this id the endpoint has received, including this one. */
   readonly attempt: number;
   readonly status: 200 | 401 | 500;
   readonly verdict: 'verified' | 'forged' | 'down';
-  /** `null` when the signature did not fit: nothing in it can be believed. */
+  /** `null` if the signature is invalid: such a body cannot be trusted. */
   readonly body: WebhookBody | null;
 }
 
@@ -28,7 +28,7 @@ interface Endpoint {
   failuresLeft: number;
 }
 
-/** Endpoints that verify what they receive with the `standardwebhooks` package, and remember it. */
+/** Endpoints that verify requests with the `standardwebhooks` package, and record them. */
 @Injectable()
 export class ReceiverService {
   /** Every request so far, in order. */
@@ -37,9 +37,9 @@ export class ReceiverService {
   private readonly signal = new EventEmitter();
 
   /**
-   * An endpoint under `/receiver/<name>`, with the secret of its listener.
+   * Opens an endpoint at `/receiver/<name>`, with the secret of its listener.
    *
-   * @param failures requests that it first answers with 500
+   * @param failures how many requests the endpoint answers with 500 before it accepts webhooks
    */
   open(name: string, secret: string, failures = 0): void {
     this.endpoints.set(name, { webhook: new Webhook(secret), failuresLeft: failures });
@@ -47,7 +47,7 @@ export class ReceiverService {
 
   receive(name: string, rawBody: Buffer, headers: Record<string, string>): Received {
     const endpoint = this.endpoints.get(name);
-    if (!endpoint) throw new NotFoundException(`Nobody receives at ${name}.`);
+    if (!endpoint) throw new NotFoundException(`There is no receiver '${name}'.`);
     const id = headers['webhook-id'] ?? '';
     const attempt = 1 + this.received.filter((earlier) => earlier.endpoint === name && earlier.id === id).length;
     const received = { endpoint: name, id, attempt, ...answer(endpoint, rawBody, headers) };
@@ -56,7 +56,7 @@ export class ReceiverService {
     return received;
   }
 
-  /** Calls back at each request. */
+  /** Calls `listener` for each request. */
   onReceived(listener: (received: Received) => void): void {
     this.signal.on('received', listener);
   }
@@ -81,7 +81,7 @@ function answer(
   return { status: 200, verdict: 'verified', body };
 }
 
-/** All that a receiver must do: the signature, and a timestamp that is not older than five minutes. */
+/** Does all checks that a receiver needs: the signature, and a timestamp that is not older than five minutes. */
 function verify(webhook: Webhook, rawBody: Buffer, headers: Record<string, string>): WebhookBody | null {
   try {
     return webhook.verify(rawBody, headers) as WebhookBody;

@@ -2,20 +2,20 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Delivery } from 'nestjs-entity-webhooks';
 import type { Received } from '../receiver/receiver.service.js';
 
-/** A webhook that a step of the tour makes. */
+/** A webhook that a step of the tour should cause. */
 export interface Expected {
   readonly endpoint: string;
   readonly type: string;
-  /** At which attempt it is accepted. */
+  /** The number of the attempt that the receiver accepts. */
   readonly attempt: number;
-  /** Among the values of its `data`. */
+  /** Values that `data` must contain. */
   readonly data: Readonly<Record<string, unknown>>;
 }
 
 /**
- * What went wrong, in sentences for people; none when exactly what was expected arrived, each once and verified.
+ * Describes each problem of the tour in a line. The list is empty if exactly the expected webhooks arrived, each once and verified.
  *
- * @param log every delivery, as the sending side remembers it
+ * @param log all deliveries, from the sender's log
  */
 export function judgeTour(
   expected: readonly Expected[],
@@ -37,7 +37,7 @@ export function judgeTour(
   ];
 }
 
-/** Pairs each expected webhook with one that was accepted; what is left over on either side is wrong. */
+/** Pairs each expected webhook with an accepted one, and returns the webhooks without a partner. */
 export function compare(expected: readonly Expected[], received: readonly Received[]) {
   const unexpected = received.filter(({ verdict }) => verdict === 'verified');
   const missing = expected.filter((one) => {
@@ -65,6 +65,6 @@ function unfinished({
   lastError,
 }: Parameters<typeof judgeTour>[2][number]): string {
   const tried =
-    attemptCount === 0 ? 'not tried yet' : `after attempt ${attemptCount}, which met ${lastStatus ?? lastError}`;
+    attemptCount === 0 ? 'not tried yet' : `after attempt ${attemptCount}, which ended with ${lastStatus ?? lastError}`;
   return `not delivered: ${type} is ${state}, ${tried}`;
 }

@@ -9,13 +9,13 @@ export function receivedLine({ endpoint, attempt, verdict, status, body }: Recei
     endpoint.padEnd(10),
     (verdict === 'verified' ? verdict : `${verdict}, ${status}`).padEnd(11),
     `attempt ${attempt} `,
-    body ? JSON.stringify(newsOf(body)) : '',
+    body ? JSON.stringify(shownData(body)) : '',
   ];
   return `  ${columns.join(' ')}`.trimEnd();
 }
 
-/** Of an update, what changed. */
-function newsOf({ data, previous }: NonNullable<Received['body']>): Readonly<Record<string, unknown>> {
+/** The data to print; for an update only the changed properties. */
+function shownData({ data, previous }: NonNullable<Received['body']>): Readonly<Record<string, unknown>> {
   if (!previous) return data;
   return Object.fromEntries(Object.keys(previous).map((property) => [property, data[property]]));
 }

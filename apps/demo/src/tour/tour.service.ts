@@ -9,12 +9,12 @@ import { compare, type Expected, judgeTour } from './judge-tour.js';
 
 interface Step {
   readonly title: string;
-  /** What must arrive; nothing else may. */
+  /** The webhooks that must arrive. No other webhook may arrive. */
   readonly expects: readonly Expected[];
   readonly play: () => Promise<void>;
 }
 
-/** Where the tour takes place, and where it tells what happens. */
+/** The shop's address, the output of the tour, and its time limit. */
 export interface TourGround {
   /** `http://127.0.0.1:3000` */
   readonly baseUrl: string;
@@ -22,7 +22,7 @@ export interface TourGround {
   readonly deadlineMs: number;
 }
 
-/** Plays a day at the shop, and compares what arrived with what should have. */
+/** Plays typical steps in the shop, and compares the received webhooks with the expected ones. */
 @Injectable()
 export class TourService {
   constructor(
@@ -34,7 +34,7 @@ export class TourService {
     private readonly receiver: ReceiverService,
   ) {}
 
-  /** @returns how many webhooks were expected, and what went wrong: nothing, when exactly those arrived */
+  /** @returns how many webhooks were expected, and the problems; no problems if exactly these webhooks arrived */
   async play({ baseUrl, print, deadlineMs }: TourGround): Promise<{ expected: number; problems: string[] }> {
     const john = await this.users.create('john', 'john@home.example');
     const mary = await this.users.create('mary', 'mary@home.example');
@@ -43,7 +43,7 @@ export class TourService {
     const late: string[] = [];
     await Promise.race([this.playAll(steps, print, deadline), aborted(deadline)]).catch((error: unknown) => {
       if (!deadline.aborted) throw error;
-      late.push(`the tour was not over after ${deadlineMs / 1_000} s`);
+      late.push(`the tour did not finish within ${deadlineMs / 1_000} s`);
     });
     const expected = steps.flatMap((step) => step.expects);
     const log = await this.deliveries.list({ limit: 100 });
@@ -112,7 +112,7 @@ export class TourService {
         },
       },
       {
-        title: 'The shop publishes an event of its own, in the transaction that counts the reminder.',
+        title: 'The shop publishes an event that is no entity change, in the transaction that counts the reminder.',
         expects: [{ endpoint: 'johns-bank', type: 'invoice.overdue', attempt: 1, data: { totalCents: 45_00 } }],
         play: async () => {
           const { secret } = await listeners
@@ -133,7 +133,7 @@ export class TourService {
       await play();
       await this.receiver.until(() => compare(expects, this.receiver.received).missing.length === 0);
     }
-    // Whatever else was going to be sent is sent now: only then can "nothing else" be said.
+    // Send all remaining deliveries: only then is it certain that no other webhook arrives.
     await this.dispatcher.stop();
     await this.dispatcher.drain();
     this.dispatcher.start();

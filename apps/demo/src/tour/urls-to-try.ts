@@ -1,17 +1,17 @@
-/** Lines for a shell, in an order that makes sense. `inbox` is an endpoint that verifies with `secret`. */
+/** Shell commands to try in this order. The endpoint `inbox` verifies webhooks with `secret`. */
 export function urlsToTry(baseUrl: string, secret: string, deliveryId: string): string[] {
   const post = (path: string, body?: object) =>
     `curl -X POST ${baseUrl}${path}` +
     (body ? ` -H 'content-type: application/json' -d '${JSON.stringify(body)}'` : '');
   const inbox = `${baseUrl}/receiver/inbox`;
   return [
-    '# a listener of customer 1, and what it then receives (it shows up here)',
+    '# a listener of customer 1, and two webhooks for it (printed here)',
     post('/customers/1/listeners', { events: ['order.*'], url: inbox, secret }),
     post('/orders', { customerId: 1, totalCents: 12_50 }),
     post('/orders/5/pay'),
     '# a card that is declined: nothing is sent',
     post('/orders/3/pay', { card: 'declined' }),
-    '# the log, one delivery with its attempts, and once more the same webhook',
+    '# the log, one delivery with its attempts, and a resend of the same webhook',
     `curl ${baseUrl}/customers/1/deliveries`,
     `curl ${baseUrl}/deliveries/${deliveryId}`,
     post(`/deliveries/${deliveryId}/resend`),

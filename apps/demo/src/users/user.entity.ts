@@ -1,6 +1,6 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 
-/** A customer of the shop. What it tells the world stands in `UsersModule`. */
+/** A customer of the shop. `UsersModule` sets the webhook options of this entity. */
 @Entity()
 export class User {
   @PrimaryGeneratedColumn()

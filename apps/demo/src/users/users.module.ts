@@ -8,7 +8,7 @@ import { UsersService } from './users.service.js';
 @Module({
   imports: [
     TypeOrmModule.forFeature([User]),
-    // For an entity that one cannot or does not want to decorate: `fields` leaves the password at home.
+    // Options without a decorator, for an entity that you cannot or do not want to decorate. `fields` excludes the password hash.
     WebhooksModule.forFeature([{ entity: User, fields: ['id', 'username', 'email'], owner: 'id' }]),
   ],
   controllers: [UsersController],

@@ -34,23 +34,23 @@ import { textOf } from '../foreign-text.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
 
 /**
- * - `due`: to be sent, now or at `nextAttemptAt`
- * - `leased`: some process is sending it
- * - `held`: its listener is disabled, or waits for its handshake
- * - `succeeded`: a 2xx came back
+ * - `due`: will be sent, now or at `nextAttemptAt`
+ * - `leased`: a process is sending the delivery
+ * - `held`: the listener is disabled, or has not passed its handshake
+ * - `succeeded`: the receiver answered 2xx
  * - `exhausted`: every attempt failed
- * - `discarded`: its listener was removed, its format could not render it, it waited for longer than
- *   `dispatcher.maxAgeMs`, or whoever enabled its listener said so
+ * - `discarded`: the listener was removed, the payload format could not render the event, the delivery was pending for longer
+ *   than `dispatcher.maxAgeMs`, or the listener was enabled with the request to discard held deliveries
  */
 export type DeliveryState = 'due' | 'leased' | 'held' | 'succeeded' | 'exhausted' | 'discarded';
 
-/** Finished, and not well: what {@link DeliveryService.recover} can make due again. */
+/** A finished delivery that did not succeed. {@link DeliveryService.recover} can make it due again. */
 export type FailedState = 'exhausted' | 'discarded';
 
 const FAILED_STATES: readonly FailedState[] = ['exhausted', 'discarded'];
 const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
-/** One event on its way to one listener. */
+/** One event for one listener. */
 export interface Delivery {
   /** `dlv_` and a UUIDv7. */
   readonly id: string;
@@ -63,7 +63,7 @@ export interface Delivery {
   /** Requests made so far. */
   readonly attemptCount: number;
   readonly nextAttemptAt: Date | null;
-  /** HTTP status of the last attempt; `null` when none came back. */
+  /** HTTP status of the last attempt; `null` without an answer. */
   readonly lastStatus: number | null;
   /** Error code of the last attempt; `null` when it succeeded. */
   readonly lastError: string | null;
@@ -82,18 +82,18 @@ export interface Attempt {
   readonly errorDetail: string | null;
   /** `null` in a service that is bound to an owner, when a guard or the proxy refused the attempt. */
   readonly durationMs: number | null;
-  /** First 4 KB of the answer. */
+  /** First 4 KB of the answer's body. */
   readonly response: string | null;
-  /** Made by a process that had lost its lease: it happened, and changed nothing. */
+  /** The process had lost its lease of the delivery: the request was made, but its outcome did not change the delivery. */
   readonly superseded: boolean;
   readonly startedAt: Date;
 }
 
-/** A delivery with all that is known of it. */
+/** A delivery with its attempts and its context. */
 export interface DeliveryDetails extends Delivery {
-  /** What `withContext()` said of its event. For operators: `null` in a service that is bound to an owner. */
+  /** The event's context, set with `withContext()`. For operators: `null` in a service that is bound to an owner. */
   readonly context: JsonObject | null;
-  /** The oldest first. */
+  /** Oldest first. */
   readonly attempts: readonly Attempt[];
 }
 
@@ -110,13 +110,13 @@ export interface DeliveryFilter {
 }
 
 export interface RecoverOptions {
-  /** Only those of this listener. @defaultValue every listener that the service sees */
+  /** Only deliveries to this listener. @defaultValue every listener that the service sees */
   listenerId?: string;
-  /** Made at this time or later. */
+  /** Deliveries created at this time or later. */
   since: Date;
-  /** Made before this time. @defaultValue now */
+  /** Deliveries created before this time. @defaultValue now */
   until?: Date;
-  /** What to send again. */
+  /** The states of the deliveries to send again. */
   state: FailedState | readonly FailedState[];
 }
 
@@ -128,7 +128,7 @@ export interface ReplayOptions {
   until?: Date;
 }
 
-/** The log of what was sent, and to whom. `forOwner(id)` sees one owner's deliveries only. */
+/** The log of deliveries, and their resend. `forOwner(id)` returns a service that sees the deliveries of one owner only. */
 export class DeliveryService {
   constructor(
     private readonly parts: {
@@ -142,7 +142,7 @@ export class DeliveryService {
     private readonly boundTo: OwnerScope = undefined,
   ) {}
 
-  /** This service for one owner (a string): the deliveries of others do not exist for it. @throws BadRequestError `INVALID_OWNER` */
+  /** This service bound to one owner (a string): deliveries of other owners are not found. @throws BadRequestError `INVALID_OWNER` */
   forOwner(owner: string): DeliveryService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
     if (bound === undefined) {
@@ -158,10 +158,10 @@ export class DeliveryService {
   }
 
   /**
-   * This service inside a transaction: its changes are committed or rolled back with it. The service joins an ambient transaction
-   * (`docs/transactions.md`) without this call. {@link recover} and {@link replay} cannot join.
+   * This service inside a transaction: its changes commit or roll back with that transaction. The service joins an ambient
+   * transaction (`docs/transactions.md`) without this call. {@link recover} and {@link replay} cannot join a transaction.
    *
-   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
+   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`. A manager outside a transaction has no effect
    * @throws TransactionError `WRONG_DATA_SOURCE`
    */
   withManager(manager: EntityManager): DeliveryService {
@@ -181,7 +181,7 @@ export class DeliveryService {
     return page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
   }
 
-  /** One delivery with its attempts, the oldest first. @throws DeliveryNotFoundError */
+  /** One delivery with its attempts, oldest first. @throws DeliveryNotFoundError */
   async get(id: string): Promise<DeliveryDetails> {
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -199,9 +199,9 @@ export class DeliveryService {
   }
 
   /**
-   * Sends a delivery again, at once and with a whole new schedule: the same event id, the same bytes. One that waits for
-   * a retry is sent now, also if its listener is paused: that pause ends. One that its listener's format could not render is rendered
-   * again.
+   * Sends a delivery again, immediately and with a new retry schedule: the same event id, the same bytes. A delivery that is
+   * due for a later retry is sent now. If the listener is paused, its pause ends. If the payload format could not render the
+   * event before, it renders the event again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
    * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
@@ -218,17 +218,14 @@ export class DeliveryService {
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       if (listener.state === 'pending') {
-        throw new ResendError('LISTENER_PENDING', 'The listener of this delivery waits for its handshake.');
+        throw new ResendError('LISTENER_PENDING', 'The listener of this delivery has not passed its handshake yet.');
       }
       if (listener.state !== 'active') {
-        throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled: enable it first.');
+        throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled. Enable it first.');
       }
       const text = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
       if (!(yield* rearmDelivery(database, before, clock.now(), text))) {
-        throw new ResendError(
-          'DELIVERY_IN_FLIGHT',
-          'The delivery is being sent right now: look at it again in a moment.',
-        );
+        throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
       }
       yield* endPause(database, before.listenerId, before.id, clock.now());
       return yield* readDelivery(database, before.id, scope);
@@ -238,13 +235,13 @@ export class DeliveryService {
   }
 
   /**
-   * Sends again what failed: like {@link resend} for each delivery, outside of any order. In batches, each a short
-   * transaction of its own: should one fail, the ones before it stand, and calling again goes on.
+   * Sends failed deliveries again, as {@link resend} does for one, without `ordering`. Works in batches, each in a separate short
+   * transaction: if a batch fails, the earlier batches stay committed, and another call continues.
    *
-   * Deliveries of a disabled listener become held, those of a removed one stay as they are, and so do those that their
-   * format still cannot render, and in a service that is bound to an owner those with `limits.attemptsPerDelivery` attempts.
+   * Deliveries to a disabled listener become held. Unchanged are deliveries to a removed listener, and deliveries that their payload
+   * format still cannot render. A service that is bound to an owner also skips deliveries with `limits.attemptsPerDelivery` attempts.
    *
-   * @returns how many are due again
+   * @returns how many deliveries were made due again
    * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
    * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.recover({ since: outage.start, until: outage.end, state: 'exhausted' });
@@ -254,7 +251,10 @@ export class DeliveryService {
     transactions.here().refuse('recover()');
     const states = [...new Set(Array.isArray(state) ? (state as FailedState[]) : [state as FailedState])];
     if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
-      throw new BadRequestError('INVALID_STATE', `state must be ${FAILED_STATES.join(' or ')}, or a list of them`);
+      throw new BadRequestError(
+        'INVALID_STATE',
+        `Invalid \`state\`. Allowed: 'exhausted', 'discarded', or a list of both.`,
+      );
     }
     quotas.countResend(this.boundTo);
     const attemptsBelow = this.boundTo === undefined ? undefined : quotas.limits.attemptsPerDelivery;
@@ -275,11 +275,12 @@ export class DeliveryService {
   }
 
   /**
-   * Sends past events to a listener, also one that was made after them: every event that it wants by its types, filter and
-   * owner, and of which it has no delivery yet. Several events of one row keep their order, if it has one. Events that are pending or in flight for it are skipped. As far back as `retention.succeededMs`. In batches, like
-   * {@link recover}. A disabled listener's are held.
+   * Sends past events to a listener, even events that are older than the listener: all events that match its types, filter and owner,
+   * and for which it has no delivery yet. For a listener with `ordering: 'entity'`, several events of one row keep their order.
+   * Events that are pending or in flight for the listener are skipped. Events are available for `retention.succeededMs`. Works in
+   * batches, like {@link recover}. Deliveries to a disabled listener become held.
    *
-   * @returns how many deliveries were made
+   * @returns how many deliveries were created
    * @throws ListenerNotFoundError, BadRequestError `INVALID_TIME`
    * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.replay({ listenerId: created.id, since: startOfMonth });
@@ -293,7 +294,7 @@ export class DeliveryService {
     quotas.countResend(scope);
     return this.inBatches(start, async (after) => {
       const { made, next } = await database.transaction(function* () {
-        // With each batch: it may be removed on the way.
+        // Read again for each batch: the listener may be removed meanwhile.
         const visible = yield* readListener(database, textOf(listenerId), scope);
         const listener = visible && (yield* standingListener(database, visible.id));
         if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
@@ -303,7 +304,7 @@ export class DeliveryService {
     });
   }
 
-  /** How many there are in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
+  /** The number of deliveries in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
   async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -335,13 +336,16 @@ export class DeliveryService {
     try {
       return { body: event ? this.parts.bodyOf(format, event) : null, format };
     } catch (cause) {
-      throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render it.`, { cause });
+      throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render the event.`, { cause });
     }
   }
 
   private filterRow({ from, to, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
     if (state !== undefined && !STATES.includes(state)) {
-      throw new BadRequestError('INVALID_STATE', `state must be one of ${STATES.join(', ')}`);
+      throw new BadRequestError(
+        'INVALID_STATE',
+        `Invalid \`state\`. Allowed: ${STATES.map((known) => `'${known}'`).join(', ')}.`,
+      );
     }
     const row: DeliveryFilterRow = { scope: this.boundTo };
     for (const key of ['owner', 'listenerId', 'eventId', 'type'] as const) {
@@ -353,7 +357,7 @@ export class DeliveryService {
     return row;
   }
 
-  /** A customer reads what their receiver did, and of what was blocked that it was: no answer, no address, no timing. */
+  /** A customer sees the answers of their receiver. For a blocked attempt they see only that it was blocked: no answer, no address, no timing. */
   private toAttempt(row: AttemptRow): Attempt {
     const kind = row.outcome as OutcomeKind;
     const isOperator = this.boundTo === undefined;
@@ -374,7 +378,7 @@ export class DeliveryService {
 
 function milliseconds(date: Date, key: string): number {
   const ms = date instanceof Date ? date.getTime() : Number.NaN;
-  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', `${key} must be a valid date`);
+  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', `Invalid \`${key}\`. Allowed: a valid Date.`);
   return ms;
 }
 

@@ -1,6 +1,6 @@
 import { BadRequestError, type WebhooksErrorOptions } from '../errors.js';
 
-/** No such delivery, or another owner's: the two are not told apart. */
+/** The delivery does not exist, or belongs to another owner. The error is the same in both cases. */
 export class DeliveryNotFoundError extends BadRequestError {
   constructor(id: string) {
     super('DELIVERY_NOT_FOUND', `There is no delivery '${id.slice(0, 64)}'.`, { httpStatus: 404 });
@@ -8,8 +8,8 @@ export class DeliveryNotFoundError extends BadRequestError {
 }
 
 /**
- * It cannot be sent again now: it is being sent (`DELIVERY_IN_FLIGHT`), or nobody would get it (`LISTENER_DISABLED`,
- * `LISTENER_PENDING`, `LISTENER_REMOVED`), or its format fails (`FORMAT_FAILED`, with what it threw as `cause`).
+ * The delivery cannot be sent again now. It is being sent (`DELIVERY_IN_FLIGHT`), its listener receives nothing
+ * (`LISTENER_DISABLED`, `LISTENER_PENDING`, `LISTENER_REMOVED`), or its payload format threw (`FORMAT_FAILED`, see `cause`).
  */
 export class ResendError extends BadRequestError {
   constructor(

@@ -3,10 +3,10 @@ import type { Json } from '../json.js';
 import type { DialectName } from '../dialect.js';
 import { bitText, intervalDuration, parseArray, parseHstore, rangeOfInstants, zonedTime } from './database-text.js';
 
-/** TypeORM does not export the class by name. */
+/** TypeORM does not export this class by name. */
 export type ColumnMetadata = EntityMetadata['columns'][number];
 
-/** How a column's values are written in a payload, the same on every database; the table is `docs/payload.md`. */
+/** How payloads write the values of a column: the same on every database. `docs/payload.md` has the table. */
 export type ValueKind =
   | ('decimal' | 'bigint' | 'bits')
   | ('date' | 'instant' | 'time' | 'zonedTime' | 'duration' | 'instantRange')
@@ -62,7 +62,7 @@ const NUMBER_TYPES = new Set([
   'double precision',
 ]);
 
-/** A transformer gives application-side values of its own: they are written as they are. */
+/** A column with a transformer is `any`: the transformer returns application values, which have no database kind. */
 export function valueKindOf(column: ColumnMetadata): ValueKind {
   if (column.transformer) return 'any';
   if (column.type === Date) return 'instant';
@@ -71,23 +71,23 @@ export function valueKindOf(column: ColumnMetadata): ValueKind {
 }
 
 /**
- * Whether better-sqlite3 may read the column with fewer digits than stand in it: it gives integers as JavaScript numbers.
- * SQLite keeps a whole decimal as an integer too; up to 15 digits any number is exact.
+ * Whether better-sqlite3 may return fewer digits than the column stores: it returns integers as JavaScript numbers.
+ * SQLite stores a whole decimal as an integer, too. Numbers of up to 15 digits are exact.
  */
 export function mayLoseDigitsOnSqlite({ type, precision }: ColumnMetadata): boolean {
   const kind = typeof type === 'string' ? KINDS[type] : undefined;
   return kind === 'bigint' || (kind === 'decimal' && (precision ?? Infinity) > 15);
 }
 
-/** Whether a column may hold microseconds, of which a Date keeps the first three digits. SQLite holds what TypeORM wrote: milliseconds. */
+/** Whether a column may store microseconds. A Date keeps milliseconds only. On SQLite TypeORM writes milliseconds, so none are lost. */
 export function mayLoseMicroseconds({ type, precision }: ColumnMetadata, dialect: DialectName): boolean {
   const isInstant = type === Date || (typeof type === 'string' && KINDS[type] === 'instant');
   if (!isInstant || dialect === 'sqlite') return false;
-  // What a column has that declares none.
+  // The precision of a column that declares none.
   return (precision ?? (dialect === 'postgres' ? 6 : 0)) > 3;
 }
 
-/** Whether a filter compares the column by numeric value, so that `10` finds `"10.00"`. */
+/** Whether a filter compares the column by numeric value, so that `10` matches `"10.00"`. */
 export function isNumericColumn(column: ColumnMetadata): boolean {
   if (column.transformer || column.isArray) return false;
   if (column.type === Number) return true;
@@ -95,7 +95,7 @@ export function isNumericColumn(column: ColumnMetadata): boolean {
   return kind === 'bigint' || kind === 'decimal' || (typeof column.type === 'string' && NUMBER_TYPES.has(column.type));
 }
 
-/** Whether a column holds one scalar that a listener can be found by; not JSON, arrays or bytes. */
+/** Whether a column holds a scalar, by which listeners can be found. JSON, arrays and bytes are not scalar. */
 export function isScalarColumn(column: ColumnMetadata): boolean {
   if (column.isArray || column.transformer) return false;
   if (typeof column.type === 'string')
@@ -103,31 +103,31 @@ export function isScalarColumn(column: ColumnMetadata): boolean {
   return column.type === String || column.type === Number || column.type === Boolean || column.type === Date;
 }
 
-/** A value that no payload can hold; the caller knows the entity and the field. */
+/** Thrown for a value that has no JSON form. The caller adds the entity and the field to the message. */
 export class Unserializable extends Error {}
 
-/** One part of a primary key as text: the same for each form in which a writer or a database may give one value. */
+/** One part of a primary key as text. All forms in which writers or databases pass the same value give the same text. */
 export function keyText(value: unknown, column: ColumnMetadata): string {
   const typed = column.referencedColumn ?? column;
   const json = canonicalValue(value, valueKindOf(typed), typed);
-  if (typeof json !== 'string') return JSON.stringify(json); // `7`, as the text '7' of a path parameter
+  if (typeof json !== 'string') return JSON.stringify(json); // the number 7 gives the same text as '7' of a path parameter
   return typed.type === 'uuid' ? json.toLowerCase() : json;
 }
 
-/** @throws Unserializable for functions, symbols, cycles, and what is nested too deep. */
+/** @throws Unserializable for functions, symbols, cycles, and values nested more than 1,000 levels deep. */
 export function canonicalValue(value: unknown, kind: ValueKind, column?: ColumnMetadata): Json {
   if (value === null || value === undefined) return null;
   if (column?.isArray) {
-    // Of arrays of most types the driver gives the text.
+    // For most array types the driver returns text.
     const items = typeof value === 'string' ? parseArray(value, column.type === 'box' ? ';' : ',') : value;
     if (Array.isArray(items)) return items.map((item: unknown) => canonicalItem(item, kind, column));
   }
   return canonicalScalar(value, kind, column);
 }
 
-/** An item of a list of any number of dimensions. */
+/** An item of an array with any number of dimensions. */
 function canonicalItem(item: unknown, kind: ValueKind, column: ColumnMetadata): Json {
-  // In a list of JSON each item is a value by itself.
+  // In an array of JSON, an item that is an array is a value, not a dimension.
   if (kind !== 'json' && Array.isArray(item)) return item.map((inner) => canonicalItem(inner, kind, column));
   return item === null || item === undefined ? null : canonicalScalar(item, kind, column);
 }
@@ -167,7 +167,7 @@ function canonicalScalar(value: unknown, kind: ValueKind, column: ColumnMetadata
   }
 }
 
-/** The driver gives the text, or TypeORM has made an object of it: `hstoreType`. */
+/** The driver returns text. With the column option `hstoreType: 'object'` TypeORM parses the text into an object. */
 function canonicalHstore(value: unknown): Json {
   const pairs = typeof value === 'string' ? parseHstore(value) : null;
   return sortedKeys(canonicalData(pairs ? Object.fromEntries(pairs) : value));
@@ -176,15 +176,15 @@ function canonicalHstore(value: unknown): Json {
 const POINT = /^\(([^,()]+),([^,()]+)\)$/;
 const CIRCLE = /^<\(([^,()]+),([^,()]+)\),([^,()]+)>$/;
 
-/** PostgreSQL's driver parses points and circles, but circles in a list it does not. On MySQL a point is its WKT. */
+/** The PostgreSQL driver parses points and circles, but not circles in an array. On MySQL a point is WKT text. */
 function canonicalShape(value: unknown, pattern: RegExp, names: readonly string[]): Json {
   const numbers = typeof value === 'string' ? pattern.exec(value)?.slice(1).map(Number) : undefined;
   return canonicalData(numbers ? Object.fromEntries(names.map((name, n) => [name, numbers[n]])) : value);
 }
 
 /**
- * SQLite keeps `10.50` as the number 10.5, `0.0000001` as 1e-7, and more digits than the column declares: its scale gives
- * the text that the other databases keep, which round half away from zero.
+ * SQLite stores `10.50` as the number 10.5, `0.0000001` as 1e-7, and more digits than the column declares. Rounding to the
+ * declared scale, half away from zero, gives the text that the other databases store.
  */
 function canonicalDecimal(value: unknown, column: ColumnMetadata | undefined): string {
   const text = String(value);
@@ -205,7 +205,7 @@ function canonicalDecimal(value: unknown, column: ColumnMetadata | undefined): s
   return scale > 0 ? `${minus}${plain.slice(0, -scale)}.${plain.slice(-scale)}` : minus + plain;
 }
 
-/** `12:34` is kept as it was written on SQLite, and `12:34:56.500` with its zeros on MySQL. */
+/** SQLite stores `12:34` as written, and MySQL returns `12:34:56.500` with trailing zeros. */
 function canonicalTime(value: unknown): string {
   const text = String(value);
   const match = /^(-?\d{1,3}:\d\d)(?::(\d\d)(?:\.(\d*?)0*)?)?$/.exec(text);
@@ -214,7 +214,7 @@ function canonicalTime(value: unknown): string {
   return `${hoursAndMinutes}:${seconds}${fraction && `.${fraction}`}`;
 }
 
-/** `jsonb`, and MySQL's json, do not keep the order of keys; SQLite, MariaDB and PostgreSQL's json do. */
+/** PostgreSQL's `jsonb` and MySQL's `json` lose the order of keys. SQLite, MariaDB and PostgreSQL's `json` keep it. */
 function sortedKeys(value: Json): Json {
   if (typeof value !== 'object' || value === null) return value;
   if (Array.isArray(value)) return value.map(sortedKeys);
@@ -227,15 +227,15 @@ function localDate(date: Date): string {
   return `${pad(date.getFullYear(), 4)}-${pad(date.getMonth() + 1, 2)}-${pad(date.getDate(), 2)}`;
 }
 
-/** MySQL's `0000-00-00` is a Date that is none. */
+/** The driver returns MySQL's `0000-00-00` as an invalid Date. */
 function instant(value: unknown): string | null {
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   return String(value);
 }
 
 /**
- * How deep a value may be nested. Far from the depth at which V8 runs out of stack, which depends on the caller; and receivers give up
- * sooner: PHP at 512 levels, Jackson and Python at 1,000.
+ * How deep a value may be nested. V8 runs out of stack only far deeper, at a depth that depends on the caller. Parsers of receivers have
+ * lower limits than V8: PHP 512 levels, Jackson and Python 1,000.
  */
 const MAX_DEPTH = 1_000;
 
@@ -281,7 +281,7 @@ function canonicalObject(value: object, above: Set<object>): Json {
   }
 }
 
-/** Any value as JSON, by the rules of payloads; also what `publish()` is given. @throws Unserializable */
+/** Converts any value to JSON by the rules of payloads, for columns and for the data of `publish()`. @throws Unserializable */
 export function canonicalData(value: unknown): Json {
   return canonicalJson(value, new Set());
 }

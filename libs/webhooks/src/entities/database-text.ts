@@ -1,14 +1,14 @@
-/** A list of PostgreSQL as its driver gives it for types that it does not parse: `{a,"b c",NULL}`. */
+/** An item of a PostgreSQL array. For types that the driver does not parse it returns text such as `{a,"b c",NULL}`. */
 export type ArrayItem = string | null | ArrayItem[];
 
 /**
  * Parses the text form of a PostgreSQL array.
  *
  * @param delimiter `;` for arrays of `box`, `,` for all other types
- * @returns `null` where the text is no array
+ * @returns `null` when the text is not an array
  */
 export function parseArray(text: string, delimiter: ',' | ';' = ','): ArrayItem[] | null {
-  // Bounds that do not begin with 1 stand in front: `[0:1]={a,b}`.
+  // If the lower bound is not 1, the text begins with the bounds: `[0:1]={a,b}`.
   const start = /^(?:\[[^=]*\]=)?\{/.exec(text)?.[0].length;
   if (start === undefined) return null;
   const root: ArrayItem[] = [];
@@ -31,7 +31,7 @@ export function parseArray(text: string, delimiter: ',' | ';' = ','): ArrayItem[
   return open.length ? null : root;
 }
 
-/** Parses the text form of an `hstore`: `"a"=>"1", "b"=>NULL`. @returns `null` where the text is none */
+/** Parses the text form of an `hstore`: `"a"=>"1", "b"=>NULL`. @returns `null` when the text is not an `hstore` */
 export function parseHstore(text: string): [key: string, value: string | null][] | null {
   const pairs: [string, string | null][] = [];
   const pair = /\s*"((?:[^"\\]|\\.)*)"\s*=>\s*(?:NULL|"((?:[^"\\]|\\.)*)")\s*(,|$)/gsy;
@@ -47,19 +47,19 @@ function unescaped(text: string): string {
   return text.replaceAll(/\\(.)/gs, '$1');
 }
 
-/** The parts of an interval, as `pg` parses one. PostgreSQL counts months, days and microseconds apart. */
+/** The parts of an interval, as `pg` parses them. PostgreSQL stores months, days and microseconds separately. */
 type IntervalParts = Partial<
   Record<'years' | 'months' | 'days' | 'hours' | 'minutes' | 'seconds' | 'milliseconds', number>
 >;
 
-/** How {@link intervalDuration} wants an interval of PostgreSQL: the same whatever the session's `intervalstyle`. */
+/** Format for `to_char()` whose text {@link intervalDuration} reads. The session's `intervalstyle` does not change the text. */
 export const INTERVAL_FORMAT = 'FMYYYY|FMMM|FMDD|FMHH24|FMMI|FMSS|FMUS';
 
 /**
- * An interval as a duration of ISO 8601, as PostgreSQL writes it with `intervalstyle = 'iso_8601'`: `P1Y2M3DT4H5M6.789S`.
+ * Converts an interval to an ISO 8601 duration, as PostgreSQL writes it with `intervalstyle = 'iso_8601'`: `P1Y2M3DT4H5M6.789S`.
  *
- * @param value as {@link INTERVAL_FORMAT} gives it, or as the driver parses it
- * @returns `null` where it is neither
+ * @param value text in {@link INTERVAL_FORMAT}, or the object that the driver parsed
+ * @returns `null` when the value has neither form
  */
 export function intervalDuration(value: unknown): string | null {
   const parts = typeof value === 'string' ? formattedParts(value) : (value as IntervalParts);
@@ -86,7 +86,7 @@ function secondsOf(microseconds: number): string {
   return `${microseconds < 0 ? '-' : ''}${Math.floor(all / 1_000_000)}${fraction && `.${fraction}`}`;
 }
 
-/** Bits as PostgreSQL writes them: `101`. MySQL gives bytes, and the column says how many of their bits count. */
+/** Bits as PostgreSQL writes them: `101`. MySQL returns whole bytes, so `width` is the number of bits that the column declares. */
 export function bitText(bytes: Uint8Array, width: number): string {
   const bits = [...bytes].map((byte) => byte.toString(2).padStart(8, '0')).join('');
   return bits.replace(/^0+/, '').padStart(width, '0');
@@ -94,7 +94,7 @@ export function bitText(bytes: Uint8Array, width: number): string {
 
 const TIME_WITH_ZONE = /^(\d\d:\d\d)(?::(\d\d)(?:\.(\d*?)0*)?)?([+-]\d\d)(?::?(\d\d))?(:\d\d)?$/;
 
-/** `12:34:56.5+02` as `12:34:56.5+02:00`. */
+/** Writes the offset with minutes: `12:34:56.5+02` becomes `12:34:56.5+02:00`. */
 export function zonedTime(text: string): string {
   const match = TIME_WITH_ZONE.exec(text);
   if (!match) return text;
@@ -104,7 +104,7 @@ export function zonedTime(text: string): string {
 
 const INSTANT_IN_RANGE = /"?(\d{4,6}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)([+-]\d\d(?::\d\d)?)(?::\d\d)?"?(?=[,)\]])/g;
 
-/** A range of instants, whose text PostgreSQL writes in the time zone of the session, in UTC: `[2026-01-01T00:00:00.000Z,)`. */
+/** Converts a range of instants to UTC: `[2026-01-01T00:00:00.000Z,)`. PostgreSQL writes the text in the session's time zone. */
 export function rangeOfInstants(text: string): string {
   return text.replaceAll(INSTANT_IN_RANGE, (whole, day: string, time: string, zone: string) => {
     const date = new Date(`${day}T${time}${zone.length === 3 ? `${zone}:00` : zone}`);

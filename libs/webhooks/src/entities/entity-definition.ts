@@ -39,25 +39,25 @@ import {
 
 type RelationMetadata = EntityMetadata['relations'][number];
 
-/** One property that goes out. */
+/** One property of the payload. */
 export interface OutField {
-  /** `status`, `address.city`; for a relation the name of its property, holding the id of the other row, or of each linked one. */
+  /** `status`, `address.city`. For a relation: its property, whose value is the id of the other row, or of each linked row. */
   readonly path: string;
   readonly parts: readonly string[];
   readonly column: ColumnMetadata;
   readonly relation: RelationMetadata | null;
-  /** Its value is the sorted ids of the rows that a `@JoinTable` links with this one. */
+  /** The value is the sorted ids of the rows that a `@JoinTable` links to this row. */
   readonly isLinks: boolean;
   readonly kind: ValueKind;
   readonly numeric: boolean;
   readonly routable: boolean;
-  /** Kept by the database or TypeORM itself (update date, version): its change alone is no event. */
+  /** Set by the database or by TypeORM (update date, version): a change of this field alone makes no event. */
   readonly automatic: boolean;
 }
 
-/** A row as it was read: the hydrated entity, and values that hydration loses (foreign keys, SQLite's big integers). */
+/** A row as it was read: the hydrated entity, and the values that hydration loses (foreign keys, SQLite's big integers). */
 export interface RowImage {
-  /** Text of its primary key, as the database gives it. */
+  /** The primary key as text, as the database returns it. */
   readonly key: string;
   readonly entity: ObjectLiteral;
   readonly exact: ReadonlyMap<string, unknown>;
@@ -66,7 +66,7 @@ export interface RowImage {
 /** How an owner is declared; see `docs/owners.md`. */
 export type Ownership = 'undeclared' | 'declared' | 'every';
 
-/** A misspelt one would be a default that nobody asked for: every column, every owner. */
+/** Other keys are rejected: a misspelt option would silently have its default, such as every column. */
 const OPTION_KEYS: readonly string[] = [
   'name',
   'on',
@@ -84,24 +84,24 @@ const OPTION_KEYS: readonly string[] = [
 
 const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
 
-/** An entity that tells of its changes: options resolved against TypeORM's metadata, once, at bootstrap. */
+/** An entity whose changes are captured: its options, resolved against TypeORM's metadata once, at bootstrap. */
 export class EntityDefinition {
   readonly fields: readonly OutField[];
-  /** Those of them whose change alone is no event. */
+  /** The fields of the option `ignore`: their change alone makes no event. */
   readonly ignored: ReadonlySet<OutField>;
   readonly actions: ReadonlySet<EntityAction>;
   readonly ownership: Ownership;
-  /** Relations whose foreign key must be known to tell whose a row is. */
+  /** Relations whose foreign key must be known to decide the owner of a row. */
   readonly ownerRelations: readonly RelationMetadata[];
-  /** Relations whose foreign key must be known to tell of a row at all: those that go out, too, and those `when` may look at. */
+  /** Relations whose foreign key must be known to capture a row: for the payload, for the owner, or because `when` may read it. */
   readonly relationsNeeded: readonly RelationMetadata[];
-  /** Columns whose value is told or decides the owner. */
+  /** Columns that are in the payload or decide the owner. */
   readonly columnsNeeded: readonly ColumnMetadata[];
-  /** Those of the fields that stand in junctions, not in the row. */
+  /** Fields whose values are in junction tables, not in the row. */
   readonly linkFields: readonly OutField[];
   /** Top-level payload fields that hold the primary key. */
   readonly identity: readonly string[];
-  /** The definition of the entity this one inherits from in a single table, when that tells of its changes too. */
+  /** The definition of the parent entity in a single table; `null` if its changes are not captured. */
   parent: EntityDefinition | null = null;
 
   constructor(
@@ -109,32 +109,31 @@ export class EntityDefinition {
     /** First part of its event types. */
     readonly name: string,
     readonly options: WebhookOptions,
-    /** Who notices its changes. */
     readonly capture: CaptureMode = 'orm',
   ) {
     if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
-      throw this.wrong('name', name, 'Use lower case letters, digits and underscores, at most 100');
+      throw this.wrong('name', name, 'Allowed: 1 to 100 lower-case letters, digits and underscores');
     }
     const misspelt = Object.keys(options).find((key) => !OPTION_KEYS.includes(key));
     if (misspelt !== undefined) {
       throw new ConfigurationError(
         'INVALID_WEBHOOK_OPTIONS',
-        `@Webhook() of ${metadata.name} has no option \`${misspelt}\`. Known are ${OPTION_KEYS.join(', ')}.`,
+        `Unknown option \`${misspelt}\` in @Webhook() of ${metadata.name}. Allowed: ${OPTION_KEYS.join(', ')}.`,
         { details: { entity: metadata.name, option: misspelt } },
       );
     }
     const unknown = options.on?.filter((action) => !ENTITY_ACTIONS.includes(action));
-    if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Use ${ENTITY_ACTIONS.join(', ')}`);
+    if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Allowed: ${quoted(ENTITY_ACTIONS)}`);
     const { ordering = 'none' } = options;
-    if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Use ${ORDERINGS.join(' or ')}`);
-    if (!CAPTURE_MODES.includes(capture)) throw this.wrong('capture', capture, `Use ${CAPTURE_MODES.join(' or ')}`);
+    if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Allowed: ${quoted(ORDERINGS)}`);
+    if (!CAPTURE_MODES.includes(capture)) throw this.wrong('capture', capture, `Allowed: ${quoted(CAPTURE_MODES)}`);
     if (capture === 'trigger') this.refuseWhatTriggersCannot();
     else this.refuseKeysOfMicroseconds();
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
     for (const option of SWITCHES) {
       const value: unknown = options[option];
       if (value !== undefined && typeof value !== 'boolean')
-        throw this.wrong(option, String(value), 'Say true or false');
+        throw this.wrong(option, String(value), 'Allowed: true, false');
     }
     this.fields = this.resolveFields();
     this.linkFields = this.fields.filter(({ isLinks }) => isLinks);
@@ -164,7 +163,7 @@ export class EntityDefinition {
     return this.parent ? [this.parent.typeOf(action), ...this.parent.superTypesOf(action)] : [];
   }
 
-  /** Columns that must be selected although they are `select: false`: the owner's. They do not go out. */
+  /** The owner's column, if it is `select: false`: it must be selected all the same, but is not in the payload. */
   get hiddenColumnsNeeded(): ColumnMetadata[] {
     const { owner } = this.options;
     return this.metadata.columns.filter((column) => column.propertyPath === owner && !column.isSelect);
@@ -189,21 +188,21 @@ export class EntityDefinition {
       if (relation && relation.joinColumns.length > 1) return keyOfRelation(relation, value);
       return canonicalValue(value, field.kind, column);
     } catch (cause) {
-      // A `toJSON()` may throw anything, and a value too deep for the stack a RangeError.
-      const reason = cause instanceof Unserializable ? cause.message : 'writing it as JSON threw (see cause)';
+      // A `toJSON()` may throw anything, and a value too deep for the stack causes a RangeError.
+      const reason = cause instanceof Unserializable ? cause.message : 'its conversion to JSON threw (see cause)';
       throw new CaptureError(
         'UNSERIALIZABLE_FIELD',
-        `${this.metadata.name}.${field.path} cannot be written into an event: ${reason}. Give the column a transformer, or keep it out with @WebhookHidden().`,
+        `${this.metadata.name}.${field.path} cannot be written into an event: ${reason}. Give the column a transformer, or exclude it with @WebhookHidden().`,
         { cause, details: { entity: this.metadata.name, field: field.path } },
       );
     }
   }
 
   /**
-   * Whose the row is.
+   * The owner of a row, and who may receive its events.
    *
-   * @throws CaptureError `OWNER_FAILED` when the application's function throws, `INVALID_OWNER` for what no listener's
-   * owner can be.
+   * @throws CaptureError `OWNER_FAILED` when the `owner` function throws, `INVALID_OWNER` for a value that cannot be the
+   * owner of a listener
    */
   ownerOf(image: RowImage): { audience: Audience; owner: string | null } {
     const { owner } = this.options;
@@ -213,7 +212,7 @@ export class EntityDefinition {
     if (!isOwnerValue(value)) {
       throw new CaptureError(
         'INVALID_OWNER',
-        `The owner of a row of ${this.metadata.name} came out as ${typeof value === 'object' ? (value?.constructor.name ?? 'an object') : String(value)}, which is nobody's id: many rows would have the same, and the write is rolled back. Make \`owner\` give a string, a number or a bigint, and not a Promise.`,
+        `Invalid owner of a row of ${this.metadata.name}: ${typeof value === 'object' ? (value?.constructor.name ?? 'an object') : String(value)}. The write is rolled back. Allowed: a string, a number or a bigint, not an object or a Promise. Make \`owner\` result in the owner's id.`,
         { details: { entity: this.metadata.name, option: 'owner' } },
       );
     }
@@ -222,19 +221,19 @@ export class EntityDefinition {
     if (!isOwnerText(text)) {
       throw new CaptureError(
         'INVALID_OWNER',
-        `The owner of a row of ${this.metadata.name} has more than ${MAX_OWNER_LENGTH} characters, a NUL or half a surrogate pair, so it cannot be stored with the event, and the write is rolled back. Declare a shorter owner, such as an id.`,
+        `Invalid owner of a row of ${this.metadata.name}: a text of ${text.length} characters. The write is rolled back. Allowed: at most ${MAX_OWNER_LENGTH} characters, without NUL and without half a surrogate pair. Make \`owner\` result in the owner's id.`,
         { details: { entity: this.metadata.name, option: 'owner' } },
       );
     }
     return { audience: 'owner', owner: text };
   }
 
-  /** Whether an action has to be known: it is told, or it may be merged with one that is. */
+  /** Whether an action must be captured: it makes an event, or it may be merged with an action that does. */
   needs(action: EntityAction): boolean {
     return this.actions.has(action) || this.options.coalesce === true;
   }
 
-  /** @throws CaptureError `WHEN_FAILED` when the application's function throws. */
+  /** Whether an action on a row makes an event. @throws CaptureError `WHEN_FAILED` when the `when` function throws */
   wants(action: EntityAction, image: RowImage): boolean {
     const { when } = this.options;
     return this.actions.has(action) && (!when || this.call('when', () => decided(when(image.entity, action))));
@@ -256,7 +255,7 @@ export class EntityDefinition {
     } catch (cause) {
       throw new CaptureError(
         `${option.toUpperCase()}_FAILED`,
-        `The \`${option}\` function of ${this.metadata.name} threw (see cause); the write is rolled back, since its event could be lost or reach the wrong listeners.`,
+        `The \`${option}\` function of ${this.metadata.name} threw (see cause). The write is rolled back: without a result its event could be lost or reach the wrong listeners. Make the function return a value for every row.`,
         { cause, details: { entity: this.metadata.name, option } },
       );
     }
@@ -265,16 +264,19 @@ export class EntityDefinition {
   private refuseWhatTriggersCannot(): void {
     const { owner } = this.options;
     const { name, tableType } = this.metadata;
-    if (tableType === 'view') throw this.wrong('capture', 'trigger', 'A view has no triggers of this kind: use orm');
+    if (tableType === 'view') throw this.wrong('capture', 'trigger', "Row triggers do not work on a view: use 'orm'");
     if (typeof owner !== 'function' || isPure(owner)) return;
     throw new ConfigurationError(
       'OWNER_NOT_PURE',
-      `@Webhook() of ${name}: \`owner\` is a function and \`capture\` is 'trigger'. It would be called after the commit, maybe by another process, and an owner that comes from anything but the row would be of another moment. Name a column, or promise that it looks at the row alone: owner: pure(row => …).`,
+      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, when everything but the row may have changed. Allowed: a column, or a function that is marked to read only the row: owner: pure(row => …).`,
       { details: { entity: name, option: 'owner' } },
     );
   }
 
-  /** Rows of one millisecond would be one row, and the events of all but one be lost; and nothing that was read would be found again. */
+  /**
+   * A Date holds milliseconds. Rows that differ in microseconds only would look like one row, so events would be lost, and TypeORM
+   * could not find a row again by the key it read.
+   */
   private refuseKeysOfMicroseconds(): void {
     const { name, primaryColumns, dataSource } = this.metadata;
     const dialect = dialectOf(dataSource.options.type);
@@ -282,7 +284,7 @@ export class EntityDefinition {
     if (!column) return;
     throw new ConfigurationError(
       'KEY_NOT_EXACT',
-      `The primary key of ${name} has a time with microseconds in it (${column.propertyPath}), and a Date of JavaScript has milliseconds: TypeORM cannot find such a row by what it has read of it, nor tell two of one millisecond apart. Declare \`precision: 3\`, use another key, or capture this entity by triggers: capture: 'trigger'.`,
+      `The primary key of ${name} contains a time with microseconds (${column.propertyPath}), but a JavaScript Date holds milliseconds: TypeORM cannot find such a row by the key it read, nor distinguish two rows of the same millisecond. Declare \`precision: 3\`, use another key, or set capture: 'trigger' for this entity.`,
       { details: { entity: name, column: column.propertyPath } },
     );
   }
@@ -296,7 +298,7 @@ export class EntityDefinition {
       isExposed(field.parts[0] ?? '') &&
       !isHiddenInEmbedded(field);
     const { fields: named } = this.options;
-    // Links are read and locked with each write of their row: only where they are asked for.
+    // Links are read and locked with each write of their row, so they are fields only if the option names them.
     if (!named) return this.columnFields().filter(leaves);
     const all = this.allFields();
 
@@ -309,17 +311,17 @@ export class EntityDefinition {
           throw this.wrong(
             'fields',
             name,
-            `A link belongs to the side that has the @JoinTable(): name '${other.inverseSidePropertyPath}' in @Webhook() of ${other.inverseEntityMetadata.name}`,
+            `Links belong to the side with the @JoinTable(): name '${other.inverseSidePropertyPath}' in @Webhook() of ${other.inverseEntityMetadata.name}`,
           );
         }
-        throw this.wrong('fields', name, `Known are ${all.map((field) => field.path).join(', ')}`);
+        throw this.wrong('fields', name, `Allowed: ${quoted(all.map((field) => field.path))}`);
       }
       const secret = matching.find((field) => !leaves(field));
       if (secret) {
         throw this.wrong(
           'fields',
           secret.path,
-          'It is `select: false`, @WebhookHidden() or @Exclude(), and such a column never leaves: take it out of `fields`',
+          'The column is `select: false`, @WebhookHidden() or @Exclude(), and no payload contains such columns: remove it from `fields`',
         );
       }
       for (const field of matching) chosen.add(field);
@@ -327,15 +329,15 @@ export class EntityDefinition {
     return all.filter((field) => chosen.has(field));
   }
 
-  /** A column that does not go out makes no event anyway: naming it is no mistake. */
+  /** `ignore` may name columns that are not in the payload: they make no event anyway. */
   private resolveIgnored(): Set<OutField> {
     const { ignore = [] } = this.options;
-    if (!Array.isArray(ignore)) throw this.wrong('ignore', String(ignore), 'Give a list of properties');
+    if (!Array.isArray(ignore)) throw this.wrong('ignore', String(ignore), 'Allowed: a list of properties');
     const all = this.allFields();
     const ignored = new Set<string>();
     for (const name of ignore as string[]) {
       const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
-      if (!matching.length) throw this.wrong('ignore', name, `Known are ${all.map((field) => field.path).join(', ')}`);
+      if (!matching.length) throw this.wrong('ignore', name, `Allowed: ${quoted(all.map((field) => field.path))}`);
       for (const { path } of matching) ignored.add(path);
     }
     return new Set(this.fields.filter(({ path }) => ignored.has(path)));
@@ -372,22 +374,22 @@ export class EntityDefinition {
       throw this.wrong(
         'fields',
         path,
-        "Its values stand in another table, whose changes triggers do not tell of: use capture: 'orm', or name columns only",
+        "Its links are in another table, whose changes triggers do not capture: use capture: 'orm', or name columns only",
       );
     }
     const { primaryColumns } = this.metadata;
     const referred = relation?.junctionEntityMetadata?.ownerColumns.map(referredPath) ?? [];
     const isKey = primaryColumns.every(({ propertyPath }) => referred.includes(propertyPath));
     if (isKey && referred.length === primaryColumns.length) return;
-    throw this.wrong('fields', path, 'Its @JoinTable() refers to another column than the primary key');
+    throw this.wrong('fields', path, 'Its @JoinTable() must refer to the primary key and to no other column');
   }
 
   private columnFields(): OutField[] {
     return this.metadata.columns.flatMap((column): OutField[] => {
-      // Virtual columns without a relation are TypeORM's own: discriminators, closure and nested-set bookkeeping.
+      // Virtual columns without a relation belong to TypeORM: discriminators, closure and nested-set columns.
       if (column.isDiscriminator) return [];
       if (!column.isVirtual) return this.isOfChild(column) ? [] : [columnField(column, column.propertyPath, null)];
-      // Several relations may share the column, and a foreign key of several columns is one field.
+      // Several relations may share the column, and a foreign key of several columns makes one field.
       return relationsAt(column).flatMap((relation) => {
         const own = firstOwnColumn(relation) ?? column;
         return this.isOfChild(own) ? [] : [columnField(typingColumn(own), relation.propertyPath, relation)];
@@ -395,7 +397,10 @@ export class EntityDefinition {
     });
   }
 
-  /** In a single table TypeORM gives the parent every column of its children, but not what they say of hiding it. */
+  /**
+   * Whether a child in a single table declares the column. TypeORM gives the parent every column of its children, but not their
+   * decorators that hide columns.
+   */
   private isOfChild(column: ColumnMetadata): boolean {
     const { target } = this.metadata;
     const embedded = column.embeddedMetadata?.embeddedMetadataTree[0];
@@ -413,13 +418,13 @@ export class EntityDefinition {
     const column = this.metadata.findColumnWithPropertyPathStrict(owner);
     const relation = this.metadata.findRelationWithPropertyPath(owner);
     if (!column && !relation) {
-      throw this.wrong('owner', String(owner), 'Name a column, give a function of the row, or EVERY_OWNER');
+      throw this.wrong('owner', String(owner), 'Allowed: a column, a function of the row, or EVERY_OWNER');
     }
     const [join, ...others] = relation?.joinColumns ?? [];
     const typed = column && !column.isVirtual ? column : (join?.referencedColumn ?? join);
-    // Its text would be the same for many rows.
+    // An object or an array has no text that identifies an owner.
     if (!typed || others.length || !(typed.transformer || isScalarColumn(typed))) {
-      throw this.wrong('owner', owner, 'It holds no single id. Name a column that does, or give a function of the row');
+      throw this.wrong('owner', owner, 'Allowed: a column that holds a single id, or a function of the row');
     }
     return 'declared';
   }
@@ -427,13 +432,13 @@ export class EntityDefinition {
   private wrong(option: string, value: string, fix: string): ConfigurationError {
     return new ConfigurationError(
       'INVALID_WEBHOOK_OPTIONS',
-      `@Webhook() of ${this.metadata.name}: \`${option}\` says '${value}', which it cannot. ${fix}.`,
+      `Invalid value '${value}' for \`${option}\` in @Webhook() of ${this.metadata.name}. ${fix}.`,
       { details: { entity: this.metadata.name, option } },
     );
   }
 }
 
-/** @param column that its values are of; of a relation, that of the other entity */
+/** @param column the column that types the values; for a relation, the referenced column */
 function columnField(column: ColumnMetadata, path: string, relation: RelationMetadata | null): OutField {
   return {
     path,
@@ -448,7 +453,7 @@ function columnField(column: ColumnMetadata, path: string, relation: RelationMet
   };
 }
 
-/** The decorators may stand on the class of an embedded, or of one inside another. */
+/** Whether a decorator on the class of an embedded, at any depth, hides the field. */
 function isHiddenInEmbedded({ column, relation }: OutField): boolean {
   const { embeddedMetadata, propertyName } = relation ?? column;
   const tree = embeddedMetadata?.embeddedMetadataTree ?? [];
@@ -458,24 +463,29 @@ function isHiddenInEmbedded({ column, relation }: OutField): boolean {
   });
 }
 
+/** Objects are no owners: many of them have the same text, such as `[object Object]`. */
 function isOwnerValue(value: unknown): value is string | number | bigint | boolean | null | undefined {
   if (typeof value === 'number') return !Number.isNaN(value);
   return value === null || ['string', 'bigint', 'boolean', 'undefined'].includes(typeof value);
 }
 
-/** A Promise counts as true, whatever it will say. */
+/** Rejects a Promise: it would count as true, whatever it resolves to. */
 function decided(answer: unknown): boolean {
   if (typeof (answer as { then?: unknown } | null | undefined)?.then === 'function') {
-    throw new TypeError('`when` gave a Promise: it must answer at once');
+    throw new TypeError('`when` returned a Promise. Return a boolean.');
   }
   return Boolean(answer);
+}
+
+function quoted(values: readonly string[]): string {
+  return values.map((value) => `'${value}'`).join(', ');
 }
 
 function extendsClass(child: unknown, parent: unknown): boolean {
   return typeof child === 'function' && typeof parent === 'function' && child.prototype instanceof parent;
 }
 
-/** @param value an id for each link, as the junction's column holds it, or its parts by their paths */
+/** @param value one id for each link: the value of the junction's column, or an object of key parts */
 function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[] {
   const joinColumns = relation?.junctionEntityMetadata?.inverseColumns ?? [];
   const ids = (value as readonly unknown[] | undefined) ?? [];
@@ -484,14 +494,14 @@ function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[]
     .toSorted(byValue);
 }
 
-/** Numbers by their size, all else by its text: the same on every database, whatever its collation. */
+/** Numbers by size, everything else by text: the same order on every database, whatever its collation. */
 function byValue(a: Json, b: Json): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/** Writes a value at a path, making the objects on the way. */
+/** Sets the value at a path, and creates the objects on the way. */
 export function setPath(target: JsonObject, parts: readonly string[], value: Json): void {
   let here = target;
   for (const part of parts.slice(0, -1)) {

@@ -8,26 +8,26 @@ import { webhookOptionsOf, type CaptureMode, type EntityClass, type WebhookOptio
 /** One entry of `forFeature`. */
 export interface RegisteredEntity {
   readonly entity: EntityClass | EntitySchema;
-  /** `undefined`: what the decorator on the class says. */
+  /** `undefined`: the options of the decorator apply. */
   readonly options?: WebhookOptions;
 }
 
-/** Whose links stand in a junction. */
+/** An entity whose links are in a junction table. */
 export interface LinkOwners {
-  /** The entity that owns them; in a single table its root. */
+  /** The entity that owns the links; in a single table, the root. */
   readonly metadata: EntityMetadata;
-  /** The junction's, by TypeORM. */
+  /** TypeORM's metadata of the junction table. */
   readonly junction: EntityMetadata;
 }
 
-/** Which entities tell of their changes. Filled by `forFeature` while modules are made, resolved once at bootstrap. */
+/** The entities whose changes are captured. `forFeature` registers them while modules are created; they are resolved once, at bootstrap. */
 export class EntityRegistry {
   private readonly registered: RegisteredEntity[] = [];
   private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
-  /** By the path of the junction's table. */
+  /** Keys are the table paths of the junctions. */
   private readonly linkOwners = new Map<string, LinkOwners[]>();
   private served: { dataSource: DataSource; name: string; capture: CaptureMode } | null = null;
-  /** The metadata that the definitions were made of; a data source that is opened again has new ones. */
+  /** The metadata from which the definitions were made. A data source that is opened again has new metadata. */
   private resolvedFrom: readonly EntityMetadata[] | null = null;
   private made = 0;
 
@@ -36,7 +36,7 @@ export class EntityRegistry {
     this.resolvedFrom = null;
   }
 
-  /** Registers every entity of a data source that carries the decorator, for programs that have no modules. */
+  /** Registers every decorated entity of a data source, for programs without Nest modules. */
   registerDecorated(dataSource: DataSource): void {
     const named = new Set(this.registered.map(({ entity }) => entity));
     for (const metadata of dataSource.entityMetadatas) {
@@ -48,18 +48,18 @@ export class EntityRegistry {
   }
 
   /**
-   * Names the data source whose metadata the entities are looked up in.
+   * Sets the data source in whose metadata the entities are looked up.
    *
-   * @param capture of entities that do not say it themselves
+   * @param capture the mode of entities that do not set one
    */
   serve(dataSource: DataSource, name: string, capture: CaptureMode): void {
     this.served = { dataSource, name, capture };
   }
 
   /**
-   * Looks up every entity; does nothing when that is done. Asked for at bootstrap, or before it by the first write.
+   * Makes the definitions, unless they are up to date. Called at bootstrap, or earlier by the first write.
    *
-   * @throws ConfigurationError for an entity that is unknown here, is named twice, or whose options do not fit.
+   * @throws ConfigurationError for an entity that the data source does not know, two entities with one name, or invalid options
    */
   resolve(): void {
     if (!this.served || this.resolvedFrom === this.served.dataSource.entityMetadatas) return;
@@ -79,7 +79,7 @@ export class EntityRegistry {
       }
       optionsOf.set(metadata, resolved);
     }
-    // A parent stands before its children, so that each finds its parent's definition.
+    // Parents come first, so that each child finds the definition of its parent.
     const metadatas = dataSource.entityMetadatas.toSorted((a, b) => ancestors(a).length - ancestors(b).length);
     for (const metadata of metadatas) this.define(metadata, optionsOf, this.served.capture);
     this.refuseSameNames();
@@ -93,19 +93,19 @@ export class EntityRegistry {
     return this.definitions.get(metadata);
   }
 
-  /** As {@link definitionOf}, of entities that are captured by what TypeORM does: triggers tell of the others. */
+  /** As {@link definitionOf}, but `undefined` for entities that triggers capture. */
   definitionForOrm(metadata: EntityMetadata): EntityDefinition | undefined {
     const definition = this.definitionOf(metadata);
     return definition?.capture === 'orm' ? definition : undefined;
   }
 
-  /** Entities that tell of the links in a table, which are captured by what TypeORM does. */
+  /** Entities whose events contain the links of a junction table. Links are captured through TypeORM only. */
   linkOwnersIn(tablePath: string): readonly LinkOwners[] {
     this.resolve();
     return this.linkOwners.get(tablePath) ?? [];
   }
 
-  /** The definition of an entity as an application names it, or `undefined` when its changes make no events. */
+  /** The definition of the entity that an application names; `undefined` when its changes make no events. */
   find(dataSource: DataSource, entity: EntityClass | EntitySchema | string): EntityDefinition | undefined {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
   }
@@ -116,7 +116,7 @@ export class EntityRegistry {
     return this.made;
   }
 
-  /** What the definitions are made of: another array when the data source was opened again. */
+  /** The metadata from which the definitions are made: another array after the data source was opened again. */
   get basis(): readonly EntityMetadata[] | null {
     this.resolve();
     return this.resolvedFrom;
@@ -127,7 +127,7 @@ export class EntityRegistry {
     return [...this.definitions.values()];
   }
 
-  /** Entities that carry the decorator but are in no `forFeature`: their events would silently never come. */
+  /** Decorated entities that no `forFeature` lists. Without a warning, nobody would notice that they make no events. */
   forgotten(dataSource: DataSource): string[] {
     return dataSource.entityMetadatas
       .filter((metadata) => decorationOf(metadata, dataSource) && !this.definitions.has(metadata))
@@ -142,7 +142,7 @@ export class EntityRegistry {
     const parent = this.parentOf(metadata);
     const own = optionsOf.get(metadata) ?? (parent ? webhookOptionsOf(metadata.target) : undefined);
     if (!own && !parent) return;
-    // A child of a single table is told of as its parent is, under its own name.
+    // A child in a single table has the options of its parent, but a separate name.
     const inherited = parent ? optionsOf.get(parent.metadata) : undefined;
     const options = own ?? { ...inherited, name: undefined };
     const capture = options.capture ?? parent?.capture ?? byDefault;
@@ -152,7 +152,7 @@ export class EntityRegistry {
     if (!own) (optionsOf as Map<EntityMetadata, WebhookOptions>).set(metadata, options);
   }
 
-  /** The nearest: TypeORM names the root of a table as the parent of every child, also of a child's child. */
+  /** The nearest captured ancestor. TypeORM's `parentEntityMetadata` is the root of the table, even for a grandchild. */
   private parentOf(metadata: EntityMetadata): EntityDefinition | null {
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
     if (!metadata.parentEntityMetadata) return null;
@@ -171,7 +171,7 @@ export class EntityRegistry {
       const junction = relation?.junctionEntityMetadata;
       if (!junction) continue;
       const owners = this.linkOwners.get(junction.tablePath) ?? [];
-      // Each kind of a single table has the relation of its own.
+      // Each entity of a single table repeats the relation, with the same root.
       if (!owners.some((known) => known.metadata === metadata)) owners.push({ metadata, junction });
       this.linkOwners.set(junction.tablePath, owners);
     }
@@ -192,7 +192,7 @@ export class EntityRegistry {
   }
 }
 
-/** What `@Webhook()` says on an entity's class, or, but for the name, on a base class of it that is no entity itself. */
+/** The `@Webhook()` options of an entity's class. A base class that is no entity passes on its options, except the name. */
 function decorationOf(metadata: EntityMetadata, dataSource: DataSource): WebhookOptions | undefined {
   for (const base of [metadata.target, ...ancestors(metadata)]) {
     if (base !== metadata.target && dataSource.hasMetadata(base as EntityClass)) return undefined;
@@ -205,7 +205,7 @@ function decorationOf(metadata: EntityMetadata, dataSource: DataSource): Webhook
   return undefined;
 }
 
-/** The classes that an entity's class extends, the nearest first. Not `inheritanceTree`: that of a parent holds its children. */
+/** The classes that an entity's class extends, the nearest first. TypeORM's `inheritanceTree` of a parent also contains its children. */
 function ancestors({ target }: EntityMetadata): unknown[] {
   const found: unknown[] = [];
   for (let above: unknown = target; typeof above === 'function'; found.push(above))

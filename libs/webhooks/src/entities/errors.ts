@@ -1,15 +1,16 @@
 import { WebhooksError } from '../errors.js';
 
 /**
- * A change could not become an event: the user's write fails with it, and its transaction rolls back.
+ * A change could not become an event. The write fails with this error, and its transaction rolls back: otherwise the event
+ * would be lost, or sent to the wrong owner.
  *
- * Going on would lose the event or leak it to the wrong owner. Codes: `OWNER_FAILED`, `WHEN_FAILED` (the function threw,
- * see `cause`), `INVALID_OWNER` (what came out is nobody's id), `UNSERIALIZABLE_FIELD`,
- * `WEBHOOK_LOOP` (handlers of events and receivers cause each other without end).
+ * Codes: `OWNER_FAILED`, `WHEN_FAILED` (the function threw, see `cause`), `INVALID_OWNER` (the value cannot be an owner),
+ * `UNSERIALIZABLE_FIELD` (the value has no JSON form), `WEBHOOK_LOOP` (event handlers or receivers trigger each other
+ * without end).
  */
 export class CaptureError extends WebhooksError {}
 
-/** What `WEBHOOK_LOOP` says, of a write or of `publish()`. @internal */
+/** The message of `WEBHOOK_LOOP`. @param what `A write of Order` or `publish('type')` @internal */
 export function loopMessage(what: string, depth: number, maxDepth: number): string {
-  return `${what} was made while handling an event that ${depth - 1} others led to, one after the other, and \`maxDepth\` is ${maxDepth}: handlers of events, or receivers of webhooks in this application, write what calls them again. Let the handler see that there is nothing to do, write inside webhooks.withoutCapture(), or raise \`maxDepth\`.`;
+  return `${what} follows from a chain of ${depth} events, and \`maxDepth\` allows ${maxDepth}. An event handler, or a webhook receiver in this application, makes a change that calls the handler again. Make no change when nothing is left to do, write inside webhooks.withoutCapture(), or raise \`maxDepth\`.`;
 }

@@ -4,7 +4,7 @@ interface ExposeMetadata {
   options?: { groups?: readonly string[]; toClassOnly?: boolean };
 }
 
-/** The part of class-transformer's metadata storage that is read here; the same names since its 0.3. */
+/** The part of class-transformer's metadata storage that this file reads. The names are the same since version 0.3. */
 interface ClassTransformerStorage {
   getStrategy(target: object): 'excludeAll' | 'exposeAll' | 'none';
   getExposedProperties(target: object, transformation: number): string[];
@@ -14,7 +14,7 @@ interface ClassTransformerStorage {
 
 const CLASS_TO_PLAIN = 1;
 
-/** As variables: the types of an application that lacks the optional package must not look for it. */
+/** Typed as `string`, so that TypeScript does not look for the optional package in applications that lack it. */
 const PACKAGE: string = 'class-transformer';
 const STORAGE: string = 'class-transformer/cjs/storage.js';
 
@@ -22,8 +22,8 @@ let loading: Promise<ClassTransformerStorage | undefined> | undefined;
 let loaded: { readonly storage: ClassTransformerStorage | undefined } | undefined;
 
 /**
- * Finds out whether class-transformer is installed, before the first {@link exposureOf}. By `import()`, and not by `require` of
- * `createRequire(import.meta.url)`: jest runs this file as CommonJS, where neither is to be had.
+ * Loads the metadata of class-transformer, if the package is installed. Call it before the first {@link exposureOf}. It uses `import()`
+ * instead of `createRequire(import.meta.url)`, because jest runs this file as CommonJS, where `import.meta` does not exist.
  *
  * @throws ConfigurationError `CLASS_TRANSFORMER_UNKNOWN` for a version whose decorators cannot be read.
  */
@@ -32,12 +32,12 @@ export async function loadExposure(): Promise<void> {
   loaded = { storage: await loading };
 }
 
-/** The storage is read rather than `instanceToPlain` called: that would run the application's `@Transform` functions. */
+/** Reads the storage instead of calling `instanceToPlain()`, which would run the application's `@Transform` functions. */
 async function loadStorage(): Promise<ClassTransformerStorage | undefined> {
   try {
     await import(PACKAGE);
   } catch (error) {
-    // Not installed: nobody can have used its decorators.
+    // Not installed: no entity can use its decorators.
     if (isModuleMissing(error)) return undefined;
     throw unknownVersion(error);
   }
@@ -50,7 +50,7 @@ async function loadStorage(): Promise<ClassTransformerStorage | undefined> {
   }
 }
 
-/** Node.js says it with the first code for a module, and with the second for CommonJS, as jest does. */
+/** Node.js uses the first code for ES modules, and the second for CommonJS, which jest runs. */
 function isModuleMissing(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';
@@ -59,14 +59,15 @@ function isModuleMissing(error: unknown): boolean {
 function unknownVersion(cause: unknown): ConfigurationError {
   return new ConfigurationError(
     'CLASS_TRANSFORMER_UNKNOWN',
-    'class-transformer is installed, but @Exclude() and @Expose() cannot be read from this version of it, and a hidden column might leave. Install class-transformer ^0.5.1.',
+    'The installed version of class-transformer does not let @Exclude() and @Expose() be read, so a hidden column could reach a payload. Install class-transformer ^0.5.1.',
     { cause },
   );
 }
 
 /**
- * Whether class-transformer's decorators let a property of a class out, as `instanceToPlain()` without groups would.
- * @throws Error before {@link loadExposure}: a hidden column might leave
+ * Returns a predicate: whether class-transformer's decorators expose a property of the class. It accepts the same properties that
+ * `instanceToPlain()` without groups returns.
+ * @throws Error when called before {@link loadExposure}: a hidden column could reach a payload
  */
 export function exposureOf(target: unknown): (property: string) => boolean {
   if (!loaded) throw new Error('exposureOf() was called before loadExposure().');

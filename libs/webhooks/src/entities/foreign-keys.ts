@@ -5,33 +5,33 @@ import { canonicalValue, valueKindOf, type ColumnMetadata } from './canonical-va
 type RelationMetadata = EntityMetadata['relations'][number];
 
 /**
- * Whether the row holds a key of the relation that is no property of the entity, or not as a whole: one of its columns may be a property,
- * or belong to another relation as well. The keys of a `@JoinTable` stand in the junction.
+ * Whether at least one column of the relation's foreign key is no property of the entity. The other columns of the key may be properties,
+ * or belong to another relation as well. The keys of a `@JoinTable` are in the junction table, not in the row.
  */
 export function hasOwnColumn({ isManyToMany, joinColumns }: RelationMetadata): boolean {
   return !isManyToMany && joinColumns.some(({ isVirtual }) => isVirtual);
 }
 
-/** The relations whose key begins with a column, of those that are no property. */
+/** The relations for which this column is the {@link firstOwnColumn} of the foreign key. */
 export function relationsAt({ databaseName, entityMetadata }: ColumnMetadata): RelationMetadata[] {
   return entityMetadata.relations.filter(
     (relation) => hasOwnColumn(relation) && firstOwnColumn(relation)?.databaseName === databaseName,
   );
 }
 
-/** The first column of a relation's key that is no property of the entity. */
+/** The first column of a relation's foreign key that is no property of the entity. */
 export function firstOwnColumn({ joinColumns }: RelationMetadata): ColumnMetadata | undefined {
   return joinColumns.find(({ isVirtual }) => isVirtual);
 }
 
-/** The column that says what type a part of a foreign key has, and that transforms it: the other entity's own. */
+/** The column that defines type and transformer of a part of a foreign key: the referenced column, through any number of references. */
 export function typingColumn(join: ColumnMetadata): ColumnMetadata {
   let column = join.referencedColumn ?? join;
   while (column.isVirtual && column.referencedColumn) column = column.referencedColumn;
   return column;
 }
 
-/** Where a part of a composite key stands in the other entity: the part may be one of a relation of its own. */
+/** The property path of a key part in the other entity. There the part may belong to a relation, too. */
 export function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
   if (!referencedColumn) return [];
   const { isVirtual, relationMetadata, propertyPath } = referencedColumn;
@@ -40,7 +40,7 @@ export function pathOfPart({ referencedColumn }: ColumnMetadata): readonly strin
   return [...relationMetadata.propertyPath.split('.'), ...(isComposite ? pathOfPart(referencedColumn) : [])];
 }
 
-/** One part of a composite key, of an object that has the other entity's shape. */
+/** One part of a composite key. @param key an object in the shape of the other entity */
 export function partOf(key: unknown, join: ColumnMetadata): unknown {
   return pathOfPart(join).reduce<unknown>(
     (value, name) => (typeof value === 'object' ? (value as Record<string, unknown> | null)?.[name] : undefined),
@@ -48,7 +48,7 @@ export function partOf(key: unknown, join: ColumnMetadata): unknown {
   );
 }
 
-/** A composite key with one part more. */
+/** Adds one part to a composite key, in place, and returns the key. */
 export function withPart(key: unknown, join: ColumnMetadata, value: unknown): ObjectLiteral {
   const all = (key ?? {}) as ObjectLiteral;
   const path = [...pathOfPart(join)];
@@ -59,12 +59,12 @@ export function withPart(key: unknown, join: ColumnMetadata, value: unknown): Ob
   return all;
 }
 
-/** Whether a composite key points nowhere: it lacks a part. A tenant's column is set, whether the relation is or not. */
+/** Whether a composite key refers to no row, because a part is missing. A part such as a tenant id may be set even then. */
 export function isUnset({ joinColumns }: RelationMetadata, key: unknown): boolean {
   return joinColumns.some((join) => (partOf(key, join) ?? null) === null);
 }
 
-/** Each part by the kind of its own column. */
+/** A composite key as JSON: each part is written by the kind of its column. */
 export function compositeKey(joins: readonly ColumnMetadata[], key: unknown): JsonObject {
   return joins.reduce<JsonObject>((json, join) => {
     const column = typingColumn(join);
@@ -72,12 +72,12 @@ export function compositeKey(joins: readonly ColumnMetadata[], key: unknown): Js
   }, {});
 }
 
-/** What a payload holds for a relation of several columns. */
+/** The payload value of a relation with several columns. */
 export function keyOfRelation(relation: RelationMetadata, key: unknown): Json {
   return isUnset(relation, key) ? null : compositeKey(relation.joinColumns, key);
 }
 
-/** The key that an entity holds for a relation: one value, or the parts of it. */
+/** The foreign key that an entity object holds for a relation: one value, or an object of the key parts. */
 export function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral): unknown {
   const value = relation.getEntityValue(entity) as unknown;
   if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;
@@ -89,7 +89,7 @@ export function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral):
   );
 }
 
-/** Not the column itself: each kind of a single table has its own. */
+/** The property path of the referenced column. Compare paths, not columns: each entity of a single table has separate column objects. */
 export function referredPath({ referencedColumn }: ColumnMetadata): string {
   return referencedColumn?.propertyPath ?? '';
 }

@@ -3,10 +3,10 @@ import type { ObjectLiteral } from 'typeorm';
 const PURE = Symbol('nestjs-entity-webhooks:pure');
 
 /**
- * Promises that an `owner` function looks at nothing but the row it is given: no service, no request, no clock, no other row.
+ * Promises that an `owner` function reads only the row it gets: no service, no request, no clock, no other row.
  *
- * In trigger mode the function is called after the commit, maybe by another process, so what else it looked at would be of another
- * moment, and the event might reach the wrong owner. Marks the function itself, and gives it back.
+ * In trigger mode the function runs after the commit, perhaps in another process. Anything but the row may have changed by then, and the
+ * event could reach the wrong owner. Marks the function in place, and returns it.
  *
  * @example
  * \@Webhook({ capture: 'trigger', owner: pure((order: Order) => order.customerId ?? order.guestId) })

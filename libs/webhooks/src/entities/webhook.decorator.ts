@@ -2,110 +2,112 @@ import type { ObjectLiteral } from 'typeorm';
 import type { JsonObject } from '../json.js';
 import type { EveryOwner } from '../events/webhook-event.js';
 
-/** Whether the deliveries of one row wait for each other; see `docs/ordering.md`. */
+/** Whether the deliveries of one row are sent one after the other; see `docs/ordering.md`. */
 export type Ordering = 'none' | 'entity';
 export const ORDERINGS: readonly Ordering[] = ['none', 'entity'];
 
-/** What can happen to an entity. A soft and a hard delete are both `deleted`. */
+/** An action on an entity. A soft and a hard delete are both `deleted`. */
 export type EntityAction = 'created' | 'updated' | 'deleted' | 'restored';
 export const ENTITY_ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
 
 /**
- * How changes are noticed: by what TypeORM does in this application (`orm`), or by triggers of the database, whoever writes
- * (`trigger`); see `docs/capture.md`.
+ * How changes are captured. `orm`: the changes that this application makes through TypeORM. `trigger`: all changes of the table,
+ * by database triggers. See `docs/capture.md`.
  */
 export type CaptureMode = 'orm' | 'trigger';
 export const CAPTURE_MODES: readonly CaptureMode[] = ['orm', 'trigger'];
 
-// A constructor of anything: parameters are in a contravariant place, so `never[]` accepts every class.
+// Any constructor: parameters are contravariant, so `never[]` accepts every class.
 // oxlint-disable-next-line typescript/no-explicit-any -- an abstract class's instance type cannot be inferred from `unknown`
 export type EntityClass<E = any> = abstract new (...args: never[]) => E;
 
-/** A property of the entity, or one inside an embedded: `'status'`, `'address.city'`. */
+/** A property of the entity or of an embedded: `'status'`, `'address.city'`. */
 export type EntityProperty<E> = (keyof E & string) | `${keyof E & string}.${string}`;
 
-/** What an entity tells the world; every key has a default, so `@Webhook()` alone is enough. */
+/** Options of `@Webhook()`. Every option has a default, so `@Webhook()` alone is enough. */
 export interface WebhookOptions<E = ObjectLiteral> {
   /**
-   * First part of the event types: `order` makes `order.created`. Lower case letters, digits and underscores.
-   * Two entities of one name stop the bootstrap. Changing it later leaves listeners of the old types without events.
+   * First part of the event types: `order` makes `order.created`. 1 to 100 lower-case letters, digits and underscores.
+   * Two entities with the same name stop the bootstrap. After a change of the name, listeners of the old types get no more events.
    *
    * @defaultValue the class name in snake_case: `OrderItem` -> `order_item`
    */
   name?: string;
-  /** Which actions make an event. @defaultValue all four */
+  /** Actions that make an event. @defaultValue all four */
   on?: readonly EntityAction[];
   /**
-   * Which properties go out; the payload has these and no others. Embedded ones with a dot. Naming a `select: false` or
-   * hidden column stops the bootstrap. An owning many-to-many relation (`@JoinTable`) goes out as the sorted ids of the linked rows,
-   * and a change of them is an update, only where it is named here; see `docs/capture.md`.
+   * Properties in the payload; no others are sent. Write embedded properties with a dot. A `select: false` or hidden column
+   * stops the bootstrap. An owning many-to-many relation (`@JoinTable`) is part of the payload only if you name it here: its value
+   * is the sorted ids of the linked rows, and a change of the links is an update; see `docs/capture.md`.
    *
    * @defaultValue every column, except `select: false` ones and those marked `@WebhookHidden()` or `@Exclude()`
    */
   fields?: readonly EntityProperty<E>[];
   /**
-   * Whose row it is: a property holding the owner's id, a function of the row, or {@link EVERY_OWNER}. Compared as
-   * `String(value)`. A value of `null`, `undefined` or `''` means: listeners without an owner only. A function runs
-   * inside the write's transaction; what it throws fails the write.
+   * Owner of a row: a property with the owner's id, a function of the row, or {@link EVERY_OWNER}. Compared as
+   * `String(value)`. With `null`, `undefined` or `''`, only listeners without an owner receive the event. A function runs
+   * inside the transaction of the write, and an error that it throws fails the write.
    *
-   * @defaultValue not declared: only listeners without an owner, the application's own, receive these events
+   * @defaultValue no owner: only listeners without an owner receive these events
    */
   owner?: EntityProperty<E> | ((entity: E) => string | number | bigint | null | undefined) | EveryOwner;
   /**
-   * Rows for which it answers `false` make no event. Runs inside the write's transaction, on the row as it is after the
-   * change (before it, for deletes); what it throws fails the write.
+   * Rows for which this function returns `false` make no event. It runs inside the transaction of the write, on the row after
+   * the change (for deletes: before the change), and an error that it throws fails the write.
    *
    * @defaultValue every row
    */
   when?: (entity: E, action: EntityAction) => boolean;
   /**
-   * `entity`: the events of one row go to each listener one at a time, in the order of their commits; a retry holds back the
-   * later ones of that row. `none`: as fast as they can, in any order. A listener may ask for order by itself.
+   * `'entity'`: each listener receives the events of one row one at a time, in the order of their commits; a retry delays the
+   * later events of that row. `'none'`: events are sent as soon as possible, in any order, except to listeners that set
+   * `ordering: 'entity'`.
    *
    * @defaultValue 'none'
    */
   ordering?: Ordering;
   /**
-   * Read every inserted row again before its event is written. Needed only for tables with triggers that change what is inserted: what
-   * the database fills in or may write otherwise (defaults, generated columns, rounding) is read again anyway.
+   * Read every inserted row again before its event is written. Needed only for tables with triggers that change inserted values.
+   * Values that the database fills in or changes (defaults, generated columns, rounding) are read again anyway.
    *
    * @defaultValue false
    */
   readInserted?: boolean;
   /**
-   * Properties whose change alone makes no event: an `updatedAt` of your own, a counter. They still go out in `data`, and their
-   * old value in `previous`, when something else changed too. An update date and a version column are ignored anyway.
+   * Properties whose change alone makes no event, such as an `updatedAt` that the application sets, or a counter. They are still
+   * in `data`, and their old value is in `previous` when another property changed too. `@UpdateDateColumn()` and
+   * `@VersionColumn()` are always ignored.
    *
    * @defaultValue none
    */
   ignore?: readonly EntityProperty<E>[];
   /**
-   * Several changes of one row in one transaction make one event, with the first `previous` and the last `data`; one that comes to
-   * nothing makes none. Nested transactions count with the one around them; see `docs/capture.md`.
+   * Merge several changes of one row in one transaction into one event, with the first `previous` and the last `data`. Changes
+   * that cancel each other out make no event. Nested transactions are part of the outer one; see `docs/capture.md`.
    *
-   * @defaultValue false: an event for each
+   * @defaultValue false: an event for each change
    */
   coalesce?: boolean;
   /**
-   * Whether `previous`, the `data` of a deleted row and the old owner are read under lock right before the write. That costs one more
-   * statement for each entity of a `save()` or `remove()`. With `false` they are the values that TypeORM has loaded without a lock: another
-   * writer may have changed the row since, and hooks such as `@AfterLoad` may have changed the loaded object, so that a column that they
-   * decrypt is sent as plaintext. Query builders always read the row.
+   * Read `previous`, the `data` of a deleted row and the old owner under lock right before the write. This costs one more statement
+   * for each entity of a `save()` or `remove()`. With `false`, the values that TypeORM loaded without a lock are used: another writer
+   * may have changed the row since, and hooks such as `@AfterLoad` may have changed the loaded object, so a column that a hook decrypts
+   * is sent as plaintext. For query builders the row is always read.
    *
    * @defaultValue true
    */
   exactPrevious?: boolean;
   /**
-   * Who notices changes of this entity. `trigger` needs triggers on its table: `npx nestjs-entity-webhooks triggers --install`.
-   * `owner` is then a column, or a function marked `pure()`, and `when` runs after the commit.
+   * How changes of this entity are captured. `'trigger'` needs triggers on the table: `npx nestjs-entity-webhooks triggers --install`.
+   * `owner` must then be a column, or a function marked `pure()`, and `when` runs after the commit.
    *
-   * @defaultValue `capture` of `WebhooksModule.forRoot()`; a child in a single table has that of its parent
+   * @defaultValue `capture` of `WebhooksModule.forRoot()`; a child in a single table uses the mode of its parent
    */
   capture?: CaptureMode;
   /**
-   * `data` of the examples that `sendTest()` sends of its events.
+   * `data` of the example events that `sendTest()` sends for this entity.
    *
-   * @defaultValue a made-up value for each property that goes out, by the type of its column
+   * @defaultValue a made-up value for each property of the payload, by the type of its column
    */
   example?: JsonObject;
 }
@@ -113,7 +115,7 @@ export interface WebhookOptions<E = ObjectLiteral> {
 type OwnerOf<E> = (entity: E) => string | number | bigint | null | undefined;
 type When<E> = (entity: E, action: EntityAction) => boolean;
 
-/** What the compiler shows when the options do not fit the decorated class, and nothing otherwise. */
+/** Makes the compiler report options that do not fit the decorated class. */
 type Fits<E, Field, Owner, Decision> = [Field, Owner, Decision] extends [
   EntityProperty<E>,
   EntityProperty<E> | EveryOwner | OwnerOf<E>,
@@ -126,7 +128,7 @@ const OPTIONS = Symbol('nestjs-entity-webhooks:options');
 const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
 
 /**
- * Marks an entity whose committed changes become events. It must also be listed in `WebhooksModule.forFeature([...])`.
+ * Marks an entity whose committed changes become events. List the entity in `WebhooksModule.forFeature([...])`, too.
  *
  * @example
  * \@Webhook({ fields: ['id', 'status', 'total'], owner: 'customerId' })
@@ -136,7 +138,7 @@ const HIDDEN = Symbol('nestjs-entity-webhooks:hidden');
 export function Webhook<
   const Field extends string = never,
   const Ignored extends string = never,
-  // oxlint-disable-next-line typescript/no-explicit-any -- the decorated class is not known where its options stand
+  // oxlint-disable-next-line typescript/no-explicit-any -- the decorated class is not known where the options are written
   const Owner extends string | EveryOwner | OwnerOf<any> = OwnerOf<any>,
   // oxlint-disable-next-line typescript/no-explicit-any -- as above
   Decision extends When<any> = When<any>,
@@ -153,7 +155,7 @@ export function Webhook<
   };
 }
 
-/** Keeps a column out of every payload and every filter, whatever `fields` says. */
+/** Keeps a column out of every payload and every filter. Naming the column in `fields` stops the bootstrap. */
 export function WebhookHidden(): PropertyDecorator {
   return (prototype, property) => {
     const inherited = (Reflect.getMetadata(HIDDEN, prototype) as ReadonlySet<string> | undefined) ?? [];
@@ -161,13 +163,13 @@ export function WebhookHidden(): PropertyDecorator {
   };
 }
 
-/** What `@Webhook()` said of exactly this class, or `undefined` when it stands on no such class. */
+/** The options of a `@Webhook()` on exactly this class; `undefined` without that decorator. */
 export function webhookOptionsOf(target: unknown): WebhookOptions | undefined {
   if (typeof target !== 'function') return undefined;
   return Reflect.getOwnMetadata(OPTIONS, target) as WebhookOptions | undefined;
 }
 
-/** Properties marked `@WebhookHidden()` on a class or one it extends. */
+/** Properties marked `@WebhookHidden()` on a class or on a class it extends. */
 export function hiddenProperties(target: unknown): ReadonlySet<string> {
   if (typeof target !== 'function') return new Set();
   return (

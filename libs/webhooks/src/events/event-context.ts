@@ -4,45 +4,45 @@ import { type Json, type JsonObject, isPlainObject } from '../json.js';
 import { readTraceContext } from './trace-context.js';
 import { kindOf } from '../show.js';
 
-/** Longest context, as JSON, in UTF-8 bytes: it is stored with every event, and carries who and why, not what. */
+/** Longest context, as JSON, in UTF-8 bytes. It is stored with every event, so it should name who and why, not repeat data. */
 export const MAX_CONTEXT_BYTES = 4 * 1_024;
 
-/** Deeper than this it is no context, and the stack is not endless. */
+/** Deepest nesting of a context: enough for any real context, and far below the limit of the stack. */
 const MAX_NESTING = 32;
 
-/** Stands in the stored context beside the application's keys. */
+/** The key of the depth in the stored context, beside the application's keys. */
 const DEPTH_KEY = 'webhookDepth';
 
 /**
- * Who or what made a change: any JSON, at most 4 KiB. What is `undefined` is left out.
+ * Who or what made a change: any JSON object, at most 4 KiB. Keys with the value `undefined` are left out.
  *
- * `traceparent` and `tracestate` are those of W3C Trace Context, and are sent as headers with each delivery. Malformed ones
- * are left out.
+ * `traceparent` and `tracestate` have the form of W3C Trace Context, and are sent as headers with each delivery. Malformed
+ * values are left out.
  */
 export type WebhookContext = { readonly [key: string]: Json | undefined };
 
 /**
- * `withContext()` or `publish()` was given a context that cannot be stored: no object, not JSON, or too large. Code:
+ * The context of `withContext()` or `publish()` cannot be stored: it is not an object, not JSON, or too large. Code:
  * `INVALID_CONTEXT`.
  */
 export class ContextError extends WebhooksError {}
 
 /**
- * A context inside another one: its keys take the place of the outer ones. The result is a frozen copy.
+ * Merges a context into the surrounding one; the inner keys win. The result is a frozen copy.
  *
  * @throws ContextError `INVALID_CONTEXT`
  */
 export function mergedContext(outer: JsonObject | null, given: unknown): JsonObject {
-  if (!isPlainObject(given)) throw invalid('it must be an object');
+  if (!isPlainObject(given)) throw invalid('it is not a plain object');
   const { traceparent, tracestate, ...own } = given;
-  if (DEPTH_KEY in own) throw invalid(`the key ${DEPTH_KEY} is ours`);
+  if (DEPTH_KEY in own) throw invalid(`the key ${DEPTH_KEY} is reserved`);
   const { traceparent: outerParent, tracestate: outerState, ...outerOwn } = outer ?? {};
-  // A tracestate belongs to its traceparent: never one of this trace and one of that.
+  // Both headers come from the same context: a tracestate belongs to its traceparent.
   const trace = readTraceContext(traceparent, tracestate) ?? readTraceContext(outerParent, outerState);
   const merged = Object.freeze({ ...outerOwn, ...(jsonOf(own, 'context', 0) as JsonObject), ...trace });
   const bytes = Buffer.byteLength(JSON.stringify(merged), 'utf8');
   if (bytes > MAX_CONTEXT_BYTES) {
-    throw invalid(`it has ${bytes} bytes as JSON, and ${MAX_CONTEXT_BYTES} are the limit`, {
+    throw invalid(`it has ${bytes} bytes as JSON`, {
       bytes,
       maxBytes: MAX_CONTEXT_BYTES,
     });
@@ -50,13 +50,13 @@ export function mergedContext(outer: JsonObject | null, given: unknown): JsonObj
   return merged;
 }
 
-/** The text of the column: the application's context and the depth in one object, or nothing where there is neither. */
+/** The stored text: one JSON object with the application's context and the depth. `null` when there is neither. */
 export function contextText({ context, depth }: Cause): string | null {
   if (depth === 0) return context && Object.keys(context).length ? JSON.stringify(context) : null;
   return JSON.stringify({ ...context, [DEPTH_KEY]: depth });
 }
 
-/** Reads {@link contextText}. An event whose context somebody has spoilt by hand is sent all the same, without it. */
+/** Reads {@link contextText}. If the stored text was edited and is damaged, the event is sent without a context. */
 export function storedCause(text: string | null): Cause {
   const stored = parsed(text);
   if (!stored) return { context: null, depth: 0 };
@@ -80,11 +80,11 @@ function parsed(text: string | null): JsonObject | null {
 function jsonOf(value: unknown, path: string, nesting: number): Json {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
   if (typeof value === 'number' && Number.isFinite(value)) return value;
-  if (nesting > MAX_NESTING) throw invalid(`it is nested deeper than ${MAX_NESTING} levels, or refers to itself`);
+  if (nesting > MAX_NESTING) throw invalid(`it is nested more than ${MAX_NESTING} levels deep, or refers to itself`);
   if (Array.isArray(value)) {
     return Object.freeze(value.map((item, n) => jsonOf(item, `${path}[${n}]`, nesting + 1))) as Json[];
   }
-  if (!isPlainObject(value)) throw invalid(`${path} is ${kindOf(value)}, which is no JSON`);
+  if (!isPlainObject(value)) throw invalid(`${path} is ${kindOf(value)}, which is not JSON`);
   const entries = Object.entries(value)
     .filter(([, item]) => item !== undefined)
     .map(([key, item]) => [key, jsonOf(item, `${path}.${key}`, nesting + 1)]);
@@ -94,7 +94,7 @@ function jsonOf(value: unknown, path: string, nesting: number): Json {
 function invalid(what: string, details: Record<string, unknown> = {}): ContextError {
   return new ContextError(
     'INVALID_CONTEXT',
-    `The context of an event cannot be stored: ${what}. Give an object of JSON values, at most ${MAX_CONTEXT_BYTES} bytes, such as { actor, requestId }.`,
+    `Invalid event context: ${what}. Allowed: a plain object of JSON values, at most ${MAX_CONTEXT_BYTES} bytes as JSON, such as { actor, requestId }.`,
     { details },
   );
 }

@@ -1,6 +1,6 @@
 import { BadRequestError, ConfigurationError } from '../errors.js';
 
-/** Longest event type, and longest pattern, in characters: the width of their columns. */
+/** Longest event type or pattern, in characters: the width of the columns that store them. */
 export const MAX_EVENT_TYPE_LENGTH = 128;
 
 const EVENT_TYPE = /^[a-z0-9_]+(?:\.[a-z0-9_]+)*$/;
@@ -8,27 +8,27 @@ const EVERY_TYPE = '*';
 const ANY_SUFFIX = '.*';
 
 /**
- * Who caused a wrong type: a `request` (a listener, a call of `publish()`) gets a `BadRequestError`, the
- * `configuration` (the name of a decorated entity) a `ConfigurationError`.
+ * Where an event type comes from. An invalid type throws a `BadRequestError` for a `request` (a listener, a call of
+ * `publish()`), and a `ConfigurationError` for the `configuration` (the name of a decorated entity).
  */
 export type EventTypeSource = 'request' | 'configuration';
 
 /**
- * Refuses what is not an event type: lower-case words of `a-z`, `0-9` and `_`, joined by dots, at most 128 characters.
+ * Rejects a value that is not an event type: lower-case words of `a-z`, `0-9` and `_`, joined by dots, at most 128 characters.
  *
- * @throws {BadRequestError | ConfigurationError} `INVALID_EVENT_TYPE`, which of the two as `source` says.
+ * @throws {BadRequestError | ConfigurationError} `INVALID_EVENT_TYPE`; `source` decides which of the two.
  * @example assertEventType('order_item.created')
  */
 export function assertEventType(type: unknown, source: EventTypeSource = 'request'): asserts type is string {
   if (isEventType(type)) return;
-  const message = `${quote(type)} is not an event type: use lower-case words of a-z, 0-9 and _ joined by dots, like "order.created", at most ${MAX_EVENT_TYPE_LENGTH} characters`;
+  const message = `Invalid event type: ${quote(type)}. Allowed: lower-case words of a-z, 0-9 and _ joined by dots, like "order.created", at most ${MAX_EVENT_TYPE_LENGTH} characters.`;
   throw source === 'configuration'
     ? new ConfigurationError('INVALID_EVENT_TYPE', message)
     : new BadRequestError('INVALID_EVENT_TYPE', message);
 }
 
 /**
- * Refuses what is not a pattern of a listener: an event type, `prefix.*` (everything below the prefix), or `*`.
+ * Rejects a value that is not a pattern of a listener: an event type, `prefix.*` (every type below the prefix), or `*`.
  *
  * @throws {BadRequestError} `INVALID_EVENT_TYPE`.
  */
@@ -40,7 +40,7 @@ export function assertPattern(pattern: unknown): asserts pattern is string {
   }
   throw new BadRequestError(
     'INVALID_EVENT_TYPE',
-    `${quote(pattern)} is not an event pattern: use a type like "order.created", a prefix like "order.*", or "*", at most ${MAX_EVENT_TYPE_LENGTH} characters`,
+    `Invalid event pattern: ${quote(pattern)}. Allowed: a type like "order.created", a prefix like "order.*", or "*", at most ${MAX_EVENT_TYPE_LENGTH} characters.`,
   );
 }
 
@@ -60,7 +60,7 @@ export function patternsMatching(type: string): string[] {
 
 /**
  * Whether a pattern matches a type. `order.*` matches `order.created` and `order.item.created`, but neither `order` nor
- * `orders.created`. Both are taken as valid; it says true exactly for what {@link patternsMatching} lists.
+ * `orders.created`. Both arguments must be valid. The result is `true` exactly for the patterns that {@link patternsMatching} returns.
  */
 export function matchesPattern(pattern: string, type: string): boolean {
   if (pattern === EVERY_TYPE || pattern === type) return true;
@@ -68,10 +68,10 @@ export function matchesPattern(pattern: string, type: string): boolean {
 }
 
 /**
- * The name of an entity in its event types, from the name of its class.
+ * Makes the entity's name in event types from the name of its class.
  *
- * A class name with letters outside ASCII, or with `$`, gives a text that {@link assertEventType} refuses: such an entity
- * needs a `name` of its own.
+ * A class name with letters outside ASCII, or with `$`, gives a text that {@link assertEventType} rejects: such an entity
+ * needs the option `name`.
  *
  * @example snakeCase('OrderItem') // 'order_item'
  * @example snakeCase('HTTPLog') // 'http_log'
@@ -88,6 +88,6 @@ function isEventType(type: unknown): type is string {
 }
 
 function quote(value: unknown): string {
-  if (typeof value !== 'string') return `A value of type ${value === null ? 'null' : typeof value}`;
+  if (typeof value !== 'string') return `a value of type ${value === null ? 'null' : typeof value}`;
   return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value);
 }

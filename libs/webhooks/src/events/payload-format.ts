@@ -1,11 +1,11 @@
 import type { JsonObject } from '../json.js';
 
 /**
- * Turns an event's canonical text into the bytes that a listener gets: a replaceable part. A listener names its format.
+ * Turns an event's canonical text into the body that a listener receives. Formats are replaceable parts; a listener sets
+ * the name of its format.
  *
- * Runs when the delivery is made, and its text is stored with it, so every retry sends the same bytes. It sees the
- * canonical text, the context and nothing else: no database read, no clock. What it throws discards that one delivery, with an error
- * in the log.
+ * A format runs once, when a delivery is created. The delivery stores the text, so every retry sends the same bytes. Use only the
+ * given event: read no database and no clock. If a format throws, that one delivery is discarded, and the error is logged.
  *
  * @example
  * class SlackFormat extends PayloadFormat {
@@ -15,22 +15,22 @@ import type { JsonObject } from '../json.js';
  * }
  */
 export abstract class PayloadFormat {
-  /** What listeners call it. Stored with them, so never rename one that is in use. */
+  /** The name that listeners set. Listeners store it, so do not rename a format that is in use. */
   abstract readonly name: string;
   /** Value of the `content-type` header. */
   abstract readonly contentType: string;
   /**
-   * `payload` is the canonical text: JSON of `{ type, timestamp, data, previous? }`. `context` is what the application said of
-   * who made it, which receivers see only if a format shows it.
+   * Returns the body. `payload` is the canonical text: JSON of `{ type, timestamp, data, previous? }`. `context` is the value that
+   * the application set with `withContext()`; receivers see it only if the format includes it.
    */
   abstract render(event: { id: string; type: string; payload: string; context: JsonObject | null }): string;
   /**
-   * Headers beside the content type. Made for each attempt, of the event alone, so that every attempt has the same; no scheme
-   * signs them.
+   * Returns headers beside the content type. Runs for each attempt: use only the given event, so that all attempts have the
+   * same headers. No scheme signs them.
    */
   headersOf?(event: { id: string; type: string; createdAt: number }): Readonly<Record<string, string>>;
 }
 
-/** The format that sends an event's stored text, byte for byte. */
+/** The format that sends the stored text of an event, byte for byte. */
 export const STANDARD_FORMAT = 'standard';
 export const JSON_CONTENT_TYPE = 'application/json';

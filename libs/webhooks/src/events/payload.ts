@@ -2,19 +2,19 @@ import type { Json, JsonObject } from '../json.js';
 import type { WebhookEvent } from './webhook-event.js';
 
 export interface PayloadLimits {
-  /** Larger ones are sent thin. UTF-8 bytes. */
+  /** A larger payload is sent thin (without its largest fields). UTF-8 bytes. */
   readonly maxPayloadBytes: number;
-  /** Larger ones lose their largest fields before they are stored. UTF-8 bytes. */
+  /** A larger payload loses its largest fields before it is stored. UTF-8 bytes. */
   readonly maxStoredBytes: number;
 }
 
-/** An event as text: what is stored, filtered on, signed and sent. */
+/** An event as text: stored, compared with filters, signed and sent. */
 export interface StoredPayload {
-  /** The canonical text, whole up to `maxStoredBytes`. */
+  /** The canonical text, complete up to `maxStoredBytes`. */
   readonly text: string;
-  /** What is sent instead, when `text` is over the limit. */
+  /** The text that is sent instead when `text` exceeds `maxPayloadBytes`. */
   readonly thin: string | null;
-  /** Top-level fields of `data` and `previous` that were too large to store; a filter on one counts as matching. */
+  /** Top-level fields of `data` and `previous` that were too large to store. A filter on such a field counts as matching. */
   readonly dropped: readonly string[] | null;
 }
 
@@ -30,7 +30,7 @@ interface CanonicalBody {
 /**
  * Renders the canonical text of an event: `{ type, timestamp, data, previous? }`, the shape of Standard Webhooks.
  *
- * `identity` names the fields that a thin payload keeps whatever happens: the primary key. An example says `"test": true`.
+ * `identity` names the fields that a thin payload keeps first: the primary key. An example event has `"test": true`.
  */
 export function renderPayload(
   event: WebhookEvent,
@@ -58,12 +58,12 @@ interface Field {
   bytes: number;
 }
 
-/** Keeps the identity and then as many fields as fit, the smallest first. */
+/** Keeps the identity, and then as many fields as fit, the smallest first. */
 function shrink(body: CanonicalBody, identity: readonly string[], limit: number) {
   const fields: Field[] = [];
   for (const part of ['data', 'previous'] as const) {
     for (const [key, value] of Object.entries(body[part] ?? {})) {
-      // Quotes, colon and comma are counted too, so that the sum is never below what the text needs.
+      // The 2 bytes are colon and comma, so that the sum is never smaller than the text.
       fields.push({ part, key, value, bytes: byteLength(JSON.stringify(key)) + byteLength(JSON.stringify(value)) + 2 });
     }
   }
@@ -75,12 +75,12 @@ function shrink(body: CanonicalBody, identity: readonly string[], limit: number)
   let room = limit - byteLength(JSON.stringify(empty));
   const kept = { data: new Set<string>(), previous: new Set<string>() };
   for (const field of fields) {
-    // The identity comes first: what does not fit of it says nothing of the fields after it.
+    // Skip, do not stop: fields of the identity come first, and one that does not fit may be larger than the next fields.
     if (field.bytes > room) continue;
     room -= field.bytes;
     kept[field.part].add(field.key);
   }
-  // In the order of the whole payload, so that the thin one reads like it.
+  // Keep the order of fields of the complete payload.
   const pick = (part: Field['part']) =>
     Object.fromEntries(Object.entries(body[part] ?? {}).filter(([key]) => kept[part].has(key)));
   const shrunk: CanonicalBody = { ...empty, data: pick('data') };

@@ -1,5 +1,8 @@
-/** Says how many events in a row led to this one, when it is more than none. Not signed, so believed of a genuine webhook only. */
+/**
+ * The header with the number of events that caused this one, one after the other; absent when there are none. No scheme signs it:
+ * read it only from a verified webhook.
+ */
 export const DEPTH_HEADER = 'webhook-depth';
 
-/** The type of the request that asks a receiver for its consent, before the first delivery. */
+/** The type of the handshake request, which asks for a receiver's consent before the first delivery. */
 export const CHALLENGE_TYPE = 'webhook.challenge';

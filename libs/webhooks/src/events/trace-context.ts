@@ -1,21 +1,21 @@
-/** A trace as it travels in headers; W3C Trace Context, https://www.w3.org/TR/trace-context/ */
+/** The trace headers of a request; W3C Trace Context, https://www.w3.org/TR/trace-context/ */
 export interface TraceContext {
   readonly traceparent: string;
   readonly tracestate?: string;
 }
 
-// Section 3.2.2: version, trace-id, parent-id and trace-flags, in lower case. A later version may have more behind a dash.
+// Section 3.2.2: version, trace-id, parent-id and trace-flags, in lower case. A later version may add fields after another dash.
 const TRACEPARENT = /^(?!ff)([\da-f]{2})-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(-.*)?$/;
-// Section 3.3.1.3, and the keys of level 2, which may begin with a digit.
+// Section 3.3.1.3. As in level 2 of the specification, keys may begin with a digit.
 const STATE_MEMBER =
   /^(?:[a-z\d][a-z\d_\-*/]{0,255}|[a-z\d][a-z\d_\-*/]{0,240}@[a-z][a-z\d_\-*/]{0,13})=[ -+\--<>-~]{0,255}[!-+\--<>-~]$/;
 const MAX_STATE_MEMBERS = 32;
 
 /**
- * Reads the headers of a trace, as the specification wants it: what is malformed is as if it were not there, and without a
- * `traceparent` there is no `tracestate`. A stranger's header must not make a request fail.
+ * Reads trace headers by the rules of the specification: a malformed header counts as absent, and a `tracestate` needs a
+ * `traceparent`. Malformed headers never throw, because they may come from a stranger.
  *
- * @returns what to send on; of a version that is not known only what this one knows
+ * @returns the headers to send on. An unknown version is rewritten as version 00, which has only the known fields
  */
 export function readTraceContext(traceparent: unknown, tracestate: unknown): TraceContext | null {
   const match = typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent) : null;
@@ -29,7 +29,7 @@ export function readTraceContext(traceparent: unknown, tracestate: unknown): Tra
 
 function readTraceState(given: unknown): string | null {
   if (typeof given !== 'string') return null;
-  // Members may be empty, with spaces and tabs around the commas.
+  // The specification allows empty members, and spaces and tabs around commas.
   const members = given
     .split(',')
     .map((member) => member.replace(/^[ \t]+|[ \t]+$/g, ''))

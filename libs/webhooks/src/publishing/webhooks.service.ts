@@ -19,16 +19,16 @@ import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
 import { textOf } from '../foreign-text.js';
 
-/** How an event is published. */
+/** Options of `publish()`. */
 export interface PublishOptions {
   /**
-   * Whose event it is; `EVERY_OWNER` for everybody's.
+   * Owner of the event, or `EVERY_OWNER` for all owners.
    *
-   * @defaultValue nobody's: listeners without an owner receive it
+   * @defaultValue no owner: only listeners without an owner receive the event
    */
   owner?: string | number | bigint | EveryOwner | null;
   /**
-   * Joins the transaction of this manager: the event exists if and only if that transaction commits.
+   * Joins the transaction of this manager: the event is stored if and only if that transaction commits.
    *
    * @defaultValue the ambient transaction that a library or the option `currentManager` provides (`docs/transactions.md`);
    * without one, a separate transaction
@@ -37,15 +37,15 @@ export interface PublishOptions {
   /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
   idempotencyKey?: string;
   /**
-   * Events with one key are about one thing: listeners with `ordering: 'entity'` receive them one at a time, in the order of
-   * calls that do not overlap; see `docs/ordering.md`.
+   * Listeners with `ordering: 'entity'` receive events with the same key one at a time, in the order of the calls. Calls that
+   * overlap have no defined order; see `docs/ordering.md`.
    */
   orderKey?: string;
-  /** As `withContext()` around this one call. */
+  /** As `withContext()` around this call. */
   context?: WebhookContext;
 }
 
-/** What the service works with. @internal */
+/** Dependencies of the service. @internal */
 export interface WebhooksServiceParts {
   readonly dataSource: DataSource;
   readonly database: Database;
@@ -57,7 +57,7 @@ export interface WebhooksServiceParts {
   readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
 }
 
-/** Events that are no change of an entity, and what there is to listen to. */
+/** Publishes events that are not changes of entities, sets the context of events, and lists event types. */
 export class WebhooksService {
   constructor(private readonly parts: WebhooksServiceParts) {}
 
@@ -67,11 +67,11 @@ export class WebhooksService {
   }
 
   /**
-   * Runs work whose changes of entities make no event: seeds, imports, migrations. It counts for this chain of calls alone,
-   * however deep; writes elsewhere at the same time are captured as ever, and so is what handlers of in-process events write.
+   * Runs `work` without capturing its changes of entities: for seeds, imports and migrations. This applies to `work` and to everything
+   * that it calls. Concurrent writes of other code are captured as usual, and so are the writes of in-process event handlers.
    *
-   * What counts is where the write is made, not where its transaction began: in a transaction that began outside only the
-   * writes in here make no event. `publish()` is asked for by name, and makes its event here, too. For one call there is
+   * The place of the write counts, not the place where its transaction began: in a transaction that began outside, only the writes
+   * inside `work` make no event. `publish()` makes an event inside `work`, too. To exclude a single call, use
    * `save(order, { data: { webhooks: false } })`.
    *
    * @returns what `work` returns
@@ -82,13 +82,14 @@ export class WebhooksService {
   }
 
   /**
-   * Runs work whose events carry who or what made them: stored with each, and shown to in-process handlers, to the delivery log
-   * and to payload formats; receivers do not see it. A context inside another adds to it. Of a W3C `traceparent` and
-   * `tracestate` among the keys each delivery is given the headers.
+   * Runs `work` with a context that says who or what makes its events. The context is stored with each event. In-process handlers, the
+   * delivery log and payload formats see it; receivers do not. A nested context adds keys to the outer one. The keys `traceparent` and
+   * `tracestate` (W3C Trace Context) are sent as headers of each delivery.
    *
-   * It counts for this chain of calls, for every instance of the module, and for what in-process handlers of its events write.
+   * The context applies to `work` and to everything that it calls, in every instance of the module. It also applies to the writes
+   * of in-process handlers of these events.
    *
-   * @param context any JSON, at most 4 KiB together with what surrounds it
+   * @param context any JSON object, at most 4 KiB together with the outer contexts
    * @returns what `work` returns
    * @throws ContextError `INVALID_CONTEXT`, before `work` runs
    * @example await webhooks.withContext({ actor: user.id, requestId, traceparent }, () => orders.save(order));
@@ -98,14 +99,14 @@ export class WebhooksService {
   }
 
   /**
-   * Stores an event; listeners receive it as they do those of entities.
+   * Stores an event. Listeners receive it in the same way as events of entities.
    *
-   * @param type one of `publishes` in the module's options
-   * @param data an object; Dates become ISO 8601, bigints text, Buffers base64
-   * @returns the event, or the first one of its idempotency key
+   * @param type a type that the module option `publishes` declares
+   * @param data an object; Dates become ISO 8601 text, bigints become text, Buffers become base64
+   * @returns the event, or the first event with the same idempotency key
    * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
    * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
-   * @throws TransactionError `MANAGER_MISSING`: on SQLite, inside a transaction whose manager was not given
+   * @throws TransactionError `MANAGER_MISSING` on SQLite, inside a transaction whose manager is not passed
    * @throws ContextError `INVALID_CONTEXT`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
    */
@@ -137,7 +138,7 @@ export class WebhooksService {
     }
     const label = () => `publish('${row.source.event.type}')`;
     return capture.writesOf(runner).take(label, async () => {
-      // What was changed before this call comes before it in the outbox too.
+      // Changes made before this call come before its event in the outbox.
       await capture.flush(runner);
       const insert = database.statement(insertOnce(database, row));
       await runner.query(insert.text, insert.values);
@@ -154,7 +155,7 @@ export class WebhooksService {
     if (publishes.has(type)) return;
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
-      `publish('${textOf(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
+      `publish('${textOf(type)}'): the event type is not declared.${publishes.size ? ` Declared types: ${[...publishes.keys()].join(', ')}.` : ''} Add the type to WebhooksModule.forRoot({ publishes: [...] }).`,
     );
   }
 
@@ -180,11 +181,11 @@ export class WebhooksService {
     if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
       throw new PublishError(
         'INVALID_IDEMPOTENCY_KEY',
-        'publish(): idempotencyKey must be a text of 1 to 255 characters.',
+        'publish(): invalid `idempotencyKey`. Allowed: a string of 1 to 255 characters.',
       );
     }
     if (orderKey !== undefined && typeof orderKey !== 'string') {
-      throw new PublishError('INVALID_ORDER_KEY', 'publish(): orderKey must be a text.');
+      throw new PublishError('INVALID_ORDER_KEY', 'publish(): invalid `orderKey`. Allowed: a string.');
     }
     const dedupeKey =
       idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
@@ -206,10 +207,10 @@ export class WebhooksService {
     if (manager.dataSource !== this.parts.dataSource) {
       throw new PublishError(
         'WRONG_DATA_SOURCE',
-        'publish(): `manager` belongs to another data source than this instance of the module, so the event could not join its transaction. Use the manager of this data source, or the instance of that one.',
+        'publish(): `manager` belongs to another data source than this instance of the module, so the event cannot join its transaction. Pass a manager of this data source, or call the instance for the other data source.',
       );
     }
-    // A manager without a runner is in no transaction.
+    // A manager without a query runner is in no transaction.
     return manager.queryRunner ?? null;
   }
 }
@@ -225,7 +226,7 @@ function audienceOf(owner: PublishOptions['owner']): { audience: Audience; owner
   if (text === undefined) {
     throw new PublishError(
       'INVALID_OWNER',
-      `publish(): owner must be a text of at most ${MAX_OWNER_LENGTH} characters, without NUL and whole in Unicode, a number or a bigint.`,
+      `publish(): invalid \`owner\`. Allowed: a number, a bigint, EVERY_OWNER, or a string of at most ${MAX_OWNER_LENGTH} characters without NUL and without half a surrogate pair.`,
     );
   }
   return { audience: 'owner', owner: text };
@@ -237,12 +238,16 @@ function jsonData(type: string, data: object): JsonObject {
     json = canonicalData(data);
   } catch (cause) {
     if (!(cause instanceof Unserializable)) throw cause;
-    throw new PublishError('INVALID_DATA', `publish('${type}'): data cannot be written as JSON: ${cause.message}.`, {
-      cause,
-    });
+    throw new PublishError(
+      'INVALID_DATA',
+      `publish('${type}'): \`data\` cannot be written as JSON: ${cause.message}.`,
+      {
+        cause,
+      },
+    );
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new PublishError('INVALID_DATA', `publish('${type}'): data must be an object.`);
+    throw new PublishError('INVALID_DATA', `publish('${type}'): invalid \`data\`. Allowed: an object.`);
   }
   return json as JsonObject;
 }

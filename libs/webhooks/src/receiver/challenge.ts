@@ -3,12 +3,12 @@ import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
 import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 
 /**
- * The challenge of a sender that wants to know whether webhooks are welcome here (`handshake: 'challenge'`); `null` for any other
- * webhook. Answer 200 with it as the body, or with `{ "challenge": … }`.
+ * Returns the challenge of a handshake request (`handshake: 'challenge'`), by which a sender asks whether webhooks are welcome.
+ * Returns `null` for any other webhook. Answer 200 with the challenge as the body, or with `{ "challenge": … }`.
  *
- * Only for what is verified: who answers anybody's challenge agrees on behalf of a stranger.
+ * Verify the webhook first: a receiver that answers unverified challenges consents to webhooks from strangers.
  *
- * @param webhook what `verifyWebhook()` or `@IncomingWebhook()` gave
+ * @param webhook the result of `verifyWebhook()`, or the value of `@IncomingWebhook()`
  * @example
  * const challenge = challengeOf(verifyWebhook({ headers, body, secrets }));
  * if (challenge !== null) return res.json({ challenge });
@@ -16,19 +16,19 @@ import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 export function challengeOf(webhook: { readonly type: string | null; readonly data: unknown }): string | null {
   if (webhook.type !== CHALLENGE_TYPE) return null;
   const { challenge } = (webhook.data ?? {}) as { challenge?: unknown };
-  // Nothing that a page could take for markup goes back.
+  // The answer must never contain text that a browser could read as markup.
   return typeof challenge === 'string' && /^[\w-]{16,256}$/.test(challenge) ? challenge : null;
 }
 
 /**
- * The headers that grant the `OPTIONS` request of CloudEvents' abuse protection, for a route of yours; `null` for one that is not
- * granted, which gets an answer without them.
+ * Returns the headers that grant an `OPTIONS` request of CloudEvents' abuse protection, for your own route. Returns `null` when the
+ * origin is not allowed: answer without these headers then.
  *
- * It grants requests, not trust: what comes afterwards is verified like any webhook.
+ * This permission is not trust: verify the webhooks that follow, like any webhook.
  *
- * @param options `origins`: DNS names of senders that may send here, or `'*'`; `ratePerMinute`: how many requests a minute they may make
+ * @param options `origins`: DNS names of allowed senders, or `'*'`; `ratePerMinute`: how many requests a minute a sender may make
  * @defaultValue `ratePerMinute`: no limit
- * @throws {@link ConfigurationError} `INVALID_OPTION` for a `ratePerMinute` that is no whole number from 1 up
+ * @throws {@link ConfigurationError} `INVALID_OPTION` when `ratePerMinute` is not a whole number of at least 1
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#42-validation-response
  */
 export function permissionFor(
@@ -36,7 +36,10 @@ export function permissionFor(
   { origins, ratePerMinute }: { origins: readonly string[] | '*'; ratePerMinute?: number },
 ): Record<string, string> | null {
   if (ratePerMinute !== undefined && !(Number.isSafeInteger(ratePerMinute) && ratePerMinute >= 1)) {
-    throw new ConfigurationError('INVALID_OPTION', `ratePerMinute is ${ratePerMinute}: give a whole number from 1 up.`);
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `Invalid value ${ratePerMinute} for \`ratePerMinute\`. Allowed: a whole number of at least 1.`,
+    );
   }
   const origin = lowerCaseHeaders(headers)['webhook-request-origin'];
   if (origin === undefined || !/^[\w.-]{1,253}$/.test(origin)) return null;

@@ -1,54 +1,54 @@
 import { createHash } from 'node:crypto';
 
-/** A request, as a scheme sees it. */
+/** The parts of a request that a scheme verifies. */
 export interface IncomingRequest {
-  /** Names in lower case; a header that came twice is missing. */
+  /** Names are in lower case. A header that arrived twice is `undefined`. */
   readonly headers: Readonly<Record<string, string | undefined>>;
-  /** The body byte for byte. */
+  /** The body, byte for byte. */
   readonly body: Buffer;
-  /** Any of them may have signed. Never empty, unless the scheme takes none. */
+  /** The sender may have signed with any of these secrets. Empty only if {@link IncomingScheme.hasSecrets} is `false`. */
   readonly secrets: readonly string[];
   /** Unix seconds. */
   readonly nowSeconds: number;
-  /** How far a signed timestamp may be from now, either way. */
+  /** The largest allowed difference between a signed timestamp and now, in both directions. */
   readonly toleranceSeconds: number;
 }
 
-/** What a signature vouches for, beside the body. */
+/** The values that a signature proves, beside the body. */
 export interface IncomingProof {
   /**
-   * By what the same event is known when it comes again. It must be covered by the signature: an id that anybody can change
-   * lets anybody who recorded one request send it again as a new one. Without such an id: {@link bodyId}.
+   * The deduplication key: the same when the sender repeats the event. The signature must cover it. Otherwise an attacker who
+   * recorded one request could change the id and send the request again as a new event. If the sender signs no id, use {@link bodyId}.
    */
   readonly id: string;
-  /** When the request was signed, in Unix seconds; `null` where the signature does not cover a time. */
+  /** When the request was signed, in Unix seconds; `null` if the signature does not cover a time. */
   readonly timestamp: number | null;
 }
 
 /**
- * How one kind of sender signs, seen from the other end. Implement it for a sender that none of `standard`, `stripe`,
- * `github` and `google-code` fits, compare signatures with `timingSafeEqual`, and give it as `scheme` of a source.
+ * Verifies the signatures of one kind of sender. Implement this interface if none of `standard`, `stripe`, `github` and
+ * `google-code` fits your sender, and set it as the `scheme` of a source. Compare signatures with `timingSafeEqual`.
  */
 export interface IncomingScheme {
-  /** For messages. */
+  /** The name in error messages. */
   readonly name: string;
 
-  /** `false`: it asks somebody else, and takes no secrets. @defaultValue true */
+  /** `false` if the scheme uses no secrets, because it asks the sender, for example. @defaultValue true */
   readonly hasSecrets?: boolean;
 
   /**
-   * Looks at the signature first, and at the time of what is genuine afterwards.
+   * Checks the signature first, and the timestamp only if the signature is genuine.
    *
-   * @throws WebhookVerificationError when it is not genuine, or not recent
-   * @throws ConfigurationError when a secret is none of this scheme. The module asks once while the application starts, with
-   * a request that nobody signed
+   * @throws WebhookVerificationError when the request is not genuine, or not recent
+   * @throws ConfigurationError when this scheme cannot use a secret. To find such secrets, the module calls `verify()` once
+   * for each source at startup, with an unsigned request
    */
   verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
 }
 
 /**
- * An id for a scheme that signs none: `sha256:` and the hash of the body, which is what is signed. Two events with the same
- * bytes are one then.
+ * The id for a scheme that signs no id: `sha256:` and the hash of the body, because the body is signed. Two events with the
+ * same bytes count as one.
  */
 export function bodyId(body: Buffer): string {
   return `sha256:${createHash('sha256').update(body).digest('base64url')}`;

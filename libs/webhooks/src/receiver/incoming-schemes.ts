@@ -6,7 +6,7 @@ import { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme }
 import { assertRecent, idOf, timestampOf } from './verify-webhook.js';
 import { WebhookVerificationError } from './webhook-verification-error.js';
 
-/** Standard Webhooks: id and timestamp stand in headers, and are signed. */
+/** Standard Webhooks: id and timestamp are signed headers. */
 export class StandardIncoming implements IncomingScheme {
   readonly name = 'standard';
   private readonly scheme = new StandardScheme();
@@ -23,7 +23,7 @@ export class StandardIncoming implements IncomingScheme {
   }
 }
 
-/** GitHub's `X-Hub-Signature-256`: the HMAC-SHA256 of the body alone, so neither `X-GitHub-Delivery` nor a time is signed. */
+/** GitHub's `X-Hub-Signature-256`: the HMAC-SHA256 of the body. Neither `X-GitHub-Delivery` nor a time is signed. */
 export class GithubIncoming implements IncomingScheme {
   readonly name = 'github';
   private readonly scheme = new GithubScheme();
@@ -35,7 +35,7 @@ export class GithubIncoming implements IncomingScheme {
   }
 }
 
-/** Stripe's `Stripe-Signature: t=…,v1=…`: time and body are signed, and the event's id stands in the body. */
+/** Stripe's `Stripe-Signature: t=…,v1=…`: time and body are signed, and the body contains the event's id. */
 export class StripeIncoming implements IncomingScheme {
   readonly name = 'stripe';
   private readonly scheme = new StripeScheme();
@@ -45,17 +45,20 @@ export class StripeIncoming implements IncomingScheme {
     if (given === undefined) throw missing('stripe-signature');
     const [, text = ''] = /(?:^|,) *t=(0|[1-9]\d{0,11}) *(?:,|$)/.exec(given) ?? [];
     if (text === '') {
-      throw new WebhookVerificationError('INVALID_TIMESTAMP', 'stripe-signature has no t= of whole Unix seconds.');
+      throw new WebhookVerificationError(
+        'INVALID_TIMESTAMP',
+        'The header stripe-signature has no `t=` in whole Unix seconds.',
+      );
     }
     const timestamp = Number(text);
-    // It refuses a header with two times.
+    // The scheme rejects a header with two times.
     if (!this.scheme.verify({ id: '', timestamp, body, secrets, headers })) throw mismatch();
     assertFresh(timestamp, limits);
     return { id: idInBody(body) ?? bodyId(body), timestamp };
   }
 }
 
-/** Google Code's post-commit hooks: the HMAC-MD5 of the body, and nothing else. */
+/** Google Code's post-commit hooks: the HMAC-MD5 of the body. Neither an id nor a time is signed. */
 export class GoogleCodeIncoming implements IncomingScheme {
   readonly name = 'google-code';
   private readonly scheme = new GoogleCodeScheme();

@@ -2,10 +2,10 @@ import { runDeeper } from '../cause.js';
 import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
- * The depth that a request claims; 0 when it claims none, or nothing that is a number. Believe it only of a webhook that was
- * verified.
+ * The number of events that caused a webhook, one after the other, as the header `webhook-depth` claims; 0 if the header is missing
+ * or not a number. Use the number only if the webhook is verified.
  *
- * @param headers with names in lower case
+ * @param headers names must be in lower case
  */
 export function depthOf(headers: Readonly<Record<string, string | undefined>>): number {
   const text = headers[DEPTH_HEADER];
@@ -13,10 +13,10 @@ export function depthOf(headers: Readonly<Record<string, string | undefined>>): 
 }
 
 /**
- * Does the work that a webhook asks for. What it writes counts as caused by the webhook: when it makes events that come back
- * here and write again, that is noticed, and stopped with `WEBHOOK_LOOP` past the module's option `maxDepth`.
+ * Runs the work for a webhook, and marks its writes as caused by the webhook. Without the mark, a loop is not detected: events of
+ * these writes may come back as webhooks, which write again. A write deeper than the module option `maxDepth` fails with `WEBHOOK_LOOP`.
  *
- * Takes what {@link verifyWebhook} gave, and not headers: a stranger who invents them must not be able to stop your writes.
+ * Takes the result of {@link verifyWebhook}, not headers: with invented headers a stranger could make your writes fail.
  *
  * @returns what `work` returns
  * @example

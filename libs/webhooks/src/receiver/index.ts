@@ -1,6 +1,6 @@
 /**
- * The other end: what an application needs that receives webhooks. It imports no table, no TypeORM and no Nest module;
- * what a Nest application wants beyond it is in `nestjs-entity-webhooks/receiver/nest`.
+ * For applications that receive webhooks. This entry point needs neither a database nor TypeORM nor Nest. For Nest applications,
+ * `nestjs-entity-webhooks/receiver/nest` adds a guard, a parameter decorator and an inbox.
  *
  * @packageDocumentation
  */

@@ -4,10 +4,10 @@ import { questionOf, verifyWithSender, type VerifyWithSenderOptions } from './ve
 import { WebhookVerificationError } from './webhook-verification-error.js';
 
 /**
- * A scheme for a receiver that holds no secret: each request is handed back to the sender's verify view, see
- * {@link verifyWithSender}. The id is the event's: the view compares it with the body that was sent under it.
+ * A scheme for a receiver without a secret: each request is sent back to the sender's verify view, see {@link verifyWithSender}.
+ * The deduplication key is the event's id: the view compares the body with the one that it sent under this id.
  *
- * A webhook that was sent to somebody else is genuine here, too. Keep the inbox on: the view knows no age.
+ * The view also confirms webhooks that were sent to other receivers, and old webhooks. Turn on the inbox against replays.
  *
  * @example scheme: new SenderVerified('https://shop.example/webhooks/verify', { timeoutMs: 3_000 })
  */
@@ -26,10 +26,10 @@ export class SenderVerified implements IncomingScheme {
   async verify({ headers, body, nowSeconds, toleranceSeconds }: IncomingRequest): Promise<IncomingProof> {
     const id = idOf(headers);
     const timestamp = timestampOf(headers);
-    // Before the question: it spares the sender what would be refused anyway.
+    // Before the request to the sender, which would be wasted on a webhook that is too old.
     assertRecent(timestamp, { now: nowSeconds * 1_000, toleranceSeconds });
     if (!(await verifyWithSender(this.url, { ...this.options, headers, body }))) {
-      throw new WebhookVerificationError('SIGNATURE_MISMATCH', 'The sender says that it did not send this.');
+      throw new WebhookVerificationError('SIGNATURE_MISMATCH', 'The sender reports that it did not send this webhook.');
     }
     return { id, timestamp };
   }

@@ -6,58 +6,58 @@ import { WebhookVerificationError } from './webhook-verification-error.js';
 
 const DEFAULT_TOLERANCE_SECONDS = 5 * 60;
 
-/** Longest id that is believed to be one; ours have 40 characters. */
+/** Longest accepted id, in characters. Ids of this library have 40. */
 const MAX_ID_LENGTH = 256;
 
 /** Node's `IncomingHttpHeaders`, a Fetch `Headers`, or a plain record with names in any case. */
 export type WebhookHeaders =
   Readonly<Record<string, string | readonly string[] | undefined>> | Iterable<readonly [string, string]>;
 
-/** What {@link verifyWebhook} needs. */
+/** Arguments of {@link verifyWebhook}. */
 export interface VerifyWebhookOptions {
   headers: WebhookHeaders;
   /**
-   * The body exactly as it arrived. Not the parsed JSON: writing that out again gives other bytes, and no signature fits.
+   * The body exactly as it arrived. Not the parsed JSON: writing it again gives other bytes, which no signature matches.
    * In Nest: `NestFactory.create(AppModule, { rawBody: true })` and `request.rawBody`.
    */
   body: Uint8Array | string;
-  /** The listener's secret, or several while one is being rotated: any of them may have signed. */
+  /** The listener's secret. During a rotation, several secrets: the sender may have signed with any of them. */
   secrets: string | readonly string[];
   /**
-   * How far the timestamp may be from now, either way, in seconds. Too small refuses deliveries when a clock drifts; too
-   * large gives somebody who recorded a request longer to send it again.
+   * The largest allowed difference between the timestamp and now, in both directions, in seconds. If it is too small, deliveries are
+   * rejected when a clock drifts. If it is too large, an attacker has more time to send a recorded request again.
    *
    * @defaultValue 300
    */
   toleranceSeconds?: number;
-  /** The time, in milliseconds. @defaultValue Date.now() */
+  /** The current time, in milliseconds since 1970. @defaultValue Date.now() */
   now?: number;
-  /** How it was signed. @defaultValue the `standard` scheme */
+  /** The scheme of the signature. @defaultValue the `standard` scheme */
   scheme?: SignatureScheme;
 }
 
-/** A webhook that is genuine. */
+/** A verified webhook. */
 export interface VerifiedWebhook<T = unknown> {
-  /** The event's id, the same at every delivery of it: remember it, and do nothing the second time. */
+  /** The event's id, the same in every delivery of the event. Remember it, and do nothing the second time. */
   id: string;
-  /** When this attempt was made (not when the event happened, which is `payload.timestamp`), in Unix seconds. */
+  /** When this attempt was made, in Unix seconds. `payload.timestamp` is the time of the event. */
   timestamp: number;
   /** Such as `order.updated`. */
   type: string;
   data: T;
-  /** On updates: the old values of what changed. */
+  /** On updates: the old values of the changed fields. */
   previous?: Record<string, unknown>;
-  /** How many events in a row led to this one; for {@link withIncomingWebhook}. */
+  /** The number of events that caused this one, one after the other; for {@link withIncomingWebhook}. */
   depth: number;
-  /** The whole JSON object. */
+  /** The complete JSON object of the body. */
   payload: Record<string, unknown>;
 }
 
 /**
- * Checks that a request is a webhook which the holder of a secret signed, recently, over exactly these bytes.
+ * Verifies that the body of a request was signed with one of the secrets, and recently.
  *
- * With the `google-code` scheme neither id nor timestamp is signed: whoever records one request can send it again under
- * another id.
+ * The `google-code` scheme signs neither id nor timestamp: an attacker who recorded one request can send it again with another
+ * id.
  *
  * @example
  * ```ts
@@ -67,9 +67,9 @@ export interface VerifiedWebhook<T = unknown> {
  * });
  * ```
  *
- * @throws {@link WebhookVerificationError} when it is not; its `code` says why
- * @throws {@link ConfigurationError} when there is no secret, a secret is none, or the body is not the raw one: mistakes of
- * the receiver's own
+ * @throws {@link WebhookVerificationError} when the request is not a genuine webhook; its `code` is the reason
+ * @throws {@link ConfigurationError} for mistakes of the receiver: `INVALID_SECRET` (a secret is missing or invalid),
+ * `RAW_BODY_MISSING` (the body is not raw), `INVALID_OPTION` (`toleranceSeconds`)
  */
 export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): VerifiedWebhook<T> {
   const secrets = secretsOf(options.secrets);
@@ -79,7 +79,7 @@ export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): Verif
   const timestamp = timestampOf(headers);
   const scheme = options.scheme ?? new StandardScheme();
 
-  // The signature comes before the age: only the age of something genuine means anything.
+  // The signature is checked first: the timestamp of a forged request means nothing.
   if (!scheme.verify({ id, timestamp, body, secrets, headers })) {
     throw headers['webhook-signature'] === undefined && scheme.name === 'standard'
       ? new WebhookVerificationError('MISSING_HEADER', 'The header webhook-signature is missing.')
@@ -92,7 +92,10 @@ export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): Verif
 function secretsOf(given: string | readonly string[]): readonly string[] {
   const secrets = typeof given === 'string' ? [given] : given;
   if (!Array.isArray(secrets) || secrets.length === 0 || secrets.some((s) => typeof s !== 'string' || s === '')) {
-    throw new ConfigurationError('INVALID_SECRET', 'verifyWebhook needs the secret of the listener: is it set?');
+    throw new ConfigurationError(
+      'INVALID_SECRET',
+      '`secrets` of verifyWebhook() is missing or empty. Pass the secret of the listener, or a list of secrets. Is its environment variable set?',
+    );
   }
   return secrets;
 }
@@ -102,7 +105,7 @@ function rawBodyOf(body: unknown): Buffer {
   if (body instanceof Uint8Array) return Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   throw new ConfigurationError(
     'RAW_BODY_MISSING',
-    'verifyWebhook needs the body as it arrived, a Buffer or a string: in Nest create the application with { rawBody: true } and pass request.rawBody.',
+    '`body` of verifyWebhook() is not the raw body. Allowed: a Buffer, a Uint8Array or a string with the exact bytes. In Nest, create the application with { rawBody: true } and pass request.rawBody.',
   );
 }
 
@@ -113,7 +116,7 @@ export function lowerCaseHeaders(headers: WebhookHeaders): Record<string, string
   for (const [name, value] of entries) {
     const key = name.toLowerCase();
     if (typeof value === 'string') {
-      // Twice, in two cases: neither can be believed.
+      // The header is there twice, with different letter case: neither value can be trusted.
       lower[key] = key in lower ? undefined : value;
     } else if (Array.isArray(value)) {
       lower[key] = value.length === 1 && !(key in lower) ? String(value[0]) : undefined;
@@ -141,7 +144,7 @@ export function timestampOf(headers: Record<string, string | undefined>): number
   if (text === undefined) {
     throw new WebhookVerificationError('MISSING_HEADER', 'The header webhook-timestamp is missing.');
   }
-  // parseInt would read "1614265330abc", " 1614265330" and "1e9": the sender signed the text, not what we make of it.
+  // parseInt would accept "1614265330abc", " 1614265330" and "1e9". The sender signed the text, so it must be exact.
   if (!/^(?:0|[1-9]\d{0,11})$/.test(text)) {
     throw new WebhookVerificationError('INVALID_TIMESTAMP', 'The header webhook-timestamp is not whole Unix seconds.');
   }
@@ -153,7 +156,10 @@ export function assertRecent(timestamp: number, options: Pick<VerifyWebhookOptio
   const nowSeconds = Math.floor((options.now ?? Date.now()) / 1000);
   const tolerance = options.toleranceSeconds ?? DEFAULT_TOLERANCE_SECONDS;
   if (Number.isNaN(tolerance) || tolerance < 0) {
-    throw new ConfigurationError('INVALID_OPTION', `toleranceSeconds is ${tolerance}: give seconds from 0 up.`);
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `Invalid value ${tolerance} for \`toleranceSeconds\`. Allowed: seconds, from 0.`,
+    );
   }
   if (nowSeconds - timestamp > tolerance) {
     throw new WebhookVerificationError(
@@ -164,7 +170,7 @@ export function assertRecent(timestamp: number, options: Pick<VerifyWebhookOptio
   if (timestamp - nowSeconds > tolerance) {
     throw new WebhookVerificationError(
       'TIMESTAMP_IN_FUTURE',
-      `The webhook was signed more than ${tolerance} seconds from now: is a clock wrong?`,
+      `The webhook's timestamp is more than ${tolerance} seconds in the future. Check the clocks.`,
     );
   }
 }
@@ -177,7 +183,7 @@ function parsePayload<T>(body: Buffer): Pick<VerifiedWebhook<T>, 'type' | 'data'
     throw new WebhookVerificationError('INVALID_PAYLOAD', 'The body is not JSON.', { cause: error });
   }
   if (!isRecord(payload) || typeof payload.type !== 'string') {
-    throw new WebhookVerificationError('INVALID_PAYLOAD', 'The body is no JSON object with a text "type".');
+    throw new WebhookVerificationError('INVALID_PAYLOAD', 'The body is not a JSON object with a string `type`.');
   }
   return {
     type: payload.type,

@@ -2,27 +2,27 @@ import { ConfigurationError, WebhooksError } from '../errors.js';
 import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
 import { MINUTE } from '../time.js';
 
-/** What {@link verifyWithSender} needs beside the address of the view. */
+/** Options of {@link verifyWithSender}. */
 export interface VerifyWithSenderOptions {
   headers: WebhookHeaders;
   /** The body exactly as it arrived. */
   body: Uint8Array | string;
   /**
-   * Time for the whole question, in milliseconds. Too short, and genuine webhooks fail while the sender is busy; too long,
-   * and the sender, who still waits for your answer to the delivery, gives up first (ours after 15 seconds).
+   * Time limit for the request to the view, in milliseconds. If it is too short, genuine webhooks fail while the sender is busy. If
+   * it is too long, the delivery itself times out first: the sender still waits for your answer (this library: 15 seconds).
    *
    * @defaultValue 5_000
    */
   timeoutMs?: number;
-  /** Headers to hand back beside those of the schemes that come with this library. @defaultValue none */
+  /** Headers to send back, in addition to the headers of this library's schemes. @defaultValue none */
   signatureHeaders?: readonly string[];
-  /** Also ask over `http:`, where everybody on the way can read the webhook and answer for the sender. @defaultValue false */
+  /** Allow an `http:` view. On the network path anyone can then read the webhook and forge the verdict. @defaultValue false */
   allowHttp?: boolean;
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const MAX_TIMEOUT_MS = 10 * MINUTE;
-/** Our view answers in 8 bytes at most. */
+/** Enough for `VERIFIED` and `INVALID`. */
 const MAX_ANSWER_BYTES = 64;
 
 const HANDED_BACK: readonly string[] = [
@@ -34,7 +34,7 @@ const HANDED_BACK: readonly string[] = [
   'google-code-project-hosting-hook-hmac',
 ];
 
-/** The sender's verify view gave no verdict: it was out of reach, too slow, or said something else. Answer 503, to be sent it again. */
+/** The sender's verify view returned no verdict: unreachable, too slow, or an unexpected answer. Answer 503, so that the sender retries. */
 export class SenderUnavailableError extends WebhooksError {
   constructor(message: string, options: { cause?: unknown; details?: Readonly<Record<string, unknown>> } = {}) {
     super('SENDER_UNAVAILABLE', message, options);
@@ -42,13 +42,13 @@ export class SenderUnavailableError extends WebhooksError {
 }
 
 /**
- * Hands a webhook back to its sender and asks whether it is genuine: for a receiver that holds no secret, or wants to be sure
- * once. `true` says that the sender sent exactly this body to somebody, at some time: neither that it is new nor that it was
- * meant for you.
+ * Sends a webhook back to its sender, and asks whether it is genuine: for a receiver without a secret, or for an extra check.
+ * `true` means that the sender sent exactly this body to some receiver at some time. It does not mean that the webhook is new, nor
+ * that it was sent to you.
  *
- * @param url the sender's verify view, from your own configuration; never one that the request names
- * @throws {@link SenderUnavailableError} `SENDER_UNAVAILABLE` without a verdict: the webhook is neither genuine nor false then
- * @throws {@link ConfigurationError} `INVALID_OPTION` for a URL that is none, or `http:` without `allowHttp`, and a time limit out of range
+ * @param url the sender's verify view, from your own configuration; never use a URL from the request
+ * @throws {@link SenderUnavailableError} `SENDER_UNAVAILABLE` without a verdict: it is unknown whether the webhook is genuine
+ * @throws {@link ConfigurationError} `INVALID_OPTION` for an invalid URL, an `http:` URL without `allowHttp`, or a `timeoutMs` out of range
  *
  * @example
  * const isGenuine = await verifyWithSender('https://shop.example/webhooks/verify', { headers: req.headers, body: req.rawBody });
@@ -63,7 +63,7 @@ export async function verifyWithSender(url: string, options: VerifyWithSenderOpt
       method: 'POST',
       headers: handedBack(options),
       body: typeof body === 'string' ? body : new Uint8Array(body),
-      // Whoever the view sends us to is not the sender.
+      // The target of a redirect is not the sender.
       redirect: 'error',
       signal: AbortSignal.timeout(timeoutMs),
     });
@@ -73,14 +73,14 @@ export async function verifyWithSender(url: string, options: VerifyWithSenderOpt
     const isTimeout = error instanceof Error && error.name === 'TimeoutError';
     throw new SenderUnavailableError(
       isTimeout
-        ? `The sender's verify view gave no verdict within ${timeoutMs} ms.`
-        : "The sender's verify view is out of reach.",
+        ? `The sender's verify view returned no verdict within ${timeoutMs} ms.`
+        : "The sender's verify view cannot be reached (see cause).",
       { cause: error },
     );
   }
   if (status === 200 && answer === 'VERIFIED') return true;
   if (status === 200 && answer === 'INVALID') return false;
-  throw new SenderUnavailableError(`The sender's verify view gave no verdict, but the status ${status}.`, {
+  throw new SenderUnavailableError(`The sender's verify view returned status ${status} and no verdict.`, {
     details: { status },
   });
 }
@@ -94,13 +94,13 @@ export function questionOf(
   if (view === null || !(view.protocol === 'https:' || (allowHttp && view.protocol === 'http:'))) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      "The url of the sender's verify view is no 'https://…' address (nor 'http://…' with allowHttp: true).",
+      "Invalid URL of the sender's verify view. Allowed: 'https://…', and 'http://…' with allowHttp: true.",
     );
   }
   if (!Number.isInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > MAX_TIMEOUT_MS) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `timeoutMs of the sender's verify view is ${timeoutMs}: give whole milliseconds from 1 to ${MAX_TIMEOUT_MS}.`,
+      `Invalid value ${timeoutMs} for \`timeoutMs\` of the sender's verify view. Allowed: whole milliseconds from 1 to ${MAX_TIMEOUT_MS}.`,
     );
   }
   return { view, timeoutMs };
@@ -122,7 +122,7 @@ async function shortText(response: Response): Promise<string> {
   for await (const chunk of response.body ?? []) {
     chunks.push(chunk as Uint8Array);
     bytes += (chunk as Uint8Array).length;
-    // Leaving the loop cancels the rest.
+    // Leaving the loop cancels the rest of the answer.
     if (bytes > MAX_ANSWER_BYTES) break;
   }
   return Buffer.concat(chunks).toString('utf8').trim();

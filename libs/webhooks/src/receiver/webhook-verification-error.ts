@@ -1,17 +1,17 @@
 import { WebhooksError } from '../errors.js';
 
 /**
- * Why a request is not a webhook to act on. A closed list, for logs and metrics: whoever sent the request is told no more
- * than a plain 401, as each reason helps somebody who forges.
+ * Why a request is not a genuine webhook. A closed list, for logs and metrics. Answer a plain 401 without the reason: each reason
+ * helps an attacker to forge the next request.
  *
  * | code | what is wrong |
  * |---|---|
- * | `MISSING_HEADER` | `webhook-id`, `webhook-timestamp` or the signature is missing, or is there twice |
+ * | `MISSING_HEADER` | `webhook-id`, `webhook-timestamp` or the signature is missing, or arrived twice |
  * | `INVALID_TIMESTAMP` | `webhook-timestamp` is not whole Unix seconds |
- * | `TIMESTAMP_TOO_OLD` | older than the tolerance: a replay, or a clock that is wrong |
- * | `TIMESTAMP_IN_FUTURE` | later than now and the tolerance |
- * | `SIGNATURE_MISMATCH` | none of the secrets made this signature over these bytes |
- * | `INVALID_PAYLOAD` | genuine, but no JSON object with a text `type` |
+ * | `TIMESTAMP_TOO_OLD` | older than the tolerance: a replay, or a wrong clock |
+ * | `TIMESTAMP_IN_FUTURE` | in the future by more than the tolerance: a wrong clock |
+ * | `SIGNATURE_MISMATCH` | no secret made this signature over these bytes |
+ * | `INVALID_PAYLOAD` | genuine, but not a JSON object with a string `type` |
  */
 export type WebhookVerificationCode =
   | 'MISSING_HEADER'
@@ -21,7 +21,7 @@ export type WebhookVerificationCode =
   | 'SIGNATURE_MISMATCH'
   | 'INVALID_PAYLOAD';
 
-/** Thrown by {@link verifyWebhook}. Answer 401 and nothing else; keep `code` for your own log. */
+/** Thrown by {@link verifyWebhook}. Answer 401 without a reason, and log the `code`. */
 export class WebhookVerificationError extends WebhooksError {
   declare readonly code: WebhookVerificationCode;
 

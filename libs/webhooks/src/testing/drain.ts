@@ -3,10 +3,10 @@ import type { DispatcherService, RoundResult } from '../dispatcher/dispatcher.se
 import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 
 /**
- * Sends everything that is due now and waits for the outcomes: what a test calls between writing and looking at its
- * receiver. Retries that are due later wait until the clock is moved.
+ * Sends everything that is due now, and waits for the outcomes. A test calls it after its writes, before it checks the receiver.
+ * Retries that are due later are not sent: move the clock first.
  *
- * @param instance name of the data source, when it is not the default one
+ * @param instance name of the data source, unless it is the default data source
  * @example
  * await orders.save({ status: 'paid' });
  * await drain(app);

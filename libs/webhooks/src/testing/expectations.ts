@@ -3,24 +3,24 @@ import { isDeepStrictEqual } from 'node:util';
 
 import { describeRequests, type ReceivedRequest, typeOf, type WebhookReceiver } from './webhook-receiver.js';
 
-/** What {@link expectDelivered} looks for. */
+/** The requests that {@link expectDelivered} counts. */
 export interface ExpectedDelivery {
   /** The event type, such as `order.updated`. */
   type: string;
-  /** Fields of the payload's `data` that must be there with exactly these values; others may be there too. */
+  /** Fields that the payload's `data` must have, with exactly these values. `data` may have other fields, too. */
   data?: Readonly<Record<string, unknown>>;
-  /** The exact number of such requests that the receiver accepted (2xx). Refused requests do not count. @defaultValue 1 */
+  /** The exact number of such requests that the receiver answered with 2xx. Other answers do not count. @defaultValue 1 */
   count?: number;
-  /** How long to wait for them. @defaultValue 5000 */
+  /** How long to wait for the requests, in milliseconds. @defaultValue 5000 */
   timeoutMs?: number;
 }
 
 /**
- * Waits until `count` requests with this type (and data) have been accepted, and fails if there are more by then. To know that
- * none comes later, let the dispatcher finish first (`drain`).
+ * Waits until the receiver has accepted `count` requests with this type (and data), and fails if it has accepted more. To be sure
+ * that no request comes later, call `drain()` first.
  *
- * @returns those requests
- * @throws AssertionError naming what did arrive
+ * @returns the matching requests
+ * @throws AssertionError with a list of the requests that arrived
  */
 export async function expectDelivered(
   receiver: WebhookReceiver,
@@ -42,9 +42,9 @@ export async function expectDelivered(
 }
 
 /**
- * Fails if anything has arrived. It looks once and waits for nothing: let the dispatcher finish first (`drain`).
+ * Fails if any request has arrived. It checks once and does not wait: call `drain()` first.
  *
- * @throws AssertionError naming what did arrive
+ * @throws AssertionError with a list of the requests that arrived
  */
 export function expectNothingSent(receiver: WebhookReceiver): void {
   if (receiver.requests.length === 0) return;

@@ -1,10 +1,10 @@
 import { Clock } from '../clock.js';
 
-/** A clock that stands still until a test moves it. */
+/** A clock whose time changes only when a test moves it. */
 export class FakeClock extends Clock {
   #now: number;
 
-  /** @param now milliseconds since 1970; the time of the call when left out */
+  /** @param now milliseconds since 1970 @defaultValue the current time */
   constructor(now: number | Date = Date.now()) {
     super();
     this.#now = Number(now);
@@ -14,15 +14,16 @@ export class FakeClock extends Clock {
     return this.#now;
   }
 
-  /** Moves forward, or back with a negative number, by `ms` milliseconds. */
+  /** Moves the clock forward by `ms` milliseconds, or back with a negative number. */
   advance(ms: number): void {
     this.set(this.#now + ms);
   }
 
-  /** Moves to a time, in milliseconds since 1970. */
+  /** Moves the clock to a time, in milliseconds since 1970. */
   set(now: number | Date): void {
     const ms = Number(now);
-    if (!Number.isFinite(ms)) throw new RangeError(`FakeClock cannot stand at ${ms}.`);
+    if (!Number.isFinite(ms))
+      throw new RangeError(`Invalid time ${ms} for FakeClock. Allowed: a valid Date, or milliseconds since 1970.`);
     this.#now = ms;
   }
 }

@@ -2,7 +2,7 @@ import type { LookupAddress } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 
 /**
- * Names and their addresses, in the form of `dns.lookup`. A name that is not in the table does not resolve.
+ * A table of host names and their addresses, with a `lookup` function like `dns.lookup`. Other names do not resolve.
  *
  * @example
  * ```ts
@@ -11,7 +11,7 @@ import { isIP, type LookupFunction } from 'node:net';
  * ```
  */
 export class FakeDns {
-  /** Every name that was asked for, in order. */
+  /** Every name that was looked up, in order. */
   readonly queries: string[] = [];
 
   readonly #table = new Map<string, readonly string[]>();
@@ -20,23 +20,26 @@ export class FakeDns {
     for (const [name, addresses] of Object.entries(table)) this.set(name, addresses);
   }
 
-  /** Gives a name other addresses from now on, as a rebinding attack does; an empty list makes it unknown. */
+  /** Replaces the addresses of a name, as in a DNS rebinding attack. With an empty list the name does not resolve any more. */
   set(name: string, addresses: string | readonly string[]): this {
     const list = typeof addresses === 'string' ? [addresses] : [...addresses];
     const wrong = list.find((address) => isIP(address) === 0);
-    if (wrong !== undefined) throw new TypeError(`FakeDns: ${JSON.stringify(wrong)} of ${name} is no IP address.`);
+    if (wrong !== undefined)
+      throw new TypeError(
+        `FakeDns: invalid address ${JSON.stringify(wrong)} for ${name}. Allowed: IPv4 and IPv6 addresses.`,
+      );
     this.#table.set(name.toLowerCase(), list);
     return this;
   }
 
-  /** Bound: can be passed on as it is. */
+  /** Bound to this object, so that you can pass it as a function. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     this.queries.push(hostname);
     const family = options.family === 'IPv4' ? 4 : options.family === 'IPv6' ? 6 : (options.family ?? 0);
     const found: LookupAddress[] = (this.#table.get(hostname.toLowerCase()) ?? [])
       .map((address) => ({ address, family: isIP(address) }))
       .filter((entry) => family === 0 || entry.family === family);
-    // As dns.lookup: never before the caller has returned.
+    // Like dns.lookup, call back only after the caller has returned.
     process.nextTick(() => {
       const [first] = found;
       if (first === undefined) {

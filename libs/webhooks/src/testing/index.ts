@@ -1,5 +1,5 @@
 /**
- * For the tests of applications that send webhooks. It needs no test runner: expectations throw AssertionErrors.
+ * Helpers for the tests of applications that send webhooks. They work with every test runner: expectations throw AssertionErrors.
  *
  * @packageDocumentation
  */

@@ -14,33 +14,33 @@ import { type VerifiedWebhook, verifyWebhook, type VerifyWebhookOptions } from '
 
 const DEFAULT_WAIT_MS = 5000;
 
-/** A request as it arrived. */
+/** A request that the receiver recorded. */
 export interface ReceivedRequest {
   readonly method: string;
   /** Path and query. */
   readonly url: string;
-  /** Names in lower case. */
+  /** Names are in lower case. */
   readonly headers: IncomingHttpHeaders;
   /** The body, byte for byte. */
   readonly rawBody: Buffer;
-  /** The body as JSON; `undefined` when it is none. */
+  /** The body as JSON; `undefined` if the body is not JSON. */
   readonly json: unknown;
-  /** When the last byte had arrived, by the system's clock, in milliseconds. */
+  /** When the request was complete, by the system's clock, in milliseconds since 1970. */
   readonly receivedAt: number;
   /** The status of the answer; `null` until the receiver answers. */
   readonly status: number | null;
 }
 
-/** What to answer. */
+/** An answer of the receiver. */
 export interface ReceiverResponse {
   status: number;
   headers?: Readonly<Record<string, string>>;
   body?: string | Uint8Array;
-  /** Nothing is answered before this settles: a promise that a test holds makes a slow receiver. */
+  /** The receiver answers after this promise is fulfilled. A test can simulate a slow receiver with it. */
   delayUntil?: Promise<unknown>;
 }
 
-/** Decides an answer; `index` is 0 for the first request. */
+/** Returns the answer to a request; `index` is 0 for the first request. */
 export type Responder = (request: ReceivedRequest, index: number) => ReceiverResponse | Promise<ReceiverResponse>;
 
 interface Waiter {
@@ -50,9 +50,9 @@ interface Waiter {
 }
 
 /**
- * An HTTP server on a free port of 127.0.0.1 that records what it is sent and answers 204 until told otherwise.
+ * An HTTP server on a free port of 127.0.0.1. It records all requests, and answers 204 unless {@link respond} sets another answer.
  *
- * The module under test must be allowed to reach it: `security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true }`.
+ * Allow the module under test to reach it: `security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true }`.
  *
  * @example
  * ```ts
@@ -66,7 +66,7 @@ interface Waiter {
  * ```
  */
 export class WebhookReceiver {
-  /** Everything that arrived, in order of arrival. */
+  /** All requests, in order of arrival. */
   readonly requests: ReceivedRequest[] = [];
 
   #server: Server | null = null;
@@ -76,9 +76,9 @@ export class WebhookReceiver {
   #permission: { ratePerMinute?: number } | null = null;
   readonly #waiters = new Set<Waiter>();
 
-  /** Listens. */
+  /** Starts the server. */
   async start(): Promise<this> {
-    if (this.#server !== null) throw new Error('This WebhookReceiver has been started already.');
+    if (this.#server !== null) throw new Error('This WebhookReceiver is already started. Call start() once.');
     const server = createServer((request, response) => {
       this.#serve(request, response).catch((error: unknown) => response.destroy(error as Error));
     });
@@ -89,13 +89,13 @@ export class WebhookReceiver {
     return this;
   }
 
-  /** Where to send to. Other paths and queries of the same server are recorded too. */
+  /** The URL for listeners. The server also records requests to other paths. */
   get url(): string {
-    if (this.#url === '') throw new Error('This WebhookReceiver has not been started: await start() first.');
+    if (this.#url === '') throw new Error('This WebhookReceiver is not started. Call and await start() first.');
     return this.#url;
   }
 
-  /** Stops listening and cuts every connection, answered or not. */
+  /** Stops the server, and closes all connections, even if a request is unanswered. */
   async stop(): Promise<void> {
     const server = this.#server;
     if (server === null) return;
@@ -111,8 +111,8 @@ export class WebhookReceiver {
   }
 
   /**
-   * How to answer from now on: one answer for all; a list, one after the other and then 204 again; or a function, whose
-   * `index` counts from 0 at this call.
+   * Sets the answers to the next requests: one answer for all; a list of answers, one for each request, and then 204; or a function,
+   * whose `index` starts with 0 after this call.
    */
   respond(answer: ReceiverResponse | readonly ReceiverResponse[] | Responder): this {
     const firstIndex = this.#arrivals;
@@ -132,15 +132,15 @@ export class WebhookReceiver {
   }
 
   /**
-   * Passes handshakes from now on: answers challenges with what they ask for, without looking at signatures, and grants `OPTIONS` to
-   * any origin. They are recorded, and `respond` neither answers nor counts them.
+   * Makes the next handshakes succeed: the receiver answers challenges without checking signatures, and grants `OPTIONS` requests of any
+   * origin. Handshake requests are recorded, but {@link respond} neither answers nor counts them.
    */
   passHandshakes(options: { ratePerMinute?: number } = {}): this {
     this.#permission = options;
     return this;
   }
 
-  /** Forgets what was recorded; how to answer stays. */
+  /** Deletes the recorded requests. The configured answers stay. */
   clear(): void {
     this.requests.length = 0;
   }
@@ -148,7 +148,7 @@ export class WebhookReceiver {
   /**
    * Resolves with all requests as soon as there are at least `count`.
    *
-   * @throws AssertionError after `timeoutMs` (5 seconds when left out), naming what did arrive
+   * @throws AssertionError after `timeoutMs` (default: 5,000), with a list of the requests that arrived
    */
   async waitFor(count: number, options: { timeoutMs?: number } = {}): Promise<readonly ReceivedRequest[]> {
     await this.#wait(
@@ -160,9 +160,9 @@ export class WebhookReceiver {
   }
 
   /**
-   * Resolves with the first request, recorded already or still to come, for which `predicate` is true.
+   * Resolves with the first request for which `predicate` is true. Checks the recorded requests first, and then waits for new ones.
    *
-   * @throws AssertionError after `timeoutMs` (5 seconds when left out), naming what did arrive
+   * @throws AssertionError after `timeoutMs` (default: 5,000), with a list of the requests that arrived
    */
   async waitForRequest(
     predicate: (request: ReceivedRequest) => boolean,
@@ -170,13 +170,13 @@ export class WebhookReceiver {
   ): Promise<ReceivedRequest> {
     let found: ReceivedRequest | undefined;
     const check = (): boolean => (found = this.requests.find(predicate)) !== undefined;
-    await this.#wait(check, 'a request that fits', options.timeoutMs);
+    await this.#wait(check, 'a matching request', options.timeoutMs);
     return found as ReceivedRequest;
   }
 
   /**
-   * Checks a recorded request as a receiver should, except that its age does not matter unless `toleranceSeconds` is given:
-   * tests move clocks.
+   * Verifies a recorded request, as a receiver should. The age of the request is not checked unless you set `toleranceSeconds`,
+   * because tests move clocks.
    *
    * @throws WebhookVerificationError
    */
@@ -235,7 +235,7 @@ export class WebhookReceiver {
   }
 }
 
-/** What arrived, in one sentence, for the message of a failed expectation. */
+/** Lists the requests that arrived, for the message of a failed expectation. */
 export function describeRequests(requests: readonly ReceivedRequest[]): string {
   if (requests.length === 0) return 'Nothing arrived.';
   const lines = requests.map(
@@ -245,7 +245,7 @@ export function describeRequests(requests: readonly ReceivedRequest[]): string {
   return `${requests.length} arrived:\n${lines.join('\n')}`;
 }
 
-/** The event type of a recorded request, when its body has one. */
+/** The event type of a recorded request; `undefined` if its body has no type. */
 export function typeOf(request: ReceivedRequest): string | undefined {
   const type: unknown = (request.json as { type?: unknown } | null | undefined)?.type;
   return typeof type === 'string' ? type : undefined;
@@ -261,7 +261,7 @@ function handshakeAnswer(request: ReceivedRequest, permission: { ratePerMinute?:
   return challenge === null ? null : { status: 200, body: challenge };
 }
 
-/** A predicate of a test that throws fails that test, not the request that is being answered. */
+/** If the predicate of a test throws, the test fails, not the request that the server is answering. */
 function notify(waiter: Waiter): void {
   try {
     if (waiter.check()) waiter.resolve();

@@ -5,8 +5,8 @@ import { type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
 import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 
 /**
- * The ids of webhooks that were processed, kept in the transaction that processed them. The primary key is all that makes
- * them once only: the database has the second of two inserts wait for the transaction of the first.
+ * The ids of processed webhooks, each written in the transaction that processed the webhook. The primary key alone ensures that a webhook
+ * is processed once: the database lets the second of two inserts wait for the transaction of the first.
  */
 export const INBOX = {
   name: 'inbox',
@@ -16,12 +16,12 @@ export const INBOX = {
   indexes: [['receivedAt']],
 } as const satisfies FrozenTable;
 
-/** Ids that are longer, or not of printable ASCII, are kept as a hash: see `inboxId`. */
+/** Longer ids, and ids with characters other than printable ASCII, are stored as a hash. */
 export const MAX_STORED_ID_LENGTH = 128;
 
 /**
- * The entity schema of the inbox, for a plain `data-source.ts` of a receiver. The module does not need it there; list it when
- * migrations are generated from your data source. As `webhookEntities()` of a sender.
+ * The entity schema of the inbox table. Add it to the `entities` of your data source if you generate migrations from that data source.
+ * The module itself does not need it there. For a sender's tables there is `webhookEntities()`.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Account, ...webhookInboxEntities({ type: 'postgres' })] });
@@ -47,7 +47,7 @@ export function webhookInboxEntities(options: WebhookTablesOptions & { type: Sup
   ];
 }
 
-/** Names in SQL, escaped. */
+/** Escaped names for SQL. */
 export interface InboxNames {
   readonly path: string;
   readonly table: string;
@@ -56,7 +56,7 @@ export interface InboxNames {
   readonly receivedAt: string;
 }
 
-/** By the data source's schema, prefix and naming strategy, as migrations and entities have them. */
+/** The names under the schema, prefix and naming strategy of the data source: the same as in migrations and entities. */
 export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): InboxNames {
   const { driver, namingStrategy } = dataSource;
   const path = tablePathOf(dataSource, at, INBOX.name);

@@ -2,7 +2,7 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import { ConfigurationError } from '../../errors.js';
 import type { ReceivedWebhook } from './received-webhook.js';
 
-/** Where the guard leaves the webhook on its request. @internal */
+/** Key of the request property in which the guard stores the webhook. @internal */
 export const WEBHOOK = Symbol('nestjs-entity-webhooks:webhook');
 
 /** @internal */
@@ -11,15 +11,15 @@ export interface WithWebhook {
 }
 
 /**
- * The verified webhook, as a parameter of a handler that `@VerifyWebhook()` guards: a {@link ReceivedWebhook}.
+ * Passes the verified webhook, a {@link ReceivedWebhook}, to a parameter of a handler with `@VerifyWebhook()`.
  *
- * @throws ConfigurationError `WEBHOOK_NOT_VERIFIED`, a 500, on a handler that nothing guards
+ * @throws ConfigurationError `WEBHOOK_NOT_VERIFIED` (answered with 500) on a handler without `@VerifyWebhook()`
  */
 export const IncomingWebhook = createParamDecorator((_: unknown, context: ExecutionContext): ReceivedWebhook => {
   const webhook = context.switchToHttp().getRequest<WithWebhook>()[WEBHOOK];
   if (webhook) return webhook;
   throw new ConfigurationError(
     'WEBHOOK_NOT_VERIFIED',
-    `${context.getClass().name}.${context.getHandler().name} takes an @IncomingWebhook() that nobody verified: put @VerifyWebhook('…') on it.`,
+    `${context.getClass().name}.${context.getHandler().name} has an @IncomingWebhook() parameter, but no guard verified the request. Add @VerifyWebhook('…') to the handler.`,
   );
 });

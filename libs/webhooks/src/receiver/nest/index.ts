@@ -1,6 +1,6 @@
 /**
- * Receiving webhooks in a Nest application: a guard, the webhook as a parameter, and an inbox that processes each of them once.
- * `nestjs-entity-webhooks/receiver` is the part of it that needs no Nest.
+ * Receives webhooks in a Nest application: a guard, a parameter decorator, and an inbox that processes each webhook once.
+ * `nestjs-entity-webhooks/receiver` is the part that needs no Nest.
  *
  * @packageDocumentation
  */

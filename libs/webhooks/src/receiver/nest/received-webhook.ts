@@ -12,36 +12,36 @@ export interface ReceivedWebhookParts {
   readonly payload: unknown;
 }
 
-/** A webhook that is genuine, as `@IncomingWebhook()` gives it to a handler. */
+/** A verified webhook, as `@IncomingWebhook()` passes it to a handler. */
 export class ReceivedWebhook<T = unknown> {
-  /** Whose it is: the name that `@VerifyWebhook()` was given. */
+  /** The sender: the name of the source in `@VerifyWebhook()`. */
   readonly source: string;
 
   /**
-   * By what it is known when it comes again. The signature covers it (but for a source with an `id` of its own): with
-   * `standard` the `webhook-id`, with `stripe` the body's `id`, otherwise a hash of the body.
+   * The deduplication key: the same when the sender repeats the webhook. With `standard` the header `webhook-id`, with `stripe` the
+   * body's `id`, otherwise a hash of the body. The signature covers it, unless the source has the option `id`.
    */
   readonly id: string;
 
-  /** When this attempt was signed, in Unix seconds; `null` where the scheme signs no time. */
+  /** When this attempt was signed, in Unix seconds; `null` if the scheme signs no time. */
   readonly timestamp: number | null;
 
-  /** The body's `type`, such as `order.updated`; `null` where it has none. GitHub's stands in `X-GitHub-Event`, unsigned. */
+  /** The body's `type`, such as `order.updated`; `null` without one. GitHub sends its type in the unsigned header `X-GitHub-Event`. */
   readonly type: string | null;
 
-  /** The body's `data`. What it looks like is the sender's word: validate it like any input. */
+  /** The body's `data`. Nothing checks that it has the type `T`: validate it like any input. */
   readonly data: T;
 
-  /** The body's `previous`: on updates the old values of what changed. */
+  /** The body's `previous`: on updates, the old values of the changed fields. */
   readonly previous: Readonly<Record<string, unknown>> | undefined;
 
-  /** The whole body as JSON; `undefined` when it is none. */
+  /** The complete body as JSON; `undefined` if the body is not JSON. */
   readonly payload: unknown;
 
   /** The body, byte for byte. */
   readonly rawBody: Buffer;
 
-  /** Headers of the request, names in lower case. Only those of the signature itself are vouched for. */
+  /** Headers of the request, names in lower case. The signature covers only the headers that the scheme signs. */
   readonly headers: Readonly<Record<string, string | undefined>>;
 
   readonly #inbox: WebhookInbox;
@@ -63,15 +63,15 @@ export class ReceivedWebhook<T = unknown> {
   }
 
   /**
-   * Runs `process` unless this webhook was processed before, and remembers its id in the same transaction: what `process`
-   * writes through its manager is there once, however often, and in however many processes at once, the webhook arrives.
+   * Runs `process` unless this webhook was processed before, and stores its id in the same transaction. The writes that `process` makes
+   * through its manager take effect exactly once, even if the webhook arrives several times, or in several processes at the same time.
    *
-   * In a caller's transaction it is a savepoint of that; with any other manager a transaction of its own. While another
-   * delivery of the same webhook is being processed it waits for that: if the other one commits this is a duplicate, if it
-   * rolls back this one runs. Answer 2xx either way. What `process` does elsewhere, a mail or a request, is not undone.
+   * Inside a transaction of `manager` this is a savepoint; otherwise it is a new transaction. While another delivery of the same webhook
+   * is being processed, this call waits: if the other delivery commits, this one is a duplicate; if it rolls back, this one runs. Answer
+   * 2xx in both cases. Other effects of `process`, such as a mail or a request, are not rolled back.
    *
-   * @param manager one of the data source that has the inbox
-   * @param process does the work with the manager it is given; what it throws undoes its writes and forgets the id
+   * @param manager a manager of the data source that has the inbox
+   * @param process does the work with the manager it gets. If it throws, its writes are rolled back and the id is not stored
    * @throws ConfigurationError `INBOX_MISSING` without the module's option `inbox`, or for a manager of another data source
    *
    * @example

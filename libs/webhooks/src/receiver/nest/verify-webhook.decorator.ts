@@ -24,14 +24,15 @@ import type { WebhookVerifier } from './webhook-verifier.js';
 export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
 
 /**
- * Lets only genuine webhooks of a source through to a handler, or to all of a controller; anybody else gets a plain 401.
- * The handler takes the webhook with `@IncomingWebhook()`, and what it writes counts as caused by it (`WEBHOOK_LOOP`).
+ * Guards a handler, or all handlers of a controller: only verified webhooks of a source pass, and every other request gets a plain
+ * 401. The handler gets the webhook with `@IncomingWebhook()`. Its writes count as caused by the webhook, so that loops are
+ * detected (`WEBHOOK_LOOP`).
  *
- * A genuine challenge, by which a sender asks whether webhooks are welcome (`handshake: 'challenge'`), is answered here, and no handler
- * hears of it.
+ * The guard itself answers a verified challenge, by which a sender asks whether webhooks are welcome (`handshake: 'challenge'`). The
+ * handler is not called for it.
  *
- * A source that the module does not have stops the bootstrap with `UNKNOWN_SOURCE`, no module at all with
- * `RECEIVER_MODULE_MISSING`. Global guards come before it: open the route to them if they ask for a login.
+ * The bootstrap stops with `UNKNOWN_SOURCE` if the module does not have the source, and with `RECEIVER_MODULE_MISSING` without the
+ * module. Global guards run first: exempt the route from guards that need a login.
  *
  * @example
  * \@Post('hooks/billing')
@@ -40,14 +41,14 @@ export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
  * async receive(@IncomingWebhook() webhook: ReceivedWebhook<Invoice>): Promise<void> {}
  */
 export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator {
-  // A class for each use: Nest makes it while the application starts, and the name is checked then.
+  // A separate class for each use: Nest creates its instance during the bootstrap, which checks the source name.
   @Injectable()
   class VerifyWebhookGuard implements CanActivate {
     constructor(@Optional() @Inject(VERIFIER) private readonly verifier: WebhookVerifier | undefined) {
       if (!verifier) {
         throw new ConfigurationError(
           'RECEIVER_MODULE_MISSING',
-          `@VerifyWebhook('${source}') needs WebhookReceiverModule.forRoot({ sources: { ${source}: { secrets: […] } } }) among the imports of your root module.`,
+          `@VerifyWebhook('${source}') needs the WebhookReceiverModule. Add WebhookReceiverModule.forRoot({ sources: { ${source}: { secrets: […] } } }) to the imports of your root module.`,
         );
       }
       verifier.assertSource(source);
@@ -57,7 +58,7 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
       const request = context.switchToHttp().getRequest<ReceivedRequest & WithWebhook>();
       const webhook = await (this.verifier as WebhookVerifier).receive(source, request);
       const challenge = challengeOf(webhook);
-      // As an exception: no handler, pipe or interceptor of the application is to see it, or to change the answer or its status.
+      // An exception skips the application's handlers, pipes and interceptors, so they cannot change the answer or its status.
       if (challenge !== null) throw new HttpException({ challenge }, HttpStatus.OK);
       request[WEBHOOK] = webhook;
       return true;
@@ -66,7 +67,7 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
   return applyDecorators(UseGuards(VerifyWebhookGuard), UseInterceptors(CausedByWebhook));
 }
 
-/** What the handler writes is caused by the webhook, so that one that makes itself again is noticed: see `withIncomingWebhook`. */
+/** Marks the handler's writes as caused by the webhook, so that a loop is detected: see `withIncomingWebhook`. */
 class CausedByWebhook implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const webhook = context.switchToHttp().getRequest<WithWebhook>()[WEBHOOK];

@@ -13,7 +13,7 @@ import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type Resolved
 import type { ProcessedOnce } from './processed-once.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
-/** A webhook, as the inbox knows it. */
+/** Primary key of a webhook in the inbox. */
 export interface InboxKey {
   readonly source: string;
   readonly id: string;
@@ -27,14 +27,14 @@ export interface InboxParts {
 }
 
 const PRUNE_EVERY_MS = HOUR;
-/** Rows that one statement deletes: a few milliseconds, during which no webhook waits long. */
+/** Rows that one statement deletes. It takes a few milliseconds, so that no webhook waits long for its locks. */
 const ROWS_PER_BATCH = 500;
-/** Transactions that fail because others ran at the same time, before anything was processed in them. */
+/** How often a transaction is tried that fails in a conflict with another one, before `process` ran. */
 const MAX_TRIES = 5;
 
 /**
- * Remembers which webhooks were processed, each in the transaction that processed it, and forgets them after
- * `inbox.retentionMs`. Handlers reach it by `webhook.processInTransaction()`.
+ * Stores the ids of processed webhooks, each in the transaction that processed the webhook, and deletes them after
+ * `inbox.retentionMs`. Handlers use it through `webhook.processInTransaction()`.
  */
 export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly logger = new WebhooksLogger('WebhookInbox');
@@ -57,11 +57,11 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     const { dataSource, options } = parts;
     this.dialect = dialectOf(dataSource.options.type);
     if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
-    // On the one connection that TypeORM shares among all transactions, an id that is about to be rolled back would look known.
+    // Without isolation TypeORM shares one connection among all transactions: an id would look stored before its transaction rolls back.
     if (isFileSqlite(dataSource)) isolateSqlite(dataSource);
     else if (this.dialect === 'sqlite') {
       this.logger.warn(
-        'The inbox is in an in-memory SQLite database: its driver shares one connection among all transactions, so of two webhooks at once one can be taken for processed and be lost. Use a file. See docs/sqlite.md.',
+        'The inbox is in an in-memory SQLite database, where all transactions share one connection: of two webhooks at the same time, one can count as processed without being processed. Use a database file. See docs/sqlite.md.',
       );
     }
     this.names = inboxNames(dataSource, options);
@@ -84,7 +84,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
       if (!isMissingTable(error)) throw error;
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The inbox of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes it.`,
+        `The inbox table of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source, and run them (npx typeorm migration:run -d <your data-source file>). For a first try, synchronize: true creates the table.`,
         { details: { missing: [path] }, cause: error },
       );
     }
@@ -109,20 +109,20 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     if (!this.parts) {
       throw new ConfigurationError(
         'INBOX_MISSING',
-        'processInTransaction() remembers webhooks in an inbox, and there is none: say WebhookReceiverModule.forRoot({ …, inbox: {} }), and make its table with ...webhookInboxMigrations().',
+        'processInTransaction() needs an inbox, and the module has none. Set WebhookReceiverModule.forRoot({ …, inbox: {} }), and create its table with ...webhookInboxMigrations().',
       );
     }
     if (manager.dataSource !== this.parts.dataSource) {
       throw new ConfigurationError(
         'INBOX_MISSING',
-        'processInTransaction() was given a manager of another data source than that of the inbox, and the two cannot commit together. Give a manager of that one, or name this one in WebhookReceiverModule.forRoot({ dataSource }).',
+        "processInTransaction() got a manager of another data source than the inbox's, and the two cannot commit together. Pass a manager of the inbox's data source, or set WebhookReceiverModule.forRoot({ dataSource }) to the manager's data source.",
       );
     }
     const isOwnTransaction = manager.queryRunner?.isTransactionActive !== true;
     for (let attempt = 1; ; attempt++) {
       let isProcessing = false;
       try {
-        // In a transaction this is a savepoint: a handler that survives what `process` throws does not keep the id.
+        // Inside a transaction this is a savepoint: if the handler catches an error of `process`, the id is still rolled back.
         return await manager.transaction(async (inner): Promise<ProcessedOnce<T>> => {
           if (!(await this.remember(key, inner))) return { isDuplicate: true, result: undefined };
           isProcessing = true;
@@ -136,10 +136,10 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
   }
 
   /**
-   * Forgets what is older than `inbox.retentionMs`, in small batches. Runs by itself about once an hour; call it where no
-   * process lives for so long.
+   * Deletes ids that are older than `inbox.retentionMs`, in small batches. The module does this about once an hour. Call it yourself
+   * if no process runs that long.
    *
-   * @returns how many rows are gone
+   * @returns how many rows were deleted
    */
   async prune(): Promise<number> {
     if (!this.parts || !this.names) return 0;
@@ -153,7 +153,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
         `select ${source} as ${dataSource.driver.escape('source')}, ${id} as ${dataSource.driver.escape('id')} from ${table} where ${receivedAt} < ${this.parameter(1)} order by ${receivedAt} limit ${ROWS_PER_BATCH}`,
         [before],
       );
-      // By the primary key, in its order: two processes that prune at once wait for each other, and lock no gaps.
+      // By primary key, in its order: two processes that prune at the same time wait for each other without a deadlock or gap locks.
       const sorted = rows.toSorted((a, b) => (`${a.source} ${a.id}` < `${b.source} ${b.id}` ? -1 : 1));
       const which = sorted.map(
         (_, i) => `(${source} = ${this.parameter(2 * i + 1)} and ${id} = ${this.parameter(2 * i + 2)})`,
@@ -164,19 +164,19 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
       }
       pruned += rows.length;
       if (rows.length < ROWS_PER_BATCH) break;
-      // It takes no more than half of one connection.
+      // Wait as long as the batch took, so that pruning uses at most half of one connection's time.
       await pause(performance.now() - startedAt);
     }
     return pruned;
   }
 
-  /** Whether it is new. Waits while another transaction is about to say so. */
+  /** Stores the id. Waits while another transaction stores the same id. @returns whether the id is new */
   private async remember({ source, id }: InboxKey, { queryRunner }: EntityManager): Promise<boolean> {
     const { parts, names, dialect } = this;
     if (!parts || !names || !queryRunner) return false;
     const values = [1, 2, 3].map((position) => this.parameter(position)).join(', ');
     const into = `into ${names.table} (${names.source}, ${names.id}, ${names.receivedAt}) values (${values})`;
-    // `ignore` hides other mistakes as well, such as text that is cut: what is stored always fits.
+    // `ignore` also hides other errors, such as truncation, but the values always fit: see `storedId`.
     const text = dialect === 'mysql' ? `insert ignore ${into}` : `insert ${into} on conflict do nothing`;
     const result: unknown = await queryRunner.query(text, [source, storedId(id), parts.clock.now()], true);
     return (result as { affected?: number }).affected === 1;
@@ -196,12 +196,14 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
   }
 
   private pruneLater(): void {
-    // Processes that started together do not prune together.
+    // A random delay, so that processes that started together do not prune together.
     this.timer = setTimeout(
       () => {
         this.pruning = this.prune()
           .catch((error: unknown) =>
-            this.logger.warn(`Old ids could not be deleted; the next try is in an hour: ${String(error)}`),
+            this.logger.warn(
+              `Could not delete old ids from the inbox. The next try is in about an hour. ${String(error)}`,
+            ),
           )
           .then(() => {
             if (!this.isStopping) this.pruneLater();
@@ -213,7 +215,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
   }
 }
 
-/** Printable ASCII of a length that every database compares byte by byte; MySQL takes `'a'` for `'a '`. */
+/** Short printable ASCII, which every database compares byte by byte, or a hash. MySQL treats `'a'` and `'a '` as equal. */
 function storedId(id: string): string {
   return id.length <= MAX_STORED_ID_LENGTH && /^[\x21-\x7e]+$/.test(id) ? id : bodyId(Buffer.from(id, 'utf8'));
 }

@@ -9,42 +9,42 @@ import type { ResolvedInboxOptions } from './inbox-table.js';
 import { HOUR, DAY } from '../../time.js';
 import { messageOf } from '../../foreign-text.js';
 
-/** Somebody whose webhooks are received. */
+/** A sender of webhooks, and how its webhooks are verified. */
 export interface WebhookSource {
   /**
-   * How they sign: one of those that come along, or an {@link IncomingScheme} of your own.
+   * The sender's signature scheme: the name of a built-in scheme, or your own {@link IncomingScheme}.
    *
    * @defaultValue 'standard'
    */
   scheme?: IncomingSchemeName | IncomingScheme;
-  /** What they sign with, as they showed it; several while one is being replaced: any of them may have signed. */
+  /** The sender's secret, in the form that the sender shows. During a rotation, several secrets: any of them may have signed. */
   secrets?: string | readonly string[] | undefined;
   /**
-   * How far a signed timestamp may be from now, either way, in seconds, 1 to 86,400. Too small refuses deliveries when a
-   * clock drifts; too large gives somebody who recorded a request longer to send it again. `github` and `google-code` sign no
-   * time: there the inbox is all that stops a replay.
+   * The largest allowed difference between a signed timestamp and now, in both directions, in seconds, 1 to 86,400. If it is too
+   * small, deliveries are rejected when a clock drifts. If it is too large, an attacker has more time to send a recorded request again.
+   * `github` and `google-code` sign no time: for them only the inbox prevents a replay.
    *
    * @defaultValue 300
    */
   toleranceSeconds?: number;
   /**
-   * By what a webhook of theirs is known when it comes again, if not by what the scheme says. Anything that the signature does not
-   * cover can be changed by whoever recorded a request: with `X-GitHub-Delivery` they can have it processed once more.
+   * Returns the deduplication key. Overrides the scheme's default. Use only values that the signature covers: an attacker who
+   * recorded a request can change the rest, such as `X-GitHub-Delivery`, and have the webhook processed again.
    *
    * @defaultValue `standard`: `webhook-id`; `stripe`: the body's `id`; `github`, `google-code` and a `stripe` body without an id: a hash of the body
    */
   id?: (webhook: ReceivedWebhook) => string;
 }
 
-/** How ids are remembered. */
+/** Options of the inbox. */
 export interface WebhookInboxOptions {
-  /** Before the table's name. @defaultValue 'webhook_' */
+  /** Prefix of the table name. @defaultValue 'webhook_' */
   tablePrefix?: string;
   /** PostgreSQL only: the schema of the table. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
   tableSchema?: string | undefined;
   /**
-   * How long ids are kept, in milliseconds, an hour to ten years. It has to be longer than the sender goes on trying, and than
-   * somebody there may press "send again": what is forgotten is processed once more.
+   * How long ids are kept, in milliseconds, an hour to ten years. Choose more time than the sender needs for all its retries and
+   * manual resends: a webhook whose id was deleted is processed again.
    *
    * @defaultValue 2_592_000_000, 30 days
    */
@@ -53,33 +53,33 @@ export interface WebhookInboxOptions {
 
 /** Options of `WebhookReceiverModule`. */
 export interface WebhookReceiverOptions {
-  /** By the name that `@VerifyWebhook('name')` says: 1 to 64 letters, digits, `_` and `-`. */
+  /** The senders. A key is the name for `@VerifyWebhook('name')`: 1 to 64 letters, digits, `_` and `-`. */
   sources: Readonly<Record<string, WebhookSource>>;
   /**
-   * Remembers what was processed, for `webhook.processInTransaction()`, in a table of the data source. Off by default, since it
-   * takes a database.
+   * Stores the ids of processed webhooks in a table of the data source, for `webhook.processInTransaction()`. Off by default,
+   * because it needs a database.
    *
    * @defaultValue false
    */
   inbox?: WebhookInboxOptions | false;
   /**
-   * Where the exact bytes come from. `'nest'`: the application is created with `rawBody: true`, and is stopped at its start
-   * when it is not. `'provided'`: a parser of the application's own keeps them in `request.rawBody`, or as a `Buffer` in
-   * `request.body`; without them the first request fails with `RAW_BODY_MISSING`.
+   * Where the exact bytes of a body come from. `'nest'`: the application is created with `rawBody: true`; otherwise the bootstrap
+   * stops. `'provided'`: the application's own body parser keeps the bytes in `request.rawBody`, or as a `Buffer` in `request.body`;
+   * otherwise the first request fails with `RAW_BODY_MISSING`.
    *
    * @defaultValue 'nest'
    */
   rawBody?: 'nest' | 'provided';
   /**
-   * Largest body, in bytes, 1 to 64 MiB; above it the answer is 413. The limits of the application's parsers come first: that
-   * of Express is 100 KB unless `app.useBodyParser('json', { limit })` says otherwise, that of Fastify 1 MiB.
+   * Largest body, in bytes, 1 to 64 MiB; a larger body gets 413. The limits of the application's body parsers apply first: Express
+   * has 100 KB, which `app.useBodyParser('json', { limit })` changes, and Fastify has 1 MiB.
    *
    * @defaultValue 1_048_576, 1 MiB
    */
   maxBodyBytes?: number;
 }
 
-/** What is known while modules are wired. */
+/** Options that must be known while modules are wired, before a factory runs. */
 export interface WebhookReceiverInstanceOptions {
   /** Name of the data source whose database has the inbox. @defaultValue the default data source */
   dataSource?: string;
@@ -91,7 +91,7 @@ export type WebhookReceiverModuleOptions = WebhookReceiverOptions & WebhookRecei
 export interface WebhookReceiverModuleAsyncOptions extends WebhookReceiverInstanceOptions {
   imports?: DynamicModule['imports'];
   inject?: FactoryProvider['inject'];
-  // oxlint-disable-next-line typescript/no-explicit-any -- as Nest types the arguments of a factory
+  // oxlint-disable-next-line typescript/no-explicit-any -- the same type as Nest gives the arguments of a factory
   useFactory: (...args: any[]) => WebhookReceiverOptions | Promise<WebhookReceiverOptions>;
 }
 
@@ -118,17 +118,17 @@ const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 
 /**
  * @internal
- * @throws ConfigurationError `INVALID_OPTION`, or `INVALID_SECRET` for a secret that is none of its scheme
+ * @throws ConfigurationError `INVALID_OPTION`, or `INVALID_SECRET` for a secret that its scheme cannot use
  */
 export async function resolveReceiverOptions(options: WebhookReceiverOptions): Promise<ResolvedReceiverOptions> {
-  if (!isObject(options)) throw invalid('options', options, 'give an object with `sources`');
-  // `dataSource` is not among them: a factory that gives it gives it too late.
+  if (!isObject(options)) throw invalid('options', options, 'Allowed: an object with `sources`');
+  // `dataSource` is not allowed here: a factory would return it too late.
   refuseUnknown('', options, ['sources', 'inbox', 'rawBody', 'maxBodyBytes']);
   const { sources, inbox = false, rawBody = 'nest' } = options;
   if (!isObject(sources) || Object.keys(sources).length === 0) {
-    throw invalid('sources', sources, "name whom you hear from: { billing: { secrets: ['whsec_…'] } }");
+    throw invalid('sources', sources, "Allowed: an object of senders, such as { billing: { secrets: ['whsec_…'] } }");
   }
-  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', rawBody, "give 'nest' or 'provided'");
+  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', rawBody, "Allowed: 'nest', 'provided'");
   const resolved = new Map<string, ResolvedSource>();
   for (const [name, source] of Object.entries(sources)) resolved.set(name, await resolveSource(name, source));
   return Object.freeze({
@@ -141,12 +141,13 @@ export async function resolveReceiverOptions(options: WebhookReceiverOptions): P
 
 async function resolveSource(name: string, source: WebhookSource): Promise<ResolvedSource> {
   const key = `sources.${name}`;
-  if (!SOURCE_NAME.test(name)) throw invalid('sources', name, 'a name has 1 to 64 letters, digits, _ and -', name);
-  if (!isObject(source)) throw invalid(key, source, "give { scheme, secrets: ['…'] }");
+  if (!SOURCE_NAME.test(name))
+    throw invalid('sources', name, 'Allowed as a name: 1 to 64 letters, digits, _ and -', name);
+  if (!isObject(source)) throw invalid(key, source, "Allowed: { scheme, secrets: ['…'] }");
   refuseUnknown(`${key}.`, source, ['scheme', 'secrets', 'toleranceSeconds', 'id']);
   const { id } = source;
   if (id !== undefined && typeof id !== 'function') {
-    throw invalid(`${key}.id`, id, 'give a function from the webhook to its id');
+    throw invalid(`${key}.id`, id, 'Allowed: a function that returns the id of a webhook');
   }
   const scheme = schemeOf(`${key}.scheme`, source.scheme ?? 'standard');
   const secrets = secretsOf(`${key}.secrets`, source.secrets, scheme.hasSecrets ?? true);
@@ -160,26 +161,30 @@ function schemeOf(key: string, given: NonNullable<WebhookSource['scheme']>): Inc
   if (typeof given === 'string' && Object.hasOwn(INCOMING_SCHEMES, given)) return INCOMING_SCHEMES[given];
   if (isObject(given) && typeof given.verify === 'function' && typeof given.name === 'string') return given;
   const known = Object.keys(INCOMING_SCHEMES).map((name) => `'${name}'`);
-  // Longer than any name of a scheme, it may be the secret.
+  // A longer text than any scheme's name may be a secret.
   const shown = typeof given === 'string' && given.length <= 12 ? given : '…';
-  throw invalid(key, given, `give ${known.join(', ')}, or an object with a name and verify()`, shown);
+  throw invalid(key, given, `Allowed: ${known.join(', ')}, or an object with a name and verify()`, shown);
 }
 
-/** Never shows what was given: a secret with a typing error is still most of a secret. */
+/** No error shows the value: a mistyped secret is still most of the secret. */
 function secretsOf(key: string, given: WebhookSource['secrets'], hasSecrets: boolean): readonly string[] {
   if (!hasSecrets) {
     if (given === undefined) return [];
-    throw invalid(key, '…', 'its scheme takes none, leave them out');
+    throw invalid(key, '…', 'The scheme of this source uses no secrets. Remove them');
   }
   const secrets = typeof given === 'string' ? [given] : given;
   if (Array.isArray(secrets) && secrets.length > 0 && secrets.every((s) => typeof s === 'string' && s.trim() !== '')) {
     return Object.freeze([...(secrets as string[])]);
   }
   const found = given === undefined || given === '' ? given : '…';
-  throw invalid(key, found, 'give the secret that the sender showed, or a list of them: is its variable set?');
+  throw invalid(
+    key,
+    found,
+    'Allowed: the secret that the sender shows, or a list of secrets. Is its environment variable set?',
+  );
 }
 
-/** A request that nobody signed: refused by a scheme that can use the secrets. */
+/** Calls `verify()` with an unsigned request: a scheme that can use the secrets rejects it with a `WebhookVerificationError`. */
 async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }: ResolvedSource): Promise<void> {
   const nowSeconds = Math.floor(Date.now() / 1_000);
   const headers = {
@@ -194,28 +199,28 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
-      `The scheme '${scheme.name}' cannot use the option sources.${name}.secrets of WebhookReceiverModule: ${reason}`,
+      `The scheme '${scheme.name}' cannot use the secrets in the option sources.${name}.secrets of WebhookReceiverModule: ${reason}`,
       { cause: error },
     );
   }
   throw invalid(
     `sources.${name}.scheme`,
     scheme.name,
-    'it accepted a request that nobody signed: its verify() has to throw',
+    'Its verify() accepted an unsigned request. It must throw a WebhookVerificationError',
     scheme.name,
   );
 }
 
 function resolveInbox(given: WebhookReceiverOptions['inbox']): ResolvedReceiverOptions['inbox'] {
   if (given === false) return false;
-  if (!isObject(given)) throw invalid('inbox', given, 'give { } for every default, or false');
+  if (!isObject(given)) throw invalid('inbox', given, 'Allowed: false, or an object; {} for all defaults');
   refuseUnknown('inbox.', given, ['tablePrefix', 'tableSchema', 'retentionMs']);
   const { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema } = given;
   if (typeof tablePrefix !== 'string' || !/^\w{0,40}$/.test(tablePrefix)) {
-    throw invalid('inbox.tablePrefix', tablePrefix, 'give 0 to 40 of A-Z, a-z, 0-9 and _');
+    throw invalid('inbox.tablePrefix', tablePrefix, 'Allowed: 0 to 40 characters of A-Z, a-z, 0-9 and _');
   }
   if (tableSchema !== undefined && !isSchemaName(tableSchema)) {
-    throw invalid('inbox.tableSchema', tableSchema, 'give 1 to 63 of A-Z, a-z, 0-9 and _');
+    throw invalid('inbox.tableSchema', tableSchema, 'Allowed: 1 to 63 characters of A-Z, a-z, 0-9 and _');
   }
   return Object.freeze({
     tablePrefix,
@@ -227,22 +232,26 @@ function resolveInbox(given: WebhookReceiverOptions['inbox']): ResolvedReceiverO
 function whole(key: string, given: unknown, byDefault: number, min: number, max: number): number {
   if (given === undefined) return byDefault;
   if (Number.isInteger(given) && (given as number) >= min && (given as number) <= max) return given as number;
-  throw invalid(key, given, `give a whole number from ${min} to ${max}`);
+  throw invalid(key, given, `Allowed: a whole number from ${min} to ${max}`);
 }
 
 function refuseUnknown(prefix: string, given: object, known: readonly string[]): void {
   const key = Object.keys(given).find((name) => !known.includes(name));
-  if (key !== undefined) throw invalid(prefix + key, '…', `there is no such option; known are ${known.join(', ')}`);
+  if (key === undefined) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `Unknown option ${prefix + key} of WebhookReceiverModule. Allowed: ${known.join(', ')}.`,
+  );
 }
 
 function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Options whose wrong value may be shown. A text in the place of any other may be a secret that was put a level too high. */
+/** Options whose invalid text an error may show. Elsewhere the text may be a secret that was written at the wrong level. */
 const HARMLESS = new Set(['rawBody', 'inbox.tablePrefix', 'inbox.tableSchema']);
 
-/** @param text what is shown of a text */
+/** @param text the text that the message shows if `value` is a string */
 function invalid(
   key: string,
   value: unknown,
@@ -250,5 +259,8 @@ function invalid(
   text = HARMLESS.has(key) ? String(value) : '…',
 ): ConfigurationError {
   const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
-  return new ConfigurationError('INVALID_OPTION', `The option ${key} of WebhookReceiverModule is ${shown}: ${fix}.`);
+  return new ConfigurationError(
+    'INVALID_OPTION',
+    `Invalid value ${shown} for the option ${key} of WebhookReceiverModule. ${fix}.`,
+  );
 }

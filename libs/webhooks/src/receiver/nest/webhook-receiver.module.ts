@@ -24,10 +24,10 @@ const RAW_OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options-given');
 const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
 
 /**
- * Receives webhooks: names who sends them, and what they sign with. Imported once, in the root module; then `@VerifyWebhook()`
- * and `@IncomingWebhook()` work everywhere.
+ * Receives webhooks. Its options list the senders and their secrets. Import it once, in the root module; `@VerifyWebhook()` and
+ * `@IncomingWebhook()` then work in every module.
  *
- * Needs an application made with `rawBody: true`, as signatures are over the exact bytes.
+ * Create the application with `rawBody: true`, because signatures cover the exact bytes of a body.
  *
  * @example
  * \@Module({
@@ -48,20 +48,20 @@ export class WebhookReceiverModule implements NestModule {
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
   ) {}
 
-  /** A wrong option stops the bootstrap with `INVALID_OPTION` or `INVALID_SECRET`, and a sentence that names it. */
+  /** An invalid option stops the bootstrap with `INVALID_OPTION` or `INVALID_SECRET`, and a message that names the option. */
   static forRoot(options: WebhookReceiverModuleOptions): DynamicModule {
     const { dataSource, ...rest } = options;
     return receiverModule(dataSource, { provide: RAW_OPTIONS, useFactory: () => rest });
   }
 
-  /** As {@link forRoot}, with options from a factory; `dataSource` is known before it runs. */
+  /** As {@link forRoot}, with options from a factory. Pass `dataSource` beside the factory. */
   static forRootAsync(options: WebhookReceiverModuleAsyncOptions): DynamicModule {
     const { dataSource, imports, inject, useFactory } = options;
     return receiverModule(dataSource, { provide: RAW_OPTIONS, useFactory, inject: inject ?? [] }, imports);
   }
 
   /**
-   * The application's parsers stand by now, and its routes do not.
+   * Runs when the application's body parsers are registered and its routes are not.
    *
    * @internal
    */
@@ -76,7 +76,7 @@ export class WebhookReceiverModule implements NestModule {
           ? await fastifyKeepsRawBodies(adapter.getInstance<FastifyApplication>())
           : null;
     const name = type === 'express' ? 'Express' : 'Fastify';
-    if (keeps === false) throw rawBodyMissing(MODULE, `${name} keeps only what it parsed of them`);
+    if (keeps === false) throw rawBodyMissing(MODULE, `${name} keeps only the parsed bodies`);
   }
 }
 
@@ -121,7 +121,7 @@ function inboxProvider(dataSource: string): FactoryProvider {
       if (source) return new WebhookInbox({ dataSource: source, options: inbox, clock });
       throw new ConfigurationError(
         'INVALID_OPTION',
-        `The option inbox of WebhookReceiverModule needs the data source '${dataSource}', which is not there: import TypeOrmModule.forRoot(…), name another one in forRoot({ dataSource }), or leave the inbox out.`,
+        `The option inbox of WebhookReceiverModule needs the data source '${dataSource}', which does not exist. Import TypeOrmModule.forRoot(…), name another data source in forRoot({ dataSource }), or remove the option inbox.`,
       );
     },
     inject: [

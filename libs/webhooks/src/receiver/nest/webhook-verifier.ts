@@ -12,16 +12,16 @@ import type { WebhookInbox } from './webhook-inbox.js';
 import type { ResolvedReceiverOptions, ResolvedSource } from './webhook-receiver-options.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
-/** Names of what a receiver emits on EventEmitter2, where the application has one. */
+/** Names of the in-process events that the module emits, if the application has an EventEmitter2. */
 export const WEBHOOK_RECEIVER_FACTS = { rejected: 'webhooks.receiver.rejected' } as const;
 
-/** Emitted as `webhooks.receiver.rejected`: for the receiver's own eyes, whoever asked is told no more than 401. */
+/** Emitted as `webhooks.receiver.rejected`, for logs and metrics of the receiver. The sender of the request gets a plain 401. */
 export interface WebhookRejectedFact {
   readonly source: string;
   readonly code: WebhookVerificationCode;
-  /** `code` in a sentence. Holds nothing of the request. */
+  /** The meaning of `code`, in a sentence. Contains nothing of the request. */
   readonly reason: string;
-  /** Where the connection comes from: the sender, or a proxy in front of this application. */
+  /** The address of the connection: the sender, or a proxy in front of this application. */
   readonly remoteAddress: string | undefined;
 }
 
@@ -36,7 +36,7 @@ export interface VerifierParts {
 /** @internal */
 export const MODULE = 'WebhookReceiverModule';
 
-/** Turns requests into webhooks, or refuses them. @internal */
+/** Verifies requests: returns a webhook, or rejects the request. @internal */
 export class WebhookVerifier {
   private readonly logger = new WebhooksLogger('WebhookReceiver');
 
@@ -48,13 +48,13 @@ export class WebhookVerifier {
     if (sources.has(name)) return;
     throw new ConfigurationError(
       'UNKNOWN_SOURCE',
-      `@VerifyWebhook('${name}') names a source that the options of ${MODULE} do not have: add sources.${name}, or name one of ${[...sources.keys()].join(', ')}.`,
+      `@VerifyWebhook('${name}') names an unknown source. Allowed: ${[...sources.keys()].join(', ')}. Use one of these names, or add sources.${name} to the options of ${MODULE}.`,
     );
   }
 
   /**
-   * @throws UnauthorizedException for what is not genuine, without a reason
-   * @throws ServiceUnavailableException when a scheme that asks the sender got no answer
+   * @throws UnauthorizedException without a reason, if the request is not a genuine webhook
+   * @throws ServiceUnavailableException if the scheme asks the sender, and got no verdict
    * @throws ConfigurationError `RAW_BODY_MISSING`
    */
   async receive(name: string, request: ReceivedRequest): Promise<ReceivedWebhook> {
@@ -74,7 +74,7 @@ export class WebhookVerifier {
     } catch (error) {
       if (error instanceof WebhookVerificationError) throw this.rejected(name, error, request);
       if (!(error instanceof SenderUnavailableError)) throw error;
-      this.logger.warn(`A webhook of ${name} waits: ${error.message}`);
+      this.logger.warn(`A webhook from ${name} could not be verified, and was answered with 503: ${error.message}`);
       throw new ServiceUnavailableException();
     }
     const parts = { source: name, ...proof, rawBody: body, headers: Object.freeze(headers), payload: parsed(body) };
@@ -83,13 +83,13 @@ export class WebhookVerifier {
   }
 
   private rejected(source: string, { code, message }: WebhookVerificationError, request: ReceivedRequest): Error {
-    this.logger.debug(`A request to ${source} was refused: ${code}. ${message}`);
+    this.logger.debug(`A request for the source ${source} was rejected: ${code}. ${message}`);
     const remoteAddress = (request.raw ?? (request as { socket?: { remoteAddress?: string } })).socket?.remoteAddress;
     this.emit({ source, code, reason: message, remoteAddress });
     return new UnauthorizedException();
   }
 
-  /** A handler that throws changes nothing about the answer. */
+  /** An error of an event handler does not change the answer to the request. */
   private emit(fact: WebhookRejectedFact): void {
     const failed = (error: unknown) =>
       this.logger.error(`A handler of ${WEBHOOK_RECEIVER_FACTS.rejected} threw: ${String(error)}`);
@@ -106,7 +106,7 @@ function ownId({ name, id }: ResolvedSource, webhook: ReceivedWebhook): string {
   if (typeof given === 'string' && given !== '') return given;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The option sources.${name}.id of ${MODULE} gave ${given === '' ? 'an empty text' : typeof given} for a webhook: give a text that stays the same when it is sent again.`,
+    `The option sources.${name}.id of ${MODULE} returned ${given === '' ? 'an empty string' : `a value of type ${typeof given}`}. Return a non-empty string that is the same when the sender repeats the webhook.`,
   );
 }
 

@@ -9,13 +9,13 @@ import { query } from '../../store/database/script.js';
 import { SHADOW_COLUMNS } from './shadow-table.js';
 import type { InstalledShadow } from './witness-triggers.js';
 
-/** What one statement did to one row, as the database's own triggers wrote it down. */
+/** The change that one statement made to one row, as the witness's triggers recorded it. */
 export interface CommittedChange {
   readonly definition: EntityDefinition;
   readonly op: 'insert' | 'update' | 'delete';
-  /** The row's key after the change, as events have it. */
+  /** The primary key of the row after the change, in the form that events use. */
   readonly key: string;
-  /** The same in all changes of one transaction; `null` where the database does not say it. */
+  /** The same for all changes of one transaction; `null` on databases whose triggers cannot read a transaction id. */
   readonly transaction: string | null;
   readonly old: RowImage | null;
   readonly now: RowImage | null;
@@ -24,9 +24,9 @@ export interface CommittedChange {
 type ShadowRow = Readonly<Record<string, unknown>>;
 
 /**
- * Everything that a shadow holds, in the order in which it happened.
+ * All changes that a shadow table recorded, in the order in which they happened.
  *
- * @param database is read, and not the application's pool: one of that pool's connections may still be in a transaction
+ * @param database the module's connections. A connection of the application's pool could still be in a transaction
  */
 export async function committedChanges(
   database: Database,
@@ -60,7 +60,7 @@ class ShadowReader {
       const exact = lastingExpression(typedColumn(column), name, this.dataSource);
       return `${exact ?? name} AS c${n}`;
     });
-    // `old` comes after `new` in the alphabet.
+    // Descending by image, so that `old` comes before `new`.
     return `SELECT ${op} AS op, ${image} AS image, ${transaction} AS transaction_id, ${columns.join(', ')} FROM ${this.shadow.path} ORDER BY ${seq}, ${image} DESC`;
   }
 
@@ -81,7 +81,7 @@ class ShadowReader {
     };
   }
 
-  /** In a single table a column says of which kind a row is; a kind without webhooks makes no events. */
+  /** In a single table the discriminator column decides the entity of a row. An entity without webhooks makes no events. */
   private definitionOf(row: ShadowRow): EntityDefinition | undefined {
     const { metadata, definitions, columns } = this.shadow.table;
     const { discriminatorColumn } = metadata;
@@ -114,7 +114,7 @@ class ShadowReader {
   }
 }
 
-/** A foreign key is read as the column that it refers to. */
+/** A foreign key column has the type of the column that it refers to. */
 function typedColumn(column: ColumnMetadata): ColumnMetadata {
   return column.isVirtual ? (column.referencedColumn ?? column) : column;
 }

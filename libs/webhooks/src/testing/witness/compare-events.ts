@@ -5,7 +5,7 @@ import { expectedEvents, type ExpectedEvent } from './expected-events.js';
 import { sameJson } from './same-json.js';
 import type { StoredEvent } from './stored-events.js';
 
-/** One event that is not as the database's own triggers say. */
+/** One difference between the stored events and the changes that the witness's triggers recorded. */
 export type EventDifference =
   | { readonly kind: 'missing'; readonly expected: ExpectedEvent; readonly change: CommittedChange }
   | { readonly kind: 'extra'; readonly stored: StoredEvent }
@@ -16,12 +16,15 @@ export type EventDifference =
       readonly change: CommittedChange;
     };
 
-/** What an alignment costs: an event that is missing or extra, and one of the wrong type or with other values. */
+/**
+ * Costs of an alignment. `GAP`: a missing or extra event. A pair with different types costs less than two gaps, and a pair with
+ * different values costs less than that.
+ */
 const GAP = 1;
 const OTHER_TYPE = 1.9;
 const OTHER_VALUES = 1;
 
-/** Compares the events of each row, in their order, with the changes of that row. @param mayMerge see {@link explains} */
+/** Compares the events of each row with the changes of that row, in order. @param mayMerge see {@link explains} */
 export function compareEvents(
   changes: readonly CommittedChange[],
   events: readonly StoredEvent[],
@@ -41,8 +44,8 @@ export function compareEvents(
 }
 
 /**
- * From each key that one call may have given a row for a moment to the next one: an upsert that names a unique value twice, with other
- * primary keys. Its one event has the last key.
+ * Maps each primary key that an update replaced to the next key of the row. An upsert that names a unique value twice, with different
+ * primary keys, changes the key within one call. The one event of that call has the last key.
  */
 function movesOf(changes: readonly CommittedChange[]): Map<string, string> {
   const moves = new Map<string, string>();
@@ -78,9 +81,10 @@ function differencesOfRow(
 }
 
 /**
- * Whether some way of telling the changes gives exactly these events.
+ * Whether the changes can be grouped so that their expected events are exactly the stored events.
  *
- * @param mayMerge a statement may have written a row twice, which is told as one change: what the row was, and what it became
+ * @param mayMerge one statement may have written a row twice; its one event then covers both changes, from the first old to the last
+ * new row
  */
 function explains(changes: readonly CommittedChange[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
   const failed = new Set<string>();
@@ -100,7 +104,7 @@ function explains(changes: readonly CommittedChange[], events: readonly StoredEv
   return from(0, 0);
 }
 
-/** One change makes its own event, unless its entity says `coalesce`: then all of a transaction may make one. */
+/** The end of the longest group of changes that may make one event: one change, or with `coalesce` all changes of a transaction. */
 function lastOfGroup(changes: readonly CommittedChange[], start: number, mayMerge: boolean): number {
   const first = changes[start] as CommittedChange;
   const { options, capture } = first.definition;
@@ -112,7 +116,7 @@ function lastOfGroup(changes: readonly CommittedChange[], start: number, mayMerg
   return end === -1 ? changes.length : end;
 }
 
-/** For a report: what each transaction should have made, as far as the database says which changes belong to one. */
+/** Groups changes for the report of differences: by transaction for `coalesce`, on databases that give transaction ids. */
 function groupsOf(changes: readonly CommittedChange[]): CommittedChange[][] {
   const groups: CommittedChange[][] = [];
   for (const change of changes) {
@@ -129,7 +133,7 @@ interface Wanted {
   readonly change: CommittedChange;
 }
 
-/** Pairs expected and stored events with the fewest differences, in their order. */
+/** Pairs expected and stored events in order, at the lowest total cost. */
 function align(wanted: readonly Wanted[], events: readonly StoredEvent[]): EventDifference[] {
   const known = new Map<number, { cost: number; differences: readonly EventDifference[] }>();
   const best = (w: number, e: number): { cost: number; differences: readonly EventDifference[] } => {
@@ -165,17 +169,17 @@ function isEqual(expected: ExpectedEvent, stored: StoredEvent | undefined): bool
   return stored !== undefined && valueDifferences(expected, stored).length === 0;
 }
 
-/** One value that is stored otherwise than it was committed. */
+/** One value of a stored event that differs from the committed value. */
 export interface ValueDifference {
-  /** `data.status`, `previous.address`, `owner`. */
+  /** Such as `data.status`, `previous.address` or `owner`. */
   readonly path: string;
-  /** `undefined`: it should not be there. */
+  /** `undefined`: the event should not have this value. */
   readonly expected: unknown;
-  /** `undefined`: it is not there. */
+  /** `undefined`: the event does not have this value. */
   readonly stored: unknown;
 }
 
-/** Where an event is not as expected: its type, whom it reaches, and each field. */
+/** All differences between an expected and a stored event: type, audience, owner and fields. */
 export function valueDifferences(expected: ExpectedEvent, stored: StoredEvent): ValueDifference[] {
   const differences: ValueDifference[] = [];
   for (const path of ['type', 'audience', 'owner'] as const) {

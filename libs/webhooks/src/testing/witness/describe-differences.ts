@@ -4,7 +4,7 @@ import type { StoredEvent } from './stored-events.js';
 
 const INDENT = '\n     ';
 
-/** One text for the message of a failed expectation: which row, which column, what was expected and what is stored. */
+/** The message of a failed expectation. For each difference: row, column, expected value and stored value. */
 export function describeDifferences(differences: readonly EventDifference[]): string {
   const lines = differences.map((difference, n) => `  ${n + 1}. ${describe(difference)}`);
   const count = differences.length === 1 ? '1 event does' : `${differences.length} events do`;

@@ -19,10 +19,10 @@ interface WitnessParts {
 }
 
 /**
- * Proves that each committed change of your entities has exactly its event: its own triggers record the changes that the database commits,
- * and {@link expectEveryEvent} compares that with the outbox.
+ * Checks that each committed change of your entities has exactly the right event. Triggers of the witness record all changes that the
+ * database commits, and {@link expectEveryEvent} compares them with the outbox.
  *
- * For test databases only: it makes a table and triggers for each entity with webhooks, and copies each row that changes.
+ * For test databases only: it creates a table and triggers for each entity with webhooks, and copies each row that changes.
  *
  * @example
  * ```ts
@@ -40,9 +40,9 @@ export class EventWitness {
   private constructor(private readonly parts: WitnessParts) {}
 
   /**
-   * Installs the triggers. Call it after the tables were made: a migration that changes a table needs a new witness.
+   * Installs the triggers. Call it after the tables were created. After a migration that changes a table, install a new witness.
    *
-   * @param instance name of the data source, when it is not the default one
+   * @param instance name of the data source, unless it is the default data source
    */
   static async install(app: INestApplicationContext, instance: string = DEFAULT_INSTANCE): Promise<EventWitness> {
     const strict = { strict: false };
@@ -57,14 +57,13 @@ export class EventWitness {
   }
 
   /**
-   * Compares the outbox with everything that was committed since {@link install} or {@link forget}. Call it while no write is under way.
+   * Compares the outbox with all changes that were committed since {@link install} or {@link forget}. Call it while no write is in
+   * progress. Links of `@JoinTable` relations are not compared, because they are in other tables.
    *
-   * Not compared are links of `@JoinTable` relations, which stand in other tables.
-   *
-   * @param options `mayMerge`: one call of yours may write a row twice, such as an upsert that names a key twice; one
+   * @param options `mayMerge`: set it if one of your calls may write a row twice, such as an upsert that names a key twice. One
    * event may then cover both changes
-   * @returns how many changes the database committed: of a test that expects some, check that there are any
-   * @throws AssertionError that names each event that is missing, extra or different: its row, its fields, what was expected and stored
+   * @returns how many changes the database committed. Check in your test that it is not 0
+   * @throws AssertionError with each missing, extra or different event: its row, its fields, the expected and the stored values
    */
   async expectEveryEvent(options: { mayMerge?: boolean } = {}): Promise<number> {
     const { dataSource, database } = this.parts;
@@ -78,17 +77,17 @@ export class EventWitness {
     for (const shadow of this.shadows) changes.push(...(await committedChanges(database, dataSource, shadow)));
     const differences = compareEvents(changes, await this.storedEvents(), options.mayMerge);
     if (differences.length === 0) return changes.length;
-    const setAside = reasons.map((reason) => `\nAn image was set aside, so its event is missing: ${reason}`).join('');
+    const damaged = reasons.map((reason) => `\nAn image is damaged, so its event is missing: ${reason}`).join('');
     throw new AssertionError({
-      message: describeDifferences(differences) + setAside,
+      message: describeDifferences(differences) + damaged,
       actual: differences.length,
       expected: 0,
     });
   }
 
   /**
-   * Starts anew: what was committed so far, and the events of it, are not compared any more. For writes that make no events on purpose,
-   * such as a seed under `withoutCapture()`.
+   * Ignores all changes and events up to now. Use it after writes that make no events on purpose, such as a seed in
+   * `withoutCapture()`.
    */
   async forget(): Promise<void> {
     const { dataSource, database } = this.parts;
@@ -112,7 +111,7 @@ export class EventWitness {
     await this.remove();
   }
 
-  /** Those of entities; `publish()` makes others. */
+  /** The stored events of entities, without the events of `publish()`. */
   private async storedEvents(): Promise<StoredEvent[]> {
     const { database, registry } = this.parts;
     const byName = new Map(registry.all().map((definition) => [definition.name, definition]));
@@ -135,7 +134,7 @@ export class EventWitness {
   }
 }
 
-/** `order` of `order.updated`. */
+/** The entity's name in an event type: `order` for `order.updated`. */
 function nameIn(type: string): string {
   return type.slice(0, type.lastIndexOf('.'));
 }

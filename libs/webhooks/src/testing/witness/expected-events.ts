@@ -8,7 +8,7 @@ import type { Audience } from '../../events/webhook-event.js';
 import type { CommittedChange } from './committed-changes.js';
 import { sameJson } from './same-json.js';
 
-/** An event as a committed change asks for it. */
+/** The event that a committed change should make. */
 export interface ExpectedEvent {
   readonly type: string;
   readonly audience: Audience;
@@ -18,16 +18,17 @@ export interface ExpectedEvent {
 }
 
 /**
- * What may be stored of changes of one row that make one event together: mostly one change, and with `coalesce` all of one transaction.
+ * The events that changes of one row may make together: usually one change, or with `coalesce` all changes of one transaction.
  *
- * @returns the choices, the usual one first
+ * @returns the possible lists of events, the usual list first
  */
 export function expectedEvents(changes: readonly CommittedChange[]): readonly (readonly ExpectedEvent[])[] {
   const net = netChange(changes);
   if (!net) return [[]];
   const { definition } = net;
   if (net.action !== 'deleted' || !net.isSoft || definition.capture === 'trigger') return [eventsOf(net)];
-  // TypeORM's hooks know a soft delete from an update that sets the date; a trigger sees the same in both.
+  // Through TypeORM, an update that sets the delete date is `updated`, and a soft delete is `deleted`. The witness's triggers see
+  // the same change in both cases.
   return [eventsOf(net), eventsOf({ ...net, action: 'updated' })];
 }
 
@@ -35,13 +36,13 @@ interface NetChange {
   readonly definition: EntityDefinition;
   readonly action: EntityAction;
   readonly isSoft: boolean;
-  /** Of several changes: the row may have passed to another owner before it was deleted. */
+  /** There are several changes: the row may have changed its owner before it was deleted. */
   readonly isMerged: boolean;
   readonly old: RowImage | null;
   readonly image: RowImage;
 }
 
-/** A row is not there, or is there, or is there and deleted softly. */
+/** `none`: the row does not exist. `deleted`: the row exists, and is softly deleted. */
 type Presence = 'none' | 'live' | 'deleted';
 
 function netChange(changes: readonly CommittedChange[]): NetChange | null {
@@ -59,7 +60,7 @@ function netChange(changes: readonly CommittedChange[]): NetChange | null {
   return image && { definition, action, isSoft: told.op === 'update', isMerged, old: first.old, image };
 }
 
-/** What somebody sees who looks at a row before the first change and after the last. */
+/** The action that follows from the row before the first change and after the last change. */
 function netAction(from: Presence, to: Presence, isOne: boolean, isRestored: boolean): EntityAction | null {
   if (from === 'none') return to === 'live' || (to === 'deleted' && isOne) ? 'created' : null;
   if (from === 'live') return to === 'live' ? 'updated' : 'deleted';
@@ -68,7 +69,7 @@ function netAction(from: Presence, to: Presence, isOne: boolean, isRestored: boo
   return to === 'none' ? 'deleted' : 'updated';
 }
 
-/** The last row, unless it was given to somebody else after it was deleted. */
+/** The last change of a deleted row. If the owner changed after the deletion, the last change before that. */
 function lastOfDeleted(changes: readonly CommittedChange[]): CommittedChange {
   const deletion = changes.findLastIndex((one) => actionOf(one) === 'deleted');
   return changes
@@ -111,7 +112,7 @@ function eventsOf({ definition, action, isMerged, old, image }: NetChange): Expe
   return previous ? [{ ...event, previous }] : [];
 }
 
-/** Who owned the row learns that it is gone, and its id. */
+/** The event for the old owner of a row that changed its owner: a deletion with only the id. */
 function farewell(definition: EntityDefinition, image: RowImage, owner: string | null): ExpectedEvent[] {
   if (owner === null || !definition.actions.has('deleted')) return [];
   const identity = definition.fields.filter(({ parts }) => definition.identity.includes(parts[0] ?? ''));
@@ -131,13 +132,13 @@ function dataOf(definition: EntityDefinition, image: RowImage): JsonObject {
   return valuesOf(definition, columnsOf(definition), image);
 }
 
-/** Links stand in another table: the witness of a row does not see them. */
+/** Without links, which are in other tables that the witness does not record. */
 function columnsOf(definition: EntityDefinition): OutField[] {
   const columns = definition.fields.filter(({ isLinks }) => !isLinks);
   return [...columns, ...forgottenRelations(definition)];
 }
 
-/** A foreign key that goes out by the rules of `docs/payload.md`, also where the definition under test has no field for it. */
+/** Foreign keys that `docs/payload.md` requires in the payload, but for which the definition under test has no field. */
 function forgottenRelations({ metadata, options, fields }: EntityDefinition): OutField[] {
   if (options.fields) return [];
   const isExposed = exposureOf(metadata.target);
@@ -162,7 +163,7 @@ function valuesOf(definition: EntityDefinition, fields: readonly OutField[], ima
   return values;
 }
 
-/** A composite foreign key that lacks a part refers to no row, whatever its other parts say: another relation may share them. */
+/** A composite foreign key without one of its parts is `null`. Its other parts may be set, because another relation shares them. */
 function valueOf(definition: EntityDefinition, field: OutField, image: RowImage): Json {
   const value = definition.valueOf(field, image);
   const isComposite = (field.relation?.joinColumns.length ?? 0) > 1;

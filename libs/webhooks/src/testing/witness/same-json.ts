@@ -1,6 +1,6 @@
 import type { Json } from '../../json.js';
 
-/** Whether two values are the same JSON: the order of an object's keys does not count. */
+/** Whether two values are equal as JSON. The order of keys in objects is ignored. */
 export function sameJson(a: Json | undefined, b: Json | undefined): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;

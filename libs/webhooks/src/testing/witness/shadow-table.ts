@@ -4,24 +4,24 @@ import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { rootOf } from '../../entities/single-table.js';
 import { tupleHash } from '../../hash.js';
 
-/** Names of databases end at 63 or 64 characters. */
+/** Databases limit names to 63 or 64 characters; the shadow's name also has a prefix, a hash and suffixes. */
 const TABLE_NAME_LENGTH = 30;
 const HASH_LENGTH = 8;
 
 /**
- * A table whose changes the witness writes down, and its shadow: a table with columns of the same types, which holds the row before
- * and the row after each change. A value is copied by the database and never converted, so the shadow is read as the table is.
+ * A table whose changes the witness records, and its shadow: a table with columns of the same types, which stores the row before and
+ * the row after each change. The database copies the values without conversion, so the shadow is read in the same way as the table.
  */
 export interface ShadowedTable {
-  /** Of the entity, or of the root of those that share the table. */
+  /** The entity; in a single table, the root. */
   readonly metadata: EntityMetadata;
   readonly definitions: readonly EntityDefinition[];
   readonly columns: readonly ColumnMetadata[];
-  /** Plain name of the shadow, of its triggers and, on PostgreSQL, of its function. */
+  /** The unescaped name of the shadow. The names of triggers, function and sequence begin with it. */
   readonly shadow: string;
 }
 
-/** Columns of each shadow that its table does not have. */
+/** Columns that each shadow has in addition to the columns of its table. */
 export const SHADOW_COLUMNS = {
   seq: 'webhook_witness_seq',
   op: 'webhook_witness_op',
@@ -29,7 +29,7 @@ export const SHADOW_COLUMNS = {
   transaction: 'webhook_witness_transaction',
 } as const;
 
-/** One for each table of an entity with webhooks. */
+/** One shadow for each table that has entities with webhooks. */
 export function shadowedTables(definitions: readonly EntityDefinition[]): ShadowedTable[] {
   const byPath = new Map<string, EntityDefinition[]>();
   for (const definition of definitions) {
@@ -44,13 +44,13 @@ export function shadowedTables(definitions: readonly EntityDefinition[]): Shadow
   });
 }
 
-/** In a single table TypeORM gives the root every column of its children. */
+/** The stored columns. In a single table TypeORM gives the root every column of its children, possibly more than once. */
 function columnsOf({ columns }: EntityMetadata): ColumnMetadata[] {
   const stored = columns.filter(({ isVirtualProperty }) => !isVirtualProperty);
   return [...new Map(stored.map((column) => [column.databaseName, column])).values()];
 }
 
-/** The escaped path of a table. */
+/** The path of a table, with each part escaped. */
 export function escapedPath(path: string, { driver }: DataSource): string {
   return path
     .split('.')

@@ -11,11 +11,11 @@ export interface StoredEvent {
   readonly type: string;
   readonly audience: Audience;
   readonly owner: string | null;
-  /** Which row it is about, as hexadecimal text. */
+  /** Identifies the row of the event: a hash, as hexadecimal text. */
   readonly orderKey: string | null;
   readonly data: JsonObject;
   readonly previous?: JsonObject;
-  /** The payload was too large, and lacks fields. */
+  /** The stored payload lacks fields, because it was too large. */
   readonly isTruncated: boolean;
 }
 
@@ -28,7 +28,7 @@ interface EventColumns {
   payload: string;
 }
 
-/** All events after a place in the outbox, in its order. */
+/** All events after a position in the outbox, in the order of the outbox. */
 export async function storedEvents(database: Database, after: string): Promise<StoredEvent[]> {
   const { events: e } = database.tables;
   const rows = await database.single(() =>
@@ -47,7 +47,7 @@ export async function storedEvents(database: Database, after: string): Promise<S
   });
 }
 
-/** An event without the links of its row, which stand in another table; `null` where nothing else has changed. */
+/** The event without the links of its row, which are in another table; `null` if only links have changed. */
 export function withoutLinks(event: StoredEvent, { linkFields }: EntityDefinition): StoredEvent | null {
   if (!linkFields.length) return event;
   const paths = new Set(linkFields.map(({ parts }) => parts[0]));
@@ -58,7 +58,7 @@ export function withoutLinks(event: StoredEvent, { linkFields }: EntityDefinitio
   return Object.keys(changed).length ? { ...rest, previous: changed } : null;
 }
 
-/** The place of the newest event. */
+/** The outbox position of the newest event. */
 export async function lastEvent(database: Database): Promise<string> {
   const { events: e } = database.tables;
   const [row] = await database.single(() =>
@@ -67,7 +67,7 @@ export async function lastEvent(database: Database): Promise<string> {
   return String(row?.last);
 }
 
-/** What triggers wrote down and no event was made of yet, and what was set aside. */
+/** Images that triggers captured: how many are pending, and why others were marked as damaged. */
 export async function imagesLeft(database: Database): Promise<{ waiting: number; reasons: string[] }> {
   const { images: i } = database.tables;
   const rows = await database.single(() =>

@@ -2,19 +2,19 @@ import type { DataSource, QueryRunner } from 'typeorm';
 import { dialectOf } from '../../dialect.js';
 import { escapedPath, SHADOW_COLUMNS, type ShadowedTable } from './shadow-table.js';
 
-/** Where a shadow stands, and the statements that make and remove it. */
+/** A shadow that exists in the database. */
 export interface InstalledShadow {
   readonly table: ShadowedTable;
-  /** Its escaped path. */
+  /** The escaped path of the shadow table. */
   readonly path: string;
 }
 
-/** A table, as statements name it. */
+/** The names of a table and its shadow in statements. */
 interface Place {
   readonly table: ShadowedTable;
   readonly path: string;
   readonly shadow: string;
-  /** A trigger stands in the schema or the database of its table. */
+  /** Puts a name into the schema (or database) of the table: its triggers must be there. */
   readonly inSchema: (name: string) => string;
   readonly escape: (name: string) => string;
 }
@@ -22,7 +22,7 @@ interface Place {
 const OPERATIONS = ['insert', 'update', 'delete'] as const;
 type Operation = (typeof OPERATIONS)[number];
 
-/** Makes a shadow and its triggers; those of an earlier witness that was not removed are replaced. */
+/** Creates a shadow and its triggers. Replaces the shadow of an earlier witness that was not removed. */
 export async function installShadow(runner: QueryRunner, table: ShadowedTable): Promise<InstalledShadow> {
   const place = await placeOf(runner, table);
   for (const statement of [...removal(runner.dataSource, place), ...creation(runner.dataSource, place)]) {
@@ -47,7 +47,7 @@ async function placeOf(runner: QueryRunner, table: ShadowedTable): Promise<Place
   return { table, path: placed, shadow: inSchema(table.shadow), inSchema, escape };
 }
 
-/** On PostgreSQL the schema in which the table is found now: the trigger's function has a `search_path` of its own. */
+/** The schema of the table. PostgreSQL is asked for it, because the trigger function sets another `search_path`. */
 async function schemaOf(runner: QueryRunner, path: string, { metadata }: ShadowedTable): Promise<string | null> {
   switch (dialectOf(runner.dataSource.options.type)) {
     case 'postgres': {
@@ -78,7 +78,7 @@ function creation(dataSource: DataSource, place: Place): string[] {
 function removal(dataSource: DataSource, place: Place): string[] {
   const { table, path, shadow, escape } = place;
   if (dialectOf(dataSource.options.type) === 'postgres') {
-    // The triggers go with their function.
+    // CASCADE also drops the triggers that call the function.
     return [`DROP FUNCTION IF EXISTS ${place.inSchema(table.shadow)}() CASCADE`, `DROP TABLE IF EXISTS ${shadow}`];
   }
   const isMysql = path.startsWith('`');
@@ -93,7 +93,7 @@ function triggerName({ shadow }: ShadowedTable, operation: Operation): string {
   return `${shadow}_${operation}`;
 }
 
-/** The columns of the table, as the shadow copies them. */
+/** The columns of the table that the shadow copies, with a qualifier before each. */
 function names({ table, escape }: Place, of: 'OLD.' | 'NEW.' | 't.' | '' = ''): string {
   return table.columns.map(({ databaseName }) => of + escape(databaseName)).join(', ');
 }
@@ -103,7 +103,7 @@ function ownColumns(): string {
   return [seq, op, image, transaction].join(', ');
 }
 
-/** No constraint of the table is one of the shadow. `own`: the types of the shadow's own columns, as values. */
+/** CREATE TABLE AS copies the types of columns, but no constraints. `own`: values that define the types of the shadow's own columns. */
 function createTable(place: Place, own: { seq: string; transaction: string }, definition = ''): string {
   const { seq, op, image, transaction } = SHADOW_COLUMNS;
   const columns = `${own.seq} AS ${seq}, 'update' AS ${op}, 'old' AS ${image}, ${own.transaction} AS ${transaction}`;
@@ -116,8 +116,8 @@ function insertInto(place: Place, image: 'old' | 'new', own: { seq: string; op: 
 }
 
 /**
- * The function has the rights of who installed it, so a role that may write the table need not see the shadow. The name of a trigger
- * that begins with 0 makes it run before those of the application, which may write the same row again.
+ * SECURITY DEFINER: a role that writes the table needs no rights on the shadow. PostgreSQL runs triggers in the order of their names.
+ * The names begin with 0, so that these triggers run before the application's triggers, which may write the same row again.
  */
 function postgresCreation(place: Place): string[] {
   const { table, path, shadow, escape } = place;
@@ -151,8 +151,8 @@ END $witness$`,
 }
 
 /**
- * The order comes from `uuid_short()`, which counts up on one server. An AUTO_INCREMENT would be locked to the end of each UPDATE and
- * DELETE, and the test would meet deadlocks that production does not have.
+ * `uuid_short()` gives the order, because it counts up on one server. An AUTO_INCREMENT would stay locked until the end of each UPDATE
+ * and DELETE, and tests would run into deadlocks that do not exist in production.
  */
 function mysqlCreation(place: Place): string[] {
   const { table, path } = place;
@@ -172,7 +172,7 @@ function mysqlCreation(place: Place): string[] {
   ];
 }
 
-/** There is one writer at a time, so the next number is the largest one plus 1. */
+/** SQLite has one writer at a time, so the next number is the largest number plus 1. */
 function sqliteCreation(place: Place): string[] {
   const { table, path, shadow, escape } = place;
   const { seq } = SHADOW_COLUMNS;
