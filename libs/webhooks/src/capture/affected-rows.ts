@@ -9,6 +9,7 @@ import { rowKey } from './row-reader.js';
 import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import type { ReadRow } from './written-table.js';
+import { dataSourceOf, escapeParameters } from '../typeorm-compat.js';
 
 /** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */
 export const ROWS_PER_BATCH = 1_000;
@@ -140,7 +141,7 @@ async function inOneStatement(
 /** Nothing was returned: there were no rows, or too many. */
 async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string, where: string): Promise<boolean> {
   const text = `${cte}SELECT count(*) AS "n" FROM (SELECT 1 FROM ${table.name}${where} LIMIT ${ROWS_PER_BATCH + 1}) "t"`;
-  const [sql, parameters] = runner.dataSource.driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const [row] = (await runner.query(sql, parameters)) as { n: unknown }[];
   return Number(row?.n) > ROWS_PER_BATCH;
 }
@@ -169,7 +170,7 @@ async function readAffected(
   { isDelete, limit, after }: { isDelete: boolean; limit: number; after?: readonly unknown[] },
 ): Promise<AffectedRow[]> {
   const { builder, table, runner, dialect } = write;
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const keys = keyNames(write);
   let where = conditionOf(write);
   let end = '';
@@ -192,7 +193,7 @@ async function readAffected(
   const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
   const list = [...keys.map((key, n) => `${key} AS ${driver.escape(`wh_k${n}`)}`), table.list('wh_o', '')].join(', ');
   const text = `${cte}SELECT ${list} FROM ${table.name}${where}${end}${lock}`;
-  const [sql, parameters] = driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
   return rows.map((row) => {
     const read = table.read(runner, row, 'wh_o');
@@ -217,7 +218,7 @@ function conditionOf({ builder, runner, table }: CapturedWrite): string {
   const { deleteDateColumn } = table.metadata;
   const isSoft = deleteDateColumn !== undefined && (queryType === 'soft-delete' || queryType === 'restore');
   if (isSoft) {
-    const name = runner.dataSource.driver.escape(deleteDateColumn.databaseName);
+    const name = dataSourceOf(runner).driver.escape(deleteDateColumn.databaseName);
     wheres.push({ type: 'and', condition: `${name} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}` });
   }
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
@@ -240,13 +241,13 @@ function hasOwnLimit({ builder }: CapturedWrite): boolean {
 }
 
 function keyNames({ table, runner }: CapturedWrite): string[] {
-  return table.metadata.primaryColumns.map(({ databaseName }) => runner.dataSource.driver.escape(databaseName));
+  return table.metadata.primaryColumns.map(({ databaseName }) => dataSourceOf(runner).driver.escape(databaseName));
 }
 
 function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[]): string {
   const { builder, runner } = write;
   const tuples = keys.map((key) => key.map((value) => builder.createParameter(value)).join(', '));
-  return isOneOf(keyNames(write), tuples, runner.dataSource);
+  return isOneOf(keyNames(write), tuples, dataSourceOf(runner));
 }
 
 /**

@@ -2,6 +2,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
 import type { DialectName } from '../store/column-kinds.js';
+import { clearTable } from '../typeorm-compat.js';
 import { deleteAffected, emptyTable, updateAffected } from './affected-rows.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import type { EntityRegistry } from './entity-registry.js';
@@ -230,7 +231,7 @@ export class BulkWrites implements WriteHold {
       log.writesOf(runner).statements.run(async () => {
         await log.settle(runner, metadata);
         const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
-        return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
+        return emptyTable(this.captured(builder, runner, table), () => clearTable(runner, metadata.tablePath, options));
       }),
     );
   }

@@ -5,7 +5,6 @@ import type {
   QueryRunner,
   TransactionStartEvent,
 } from 'typeorm';
-import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
@@ -15,6 +14,7 @@ import type { EventRow } from '../events/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database.js';
 import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
+import type { QueryEndEvent, QueryEvent } from '../typeorm-compat.js';
 import { currentCause, isCapturedHere } from '../write-scope.js';
 import { BulkWrites } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -226,8 +226,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /** Passed by every statement of the application: what is not to be awaited is no promise. */
-  beforeQuery(event: BeforeQueryEvent): Promise<void> | undefined {
-    const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
+  beforeQuery({ queryRunner, query }: QueryEvent): Promise<void> | undefined {
     const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
     const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
@@ -259,11 +258,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
   }
 
-  afterQuery(event: AfterQueryEvent): Promise<void> | undefined {
-    const { queryRunner, query, success, rawResults } = event as AfterQueryEvent & { queryRunner: QueryRunner };
+  afterQuery(event: QueryEndEvent): Promise<void> | undefined {
+    const { queryRunner, query, success, rawResults } = event;
     const { dialect } = this.options.database;
     const statements = transactionStatements(query, dialect);
-    if (!success) return this.afterFailure(event as AfterQueryEvent & { queryRunner: QueryRunner }, statements);
+    if (!success) return this.afterFailure(event, statements);
     if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
     const committed = this.followServer(queryRunner, rawResults);
     if (committed) return this.afterEnd(queryRunner, committed);
@@ -277,7 +276,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   private async afterFailure(
-    { queryRunner, query, error }: AfterQueryEvent & { queryRunner: QueryRunner },
+    { queryRunner, query, error }: QueryEndEvent,
     statements: ReturnType<typeof transactionStatements>,
   ): Promise<void> {
     this.followFailure(queryRunner, statements, error);

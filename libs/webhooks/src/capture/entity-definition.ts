@@ -4,6 +4,7 @@ import type { Json, JsonObject } from '../events/json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import { dialectOf } from '../store/column-kinds.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 import {
   canonicalValue,
   isNumericColumn,
@@ -276,8 +277,8 @@ export class EntityDefinition {
 
   /** Rows of one millisecond would be one row, and the events of all but one be lost; and nothing that was read would be found again. */
   private refuseKeysOfMicroseconds(): void {
-    const { name, primaryColumns, dataSource } = this.metadata;
-    const dialect = dialectOf(dataSource.options.type);
+    const { name, primaryColumns } = this.metadata;
+    const dialect = dialectOf(dataSourceOf(this.metadata).options.type);
     const column = primaryColumns.find((one) => mayLoseMicroseconds(one.referencedColumn ?? one, dialect));
     if (!column) return;
     throw new ConfigurationError(

@@ -8,6 +8,7 @@ import { SqliteNotes } from './sqlite-notes.js';
 import { mysqlColumn } from './triggers/mysql-triggers.js';
 import { literal } from './triggers/trigger-sql.js';
 import type { ReadRow } from './written-table.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 type Row = Record<string, unknown>;
 
@@ -111,14 +112,14 @@ export function assigningLast(write: CapturedWrite, statement: string, expressio
 function unchanged({ builder, table }: CapturedWrite, expression: string): string {
   const { onUpdate } = builder.expressionMap;
   const [assigned = ''] = onUpdate ? overwrittenColumns(onUpdate) : [];
-  const column = `${table.name}.${builder.dataSource.driver.escape(assigned)}`;
+  const column = `${table.name}.${dataSourceOf(builder).driver.escape(assigned)}`;
   return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
 }
 
 /** JSON of a row in an assignment. @param more members of it, as SQL */
-export function mysqlNote({ table, runner: { dataSource } }: CapturedWrite, more: readonly string[] = []): string {
+export function mysqlNote({ table, runner }: CapturedWrite, more: readonly string[] = []): string {
   const pairs = table.noted.columns.map(({ databaseName, name, column }) => {
-    return `${literal(databaseName)}, ${mysqlNoted(column, dataSource).written(`${table.name}.${name}`)}`;
+    return `${literal(databaseName)}, ${mysqlNoted(column, dataSourceOf(runner)).written(`${table.name}.${name}`)}`;
   });
   return `JSON_OBJECT(${[...pairs, ...more].join(', ')})`;
 }
@@ -137,7 +138,7 @@ async function readReturned(write: CapturedWrite, records: readonly Row[]): Prom
  * @param notes separated by commas
  */
 export async function readNotes({ table, runner, dialect }: CapturedWrite, notes: string): Promise<(ReadRow | null)[]> {
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const isPostgres = dialect === 'postgres';
   const { noted } = table;
   const source = isPostgres ? postgresSource(table.name) : mysqlSource(noted.columns, dataSource);

@@ -9,6 +9,7 @@ import {
 } from '../migrations/triggers.js';
 import { dialectOf } from '../store/column-kinds.js';
 import { loadDataSource } from './load-data-source.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>
 
@@ -80,7 +81,7 @@ const COMMANDS: Readonly<
     const statements = await printTriggers(runner, options);
     if (!statements.length) out('-- The triggers are as they should be.');
     // The client of MySQL ends a statement at the first semicolon, also within a trigger.
-    else if (dialectOf(runner.dataSource.options.type) === 'mysql') {
+    else if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') {
       out(`DELIMITER $$\n${statements.map((statement) => `${statement}$$`).join('\n')}\nDELIMITER ;`);
     } else for (const statement of statements) out(`${statement};`);
     return 0;
@@ -108,7 +109,7 @@ const COMMANDS: Readonly<
 
 /** All or none, where definitions can be rolled back: MySQL commits each by itself. */
 async function inTransaction<T>(runner: QueryRunner, work: () => Promise<T>): Promise<T> {
-  if (dialectOf(runner.dataSource.options.type) === 'mysql') return work();
+  if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') return work();
   await runner.startTransaction();
   try {
     const result = await work();

@@ -18,6 +18,7 @@ import type { JsonObject } from './json.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from './webhook-event.js';
 import { textOf } from '../foreign-text.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /** How an event is published. */
 export interface PublishOptions {
@@ -203,7 +204,7 @@ export class WebhooksService {
 
   private runnerOf(manager: EntityManager | undefined): QueryRunner | null {
     if (!manager) return this.parts.transactions.here().runner;
-    if (manager.dataSource !== this.parts.dataSource) {
+    if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new PublishError(
         'WRONG_DATA_SOURCE',
         'publish(): `manager` belongs to another data source than this instance of the module, so the event could not join its transaction. Use the manager of this data source, or the instance of that one.',

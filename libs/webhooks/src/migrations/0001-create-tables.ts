@@ -1,6 +1,7 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { inState, isSet, isUnfinishedAndOrdered, tablePathOf, type WebhookTablesOptions } from '../store/tables.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from './create-table.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
  * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
@@ -232,7 +233,7 @@ export function createTablesMigration(at: WebhookTablesOptions): new () => Migra
 
     async down(runner: QueryRunner): Promise<void> {
       for (const table of TABLES.toReversed()) {
-        await runner.dropTable(tablePathOf(runner.dataSource, at, table.name), true);
+        await runner.dropTable(tablePathOf(dataSourceOf(runner), at, table.name), true);
       }
     }
   };

@@ -1,10 +1,4 @@
-import {
-  NamedPlaceholdersNotSupportedError,
-  QueryFailedError,
-  QueryResult,
-  QueryRunnerAlreadyReleasedError,
-  type ObjectLiteral,
-} from 'typeorm';
+import { QueryFailedError, QueryResult, QueryRunnerAlreadyReleasedError, type ObjectLiteral } from 'typeorm';
 
 import { captureCallSite } from './call-site.js';
 import { SqliteTransactionLostError } from './errors.js';
@@ -13,6 +7,7 @@ import type { SqliteConnection, SqliteConnections } from './sqlite-connections.j
 import type { SqliteWriterLock } from './sqlite-writer-lock.js';
 import { statementShape, type StatementShape } from './statement-shape.js';
 import type { SqliteDatabase, SqliteStatement, StockQueryRunner, StockQueryRunnerClass } from './typeorm-driver.js';
+import { dataSourceOf, namedPlaceholdersNotSupported } from '../typeorm-compat.js';
 
 /** What the query runners of one data source share. */
 export interface Isolation {
@@ -60,8 +55,9 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       useStructuredResult = false,
     ): Promise<never> {
       if (this.isReleased) throw new QueryRunnerAlreadyReleasedError();
-      if (!Array.isArray(parameters)) throw new NamedPlaceholdersNotSupportedError();
-      const { dataSource, broadcaster } = this;
+      if (!Array.isArray(parameters)) throw namedPlaceholdersNotSupported();
+      const { broadcaster } = this;
+      const dataSource = dataSourceOf(this);
       const { logger } = dataSource;
       const values = parameters.map((value: unknown) => (typeof value === 'boolean' ? Number(value) : value));
 
@@ -270,7 +266,11 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
         }
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
-        this.dataSource.logger.log('warn', `A hook failed while an open transaction was rolled back: ${reason}`, this);
+        dataSourceOf(this).logger.log(
+          'warn',
+          `A hook failed while an open transaction was rolled back: ${reason}`,
+          this,
+        );
       } finally {
         this.discardTransaction();
       }

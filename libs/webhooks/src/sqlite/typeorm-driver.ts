@@ -1,6 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 
 import { ConfigurationError } from '../errors.js';
+import type { OfDataSource } from '../typeorm-compat.js';
 
 /** The part of a better-sqlite3 statement that is used here. The driver itself is never imported. */
 export interface SqliteStatement {
@@ -30,7 +31,9 @@ export interface StockQueryRunner extends QueryRunner {
 export type StockQueryRunnerClass = new (driver: StockDriver) => StockQueryRunner;
 
 /** TypeORM's driver for better-sqlite3, with what its types keep to themselves. */
-export interface StockDriver {
+export type StockDriver = OfDataSource & StockDriverParts;
+
+interface StockDriverParts {
   readonly options: SqliteOptions;
   databaseConnection?: SqliteDatabase;
   attachedDatabases: Record<string, { attachFilepathAbsolute: string; attachHandle: string }>;

@@ -13,6 +13,7 @@ import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames } from './inbo
 import type { ProcessedOnce } from './received-webhook.js';
 import type { ResolvedInboxOptions } from './webhook-receiver-options.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** A webhook, as the inbox knows it. */
 export interface InboxKey {
@@ -112,7 +113,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
         'processInTransaction() remembers webhooks in an inbox, and there is none: say WebhookReceiverModule.forRoot({ …, inbox: {} }), and make its table with ...webhookInboxMigrations().',
       );
     }
-    if (manager.dataSource !== this.parts.dataSource) {
+    if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new ConfigurationError(
         'INBOX_MISSING',
         'processInTransaction() was given a manager of another data source than that of the inbox, and the two cannot commit together. Give a manager of that one, or name this one in WebhookReceiverModule.forRoot({ dataSource }).',
