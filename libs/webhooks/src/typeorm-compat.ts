@@ -1,5 +1,5 @@
 import * as typeorm from 'typeorm';
-import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
+import type { ObjectLiteral, QueryRunner } from 'typeorm';
 
 /**
  * The one place that knows TypeORM 0.3 from 1.x; `typeorm-version.ts` says which of them are supported.
@@ -7,6 +7,10 @@ import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
  * `npm run typecheck` compiles the library against the types of 1.x, `npm run typecheck:typeorm-0.3` against those of 0.3: a name
  * that only one of them has does not compile with the other.
  */
+
+/** Not by a static import: 0.2 has no such name, and is to be refused by `TYPEORM_UNSUPPORTED` rather than by a SyntaxError. */
+export const DataSource = typeorm.DataSource;
+export type DataSource = typeorm.DataSource;
 
 /** A query runner, an entity manager, a driver, a builder or an entity's metadata: 0.3 calls its data source `connection`. */
 export type OfDataSource = { readonly dataSource: DataSource } | { readonly connection: DataSource };
@@ -50,6 +54,11 @@ export function notConnected(dataSource: DataSource): Error {
 export function clearTable(runner: QueryRunner, tablePath: string, options?: { cascade?: boolean }): Promise<void> {
   const clearing = runner as { clearTable(tablePath: string, options?: { cascade?: boolean }): Promise<void> };
   return clearing.clearTable(tablePath, options);
+}
+
+/** Whether a statement waits for `beforeQuery` on better-sqlite3, and `afterQuery` hears of one that failed: not with 0.3. */
+export function awaitsSqliteHooks(): boolean {
+  return 'NamedPlaceholdersNotSupportedError' in typeorm;
 }
 
 /** `await using runner = …` came with 1.0. */

@@ -7,7 +7,6 @@ import {
 } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
-import { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
@@ -43,6 +42,7 @@ import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
 import { StripeScheme } from './signing/stripe-scheme.js';
+import { awaitHooks } from './sqlite/await-hooks.js';
 import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { CallerTransactions } from './store/caller-transactions.js';
@@ -58,6 +58,8 @@ import { SqliteDatabase } from './store/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
+import { awaitsSqliteHooks, DataSource } from './typeorm-compat.js';
+import { assertSupportedTypeorm } from './typeorm-version.js';
 import { runCausedBy, runOutside, type Cause } from './write-scope.js';
 import { WebhooksLogger } from './webhooks-logger.js';
 
@@ -241,11 +243,12 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `TYPEORM_TWICE`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`,
-   * `CLASS_TRANSFORMER_UNKNOWN`
+   * @throws ConfigurationError `TYPEORM_UNSUPPORTED`, `TYPEORM_TWICE`, `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`,
+   * `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`, `CLASS_TRANSFORMER_UNKNOWN`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
     const { emitter, options, dataSource } = parts;
+    assertSupportedTypeorm();
     assertOneTypeorm(dataSource);
     await loadExposure();
     if (!emitter) {
@@ -464,7 +467,9 @@ async function assertEscapes(dataSource: DataSource): Promise<void> {
 }
 
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {
-  if (!isFileSqlite(dataSource)) {
+  const isFile = isFileSqlite(dataSource);
+  if (!(isFile && options.sqlite.isolate) && !awaitsSqliteHooks()) awaitHooks(dataSource);
+  if (!isFile) {
     logger.warn(
       'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',
     );

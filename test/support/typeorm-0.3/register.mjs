@@ -6,6 +6,8 @@ import { moved } from './hooks.mjs';
 
 register('./hooks.mjs', import.meta.url);
 
-const loader = /** @type {{ _resolveFilename: (...args: unknown[]) => string }} */ (/** @type {unknown} */ (Module));
-const resolveFilename = loader._resolveFilename;
-loader._resolveFilename = (...args) => moved(resolveFilename.apply(loader, args));
+/** Node's name for what finds the file of a `require()`; the documented way to it, `registerHooks`, came with Node.js 22.15. */
+const FIND = '_resolveFilename';
+const loader = /** @type {Record<typeof FIND, (...args: unknown[]) => string>} */ (/** @type {unknown} */ (Module));
+const find = loader[FIND];
+loader[FIND] = (...args) => moved(find.apply(loader, args));

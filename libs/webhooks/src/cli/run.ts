@@ -10,6 +10,7 @@ import {
 import { dialectOf } from '../store/column-kinds.js';
 import { loadDataSource } from './load-data-source.js';
 import { dataSourceOf } from '../typeorm-compat.js';
+import { assertSupportedTypeorm } from '../typeorm-version.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>
 
@@ -60,6 +61,7 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
       terminal.err(USAGE);
       return 2;
     }
+    assertSupportedTypeorm();
     const { dataSource, options } = await loadDataSource(file);
     return await onDataSource(dataSource, async (runner) => {
       const { all, byTrigger } = await countEntities(dataSource, options);

@@ -1,4 +1,3 @@
-import { DataSource } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from './column-kinds.js';
 import { isRetryable } from './database-errors.js';
@@ -12,6 +11,7 @@ import {
   type Statement,
 } from './server-connections.js';
 import { withoutValues } from './statement-error.js';
+import { DataSource } from '../typeorm-compat.js';
 import { tablesSql, webhookEntities, type TablesSql, type WebhookTablesOptions } from './tables.js';
 
 const MAX_TRIES = 10;

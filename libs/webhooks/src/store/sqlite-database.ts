@@ -1,4 +1,4 @@
-import { DataSource } from 'typeorm';
+import { DataSource } from '../typeorm-compat.js';
 import { isFileSqlite, sqliteWriterLock } from '../sqlite/isolate-sqlite.js';
 import { isInTransactionHere } from '../sqlite/transaction-here.js';
 import type { Sql } from 'sql-template-tag';
