@@ -56,8 +56,8 @@ export function clearTable(runner: QueryRunner, tablePath: string, options?: { c
   return clearing.clearTable(tablePath, options);
 }
 
-/** Whether a statement waits for `beforeQuery` on better-sqlite3, and `afterQuery` hears of one that failed: not with 0.3. */
-export function awaitsSqliteHooks(): boolean {
+/** Whether statements wait for the hooks around them on SQLite, MySQL and MariaDB: not with 0.3, see `capture/typeorm/await-hooks.ts`. */
+export function awaitsHooks(): boolean {
   return 'NamedPlaceholdersNotSupportedError' in typeorm;
 }
 

@@ -12,6 +12,7 @@ import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './capture/entity-registry.js';
 import { loadExposure } from './capture/exposed-properties.js';
+import { awaitHooks } from './capture/typeorm/await-hooks.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
@@ -42,8 +43,7 @@ import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
 import { StripeScheme } from './signing/stripe-scheme.js';
-import { awaitHooks } from './sqlite/await-hooks.js';
-import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
+import { isFileSqlite, isolateSqlite, sqliteWriterLock } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './store/column-kinds.js';
 import { CallerTransactions } from './store/caller-transactions.js';
 import { missingTables, type Database } from './store/database.js';
@@ -58,7 +58,7 @@ import { SqliteDatabase } from './store/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/tables.js';
 import { storeTestEvent } from './store/test-event.js';
 import { chunks, inList } from './store/chunks.js';
-import { awaitsSqliteHooks, DataSource } from './typeorm-compat.js';
+import { awaitsHooks, DataSource } from './typeorm-compat.js';
 import { assertSupportedTypeorm } from './typeorm-version.js';
 import { runCausedBy, runOutside, type Cause } from './write-scope.js';
 import { WebhooksLogger } from './webhooks-logger.js';
@@ -260,6 +260,7 @@ export class WebhooksRuntime
     const dialect = dialectOf(dataSource.options.type);
     if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
     if (dialect === 'sqlite') prepareSqlite(dataSource, options, new WebhooksLogger('Webhooks'));
+    if (needsAwaitedHooks(dataSource)) awaitHooks(dataSource);
     const database =
       dialect === 'sqlite'
         ? await SqliteDatabase.open(dataSource, options)
@@ -466,10 +467,13 @@ async function assertEscapes(dataSource: DataSource): Promise<void> {
   );
 }
 
+/** PostgreSQL's query runner waits by itself, and so does the one of isolated SQLite. */
+function needsAwaitedHooks(dataSource: DataSource): boolean {
+  return !awaitsHooks() && dialectOf(dataSource.options.type) !== 'postgres' && !sqliteWriterLock(dataSource);
+}
+
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {
-  const isFile = isFileSqlite(dataSource);
-  if (!(isFile && options.sqlite.isolate) && !awaitsSqliteHooks()) awaitHooks(dataSource);
-  if (!isFile) {
+  if (!isFileSqlite(dataSource)) {
     logger.warn(
       'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',
     );

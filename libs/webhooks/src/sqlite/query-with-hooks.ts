@@ -1,6 +1,6 @@
-import { QueryFailedError, QueryResult, QueryRunnerAlreadyReleasedError } from 'typeorm';
+import { QueryFailedError, QueryResult, QueryRunnerAlreadyReleasedError, type QueryRunner } from 'typeorm';
 import { dataSourceOf } from '../typeorm-compat.js';
-import type { SqliteStatement, StockQueryRunner } from './typeorm-driver.js';
+import type { SqliteStatement } from './typeorm-driver.js';
 
 /**
  * Runs a statement between the hooks `beforeQuery` and `afterQuery`, and waits for them, as the query runner of 1.1 does.
@@ -8,9 +8,9 @@ import type { SqliteStatement, StockQueryRunner } from './typeorm-driver.js';
  * @throws QueryFailedError, after its hooks
  */
 export async function queryWithHooks(
-  runner: StockQueryRunner,
+  runner: QueryRunner,
   query: string,
-  values: unknown[],
+  values: unknown[] | undefined,
   execute: () => Promise<QueryResult>,
 ): Promise<QueryResult> {
   if (runner.isReleased) throw new QueryRunnerAlreadyReleasedError();
