@@ -12,6 +12,8 @@ import type { ObjectLiteral, QueryRunner } from 'typeorm';
 export const DataSource = typeorm.DataSource;
 export type DataSource = typeorm.DataSource;
 
+const IS_03 = !('NamedPlaceholdersNotSupportedError' in typeorm);
+
 /** A query runner, an entity manager, a driver, a builder or an entity's metadata: 0.3 calls its data source `connection`. */
 export type OfDataSource = { readonly dataSource: DataSource } | { readonly connection: DataSource };
 
@@ -58,7 +60,15 @@ export function clearTable(runner: QueryRunner, tablePath: string, options?: { c
 
 /** Whether statements wait for the hooks around them on SQLite, MySQL and MariaDB: not with 0.3, see `capture/typeorm/await-hooks.ts`. */
 export function awaitsHooks(): boolean {
-  return 'NamedPlaceholdersNotSupportedError' in typeorm;
+  return !IS_03;
+}
+
+/**
+ * Whether a soft delete sets the delete date again of rows that are deleted, and a restore writes rows that are not: with 0.3. Of captured
+ * entities they write what they write with 1.x, so that no row is reported as deleted twice.
+ */
+export function softDeletesAgain(): boolean {
+  return IS_03;
 }
 
 /** `await using runner = …` came with 1.0. */

@@ -1,4 +1,4 @@
-import type { ObjectLiteral } from 'typeorm';
+import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import type { Json } from '../events/json.js';
 import type { CapturedWrite, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
@@ -215,16 +215,23 @@ function toldOf(rows: readonly AffectedRow[]): ReadRow[] {
 /** The builder's own condition; a soft delete adds to it that the row is not deleted yet. */
 function conditionOf({ builder, runner, table }: CapturedWrite): string {
   const { queryType, wheres } = builder.expressionMap;
-  const { deleteDateColumn } = table.metadata;
-  const isSoft = deleteDateColumn !== undefined && (queryType === 'soft-delete' || queryType === 'restore');
+  const isSoft = table.metadata.deleteDateColumn !== undefined && ['soft-delete', 'restore'].includes(queryType);
   if (isSoft) {
-    const name = dataSourceOf(runner).driver.escape(deleteDateColumn.databaseName);
-    wheres.push({ type: 'and', condition: `${name} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}` });
+    wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(runner), table.metadata, queryType) });
   }
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
-  // TypeORM adds it, too.
+  // TypeORM adds it, too; 0.3 does not, and writes the rows that are read here.
   if (isSoft) wheres.pop();
   return where;
+}
+
+/** That a soft delete meets a row which is not deleted yet, or a restore one which is. */
+export function changesDeletion(
+  { driver }: DataSource,
+  { deleteDateColumn }: EntityMetadata,
+  queryType: string,
+): string {
+  return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
 }
 
 const COMPOSED = ['createWhereExpression', 'createOrderByExpression', 'createLimitExpression'] as const;

@@ -7,6 +7,7 @@ import type { RowNotes } from './row-notes.js';
 import { SqliteNotes } from './sqlite-notes.js';
 import { mysqlColumn } from './triggers/mysql-triggers.js';
 import { literal } from './triggers/trigger-sql.js';
+import type { WriteBuilder } from './write-builder.js';
 import type { ReadRow } from './written-table.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 
@@ -39,7 +40,8 @@ class PostgresNotes implements RowNotes {
       ...onUpdate,
       overwriteCondition: conditions.length ? [...conditions] : [always],
     };
-    builder.createUpsertConditionExpression = (table) => {
+    builder.createUpsertConditionExpression = () => {
+      const table = insertedName(builder);
       const condition = (isConditional && original?.(table)) || 'TRUE';
       const noted = `set_config('webhooks.met', ${this.note(table)}, true) IS NOT NULL`;
       return `CASE WHEN ${condition} THEN ${noted} ELSE FALSE END`;
@@ -67,6 +69,12 @@ class PostgresNotes implements RowNotes {
     });
     return `'{' || ${pairs.join(" || ',' || ")} || '}'`;
   }
+}
+
+/** How an upsert names the row that it meets. TypeORM 1.x gives it to what composes the condition, 0.3 does not. */
+function insertedName(builder: WriteBuilder): string {
+  const path = builder.getMainTableName();
+  return builder.alias === path ? builder.getTableName(path) : dataSourceOf(builder).driver.escape(builder.alias);
 }
 
 /**

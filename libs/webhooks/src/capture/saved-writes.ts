@@ -1,7 +1,7 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
 import type { DialectName } from '../store/column-kinds.js';
-import { beforeOf, rowsMissed } from './affected-rows.js';
+import { beforeOf, changesDeletion, rowsMissed } from './affected-rows.js';
 import type { ChangeLog, StatementResult } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from './entity-definition.js';
 import { CaptureError } from './errors.js';
@@ -14,7 +14,7 @@ import type { Before, RowChange } from './transaction-log.js';
 import type { EntityAction } from './webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from './write-builder.js';
 import { tableName, type WrittenTable } from './written-table.js';
-import { dataSourceOf } from '../typeorm-compat.js';
+import { dataSourceOf, softDeletesAgain } from '../typeorm-compat.js';
 
 type Run = (builder: WriteBuilder) => Promise<unknown>;
 
@@ -178,6 +178,7 @@ export class SavedWrites {
   ): Promise<Before | null> {
     if (action !== 'updated') {
       // Whether the row was deleted or restored, the statement itself says: its condition looks at the delete date.
+      if (softDeletesAgain()) onlyOnce(builder, definition);
       await images.settle(definition, [key]);
       return null;
     }
@@ -268,6 +269,12 @@ export class SavedWrites {
     images.recorded(changes);
     return this.options.log.record(runner, changes);
   }
+}
+
+/** The condition that TypeORM 1.x adds to a soft delete and a restore. */
+function onlyOnce(builder: WriteBuilder, { metadata }: EntityDefinition): void {
+  const { queryType, wheres } = builder.expressionMap;
+  wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
 }
 
 /** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */

@@ -43,6 +43,8 @@ interface WriteBuilderParts {
   [CRITERIA]?: unknown;
   queryRunner?: QueryRunner;
   readonly expressionMap: WriteExpression;
+  readonly alias: string;
+  getMainTableName(): string;
   clone(): WriteBuilder;
   getQueryAndParameters(): [string, unknown[]];
   getParameters(): ObjectLiteral;
@@ -149,6 +151,7 @@ const OF_EVERY_BUILDER = [
   ...['execute', 'clone', 'getQueryAndParameters', 'getParameters', 'createParameter', 'createComment'],
   ...['createCteExpression', 'createWhereExpression', 'createReturningExpression', 'getTableName'],
   'replacePropertyNamesForTheWholeQuery',
+  'getMainTableName',
 ];
 const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
 const OF_BUILDER = {
