@@ -21,7 +21,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.spec.ts', '{apps,libs}/*/src/**/*.spec.ts'],
     globalSetup: ['test/support/global-setup.ts'],
-    setupFiles: ['reflect-metadata'],
+    setupFiles: ['reflect-metadata', ...(isOnTypeorm03 ? ['test/support/typeorm-0.3/left-out.ts'] : [])],
     reporters: ['default', './test/support/left-out-reporter.ts'],
     pool: 'forks',
     maxWorkers: 2,

@@ -126,8 +126,8 @@ export const LINKS: readonly Operation[] = [
       await given(context);
       await context.manager.save(Course, { id: 2, title: 'b' });
     },
-    async run({ manager }) {
-      const [course, pupil] = manager.dataSource
+    async run({ manager, dataSource }) {
+      const [course, pupil] = dataSource
         .getMetadata('conf_course_pupils')
         .columns.map((one) => one.propertyName);
       await manager.insert('conf_course_pupils', { [course as string]: 1, [pupil as string]: 10 });
