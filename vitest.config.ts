@@ -1,4 +1,12 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+
+// `TYPEORM=0.3 vitest run …`: the tests and the processes that they start run on TypeORM 0.3.
+const isOnTypeorm03 = process.env['TYPEORM'] === '0.3';
+if (isOnTypeorm03) {
+  const register = fileURLToPath(new URL('test/support/typeorm-0.3/register.mjs', import.meta.url));
+  process.env['NODE_OPTIONS'] = [process.env['NODE_OPTIONS'], `--import=${register}`].filter(Boolean).join(' ');
+}
 
 export default defineConfig({
   // Set here, not left to the tsconfig: without the metadata Nest injects nothing, and without the last two an entity
@@ -13,7 +21,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.spec.ts', '{apps,libs}/*/src/**/*.spec.ts'],
     globalSetup: ['test/support/global-setup.ts'],
-    setupFiles: ['reflect-metadata'],
+    setupFiles: ['reflect-metadata', ...(isOnTypeorm03 ? ['test/support/typeorm-0.3/left-out.ts'] : [])],
     reporters: ['default', './test/support/left-out-reporter.ts'],
     pool: 'forks',
     maxWorkers: 2,

@@ -1,9 +1,9 @@
-// Packs the library as `npm publish` does, and installs the tarball into two temporary applications: one with the lowest version of every
-// peer's range, one with the highest. Each application compiles `test/pack/main.ts` against the package's types, and runs it. Neither
-// has an optional peer: code or types that need one fail here, as they would fail for a user.
+// Packs the library as `npm publish` does, and installs the tarball into three temporary applications: one with the lowest version of every
+// peer's range, one with the lowest TypeORM 1.x, one with the highest. Each application compiles `test/pack/main.ts` against the package's
+// types, and runs it. Neither has an optional peer: code or types that need one fail here, as they would fail for a user.
 //
-// Two more applications run the test in `test/pack/suite`: Nest 11 in CommonJS with jest, installed by npm, and Nest 12 in ES modules with
-// vitest, installed by pnpm, which lets a package see its own dependencies only.
+// Two more applications run the test in `test/pack/suite`: Nest 11 and TypeORM 0.3 in CommonJS with jest, installed by npm, and Nest 12 and
+// TypeORM 1.x in ES modules with vitest, installed by pnpm, which lets a package see its own dependencies only.
 //
 //   node scripts/pack-test.mjs               highest = the versions in package-lock.json
 //   node scripts/pack-test.mjs --latest      highest = the newest versions in the registry: shows whether a new release breaks something
@@ -66,9 +66,11 @@ const NEST_11 = {
   'reflect-metadata': lockedVersion('reflect-metadata'),
   rxjs: lockedVersion('rxjs'),
   'ts-jest': '29.4.15',
-  typeorm: lockedVersion('typeorm'),
+  typeorm: lockedVersion('typeorm-0.3'),
   typescript: '5.9.3',
 };
+/** TypeORM 1.x begins here, and the first @nestjs/typeorm that takes it. */
+const LOWEST_TYPEORM_1 = /** @type {Record<string, string>} */ ({ typeorm: '1.1.0', '@nestjs/typeorm': '11.0.1' });
 /** Values of `--module` and `--moduleResolution` for applications that compile to `require()`. */
 const COMMONJS_MODULES = [
   ['commonjs', 'node10'],
@@ -85,7 +87,8 @@ const scratch = mkdtempSync(join(tmpdir(), 'webhooks-pack-'));
 try {
   const tarball = await pack();
   const applications = [
-    application('lowest', (_name, range) => lowestOf(range)),
+    application('lowest', (_name, range) => lowestOf(range), ['0.2.45', '0.3.24']),
+    application('lowest-typeorm-1', (name, range) => LOWEST_TYPEORM_1[name] ?? lowestOf(range), ['1.0.0']),
     application('highest', (name, range) => (values.latest ? highestRangeOf(range) : lockedVersion(name))),
   ];
   // In parallel, because most of the time is spent waiting for the registry.
@@ -133,11 +136,12 @@ async function pack() {
 /**
  * @param {string} name
  * @param {(name: string, range: string) => string} versionOf
+ * @param {readonly string[]} refused versions of TypeORM that are not supported
  */
-function application(name, versionOf) {
+function application(name, versionOf, refused = []) {
   const peers = Object.fromEntries(requiredPeers.map(([peer, range]) => [peer, versionOf(peer, range)]));
   const platforms = Object.fromEntries(PLATFORMS.map(([platform, range]) => [platform, versionOf(platform, range)]));
-  return { name, folder: join(scratch, name), peers, platforms };
+  return { name, folder: join(scratch, name), peers, platforms, refused };
 }
 
 /**
@@ -145,9 +149,10 @@ function application(name, versionOf) {
  * @param {string} tarball
  * @returns {Promise<string>} a summary to print
  */
-async function tryOut({ name, folder, peers, platforms }, tarball) {
+async function tryOut({ name, folder, peers, platforms, refused }, tarball) {
   mkdirSync(folder);
-  for (const file of ['main.ts', 'tsconfig.json']) cpSync(join(root, 'test/pack', file), join(folder, file));
+  for (const file of ['main.ts', 'start.mjs', 'tsconfig.json'])
+    cpSync(join(root, 'test/pack', file), join(folder, file));
   const dependencies = { ...peers, ...platforms, 'reflect-metadata': '^0.2.0', [manifest.name]: `file:${tarball}` };
   const devDependencies = { '@types/node': lockedVersion('@types/node') };
   writeFileSync(
@@ -166,7 +171,26 @@ async function tryOut({ name, folder, peers, platforms }, tarball) {
   await compile(name, folder);
   const output = await succeed(`${name}: run`, [process.execPath, 'dist/main.js', join(folder, 'app.sqlite')], folder);
   const versions = Object.keys(peers).map((peer) => `${peer} ${installedVersion(folder, peer)}`);
-  return `${name}: ${output.trim().split('\n').at(-1)}\n    ${versions.join(', ')}`;
+  for (const version of refused) await startRefused(name, folder, version);
+  const refusing = refused.length ? `; TypeORM ${refused.join(' and ')} refused` : '';
+  return `${name}: ${output.trim().split('\n').at(-1)}${refusing}\n    ${versions.join(', ')}`;
+}
+
+/**
+ * A version of TypeORM that is not supported: the start is refused by name.
+ *
+ * @param {string} name
+ * @param {string} folder
+ * @param {string} version
+ */
+async function startRefused(name, folder, version) {
+  const install = npm('install', ...QUIET, '--no-save', '--legacy-peer-deps', `typeorm@${version}`);
+  await succeed(`${name}: npm install typeorm@${version}`, install, folder);
+  lendDriver(folder);
+  const said = await succeed(`${name}: start with TypeORM ${version}`, [process.execPath, 'start.mjs'], folder);
+  if (!said.startsWith(`TYPEORM_UNSUPPORTED TypeORM ${version} is installed (`)) {
+    throw new Error(`${name}: TypeORM ${version} is not refused as it should be, but: ${said}`);
+  }
 }
 
 /**
@@ -187,7 +211,7 @@ async function tryJest(tarball) {
     await succeed(`${name}: run as ${module}`, [process.execPath, 'dist/main.js'], folder);
   }
   await succeed(`${name}: jest`, [...bin('jest/bin/jest.js'), '--config', 'jest.config.json'], folder);
-  return `${name}: compiled as ${COMMONJS_MODULES.map(([module]) => module).join(', ')}; jest passes with Nest ${installedVersion(folder, '@nestjs/core')}`;
+  return `${name}: compiled as ${COMMONJS_MODULES.map(([module]) => module).join(', ')}; jest passes with Nest ${installedVersion(folder, '@nestjs/core')} and TypeORM ${installedVersion(folder, 'typeorm')}`;
 }
 
 /**
@@ -218,7 +242,7 @@ async function tryVitest(tarball) {
   const bin = (/** @type {string} */ path) => [process.execPath, join(folder, 'node_modules', path)];
   await succeed(`${name}: tsc`, [...bin('typescript/bin/tsc'), '-p', '.'], folder);
   await succeed(`${name}: vitest`, [...bin('vitest/vitest.mjs'), 'run'], folder);
-  return `${name}: vitest passes with Nest ${installedVersion(folder, '@nestjs/core')}, installed by pnpm ${PNPM}`;
+  return `${name}: vitest passes with Nest ${installedVersion(folder, '@nestjs/core')} and TypeORM ${installedVersion(folder, 'typeorm')}, installed by pnpm ${PNPM}`;
 }
 
 /**
@@ -251,6 +275,7 @@ function suite(name, configuration, versions, tarball, type) {
  * @param {string} folder
  */
 function lendDriver(folder) {
+  rmSync(join(folder, 'node_modules/better-sqlite3'), { force: true });
   symlinkSync(join(root, 'node_modules/better-sqlite3'), join(folder, 'node_modules/better-sqlite3'), 'junction');
 }
 

@@ -29,6 +29,7 @@ const steps = [
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
+  { name: 'types03', what: 'type check on TypeORM 0.3', command: npmRun('typecheck:typeorm-0.3') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
   {
     name: 'tests',
@@ -41,7 +42,7 @@ const steps = [
     what: 'every entry point of the built package',
     command: [process.execPath, 'scripts/import-built.mjs'],
   },
-  { name: 'pack', what: 'the tarball in four applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
+  { name: 'pack', what: 'the tarball in five applications', command: [process.execPath, 'scripts/pack-test.mjs'] },
 ];
 
 const { values } = parseArgs({

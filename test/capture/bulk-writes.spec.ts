@@ -166,18 +166,19 @@ describeDatabases('a query-builder write', (database) => {
     const bare = new DataSource({ ...fresh.options, entities: [Told, Plain] });
     await bare.initialize();
     const sent: string[][] = [];
-    for (const { manager } of [app.dataSource, bare]) {
+    for (const dataSource of [app.dataSource, bare]) {
+      const { manager } = dataSource;
       const statements: string[] = [];
       const logger = {
-        logQuery: (text: string) => statements.push(text.replaceAll(/= \d+/g, '= n')),
+        logQuery: (text: string) => statements.push(text.replaceAll(/(= |IN \()\d+/g, '$1n')),
         logQueryError() {},
         logQuerySlow() {},
       };
-      const before = manager.dataSource.logger;
-      manager.dataSource.logger = logger as unknown as Logger;
+      const before = dataSource.logger;
+      dataSource.logger = logger as unknown as Logger;
       for (const write of Object.values(WRITES)) await write(manager, Plain);
       await manager.query('DELETE FROM bulk_plain');
-      manager.dataSource.logger = before;
+      dataSource.logger = before;
       await manager.insert(Plain, [
         { name: 'a', code: 'a' },
         { name: 'b', code: 'b' },

@@ -381,7 +381,9 @@ describeDatabases('writes at the same time on one query runner', (database) => {
         await isReached;
         // As code does that cannot know whether its transaction has begun.
         const ends = runner.isTransactionActive ? [runner.rollbackTransaction(), runner.commitTransaction()] : [];
-        const disposed = runner[Symbol.asyncDispose]();
+        // TypeORM 0.3 has `release()` alone.
+        const dispose = (runner as Partial<QueryRunner>)[Symbol.asyncDispose] ?? runner.release;
+        const disposed = dispose.call(runner);
         const outcomes = Promise.allSettled([first, ...ends, disposed]);
         await othersWork();
         letGo();

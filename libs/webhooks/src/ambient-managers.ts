@@ -1,5 +1,6 @@
 import type { ModulesContainer } from '@nestjs/core';
 import type { DataSource, EntityManager } from 'typeorm';
+import { dataSourceOf } from './typeorm-compat.js';
 
 /** The part of `TransactionHost` of `@nestjs-cls/transactional` that is used here. The package itself is never imported. */
 interface TransactionHost {
@@ -46,7 +47,7 @@ export class AmbientManagers {
       if (!host.isTransactionActive()) continue;
       const manager = host.tx as EntityManager | undefined;
       // Hosts of other connections may be of other libraries.
-      if (manager?.dataSource === this.parts.dataSource) return manager;
+      if (manager && dataSourceOf(manager) === this.parts.dataSource) return manager;
     }
     return undefined;
   }

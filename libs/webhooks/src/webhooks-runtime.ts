@@ -7,12 +7,12 @@ import {
 } from '@nestjs/common';
 import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
-import { DataSource } from 'typeorm';
 import sql from 'sql-template-tag';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import type { EntityRegistry } from './entities/entity-registry.js';
 import { loadExposure } from './entities/exposed-properties.js';
+import { awaitHooks } from './capture/typeorm/await-hooks.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { Clock } from './clock.js';
@@ -43,7 +43,7 @@ import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
 import { StripeScheme } from './signing/stripe-scheme.js';
-import { isFileSqlite, isolateSqlite } from './sqlite/isolate-sqlite.js';
+import { isFileSqlite, isolateSqlite, sqliteWriterLock } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './dialect.js';
 import { CallerTransactions } from './store/database/caller-transactions.js';
 import { missingTables, type Database } from './store/database/database.js';
@@ -59,6 +59,8 @@ import { assertSchemas, writtenTablesOptions } from './store/database/table-name
 import { storeTestEvent } from './store/queue/test-event.js';
 import { chunks, inList } from './store/database/chunks.js';
 import { runCausedBy, runOutside, type Cause } from './cause.js';
+import { awaitsHooks, DataSource } from './typeorm-compat.js';
+import { assertSupportedTypeorm } from './typeorm-version.js';
 import { WebhooksLogger } from './webhooks-logger.js';
 import { messageOf } from './foreign-text.js';
 
@@ -248,11 +250,12 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `EVENT_EMITTER_MISSING`, `TYPEORM_TWICE`, `UNSUPPORTED_DATABASE`, `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`,
-   * `CLASS_TRANSFORMER_UNKNOWN`
+   * @throws ConfigurationError `TYPEORM_UNSUPPORTED`, `TYPEORM_TWICE`, `EVENT_EMITTER_MISSING`, `UNSUPPORTED_DATABASE`,
+   * `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`, `CLASS_TRANSFORMER_UNKNOWN`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
     const { emitter, options, dataSource } = parts;
+    assertSupportedTypeorm();
     assertOneTypeorm(dataSource);
     await loadExposure();
     if (!emitter) {
@@ -264,6 +267,7 @@ export class WebhooksRuntime
     const dialect = dialectOf(dataSource.options.type);
     if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
     if (dialect === 'sqlite') prepareSqlite(dataSource, options, new WebhooksLogger('Webhooks'));
+    if (needsAwaitedHooks(dataSource)) awaitHooks(dataSource);
     const database =
       dialect === 'sqlite'
         ? await SqliteDatabase.open(dataSource, options)
@@ -468,6 +472,11 @@ async function assertEscapes(dataSource: DataSource): Promise<void> {
     'UNSUPPORTED_SQL_MODE',
     "The server's sql_mode has NO_BACKSLASH_ESCAPES, with which mysql2 cannot escape values. Take it out of sql_mode, of the server or of this user's sessions.",
   );
+}
+
+/** PostgreSQL's query runner waits by itself, and so does the one of isolated SQLite. */
+function needsAwaitedHooks(dataSource: DataSource): boolean {
+  return !awaitsHooks() && dialectOf(dataSource.options.type) !== 'postgres' && !sqliteWriterLock(dataSource);
 }
 
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {

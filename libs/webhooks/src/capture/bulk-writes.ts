@@ -22,6 +22,7 @@ import type {
 } from './typeorm/write-builder.js';
 import { WrittenTable } from './images/written-table.js';
 import type { CapturedWrite, ChangeLog } from './statements/captured-write.js';
+import { clearTable } from '../typeorm-compat.js';
 
 export interface BulkWritesOptions {
   readonly dataSource: DataSource;
@@ -184,7 +185,7 @@ export class BulkWrites implements WriteHold {
       log.writesOf(runner).statements.run(async () => {
         await log.settle(runner, metadata);
         const builder = dataSource.createQueryBuilder(runner).delete().from(metadata.target) as unknown as WriteBuilder;
-        return emptyTable(this.captured(builder, runner, table), () => runner.clearTable(metadata.tablePath, options));
+        return emptyTable(this.captured(builder, runner, table), () => clearTable(runner, metadata.tablePath, options));
       }),
     );
   }

@@ -5,7 +5,6 @@ import type {
   QueryRunner,
   TransactionStartEvent,
 } from 'typeorm';
-import type { AfterQueryEvent, BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
 import type { LoggerService } from '@nestjs/common';
 import type { Clock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
@@ -16,6 +15,7 @@ import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database/database.js';
 import { enterTransaction, leaveTransaction, scopeTransactions } from '../sqlite/transaction-here.js';
 import { currentCause, isCapturedHere } from '../cause.js';
+import type { QueryEndEvent, QueryEvent } from '../typeorm-compat.js';
 import { BulkWrites } from './bulk-writes.js';
 import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
@@ -231,8 +231,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /** Passed by every statement of the application: what is not to be awaited is no promise. */
-  beforeQuery(event: BeforeQueryEvent): Promise<void> | undefined {
-    const { queryRunner, query } = event as { queryRunner: QueryRunner; query: string };
+  beforeQuery({ queryRunner, query }: QueryEvent): Promise<void> | undefined {
     const isMarked = this.marks.has(queryRunner);
     // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
     const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
@@ -264,11 +263,11 @@ export class EntityCapture implements EntitySubscriberInterface {
     }
   }
 
-  afterQuery(event: AfterQueryEvent): Promise<void> | undefined {
-    const { queryRunner, query, success, rawResults } = event as AfterQueryEvent & { queryRunner: QueryRunner };
+  afterQuery(event: QueryEndEvent): Promise<void> | undefined {
+    const { queryRunner, query, success, rawResults } = event;
     const { dialect } = this.options.database;
     const statements = transactionStatements(query, dialect);
-    if (!success) return this.afterFailure(event as AfterQueryEvent & { queryRunner: QueryRunner }, statements);
+    if (!success) return this.afterFailure(event, statements);
     if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
     const committed = this.followServer(queryRunner, rawResults);
     if (committed) return this.afterEnd(queryRunner, committed);
@@ -282,7 +281,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   private async afterFailure(
-    { queryRunner, query, error }: AfterQueryEvent & { queryRunner: QueryRunner },
+    { queryRunner, query, error }: QueryEndEvent,
     statements: ReturnType<typeof transactionStatements>,
   ): Promise<void> {
     this.followFailure(queryRunner, statements, error);

@@ -10,6 +10,8 @@ import {
 import { dialectOf } from '../dialect.js';
 import { loadDataSource } from './load-data-source.js';
 import { messageOf } from '../foreign-text.js';
+import { dataSourceOf } from '../typeorm-compat.js';
+import { assertSupportedTypeorm } from '../typeorm-version.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>
 
@@ -60,6 +62,7 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
       terminal.err(USAGE);
       return 2;
     }
+    assertSupportedTypeorm();
     const { dataSource, options } = await loadDataSource(file);
     return await onDataSource(dataSource, async (runner) => {
       const { all, byTrigger } = await countEntities(dataSource, options);
@@ -81,7 +84,7 @@ const COMMANDS: Readonly<
     const statements = await printTriggers(runner, options);
     if (!statements.length) out('-- The triggers are as they should be.');
     // The client of MySQL ends a statement at the first semicolon, also within a trigger.
-    else if (dialectOf(runner.dataSource.options.type) === 'mysql') {
+    else if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') {
       out(`DELIMITER $$\n${statements.map((statement) => `${statement}$$`).join('\n')}\nDELIMITER ;`);
     } else for (const statement of statements) out(`${statement};`);
     return 0;
@@ -109,7 +112,7 @@ const COMMANDS: Readonly<
 
 /** All or none, where definitions can be rolled back: MySQL commits each by itself. */
 async function inTransaction<T>(runner: QueryRunner, work: () => Promise<T>): Promise<T> {
-  if (dialectOf(runner.dataSource.options.type) === 'mysql') return work();
+  if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') return work();
   await runner.startTransaction();
   try {
     const result = await work();

@@ -4,6 +4,7 @@ import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import { dialectOf } from '../dialect.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 import {
   canonicalValue,
   isNumericColumn,
@@ -278,8 +279,8 @@ export class EntityDefinition {
    * could not find a row again by the key it read.
    */
   private refuseKeysOfMicroseconds(): void {
-    const { name, primaryColumns, dataSource } = this.metadata;
-    const dialect = dialectOf(dataSource.options.type);
+    const { name, primaryColumns } = this.metadata;
+    const dialect = dialectOf(dataSourceOf(this.metadata).options.type);
     const column = primaryColumns.find((one) => mayLoseMicroseconds(one.referencedColumn ?? one, dialect));
     if (!column) return;
     throw new ConfigurationError(

@@ -2,6 +2,7 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
 import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
  * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
@@ -233,7 +234,7 @@ export function createTablesMigration(at: WebhookTablesOptions): new () => Migra
 
     async down(runner: QueryRunner): Promise<void> {
       for (const table of TABLES.toReversed()) {
-        await runner.dropTable(tablePathOf(runner.dataSource, at, table.name), true);
+        await runner.dropTable(tablePathOf(dataSourceOf(runner), at, table.name), true);
       }
     }
   };

@@ -1,6 +1,7 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
  * The table of a receiver, who need not be a sender: so it is a list of its own. `(source, id)` is the primary key, since a
@@ -28,7 +29,7 @@ export function createInboxMigration(at: WebhookTablesOptions): new () => Migrat
     }
 
     async down(runner: QueryRunner): Promise<void> {
-      await runner.dropTable(tablePathOf(runner.dataSource, at, INBOX.name), true);
+      await runner.dropTable(tablePathOf(dataSourceOf(runner), at, INBOX.name), true);
     }
   };
 }

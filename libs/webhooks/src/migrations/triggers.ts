@@ -11,6 +11,7 @@ import { triggerTables, type TriggerTable } from '../capture/triggers/trigger-ta
 import { registeredEntity, type WebhookFeature } from '../entities/webhook-feature.js';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { WebhookTablesOptions } from '../store/database/table-names.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /** What the application says to `WebhooksModule`, as far as triggers follow from it. */
 export interface TriggerOptions extends WebhookTablesOptions {
@@ -39,7 +40,7 @@ export interface TriggerOptions extends WebhookTablesOptions {
  * }
  */
 export async function installTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return syncTriggers(runner, options, await tablesOf(runner.dataSource, options));
+  return syncTriggers(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
 /** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
@@ -49,12 +50,12 @@ export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions 
 
 /** What {@link installTriggers} would run. @internal */
 export async function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
-  return triggerStatements(runner, options, await tablesOf(runner.dataSource, options));
+  return triggerStatements(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
 /** What is installed, against what should be. @internal */
 export async function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
-  return compareTriggers(runner, options, await tablesOf(runner.dataSource, options));
+  return compareTriggers(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
 /** How many entities make webhooks, as far as this data source knows, and how many of them by triggers. @internal */

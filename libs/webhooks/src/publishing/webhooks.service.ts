@@ -18,6 +18,7 @@ import type { JsonObject } from '../json.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
 import { textOf } from '../foreign-text.js';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /** Options of `publish()`. */
 export interface PublishOptions {
@@ -204,7 +205,7 @@ export class WebhooksService {
 
   private runnerOf(manager: EntityManager | undefined): QueryRunner | null {
     if (!manager) return this.parts.transactions.here().runner;
-    if (manager.dataSource !== this.parts.dataSource) {
+    if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new PublishError(
         'WRONG_DATA_SOURCE',
         'publish(): `manager` belongs to another data source than this instance of the module, so the event cannot join its transaction. Pass a manager of this data source, or call the instance for the other data source.',

@@ -1,6 +1,7 @@
-import { CannotExecuteNotConnectedError, type DataSource } from 'typeorm';
+import type { DataSource } from 'typeorm';
 
 import { ConfigurationError } from '../errors.js';
+import { notConnected } from '../typeorm-compat.js';
 import { isolatedQueryRunner } from './isolated-query-runner.js';
 import { SqliteConnections } from './sqlite-connections.js';
 import { SqliteWriterLock } from './sqlite-writer-lock.js';
@@ -71,7 +72,7 @@ export function isolateSqlite(dataSource: DataSource, options: IsolateSqliteOpti
     if (driver.databaseConnection) await connections.attachTo(driver.databaseConnection);
   };
   driver.disconnect = async () => {
-    const reason = new CannotExecuteNotConnectedError();
+    const reason = notConnected(dataSource);
     connections.closeAll(reason);
     lock.abandon(reason);
     await disconnect();

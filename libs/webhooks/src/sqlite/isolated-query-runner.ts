@@ -1,18 +1,14 @@
-import {
-  NamedPlaceholdersNotSupportedError,
-  QueryFailedError,
-  QueryResult,
-  QueryRunnerAlreadyReleasedError,
-  type ObjectLiteral,
-} from 'typeorm';
+import { QueryResult, QueryRunnerAlreadyReleasedError, type ObjectLiteral } from 'typeorm';
 
 import { captureCallSite } from './call-site.js';
 import { SqliteTransactionLostError } from './errors.js';
+import { queryWithHooks, runStatement } from './query-with-hooks.js';
 import { isStaleSnapshot, retryWhileBusy, type BusyLimits } from './retry-while-busy.js';
 import type { SqliteConnection, SqliteConnections } from './sqlite-connections.js';
 import type { SqliteWriterLock } from './sqlite-writer-lock.js';
 import { statementShape, type StatementShape } from './statement-shape.js';
 import type { SqliteDatabase, SqliteStatement, StockQueryRunner, StockQueryRunnerClass } from './typeorm-driver.js';
+import { dataSourceOf, namedPlaceholdersNotSupported } from '../typeorm-compat.js';
 
 /** What the query runners of one data source share. */
 export interface Isolation {
@@ -59,28 +55,11 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       parameters: unknown[] | ObjectLiteral = [],
       useStructuredResult = false,
     ): Promise<never> {
-      if (this.isReleased) throw new QueryRunnerAlreadyReleasedError();
-      if (!Array.isArray(parameters)) throw new NamedPlaceholdersNotSupportedError();
-      const { dataSource, broadcaster } = this;
-      const { logger } = dataSource;
+      if (!Array.isArray(parameters)) throw namedPlaceholdersNotSupported();
       const values = parameters.map((value: unknown) => (typeof value === 'boolean' ? Number(value) : value));
-
-      logger.logQuery(query, values, this);
-      await broadcaster.broadcast('BeforeQuery', query, values);
-      const start = Date.now();
-      let result: QueryResult;
-      try {
-        result = await this.execute(statementShape(query, shared.isReadonly), values);
-      } catch (error) {
-        const failure = error instanceof Error ? error : new Error(String(error));
-        logger.logQueryError(failure, query, values, this);
-        await broadcaster.broadcast('AfterQuery', query, values, false, undefined, undefined, failure);
-        throw new QueryFailedError(query, values, failure);
-      }
-      const tookMs = Date.now() - start;
-      const slowMs = dataSource.options.maxQueryExecutionTime;
-      if (slowMs && tookMs > slowMs) logger.logQuerySlow(tookMs, query, values, this);
-      await broadcaster.broadcast('AfterQuery', query, values, true, tookMs, result.raw, undefined);
+      const result = await queryWithHooks(this, query, values, () =>
+        this.execute(statementShape(query, shared.isReadonly), values),
+      );
       // TypeORM declares `any`: rows, a row id or a QueryResult, as the caller knows.
       return (useStructuredResult ? result : result.raw) as never;
     }
@@ -186,15 +165,8 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     ): QueryResult {
       const { database } = connection;
       const wasInTransaction = database.inTransaction;
-      const result = new QueryResult();
       try {
-        if (statement.reader) {
-          result.raw = result.records = statement.all(...values);
-        } else {
-          const { changes, lastInsertRowid } = statement.run(...values);
-          result.affected = changes;
-          result.raw = lastInsertRowid;
-        }
+        return runStatement(statement, values);
       } catch (error) {
         this.transactionWasLost = wasInTransaction && !database.inTransaction;
         throw error;
@@ -202,7 +174,6 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
         if (shape.changesSession) connection.sessionChanged = true;
         this.giveLockBackWhenDone();
       }
-      return result;
     }
 
     private opensWriteTransaction(shape: StatementShape): boolean {
@@ -270,7 +241,11 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
         }
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
-        this.dataSource.logger.log('warn', `A hook failed while an open transaction was rolled back: ${reason}`, this);
+        dataSourceOf(this).logger.log(
+          'warn',
+          `A hook failed while an open transaction was rolled back: ${reason}`,
+          this,
+        );
       } finally {
         this.discardTransaction();
       }

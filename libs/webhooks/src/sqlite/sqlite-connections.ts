@@ -1,8 +1,7 @@
 import { dirname } from 'node:path';
 
-import { CannotExecuteNotConnectedError } from 'typeorm';
-
 import { ConfigurationError } from '../errors.js';
+import { dataSourceOf, notConnected } from '../typeorm-compat.js';
 import { retryWhileBusy, type BusyLimits } from './retry-while-busy.js';
 import type { SqliteDatabase, SqliteStatement, StockDriver } from './typeorm-driver.js';
 
@@ -75,7 +74,7 @@ export class SqliteConnections {
 
   /** A connection that is nobody else's until it is given back. */
   async checkOut(): Promise<SqliteConnection> {
-    if (!this.driver.databaseConnection?.open) throw new CannotExecuteNotConnectedError();
+    if (!this.driver.databaseConnection?.open) throw notConnected(dataSourceOf(this.driver));
     const idle = this.idle.pop();
     if (idle) return idle;
     return new Promise((resolve, reject) => {

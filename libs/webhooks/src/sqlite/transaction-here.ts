@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DataSource, QueryRunner } from 'typeorm';
+import { dataSourceOf } from '../typeorm-compat.js';
 
 /** A transaction, as the chain of calls knows it that began it. */
 interface BegunTransaction {
@@ -37,7 +38,7 @@ export function isInTransactionHere(dataSource: DataSource): boolean {
   const transaction = here.getStore()?.transaction;
   if (!transaction || transaction.isOver) return false;
   const { runner } = transaction;
-  return runner.dataSource === dataSource && runner.isTransactionActive && !runner.isReleased;
+  return dataSourceOf(runner) === dataSource && runner.isTransactionActive && !runner.isReleased;
 }
 
 /**

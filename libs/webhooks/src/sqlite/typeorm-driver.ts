@@ -1,6 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 
 import { ConfigurationError } from '../errors.js';
+import type { OfDataSource } from '../typeorm-compat.js';
 
 /** The part of a better-sqlite3 statement that is used here. The driver itself is never imported. */
 export interface SqliteStatement {
@@ -30,7 +31,9 @@ export interface StockQueryRunner extends QueryRunner {
 export type StockQueryRunnerClass = new (driver: StockDriver) => StockQueryRunner;
 
 /** TypeORM's driver for better-sqlite3, with what its types keep to themselves. */
-export interface StockDriver {
+export type StockDriver = OfDataSource & StockDriverParts;
+
+interface StockDriverParts {
   readonly options: SqliteOptions;
   databaseConnection?: SqliteDatabase;
   attachedDatabases: Record<string, { attachFilepathAbsolute: string; attachHandle: string }>;
@@ -65,25 +68,27 @@ export function stockDriver(dataSource: DataSource): { driver: StockDriver; Quer
     'disconnect',
   ] as const;
   for (const method of methods) {
-    if (typeof driver[method] !== 'function') throw changed(`driver.${method}()`);
+    if (typeof driver[method] !== 'function') throw internalsChanged(`driver.${method}()`);
   }
-  if (typeof driver.attachedDatabases !== 'object') throw changed('driver.attachedDatabases');
+  if (typeof driver.attachedDatabases !== 'object') throw internalsChanged('driver.attachedDatabases');
 
   const had = driver.queryRunner;
   const runner = driver.createQueryRunner();
   driver.queryRunner = had;
   for (const method of ['query', 'connect', 'startTransaction', 'commitTransaction', 'rollbackTransaction'] as const) {
-    if (typeof runner[method] !== 'function') throw changed(`queryRunner.${method}()`);
+    if (typeof runner[method] !== 'function') throw internalsChanged(`queryRunner.${method}()`);
   }
-  if (typeof runner.transactionDepth !== 'number') throw changed('queryRunner.transactionDepth');
-  if (typeof runner.broadcaster?.broadcast !== 'function') throw changed('queryRunner.broadcaster.broadcast()');
+  if (typeof runner.transactionDepth !== 'number') throw internalsChanged('queryRunner.transactionDepth');
+  if (typeof runner.broadcaster?.broadcast !== 'function')
+    throw internalsChanged('queryRunner.broadcaster.broadcast()');
   return { driver, QueryRunnerClass: runner.constructor as StockQueryRunnerClass };
 }
 
-function changed(missing: string): ConfigurationError {
+/** @param missing a member of its better-sqlite3 driver */
+export function internalsChanged(missing: string): ConfigurationError {
   return new ConfigurationError(
     'TYPEORM_INTERNALS_CHANGED',
-    `This version of TypeORM has no ${missing} in its better-sqlite3 driver, so its transactions cannot be isolated. ` +
-      'Use the TypeORM version that this library names as a peer, or sqlite: { isolate: false } and one writer at a time.',
+    `This version of TypeORM has no ${missing} in its better-sqlite3 driver, so its transactions cannot be isolated, or hooks not be awaited. ` +
+      'Use a TypeORM version that this library names as a peer. With TypeORM 1.x, sqlite: { isolate: false } and one writer at a time do as well.',
   );
 }

@@ -5,6 +5,7 @@ import type { EntityDefinition, OutField, RowImage } from '../../entities/entity
 import { withPart, referredPath } from '../../entities/foreign-keys.js';
 import { keyValue } from './image-select.js';
 import { JunctionColumns, referredType } from './junction-columns.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -26,7 +27,7 @@ export async function readLinks(
   const links = new Map<string, unknown[]>();
   const junction = relation?.junctionEntityMetadata;
   if (!junction || !images.length) return links;
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const { driver } = dataSource;
   const isMysql = dialectOf(dataSource.options.type) === 'mysql';
   const owners = new JunctionColumns(junction.ownerColumns, 'wh_o', dataSource);

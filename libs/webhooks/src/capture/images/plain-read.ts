@@ -2,6 +2,7 @@ import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
 import { valueKindOf, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { ImageSelect, type ExactOf } from './image-select.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** How the rows of one entity are read by their key. */
 interface PlainRead {
@@ -36,7 +37,7 @@ export async function readPlainly(
   runner: QueryRunner,
   { ids, lock }: { ids: readonly ObjectLiteral[]; lock: string },
 ): Promise<RowImage[]> {
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const list = ids.map((_, n) => driver.createParameter(`id${n}`, n)).join(', ');
   const values = ids.map((id): unknown => driver.preparePersistentValue(key.getEntityValue(id), key));
   const rows = (await runner.query(`${text} (${list})${lock}`, values)) as Record<string, unknown>[];

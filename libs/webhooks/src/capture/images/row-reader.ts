@@ -7,6 +7,7 @@ import { hasOwnColumn, typingColumn, withPart } from '../../entities/foreign-key
 import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
 import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** SQLite refuses deep OR chains, which TypeORM makes of keys with several columns: rows are read in chunks. */
 const ROWS_PER_SELECT = 500;
@@ -42,7 +43,7 @@ export async function readRows(
 ): Promise<Map<string, RowImage>> {
   const images = new Map<string, RowImage>();
   const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
-  const isPlain = plainRead(definition, runner.dataSource, lastingExpression) !== null;
+  const isPlain = plainRead(definition, dataSourceOf(runner), lastingExpression) !== null;
   const most = isPlain ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
   // All writers take the locks of several chunks in the same order; within a chunk the database sorts.
   if (lock !== 'none' && wanted.length > most) wanted.sort(([a], [b]) => (a < b ? -1 : 1));
@@ -108,7 +109,7 @@ async function readChunk(
   rowLock: RowLock,
 ): Promise<Map<string, RowImage>> {
   const { metadata } = definition;
-  const { dataSource } = runner.manager;
+  const dataSource = dataSourceOf(runner.manager);
   const dialect = dialectOf(dataSource.options.type);
   // SQLite has one writer at a time, and no words for it.
   const isLocking = rowLock !== 'none' && dialect !== 'sqlite';

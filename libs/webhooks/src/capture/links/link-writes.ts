@@ -13,6 +13,7 @@ import type { SavedRowImages } from '../statements/saved-row-images.js';
 import { kindsInTable, rootOf } from '../../entities/single-table.js';
 import type { RowChange } from '../changes/row-change.js';
 import type { Saving, WriteBuilder } from '../typeorm/write-builder.js';
+import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
 /** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */
 const OWNERS_PER_READ = 500;
@@ -182,7 +183,7 @@ async function ownersOf(
   runner: QueryRunner,
   { metadata, junction }: LinkOwners,
 ): Promise<{ found: Owner[]; links: number }> {
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const ownerOf = (values: ReadonlyMap<string, unknown>): Owner => ({
     text: ownerText(metadata, values),
     key: metadata.primaryColumns.map(
@@ -238,15 +239,15 @@ async function readOwners(
   runner: QueryRunner,
   junction: EntityMetadata,
 ): Promise<{ values: Map<string, unknown>; links: number }[]> {
-  const { driver, options } = runner.dataSource;
-  const columns = new JunctionColumns(junction.ownerColumns, 'wh_o', runner.dataSource);
+  const { driver, options } = dataSourceOf(runner);
+  const columns = new JunctionColumns(junction.ownerColumns, 'wh_o', dataSourceOf(runner));
   const table = junction.tablePath.split('.').map((part) => driver.escape(part));
   const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
   const names = junction.ownerColumns.map(({ databaseName }) => driver.escape(databaseName)).join(', ');
   const lock = dialectOf(options.type) === 'mysql' ? ' FOR UPDATE' : '';
   const text = `${cte}SELECT ${columns.list}, COUNT(*) AS ${driver.escape('wh_n')} FROM ${table.join('.')}${where} GROUP BY ${names}${lock}`;
-  const [sql, parameters] = driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
   return rows.map((row) => ({ values: columns.values(row), links: Number(row['wh_n']) }));
 }

@@ -1,4 +1,4 @@
-import type { ObjectLiteral } from 'typeorm';
+import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { StatementResult } from '../typeorm/sending-through.js';
@@ -10,6 +10,7 @@ import { rowKey } from '../images/row-reader.js';
 import type { Before, RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { ReadRow } from '../images/written-table.js';
+import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
 /** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */
 export const ROWS_PER_BATCH = 1_000;
@@ -141,7 +142,7 @@ async function inOneStatement(
 /** Nothing was returned: there were no rows, or too many. */
 async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string, where: string): Promise<boolean> {
   const text = `${cte}SELECT count(*) AS "n" FROM (SELECT 1 FROM ${table.name}${where} LIMIT ${ROWS_PER_BATCH + 1}) "t"`;
-  const [sql, parameters] = runner.dataSource.driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const [row] = (await runner.query(sql, parameters)) as { n: unknown }[];
   return Number(row?.n) > ROWS_PER_BATCH;
 }
@@ -170,7 +171,7 @@ async function readAffected(
   { isDelete, limit, after }: { isDelete: boolean; limit: number; after?: readonly unknown[] },
 ): Promise<AffectedRow[]> {
   const { builder, table, runner, dialect } = write;
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const keys = keyNames(write);
   let where = conditionOf(write);
   let end = '';
@@ -193,7 +194,7 @@ async function readAffected(
   const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
   const list = [...keys.map((key, n) => `${key} AS ${driver.escape(`wh_k${n}`)}`), table.list('wh_o', '')].join(', ');
   const text = `${cte}SELECT ${list} FROM ${table.name}${where}${end}${lock}`;
-  const [sql, parameters] = driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
   return rows.map((row) => {
     const read = table.read(runner, row, 'wh_o');
@@ -215,16 +216,23 @@ function toldOf(rows: readonly AffectedRow[]): ReadRow[] {
 /** The builder's own condition; a soft delete adds to it that the row is not deleted yet. */
 function conditionOf({ builder, runner, table }: CapturedWrite): string {
   const { queryType, wheres } = builder.expressionMap;
-  const { deleteDateColumn } = table.metadata;
-  const isSoft = deleteDateColumn !== undefined && (queryType === 'soft-delete' || queryType === 'restore');
+  const isSoft = table.metadata.deleteDateColumn !== undefined && ['soft-delete', 'restore'].includes(queryType);
   if (isSoft) {
-    const name = runner.dataSource.driver.escape(deleteDateColumn.databaseName);
-    wheres.push({ type: 'and', condition: `${name} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}` });
+    wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(runner), table.metadata, queryType) });
   }
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
-  // TypeORM adds it, too.
+  // TypeORM adds it, too; 0.3 does not, and writes the rows that are read here.
   if (isSoft) wheres.pop();
   return where;
+}
+
+/** That a soft delete meets a row which is not deleted yet, or a restore one which is. */
+export function changesDeletion(
+  { driver }: DataSource,
+  { deleteDateColumn }: EntityMetadata,
+  queryType: string,
+): string {
+  return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
 }
 
 const COMPOSED = ['createWhereExpression', 'createOrderByExpression', 'createLimitExpression'] as const;
@@ -241,13 +249,13 @@ function hasOwnLimit({ builder }: CapturedWrite): boolean {
 }
 
 function keyNames({ table, runner }: CapturedWrite): string[] {
-  return table.metadata.primaryColumns.map(({ databaseName }) => runner.dataSource.driver.escape(databaseName));
+  return table.metadata.primaryColumns.map(({ databaseName }) => dataSourceOf(runner).driver.escape(databaseName));
 }
 
 function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[]): string {
   const { builder, runner } = write;
   const tuples = keys.map((key) => key.map((value) => builder.createParameter(value)).join(', '));
-  return isOneOf(keyNames(write), tuples, runner.dataSource);
+  return isOneOf(keyNames(write), tuples, dataSourceOf(runner));
 }
 
 /**

@@ -7,6 +7,7 @@ import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './reco
 import type { RowNotes } from './row-notes.js';
 import { insertUnreturned } from './unreturned-rows.js';
 import type { ReadRow } from '../images/written-table.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
 type Row = Record<string, unknown>;
@@ -22,7 +23,7 @@ export async function insertRows(write: CapturedWrite, send: Send): Promise<Send
 /** TypeORM's SQLite driver asks for no RETURNING, but SQLite has it. Of MariaDB it changes what the caller gets. */
 function returns({ dialect, builder }: CapturedWrite): boolean {
   if (dialect !== 'mysql') return true;
-  return builder.dataSource.driver.isReturningSqlSupported('insert') && hasReturning(builder);
+  return dataSourceOf(builder).driver.isReturningSqlSupported('insert') && hasReturning(builder);
 }
 
 /** Whether the statement ends with a RETURNING of TypeORM's or the caller's. Asked for when it is composed. */
@@ -102,7 +103,7 @@ function insertedRows(write: CapturedWrite, records: readonly Row[], old: readon
 /** Keys are returned, and images read batch by batch: a select may give any number of rows. */
 function insertSelected(write: CapturedWrite, send: Send): Send {
   const { table, runner, builder } = write;
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const inserted = builder.expressionMap.mainAlias?.metadata;
   const definition = table.definitions.find(({ metadata }) => metadata === inserted);
   if (!definition) return send;
@@ -122,7 +123,7 @@ function insertSelected(write: CapturedWrite, send: Send): Send {
 }
 
 function idOfRecord({ table, runner }: CapturedWrite, record: Row): ObjectLiteral {
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const id: ObjectLiteral = {};
   table.metadata.primaryColumns.forEach((column, n) => {
     const typed = column.referencedColumn ?? column;

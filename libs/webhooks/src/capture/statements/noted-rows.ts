@@ -7,7 +7,9 @@ import type { RowNotes } from './row-notes.js';
 import { SqliteNotes } from './sqlite-notes.js';
 import { mysqlColumn } from '../triggers/mysql-triggers.js';
 import { literal } from '../triggers/trigger-sql.js';
+import type { WriteBuilder } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Row = Record<string, unknown>;
 
@@ -38,7 +40,8 @@ class PostgresNotes implements RowNotes {
       ...onUpdate,
       overwriteCondition: conditions.length ? [...conditions] : [always],
     };
-    builder.createUpsertConditionExpression = (table) => {
+    builder.createUpsertConditionExpression = () => {
+      const table = insertedName(builder);
       const condition = (isConditional && original?.(table)) || 'TRUE';
       const noted = `set_config('webhooks.met', ${this.note(table)}, true) IS NOT NULL`;
       return `CASE WHEN ${condition} THEN ${noted} ELSE FALSE END`;
@@ -66,6 +69,12 @@ class PostgresNotes implements RowNotes {
     });
     return `'{' || ${pairs.join(" || ',' || ")} || '}'`;
   }
+}
+
+/** How an upsert names the row that it meets. TypeORM 1.x gives it to what composes the condition, 0.3 does not. */
+function insertedName(builder: WriteBuilder): string {
+  const path = builder.getMainTableName();
+  return builder.alias === path ? builder.getTableName(path) : dataSourceOf(builder).driver.escape(builder.alias);
 }
 
 /**
@@ -111,14 +120,14 @@ export function assigningLast(write: CapturedWrite, statement: string, expressio
 function unchanged({ builder, table }: CapturedWrite, expression: string): string {
   const { onUpdate } = builder.expressionMap;
   const [assigned = ''] = onUpdate ? overwrittenColumns(onUpdate) : [];
-  const column = `${table.name}.${builder.dataSource.driver.escape(assigned)}`;
+  const column = `${table.name}.${dataSourceOf(builder).driver.escape(assigned)}`;
   return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
 }
 
 /** JSON of a row in an assignment. @param more members of it, as SQL */
-export function mysqlNote({ table, runner: { dataSource } }: CapturedWrite, more: readonly string[] = []): string {
+export function mysqlNote({ table, runner }: CapturedWrite, more: readonly string[] = []): string {
   const pairs = table.noted.columns.map(({ databaseName, name, column }) => {
-    return `${literal(databaseName)}, ${mysqlNoted(column, dataSource).written(`${table.name}.${name}`)}`;
+    return `${literal(databaseName)}, ${mysqlNoted(column, dataSourceOf(runner)).written(`${table.name}.${name}`)}`;
   });
   return `JSON_OBJECT(${[...pairs, ...more].join(', ')})`;
 }
@@ -137,7 +146,7 @@ async function readReturned(write: CapturedWrite, records: readonly Row[]): Prom
  * @param notes separated by commas
  */
 export async function readNotes({ table, runner, dialect }: CapturedWrite, notes: string): Promise<(ReadRow | null)[]> {
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const isPostgres = dialect === 'postgres';
   const { noted } = table;
   const source = isPostgres ? postgresSource(table.name) : mysqlSource(noted.columns, dataSource);

@@ -5,6 +5,7 @@ import { isLoadedEnough, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from '../images/row-reader.js';
 import type { RowChange } from '../changes/row-change.js';
 import type { SavedRow, Saving } from '../typeorm/write-builder.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Images = Map<string, RowImage>;
 
@@ -108,7 +109,7 @@ export class SavedRowImages {
     if (definition.options.exactPrevious !== false) return false;
     const isChanged = (relation: unknown) => row.changeMaps.some((change) => change.relation === relation);
     const relations = lock === 'delete' ? definition.relationsNeeded : relationsOfUpdate(definition, isChanged);
-    return isLoadedEnough(definition, row, relations, this.saving.queryRunner.dataSource);
+    return isLoadedEnough(definition, row, relations, dataSourceOf(this.saving.queryRunner));
   }
 
   private async read(

@@ -1,7 +1,7 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { Clock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { beforeOf, rowsMissed } from './affected-rows.js';
+import { beforeOf, changesDeletion, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type StatementResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
@@ -14,6 +14,7 @@ import type { Before, RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from '../typeorm/write-builder.js';
 import { tableName, type WrittenTable } from '../images/written-table.js';
+import { dataSourceOf, softDeletesAgain } from '../../typeorm-compat.js';
 
 type Run = (builder: WriteBuilder) => Promise<unknown>;
 
@@ -119,7 +120,7 @@ export class SavedWrites {
         const key = rowKey(definition, id);
         const values = sent?.[n];
         const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
-        const image = values ? insertedImage(definition, values, row, runner.dataSource) : null;
+        const image = values ? insertedImage(definition, values, row, dataSourceOf(runner)) : null;
         return this.change('created', statement, idOf(definition, id), key, null, image);
       });
       isSent = false;
@@ -155,7 +156,7 @@ export class SavedWrites {
     definition,
     images,
   }: SavedStatement): ((result: StatementAnswer) => RowImage | null) | null {
-    const { dataSource } = builder;
+    const dataSource = dataSourceOf(builder);
     if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED) return null;
     const select = imageSelectOf(definition, dataSource);
     if (!select.isWhole) return null;
@@ -177,6 +178,7 @@ export class SavedWrites {
   ): Promise<Before | null> {
     if (action !== 'updated') {
       // Whether the row was deleted or restored, the statement itself says: its condition looks at the delete date.
+      if (softDeletesAgain()) onlyOnce(builder, definition);
       await images.settle(definition, [key]);
       return null;
     }
@@ -186,7 +188,7 @@ export class SavedWrites {
     }
     const set = builder.expressionMap.valuesSet as ObjectLiteral;
     const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
-    const loaded = loadedImage(definition, images.rowOf(id), relations, builder.dataSource);
+    const loaded = loadedImage(definition, images.rowOf(id), relations, dataSourceOf(builder));
     if (loaded) await images.settle(definition, [key]);
     const image = loaded ?? (await images.take(definition, 'update', key, id));
     return image && loadedBefore(definition, image, set);
@@ -223,7 +225,7 @@ export class SavedWrites {
     const isCheap = definition.options.exactPrevious === false;
     const { relationsNeeded } = definition;
     for (const [key, id] of byKey) {
-      const loaded = isCheap ? loadedImage(definition, images.rowOf(id), relationsNeeded, builder.dataSource) : null;
+      const loaded = isCheap ? loadedImage(definition, images.rowOf(id), relationsNeeded, dataSourceOf(builder)) : null;
       if (loaded) found.set(key, loaded);
       else toRead.set(key, id);
     }
@@ -269,9 +271,16 @@ export class SavedWrites {
   }
 }
 
+/** The condition that TypeORM 1.x adds to a soft delete and a restore. */
+function onlyOnce(builder: WriteBuilder, { metadata }: EntityDefinition): void {
+  const { queryType, wheres } = builder.expressionMap;
+  wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
+}
+
 /** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */
-function readsAfter({ expressionMap, dataSource: { driver } }: WriteBuilder, { metadata }: EntityDefinition): boolean {
-  const { queryType, updateEntity } = expressionMap;
+function readsAfter(builder: WriteBuilder, { metadata }: EntityDefinition): boolean {
+  const { queryType, updateEntity } = builder.expressionMap;
+  const { driver } = dataSourceOf(builder);
   if (!updateEntity || queryType === 'delete') return false;
   const isInsert = queryType === 'insert';
   if (driver.isReturningSqlSupported(isInsert ? 'insert' : 'update')) return false;

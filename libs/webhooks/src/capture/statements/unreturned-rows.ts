@@ -9,6 +9,7 @@ import { isUpsert, recordInserted, type InsertedRow } from './record-inserted.js
 import { isOneOf } from '../images/links.js';
 import { assigningFirst, assigningLast, mysqlNote, readNotes } from './noted-rows.js';
 import type { ReadRow } from '../images/written-table.js';
+import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
 type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
 type Row = Record<string, unknown>;
@@ -65,7 +66,7 @@ function noting(write: CapturedWrite, text: string): string {
 
 /** What stands in a primary key, byte by byte. */
 function keyText({ table, runner }: CapturedWrite): string {
-  const { driver } = runner.dataSource;
+  const { driver } = dataSourceOf(runner);
   const columns = table.metadata.primaryColumns.map(
     ({ databaseName }) => `${table.name}.${driver.escape(databaseName)}`,
   );
@@ -161,13 +162,13 @@ async function readWhere(write: CapturedWrite, conditions: readonly string[]): P
 }
 
 async function ask({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
-  const [sql, parameters] = runner.dataSource.driver.escapeQueryWithParameters(text, builder.getParameters());
+  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   return (await runner.query(sql, parameters)) as Row[];
 }
 
 /** Rows that have what is unique of a value set: their key, or every column of a unique constraint. */
 function conflictConditions(write: CapturedWrite, mayConflict: boolean): string[] {
-  const { dataSource } = write.runner;
+  const dataSource = dataSourceOf(write.runner);
   const valueSets = valueSetsOf(write);
   return [write.table.metadata.primaryColumns, ...(mayConflict ? uniquesOf(write) : [])].flatMap((columns) => {
     const tuples = valueSets.flatMap((valueSet, index) => {
@@ -203,7 +204,7 @@ function valueOf(
   if (value !== undefined && value !== null) return builder.createParameter(value);
   // Another default is an expression, whose value is another one each time.
   if (!['string', 'number', 'boolean'].includes(typeof column.default)) return null;
-  return `DEFAULT(${table.name}.${builder.dataSource.driver.escape(column.databaseName)})`;
+  return `DEFAULT(${table.name}.${dataSourceOf(builder).driver.escape(column.databaseName)})`;
 }
 
 /** Rows by the numbers that the database has drawn for them, where there is no better way. */
@@ -229,12 +230,12 @@ async function numbersCondition(
   const numbers = (mayConflict ? valueSets : keyless).map((_, n) =>
     builder.createParameter((BigInt(insertId) + BigInt(n * step)).toString()),
   );
-  return [`${runner.dataSource.driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`];
+  return [`${dataSourceOf(runner).driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`];
 }
 
 /** The rows that were met, by the keys that they had: whatever they conflicted by, no value of the statement need say it. */
 function metConditions({ builder, table, runner }: CapturedWrite, met: readonly MetRow[]): string[] {
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const tuples = met.flatMap(({ old }) => {
     if (!old) return [];
     const { entity, exact } = old.image;

@@ -7,6 +7,7 @@ import { TransactionLog, type Committed } from './transaction-log.js';
 import { transactionStatements, type TransactionStatement } from './transaction-statement.js';
 import { isWriteStatement } from './write-statement.js';
 import { Queue, refuseEnded, Work, worksOn, writeOn } from './work.js';
+import { dataSourceOf, isAsyncDisposable } from '../../typeorm-compat.js';
 
 /** What the objects of one data source share. */
 export interface RunnerWritesOptions {
@@ -215,7 +216,9 @@ export class RunnerWrites {
       commitTransaction: () => this.inTurn(() => this.commit()),
       rollbackTransaction: () => this.inTurn(() => this.rollBack()),
       ...(isShared(this.runner) ? {} : { release: () => this.inTurn(() => this.release()) }),
-      [Symbol.asyncDispose]: () => this.inTurn(() => this.stockCall(Symbol.asyncDispose)),
+      ...(isAsyncDisposable(this.runner) && {
+        [Symbol.asyncDispose]: () => this.inTurn(() => this.stockCall(Symbol.asyncDispose)),
+      }),
     };
     const runner = this.runner as unknown as Record<string | symbol, Method>;
     const stock: Record<string | symbol, Method> = {};
@@ -353,5 +356,5 @@ export class RunnerWrites {
 
 /** Without `isolateSqlite` all of SQLite's transactions share one query runner, which nobody may release. */
 function isShared(runner: QueryRunner): boolean {
-  return (runner.dataSource.driver as { queryRunner?: QueryRunner }).queryRunner === runner;
+  return (dataSourceOf(runner).driver as { queryRunner?: QueryRunner }).queryRunner === runner;
 }

@@ -1,5 +1,6 @@
 import type { QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** Whether a connection is in a transaction; `failed`: in one that PostgreSQL only rolls back any more. */
 export type ServerState = 'none' | 'open' | 'failed';
@@ -52,7 +53,7 @@ function ofMysql(raw: unknown): ServerState | undefined {
 function ofSqlite(runner: QueryRunner): ServerState | undefined {
   // `isolateSqlite` gives each runner a connection; without it the driver has one.
   const { isInTransaction } = runner as { isInTransaction?: boolean };
-  const { databaseConnection } = runner.dataSource.driver as { databaseConnection?: { inTransaction?: boolean } };
+  const { databaseConnection } = dataSourceOf(runner).driver as { databaseConnection?: { inTransaction?: boolean } };
   const isOpen = isInTransaction ?? databaseConnection?.inTransaction;
   return isOpen === undefined ? undefined : isOpen ? 'open' : 'none';
 }

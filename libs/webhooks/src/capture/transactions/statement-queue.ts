@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { EntitySubscriberInterface, QueryRunner } from 'typeorm';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** A statement that is being sent, with what hooks of the application do meanwhile. */
 interface Sending {
@@ -52,7 +53,7 @@ export class StatementQueue {
 
   /** Whether hooks of the application run while a statement is sent, or while TypeORM reads again what it has written. */
   private hasHooks(): boolean {
-    const subscribers: readonly EntitySubscriberInterface[] = this.runner.dataSource.subscribers;
+    const subscribers: readonly EntitySubscriberInterface[] = dataSourceOf(this.runner).subscribers;
     return subscribers.some((one) => one !== this.own && HOOKS.some((hook) => hook in one));
   }
 

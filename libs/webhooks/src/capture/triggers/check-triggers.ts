@@ -10,6 +10,7 @@ import { warnOfStaleMarks } from './image-converter.js';
 import { compareTriggers, syncTriggers } from './install-triggers.js';
 import type { TriggerObject } from './trigger-sql.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-source file>';
 
@@ -69,7 +70,7 @@ async function warnOfCascades(
   tables: readonly TriggerTable[],
   logger: LoggerService,
 ): Promise<void> {
-  if (!tables.length || dialectOf(runner.dataSource.options.type) !== 'mysql') return;
+  if (!tables.length || dialectOf(dataSourceOf(runner).options.type) !== 'mysql') return;
   const keys: { name: string; relation: string; deleted: string; updated: string }[] = [];
   for (const { path } of tables) {
     const [table, schema] = path.split('.').toReversed();

@@ -7,6 +7,7 @@ import { postgresTriggers } from './postgres-triggers.js';
 import { sqliteTriggers } from './sqlite-triggers.js';
 import type { ImagesTable, InstalledObject, TriggerDialect, TriggerObject } from './trigger-sql.js';
 import type { TriggerTable } from './trigger-table.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** What is installed, against what should be. */
 export interface TriggerReport {
@@ -30,7 +31,7 @@ export async function triggerStatements(
 ): Promise<string[]> {
   const { missing, outdated, left } = await compareTriggers(runner, at, tables);
   const ours = new Set<string | null>();
-  for (const { tablePath } of runner.dataSource.entityMetadatas) ours.add(await realPath(runner, tablePath));
+  for (const { tablePath } of dataSourceOf(runner).entityMetadatas) ours.add(await realPath(runner, tablePath));
   const isOurs = ({ table }: InstalledObject) => leftovers === 'drop all' || (table !== null && ours.has(table));
   return [
     ...left.filter(isOurs).map(({ drop }) => drop),
@@ -61,7 +62,7 @@ export async function compareTriggers(
   tables: readonly TriggerTable[],
 ): Promise<TriggerReport> {
   const images = await imagesTable(runner, at);
-  const dialect = triggerDialect(runner.dataSource);
+  const dialect = triggerDialect(dataSourceOf(runner));
   const wanted = tables.length ? dialect.objects(tables, images) : [];
   const { text, objectOf } = dialect.installed(images);
   const installed = ((await runner.query(text)) as never[]).map(objectOf);
@@ -96,7 +97,7 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
 
 /** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
 export async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const { driver, namingStrategy } = dataSource;
   const path = tablePathOf(dataSource, at, 'images');
   const column = (property: string) => driver.escape(namingStrategy.columnName(property, databaseName(property), []));
@@ -123,7 +124,7 @@ export async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions)
  * database where that is another one than the connection's.
  */
 async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
-  const { driver, options } = runner.dataSource;
+  const { driver, options } = dataSourceOf(runner);
   const dialect = dialectOf(options.type);
   if (dialect === 'sqlite') return path;
   if (dialect === 'mysql') {

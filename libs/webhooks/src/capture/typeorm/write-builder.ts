@@ -4,6 +4,7 @@ import { EntityPersistExecutor } from 'typeorm/persistence/EntityPersistExecutor
 import { SubjectExecutor } from 'typeorm/persistence/SubjectExecutor.js';
 import { ConfigurationError } from '../../errors.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
+import { dataSourceOf, type OfDataSource } from '../../typeorm-compat.js';
 
 /** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link HOLD}. */
 export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');
@@ -35,12 +36,15 @@ export interface WriteExpression {
  * TypeORM's insert, update, delete and soft-delete builders, with the protected methods of which capture composes its own
  * statements. {@link checkTypeorm} looks whether they are there.
  */
-export interface WriteBuilder {
+export type WriteBuilder = OfDataSource & WriteBuilderParts;
+
+interface WriteBuilderParts {
   /** Of a `save()`'s own statement: what was given to `where()`. */
   [CRITERIA]?: unknown;
-  readonly dataSource: DataSource;
   queryRunner?: QueryRunner;
   readonly expressionMap: WriteExpression;
+  readonly alias: string;
+  getMainTableName(): string;
   clone(): WriteBuilder;
   getQueryAndParameters(): [string, unknown[]];
   getParameters(): ObjectLiteral;
@@ -147,6 +151,7 @@ const OF_EVERY_BUILDER = [
   ...['execute', 'clone', 'getQueryAndParameters', 'getParameters', 'createParameter', 'createComment'],
   ...['createCteExpression', 'createWhereExpression', 'createReturningExpression', 'getTableName'],
   'replacePropertyNamesForTheWholeQuery',
+  'getMainTableName',
 ];
 const ORDERED = ['createUpdateExpression', 'createOrderByExpression', 'createLimitExpression'];
 const OF_BUILDER = {
@@ -185,8 +190,9 @@ function asSeenBy(saving: Saving): QueryRunner {
 }
 
 /** What TypeORM makes for each `save()` and its like. */
-interface Persistence {
-  readonly dataSource: DataSource;
+type Persistence = OfDataSource & PersistenceParts;
+
+interface PersistenceParts {
   readonly queryRunner?: QueryRunner;
   readonly options?: { readonly data?: unknown };
   readonly mode?: string;
@@ -274,7 +280,7 @@ function replaceExecute(prototype: Methods): void {
     return function execute(this: WriteBuilder, ...args: never[]): unknown {
       const saving = this.queryRunner && savings.get(this.queryRunner);
       if (saving) this.queryRunner = saving.queryRunner;
-      const hold = (this.dataSource as Held)[HOLD];
+      const hold = (dataSourceOf(this) as Held)[HOLD];
       if (!hold) return original.apply(this, args);
       const run = (builder: WriteBuilder) => original.apply(builder as never, args) as Promise<unknown>;
       return hold.execute(this, run, saving);
@@ -296,7 +302,7 @@ function replaceWhere(prototype: Methods): void {
 function replacePersist(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return function execute(this: Persistence, ...args: never[]): unknown {
-      const hold = (this.dataSource as Held)[HOLD];
+      const hold = (dataSourceOf(this) as Held)[HOLD];
       if (!hold || !this.queryRunner) return original.apply(this as never, args);
       const run = () => original.apply(this as never, args) as Promise<unknown>;
       return hold.persist(this.queryRunner, { label: () => labelOf(this), data: this.options?.data }, run);
@@ -315,7 +321,7 @@ function labelOf({ mode = 'save', target, entity }: Persistence): string {
 function replaceTransaction(prototype: Methods): void {
   replace(prototype, 'transaction', (original) => {
     return function transaction(this: EntityManager, ...args: never[]): unknown {
-      const hold = (this.dataSource as Held)[HOLD];
+      const hold = (dataSourceOf(this) as Held)[HOLD];
       const run = () => original.apply(this as never, args) as Promise<unknown>;
       return hold && this.queryRunner ? hold.transaction(this.queryRunner, run) : run();
     };
@@ -326,7 +332,7 @@ function replacePersistence(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return async function execute(this: SubjectSender, ...args: never[]): Promise<void> {
       const { queryRunner } = this;
-      const hold = (queryRunner.dataSource as Held)[HOLD];
+      const hold = (dataSourceOf(queryRunner) as Held)[HOLD];
       if (!hold) return void (await original.apply(this as never, args));
       const saving: Saving = {
         queryRunner,
@@ -351,11 +357,11 @@ function replacePersistence(prototype: Methods): void {
 function replaceClear(prototype: Methods): void {
   replace(prototype, 'clear', (original) => {
     return function clear(this: EntityManager, ...args: never[]): unknown {
-      const hold = (this.dataSource as Held)[HOLD];
+      const hold = (dataSourceOf(this) as Held)[HOLD];
       if (!hold) return original.apply(this as never, args);
       const [entity, options] = args as unknown as [string, Clearing['options']];
       const run = () => original.apply(this as never, args) as Promise<unknown>;
-      return hold.clear(this.dataSource.getMetadata(entity), this.queryRunner, { run, options });
+      return hold.clear(dataSourceOf(this).getMetadata(entity), this.queryRunner, { run, options });
     };
   });
 }

@@ -12,6 +12,7 @@ import { bodyId } from '../incoming-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
 import type { ProcessedOnce } from './processed-once.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** Primary key of a webhook in the inbox. */
 export interface InboxKey {
@@ -112,7 +113,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
         'processInTransaction() needs an inbox, and the module has none. Set WebhookReceiverModule.forRoot({ …, inbox: {} }), and create its table with ...webhookInboxMigrations().',
       );
     }
-    if (manager.dataSource !== this.parts.dataSource) {
+    if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new ConfigurationError(
         'INBOX_MISSING',
         "processInTransaction() got a manager of another data source than the inbox's, and the two cannot commit together. Pass a manager of the inbox's data source, or set WebhookReceiverModule.forRoot({ dataSource }) to the manager's data source.",

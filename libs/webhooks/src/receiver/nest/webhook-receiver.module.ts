@@ -9,6 +9,7 @@ import { expressKeepsRawBodies, type ExpressApplication } from '../../raw-body/e
 import { fastifyKeepsRawBodies, type FastifyApplication } from '../../raw-body/fastify-raw-body.js';
 import { rawBodyMissing } from '../../raw-body/raw-body.js';
 import { DEFAULT_INSTANCE } from '../../instance.js';
+import { assertSupportedTypeorm } from '../../typeorm-version.js';
 import { VERIFIER } from './verify-webhook.decorator.js';
 import { WebhookInbox } from './webhook-inbox.js';
 import {
@@ -118,6 +119,7 @@ function inboxProvider(dataSource: string): FactoryProvider {
     provide: WebhookInbox,
     useFactory: ({ inbox }: ResolvedReceiverOptions, clock: Clock, source: DataSource | undefined) => {
       if (!inbox) return new WebhookInbox(null);
+      assertSupportedTypeorm();
       if (source) return new WebhookInbox({ dataSource: source, options: inbox, clock });
       throw new ConfigurationError(
         'INVALID_OPTION',

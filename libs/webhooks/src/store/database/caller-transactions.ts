@@ -3,6 +3,7 @@ import type { Database } from './database.js';
 import { rawConnection } from './raw-connection.js';
 import { Together, type Script, type StatementResult } from './script.js';
 import { TransactionError } from './transaction-errors.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** What capture knows of the transactions of the application. */
 export interface TransactionFollower {
@@ -67,7 +68,7 @@ export class CallerTransactions {
   }
 
   private assertOurs(manager: EntityManager, what: string): void {
-    if (manager.dataSource === this.parts.dataSource) return;
+    if (dataSourceOf(manager) === this.parts.dataSource) return;
     throw new TransactionError(
       'WRONG_DATA_SOURCE',
       `${what} gave a manager of another data source than that of this instance of the module, so its transaction cannot be joined. Give the manager of this data source, or use the instance of that one.`,

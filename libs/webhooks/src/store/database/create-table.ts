@@ -9,6 +9,7 @@ import {
   type IndexShape,
   type WebhookTablesOptions,
 } from './table-names.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** A table as a migration made it, once and for ever: the present one is in `store/database/tables.ts`. */
 export interface FrozenTable {
@@ -33,7 +34,7 @@ export function migrationName(
 /** Creates the schema that is named for our tables. Looks first: `IF NOT EXISTS` asks for the right to create all the same. */
 export async function createSchema(runner: QueryRunner, { tableSchema }: WebhookTablesOptions): Promise<void> {
   if (tableSchema === undefined) return;
-  assertSchemas(runner.dataSource, tableSchema);
+  assertSchemas(dataSourceOf(runner), tableSchema);
   if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
 }
 
@@ -42,7 +43,7 @@ export async function createSchema(runner: QueryRunner, { tableSchema }: Webhook
  * where a migration outside of a transaction was interrupted after the table.
  */
 export async function createTable(runner: QueryRunner, at: WebhookTablesOptions, table: FrozenTable): Promise<void> {
-  const { namingStrategy, options, driver } = runner.dataSource;
+  const { namingStrategy, options, driver } = dataSourceOf(runner);
   const type = options.type as SupportedDriver;
   const columnName = (property: string) => namingStrategy.columnName(property, databaseName(property), []);
   const columns = Object.entries(table.columns).map(([property, kind]): TableColumnOptions => {
@@ -60,7 +61,7 @@ export async function createTable(runner: QueryRunner, at: WebhookTablesOptions,
       ...(column.generated === 'increment' ? { generationStrategy: 'increment' as const } : {}),
     };
   });
-  const path = tablePathOf(runner.dataSource, at, table.name);
+  const path = tablePathOf(dataSourceOf(runner), at, table.name);
   const plainName = path.split('.').at(-1) as string;
   const index = ({ columns: properties, where }: { columns: readonly string[]; where?: string }, isUnique: boolean) => {
     const columnNames = properties.map(columnName);

@@ -1,4 +1,3 @@
-import { DataSource } from 'typeorm';
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from '../../dialect.js';
 import { isRetryable } from './database-errors.js';
@@ -15,6 +14,7 @@ import {
 import { withoutValues } from './statement-error.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 import type { WebhookTablesOptions } from './table-names.js';
+import { DataSource } from '../../typeorm-compat.js';
 
 const MAX_TRIES = 10;
 

@@ -1,6 +1,6 @@
-import { DataSource } from 'typeorm';
 import { isFileSqlite, sqliteWriterLock } from '../../sqlite/isolate-sqlite.js';
 import { isInTransactionHere } from '../../sqlite/transaction-here.js';
+import { DataSource } from '../../typeorm-compat.js';
 import type { Sql } from 'sql-template-tag';
 import { isRetryable } from './database-errors.js';
 import { Database, ownDataSourceOptions } from './database.js';

@@ -1,6 +1,7 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { dialectOf } from '../../dialect.js';
 import { escapedPath, SHADOW_COLUMNS, type ShadowedTable } from './shadow-table.js';
+import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** A shadow that exists in the database. */
 export interface InstalledShadow {
@@ -25,7 +26,7 @@ type Operation = (typeof OPERATIONS)[number];
 /** Creates a shadow and its triggers. Replaces the shadow of an earlier witness that was not removed. */
 export async function installShadow(runner: QueryRunner, table: ShadowedTable): Promise<InstalledShadow> {
   const place = await placeOf(runner, table);
-  for (const statement of [...removal(runner.dataSource, place), ...creation(runner.dataSource, place)]) {
+  for (const statement of [...removal(dataSourceOf(runner), place), ...creation(dataSourceOf(runner), place)]) {
     await runner.query(statement);
   }
   return { table, path: place.shadow };
@@ -34,11 +35,11 @@ export async function installShadow(runner: QueryRunner, table: ShadowedTable): 
 /** Removes a shadow and its triggers. */
 export async function removeShadow(runner: QueryRunner, { table }: InstalledShadow): Promise<void> {
   const place = await placeOf(runner, table);
-  for (const statement of removal(runner.dataSource, place)) await runner.query(statement);
+  for (const statement of removal(dataSourceOf(runner), place)) await runner.query(statement);
 }
 
 async function placeOf(runner: QueryRunner, table: ShadowedTable): Promise<Place> {
-  const { dataSource } = runner;
+  const dataSource = dataSourceOf(runner);
   const escape = (name: string) => dataSource.driver.escape(name);
   const path = escapedPath(table.metadata.tablePath, dataSource);
   const schema = await schemaOf(runner, path, table);
@@ -49,7 +50,7 @@ async function placeOf(runner: QueryRunner, table: ShadowedTable): Promise<Place
 
 /** The schema of the table. PostgreSQL is asked for it, because the trigger function sets another `search_path`. */
 async function schemaOf(runner: QueryRunner, path: string, { metadata }: ShadowedTable): Promise<string | null> {
-  switch (dialectOf(runner.dataSource.options.type)) {
+  switch (dialectOf(dataSourceOf(runner).options.type)) {
     case 'postgres': {
       const found = (await runner.query(
         'SELECT n.nspname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)',

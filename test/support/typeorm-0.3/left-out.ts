@@ -1,0 +1,60 @@
+import { afterAll, beforeEach, inject } from 'vitest';
+
+interface LeftOut {
+  readonly file: string;
+  /** The whole name of the test. */
+  readonly name: string;
+  /** On these databases alone. */
+  readonly on?: readonly string[];
+  readonly reason: string;
+}
+
+const NO_INSERT_SELECT = 'valuesFromSelect() came with 1.0; the test calls it itself';
+const NO_EMPTY_UPSERT = 'an upsert that overwrites nothing is plain INSERT with 0.3, or no SQL at all (MySQL)';
+const RESTORE =
+  'restore() of 0.3 counts rows that are not deleted, too; of captured entities it writes what 1.x writes';
+
+/** Tests that TypeORM 0.3 cannot pass, because it does something else than 1.x by itself. What differs in capture is no reason. */
+const LEFT_OUT: readonly LeftOut[] = [
+  { file: 'test/capture/upserts.spec.ts', name: 'is answered for rows of a SELECT', reason: NO_INSERT_SELECT },
+  {
+    file: 'test/capture/links.spec.ts',
+    name: 'are refused, and nothing is written, where a statement takes its values from a SELECT',
+    reason: NO_INSERT_SELECT,
+  },
+  {
+    file: 'test/capture/upserts.spec.ts',
+    name: 'is answered where the upsert overwrites nothing',
+    reason: NO_EMPTY_UPSERT,
+  },
+  { file: 'test/capture/bulk-writes.spec.ts', name: 'gives its caller what TypeORM gives: restore()', reason: RESTORE },
+];
+
+const met = new Set<LeftOut>();
+let file = '';
+
+beforeEach(({ task, skip }) => {
+  file = task.file.name;
+  const databases = /\((\w+)\)/.exec(suitesOf(task.suite))?.[1] ?? '';
+  const found = LEFT_OUT.find((one) => one.file === file && one.name === task.name && isOn(one, databases));
+  if (!found) return;
+  met.add(found);
+  skip(`TypeORM 0.3: ${found.reason}`);
+});
+
+/** A name that is changed must not bring a test back in silence, nor stay here. */
+afterAll(() => {
+  if (inject('isFiltered')) return;
+  const unmet = LEFT_OUT.filter((one) => one.file === file && !met.has(one)).map(({ name }) => name);
+  if (unmet.length)
+    throw new Error(`test/support/typeorm-0.3/left-out.ts names no test of ${file}: ${unmet.join('; ')}`);
+});
+
+function isOn({ on }: LeftOut, database: string): boolean {
+  return !on || on.includes(database);
+}
+
+function suitesOf(suite: { name: string; suite?: unknown } | undefined): string {
+  if (!suite) return '';
+  return `${suitesOf(suite.suite as typeof suite)} ${suite.name}`;
+}
