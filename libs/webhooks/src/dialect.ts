@@ -33,3 +33,11 @@ export const DEFAULT_TABLE_PREFIX = 'webhook_';
 export function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
 }
+
+/** A path such as `schema.table` in SQL: each part escaped. No part has a dot. */
+export function escapedPath(path: string, driver: { escape(name: string): string }): string {
+  return path
+    .split('.')
+    .map((part) => driver.escape(part))
+    .join('.');
+}
