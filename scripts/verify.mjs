@@ -27,6 +27,7 @@ const steps = [
   { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
+  { name: 'unused', what: 'files and exports that nobody uses', command: npmRun('unused') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
   {
     name: 'tests',

@@ -1,7 +1,7 @@
 import { ConfigurationError } from './errors.js';
 
 /** The databases this library speaks to, by TypeORM's `type` option. */
-export const SUPPORTED_DRIVERS = ['postgres', 'mysql', 'mariadb', 'better-sqlite3'] as const;
+const SUPPORTED_DRIVERS = ['postgres', 'mysql', 'mariadb', 'better-sqlite3'] as const;
 
 /** TypeORM's `type` option of a supported data source. */
 export type SupportedDriver = (typeof SUPPORTED_DRIVERS)[number];

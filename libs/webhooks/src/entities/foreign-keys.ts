@@ -32,7 +32,7 @@ export function typingColumn(join: ColumnMetadata): ColumnMetadata {
 }
 
 /** Where a part of a composite key stands in the other entity: the part may be one of a relation of its own. */
-export function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
+function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
   if (!referencedColumn) return [];
   const { isVirtual, relationMetadata, propertyPath } = referencedColumn;
   if (!isVirtual || !relationMetadata) return propertyPath.split('.');

@@ -5,7 +5,7 @@ import { readTraceContext } from './trace-context.js';
 import { kindOf } from '../show.js';
 
 /** Longest context, as JSON, in UTF-8 bytes: it is stored with every event, and carries who and why, not what. */
-export const MAX_CONTEXT_BYTES = 4 * 1_024;
+const MAX_CONTEXT_BYTES = 4 * 1_024;
 
 /** Deeper than this it is no context, and the stack is not endless. */
 const MAX_NESTING = 32;

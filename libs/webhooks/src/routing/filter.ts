@@ -43,7 +43,7 @@ export const OPERATORS = [
   'changedFrom',
   'changedTo',
 ] as const;
-export type Operator = (typeof OPERATORS)[number];
+type Operator = (typeof OPERATORS)[number];
 
 /** One compiled condition. */
 export interface Condition {
@@ -73,17 +73,17 @@ export interface Filterable {
 }
 
 /** Most conditions of one filter: each costs an evaluation per candidate event. */
-export const MAX_CONDITIONS = 20;
+const MAX_CONDITIONS = 20;
 /** Most values of one `in`: each can become a row of the routes table per pattern. */
-export const MAX_IN_VALUES = 100;
+const MAX_IN_VALUES = 100;
 /** Longest text of one value, in UTF-8 bytes. */
 export const MAX_VALUE_BYTES = 16 * 1024;
 /** Longest filter as a whole, in UTF-8 bytes of its paths and values: each candidate event reads and parses it. */
-export const MAX_FILTER_BYTES = 64 * 1024;
+const MAX_FILTER_BYTES = 64 * 1024;
 /** Most properties of one path (`a.b` has two). */
-export const MAX_PATH_DEPTH = 10;
+const MAX_PATH_DEPTH = 10;
 /** Longest path in characters. */
-export const MAX_PATH_LENGTH = 512;
+const MAX_PATH_LENGTH = 512;
 
 const OPERATOR_NAMES: ReadonlySet<string> = new Set(OPERATORS);
 const FOLDED_OPERATORS: ReadonlySet<string> = new Set(OPERATORS.map((name) => name.toLowerCase()));

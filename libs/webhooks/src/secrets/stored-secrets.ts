@@ -20,7 +20,7 @@ interface SecretsDocument {
 }
 
 /** How long a secret that no longer signs still answers the verify view. */
-export const VERIFIABLE_FOR_MS = 7 * DAY;
+const VERIFIABLE_FOR_MS = 7 * DAY;
 
 /** Keys of one type that sign at once: with more, the signatures of a listener would fill the headers that servers take. */
 const MAX_SIGNING = 20;

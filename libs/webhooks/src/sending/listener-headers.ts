@@ -1,13 +1,13 @@
 import { BadRequestError } from '../errors.js';
 
 /** Most headers a listener may have. */
-export const MAX_HEADERS = 20;
+const MAX_HEADERS = 20;
 /** Longest header name, in characters. */
-export const MAX_HEADER_NAME_LENGTH = 128;
+const MAX_HEADER_NAME_LENGTH = 128;
 /** Longest header value, in characters. */
-export const MAX_HEADER_VALUE_LENGTH = 4096;
+const MAX_HEADER_VALUE_LENGTH = 4096;
 /** Names and values of a listener together: most servers refuse requests with more than 8 KiB of headers. */
-export const MAX_HEADERS_LENGTH = 6 * 1024;
+const MAX_HEADERS_LENGTH = 6 * 1024;
 
 /** What this library or HTTP itself says, and a listener may not contradict. */
 const RESERVED_NAMES = new Set([

@@ -4,10 +4,10 @@ import { BadRequestError, ConfigurationError } from '../errors.js';
 import { decodeBase64 } from './secret.js';
 
 /** How an Ed25519 private key begins, by the Standard Webhooks specification. Only the sender has it. */
-export const PRIVATE_KEY_PREFIX = 'whsk_';
+const PRIVATE_KEY_PREFIX = 'whsk_';
 
 /** How an Ed25519 public key begins. Anybody may have it. */
-export const PUBLIC_KEY_PREFIX = 'whpk_';
+const PUBLIC_KEY_PREFIX = 'whpk_';
 
 const KEY_BYTES = 32;
 

@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { BadRequestError, ConfigurationError } from '../errors.js';
 
 /** How a symmetric secret begins, by the Standard Webhooks specification. */
-export const SECRET_PREFIX = 'whsec_';
+const SECRET_PREFIX = 'whsec_';
 
 /** Shortest key that the Standard Webhooks specification allows: 192 bits. */
 export const MIN_SECRET_BYTES = 24;
 
 /** Longest key that it allows: 512 bits. */
-export const MAX_SECRET_BYTES = 64;
+const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 

@@ -42,7 +42,7 @@ export interface StockDriver {
   queryRunner?: unknown;
 }
 
-export interface SqliteOptions {
+interface SqliteOptions {
   readonly database: string;
   readonly readonly?: boolean;
   readonly statementCacheSize?: number;

@@ -32,11 +32,11 @@ const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
  * Listeners that are asked about for one request, the newest first. An event that went to more is answered `INVALID` to
  * the oldest of them: the alternative is that one request costs as many HMACs as an application has listeners.
  */
-export const MAX_LISTENERS_ASKED = 10_000;
+const MAX_LISTENERS_ASKED = 10_000;
 /** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
 const SIGNED_BYTES_AT_ONCE = 1_024 * 1_024;
 /** Answers leave at multiples of this after the request: what is left of different work does not show. */
-export const ANSWER_STEP_MS = 50;
+const ANSWER_STEP_MS = 50;
 
 /** A sequence that no row has: databases count from 1. */
 const NO_EVENT: SentEvent = { seq: 0, body: null };

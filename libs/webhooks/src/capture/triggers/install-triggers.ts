@@ -95,7 +95,7 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
 }
 
 /** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
-export async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
+async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
   const { dataSource } = runner;
   const { driver, namingStrategy } = dataSource;
   const path = tablePathOf(dataSource, at, 'images');

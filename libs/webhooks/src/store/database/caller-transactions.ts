@@ -5,7 +5,7 @@ import { Together, type Script, type StatementResult } from './script.js';
 import { TransactionError } from './transaction-errors.js';
 
 /** What capture knows of the transactions of the application. */
-export interface TransactionFollower {
+interface TransactionFollower {
   /**
    * Runs a write on a query runner, apart from other writes that are called on it at the same time.
    *

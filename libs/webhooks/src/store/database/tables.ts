@@ -334,8 +334,3 @@ export function tablesSql(
   });
   return Object.fromEntries(entries) as TablesSql;
 }
-
-/** For error messages and checks: every table's plain path. */
-export function tablePaths(tables: TablesSql): string[] {
-  return Object.values(tables).map((table) => table.metadata.tablePath);
-}
