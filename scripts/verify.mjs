@@ -30,6 +30,7 @@ const steps = [
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
   { name: 'types03', what: 'type check on TypeORM 0.3', command: npmRun('typecheck:typeorm-0.3') },
+  { name: 'unused', what: 'files and exports that nobody uses', command: npmRun('unused') },
   { name: 'build', what: 'library and demo', command: npmRun('build') },
   {
     name: 'tests',

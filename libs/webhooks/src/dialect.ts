@@ -1,7 +1,7 @@
 import { ConfigurationError } from './errors.js';
 
 /** The databases this library speaks to, by TypeORM's `type` option. */
-export const SUPPORTED_DRIVERS = ['postgres', 'mysql', 'mariadb', 'better-sqlite3'] as const;
+const SUPPORTED_DRIVERS = ['postgres', 'mysql', 'mariadb', 'better-sqlite3'] as const;
 
 /** TypeORM's `type` option of a supported data source. */
 export type SupportedDriver = (typeof SUPPORTED_DRIVERS)[number];
@@ -32,4 +32,12 @@ export const DEFAULT_TABLE_PREFIX = 'webhook_';
 /** What may name the schema of our tables: nothing that has to be escaped, and no dot, which parts it from the table. */
 export function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
+}
+
+/** A path such as `schema.table` in SQL: each part escaped. No part has a dot. */
+export function escapedPath(path: string, driver: { escape(name: string): string }): string {
+  return path
+    .split('.')
+    .map((part) => driver.escape(part))
+    .join('.');
 }

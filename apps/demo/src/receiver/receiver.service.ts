@@ -3,7 +3,7 @@ import { Injectable, NotFoundException } from '@nestjs/common';
 import { Webhook, WebhookVerificationError } from 'standardwebhooks';
 
 /** The body of a webhook, in the format of Standard Webhooks and this library. */
-export interface WebhookBody {
+interface WebhookBody {
   readonly type: string;
   readonly timestamp: string;
   readonly data: Readonly<Record<string, unknown>>;

@@ -38,7 +38,7 @@ import { outsideChains, writeOn } from './transactions/work.js';
 import { holdWrites, letWritesGo } from './typeorm/write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
-export type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
+type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
 
 export interface EntityCaptureOptions {
   readonly dataSource: DataSource;

@@ -4,7 +4,7 @@ import { PerMinute } from '../per-minute.js';
 const SPREAD_MS = 5_000;
 
 /** Requests of handshakes a minute, by one process: to one host, to one host by one owner, and by one owner. */
-export const HANDSHAKES_PER_MINUTE = { host: 60, ownersHost: 10, owner: 30 } as const;
+const HANDSHAKES_PER_MINUTE = { host: 60, ownersHost: 10, owner: 30 } as const;
 
 /**
  * How often handshakes may ask. The pause between two handshakes of one listener does not help a stranger whom many listeners name, and

@@ -32,7 +32,7 @@ export function typingColumn(join: ColumnMetadata): ColumnMetadata {
 }
 
 /** The property path of a key part in the other entity. There the part may belong to a relation, too. */
-export function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
+function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
   if (!referencedColumn) return [];
   const { isVirtual, relationMetadata, propertyPath } = referencedColumn;
   if (!isVirtual || !relationMetadata) return propertyPath.split('.');

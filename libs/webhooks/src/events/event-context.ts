@@ -5,7 +5,7 @@ import { readTraceContext } from './trace-context.js';
 import { kindOf } from '../show.js';
 
 /** Longest context, as JSON, in UTF-8 bytes. It is stored with every event, so it should name who and why, not repeat data. */
-export const MAX_CONTEXT_BYTES = 4 * 1_024;
+const MAX_CONTEXT_BYTES = 4 * 1_024;
 
 /** Deepest nesting of a context: enough for any real context, and far below the limit of the stack. */
 const MAX_NESTING = 32;

@@ -49,7 +49,7 @@ export const OPERATORS = [
   'changedFrom',
   'changedTo',
 ] as const;
-export type Operator = (typeof OPERATORS)[number];
+type Operator = (typeof OPERATORS)[number];
 
 /** One compiled condition. */
 export interface Condition {
@@ -82,19 +82,19 @@ export interface Filterable {
 }
 
 /** Maximum number of conditions of one filter. Each condition is evaluated for each candidate event. */
-export const MAX_CONDITIONS = 20;
+const MAX_CONDITIONS = 20;
 /** Maximum number of values of one `in`. Each value can become a row of the routes table for each pattern. */
-export const MAX_IN_VALUES = 100;
+const MAX_IN_VALUES = 100;
 /** Maximum length of one value, in UTF-8 bytes. */
 export const MAX_VALUE_BYTES = 16 * 1024;
 /**
  * Maximum length of a filter, in UTF-8 bytes of its JSON form. The filter is read and parsed for each candidate event.
  */
-export const MAX_FILTER_BYTES = 64 * 1024;
+const MAX_FILTER_BYTES = 64 * 1024;
 /** Maximum number of properties in one path (`a.b` has two). */
-export const MAX_PATH_DEPTH = 10;
+const MAX_PATH_DEPTH = 10;
 /** Maximum length of a path, in characters. */
-export const MAX_PATH_LENGTH = 512;
+const MAX_PATH_LENGTH = 512;
 
 const OPERATOR_NAMES: ReadonlySet<string> = new Set(OPERATORS);
 const FOLDED_OPERATORS: ReadonlySet<string> = new Set(OPERATORS.map((name) => name.toLowerCase()));

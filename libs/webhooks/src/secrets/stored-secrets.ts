@@ -20,7 +20,7 @@ interface SecretsDocument {
 }
 
 /** How long the verify view accepts a secret after it stopped signing. */
-export const VERIFIABLE_FOR_MS = 7 * DAY;
+const VERIFIABLE_FOR_MS = 7 * DAY;
 
 /** Maximum number of keys of one type that sign: more signatures would not fit into the headers that servers accept. */
 const MAX_SIGNING = 20;

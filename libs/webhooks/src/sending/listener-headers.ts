@@ -1,16 +1,16 @@
 import { BadRequestError } from '../errors.js';
 
 /** Maximum number of headers of a listener. */
-export const MAX_HEADERS = 20;
+const MAX_HEADERS = 20;
 /** Maximum length of a header name, in characters. */
-export const MAX_HEADER_NAME_LENGTH = 128;
+const MAX_HEADER_NAME_LENGTH = 128;
 /** Maximum length of a header value, in characters. */
-export const MAX_HEADER_VALUE_LENGTH = 4096;
+const MAX_HEADER_VALUE_LENGTH = 4096;
 /**
  * Maximum length of all names and values of a listener together. Most servers refuse requests with more than 8 KiB of
  * headers.
  */
-export const MAX_HEADERS_LENGTH = 6 * 1024;
+const MAX_HEADERS_LENGTH = 6 * 1024;
 
 /** Headers that this library or HTTP itself sets. A listener cannot override them. */
 const RESERVED_NAMES = new Set([

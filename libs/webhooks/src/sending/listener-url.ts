@@ -7,7 +7,7 @@ import { addressesOf, hostOf } from './lookup.js';
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 
 /** Maximum length of a URL, in characters, both as given and as stored. */
-export const MAX_URL_LENGTH = 2048;
+const MAX_URL_LENGTH = 2048;
 
 const LOOPBACK_NAMES = new Set(['localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost', 'ip6-loopback']);
 

@@ -4,10 +4,10 @@ import { BadRequestError, ConfigurationError } from '../errors.js';
 import { decodeBase64 } from './secret.js';
 
 /** Prefix of an Ed25519 private key (Standard Webhooks specification). Only the sender has this key. */
-export const PRIVATE_KEY_PREFIX = 'whsk_';
+const PRIVATE_KEY_PREFIX = 'whsk_';
 
 /** Prefix of an Ed25519 public key. Anybody may have this key. */
-export const PUBLIC_KEY_PREFIX = 'whpk_';
+const PUBLIC_KEY_PREFIX = 'whpk_';
 
 const KEY_BYTES = 32;
 

@@ -1,14 +1,7 @@
-export {
-  generateSigningKey,
-  keySetOf,
-  publicKeyOf,
-  type SigningKeyPair,
-  type WebhookJwk,
-  type WebhookKeySet,
-} from './ed25519-key.js';
+export { generateSigningKey, keySetOf, publicKeyOf } from './ed25519-key.js';
 export { GithubScheme } from './github-scheme.js';
 export { GoogleCodeScheme } from './google-code-scheme.js';
-export { assertSecret, generateSecret, MAX_SECRET_BYTES, MIN_SECRET_BYTES, SECRET_PREFIX } from './secret.js';
-export type { KeyType, ReceivedHeaders, SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+export { assertSecret, generateSecret } from './secret.js';
+export type { SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
 export { StandardScheme, StandardV1aScheme } from './standard-scheme.js';
 export { StripeScheme } from './stripe-scheme.js';

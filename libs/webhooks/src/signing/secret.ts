@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { BadRequestError, ConfigurationError } from '../errors.js';
 
 /** Prefix of a symmetric secret (Standard Webhooks specification). */
-export const SECRET_PREFIX = 'whsec_';
+const SECRET_PREFIX = 'whsec_';
 
 /** Minimum length of a key in the Standard Webhooks specification: 192 bits. */
 export const MIN_SECRET_BYTES = 24;
 
 /** Maximum length of a key in the Standard Webhooks specification: 512 bits. */
-export const MAX_SECRET_BYTES = 64;
+const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 

@@ -7,7 +7,6 @@ import { SqliteConnections } from './sqlite-connections.js';
 import { SqliteWriterLock } from './sqlite-writer-lock.js';
 import { stockDriver, type StockDriver } from './typeorm-driver.js';
 
-export { SqliteLockTimeoutError, SqliteTransactionLostError } from './errors.js';
 export { SqliteWriterLock } from './sqlite-writer-lock.js';
 
 /** Options of `isolateSqlite`. */

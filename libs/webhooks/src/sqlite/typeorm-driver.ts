@@ -45,7 +45,7 @@ interface StockDriverParts {
   queryRunner?: unknown;
 }
 
-export interface SqliteOptions {
+interface SqliteOptions {
   readonly database: string;
   readonly readonly?: boolean;
   readonly statementCacheSize?: number;

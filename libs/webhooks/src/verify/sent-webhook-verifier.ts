@@ -32,14 +32,14 @@ const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
  * How many listeners are checked for one request, newest first. If an event went to more listeners, the oldest of them
  * get `INVALID`. Otherwise one request could cost as many HMACs as the application has listeners.
  */
-export const MAX_LISTENERS_CHECKED = 10_000;
+const MAX_LISTENERS_CHECKED = 10_000;
 /**
  * How many bytes Ed25519 signatures may hash in one step. Each signature hashes the whole body, and the caller chooses
  * how many signatures there are.
  */
 const SIGNED_BYTES_PER_STEP = 1_024 * 1_024;
 /** Answers are sent at multiples of this time after the request, so that the duration of the work does not show. */
-export const ANSWER_STEP_MS = 50;
+const ANSWER_STEP_MS = 50;
 
 /** A sequence number that no row has: databases count from 1. */
 const NO_EVENT: SentEvent = { seq: 0, body: null };

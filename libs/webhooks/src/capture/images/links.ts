@@ -1,5 +1,5 @@
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../dialect.js';
+import { dialectOf, escapedPath } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
 import { withPart, referredPath } from '../../entities/foreign-keys.js';
@@ -43,9 +43,9 @@ export async function readLinks(
     return marks.join(', ');
   });
   const names = junction.ownerColumns.map(({ databaseName }) => driver.escape(databaseName));
-  const table = junction.tablePath.split('.').map((part) => driver.escape(part));
+  const table = escapedPath(junction.tablePath, driver);
   const isLocking = isMysql && runner.isTransactionActive;
-  const text = `SELECT ${owners.list}, ${others.list} FROM ${table.join('.')} WHERE ${isOneOf(names, tuples, dataSource)}${isLocking ? ' FOR UPDATE' : ''}`;
+  const text = `SELECT ${owners.list}, ${others.list} FROM ${table} WHERE ${isOneOf(names, tuples, dataSource)}${isLocking ? ' FOR UPDATE' : ''}`;
   for (const row of (await runner.query(text, parameters)) as Row[]) {
     const key = ownerText(metadata, owners.values(row));
     const id = idOf(junction.inverseColumns, others.values(row));

@@ -3,6 +3,7 @@ import { valueKindOf, type ColumnMetadata } from '../../entities/canonical-value
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { ImageSelect, type ExactOf } from './image-select.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
+import { escapedPath } from '../../dialect.js';
 
 /** How the rows of one entity are read by their key. */
 interface PlainRead {
@@ -55,9 +56,9 @@ function makePlainRead(definition: EntityDefinition, dataSource: DataSource, exa
   const select = ImageSelect.of(definition, dataSource, exactOf);
   if (!select.isWhole) return null;
   const alias = driver.escape('e');
-  const table = metadata.tablePath.split('.').map((part) => driver.escape(part));
+  const table = escapedPath(metadata.tablePath, driver);
   const list = select.list(PREFIX, `${alias}.`);
   const name = `${alias}.${driver.escape(key.databaseName)}`;
-  const text = `SELECT ${list} FROM ${table.join('.')} ${alias} WHERE ${name} IN`;
+  const text = `SELECT ${list} FROM ${table} ${alias} WHERE ${name} IN`;
   return { text, order: ` ORDER BY ${name}`, key, select };
 }

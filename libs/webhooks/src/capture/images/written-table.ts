@@ -6,6 +6,7 @@ import { imageSelectOf, readRows } from './row-reader.js';
 import { kindsInTable } from '../../entities/single-table.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
+import { escapedPath } from '../../dialect.js';
 
 /** A row as a statement gave it: which entity it is, and its image. */
 export interface ReadRow {
@@ -17,10 +18,7 @@ type Row = Readonly<Record<string, unknown>>;
 
 /** An entity's table as a statement names it. */
 export function tableName({ tablePath }: EntityMetadata, { driver }: DataSource): string {
-  return tablePath
-    .split('.')
-    .map((part) => driver.escape(part))
-    .join('.');
+  return escapedPath(tablePath, driver);
 }
 
 /** The table of an entity that is written, with the entities whose rows may stand in it. */

@@ -1,5 +1,5 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../dialect.js';
+import { dialectOf, escapedPath } from '../../dialect.js';
 import { chunks } from '../../store/database/chunks.js';
 import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from '../statements/affected-rows.js';
 import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
@@ -241,12 +241,12 @@ async function readOwners(
 ): Promise<{ values: Map<string, unknown>; links: number }[]> {
   const { driver, options } = dataSourceOf(runner);
   const columns = new JunctionColumns(junction.ownerColumns, 'wh_o', dataSourceOf(runner));
-  const table = junction.tablePath.split('.').map((part) => driver.escape(part));
+  const table = escapedPath(junction.tablePath, driver);
   const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
   const names = junction.ownerColumns.map(({ databaseName }) => driver.escape(databaseName)).join(', ');
   const lock = dialectOf(options.type) === 'mysql' ? ' FOR UPDATE' : '';
-  const text = `${cte}SELECT ${columns.list}, COUNT(*) AS ${driver.escape('wh_n')} FROM ${table.join('.')}${where} GROUP BY ${names}${lock}`;
+  const text = `${cte}SELECT ${columns.list}, COUNT(*) AS ${driver.escape('wh_n')} FROM ${table}${where} GROUP BY ${names}${lock}`;
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
   return rows.map((row) => ({ values: columns.values(row), links: Number(row['wh_n']) }));

@@ -1,5 +1,5 @@
 /** What a conversion was doing when it failed: taking images, making rows of them again, or writing their events. */
-export type ConversionStep = 'taking' | 'reading' | 'writing';
+type ConversionStep = 'taking' | 'reading' | 'writing';
 
 /** What PostgreSQL says of values: data exceptions, constraints, limits that one row exceeds, and internal errors of types. */
 const POSTGRES_DATA = /^(?:22|23|54|P0|XX)/;

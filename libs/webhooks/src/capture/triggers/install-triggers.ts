@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
-import { dialectOf } from '../../dialect.js';
+import { dialectOf, escapedPath } from '../../dialect.js';
 import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 import { mysqlTriggers } from './mysql-triggers.js';
 import { postgresTriggers } from './postgres-triggers.js';
@@ -96,16 +96,16 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
 }
 
 /** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
-export async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
+async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
   const dataSource = dataSourceOf(runner);
   const { driver, namingStrategy } = dataSource;
   const path = tablePathOf(dataSource, at, 'images');
   const column = (property: string) => driver.escape(namingStrategy.columnName(property, databaseName(property), []));
   const name = path.split('.').at(-1) as string;
   if (dialectOf(dataSource.options.type) !== 'postgres') {
-    const escaped = path.split('.').map((part) => driver.escape(part));
+    const escaped = escapedPath(path, driver);
     const schema = dialectOf(dataSource.options.type) === 'mysql' ? (driver.database ?? null) : null;
-    return { path: escaped.join('.'), name, schema, column };
+    return { path: escaped, name, schema, column };
   }
   const real = await realPath(runner, path);
   if (real === null) {
@@ -131,10 +131,10 @@ async function realPath(runner: QueryRunner, path: string): Promise<string | nul
     const own = `${driver.database}.`;
     return path.startsWith(own) ? path.slice(own.length) : path;
   }
-  const escaped = path.split('.').map((part) => driver.escape(part));
+  const escaped = escapedPath(path, driver);
   const [row] = (await runner.query(
     `SELECT n.nspname || '.' || c.relname AS path FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`,
-    [escaped.join('.')],
+    [escaped],
   )) as { path: string }[];
   return row?.path ?? null;
 }

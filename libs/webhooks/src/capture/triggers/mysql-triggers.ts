@@ -10,6 +10,7 @@ import {
   type TriggerObject,
 } from './trigger-sql.js';
 import type { TriggerTable } from './trigger-table.js';
+import { escapedPath } from '../../dialect.js';
 
 /** How a column travels in an image, and is read out of it as if it were read out of its table. */
 export interface MysqlColumn {
@@ -111,7 +112,7 @@ function qualified({ schema, path }: ImagesTable): string {
 
 function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSource): TriggerObject[] {
   const { column: c } = images;
-  const path = table.path.split('.').map(escaped).join('.');
+  const path = escapedPath(table.path, { escape: escaped });
   const [schema = null] = table.path.split('.').slice(0, -1);
   // In its own database a trigger names none, so that a dump can be restored under another name.
   const imagesPath = schema === null || schema === images.schema ? images.path : qualified(images);

@@ -1,6 +1,7 @@
 import sql from 'sql-template-tag';
 import type { DataSource, EntityMetadata } from 'typeorm';
 import { query, type Script } from '../../store/database/script.js';
+import { escapedPath } from '../../dialect.js';
 
 /** How a column is read out of an image as if it were read out of its table. */
 export interface PostgresColumn {
@@ -35,10 +36,10 @@ export function* postgresColumns(
   { tablePath, name }: EntityMetadata,
   { driver }: DataSource,
 ): Script<ReadonlyMap<string, PostgresColumn>> {
-  const table = tablePath.split('.').map((part) => driver.escape(part));
+  const table = escapedPath(tablePath, driver);
   // A domain is read as its base type: the value has passed its check, which may be another by now.
   const rows = yield* query<CatalogRow>(sql`with recursive typed (name, type) as (
-  select a.attname, a.atttypid from pg_catalog.pg_attribute a where a.attrelid = to_regclass(${table.join('.')}) and a.attnum > 0 and not a.attisdropped
+  select a.attname, a.atttypid from pg_catalog.pg_attribute a where a.attrelid = to_regclass(${table}) and a.attnum > 0 and not a.attisdropped
   union all
   select typed.name, t.typbasetype from typed join pg_catalog.pg_type t on t.oid = typed.type where t.typtype = 'd'
 )

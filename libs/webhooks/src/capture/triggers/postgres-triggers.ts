@@ -1,5 +1,6 @@
 import { literal, hashIn, marked, type ImagesTable, type TriggerDialect, type TriggerObject } from './trigger-sql.js';
 import type { TriggerTable } from './trigger-table.js';
+import { escapedPath } from '../../dialect.js';
 
 /**
  * One function for all tables, and three triggers on each. An image is the whole row, whatever columns it has by now, so no change
@@ -96,7 +97,7 @@ END $webhooks$`);
 }
 
 function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTable): TriggerObject[] {
-  const table = path.split('.').map(escaped).join('.');
+  const table = escapedPath(path, { escape: escaped });
   const keys = isMerged ? metadata.primaryColumns.map(({ databaseName }) => databaseName) : [];
   const run = `EXECUTE FUNCTION ${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}(${[path, ...keys].map(literal).join(', ')})`;
   // The first in the alphabet runs first: what another trigger then does to the row comes after it.

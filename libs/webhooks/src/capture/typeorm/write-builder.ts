@@ -75,7 +75,7 @@ const SAVED_ROWS = [
 ] as const;
 
 /** The rows of one `save()` by what it does to them, as far as TypeORM knows them by now. */
-export type SavedRows = Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>>;
+type SavedRows = Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>>;
 
 /** A `save()`, `remove()`, `softRemove()` or `recover()` that sends its statements. */
 export interface Saving {

@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Outcome } from '../../sending/outcome.js';
 
 /** The receiver answered, and did not agree. */
-export const HANDSHAKE_REFUSED = 'HANDSHAKE_REFUSED';
+const HANDSHAKE_REFUSED = 'HANDSHAKE_REFUSED';
 
 /** What an answer amounts to; `error` is a code of an attempt, or {@link HANDSHAKE_REFUSED}. */
 export type Verdict = { readonly agreed: true; readonly allowedRate: number | null } | { readonly error: string };

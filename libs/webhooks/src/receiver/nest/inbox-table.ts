@@ -1,7 +1,7 @@
 import { EntitySchema, type DataSource } from 'typeorm';
 import type { FrozenTable } from '../../store/database/create-table.js';
 import { columnOptions, type ColumnKind } from '../../store/database/column-kinds.js';
-import { type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
+import { type SupportedDriver, DEFAULT_TABLE_PREFIX, escapedPath } from '../../dialect.js';
 import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 
 /**
@@ -64,7 +64,7 @@ export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): In
   const column = (property: string) => escape(namingStrategy.columnName(property, databaseName(property), []));
   return {
     path,
-    table: path.split('.').map(escape).join('.'),
+    table: escapedPath(path, driver),
     source: column('source'),
     id: column('id'),
     receivedAt: column('receivedAt'),

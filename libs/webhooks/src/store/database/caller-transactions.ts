@@ -6,7 +6,7 @@ import { TransactionError } from './transaction-errors.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** What capture knows of the transactions of the application. */
-export interface TransactionFollower {
+interface TransactionFollower {
   /**
    * Runs a write on a query runner, apart from other writes that are called on it at the same time.
    *

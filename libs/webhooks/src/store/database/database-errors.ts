@@ -77,6 +77,6 @@ export function isFaultOfData(error: unknown): boolean {
 }
 
 /** What the driver said, also where TypeORM has wrapped it. */
-export function driverError(error: unknown): DriverError {
+function driverError(error: unknown): DriverError {
   return ((error as { driverError?: DriverError } | null)?.driverError ?? error ?? {}) as DriverError;
 }

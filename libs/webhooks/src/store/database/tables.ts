@@ -7,7 +7,7 @@ import {
 } from 'typeorm';
 import sql, { raw, type Sql } from 'sql-template-tag';
 import { columnOptions, type ColumnKind } from './column-kinds.js';
-import { dialectOf, type SupportedDriver, DEFAULT_TABLE_PREFIX } from '../../dialect.js';
+import { dialectOf, type SupportedDriver, DEFAULT_TABLE_PREFIX, escapedPath } from '../../dialect.js';
 import {
   type WebhookTablesOptions,
   databaseName,
@@ -319,10 +319,7 @@ export function tablesSql(
   const { driver } = dataSource;
   const entries = Object.keys(TABLES).map((table) => {
     const metadata = dataSource.getMetadata(entityName(tablePrefix, table));
-    const path = metadata.tablePath
-      .split('.')
-      .map((part) => driver.escape(part))
-      .join('.');
+    const path = escapedPath(metadata.tablePath, driver);
     const escaped = new Map(metadata.columns.map((c) => [c.propertyName, driver.escape(c.databaseName)]));
     const $ = Object.fromEntries([...escaped].map(([property, name]) => [property, raw(name)]));
     const select = (alias: string, ...columns: string[]) =>
@@ -336,9 +333,4 @@ export function tablesSql(
     return [table, { metadata, path, sql: raw(path), $, select, through, byKey, as }];
   });
   return Object.fromEntries(entries) as TablesSql;
-}
-
-/** For error messages and checks: every table's plain path. */
-export function tablePaths(tables: TablesSql): string[] {
-  return Object.values(tables).map((table) => table.metadata.tablePath);
 }

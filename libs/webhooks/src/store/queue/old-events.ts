@@ -9,9 +9,9 @@ import { execute, query, type Script } from '../database/script.js';
 export const TOO_OLD = 'TOO_OLD';
 
 /** Events that one transaction looks at. */
-export const EVENTS_PER_BATCH = 200;
+const EVENTS_PER_BATCH = 200;
 /** Deliveries that it discards or deletes; one event may have a hundred thousand. */
-export const DELIVERIES_PER_BATCH = 500;
+const DELIVERIES_PER_BATCH = 500;
 /** Removed listeners that it deletes. */
 export const LISTENERS_PER_BATCH = 100;
 

@@ -11,7 +11,7 @@ import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 
 /** Deliveries that one transaction makes due again. */
-export const RECOVERED_PER_BATCH = 500;
+const RECOVERED_PER_BATCH = 500;
 
 export interface RecoverOptions {
   readonly scope: OwnerScope;

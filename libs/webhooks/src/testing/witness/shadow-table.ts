@@ -1,4 +1,4 @@
-import type { DataSource, EntityMetadata } from 'typeorm';
+import type { EntityMetadata } from 'typeorm';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { rootOf } from '../../entities/single-table.js';
@@ -48,12 +48,4 @@ export function shadowedTables(definitions: readonly EntityDefinition[]): Shadow
 function columnsOf({ columns }: EntityMetadata): ColumnMetadata[] {
   const stored = columns.filter(({ isVirtualProperty }) => !isVirtualProperty);
   return [...new Map(stored.map((column) => [column.databaseName, column])).values()];
-}
-
-/** The path of a table, with each part escaped. */
-export function escapedPath(path: string, { driver }: DataSource): string {
-  return path
-    .split('.')
-    .map((part) => driver.escape(part))
-    .join('.');
 }

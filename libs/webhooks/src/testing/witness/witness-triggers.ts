@@ -1,6 +1,6 @@
 import type { DataSource, QueryRunner } from 'typeorm';
-import { dialectOf } from '../../dialect.js';
-import { escapedPath, SHADOW_COLUMNS, type ShadowedTable } from './shadow-table.js';
+import { dialectOf, escapedPath } from '../../dialect.js';
+import { SHADOW_COLUMNS, type ShadowedTable } from './shadow-table.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** A shadow that exists in the database. */
@@ -41,7 +41,7 @@ export async function removeShadow(runner: QueryRunner, { table }: InstalledShad
 async function placeOf(runner: QueryRunner, table: ShadowedTable): Promise<Place> {
   const dataSource = dataSourceOf(runner);
   const escape = (name: string) => dataSource.driver.escape(name);
-  const path = escapedPath(table.metadata.tablePath, dataSource);
+  const path = escapedPath(table.metadata.tablePath, dataSource.driver);
   const schema = await schemaOf(runner, path, table);
   const inSchema = (name: string) => (schema === null ? escape(name) : `${escape(schema)}.${escape(name)}`);
   const placed = inSchema(table.metadata.tableName);

@@ -1,3 +1,0 @@
-export { SqliteLockTimeoutError, SqliteTransactionLostError } from './errors.js';
-export { isFileSqlite, isolateSqlite, sqliteWriterLock, type IsolateSqliteOptions } from './isolate-sqlite.js';
-export { SqliteWriterLock, type LockOrigin } from './sqlite-writer-lock.js';
