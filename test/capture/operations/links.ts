@@ -127,9 +127,7 @@ export const LINKS: readonly Operation[] = [
       await context.manager.save(Course, { id: 2, title: 'b' });
     },
     async run({ manager, dataSource }) {
-      const [course, pupil] = dataSource
-        .getMetadata('conf_course_pupils')
-        .columns.map((one) => one.propertyName);
+      const [course, pupil] = dataSource.getMetadata('conf_course_pupils').columns.map((one) => one.propertyName);
       await manager.insert('conf_course_pupils', { [course as string]: 1, [pupil as string]: 10 });
       await manager.update('conf_course_pupils', { [pupil as string]: 10 }, { [course as string]: 2 });
       await manager.delete('conf_course_pupils', { [course as string]: 2 });
