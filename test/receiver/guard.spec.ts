@@ -433,7 +433,7 @@ describe('the bootstrap stops', () => {
     @VerifyWebhook('biling')
     class MistypedController {}
     expect(await stops({ controllers: [MistypedController] })).toMatch(
-      /^UNKNOWN_SOURCE: @VerifyWebhook\('biling'\) .* sources\.biling.* one of billing, stripe/,
+      /^UNKNOWN_SOURCE: @VerifyWebhook\('biling'\) .* sources\.biling.* Did you mean 'billing'\? Known: billing, stripe/,
     );
   });
 
@@ -454,7 +454,11 @@ describe('the bootstrap stops', () => {
   const wrong: [what: string, receiver: object, said: RegExp][] = [
     ['no sources', {}, /INVALID_OPTION: The option sources /],
     ['no source', { sources: {} }, /INVALID_OPTION: The option sources /],
-    ['an unknown key', { sources: SOURCES, inbx: {} }, /INVALID_OPTION: The option inbx .* known are sources, inbox/],
+    [
+      'an unknown key',
+      { sources: SOURCES, inbx: {} },
+      /INVALID_OPTION: The option inbx .* Did you mean 'inbox'\? Known: sources, inbox/,
+    ],
     ['a name that is none', { sources: { 'a b': { secrets: NEW } } }, /INVALID_OPTION: The option sources .* 'a b'/],
     [
       'a source without secrets',
@@ -491,7 +495,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
-      /inbox\.retention .* known are tablePrefix, tableSchema, retentionMs/,
+      /inbox\.retention .* Known: tablePrefix, tableSchema, retentionMs/,
     ],
     [
       'an inbox without a data source',

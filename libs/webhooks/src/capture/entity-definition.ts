@@ -2,6 +2,7 @@ import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 
 import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../events/json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
+import { knownNames } from '../known-names.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import { dialectOf } from '../store/column-kinds.js';
 import {
@@ -119,7 +120,7 @@ export class EntityDefinition {
     if (misspelt !== undefined) {
       throw new ConfigurationError(
         'INVALID_WEBHOOK_OPTIONS',
-        `@Webhook() of ${metadata.name} has no option \`${misspelt}\`. Known are ${OPTION_KEYS.join(', ')}.`,
+        `@Webhook() of ${metadata.name} has no option \`${misspelt}\`.${knownNames(misspelt, OPTION_KEYS)}`,
         { details: { entity: metadata.name, option: misspelt } },
       );
     }
@@ -312,7 +313,7 @@ export class EntityDefinition {
             `A link belongs to the side that has the @JoinTable(): name '${other.inverseSidePropertyPath}' in @Webhook() of ${other.inverseEntityMetadata.name}`,
           );
         }
-        throw this.wrong('fields', name, `Known are ${all.map((field) => field.path).join(', ')}`);
+        throw this.unknownProperty('fields', name);
       }
       const secret = matching.find((field) => !leaves(field));
       if (secret) {
@@ -335,7 +336,7 @@ export class EntityDefinition {
     const ignored = new Set<string>();
     for (const name of ignore as string[]) {
       const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
-      if (!matching.length) throw this.wrong('ignore', name, `Known are ${all.map((field) => field.path).join(', ')}`);
+      if (!matching.length) throw this.unknownProperty('ignore', name);
       for (const { path } of matching) ignored.add(path);
     }
     return new Set(this.fields.filter(({ path }) => ignored.has(path)));
@@ -413,7 +414,12 @@ export class EntityDefinition {
     const column = this.metadata.findColumnWithPropertyPathStrict(owner);
     const relation = this.metadata.findRelationWithPropertyPath(owner);
     if (!column && !relation) {
-      throw this.wrong('owner', String(owner), 'Name a column, give a function of the row, or EVERY_OWNER');
+      const names = this.columnFields().map(({ path }) => path);
+      throw this.wrong(
+        'owner',
+        String(owner),
+        `Name a column, give a function of the row, or EVERY_OWNER.${knownNames(String(owner), names).slice(0, -1)}`,
+      );
     }
     const [join, ...others] = relation?.joinColumns ?? [];
     const typed = column && !column.isVirtual ? column : (join?.referencedColumn ?? join);
@@ -424,10 +430,19 @@ export class EntityDefinition {
     return 'declared';
   }
 
+  private unknownProperty(option: string, name: string): ConfigurationError {
+    const names = this.allFields().map(({ path }) => path);
+    return this.wrong(
+      option,
+      name,
+      `${this.metadata.name} has no such property.${knownNames(name, names).slice(0, -1)}`,
+    );
+  }
+
   private wrong(option: string, value: string, fix: string): ConfigurationError {
     return new ConfigurationError(
       'INVALID_WEBHOOK_OPTIONS',
-      `@Webhook() of ${this.metadata.name}: \`${option}\` says '${value}', which it cannot. ${fix}.`,
+      `Invalid value '${value}' for \`${option}\` in @Webhook() of ${this.metadata.name}. ${fix}.`,
       { details: { entity: this.metadata.name, option } },
     );
   }

@@ -4,6 +4,7 @@ import type { EntityCapture } from '../capture/entity-capture.js';
 import type { Clock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
+import { knownNames } from '../known-names.js';
 import { loopMessage } from '../capture/errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
@@ -154,7 +155,7 @@ export class WebhooksService {
     if (publishes.has(type)) return;
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
-      `publish('${textOf(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] })${publishes.size ? `; declared are ${[...publishes.keys()].join(', ')}` : ''}.`,
+      `publish('${textOf(type)}'): this type is not declared. Add it to WebhooksModule.forRoot({ publishes: [...] }).${knownNames(textOf(type), [...publishes.keys()])}`,
     );
   }
 

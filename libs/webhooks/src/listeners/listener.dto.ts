@@ -1,6 +1,7 @@
 import {
   ArrayMaxSize,
   ArrayNotEmpty,
+  getMetadataStorage,
   IsArray,
   IsBoolean,
   IsIn,
@@ -13,6 +14,7 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../capture/webhook.decorator.js';
+import { knownNames } from '../known-names.js';
 import { InvalidListenerError } from './errors.js';
 import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';
@@ -107,9 +109,10 @@ export class CreateListenerDto extends UpdateListenerDto implements ListenerInpu
 /**
  * Checks shapes; what the values mean is checked by who uses them.
  *
+ * @param others properties that the caller has checked itself, and that an error lists, too
  * @throws InvalidListenerError `INVALID_LISTENER`
  */
-export function checkShape(dto: new () => object, input: object): void {
+export function checkShape(dto: new () => object, input: object, others: readonly string[]): void {
   const errors = validateSync(Object.assign(new dto(), input), {
     whitelist: true,
     forbidNonWhitelisted: true,
@@ -118,12 +121,25 @@ export function checkShape(dto: new () => object, input: object): void {
     validationError: { target: false, value: false },
   });
   if (errors.length) {
-    throw new InvalidListenerError('INVALID_LISTENER', `The listener is not valid: ${sentences(errors)}.`, {
+    const known = [...propertiesOf(dto), ...others];
+    throw new InvalidListenerError('INVALID_LISTENER', `The listener is not valid: ${sentences(errors, known)}`, {
       details: { properties: errors.map((error) => error.property) },
     });
   }
 }
 
-function sentences(errors: readonly ValidationError[]): string {
-  return errors.flatMap((error) => Object.values(error.constraints ?? {})).join('; ');
+function sentences(errors: readonly ValidationError[], known: readonly string[]): string {
+  const unknown = errors.find(({ constraints }) => constraints?.whitelistValidation !== undefined);
+  const wrong = errors.filter((error) => error !== unknown);
+  const texts = wrong.flatMap((error) => Object.values(error.constraints ?? {}));
+  const others = texts.length === 0 ? [] : [`${texts.join('; ')}.`];
+  if (unknown === undefined) return others.join(' ');
+  const { property } = unknown;
+  return [`there is no property '${property.slice(0, 64)}'.${knownNames(property, known)}`, ...others].join(' ');
+}
+
+/** The properties of a DTO, from its own validators. */
+function propertiesOf(dto: new () => object): string[] {
+  const metadata = getMetadataStorage().getTargetValidationMetadatas(dto, '', true, false);
+  return [...new Set(metadata.map(({ propertyName }) => propertyName))];
 }

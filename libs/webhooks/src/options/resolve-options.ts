@@ -2,6 +2,7 @@ import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
+import { noSuchOption } from '../known-names.js';
 import type { CircuitPolicy } from '../listeners/circuit.js';
 import { HANDSHAKES, type Handshake } from '../listeners/handshake.js';
 import type { SealingKey } from '../listeners/sealing.js';
@@ -320,11 +321,8 @@ function refuseUnknownKeys(options: object): void {
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
-      throw invalid(
-        path,
-        hidden((value as Record<string, unknown>)[key]),
-        `there is no such option; known are ${known.join(', ')}`,
-      );
+      const names = group === '' ? known : known.map((name) => `${group}.${name}`);
+      throw invalid(path, hidden((value as Record<string, unknown>)[key]), noSuchOption(path, names));
     }
   }
 }

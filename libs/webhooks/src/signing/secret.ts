@@ -13,6 +13,8 @@ export const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 
+const SECRET_FORM = `Give "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave the secret out to get a new one.`;
+
 /** A new secret: `whsec_` and the base64 of 32 random bytes. */
 export function generateSecret(): string {
   return SECRET_PREFIX + randomBytes(GENERATED_SECRET_BYTES).toString('base64');
@@ -26,7 +28,7 @@ export function generateSecret(): string {
  */
 export function assertSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string' || !secret.startsWith(SECRET_PREFIX)) {
-    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}".`);
+    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}". ${SECRET_FORM}`);
   }
   const key = decodeBase64(secret.slice(SECRET_PREFIX.length));
   if (key === null) {
@@ -34,7 +36,7 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
   if (!isKeyLength(key)) {
     throw invalidSecret(
-      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}.`,
+      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}. ${SECRET_FORM}`,
     );
   }
 }

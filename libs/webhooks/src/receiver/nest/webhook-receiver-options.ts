@@ -1,5 +1,6 @@
 import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
+import { noSuchOption } from '../../known-names.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../store/tables.js';
 import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
@@ -182,7 +183,11 @@ function secretsOf(key: string, given: WebhookSource['secrets'], hasSecrets: boo
     return Object.freeze([...(secrets as string[])]);
   }
   const found = given === undefined || given === '' ? given : '…';
-  throw invalid(key, found, 'give the secret that the sender showed, or a list of them: is its variable set?');
+  throw invalid(
+    key,
+    found,
+    'give the secret that the sender showed, or a list of them. Is its environment variable set?',
+  );
 }
 
 /** A request that nobody signed: refused by a scheme that can use the secrets. */
@@ -238,7 +243,8 @@ function whole(key: string, given: unknown, byDefault: number, min: number, max:
 
 function refuseUnknown(prefix: string, given: object, known: readonly string[]): void {
   const key = Object.keys(given).find((name) => !known.includes(name));
-  if (key !== undefined) throw invalid(prefix + key, '…', `there is no such option; known are ${known.join(', ')}`);
+  if (key === undefined) return;
+  throw invalid(prefix + key, '…', noSuchOption(key, known));
 }
 
 function isObject(value: unknown): value is object {
@@ -256,5 +262,8 @@ function invalid(
   text = HARMLESS.has(key) ? String(value) : '…',
 ): ConfigurationError {
   const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
-  return new ConfigurationError('INVALID_OPTION', `The option ${key} of WebhookReceiverModule is ${shown}: ${fix}.`);
+  return new ConfigurationError(
+    'INVALID_OPTION',
+    `The option ${key} of WebhookReceiverModule is ${shown}: ${fix}${fix.endsWith('?') ? '' : '.'}`,
+  );
 }
