@@ -18,11 +18,21 @@ import { knownNames } from '../known-names.js';
 import { InvalidListenerError } from './errors.js';
 import { HANDSHAKES, type Handshake } from './handshake.js';
 import type { ListenerInput, Where } from './listener.js';
+import {
+  LISTENER_SCHEMA,
+  MAX_DESCRIPTION_LENGTH,
+  MAX_EVENTS,
+  MAX_FORMAT_LENGTH,
+  MAX_NAME_LENGTH,
+  MAX_SCHEMES,
+  openApiMetadata,
+  SECRET_SCHEMA,
+} from './listener-schema.js';
 import type { ListenerAuth } from './listener-auth.js';
 import type { ListenerTls } from './listener-tls.js';
 import type { RateLimit } from './rate-limit.js';
 
-/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
+/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. @nestjs/swagger lists its properties. */
 export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
@@ -31,7 +41,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsArray()
   @ArrayNotEmpty()
-  @ArrayMaxSize(100)
+  @ArrayMaxSize(MAX_EVENTS)
   @IsString({ each: true })
   events?: string[];
 
@@ -41,13 +51,13 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 
   @IsOptional()
   @IsString()
-  @MaxLength(255)
+  @MaxLength(MAX_NAME_LENGTH)
   @Matches(/^[^\0]*$/, { message: 'name must not hold NUL' })
   name?: string | null;
 
   @IsOptional()
   @IsString()
-  @MaxLength(500)
+  @MaxLength(MAX_DESCRIPTION_LENGTH)
   // PostgreSQL's text takes no NUL.
   @Matches(/^[^\0]*$/, { message: 'description must not hold NUL' })
   description?: string | null;
@@ -59,7 +69,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsArray()
   @ArrayNotEmpty()
-  @ArrayMaxSize(10)
+  @ArrayMaxSize(MAX_SCHEMES)
   @IsString({ each: true })
   schemes?: string[];
 
@@ -73,7 +83,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 
   @IsOptional()
   @IsString()
-  @MaxLength(191)
+  @MaxLength(MAX_FORMAT_LENGTH)
   format?: string;
 
   @IsOptional()
@@ -91,11 +101,16 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsIn(HANDSHAKES)
   handshake?: Handshake;
+
+  /** For @nestjs/swagger, where the application has it. @internal */
+  static _OPENAPI_METADATA_FACTORY(): Record<string, object> {
+    return openApiMetadata(LISTENER_SCHEMA, []);
+  }
 }
 
 /**
  * What a customer may say of a new listener: for a `POST` endpoint behind Nest's `ValidationPipe`. The owner is not in it:
- * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`.
+ * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists its properties.
  */
 export class CreateListenerDto extends UpdateListenerDto implements ListenerInput {
   @IsString()
@@ -104,6 +119,11 @@ export class CreateListenerDto extends UpdateListenerDto implements ListenerInpu
   @IsOptional()
   @IsString()
   secret?: string;
+
+  /** @internal */
+  static override _OPENAPI_METADATA_FACTORY(): Record<string, object> {
+    return openApiMetadata({ ...LISTENER_SCHEMA, secret: SECRET_SCHEMA }, ['url']);
+  }
 }
 
 /**

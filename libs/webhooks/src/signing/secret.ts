@@ -42,7 +42,7 @@ export function assertSecret(secret: unknown): asserts secret is string {
 }
 
 /** Longest secret of a scheme that takes any text. */
-const MAX_TEXT_BYTES = 512;
+export const MAX_TEXT_BYTES = 512;
 
 /**
  * Refuses a secret that no scheme could sign with as it is written: for schemes that take any text, so that receivers keep the secret that
