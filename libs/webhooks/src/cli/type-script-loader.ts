@@ -34,11 +34,9 @@ type Load = () => Promise<Record<string, unknown>>;
 function byTsNode(project: NodeJS.Require, file: string): Load | undefined {
   if (resolved(project, 'ts-node') === undefined) return undefined;
   return () => {
-    const { register: registerTsNode } = project('ts-node') as {
-      register(options: { cwd: string; transpileOnly: boolean }): unknown;
-    };
+    const tsNode = project('ts-node') as { register(options: { cwd: string; transpileOnly: boolean }): unknown };
     // The application's build checks types.
-    registerTsNode({ cwd: dirname(file), transpileOnly: true });
+    tsNode.register({ cwd: dirname(file), transpileOnly: true });
     return Promise.resolve(project(file) as Record<string, unknown>);
   };
 }

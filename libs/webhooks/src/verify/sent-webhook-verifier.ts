@@ -5,10 +5,10 @@ import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '..
 import { generateSecret } from '../signing/secret.js';
 import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
+import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import { readSentDeliveries, readSentEvent, type SentDelivery, type SentEvent } from '../store/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
-import { type Turn, Turns } from './turns.js';
+import { type Turn, Turns } from '../turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';
 
 /** A delivered request, handed back. */
@@ -27,8 +27,6 @@ const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
  * the oldest of them: the alternative is that one request costs as many HMACs as an application has listeners.
  */
 export const MAX_LISTENERS_ASKED = 10_000;
-/** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
-const SIGNED_BYTES_AT_ONCE = 1_024 * 1_024;
 /** Answers leave at multiples of this after the request: what is left of different work does not show. */
 export const ANSWER_STEP_MS = 50;
 
@@ -116,7 +114,10 @@ export class SentWebhookVerifier {
     let isSigned = false;
     for (const name of delivery.schemes) {
       const scheme = this.runtime.schemes.get(name);
-      const pieces = headersInPieces(scheme, claim.headers, body.length);
+      const pieces =
+        scheme instanceof StandardScheme && scheme.keyType === 'ed25519'
+          ? signaturesInPieces(claim.headers, body.length)
+          : [claim.headers];
       for (const key of this.keysOf(kept, delivery.listenerId, scheme?.keyType ?? 'secret')) {
         for (const headers of pieces) {
           await turn.pass();
@@ -187,23 +188,6 @@ function readClaim(given: IncomingHttpHeaders): Claim {
     headers,
     isComplete: hasId && hasTimestamp,
   };
-}
-
-/** The same headers, with some of the Ed25519 signatures each. The secrets' schemes compute one HMAC for a key, however many there are. */
-function headersInPieces(
-  scheme: SignatureScheme | undefined,
-  headers: Claim['headers'],
-  bodyLength: number,
-): readonly Claim['headers'][] {
-  if (!(scheme instanceof StandardScheme) || scheme.keyType !== 'ed25519') return [headers];
-  const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
-  const atOnce = Math.max(1, Math.floor(SIGNED_BYTES_AT_ONCE / (bodyLength + 1)));
-  const pieces: Claim['headers'][] = [];
-  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += atOnce) {
-    const some = signatures.slice(from, Math.min(from + atOnce, MAX_V1A_SIGNATURES));
-    pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
-  }
-  return pieces;
 }
 
 /** Byte for byte, in a time that depends on the given body alone. */
