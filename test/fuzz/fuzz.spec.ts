@@ -289,9 +289,11 @@ describe('filters', () => {
       let filter: Filter | undefined;
       const code = codeOf(
         () =>
-          (filter = compileFilter(given, (name) =>
-            name.startsWith('a') ? undefined : { numeric: name.includes('total'), routable: name.includes('status') },
-          )),
+          (filter = compileFilter(given, {
+            find: (name) =>
+              name.startsWith('a') ? undefined : { numeric: name.includes('total'), routable: name.includes('status') },
+            names: () => ['status', 'total'],
+          })),
         BadRequestError,
       );
       expect(codes).toContain(code);

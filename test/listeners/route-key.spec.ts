@@ -27,7 +27,7 @@ const FIELDS: Readonly<Record<string, FieldInfo>> = {
 };
 
 function listener(owner: string | null, patterns: string[], where: unknown = {}): RoutedListener {
-  return { owner, patterns, filter: compileFilter(where, (path) => FIELDS[path]) };
+  return { owner, patterns, filter: compileFilter(where, { find: (path) => FIELDS[path], names: () => [] }) };
 }
 
 function event(
@@ -117,7 +117,13 @@ describe('the routes of a listener', () => {
 
   it('do not use a path too long for its column', () => {
     const path = 'x'.repeat(200);
-    const filter = compileFilter({ [path]: 'a', name: { in: ['a'] } }, () => ({ numeric: false, routable: true }));
+    const filter = compileFilter(
+      { [path]: 'a', name: { in: ['a'] } },
+      {
+        find: () => ({ numeric: false, routable: true }),
+        names: () => [],
+      },
+    );
     expect(routesOf({ owner: null, patterns: ['*'], filter }).paths).toEqual([{ pattern: '*', path: 'v:name' }]);
   });
 

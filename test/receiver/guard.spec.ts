@@ -433,7 +433,7 @@ describe('the bootstrap stops', () => {
     @VerifyWebhook('biling')
     class MistypedController {}
     expect(await stops({ controllers: [MistypedController] })).toMatch(
-      /^UNKNOWN_SOURCE: @VerifyWebhook\('biling'\) .* Allowed: billing, stripe.* sources\.biling/,
+      /^UNKNOWN_SOURCE: @VerifyWebhook\('biling'\) .* Did you mean 'billing'\? Known: billing, stripe.* sources\.biling/,
     );
   });
 
@@ -457,7 +457,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key',
       { sources: SOURCES, inbx: {} },
-      /INVALID_OPTION: Unknown option inbx .* Allowed: sources, inbox/,
+      /INVALID_OPTION: Unknown option inbx .* Did you mean 'inbox'\? Known: sources, inbox/,
     ],
     [
       'a name that is none',
@@ -515,7 +515,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
-      /Unknown option inbox\.retention .* Allowed: tablePrefix, tableSchema, retentionMs/,
+      /Unknown option inbox\.retention .* Known: tablePrefix, tableSchema, retentionMs/,
     ],
     [
       'an inbox without a data source',

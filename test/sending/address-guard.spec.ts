@@ -84,6 +84,7 @@ describe('with allowedAddresses', () => {
     ...['169.254.169.254', '169.254.170.2', '169.254.170.23', '169.254.169.250', '169.254.169.252', '169.254.0.23'],
     ...['169.254.42.42', '100.100.100.200', '100.96.0.96', '168.63.129.16', '192.0.0.192', 'fd00:ec2::254'],
     ...['fd00:ec2::23', 'fd20:ce::254', 'fd00:42::42', 'fd00:c1::a9fe:a9fe', 'fd00:a9fe:a9fe::1', 'fe80::a9fe:a9fe'],
+    ...['fd00:100::100:200', '169.254.16.9'],
     'fe80::a9fe:a9fe%eth0',
   ])('no range allows %s, where a cloud serves credentials', (address) => {
     expect(new AddressGuard(['0.0.0.0/0', '::/0']).isAllowed(address)).toBe(false);

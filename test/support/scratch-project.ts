@@ -38,7 +38,7 @@ export interface ScratchProject {
   /** Compiles what was written, strictly, to `dist`. @throws with what the compiler says */
   compile(): Promise<void>;
   /** Runs a command of a page, such as `npm run build`, in the folder. @throws with what it says */
-  shell(command: string): Promise<void>;
+  shell(command: string, env?: Readonly<Record<string, string>>): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -90,7 +90,7 @@ export async function createScratchProject(): Promise<ScratchProject> {
     folder,
     write,
     compile: () => compiler('-p', join(folder, 'tsconfig.build.json')),
-    shell: (command) => shell(command, folder),
+    shell: (command, env = {}) => shell(command, { cwd: folder, env: { ...process.env, ...env } }),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
 }
@@ -116,9 +116,9 @@ async function compiler(...args: string[]): Promise<void> {
   }
 }
 
-async function shell(command: string, cwd: string): Promise<void> {
+async function shell(command: string, options: { cwd: string; env: NodeJS.ProcessEnv }): Promise<void> {
   try {
-    await run('sh', ['-c', command], { cwd });
+    await run('sh', ['-c', command], options);
   } catch (error) {
     const { stdout, stderr } = error as { stdout: string; stderr: string };
     throw new Error(`${command}\n${stdout}${stderr}`, { cause: error });

@@ -264,7 +264,9 @@ describe('Options', () => {
   it('that are wrong give an error with the key and the fix', () => {
     expect(() => WebhooksVerifyModule.forRoot({ path: '' })).toThrow(/option path .* 'webhooks\/verify'/);
     expect(() => WebhooksVerifyModule.forRoot({ rawBody: 'nope' as never })).toThrow(/'nest' or 'provided'/);
-    expect(() => WebhooksVerifyModule.forRoot({ pth: 'x' } as never)).toThrow(/option pth .* known are path/);
+    expect(() => WebhooksVerifyModule.forRoot({ pth: 'x' } as never)).toThrow(
+      /option pth .* Did you mean 'path'\? Known: path/,
+    );
     expect(() => WebhooksVerifyModule.forRoot({ decorators: ['x'] as never })).toThrow(ConfigurationError);
   });
 

@@ -60,6 +60,7 @@ export interface VerifyAppOptions {
   verify?: WebhooksVerifyOptions;
   imports?: ModuleMetadata['imports'];
   providers?: ModuleMetadata['providers'];
+  controllers?: ModuleMetadata['controllers'];
   nest?: NestApplicationOptions;
   /** Runs between creation and start, where an application sets its prefix and parsers. */
   prepare?: (app: INestApplication) => void;
@@ -81,6 +82,7 @@ export function appModule(options: VerifyAppOptions): new () => object {
       ...(options.imports ?? []),
     ],
     providers: options.providers ?? [],
+    controllers: options.controllers ?? [],
   })
   class AppModule {}
   return AppModule;

@@ -25,6 +25,7 @@ import { Notices } from './dispatcher/notices.js';
 import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
+import { knownNames } from './known-names.js';
 import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import type { EventRow } from './store/outbox/event-rows.js';
 import { storedCause } from './events/event-context.js';
@@ -541,7 +542,7 @@ function choosable(
   if (unknown === undefined) return new Set(given ?? shipped);
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `WebhooksModule option customers.${key} names '${unknown}', which is not registered: known are ${[...known].join(', ')}.`,
+    `WebhooksModule option customers.${key} names '${unknown}', which is not registered.${knownNames(unknown, [...known])}`,
     { details: { key: `customers.${key}` } },
   );
 }

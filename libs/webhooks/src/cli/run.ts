@@ -21,7 +21,8 @@ The triggers of entities with capture: 'trigger'.
   --install      makes the triggers what the entities need; does nothing where they are
   --check        says what is missing or out of date, and ends with 1 when anything is
   -d, --data-source
-                 a compiled module that exports your DataSource, as for the TypeORM CLI
+                 a module that exports your DataSource, as for the TypeORM CLI; TypeScript if
+                 the project has ts-node or tsx
 
 Beside the DataSource the module may export \`webhooks\`: { tablePrefix, tableSchema, capture, entities }, as WebhooksModule has them.`;
 

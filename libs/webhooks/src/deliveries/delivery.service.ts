@@ -4,7 +4,7 @@ import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
 import type { JsonObject } from '../json.js';
 import { ListenerNotFoundError } from '../listener-errors.js';
-import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
+import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import type { Quotas } from '../quotas.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
@@ -146,13 +146,10 @@ export class DeliveryService {
   forOwner(owner: string): DeliveryService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
     if (bound === undefined) {
-      throw new BadRequestError(
-        'INVALID_OWNER',
-        `\`owner\` must be a non-empty string of at most ${MAX_OWNER_LENGTH} characters.`,
-      );
+      throw new BadRequestError('INVALID_OWNER', INVALID_OWNER_MESSAGE);
     }
     if (this.boundTo !== undefined && bound !== this.boundTo) {
-      throw new BadRequestError('INVALID_OWNER', 'This service is bound to another owner.');
+      throw new BadRequestError('INVALID_OWNER', OTHER_OWNER_MESSAGE);
     }
     return new DeliveryService(this.parts, bound);
   }

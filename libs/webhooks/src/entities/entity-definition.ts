@@ -2,6 +2,7 @@ import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 
 import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
+import { knownNames } from '../known-names.js';
 import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
 import { dialectOf } from '../dialect.js';
 import { dataSourceOf } from '../typeorm-compat.js';
@@ -119,7 +120,7 @@ export class EntityDefinition {
     if (misspelt !== undefined) {
       throw new ConfigurationError(
         'INVALID_WEBHOOK_OPTIONS',
-        `Unknown option \`${misspelt}\` in @Webhook() of ${metadata.name}. Allowed: ${OPTION_KEYS.join(', ')}.`,
+        `Unknown option \`${misspelt}\` in @Webhook() of ${metadata.name}.${knownNames(misspelt, OPTION_KEYS)}`,
         { details: { entity: metadata.name, option: misspelt } },
       );
     }
@@ -315,7 +316,7 @@ export class EntityDefinition {
             `Links belong to the side with the @JoinTable(): name '${other.inverseSidePropertyPath}' in @Webhook() of ${other.inverseEntityMetadata.name}`,
           );
         }
-        throw this.wrong('fields', name, `Allowed: ${quoted(all.map((field) => field.path))}`);
+        throw this.unknownProperty('fields', name);
       }
       const secret = matching.find((field) => !leaves(field));
       if (secret) {
@@ -338,7 +339,7 @@ export class EntityDefinition {
     const ignored = new Set<string>();
     for (const name of ignore as string[]) {
       const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
-      if (!matching.length) throw this.wrong('ignore', name, `Allowed: ${quoted(all.map((field) => field.path))}`);
+      if (!matching.length) throw this.unknownProperty('ignore', name);
       for (const { path } of matching) ignored.add(path);
     }
     return new Set(this.fields.filter(({ path }) => ignored.has(path)));
@@ -419,7 +420,12 @@ export class EntityDefinition {
     const column = this.metadata.findColumnWithPropertyPathStrict(owner);
     const relation = this.metadata.findRelationWithPropertyPath(owner);
     if (!column && !relation) {
-      throw this.wrong('owner', String(owner), 'Allowed: a column, a function of the row, or EVERY_OWNER');
+      const names = this.columnFields().map(({ path }) => path);
+      throw this.wrong(
+        'owner',
+        String(owner),
+        `Allowed: a column, a function of the row, or EVERY_OWNER.${knownNames(String(owner), names).slice(0, -1)}`,
+      );
     }
     const [join, ...others] = relation?.joinColumns ?? [];
     const typed = column && !column.isVirtual ? column : (join?.referencedColumn ?? join);
@@ -428,6 +434,15 @@ export class EntityDefinition {
       throw this.wrong('owner', owner, 'Allowed: a column that holds a single id, or a function of the row');
     }
     return 'declared';
+  }
+
+  private unknownProperty(option: string, name: string): ConfigurationError {
+    const names = this.allFields().map(({ path }) => path);
+    return this.wrong(
+      option,
+      name,
+      `${this.metadata.name} has no such property.${knownNames(name, names).slice(0, -1)}`,
+    );
   }
 
   private wrong(option: string, value: string, fix: string): ConfigurationError {

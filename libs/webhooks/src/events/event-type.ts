@@ -1,7 +1,7 @@
 import { BadRequestError, ConfigurationError } from '../errors.js';
 
 /** Longest event type or pattern, in characters: the width of the columns that store them. */
-const MAX_EVENT_TYPE_LENGTH = 128;
+export const MAX_EVENT_TYPE_LENGTH = 128;
 
 const EVENT_TYPE = /^[a-z0-9_]+(?:\.[a-z0-9_]+)*$/;
 const EVERY_TYPE = '*';

@@ -6,6 +6,11 @@ export interface RateLimit {
   readonly perSeconds: number;
 }
 
+/** Largest limit, in requests. */
+export const MAX_RATE = 1_000_000;
+/** Longest period, in seconds. */
+export const MAX_RATE_SECONDS = 86_400;
+
 /** Requests taken in the time slot that begins at `start`, in ms. The oldest slot comes first. */
 type Slots = [start: number, count: number][];
 
@@ -15,7 +20,7 @@ export function writeRateLimit(given: RateLimit | null | undefined): string | nu
   const { limit, perSeconds, ...others } = given;
   const isWhole = (value: unknown, max: number) =>
     Number.isInteger(value) && Number(value) >= 1 && Number(value) <= max;
-  if (!isWhole(limit, 1_000_000) || !isWhole(perSeconds, 86_400) || Object.keys(others).length) {
+  if (!isWhole(limit, MAX_RATE) || !isWhole(perSeconds, MAX_RATE_SECONDS) || Object.keys(others).length) {
     throw new InvalidListenerError(
       'INVALID_RATE_LIMIT',
       '`rateLimit` must be { limit, perSeconds }: a whole number of requests from 1 to 1,000,000, and of seconds from 1 to 86,400.',

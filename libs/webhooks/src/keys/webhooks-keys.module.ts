@@ -1,5 +1,6 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { ConfigurationError } from '../errors.js';
+import { unknownOption } from '../known-names.js';
 import type { ListenerService } from '../listeners/listener.service.js';
 import { getListenersToken } from '../tokens.js';
 import { DEFAULT_INSTANCE } from '../instance.js';
@@ -47,7 +48,7 @@ export class WebhooksKeysModule {
   static forRoot(options: WebhooksKeysOptions = {}): DynamicModule {
     const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [] } = options;
     const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
-    if (unknown !== undefined) throw invalid(unknown, `there is no such option; known are ${KNOWN_KEYS.join(', ')}`);
+    if (unknown !== undefined) throw unknownOption('WebhooksKeysModule', unknown, KNOWN_KEYS);
     if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/keys'");
     if (typeof dataSource !== 'string' || dataSource === '')
       throw invalid('dataSource', 'give the name of a data source');

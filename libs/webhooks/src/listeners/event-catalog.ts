@@ -2,19 +2,22 @@ import type { DataSource } from 'typeorm';
 import type { EntityDefinition, OutField, Ownership } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
 import { ENTITY_ACTIONS, type EntityClass } from '../entities/webhook.decorator.js';
-import { assertPattern, matchesPattern } from '../events/event-type.js';
+import { assertPattern, matchesPattern, patternsMatching } from '../events/event-type.js';
 import { textOf } from '../foreign-text.js';
 import type { PublishedType } from '../options/webhooks-options.js';
-import { BadRequestError } from '../errors.js';
+import { BadRequestError, hintForApplication } from '../errors.js';
+import { knownNames, listedNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { exampleOfEntity, exampleOfPublished, type ExampleEvent } from './example-event.js';
-import type { FieldInfo, FieldLookup } from '../routing/filter.js';
+import type { FieldInfo, FieldLookup, FilterFields } from '../routing/filter.js';
 
 interface CatalogEntry {
   readonly type: string;
   readonly ownership: Ownership;
   /** `undefined`: any property, as nothing is known of them. */
   readonly fieldOf: FieldLookup | undefined;
+  /** Those that an error may list. */
+  readonly fieldNames: () => readonly string[];
   readonly example: () => ExampleEvent;
 }
 
@@ -26,19 +29,32 @@ export class EventCatalog {
     private readonly publishes: ReadonlyMap<string, PublishedType>,
   ) {}
 
-  /** The pattern of all events of an entity. @throws InvalidListenerError `UNKNOWN_ENTITY` */
-  patternOf(entity: EntityClass | string): string {
+  /**
+   * The pattern of all events of an entity.
+   *
+   * @param isOwned for a listener that has an owner
+   * @throws InvalidListenerError `UNKNOWN_ENTITY`
+   */
+  patternOf(entity: EntityClass | string, isOwned: boolean): string {
     const definition =
       typeof entity === 'string'
         ? this.registry.all().find(({ name, metadata }) => name === entity || metadata.name === entity)
         : this.registry.find(this.dataSource, entity);
     if (definition) return `${definition.name}.*`;
     const name = typeof entity === 'function' ? entity.name : textOf(entity);
+    const known = this.registry
+      .all()
+      .filter(({ ownership }) => !isOwned || ownership !== 'undeclared')
+      .map(({ metadata }) => metadata.name);
     throw new InvalidListenerError(
       'UNKNOWN_ENTITY',
-      `'${name.slice(0, 128)}' is no entity that has webhooks: it has to be in WebhooksModule.forFeature([...]).`,
+      `'${name.slice(0, 128)}' is no entity that has webhooks.${knownNames(name, known)}`,
       {
-        details: { known: this.registry.all().map((known) => known.metadata.name) },
+        details: { known: listedNames(known) },
+        ...hintForApplication(
+          'UNKNOWN_ENTITY',
+          'Entities have webhooks when WebhooksModule.forFeature([...]) names them.',
+        ),
       },
     );
   }
@@ -49,26 +65,34 @@ export class EventCatalog {
       assertPattern(pattern);
       const matching = this.matching([pattern]);
       if (!matching.length && pattern !== '*') {
-        throw new BadRequestError(
-          'UNKNOWN_EVENT_TYPE',
-          `'${pattern}' matches no event type. Types of entities are named entity.action; others are declared in WebhooksModule.forRoot({ publishes: [...] }).`,
-          { details: { pattern } },
-        );
+        const known = this.typesFor(isOwned);
+        const message = `'${pattern}' matches no event type.${knownNames(pattern, known, prefixesOf(known))}`;
+        throw new BadRequestError('UNKNOWN_EVENT_TYPE', message, {
+          details: { pattern, known: listedNames(known) },
+          ...hintForApplication('UNKNOWN_EVENT_TYPE', UNKNOWN_TYPE_HINT),
+        });
       }
       if (isOwned && matching.length && matching.every((entry) => entry.ownership === 'undeclared')) {
         throw new BadRequestError(
           'OWNER_NOT_DECLARED',
-          `'${pattern}' events say of no row whose it is, so a listener with an owner can never receive one. Declare it: @Webhook({ owner: '<property>' }), or EVERY_OWNER for what everybody may see.`,
-          { details: { pattern } },
+          `'${pattern}' events are not sent to listeners that have an owner.`,
+          {
+            details: { pattern },
+            ...hintForApplication('OWNER_NOT_DECLARED', OWNER_NOT_DECLARED_HINT),
+          },
         );
       }
     }
   }
 
-  /** What a filter on these patterns may name: a property of any event they match. */
-  fieldsOf(patterns: readonly string[]): FieldLookup {
-    const entries = this.matching(patterns);
-    return (path) => {
+  /**
+   * What a filter on these patterns may name: a property of any event they match, and that may reach the listener.
+   *
+   * @param isOwned for a listener that has an owner
+   */
+  fieldsOf(patterns: readonly string[], isOwned: boolean): FilterFields {
+    const entries = this.matching(patterns).filter(({ ownership }) => !isOwned || ownership !== 'undeclared');
+    const find: FieldLookup = (path) => {
       const found: FieldInfo[] = [];
       for (const { fieldOf } of entries) {
         const info = fieldOf ? fieldOf(path) : ANY_FIELD;
@@ -81,6 +105,7 @@ export class EventCatalog {
         ...(found[0]?.column === undefined ? {} : { column: found[0].column }),
       };
     };
+    return { find, names: () => [...new Set(entries.flatMap((entry) => entry.fieldNames()))] };
   }
 
   /**
@@ -92,9 +117,12 @@ export class EventCatalog {
     this.checkPatterns([type], isOwned);
     const entry = this.entries().find((known) => known.type === type);
     if (entry) return entry.example();
-    throw new BadRequestError('UNKNOWN_EVENT_TYPE', `'${type}' is no event type but a pattern: name one type.`, {
-      details: { pattern: type },
-    });
+    const known = this.typesFor(isOwned).filter((one) => matchesPattern(type, one));
+    throw new BadRequestError(
+      'UNKNOWN_EVENT_TYPE',
+      `'${type}' is no event type but a pattern: name one type.${knownNames(type, known)}`,
+      { details: { pattern: type, known: listedNames(known) } },
+    );
   }
 
   has(type: string): boolean {
@@ -103,8 +131,14 @@ export class EventCatalog {
 
   /** All types, sorted. */
   types(): string[] {
+    return this.typesFor(false);
+  }
+
+  /** The types that a listener may receive, sorted. */
+  private typesFor(isOwned: boolean): string[] {
     return this.entries()
-      .map((entry) => entry.type)
+      .filter(({ ownership }) => !isOwned || ownership !== 'undeclared')
+      .map(({ type }) => type)
       .toSorted();
   }
 
@@ -121,6 +155,7 @@ export class EventCatalog {
           type: definition.typeOf(action),
           ownership: definition.ownership,
           fieldOf: (path) => this.entityField(definition, path),
+          fieldNames: () => this.familyOf(definition).flatMap(({ fields }) => fields.map(({ path }) => path)),
           example: () => exampleOfEntity(definition, action),
         });
       }
@@ -128,15 +163,19 @@ export class EventCatalog {
     for (const published of this.publishes.values()) {
       const { type, fields } = published;
       const fieldOf = fields ? publishedFields(fields) : undefined;
-      entries.push({ type, ownership: 'declared', fieldOf, example: () => exampleOfPublished(published) });
+      const example = () => exampleOfPublished(published);
+      entries.push({ type, ownership: 'declared', fieldOf, fieldNames: () => fields ?? [], example });
     }
     return entries;
   }
 
   /** A child's events reach listeners of the parent, so a filter on the parent may name what only children have. */
+  private familyOf(definition: EntityDefinition): EntityDefinition[] {
+    return [definition, ...this.registry.all().filter((other) => isChildOf(other, definition))];
+  }
+
   private entityField(definition: EntityDefinition, path: string): FieldInfo | undefined {
-    const family = [definition, ...this.registry.all().filter((other) => isChildOf(other, definition))];
-    for (const member of family) {
+    for (const member of this.familyOf(definition)) {
       const info = fieldInfo(member.fields, path);
       if (info) return info;
     }
@@ -145,6 +184,16 @@ export class EventCatalog {
 }
 
 const ANY_FIELD: FieldInfo = { numeric: false, routable: false };
+
+const UNKNOWN_TYPE_HINT =
+  'Types of entities are named entity.action: WebhooksModule.forFeature([...]) has to name the entity, and its @Webhook({ on }) the action. Other types are declared in WebhooksModule.forRoot({ publishes: [...] }).';
+const OWNER_NOT_DECLARED_HINT =
+  "These events say of no row whose it is, so a listener with an owner can never receive one. Declare it: @Webhook({ owner: '<property>' }), or EVERY_OWNER for what everybody may see.";
+
+/** `order.*` of `order.created`: a pattern may be meant, too. */
+function prefixesOf(types: readonly string[]): string[] {
+  return [...new Set(types.flatMap((type) => patternsMatching(type).slice(1, -1)))];
+}
 
 function isChildOf(definition: EntityDefinition, ancestor: EntityDefinition): boolean {
   return definition.parent !== null && (definition.parent === ancestor || isChildOf(definition.parent, ancestor));

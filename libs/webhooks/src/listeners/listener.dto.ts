@@ -1,6 +1,7 @@
 import {
   ArrayMaxSize,
   ArrayNotEmpty,
+  getMetadataStorage,
   IsArray,
   IsBoolean,
   IsIn,
@@ -13,14 +14,25 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
+import { knownNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { HANDSHAKES, type Handshake } from '../options/handshake-methods.js';
 import type { ListenerInput, Where } from './listener.js';
 import type { ListenerAuth } from './credentials/listener-auth.js';
 import type { ListenerTls } from './credentials/listener-tls.js';
 import type { RateLimit } from '../health/rate-limit.js';
+import {
+  LISTENER_SCHEMA,
+  MAX_DESCRIPTION_LENGTH,
+  MAX_EVENTS,
+  MAX_FORMAT_LENGTH,
+  MAX_NAME_LENGTH,
+  MAX_SCHEMES,
+  openApiMetadata,
+  SECRET_SCHEMA,
+} from './listener-schema.js';
 
-/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. */
+/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. @nestjs/swagger lists its properties. */
 export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
@@ -29,7 +41,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsArray()
   @ArrayNotEmpty()
-  @ArrayMaxSize(100)
+  @ArrayMaxSize(MAX_EVENTS)
   @IsString({ each: true })
   events?: string[];
 
@@ -39,13 +51,13 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 
   @IsOptional()
   @IsString()
-  @MaxLength(255)
+  @MaxLength(MAX_NAME_LENGTH)
   @Matches(/^[^\0]*$/, { message: 'name must not hold NUL' })
   name?: string | null;
 
   @IsOptional()
   @IsString()
-  @MaxLength(500)
+  @MaxLength(MAX_DESCRIPTION_LENGTH)
   // PostgreSQL's text takes no NUL.
   @Matches(/^[^\0]*$/, { message: 'description must not hold NUL' })
   description?: string | null;
@@ -57,7 +69,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsArray()
   @ArrayNotEmpty()
-  @ArrayMaxSize(10)
+  @ArrayMaxSize(MAX_SCHEMES)
   @IsString({ each: true })
   schemes?: string[];
 
@@ -71,7 +83,7 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 
   @IsOptional()
   @IsString()
-  @MaxLength(191)
+  @MaxLength(MAX_FORMAT_LENGTH)
   format?: string;
 
   @IsOptional()
@@ -89,11 +101,16 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsIn(HANDSHAKES)
   handshake?: Handshake;
+
+  /** For @nestjs/swagger, where the application has it. @internal */
+  static _OPENAPI_METADATA_FACTORY(): Record<string, object> {
+    return openApiMetadata(LISTENER_SCHEMA, []);
+  }
 }
 
 /**
  * What a customer may say of a new listener: for a `POST` endpoint behind Nest's `ValidationPipe`. The owner is not in it:
- * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`.
+ * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists its properties.
  */
 export class CreateListenerDto extends UpdateListenerDto implements ListenerInput {
   @IsString()
@@ -102,14 +119,20 @@ export class CreateListenerDto extends UpdateListenerDto implements ListenerInpu
   @IsOptional()
   @IsString()
   secret?: string;
+
+  /** @internal */
+  static override _OPENAPI_METADATA_FACTORY(): Record<string, object> {
+    return openApiMetadata({ ...LISTENER_SCHEMA, secret: SECRET_SCHEMA }, ['url']);
+  }
 }
 
 /**
  * Checks shapes; what the values mean is checked by who uses them.
  *
+ * @param others properties that the caller has checked itself, and that an error lists, too
  * @throws InvalidListenerError `INVALID_LISTENER`
  */
-export function checkShape(dto: new () => object, input: object): void {
+export function checkShape(dto: new () => object, input: object, others: readonly string[]): void {
   const errors = validateSync(Object.assign(new dto(), input), {
     whitelist: true,
     forbidNonWhitelisted: true,
@@ -118,12 +141,25 @@ export function checkShape(dto: new () => object, input: object): void {
     validationError: { target: false, value: false },
   });
   if (errors.length) {
-    throw new InvalidListenerError('INVALID_LISTENER', `The listener is not valid: ${sentences(errors)}.`, {
+    const known = [...propertiesOf(dto), ...others];
+    throw new InvalidListenerError('INVALID_LISTENER', `The listener is not valid: ${sentences(errors, known)}`, {
       details: { properties: errors.map((error) => error.property) },
     });
   }
 }
 
-function sentences(errors: readonly ValidationError[]): string {
-  return errors.flatMap((error) => Object.values(error.constraints ?? {})).join('; ');
+function sentences(errors: readonly ValidationError[], known: readonly string[]): string {
+  const unknown = errors.find(({ constraints }) => constraints?.whitelistValidation !== undefined);
+  const wrong = errors.filter((error) => error !== unknown);
+  const texts = wrong.flatMap((error) => Object.values(error.constraints ?? {}));
+  const others = texts.length === 0 ? [] : [`${texts.join('; ')}.`];
+  if (unknown === undefined) return others.join(' ');
+  const { property } = unknown;
+  return [`there is no property '${property.slice(0, 64)}'.${knownNames(property, known)}`, ...others].join(' ');
+}
+
+/** The properties of a DTO, from its own validators. */
+function propertiesOf(dto: new () => object): string[] {
+  const metadata = getMetadataStorage().getTargetValidationMetadatas(dto, '', true, false);
+  return [...new Set(metadata.map(({ propertyName }) => propertyName))];
 }

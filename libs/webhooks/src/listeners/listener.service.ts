@@ -7,7 +7,7 @@ import { generateSecret, MIN_SECRET_BYTES } from '../signing/secret.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import type { Clock } from '../clock.js';
 import { newId } from '../ids.js';
-import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
+import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransaction, CallerTransactions } from '../store/database/caller-transactions.js';
 import type { Database } from '../store/database/database.js';
@@ -37,7 +37,8 @@ import { page, readPage, type Page, type PageOptions } from '../store/database/p
 import type { Script } from '../store/database/script.js';
 import { TEST_EVENT_TYPE, type TestExample } from '../store/queue/test-event.js';
 import type { JsonObject } from '../json.js';
-import { BadRequestError } from '../errors.js';
+import { BadRequestError, hintForApplication } from '../errors.js';
+import { knownNames, listedNames } from '../known-names.js';
 import { Credentials } from './credentials.js';
 import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
 import type { EventCatalog } from './event-catalog.js';
@@ -49,6 +50,7 @@ import type {
   CreateListenerInput,
   Listener,
   ListenerInput,
+  ListenerReferences,
   ListenerWithSecret,
   UpdateListenerInput,
   Where,
@@ -90,6 +92,12 @@ export interface ListenerServiceParts {
 }
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
+/** What the application may give beside what customers may: an error lists it to the application only. */
+const REFERENCES: readonly (keyof ListenerReferences)[] = ['externalId', 'metadata'];
+const CREATED_BY_APPLICATION: readonly (keyof CreateListenerInput)[] = [
+  ...REFERENCES,
+  ...(['owner', 'entity', 'property', 'value', 'privateKey'] as const),
+];
 const MAX_REASON_LENGTH = 500;
 const SHOWN_TIME_MS = 10_000;
 /** As of `secrets.rotationOverlapMs`. */
@@ -156,9 +164,14 @@ export class ListenerService {
     assertInput(input);
     const { entity, property, value, owner: givenOwner, privateKey, externalId, metadata, ...rest } = input;
     const listenerInput: ListenerInput = { ...rest };
-    if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events);
+    const isOwned = this.boundTo !== undefined || (givenOwner ?? null) !== null;
+    if (entity !== undefined) listenerInput.events = this.entityEvents(entity, rest.events, isOwned);
     if (property !== undefined || value !== undefined) listenerInput.where = shortForm(property, value, rest.where);
-    checkShape(CreateListenerDto, withoutUndefined(listenerInput));
+    checkShape(
+      CreateListenerDto,
+      withoutUndefined(listenerInput),
+      this.boundTo === undefined ? CREATED_BY_APPLICATION : [],
+    );
     const owner = this.ownerOf(givenOwner);
     const secret = listenerInput.secret ?? generateSecret();
     const now = this.parts.clock.now();
@@ -260,7 +273,7 @@ export class ListenerService {
     assertInput(input);
     const { externalId, metadata, ...rest } = input;
     const given = withoutUndefined(rest);
-    checkShape(UpdateListenerDto, given);
+    checkShape(UpdateListenerDto, given, this.boundTo === undefined ? REFERENCES : []);
     if (given.url !== undefined) await this.parts.assertAddress(this.urlOf(given.url));
     if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth, ''));
     const tls = this.credentials.checkedTls(given.tls);
@@ -556,11 +569,14 @@ export class ListenerService {
 
   private subscription(events: readonly string[], where: Where, owner: string | null) {
     if (!events.length) {
-      throw new InvalidListenerError('INVALID_LISTENER', 'A listener needs `events` or an `entity`.');
+      throw new InvalidListenerError(
+        'INVALID_LISTENER',
+        "A listener needs `events`: a list of event types such as 'order.created', or of patterns such as 'order.*'.",
+      );
     }
     const patterns = [...new Set(events)];
     this.parts.catalog.checkPatterns(patterns, owner !== null);
-    const filter: Filter = compileFilter(where, this.parts.catalog.fieldsOf(patterns));
+    const filter: Filter = compileFilter(where, this.parts.catalog.fieldsOf(patterns, owner !== null));
     return {
       values: {
         patterns: JSON.stringify(patterns),
@@ -608,14 +624,10 @@ export class ListenerService {
     const mayKeep = (scheme: string) => known.has(scheme) && before?.schemes.includes(scheme);
     const unknown = schemes.find((scheme) => !knownSchemes.has(scheme) && !mayKeep(scheme));
     if (unknown !== undefined) {
-      throw new InvalidListenerError('UNKNOWN_SCHEME', `There is no signature scheme '${unknown.slice(0, 64)}'.`, {
-        details: { known: [...knownSchemes] },
-      });
+      throw unknownPart('UNKNOWN_SCHEME', 'signature scheme', { given: unknown, known: knownSchemes });
     }
     if (knownFormats.has(format) || (formats.has(format) && before?.format === format)) return;
-    throw new InvalidListenerError('UNKNOWN_FORMAT', `There is no payload format '${format.slice(0, 64)}'.`, {
-      details: { known: [...knownFormats] },
-    });
+    throw unknownPart('UNKNOWN_FORMAT', 'payload format', { given: format, known: knownFormats });
   }
 
   private get handshakeRules(): HandshakeRules {
@@ -626,11 +638,15 @@ export class ListenerService {
     return assertListenerUrl(url, this.parts.guard, this.parts.options.security);
   }
 
-  private entityEvents(entity: NonNullable<CreateListenerInput['entity']>, events: readonly string[] | undefined) {
+  private entityEvents(
+    entity: NonNullable<CreateListenerInput['entity']>,
+    events: readonly string[] | undefined,
+    isOwned: boolean,
+  ) {
     if (events !== undefined) {
       throw new InvalidListenerError('INVALID_LISTENER', 'Give `entity` or `events`, not both.');
     }
-    return [this.parts.catalog.patternOf(entity)];
+    return [this.parts.catalog.patternOf(entity, isOwned)];
   }
 
   private ownerOf(given: CreateListenerInput['owner']): string | null {
@@ -639,6 +655,21 @@ export class ListenerService {
     if (owner !== null && owner !== this.boundTo) throw notTheirs();
     return this.boundTo;
   }
+}
+
+function unknownPart(
+  code: 'UNKNOWN_SCHEME' | 'UNKNOWN_FORMAT',
+  kind: string,
+  { given, known }: { given: string; known: ReadonlySet<string> },
+): InvalidListenerError {
+  const names = [...known];
+  return new InvalidListenerError(code, `There is no ${kind} '${given.slice(0, 64)}'.${knownNames(given, names)}`, {
+    details: { known: listedNames(names) },
+    ...hintForApplication(
+      code,
+      'Your own come from WebhooksModule.forRoot({ parts }), and the option customers names the ones that customers may choose.',
+    ),
+  });
 }
 
 /** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`; a race of two is decided by the index */
@@ -663,7 +694,7 @@ function externalIdTaken(): InvalidListenerError {
 }
 
 function notTheirs(): InvalidListenerError {
-  return new InvalidListenerError('INVALID_OWNER', 'This service is bound to another owner.');
+  return new InvalidListenerError('INVALID_OWNER', OTHER_OWNER_MESSAGE);
 }
 
 function assertOwner(owner: unknown): string {
@@ -671,7 +702,8 @@ function assertOwner(owner: unknown): string {
   if (text === undefined) {
     throw new InvalidListenerError(
       'INVALID_OWNER',
-      `An owner is a text of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and whole in Unicode. For the application's own listeners, give none.`,
+      INVALID_OWNER_MESSAGE,
+      hintForApplication('INVALID_OWNER', "Listeners of the application's own have no owner: leave `owner` out."),
     );
   }
   return text;
@@ -690,7 +722,7 @@ function assertInput(input: unknown): void {
   if (inherited === undefined) return;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `The listener is not valid: property ${inherited} should not exist.`,
+    `The listener is not valid: there is no property '${inherited}'.`,
     {
       details: { properties: [inherited] },
     },

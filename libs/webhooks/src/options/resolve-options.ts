@@ -2,6 +2,7 @@ import { createSecretKey } from 'node:crypto';
 import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
+import { unknownOption } from '../known-names.js';
 import type { CircuitPolicy } from '../health/circuit.js';
 import { HANDSHAKES, type Handshake } from './handshake-methods.js';
 import type { SealingKey } from '../secrets/sealing.js';
@@ -311,11 +312,8 @@ function refuseUnknownKeys(options: object): void {
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
-      throw invalid(
-        path,
-        hidden((value as Record<string, unknown>)[key]),
-        `there is no such option; known are ${known.join(', ')}`,
-      );
+      const names = group === '' ? known : known.map((name) => `${group}.${name}`);
+      throw unknownOption('WebhooksModule', path, names);
     }
   }
 }

@@ -4,6 +4,7 @@ import type { EntityCapture } from '../capture/entity-capture.js';
 import type { Clock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
+import { knownNames } from '../known-names.js';
 import { loopMessage } from '../entities/errors.js';
 import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
@@ -156,7 +157,7 @@ export class WebhooksService {
     if (publishes.has(type)) return;
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
-      `publish('${textOf(type)}'): the event type is not declared.${publishes.size ? ` Declared types: ${[...publishes.keys()].join(', ')}.` : ''} Add the type to WebhooksModule.forRoot({ publishes: [...] }).`,
+      `publish('${textOf(type)}'): the event type is not declared.${knownNames(textOf(type), [...publishes.keys()])} Add the type to WebhooksModule.forRoot({ publishes: [...] }).`,
     );
   }
 

@@ -1,7 +1,10 @@
 import { GithubScheme } from '../signing/github-scheme.js';
 import { GoogleCodeScheme } from '../signing/google-code-scheme.js';
-import { StandardScheme } from '../signing/standard-scheme.js';
+import { isEd25519Key } from '../signing/ed25519-key.js';
+import type { SignatureScheme } from '../signing/signature-scheme.js';
+import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import { StripeScheme } from '../signing/stripe-scheme.js';
+import { Turns } from '../turns.js';
 import { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme } from './incoming-scheme.js';
 import { assertRecent, idOf, timestampOf } from './verify-webhook.js';
 import { WebhookVerificationError } from './webhook-verification-error.js';
@@ -11,12 +14,12 @@ export class StandardIncoming implements IncomingScheme {
   readonly name = 'standard';
   private readonly scheme = new StandardScheme();
 
-  verify({ headers, body, secrets, ...limits }: IncomingRequest): IncomingProof {
-    const isSigned = headers['webhook-signature'] !== undefined;
+  async verify({ headers, body, secrets, ...limits }: IncomingRequest): Promise<IncomingProof> {
+    const hasSignature = headers['webhook-signature'] !== undefined;
     const id = idOf(headers);
     const timestamp = timestampOf(headers);
-    if (!this.scheme.verify({ id, timestamp, body, secrets, headers })) {
-      throw isSigned ? mismatch() : missing('webhook-signature');
+    if (!(await isSigned(this.scheme, { id, timestamp, body, secrets, headers }))) {
+      throw hasSignature ? mismatch() : missing('webhook-signature');
     }
     assertFresh(timestamp, limits);
     return { id, timestamp };
@@ -28,9 +31,9 @@ export class GithubIncoming implements IncomingScheme {
   readonly name = 'github';
   private readonly scheme = new GithubScheme();
 
-  verify({ headers, body, secrets }: IncomingRequest): IncomingProof {
+  async verify({ headers, body, secrets }: IncomingRequest): Promise<IncomingProof> {
     if (headers['x-hub-signature-256'] === undefined) throw missing('x-hub-signature-256');
-    if (!this.scheme.verify({ id: '', timestamp: 0, body, secrets, headers })) throw mismatch();
+    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
     return { id: bodyId(body), timestamp: null };
   }
 }
@@ -40,7 +43,7 @@ export class StripeIncoming implements IncomingScheme {
   readonly name = 'stripe';
   private readonly scheme = new StripeScheme();
 
-  verify({ headers, body, secrets, ...limits }: IncomingRequest): IncomingProof {
+  async verify({ headers, body, secrets, ...limits }: IncomingRequest): Promise<IncomingProof> {
     const given = headers['stripe-signature'];
     if (given === undefined) throw missing('stripe-signature');
     const [, text = ''] = /(?:^|,) *t=(0|[1-9]\d{0,11}) *(?:,|$)/.exec(given) ?? [];
@@ -52,7 +55,7 @@ export class StripeIncoming implements IncomingScheme {
     }
     const timestamp = Number(text);
     // The scheme rejects a header with two times.
-    if (!this.scheme.verify({ id: '', timestamp, body, secrets, headers })) throw mismatch();
+    if (!(await isSigned(this.scheme, { id: '', timestamp, body, secrets, headers }))) throw mismatch();
     assertFresh(timestamp, limits);
     return { id: idInBody(body) ?? bodyId(body), timestamp };
   }
@@ -63,10 +66,10 @@ export class GoogleCodeIncoming implements IncomingScheme {
   readonly name = 'google-code';
   private readonly scheme = new GoogleCodeScheme();
 
-  verify({ headers, body, secrets }: IncomingRequest): IncomingProof {
+  async verify({ headers, body, secrets }: IncomingRequest): Promise<IncomingProof> {
     const header = 'google-code-project-hosting-hook-hmac';
     if (headers[header] === undefined) throw missing(header);
-    if (!this.scheme.verify({ id: '', timestamp: 0, body, secrets, headers })) throw mismatch();
+    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
     return { id: bodyId(body), timestamp: null };
   }
 }
@@ -81,6 +84,28 @@ export const INCOMING_SCHEMES: Readonly<Record<IncomingSchemeName, IncomingSchem
   github: new GithubIncoming(),
   'google-code': new GoogleCodeIncoming(),
 });
+
+const turns = new Turns();
+
+/**
+ * Whether any of the secrets signed. Each is tried, whichever fits, and other requests have a turn between them: each goes through the whole
+ * body, and for Ed25519 whoever asks chooses how many signatures do.
+ */
+async function isSigned(
+  scheme: SignatureScheme,
+  { secrets, ...input }: Parameters<SignatureScheme['verify']>[0],
+): Promise<boolean> {
+  const turn = turns.begin();
+  let isGenuine = false;
+  for (const secret of secrets) {
+    const pieces = isEd25519Key(secret) ? signaturesInPieces(input.headers, input.body.length) : [input.headers];
+    for (const headers of pieces) {
+      await turn.pass();
+      if (scheme.verify({ ...input, headers, secrets: [secret] })) isGenuine = true;
+    }
+  }
+  return isGenuine;
+}
 
 function idInBody(body: Buffer): string | null {
   try {

@@ -1,6 +1,7 @@
 import { types } from 'node:util';
 import { BadRequestError } from '../errors.js';
 import { type Json, type JsonObject, isPlainObject } from '../json.js';
+import { knownNames, listedNames } from '../known-names.js';
 import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
 import { kindOf } from '../show.js';
@@ -25,6 +26,13 @@ export interface FieldInfo {
  * it is.
  */
 export type FieldLookup = (path: string) => FieldInfo | undefined;
+
+/** The properties that a filter may name. */
+export interface FilterFields {
+  readonly find: FieldLookup;
+  /** For an error that lists them; properties inside of a JSON column are not among them. */
+  readonly names: () => readonly string[];
+}
 
 /**
  * The operators of a condition.
@@ -109,26 +117,26 @@ const NEVER_PROPERTIES: ReadonlySet<string> = new Set(['__proto__', 'constructor
  * `where` and as a value, because a forgotten variable would match everything.
  *
  * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`. `details` has the `path`, and
- * for `UNKNOWN_OPERATOR` also the `known` operators.
- * @example compileFilter({ username: 'john', total: { gte: '10.50' } }, fieldOf)
+ * for the last two also the `known` names.
+ * @example compileFilter({ username: 'john', total: { gte: '10.50' } }, { find: fieldOf, names: () => ['username', 'total'] })
  */
-export function compileFilter(where: unknown, fieldOf: FieldLookup): Filter {
+export function compileFilter(where: unknown, fields: FilterFields): Filter {
   if (!isPlainObject(where)) {
     throw invalid('', `the filter must be an object of properties and values, not ${kindOf(where)}`);
   }
   const conditions: Condition[] = [];
-  compileObject(where, '', 0, fieldOf, conditions);
+  compileObject(where, { parent: '', depth: 0 }, fields, conditions);
   if (Buffer.byteLength(JSON.stringify(conditions), 'utf8') > MAX_FILTER_BYTES) throw tooLong();
   return Object.freeze(conditions);
 }
 
 function compileObject(
   where: Record<string, unknown>,
-  parent: string,
-  parentDepth: number,
-  fieldOf: FieldLookup,
+  { parent, depth: parentDepth }: { readonly parent: string; readonly depth: number },
+  fields: FilterFields,
   conditions: Condition[],
 ): void {
+  const unknownProperty = (path: string) => unknownPropertyOf(path, fields.names());
   for (const key of ownKeys(where, parent)) {
     const path = parent === '' ? key : `${parent}.${key}`;
     const segments = segmentsOf(key);
@@ -142,7 +150,7 @@ function compileObject(
     if (segments.some((segment) => segment === '' || NEVER_PROPERTIES.has(segment))) throw unknownProperty(path);
 
     const value = where[key];
-    const field = fieldOf(path);
+    const field = fields.find(path);
     if (field === undefined && looksLikeOperator(key, parent)) throw unknownOperator(parent, key);
     if (!isPlainObject(value)) {
       if (field === undefined) throw unknownProperty(path);
@@ -166,7 +174,7 @@ function compileObject(
         `mixes the operator ${quote(operators[0] ?? '')} with ${quote(other)}, which is not an operator`,
       );
     }
-    compileObject(value, path, depth, fieldOf, conditions);
+    compileObject(value, { parent: path, depth }, fields, conditions);
   }
 }
 
@@ -292,17 +300,19 @@ function invalid(path: string, problem: string): BadRequestError {
   return new BadRequestError('INVALID_FILTER', message, { details: { path } });
 }
 
-function unknownProperty(path: string): BadRequestError {
-  return new BadRequestError('UNKNOWN_PROPERTY', `Invalid filter: there is no property ${quote(path)} in the payload`, {
-    details: { path },
-  });
+function unknownPropertyOf(path: string, known: readonly string[]): BadRequestError {
+  return new BadRequestError(
+    'UNKNOWN_PROPERTY',
+    `Invalid filter: there is no property ${quote(path)} in the payload.${knownNames(path, known)}`,
+    { details: { path, known: listedNames(known) } },
+  );
 }
 
 function unknownOperator(path: string, operator: string): BadRequestError {
   const where = path === '' ? '' : ` on ${quote(path)}`;
   return new BadRequestError(
     'UNKNOWN_OPERATOR',
-    `Invalid filter: there is no operator ${quote(operator)}${where}; known are ${OPERATORS.join(', ')}`,
+    `Invalid filter: there is no operator ${quote(operator)}${where}.${knownNames(operator, OPERATORS)}`,
     { details: { path, operator, known: OPERATORS } },
   );
 }

@@ -11,29 +11,68 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6;
 const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
- * Where clouds answer with credentials. Most lie in ranges that are blocked anyway; Azure's (168.63.129.16) is a public
- * address, and one wide entry of `allowedAddresses` must not open any of them.
+ * Where clouds answer with credentials or with what an instance was started with. Most lie in ranges that are blocked anyway; that of
+ * Azure (168.63.129.16) is a public address, and one wide entry of `allowedAddresses` must not open any of them.
+ *
+ * Not in the list: names, such as `metadata.google.internal` and `metadata.packet.net` (addresses are checked after they resolve), time and DNS
+ * servers of clouds, and the agents on loopback (Azure App Service, Azure Arc).
  */
 const METADATA_ADDRESSES = new Set(
   [
-    '169.254.169.254', // AWS, Azure, Google, DigitalOcean, Oracle
-    '169.254.170.2', // AWS ECS task credentials
-    '169.254.170.23', // AWS EKS pod identity
-    '169.254.169.250', // Rancher
-    '169.254.169.252', // Google GKE
-    '169.254.0.23', // Tencent
-    '169.254.42.42', // Scaleway
-    '100.96.0.96', // Volcengine
-    '100.100.100.200', // Alibaba
-    '168.63.129.16', // Azure's wire server
-    '192.0.0.192', // Oracle, classic
-    'fd00:ec2::254', // AWS
-    'fd00:ec2::23', // AWS EKS pod identity
-    'fd20:ce::254', // Google
-    'fd00:42::42', // Scaleway
-    'fd00:c1::a9fe:a9fe', // Oracle
-    'fd00:a9fe:a9fe::1', // Akamai (Linode)
-    'fe80::a9fe:a9fe', // OpenStack
+    /*
+     * One address for many:
+     * AWS EC2       https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
+     * Azure         https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
+     * Google        https://cloud.google.com/compute/docs/metadata/querying-metadata
+     * Oracle        https://docs.oracle.com/iaas/Content/Compute/Tasks/gettingmetadata.htm
+     * DigitalOcean  https://docs.digitalocean.com/reference/api/metadata/
+     * Hetzner       https://docs.hetzner.cloud/#server-metadata
+     * IBM           https://cloud.ibm.com/apidocs/vpc-identity
+     * OpenStack     https://docs.openstack.org/nova/latest/user/metadata.html
+     * Akamai        https://docs.cloud-init.io/en/latest/reference/datasources/akamai.html
+     * Vultr         https://www.vultr.com/metadata/
+     * Exoscale      https://community.exoscale.com/documentation/compute/private-instances/
+     * Outscale      https://docs.outscale.com/en/userguide/Accessing-the-Metadata-and-User-Data-of-an-Instance.html
+     * UpCloud       https://docs.cloud-init.io/en/latest/reference/datasources/upcloud.html
+     * Naver         https://api.ncloud-docs.com/docs/en/compute-vmetadata
+     */
+    '169.254.169.254',
+    // AWS ECS, credentials of a task: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
+    '169.254.170.2',
+    // AWS EKS, the Pod Identity Agent: https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html
+    '169.254.170.23',
+    'fd00:ec2::23',
+    // AWS EC2: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-IMDS-existing-instances.html
+    'fd00:ec2::254',
+    // Azure, the wire server: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+    '168.63.129.16',
+    // Google, instances with IPv6 only: https://cloud.google.com/compute/docs/metadata/querying-metadata
+    'fd20:ce::254',
+    // Google GKE, where the node answers: https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity
+    '169.254.169.252',
+    // Oracle: METADATA_URL_BASE with IPv6 in https://github.com/oracle/oci-python-sdk (instance_principals_security_token_signer.py)
+    'fd00:c1::a9fe:a9fe',
+    // Oracle Compute Classic: https://docs.oracle.com/en/cloud/iaas/compute-iaas-cloud/stcsg/retrieving-instance-metadata.html
+    '192.0.0.192',
+    // Alibaba: https://www.alibabacloud.com/help/en/ecs/user-guide/view-instance-metadata
+    '100.100.100.200',
+    // Alibaba, by IPv6: DataSourceAliYun in https://github.com/canonical/cloud-init
+    'fd00:100::100:200',
+    // Tencent, metadata.tencentyun.com: https://intl.cloud.tencent.com/document/product/213/4934
+    '169.254.0.23',
+    // Volcengine and BytePlus: credentialServerAddress in https://github.com/volcengine/cello
+    '100.96.0.96',
+    // Scaleway: https://docs.cloud-init.io/en/latest/reference/datasources/scaleway.html
+    '169.254.42.42',
+    'fd00:42::42',
+    // Akamai (Linode): https://docs.cloud-init.io/en/latest/reference/datasources/akamai.html
+    'fd00:a9fe:a9fe::1',
+    // OpenStack, and Hetzner: https://specs.openstack.org/openstack/neutron-specs/specs/ussuri/metadata-add-ipv6-support.html
+    'fe80::a9fe:a9fe',
+    // OpenNebula, OneGate and its API: https://docs.opennebula.io/6.10/management_and_operations/network_management/tproxy.html
+    '169.254.16.9',
+    // Rancher 1: the metadata URL of its services in https://github.com/rancher
+    '169.254.169.250',
   ].map((address) => ipaddr.parse(address).toNormalizedString()),
 );
 

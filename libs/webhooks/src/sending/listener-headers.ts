@@ -1,11 +1,11 @@
 import { BadRequestError } from '../errors.js';
 
 /** Maximum number of headers of a listener. */
-const MAX_HEADERS = 20;
+export const MAX_HEADERS = 20;
 /** Maximum length of a header name, in characters. */
 const MAX_HEADER_NAME_LENGTH = 128;
 /** Maximum length of a header value, in characters. */
-const MAX_HEADER_VALUE_LENGTH = 4096;
+export const MAX_HEADER_VALUE_LENGTH = 4096;
 /**
  * Maximum length of all names and values of a listener together. Most servers refuse requests with more than 8 KiB of
  * headers.

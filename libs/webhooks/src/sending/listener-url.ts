@@ -1,13 +1,14 @@
 import type { LookupAddress } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 
-import { BadRequestError } from '../errors.js';
+import { BadRequestError, hintForApplication } from '../errors.js';
+import { show } from '../show.js';
 import type { AddressGuard } from './address-guard.js';
 import { addressesOf, hostOf } from './lookup.js';
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 
 /** Maximum length of a URL, in characters, both as given and as stored. */
-const MAX_URL_LENGTH = 2048;
+export const MAX_URL_LENGTH = 2048;
 
 const LOOPBACK_NAMES = new Set(['localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost', 'ip6-loopback']);
 
@@ -40,7 +41,11 @@ export function assertListenerUrl(
     throw new BadRequestError('URL_SCHEME', `The URL must start with https://${allowHttp ? ' or http://' : ''}.`);
   }
   if (parsed.protocol === 'http:' && !allowHttp) {
-    throw new BadRequestError('URL_SCHEME', 'The URL must start with https://: http:// is not allowed here.');
+    throw new BadRequestError(
+      'URL_SCHEME',
+      'The URL must start with https://: http:// is not allowed here.',
+      hintForApplication('URL_SCHEME', 'The option security.allowHttp allows http: URLs.'),
+    );
   }
   const authority = /^https?:\/\/([^/?#]+)/i.exec(url)?.[1];
   if (authority === undefined) throw invalidUrl('The URL must have two slashes and a host after the scheme.');
@@ -52,7 +57,11 @@ export function assertListenerUrl(
   }
   if (parsed.port === '0') throw invalidUrl('The URL must not have port 0.');
   if (!isPortAllowed(parsed, allowedPorts)) {
-    throw new BadRequestError('URL_PORT_BLOCKED', 'The URL has a port that webhooks may not be sent to.');
+    throw new BadRequestError(
+      'URL_PORT_BLOCKED',
+      'The URL has a port that webhooks may not be sent to.',
+      hintForApplication('URL_PORT_BLOCKED', `The option security.allowedPorts is ${show(allowedPorts)}.`),
+    );
   }
 
   const host = hostOf(parsed);
@@ -98,7 +107,14 @@ export async function assertListenerAddress(url: URL, guard: AddressGuard, looku
 }
 
 function blockedAddress(): BadRequestError {
-  return new BadRequestError('URL_ADDRESS_BLOCKED', 'The URL points to an address that webhooks may not be sent to.');
+  return new BadRequestError(
+    'URL_ADDRESS_BLOCKED',
+    'The URL points to an address that webhooks may not be sent to.',
+    hintForApplication(
+      'URL_ADDRESS_BLOCKED',
+      "Webhooks go to public addresses only. For tests and receivers of your own name the range: security: { allowedAddresses: ['127.0.0.0/8'] }.",
+    ),
+  );
 }
 
 function invalidUrl(message: string): BadRequestError {

@@ -13,6 +13,8 @@ const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 
+const SECRET_FORM = `Give "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave the secret out to get a new one.`;
+
 /** Generates a secret: `whsec_` and the base64 of 32 random bytes. */
 export function generateSecret(): string {
   return SECRET_PREFIX + randomBytes(GENERATED_SECRET_BYTES).toString('base64');
@@ -26,7 +28,7 @@ export function generateSecret(): string {
  */
 export function assertSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string' || !secret.startsWith(SECRET_PREFIX)) {
-    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}".`);
+    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}". ${SECRET_FORM}`);
   }
   const key = decodeBase64(secret.slice(SECRET_PREFIX.length));
   if (key === null) {
@@ -36,13 +38,13 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
   if (!isKeyLength(key)) {
     throw invalidSecret(
-      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}.`,
+      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}. ${SECRET_FORM}`,
     );
   }
 }
 
 /** Maximum length of a secret for schemes that accept any text, in UTF-8 bytes. */
-const MAX_TEXT_BYTES = 512;
+export const MAX_TEXT_BYTES = 512;
 
 /**
  * Checks a secret for schemes that accept any text, so that a receiver can keep its existing secret. Refuses text that

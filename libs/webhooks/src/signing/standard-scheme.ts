@@ -120,3 +120,25 @@ function signedPrefix({ id, timestamp }: SigningInput): string {
 function signedBytes(input: SigningInput): Buffer {
   return Buffer.concat([Buffer.from(signedPrefix(input)), input.body]);
 }
+
+/** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
+const SIGNED_BYTES_AT_ONCE = 256 * 1_024;
+
+/**
+ * The same headers, with some of the Ed25519 signatures each. The secrets' schemes compute one HMAC for a key, however many signatures there are.
+ *
+ * @internal
+ */
+export function signaturesInPieces<T extends Readonly<Record<string, string | undefined>>>(
+  headers: T,
+  bodyLength: number,
+): readonly T[] {
+  const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
+  const atOnce = Math.max(1, Math.floor(SIGNED_BYTES_AT_ONCE / (bodyLength + 1)));
+  const pieces: T[] = [];
+  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += atOnce) {
+    const some = signatures.slice(from, Math.min(from + atOnce, MAX_V1A_SIGNATURES));
+    pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
+  }
+  return pieces;
+}

@@ -5,7 +5,7 @@ import { keyTypeOf, readSecrets, verifiableSecrets, type StoredSecret } from '..
 import { generateSecret } from '../signing/secret.js';
 import { publicKeyOf } from '../signing/ed25519-key.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import { MAX_V1A_SIGNATURES, StandardScheme, V1A } from '../signing/standard-scheme.js';
+import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import {
   readSentDeliveries,
   readSentEvent,
@@ -13,7 +13,7 @@ import {
   type SentEvent,
 } from '../store/queue/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
-import { type Turn, Turns } from './turns.js';
+import { type Turn, Turns } from '../turns.js';
 import { WebhooksLogger } from '../webhooks-logger.js';
 import { messageOf } from '../foreign-text.js';
 
@@ -33,11 +33,6 @@ const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
  * get `INVALID`. Otherwise one request could cost as many HMACs as the application has listeners.
  */
 const MAX_LISTENERS_CHECKED = 10_000;
-/**
- * How many bytes Ed25519 signatures may hash in one step. Each signature hashes the whole body, and the caller chooses
- * how many signatures there are.
- */
-const SIGNED_BYTES_PER_STEP = 1_024 * 1_024;
 /** Answers are sent at multiples of this time after the request, so that the duration of the work does not show. */
 const ANSWER_STEP_MS = 50;
 
@@ -125,7 +120,10 @@ export class SentWebhookVerifier {
     let isSigned = false;
     for (const name of delivery.schemes) {
       const scheme = this.runtime.schemes.get(name);
-      const pieces = headersInPieces(scheme, claim.headers, body.length);
+      const pieces =
+        scheme instanceof StandardScheme && scheme.keyType === 'ed25519'
+          ? signaturesInPieces(claim.headers, body.length)
+          : [claim.headers];
       for (const key of this.keysOf(kept, delivery.listenerId, scheme?.keyType ?? 'secret')) {
         for (const headers of pieces) {
           await turn.pass();
@@ -196,26 +194,6 @@ function readClaim(given: IncomingHttpHeaders): Claim {
     headers,
     isComplete: hasId && hasTimestamp,
   };
-}
-
-/**
- * Returns copies of the headers, each with a part of the Ed25519 signatures. Schemes with a shared secret need no
- * split: they compute one HMAC for each key, however many signatures there are.
- */
-function headersInPieces(
-  scheme: SignatureScheme | undefined,
-  headers: Claim['headers'],
-  bodyLength: number,
-): readonly Claim['headers'][] {
-  if (!(scheme instanceof StandardScheme) || scheme.keyType !== 'ed25519') return [headers];
-  const signatures = (headers['webhook-signature'] ?? '').split(' ').filter((part) => part.startsWith(V1A));
-  const signaturesPerStep = Math.max(1, Math.floor(SIGNED_BYTES_PER_STEP / (bodyLength + 1)));
-  const pieces: Claim['headers'][] = [];
-  for (let from = 0; from < Math.min(signatures.length, MAX_V1A_SIGNATURES); from += signaturesPerStep) {
-    const some = signatures.slice(from, Math.min(from + signaturesPerStep, MAX_V1A_SIGNATURES));
-    pieces.push({ ...headers, 'webhook-signature': some.join(' ') });
-  }
-  return pieces;
 }
 
 /** Compares byte for byte, in a time that depends only on the given body. */

@@ -1,6 +1,7 @@
 import { Inject, Module, type DynamicModule, type FactoryProvider, type NestModule } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { ConfigurationError } from '../errors.js';
+import { unknownOption } from '../known-names.js';
 import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { expressKeepsRawBodies, readRawOnExpress, type ExpressApplication } from '../raw-body/express-raw-body.js';
@@ -149,7 +150,7 @@ function verifierProvider(dataSource: string): FactoryProvider {
 function resolve(options: WebhooksVerifyOptions): ResolvedVerifyOptions {
   const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [], rawBody = 'nest' } = options;
   const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
-  if (unknown !== undefined) throw invalid(unknown, `there is no such option; known are ${KNOWN_KEYS.join(', ')}`);
+  if (unknown !== undefined) throw unknownOption('WebhooksVerifyModule', unknown, KNOWN_KEYS);
   if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/verify'");
   if (typeof dataSource !== 'string' || dataSource === '')
     throw invalid('dataSource', 'give the name of a data source');

@@ -34,7 +34,8 @@ export interface OAuth2ClientCredentials {
 /** What stands in place of a secret when a listener is read. */
 export const MASK = '***';
 
-const MAX_TEXT = 4_096;
+/** Longest text of the credentials, in characters. */
+export const MAX_AUTH_TEXT_LENGTH = 4_096;
 
 type UrlPolicy = Pick<ResolvedSecurityOptions, 'allowHttp' | 'allowedPorts'>;
 
@@ -129,11 +130,11 @@ function text(fields: Record<string, unknown>, name: string, shape = /^/): strin
   if (
     typeof value !== 'string' ||
     value === '' ||
-    value.length > MAX_TEXT ||
+    value.length > MAX_AUTH_TEXT_LENGTH ||
     /[\p{Cc}\p{Cs}]/u.test(value) ||
     !shape.test(value)
   ) {
-    throw invalid(`\`${name}\` is text of 1 to ${MAX_TEXT} characters without control characters.`);
+    throw invalid(`\`${name}\` is text of 1 to ${MAX_AUTH_TEXT_LENGTH} characters without control characters.`);
   }
   return value;
 }

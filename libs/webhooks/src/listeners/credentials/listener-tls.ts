@@ -43,9 +43,9 @@ export interface ShownListenerTls {
 }
 
 const MAX_CERTIFICATES = 10;
-const MAX_CERTIFICATES_LENGTH = 16 * 1024;
-const MAX_KEY_LENGTH = 8 * 1024;
-const MAX_PASSPHRASE_LENGTH = 1024;
+export const MAX_CERTIFICATES_LENGTH = 16 * 1024;
+export const MAX_KEY_LENGTH = 8 * 1024;
+export const MAX_PASSPHRASE_LENGTH = 1024;
 const MAX_SUBJECT_LENGTH = 256;
 /** A larger key costs each handshake milliseconds of the event loop. */
 const RSA_BITS = { min: 2048, max: 4096 };

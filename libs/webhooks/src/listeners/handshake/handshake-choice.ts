@@ -1,3 +1,4 @@
+import { hintForApplication } from '../../errors.js';
 import type { ResolvedWebhooksOptions } from '../../options/resolve-options.js';
 import type { ListenerRow, ListenerValues } from '../../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../../listener-errors.js';
@@ -30,6 +31,10 @@ export function handshakeOf(
     throw new InvalidListenerError(
       'HANDSHAKE_REQUIRED',
       "Receivers are asked before they are sent anything: `handshake` cannot be 'none'.",
+      hintForApplication(
+        'HANDSHAKE_REQUIRED',
+        "The option handshake.default is not 'none', so owner-bound services reject 'none'.",
+      ),
     );
   }
   const kept = before && (before.handshake !== 'none' || isExempt || !isRequired) ? before.handshake : byDefault;
@@ -37,7 +42,11 @@ export function handshakeOf(
   if (handshake === 'cloudevents' && handshake !== before?.handshake && origin === undefined) {
     throw new InvalidListenerError(
       'HANDSHAKE_ORIGIN_MISSING',
-      "This application has no `handshake.origin`, by which a receiver would know it: `handshake` cannot be 'cloudevents'.",
+      "`handshake` cannot be 'cloudevents' here. Allowed: 'challenge'.",
+      hintForApplication(
+        'HANDSHAKE_ORIGIN_MISSING',
+        'A receiver knows the application by WebhooksModule.forRoot({ handshake: { origin } }): set it.',
+      ),
     );
   }
   return handshake;

@@ -1,5 +1,6 @@
 import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
+import { unknownOption } from '../../known-names.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../dialect.js';
 import type { IncomingScheme } from '../incoming-scheme.js';
 import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
@@ -238,10 +239,7 @@ function whole(key: string, given: unknown, byDefault: number, min: number, max:
 function refuseUnknown(prefix: string, given: object, known: readonly string[]): void {
   const key = Object.keys(given).find((name) => !known.includes(name));
   if (key === undefined) return;
-  throw new ConfigurationError(
-    'INVALID_OPTION',
-    `Unknown option ${prefix + key} of WebhookReceiverModule. Allowed: ${known.join(', ')}.`,
-  );
+  throw unknownOption('WebhookReceiverModule', key, known, prefix);
 }
 
 function isObject(value: unknown): value is object {

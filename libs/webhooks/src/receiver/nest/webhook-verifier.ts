@@ -2,6 +2,7 @@ import { ServiceUnavailableException, UnauthorizedException } from '@nestjs/comm
 import type { EventEmitter2 } from '@nestjs/event-emitter';
 import type { Clock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
+import { knownNames } from '../../known-names.js';
 import { rawBodyOf, type ReceivedRequest } from '../../raw-body/raw-body.js';
 import type { IncomingProof } from '../incoming-scheme.js';
 import { lowerCaseHeaders } from '../verify-webhook.js';
@@ -48,7 +49,7 @@ export class WebhookVerifier {
     if (sources.has(name)) return;
     throw new ConfigurationError(
       'UNKNOWN_SOURCE',
-      `@VerifyWebhook('${name}') names an unknown source. Allowed: ${[...sources.keys()].join(', ')}. Use one of these names, or add sources.${name} to the options of ${MODULE}.`,
+      `@VerifyWebhook('${name}') names an unknown source.${knownNames(name, [...sources.keys()])} Use one of these names, or add sources.${name} to the options of ${MODULE}.`,
     );
   }
 

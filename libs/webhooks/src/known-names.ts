@@ -1,0 +1,102 @@
+import { ConfigurationError } from './errors.js';
+
+/** Most names that an error lists. */
+const MAX_LISTED = 20;
+/** Longest list of names, in characters. */
+const MAX_LIST_LENGTH = 500;
+/** Names that are compared with a given one: whoever gives it chooses how much work that is. */
+const MAX_COMPARED = 1_000;
+const MAX_COMPARED_LENGTH = 64;
+
+/**
+ * The sentences after "there is no such name": the nearest known name, and which names there are, as many as somebody reads.
+ *
+ * @param given text of somebody else; it is not repeated
+ * @param known the names that the reader of the error may see
+ * @param nearby more names that may be meant, and that the list leaves out
+ * @example ` Did you mean 'order.updated'? Known: order.created, order.updated.`
+ */
+export function knownNames(given: string, known: readonly string[], nearby: readonly string[] = []): string {
+  const meant = nearestName(given, [...known, ...nearby]);
+  const suggestion = meant === undefined ? '' : ` Did you mean '${meant}'?`;
+  return `${suggestion} Known: ${known.length === 0 ? 'none' : listOf(known)}.`;
+}
+
+/** An option that does not exist. @param prefix the path of its group, such as `dispatcher.` */
+export function unknownOption(module: string, name: string, known: readonly string[], prefix = ''): ConfigurationError {
+  const key = prefix + name;
+  return new ConfigurationError('INVALID_OPTION', `Unknown option ${key} of ${module}.${knownNames(name, known)}`, {
+    details: { key },
+  });
+}
+
+/** What `details.known` of an error holds: an API may show it. */
+export function listedNames(known: readonly string[]): readonly string[] {
+  return known.slice(0, MAX_LISTED);
+}
+
+/**
+ * The known name that differs least from a given one: by at most a third of its letters, and by 3 of them. `undefined` when none is near.
+ */
+export function nearestName(given: string, known: readonly string[]): string | undefined {
+  if (given.length > MAX_COMPARED_LENGTH) return undefined;
+  const wanted = given.toLowerCase();
+  let limit = Math.min(3, Math.floor(given.length / 3));
+  let nearest: string | undefined;
+  for (const name of known.slice(0, MAX_COMPARED)) {
+    if (name.length > MAX_COMPARED_LENGTH) continue;
+    const distance = editDistance(wanted, name.toLowerCase(), limit);
+    if (distance > limit) continue;
+    nearest = name;
+    if (distance === 0) return name; // another case
+    limit = distance - 1;
+  }
+  return nearest;
+}
+
+function listOf(known: readonly string[]): string {
+  let text = '';
+  let listed = 0;
+  for (const name of known) {
+    if (listed === MAX_LISTED || (listed > 0 && text.length + name.length > MAX_LIST_LENGTH)) break;
+    text += listed === 0 ? name.slice(0, MAX_LIST_LENGTH) : `, ${name}`;
+    listed += 1;
+  }
+  const left = known.length - listed;
+  return left === 0 ? text : `${text} and ${left} more`;
+}
+
+/**
+ * Letters to insert, to leave out, to change, or to exchange with the next one (optimal string alignment). Only cells beside the diagonal are
+ * computed, as those further away exceed the limit.
+ *
+ * @returns more than `limit` when it is more
+ */
+function editDistance(a: string, b: string, limit: number): number {
+  if (Math.abs(a.length - b.length) > limit) return limit + 1;
+  const FAR = limit + 1;
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let row = 1; row <= a.length; row++) {
+    const current = Array.from({ length: b.length + 1 }, () => FAR);
+    if (row <= limit) current[0] = row;
+    let least = current[0] ?? FAR;
+    for (let column = Math.max(1, row - limit); column <= Math.min(b.length, row + limit); column++) {
+      const isSame = a[row - 1] === b[column - 1];
+      let distance = Math.min(
+        (last[column] ?? FAR) + 1,
+        (current[column - 1] ?? FAR) + 1,
+        (last[column - 1] ?? FAR) + (isSame ? 0 : 1),
+      );
+      const isExchange = column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
+      if (isExchange) distance = Math.min(distance, (beforeLast[column - 2] ?? FAR) + 1);
+      current[column] = distance;
+      least = Math.min(least, distance);
+    }
+    // What is exchanged with the next letter is found one row later.
+    if (least >= FAR && Math.min(...last) >= FAR) return FAR;
+    beforeLast = last;
+    last = current;
+  }
+  return last[b.length] ?? FAR;
+}

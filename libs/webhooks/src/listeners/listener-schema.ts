@@ -1,0 +1,229 @@
+import { MAX_EVENT_TYPE_LENGTH } from '../events/event-type.js';
+import { MAX_HEADER_VALUE_LENGTH, MAX_HEADERS } from '../sending/listener-headers.js';
+import { MAX_URL_LENGTH } from '../sending/listener-url.js';
+import { ORDERINGS } from '../entities/webhook.decorator.js';
+import { MAX_TEXT_BYTES } from '../signing/secret.js';
+import { HANDSHAKES } from '../options/handshake-methods.js';
+import { MASK, MAX_AUTH_TEXT_LENGTH } from './credentials/listener-auth.js';
+import { MAX_CERTIFICATES_LENGTH, MAX_KEY_LENGTH, MAX_PASSPHRASE_LENGTH } from './credentials/listener-tls.js';
+import { MAX_RATE, MAX_RATE_SECONDS } from '../health/rate-limit.js';
+
+export const MAX_EVENTS = 100;
+export const MAX_NAME_LENGTH = 255;
+export const MAX_DESCRIPTION_LENGTH = 500;
+export const MAX_SCHEMES = 10;
+export const MAX_FORMAT_LENGTH = 191;
+
+/** A schema of OpenAPI 3.0, as far as it is used here. */
+export interface PropertySchema {
+  readonly [key: string]: unknown;
+  readonly description: string;
+}
+
+/** The example of a secret is refused: Swagger UI fills its forms with examples, and a secret in a documentation is none. */
+const PLACEHOLDER = MASK;
+
+const text = (description: string, more: object = {}): PropertySchema => ({ type: 'string', description, ...more });
+const object = (description: string, properties: Record<string, PropertySchema>, required: readonly string[]) => ({
+  type: 'object',
+  description,
+  properties,
+  // OpenAPI 3.0 wants one entry at least.
+  ...(required.length === 0 ? {} : { required }),
+  additionalProperties: false,
+});
+const authOf = (
+  type: string,
+  description: string,
+  properties: Record<string, PropertySchema>,
+  optional: string[] = [],
+) =>
+  object(
+    description,
+    { type: { type: 'string', enum: [type], description: 'The kind of credentials.' }, ...properties },
+    ['type', ...Object.keys(properties).filter((name) => !optional.includes(name))],
+  );
+const headersOf = (description: string, example: object): PropertySchema => ({
+  type: 'object',
+  description,
+  additionalProperties: { type: 'string', maxLength: MAX_HEADER_VALUE_LENGTH },
+  maxProperties: MAX_HEADERS,
+  example,
+});
+const AUTH_TEXT = { minLength: 1, maxLength: MAX_AUTH_TEXT_LENGTH };
+const SECRET_TEXT = { ...AUTH_TEXT, example: PLACEHOLDER, writeOnly: true };
+
+/** What customers may set, as an API documents it. A test holds it against the validators, the limits and what OpenAPI makes of it. */
+export const LISTENER_SCHEMA = {
+  url: text('Where webhooks are sent to: an https: URL of a public address, without user name and password.', {
+    format: 'uri',
+    maxLength: MAX_URL_LENGTH,
+    example: 'https://hooks.example.com/orders',
+  }),
+  events: {
+    type: 'array',
+    description: 'Event types, patterns such as order.*, or * for all.',
+    items: { type: 'string', maxLength: MAX_EVENT_TYPE_LENGTH },
+    minItems: 1,
+    maxItems: MAX_EVENTS,
+    example: ['order.updated'],
+  },
+  where: {
+    type: 'object',
+    description:
+      'Which of these events: values that properties of the payload equal, or conditions on them (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All must hold.',
+    additionalProperties: true,
+    example: { status: { changedTo: 'paid' } },
+  },
+  name: text('A name for lists.', { maxLength: MAX_NAME_LENGTH, nullable: true, example: 'Billing' }),
+  description: text('For people.', {
+    maxLength: MAX_DESCRIPTION_LENGTH,
+    nullable: true,
+    example: 'Books paid orders',
+  }),
+  headers: headersOf('Sent with each request. Whoever reads the endpoint sees them: credentials belong into auth.', {
+    'x-source': 'shop',
+  }),
+  schemes: {
+    type: 'array',
+    description: 'Signature schemes, each of which adds its headers.',
+    items: { type: 'string' },
+    minItems: 1,
+    maxItems: MAX_SCHEMES,
+    default: ['standard'],
+    example: ['standard'],
+  },
+  auth: {
+    description:
+      'Credentials that the receiving server asks for beside the signature. They are stored and never shown again. A URL of another origin needs them anew; null removes them.',
+    nullable: true,
+    oneOf: [
+      authOf('headers', 'Headers whose values are secret.', {
+        headers: headersOf('Names and values.', { 'x-api-key': PLACEHOLDER }),
+      }),
+      authOf('basic', 'HTTP Basic (RFC 7617).', {
+        username: text('Without a colon.', { ...AUTH_TEXT, example: 'webhooks' }),
+        password: text('The password.', SECRET_TEXT),
+      }),
+      authOf('bearer', 'A bearer token (RFC 6750).', { token: text('The token.', SECRET_TEXT) }),
+      authOf(
+        'oauth2',
+        'A token of the client credentials grant (RFC 6749, 4.4).',
+        {
+          tokenUrl: text('The token endpoint.', {
+            format: 'uri',
+            maxLength: MAX_URL_LENGTH,
+            example: 'https://auth.example.com/token',
+          }),
+          clientId: text('The id of the client.', { ...AUTH_TEXT, example: 'webhooks' }),
+          clientSecret: text('The secret of the client.', SECRET_TEXT),
+          scope: text('The scope of the token.', { ...AUTH_TEXT, example: 'orders' }),
+          audience: text('The audience of the token, where the server wants one.', {
+            ...AUTH_TEXT,
+            example: 'https://hooks.example.com',
+          }),
+          clientAuth: text('How the client names itself: by HTTP Basic, or in the body.', {
+            enum: ['basic', 'body'],
+            default: 'basic',
+            example: 'basic',
+          }),
+        },
+        ['scope', 'audience', 'clientAuth'],
+      ),
+    ],
+    example: { type: 'bearer', token: PLACEHOLDER },
+  },
+  tls: {
+    ...object(
+      'A client certificate for a server that asks for one, and the private authorities that signed its own. A URL of another origin needs it anew; null removes it.',
+      {
+        cert: text('The client certificate and its chain, in PEM.', {
+          maxLength: MAX_CERTIFICATES_LENGTH,
+          example: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}`,
+        }),
+        key: text('The private key of the certificate, in PEM.', {
+          maxLength: MAX_KEY_LENGTH,
+          writeOnly: true,
+          example: `-----BEGIN PRIVATE KEY-----\n${PLACEHOLDER}`,
+        }),
+        passphrase: text('The passphrase of an encrypted key.', {
+          minLength: 1,
+          maxLength: MAX_PASSPHRASE_LENGTH,
+          writeOnly: true,
+          example: PLACEHOLDER,
+        }),
+        ca: text('Private authorities, in PEM.', {
+          maxLength: MAX_CERTIFICATES_LENGTH,
+          example: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}`,
+        }),
+      },
+      [],
+    ),
+    nullable: true,
+    example: { ca: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}` },
+  },
+  format: text('The payload format.', { maxLength: MAX_FORMAT_LENGTH, default: 'standard', example: 'standard' }),
+  ordering: text('entity: the events of one object are sent one at a time, in their order.', {
+    enum: [...ORDERINGS],
+    default: 'none',
+    example: 'none',
+  }),
+  sequence: {
+    type: 'boolean',
+    description: 'Adds the header webhook-sequence, a number that grows with each event of one object.',
+    default: false,
+    example: false,
+  },
+  rateLimit: {
+    ...object(
+      'The most requests in a stretch of time; null: no limit.',
+      {
+        limit: { type: 'integer', minimum: 1, maximum: MAX_RATE, description: 'Requests.', example: 100 },
+        perSeconds: {
+          type: 'integer',
+          minimum: 1,
+          maximum: MAX_RATE_SECONDS,
+          description: 'The length of the stretch, in seconds.',
+          example: 60,
+        },
+      },
+      ['limit', 'perSeconds'],
+    ),
+    nullable: true,
+    example: { limit: 100, perSeconds: 60 },
+  },
+  handshake: text('How the receiver agrees before anything is sent to it. Left out: as this service requires.', {
+    enum: [...HANDSHAKES],
+    example: 'challenge',
+  }),
+} satisfies Record<string, PropertySchema>;
+
+/** Of a new listener only: an existing one rotates its secret. */
+export const SECRET_SCHEMA: PropertySchema = text(
+  'What signatures are made with: whsec_ and the base64 of 24 to 64 random bytes. Without the scheme standard any text. Leave it out to get a new one, which the answer shows once.',
+  { minLength: 1, maxLength: MAX_TEXT_BYTES, writeOnly: true, example: `whsec_${PLACEHOLDER}` },
+);
+
+/**
+ * Metadata in the form of the compiler plugin of @nestjs/swagger. That package calls a static method of this name, which its plugin writes
+ * into classes; so the DTOs need no import of it, and an application without it loads nothing.
+ *
+ * @see https://docs.nestjs.com/openapi/cli-plugin
+ */
+export function openApiMetadata(
+  schemas: Readonly<Record<string, PropertySchema>>,
+  required: readonly string[],
+): Record<string, object> {
+  const entries = Object.entries(schemas).map(([name, schema]) => {
+    const isRequired = required.includes(name);
+    // `required` is a list where the schema has properties of its own. @nestjs/swagger changes what it is given: a copy each time.
+    return [
+      name,
+      {
+        ...structuredClone(schema),
+        ...('required' in schema ? { selfRequired: isRequired } : { required: isRequired }),
+      },
+    ];
+  });
+  return Object.fromEntries(entries) as Record<string, object>;
+}
