@@ -5,7 +5,7 @@ import { databases, describeDatabases, type FreshDatabase } from '../support/dat
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
 
 const MINUTE = 60_000;
-/** What resolving the name of a blocked address took, by the clock of the application. */
+/** How long the lookup of a blocked address takes, by the clock of the application. */
 const RESOLVING_MS = 1_234;
 
 class TwoAttempts extends RetrySchedule {
@@ -14,7 +14,7 @@ class TwoAttempts extends RetrySchedule {
   }
 }
 
-describeDatabases('what a customer reads of an attempt', (database) => {
+describeDatabases("the customer's view of an attempt", (database) => {
   const dns = new FakeDns();
   let fresh: FreshDatabase;
   let app: TestApp;
@@ -49,7 +49,7 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     return deliveryId;
   }
 
-  it('to a blocked address is that it was blocked: no answer, no address, no timing', async () => {
+  it('to a blocked address shows only that it was blocked: no answer, no address, no timing', async () => {
     dns.set('rebind.example', '93.184.215.14');
     const ofCustomer = app.deliveries.forOwner('acme');
     const { id: listenerId } = await app.listeners.create({
@@ -66,7 +66,7 @@ describeDatabases('what a customer reads of an attempt', (database) => {
       ...{ durationMs: null, response: null, superseded: false },
     };
     expect(first.attempts).toEqual([{ ...blocked, number: 1, startedAt: firstAt }]);
-    // The retry is counted from the beginning of the attempt: from its end it would say how long it took.
+    // The retry is timed from the start of the attempt. Timed from its end, it would reveal how long the attempt took.
     expect(first).toMatchObject({ state: 'due', nextAttemptAt: new Date(firstAt.getTime() + MINUTE) });
 
     app.clock.advance(MINUTE);
@@ -86,7 +86,7 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     expect(forOperators?.durationMs).toBeTypeOf('number');
   });
 
-  it('whose token endpoint is blocked is the same', async () => {
+  it('whose token endpoint is blocked shows no more', async () => {
     dns.set('token.example', '93.184.215.14');
     const { id: listenerId } = await app.listeners.create({
       ...{ events: ['tried'], url: app.receiver.url, owner: 'acme' },
@@ -101,7 +101,7 @@ describeDatabases('what a customer reads of an attempt', (database) => {
     expect(nextAttemptAt).toEqual(new Date(startedAt + MINUTE));
   });
 
-  it('to their own receiver is all that came of it', async () => {
+  it('to their own receiver shows status, answer and duration', async () => {
     app.receiver.respond({ status: 500, body: 'out of order' });
     const id = await send(app.receiver.url);
     const [attempt] = (await app.deliveries.forOwner('acme').get(id)).attempts;
@@ -110,7 +110,7 @@ describeDatabases('what a customer reads of an attempt', (database) => {
   });
 });
 
-/** Says what it found where it should not have asked. */
+/** Returns the answer of a blocked address, which customers must not see. */
 class TalkativeTransport extends Transport {
   override send(): Promise<Outcome> {
     return Promise.resolve({
@@ -120,8 +120,8 @@ class TalkativeTransport extends Transport {
   }
 }
 
-describe('what a customer reads of an attempt that a replaced transport blocked', () => {
-  it('is no more than of one that the shipped transport did', async () => {
+describe("the customer's view of an attempt that a replaced transport blocked", () => {
+  it('shows no more than with the built-in transport', async () => {
     const fresh = await (databases[0] as (typeof databases)[0]).create();
     const app = await startApp({
       database: fresh.options,
@@ -146,7 +146,7 @@ describe('what a customer reads of an attempt that a replaced transport blocked'
   });
 });
 
-describe('what a customer sees change while an attempt is blocked', () => {
+describe("the customer's view during a blocked attempt", () => {
   it.each(['delivery', 'handshake'] as const)(
     'changes when the time limit is over, however long the %s took',
     async (kind) => {
@@ -184,8 +184,8 @@ describe('what a customer sees change while an attempt is blocked', () => {
   );
 });
 
-describe('what a customer reads of an attempt that the proxy refused', () => {
-  it('has no timing, as the proxy may have been asked for an address of the inner network', async () => {
+describe("the customer's view of an attempt that the proxy refused", () => {
+  it('shows no timing, because the address may be in the internal network', async () => {
     const fresh = await (databases[0] as (typeof databases)[0]).create();
     const app = await startApp({
       database: fresh.options,

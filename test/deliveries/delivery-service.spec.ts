@@ -41,7 +41,7 @@ describeDatabases('the log of deliveries', (database) => {
   const listen = (input: Partial<CreateListenerInput> = {}) =>
     app.listeners.create({ events: ['*'], url: app.receiver.url, ...input });
   const save = (customerId = 'acme') => app.dataSource.manager.save(Order, { customerId });
-  /** The only delivery there is. */
+  /** The only delivery. */
   const only = async (): Promise<Delivery> => {
     const { items } = await app.deliveries.list();
     expect(items).toHaveLength(1);
@@ -55,7 +55,7 @@ describeDatabases('the log of deliveries', (database) => {
   };
 
   describe('list and counts', () => {
-    it('answer by listener, event, type, state, owner and time, and by all of them together', async () => {
+    it('filter by listener, event, type, state, owner and time, and by all of these together', async () => {
       const start = app.clock.now();
       const acme = await listen({ owner: 'acme', events: ['order.*'] });
       const globex = await listen({ owner: 'globex' });
@@ -104,7 +104,7 @@ describeDatabases('the log of deliveries', (database) => {
       });
     });
 
-    it('go through pages, newest first, without a gap or a double where many share a time', async () => {
+    it('page through all deliveries, newest first, without gaps or duplicates even if many have the same time', async () => {
       await listen({ events: ['order.created'] });
       const { manager } = app.dataSource;
       for (let batch = 0; batch < 3; batch++) {
@@ -133,7 +133,7 @@ describeDatabases('the log of deliveries', (database) => {
       }
     });
 
-    it('go on where they were when newer ones come in between, within their filter', async () => {
+    it('continue at the same place within their filter when newer deliveries arrive between two pages', async () => {
       await listen({ owner: 'acme' });
       await listen({ owner: 'globex' });
       for (let n = 0; n < 4; n++) await save(n % 2 ? 'acme' : 'globex');
@@ -148,7 +148,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect([...first.items, ...second.items].every(({ owner }) => owner === 'acme')).toBe(true);
     });
 
-    it('the list of listeners goes through pages the same way', async () => {
+    it('the list of listeners pages in the same way', async () => {
       const ids: string[] = [];
       for (let n = 0; n < 7; n++) ids.unshift((await listen({ owner: n % 2 ? 'acme' : null })).id);
       const seen: string[] = [];
@@ -166,7 +166,7 @@ describeDatabases('the log of deliveries', (database) => {
   });
 
   describe('get', () => {
-    it('tells every attempt: status, duration, the first 4 KB of the answer, error code and outcome', async () => {
+    it('shows every attempt: status, duration, the first 4 KB of the answer, error code and outcome', async () => {
       await listen();
       app.receiver.respond([
         { status: 500, body: `${'x'.repeat(5_000)}` },
@@ -207,7 +207,7 @@ describeDatabases('the log of deliveries', (database) => {
         expect(durationMs).toSatisfy((ms: number) => Number.isInteger(ms) && ms >= 0);
     });
 
-    it('hides from an owner what only operators may read', async () => {
+    it('hides from an owner the fields for operators', async () => {
       await listen({ owner: 'acme', url: 'http://127.0.0.1:1/' });
       await save();
       await app.dispatcher.drain();
@@ -233,7 +233,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(shown).not.toContain(secret);
     });
 
-    it('tells when the next attempt is due, while there is one', async () => {
+    it('shows when the next attempt is due, if there is one', async () => {
       await listen();
       app.receiver.respond({ status: 500 });
       await save();
@@ -255,7 +255,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(again?.headers['webhook-id']).toBe(first?.headers['webhook-id']);
     };
 
-    it('sends what succeeded again: the same id and bytes, signed anew, as one more attempt', async () => {
+    it('sends a succeeded delivery again: the same id and bytes, with a new signature, as one more attempt', async () => {
       const { secret } = await listen();
       await save();
       await app.dispatcher.drain();
@@ -274,7 +274,7 @@ describeDatabases('the log of deliveries', (database) => {
       });
     });
 
-    it('sends what is exhausted again, with a whole new schedule', async () => {
+    it('sends an exhausted delivery again, with a new retry schedule', async () => {
       await listen();
       app.receiver.respond({ status: 500 });
       await save();
@@ -292,7 +292,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await only()).toMatchObject({ state: 'exhausted', attemptCount: 6 });
     });
 
-    it('sends what waits for a retry now', async () => {
+    it('immediately sends a delivery that is due for a later retry', async () => {
       await listen();
       app.receiver.respond([{ status: 500 }]);
       await save();
@@ -306,7 +306,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await only()).toMatchObject({ state: 'succeeded' });
     });
 
-    it('refuses what is being sent at this moment, which goes on', async () => {
+    it('rejects a delivery that is in flight, and does not disturb it', async () => {
       await listen();
       let answer: () => void = () => undefined;
       app.receiver.respond({ status: 204, delayUntil: new Promise<void>((resolve) => (answer = resolve)) });
@@ -321,7 +321,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await only()).toMatchObject({ state: 'succeeded', attemptCount: 1 });
     });
 
-    it('refuses while the listener is disabled, and after it was removed', async () => {
+    it('rejects the delivery of a disabled or removed listener', async () => {
       const { id: listenerId } = await listen();
       app.receiver.respond({ status: 500 });
       await save();
@@ -336,7 +336,7 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await app.deliveries.get(id)).toMatchObject({ attemptCount: 1, attempts: [{ number: 1 }] });
     });
 
-    it('renders again what a format could not, and refuses as long as it cannot', async () => {
+    it('renders again after a format failed, and rejects the delivery while the format fails', async () => {
       await listen({ format: 'short' });
       ShortFormat.isBroken = true;
       await save();
@@ -356,7 +356,7 @@ describeDatabases('the log of deliveries', (database) => {
     });
   });
 
-  describe('a listener that is stopped while a request is under way', () => {
+  describe('a listener that is disabled or removed while a request is in flight', () => {
     const failInFlight = async (stop: (listenerId: string) => Promise<unknown>) => {
       const { id } = await listen();
       let answer: () => void = () => undefined;
@@ -374,7 +374,7 @@ describeDatabases('the log of deliveries', (database) => {
       return id;
     };
 
-    it('gets no retry while it is disabled, and gets it when it is enabled', async () => {
+    it('gets no retry while it is disabled, and gets the retry after it is enabled', async () => {
       const id = await failInFlight((listenerId) => app.listeners.disable(listenerId));
       expect(await only()).toMatchObject({ state: 'held', attemptCount: 1 });
       await app.listeners.enable(id);
@@ -383,13 +383,13 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await only()).toMatchObject({ state: 'succeeded', attemptCount: 2 });
     });
 
-    it('gets no retry once it is removed', async () => {
+    it('gets no retry after it is removed', async () => {
       await failInFlight((listenerId) => app.listeners.remove(listenerId));
       expect(await only()).toMatchObject({ state: 'discarded', attemptCount: 1 });
     });
   });
 
-  it('counts every state by itself', async () => {
+  it('counts each state separately', async () => {
     const states: DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
     const nothing = Object.fromEntries(states.map((state) => [state, 0]));
     expect(await app.deliveries.counts()).toEqual(nothing);

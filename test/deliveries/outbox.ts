@@ -5,7 +5,7 @@ import { type Script, type StatementResult, Together } from '../../libs/webhooks
 import { runtimeToken } from '../../libs/webhooks/src/instance.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
-/** How many rows stand in each of these tables. */
+/** The number of rows in each table. */
 export async function countRows<T extends string>(dataSource: DataSource, ...tables: T[]): Promise<Record<T, number>> {
   const counts = {} as Record<T, number>;
   for (const table of tables) {
@@ -15,7 +15,7 @@ export async function countRows<T extends string>(dataSource: DataSource, ...tab
   return counts;
 }
 
-/** From now on: the rows that each transaction of the module changes or deletes, by table. Those that change none are left out. */
+/** Records how many rows each later transaction of the module changes or deletes, by table. Transactions without changes are left out. */
 export function changesOf(app: TestApp): Record<string, number>[] {
   const transactions: Record<string, number>[] = [];
   const { database } = app.app.get<{ database: Database }>(runtimeToken('default'));

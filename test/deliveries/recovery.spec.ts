@@ -29,7 +29,7 @@ class Order {
 const HOUR = 60 * 60 * 1_000;
 const DAY = 24 * HOUR;
 
-/** One attempt and no more. */
+/** No retries. */
 class Once extends RetrySchedule {
   delayMs(): null {
     return null;
@@ -102,7 +102,7 @@ describeDatabases('after an outage', (database) => {
     const recover = (options: Partial<RecoverOptions> = {}) =>
       app.deliveries.recover({ since: since(), state: 'exhausted', ...options });
 
-    it('sends what was exhausted again, the same bytes under the same id, and says how many', async () => {
+    it('sends exhausted deliveries again, with the same bytes and id, and returns their number', async () => {
       await listen();
       await save();
       await save();
@@ -119,7 +119,7 @@ describeDatabases('after an outage', (database) => {
       expect(await recover()).toBe(0);
     });
 
-    it('takes those of one listener, of a stretch of time and of the states that are asked for', async () => {
+    it('selects deliveries by listener, period and states', async () => {
       const one = await listen();
       const other = await listen();
       await save();
@@ -141,7 +141,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.counts()).toMatchObject({ due: 4 });
     });
 
-    it('starts the schedule over, and leaves what succeeded, waits or is held alone', async () => {
+    it('restarts the retry schedule, and leaves succeeded, due and held deliveries unchanged', async () => {
       const { id } = await listen();
       await save();
       await app.dispatcher.drain();
@@ -152,7 +152,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, held: 1 });
     });
 
-    it('holds those of a disabled listener, and leaves those of a removed one', async () => {
+    it('holds deliveries to a disabled listener, and leaves deliveries to a removed listener unchanged', async () => {
       const disabled = await listen();
       const removed = await listen();
       await save();
@@ -169,7 +169,7 @@ describeDatabases('after an outage', (database) => {
       expect(requests()).toHaveLength(1);
     });
 
-    it('renders anew what a format could not, and leaves it where it still cannot', async () => {
+    it('renders again after a format failed, and leaves the delivery unchanged if the format still fails', async () => {
       await listen({ format: 'short' });
       isBroken = true;
       await save();
@@ -182,7 +182,7 @@ describeDatabases('after an outage', (database) => {
       expect(requests().map(({ rawBody }) => rawBody.toString())).toEqual(['it happened: order.created']);
     });
 
-    it('is outside of any order: an earlier delivery of the row does not hold it back', async () => {
+    it('ignores ordering: an earlier delivery of the row does not delay it', async () => {
       await listen({ ordering: 'entity' });
       await save();
       await fail();
@@ -190,7 +190,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
     });
 
-    it('of one owner is not another’s, whatever listener is named', async () => {
+    it('of one owner recovers no delivery of another, whatever listener is named', async () => {
       const acme = await listen({ owner: 'acme' });
       await listen({ owner: 'globex' });
       await listen();
@@ -204,7 +204,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.counts({ owner: 'acme' })).toMatchObject({ exhausted: 1 });
     });
 
-    it('is done in transactions of a bounded number of rows', async () => {
+    it('uses transactions of a bounded number of rows', async () => {
       await listen();
       await publishMany(1_100);
       await app.dispatcher.runOnce();
@@ -218,7 +218,7 @@ describeDatabases('after an outage', (database) => {
       expect(transactions.map(({ deliveries }) => deliveries)).toEqual([500, 500, 100]);
     });
 
-    /** An exhausted delivery of every event to the only listener there is. */
+    /** Makes an exhausted delivery of each event to the only listener. */
     async function fillWithExhausted(): Promise<void> {
       const [{ id }] = await app.dataSource.query('SELECT id FROM webhook_listeners');
       await app.dataSource.query('DELETE FROM webhook_deliveries');
@@ -228,7 +228,7 @@ describeDatabases('after an outage', (database) => {
       );
     }
 
-    it('refuses times and states that cannot be', async () => {
+    it('rejects invalid times and states', async () => {
       const refused = async (options: object, code: string) => {
         const given = { since: since(), state: 'exhausted' as FailedState, ...options };
         await expect(app.deliveries.recover(given)).rejects.toMatchObject({ code, httpStatus: 400 });
@@ -243,7 +243,7 @@ describeDatabases('after an outage', (database) => {
   });
 
   describe('replay', () => {
-    it('sends past events to a listener that was made later, those that it wants and has not had', async () => {
+    it('sends past events to a newer listener: the events that match it and that it has not received', async () => {
       await listen({ owner: 'acme' });
       await save('acme', 'paid');
       await save('acme', 'new');
@@ -265,7 +265,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(0);
     });
 
-    it('takes a stretch of time, and what is not routed yet', async () => {
+    it('selects events by period, including events that are not routed yet', async () => {
       for (let hours = 0; hours < 4; hours++) {
         app.clock.set(start + hours * HOUR);
         await save();
@@ -278,7 +278,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.replay({ listenerId: late.id, since: at(0) })).toBe(2);
     });
 
-    it('skips a damaged event, and another listener’s test', async () => {
+    it('skips damaged events, and test events of another listener', async () => {
       const other = await listen();
       await app.listeners.sendTest(other.id);
       await save();
@@ -294,7 +294,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);
     });
 
-    it('is outside of any order, also for a listener that asks for one', async () => {
+    it("does not wait for earlier deliveries, even for a listener with ordering: 'entity'", async () => {
       await save();
       await app.dispatcher.drain();
       const late = await listen({ ordering: 'entity' });
@@ -302,7 +302,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.dataSource.query('SELECT order_key FROM webhook_deliveries')).toEqual([{ order_key: null }]);
     });
 
-    it('sends several events of one row in their order to a listener that asks for it', async () => {
+    it("sends several events of one row in order to a listener with ordering: 'entity'", async () => {
       const orders = app.dataSource.getRepository(Order);
       const order = await orders.save({ status: 'first' });
       for (const status of ['second', 'third']) await orders.save({ ...order, status });
@@ -317,7 +317,7 @@ describeDatabases('after an outage', (database) => {
       expect(statuses).toEqual(['first', 'second', 'third']);
     });
 
-    it('leaves alone what is on its way to the listener, which comes in its order', async () => {
+    it('skips events that are pending for the listener, which then arrive in order', async () => {
       const { id } = await listen({ ordering: 'entity' });
       const orders = app.dataSource.getRepository(Order);
       const order = await orders.save({ status: 'first' });
@@ -328,7 +328,7 @@ describeDatabases('after an outage', (database) => {
       expect(statuses).toEqual(['first', 'second', 'third']);
     });
 
-    it('is held for a disabled listener, and refused for one that is removed, unknown or another owner’s', async () => {
+    it('holds deliveries to a disabled listener, and rejects a removed or unknown listener, or one of another owner', async () => {
       await save();
       await app.dispatcher.drain();
       const late = await listen({ owner: 'acme' });
@@ -345,7 +345,7 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.forOwner('acme').replay({ listenerId: mine.id, since: since() })).toBe(1);
     });
 
-    it('never gives an owner what is another’s, nor the application’s own', async () => {
+    it('never sends an owner events of another owner or of the application', async () => {
       await save('acme');
       await save('globex');
       await app.webhooks.publish('invoice.overdue', {});
@@ -360,7 +360,7 @@ describeDatabases('after an outage', (database) => {
       ]);
     });
 
-    it('is done in transactions of a bounded number of rows, and twice at once makes each delivery once', async () => {
+    it('uses transactions of a bounded number of rows, and two concurrent calls make each delivery once', async () => {
       await publishMany(450);
       await app.dispatcher.drain();
       const late = await listen();
@@ -374,7 +374,7 @@ describeDatabases('after an outage', (database) => {
       expect(requests()).toHaveLength(450);
     });
 
-    it('makes deliveries of events that are older than maxAgeMs, and gives them their whole schedule', async () => {
+    it('makes deliveries of events that are older than maxAgeMs, with a complete retry schedule', async () => {
       await save();
       await app.dispatcher.drain();
       app.clock.advance(60 * DAY);
@@ -384,7 +384,7 @@ describeDatabases('after an outage', (database) => {
       expect(requests()).toHaveLength(1);
     });
 
-    it('refuses times that cannot be', async () => {
+    it('rejects invalid times', async () => {
       const { id } = await listen();
       const refused = { code: 'INVALID_TIME', httpStatus: 400 };
       await expect(app.deliveries.replay({ listenerId: id, since: undefined as never })).rejects.toMatchObject(refused);

@@ -11,7 +11,7 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** One attempt and no more. */
+/** No retries. */
 class Once extends RetrySchedule {
   delayMs(): null {
     return null;
@@ -42,7 +42,7 @@ describeDatabases('retention', (database) => {
     });
   const rows = () => countRows(app.dataSource, 'events', 'deliveries', 'attempts');
 
-  it('keeps what succeeded for 30 days, then deletes attempts, deliveries and events', async () => {
+  it('keeps succeeded deliveries for 30 days, then deletes attempts, deliveries and events', async () => {
     app = await start();
     await listen();
     await publish(3);
@@ -55,7 +55,7 @@ describeDatabases('retention', (database) => {
     expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
-  it('keeps what failed, and its event, for 90 days, beside what succeeded of the same event', async () => {
+  it('keeps failed deliveries and their events for 90 days, and deletes succeeded deliveries of the same event earlier', async () => {
     app = await start();
     await listen();
     const failing = await listen({ url: `${app.receiver.url}/bad` });
@@ -77,7 +77,7 @@ describeDatabases('retention', (database) => {
     expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
-  it('deletes events that nobody wanted after the succeeded age, and damaged ones after the failed age', async () => {
+  it('deletes events without deliveries after the succeeded age, and damaged events after the failed age', async () => {
     app = await start();
     await listen();
     await publish(1, 'article.read');
@@ -93,7 +93,7 @@ describeDatabases('retention', (database) => {
     expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
-  it('never deletes what is pending, due, held or being sent, nor its event, however old', async () => {
+  it('never deletes unfinished deliveries or their events, however old they are', async () => {
     app = await start({ dispatcher: { maxAgeMs: 3_650 * DAY }, parts: { retrySchedule: ForMonths } });
     const failing = await listen();
     const disabled = await listen();
@@ -107,7 +107,7 @@ describeDatabases('retention', (database) => {
     await app.dispatcher.runChores();
     expect(await rows()).toEqual(before);
     expect(await app.deliveries.counts()).toMatchObject({ due: 1, held: 1 });
-    // Being sent at this moment.
+    // In flight.
     let answer: () => void = () => undefined;
     app.receiver.respond({ status: 204, delayUntil: new Promise<void>((resolve) => (answer = resolve)) });
     const sent = app.receiver.requests.length;
@@ -120,14 +120,14 @@ describeDatabases('retention', (database) => {
     answer();
     await draining;
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, held: 1 });
-    // What had been under way when it was passed goes with the next daily look; what is held stays, and so does its event.
+    // The next daily chore deletes the delivery that was in flight. The held delivery and its event stay.
     app.clock.advance(DAY);
     await app.dispatcher.runChores();
     expect(await rows()).toEqual({ events: 1, deliveries: 1, attempts: 1 });
     expect(await app.deliveries.counts()).toMatchObject({ held: 1 });
   });
 
-  it('touches a bounded number of rows in a transaction, also where one event has many deliveries', async () => {
+  it('deletes a bounded number of rows per transaction, even if one event has many deliveries', async () => {
     app = await start();
     const wide = 700;
     await listen();
@@ -138,7 +138,7 @@ describeDatabases('retention', (database) => {
     const transactions = changesOf(app);
     expect(await app.dispatcher.runChores()).toMatchObject({ deliveries: 450 + wide, events: 450 });
     const deleting = transactions.filter((changes) => 'deliveries' in changes || 'events' in changes);
-    // 1,150 deliveries by 500, and 450 events by 200.
+    // 1,150 deliveries in batches of 500, and 450 events in batches of 200.
     expect(deleting.length).toBeGreaterThanOrEqual(3);
     for (const { deliveries = 0, events = 0, attempts = 0 } of deleting) {
       expect(deliveries).toBeLessThanOrEqual(500);
@@ -148,7 +148,7 @@ describeDatabases('retention', (database) => {
     expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
-  /** Gives the first event deliveries to listeners that were never there. */
+  /** Adds deliveries of the first event to listeners that never existed. */
   async function widen(count: number): Promise<void> {
     const [event] = await app.dataSource.query('SELECT MIN(seq) AS seq FROM webhook_events');
     const old = app.clock.now() - 31 * DAY;
@@ -163,7 +163,7 @@ describeDatabases('retention', (database) => {
     }
   }
 
-  it('is shared by two processes that look at once: everything goes, once, and nothing breaks', async () => {
+  it('is shared by two processes that run at the same time: each row is deleted once, without an error', async () => {
     app = await start();
     const other = await start();
     await listen();
@@ -180,7 +180,7 @@ describeDatabases('retention', (database) => {
     expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
-  it('goes on in another process when the one that was at it has died', async () => {
+  it('continues in another process when its process has died', async () => {
     app = await start();
     await listen();
     await publish();
@@ -195,7 +195,7 @@ describeDatabases('retention', (database) => {
     expect(await app.dispatcher.runChores()).toMatchObject({ events: 1 });
   });
 
-  it('reads each event once on its way: what failed is not looked at again until its own age is over', async () => {
+  it('reads each event once: failed deliveries are not read again until the failed age', async () => {
     app = await start();
     await listen();
     app.receiver.respond({ status: 500 });
@@ -229,7 +229,7 @@ describeDatabases('retention', (database) => {
     expect(await app.listeners.get(kept.id)).toMatchObject({ id: kept.id });
   });
 
-  it('is off with retention: false, and takes ages of its own', async () => {
+  it('is off with retention: false, and accepts other ages', async () => {
     app = await start({ retention: false });
     await listen();
     await publish();
@@ -242,7 +242,7 @@ describeDatabases('retention', (database) => {
     expect(await other.dispatcher.runChores()).toMatchObject({ deliveries: 1, events: 1 });
   });
 
-  it('runs by itself where the dispatcher runs, says a failure once, and stops with it', async () => {
+  it('runs while the dispatcher runs, logs a failure once, and stops with the dispatcher', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     try {
       app = await start();
@@ -254,7 +254,7 @@ describeDatabases('retention', (database) => {
       app.clock.advance(31 * DAY);
       await app.dataSource.query('ALTER TABLE webhook_chores RENAME TO webhook_gone');
       app.dispatcher.start();
-      // Second by second, each with a round trip: a statement that is under way should be answered before its time limit fires.
+      // One second at a time, each with a round trip, so that a running statement is answered before its time limit.
       const minutePasses = async () => {
         for (let second = 0; second < 60; second++) {
           await vi.advanceTimersByTimeAsync(SECOND);
@@ -268,7 +268,7 @@ describeDatabases('retention', (database) => {
           await minutePasses();
         }
       };
-      // Other chores may meet their time limit, as time passes faster here than the database answers.
+      // Other chores may exceed their time limit, because the fake time is faster than the database.
       const failures = () => logged.mock.calls.filter(([text]) => String(text).includes("'chores'"));
       await looks(() => failures().length > 0);
       for (let n = 0; n < 5; n++) await minutePasses();
@@ -291,7 +291,7 @@ describeDatabases('retention', (database) => {
   }, 120_000);
 });
 
-describeDatabases('a delivery that waits', (database) => {
+describeDatabases('a pending delivery', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let told: { name: string; fact: unknown }[];
@@ -329,7 +329,7 @@ describeDatabases('a delivery that waits', (database) => {
     return row.ready_at === null ? null : Number(row.ready_at);
   };
 
-  it('is discarded when its event is 30 days old, told once for each listener', async () => {
+  it('is discarded when its event is 30 days old, with one lifecycle event per listener', async () => {
     const start = app.clock.now();
     const held = await listen();
     const failing = await listen({ url: `${app.receiver.url}/bad` });
@@ -357,7 +357,7 @@ describeDatabases('a delivery that waits', (database) => {
     for (const item of items) {
       expect(item).toMatchObject({ lastError: 'TOO_OLD', finishedAt: new Date(app.clock.now()), nextAttemptAt: null });
     }
-    // What is left is still looked at in its time.
+    // The remaining deliveries keep their due time.
     const [next] = (await app.deliveries.list({ state: 'due' })).items.toReversed();
     expect(await readyAt(failing.id)).toBeGreaterThanOrEqual(next?.nextAttemptAt?.getTime() ?? Infinity);
     app.receiver.respond({ status: 204 });
@@ -370,7 +370,7 @@ describeDatabases('a delivery that waits', (database) => {
     expect(told).toHaveLength(2);
   });
 
-  it('uses up no attempts behind an open circuit, but those of its probes', async () => {
+  it('uses no attempts while the circuit is open, except for probes', async () => {
     await listen();
     app.receiver.respond({ status: 500 });
     await publish(2);
@@ -394,7 +394,7 @@ describeDatabases('a delivery that waits', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 12, exhausted: 0, discarded: 0 });
   });
 
-  it('gets no retry that would be made later than that: it is exhausted instead', async () => {
+  it('is exhausted instead of retried after 30 days', async () => {
     await listen();
     app.receiver.respond({ status: 500 });
     await publish();
@@ -407,7 +407,7 @@ describeDatabases('a delivery that waits', (database) => {
     expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 16, lastError: 'HTTP_STATUS' });
   });
 
-  it('is discarded of many in batches, whoever is asked', async () => {
+  it('is discarded together with many others in batches, with one lifecycle event', async () => {
     const { id } = await listen();
     await app.listeners.disable(id);
     await app.dataSource.transaction(async (manager) => {
@@ -421,8 +421,8 @@ describeDatabases('a delivery that waits', (database) => {
     ]);
   });
 
-  describe('being sent while it is looked at', () => {
-    it('goes on, and is met again when it was given back', async () => {
+  describe('that is in flight when the chore runs', () => {
+    it('is not interrupted, and is discarded later when it is pending again', async () => {
       const { id } = await listen();
       let answer: () => void = () => undefined;
       app.receiver.respond([{ status: 500, delayUntil: new Promise<void>((resolve) => (answer = resolve)) }]);
@@ -432,7 +432,7 @@ describeDatabases('a delivery that waits', (database) => {
       app.clock.advance(31 * DAY);
       await app.dispatcher.runChores();
       expect(await app.deliveries.counts()).toMatchObject({ leased: 1 });
-      // As when its process had died: due again, and held.
+      // The same state as after the death of the sending process: due again, and then held.
       await app.listeners.disable(id);
       await app.dataSource.query(`UPDATE webhook_deliveries SET state = 'due', lease_token = NULL, lease_until = NULL`);
       answer();

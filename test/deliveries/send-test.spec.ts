@@ -6,7 +6,7 @@ import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { HOUR, Order, ShortFormat, ThreeAttempts } from '../support/logged-orders.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
-/** Says what its examples are. */
+/** Declares its example. */
 @Webhook({ name: 'parcel', example: { id: 7, weight: '2.50' } })
 @Entity('log_parcel')
 class Parcel {
@@ -20,7 +20,7 @@ class Parcel {
   weight: string;
 }
 
-/** Its examples are made up. */
+/** Declares no example. */
 @Webhook({ name: 'crate' })
 @Entity('log_crate')
 class Crate {
@@ -85,7 +85,7 @@ describeDatabases('sendTest', (database) => {
     return all;
   };
 
-  it('reaches that listener only, marked as a test, whatever its types and filter', async () => {
+  it('reaches only the given listener, marked as a test, whatever its types and filter', async () => {
     const target = await listen({
       owner: 'acme',
       events: ['order.deleted'],
@@ -107,7 +107,7 @@ describeDatabases('sendTest', (database) => {
     });
   });
 
-  it('is an event of its own each time, retried like any other', async () => {
+  it('makes a new event each time, which is retried like any other', async () => {
     const { id } = await listen();
     app.receiver.respond([{ status: 503 }]);
     const first = await app.listeners.sendTest(id);
@@ -122,7 +122,7 @@ describeDatabases('sendTest', (database) => {
     expect(await app.deliveries.counts({ type: 'webhook.test' })).toMatchObject({ succeeded: 2 });
   });
 
-  it('is an example of the type it is told, marked as one, for that listener only', async () => {
+  it('sends an example of the given type, marked as a test, to the given listener only', async () => {
     const target = await listen({ owner: 'acme', events: ['order.deleted'], where: { status: 'nothing' } });
     await listen({ url: `${app.receiver.url}/everything` });
     const { deliveryId } = await app.listeners.forOwner('acme').sendTest(target.id, { type: 'order.updated' });
@@ -141,7 +141,7 @@ describeDatabases('sendTest', (database) => {
     expect(Object.keys(payload.previous as object)).toHaveLength(1);
     expect(event).not.toHaveProperty('test');
     expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'succeeded', type: 'order.updated' });
-    // Past events are sent again, and an example is none.
+    // replay() sends past events, but no examples.
     const since = new Date(0);
     await app.listeners.remove(target.id);
     expect(await app.deliveries.replay({ listenerId: real.id, since })).toBe(1);
@@ -162,7 +162,7 @@ describeDatabases('sendTest', (database) => {
     ['invoice.paid', { id: 'example', payer: { name: 'example' } }, undefined],
     ['invoice.sent', { id: 1 }, undefined],
     ['invoice.overdue', {}, undefined],
-  ])('of %s is what was said of it, or made up', async (type, data, previous) => {
+  ])('of %s sends the declared example, or a made-up one', async (type, data, previous) => {
     const { id } = await listen();
     await app.listeners.sendTest(id, { type });
     await app.dispatcher.drain();
@@ -170,14 +170,14 @@ describeDatabases('sendTest', (database) => {
     expect(payload).toEqual({ type, test: true, data, ...(previous ? { previous } : {}) });
   });
 
-  it('is of no type that is unknown, or that the listener could never receive', async () => {
+  it('rejects a type that is unknown, or that the listener can never receive', async () => {
     const { id } = await listen({ owner: 'acme' });
     for (const type of ['order.*', 'order.paid', 7 as never]) {
       await expect(app.listeners.sendTest(id, { type })).rejects.toMatchObject({ httpStatus: 400 });
     }
   });
 
-  it('is in the listener’s own format, and says so where that fails', async () => {
+  it('uses the listener’s format, and shows FORMAT_FAILED if the format throws', async () => {
     const { id } = await listen({ format: 'short' });
     await app.listeners.sendTest(id);
     await app.dispatcher.drain();

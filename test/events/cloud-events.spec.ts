@@ -44,12 +44,12 @@ describe('CloudEvents', () => {
     const message = { headers: headers as Record<string, string>, body: rawBody.toString() };
     expect(HTTP.isEvent(message)).toBe(true);
     const event = HTTP.toEvent(message) as CloudEvent<Record<string, unknown>>;
-    // Strict: throws for what is not of the specification.
+    // Strict: throws if the event does not follow the specification.
     event.validate();
     return event;
   };
 
-  it('in structured mode is what the cloudevents package reads, and signed as a whole', async () => {
+  it('in structured mode can be read by the cloudevents package, and are signed as a whole', async () => {
     const { event, first, retry } = await send('cloudevents');
     expect(first.headers['content-type']).toBe('application/cloudevents+json; charset=utf-8');
     for (const request of [first, retry]) {
@@ -59,11 +59,11 @@ describe('CloudEvents', () => {
         data: { type: TYPE, timestamp: event.timestamp, data: event.data },
       });
     }
-    // As it was stored, not read and written again.
+    // The stored text, not parsed and written again.
     expect(first.rawBody.toString()).toContain('"data":{"text":"é 🦜","big":"12345678901234567890","ratio":1e+21}');
   });
 
-  it('in binary mode has its attributes in headers that a listener cannot contradict, and the payload for its body', async () => {
+  it('in binary mode have attributes in headers, which no listener can override, and the payload as body', async () => {
     const { event, first, retry } = await send('cloudevents-binary');
     for (const request of [first, retry]) {
       expect(request.headers).toMatchObject({
@@ -77,7 +77,7 @@ describe('CloudEvents', () => {
       });
       expect(request.json).toEqual({ type: TYPE, timestamp: event.timestamp, data: event.data });
     }
-    // Nothing is stored twice.
+    // The body is not stored twice.
     const rows = await app.dataSource.query<{ body: string | null }[]>(
       'SELECT body FROM webhook_deliveries ORDER BY seq DESC LIMIT 1',
     );

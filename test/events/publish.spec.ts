@@ -59,12 +59,12 @@ describeDatabases('publish', (database) => {
     const first = await app.webhooks.publish('a.b', { n: 1 }, { idempotencyKey: 'k', owner: 'acme' });
     expect(await app.webhooks.publish('a.b', { n: 2 }, { idempotencyKey: 'k', owner: 'acme' })).toEqual(first);
     expect(await sent()).toEqual([{ id: first.id, story: 'a.b 1' }]);
-    // Also after it was sent.
+    // Even after the event was sent.
     expect(await app.webhooks.publish('a.b', { n: 3 }, { idempotencyKey: 'k', owner: 'acme' })).toEqual(first);
     expect(await sent()).toEqual([]);
   });
 
-  it('keeps a key apart by owner, type and its exact text', async () => {
+  it('distinguishes idempotency keys by owner, type and exact text', async () => {
     const publish = (n: number, type: string, idempotencyKey: string, owner?: string) =>
       app.webhooks.publish(type, { n }, { idempotencyKey, ...(owner === undefined ? {} : { owner }) });
     await publish(1, 'a.b', 'k');
@@ -78,7 +78,7 @@ describeDatabases('publish', (database) => {
     expect(new Set((await sent()).map(({ id }) => id)).size).toBe(8);
   });
 
-  it('makes one event of many calls that race', async () => {
+  it('makes one event from many racing calls with one key', async () => {
     const events = await Promise.all(
       Array.from({ length: 12 }, (_, n) => app.webhooks.publish('a.b', { n }, { idempotencyKey: 'race' })),
     );
@@ -87,7 +87,7 @@ describeDatabases('publish', (database) => {
     expect((await sent()).map(({ id }) => id)).toEqual([events[0]?.id]);
   });
 
-  it('makes one event of many transactions that race with one key', async () => {
+  it('makes one event from many racing transactions with one key', async () => {
     const events = await Promise.all(
       Array.from({ length: 6 }, (_, n) =>
         app.dataSource.transaction((manager) =>
@@ -99,7 +99,7 @@ describeDatabases('publish', (database) => {
     expect((await sent()).map(({ id }) => id)).toEqual([events[0]?.id]);
   });
 
-  it('returns the first event of a key inside a caller’s transaction, and forgets it when that rolls back', async () => {
+  it('returns the first event of a key inside a caller’s transaction, and forgets the key when the transaction rolls back', async () => {
     const options = { idempotencyKey: 'k', owner: 'acme' };
     const failing = app.dataSource.transaction(async (manager) => {
       const first = await app.webhooks.publish('a.b', { n: 1 }, { ...options, manager });
@@ -145,12 +145,12 @@ describeDatabases('publish', (database) => {
     expect(await stored()).toEqual(['a.b before', 'a.b kept', 'a.b keyed again']);
   });
 
-  it('with the data source’s own manager is a transaction of its own', async () => {
+  it('opens a separate transaction for the data source’s own manager', async () => {
     await app.webhooks.publish('a.b', { n: 1 }, { manager: app.dataSource.manager });
     expect((await sent()).map(({ story }) => story)).toEqual(['a.b 1']);
   });
 
-  it('refuses the manager of another data source, also of one on the same database', async () => {
+  it('rejects the manager of another data source, even on the same database', async () => {
     const other = await new DataSource({ ...fresh.options, entities: [Doc] }).initialize();
     try {
       const publishing = other.transaction((manager) => app.webhooks.publish('a.b', { n: 1 }, { manager }));

@@ -4,7 +4,7 @@ import { challengeOf, permissionFor } from 'nestjs-entity-webhooks/receiver';
 describe('challengeOf()', () => {
   const challenge = 'q0ZCk8e1vS7oVJXyQ2b4Xw';
 
-  it('gives the challenge of a webhook that is one', () => {
+  it('returns the challenge of a challenge webhook', () => {
     expect(challengeOf({ type: 'webhook.challenge', data: { challenge, listenerId: 'lst_1' } })).toBe(challenge);
   });
 
@@ -12,11 +12,14 @@ describe('challengeOf()', () => {
     ['another type', { type: 'order.created', data: { challenge } }],
     ['no type', { type: null, data: { challenge } }],
     ['no data', { type: 'webhook.challenge', data: null }],
-    ['no text', { type: 'webhook.challenge', data: { challenge: 7 } }],
-    ['markup, which a page would show', { type: 'webhook.challenge', data: { challenge: '<b>0123456789abcdef</b>' } }],
-    ['too short a text', { type: 'webhook.challenge', data: { challenge: 'short' } }],
-    ['too long a text', { type: 'webhook.challenge', data: { challenge: 'x'.repeat(257) } }],
-  ])('gives none for %s', (_, webhook) => {
+    ['a challenge that is not a string', { type: 'webhook.challenge', data: { challenge: 7 } }],
+    [
+      'markup, which a browser would show',
+      { type: 'webhook.challenge', data: { challenge: '<b>0123456789abcdef</b>' } },
+    ],
+    ['a challenge that is too short', { type: 'webhook.challenge', data: { challenge: 'short' } }],
+    ['a challenge that is too long', { type: 'webhook.challenge', data: { challenge: 'x'.repeat(257) } }],
+  ])('returns null for %s', (_, webhook) => {
     expect(challengeOf(webhook)).toBeNull();
   });
 });
@@ -24,7 +27,7 @@ describe('challengeOf()', () => {
 describe('permissionFor()', () => {
   const asking = (origin: string) => ({ 'WebHook-Request-Origin': origin });
 
-  it('grants a sender that is listed, whatever the case of its name', () => {
+  it('grants an allowed origin, whatever the case of its letters', () => {
     expect(permissionFor(asking('Events.Example.com'), { origins: ['events.example.com'] })).toEqual({
       allow: 'POST',
       'webhook-allowed-origin': 'Events.Example.com',
@@ -32,7 +35,7 @@ describe('permissionFor()', () => {
     });
   });
 
-  it('grants any sender where all are welcome, and says how many requests a minute', () => {
+  it('grants any origin if all are allowed, with the number of requests per minute', () => {
     expect(permissionFor(asking('a.example'), { origins: '*', ratePerMinute: 120 })).toMatchObject({
       'webhook-allowed-origin': 'a.example',
       'webhook-allowed-rate': '120',
@@ -41,15 +44,15 @@ describe('permissionFor()', () => {
 
   it.each([
     ['is not listed', asking('evil.example')],
-    ['only ends like one that is', asking('not-events.example.com')],
-    ['does not say who it is', {}],
-    ['would write a header of its own', asking('events.example.com\r\nset-cookie: a=b')],
+    ['only ends like an allowed origin', asking('not-events.example.com')],
+    ['sends no origin', {}],
+    ['injects a header', asking('events.example.com\r\nset-cookie: a=b')],
     ['has a name that is too long', asking('a'.repeat(254))],
   ])('grants nothing to a sender that %s', (_, headers) => {
     expect(permissionFor(headers, { origins: ['events.example.com', 'a'.repeat(254)] })).toBeNull();
   });
 
-  it.each([0, -1, 1.5, Number.NaN])('refuses a rate of %s', (ratePerMinute) => {
+  it.each([0, -1, 1.5, Number.NaN])('rejects a rate of %s', (ratePerMinute) => {
     expect(() => permissionFor(asking('a.example'), { origins: '*', ratePerMinute })).toThrowError(
       expect.objectContaining({ code: 'INVALID_OPTION' }),
     );

@@ -30,7 +30,7 @@ class Booking {
   amount: number;
 }
 
-/** Answers 500 so many times after it did the work, as a process does that dies before it answers. */
+/** How many times the handler answers 500 after its work, like a process that dies before it answers. */
 let lostAnswers = 0;
 const duplicates: boolean[] = [];
 
@@ -62,7 +62,7 @@ class BookingController {
   }
 }
 
-describe.each<Platform>(['express', 'fastify'])('what this library sends to a Nest receiver on %s', (platform) => {
+describe.each<Platform>(['express', 'fastify'])('a webhook of this library, at a Nest receiver on %s', (platform) => {
   let theirs: FreshDatabase;
   let ours: FreshDatabase;
   let sender: TestApp;
@@ -96,7 +96,7 @@ describe.each<Platform>(['express', 'fastify'])('what this library sends to a Ne
   it.each([
     ['standard', 'standard'],
     ['google-code', 'by-body'],
-  ])('is booked once although its answer was lost and it was sent again, by %s', async (scheme, path) => {
+  ])('is booked once, although its answer was lost and the webhook was sent again, by %s', async (scheme, path) => {
     const url = `${receiver.url}/hooks/${path}`;
     const listener = await sender.listeners.create({ entity: Invoice, url, secret: SECRET, schemes: [scheme] });
     lostAnswers = 1;

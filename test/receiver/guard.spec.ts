@@ -38,7 +38,7 @@ const PAYLOAD = {
 };
 const BODY = JSON.stringify(PAYLOAD);
 
-/** SHA-256 over secret and body, in a header: no HMAC, but an own scheme. */
+/** A custom scheme: SHA-256 over secret and body, in a header. */
 const OWN: IncomingScheme = {
   name: 'own',
   verify({ headers, body, secrets }) {
@@ -53,7 +53,7 @@ const OWN: IncomingScheme = {
 };
 
 let received: ReceivedWebhook[] = [];
-/** How many events in a row had led to what the handler does. */
+/** The depth of each call of a handler: the number of events that caused it, one after the other. */
 let depths: number[] = [];
 
 @Controller('hooks')
@@ -171,7 +171,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(test.rejected).toEqual([]);
   });
 
-  it('hears of no challenge that its sender signed, which is answered for it', async () => {
+  it('is not called for a signed challenge, which the guard answers', async () => {
     const challenge = randomBytes(32).toString('base64url');
     const body = JSON.stringify({ type: 'webhook.challenge', data: { challenge } });
     const response = await test.post('/hooks/billing', signedByStandard(NEW, body, { at: at() }), body);
@@ -186,13 +186,13 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect((await test.post('/hooks/billing', signedByStandard(NEW, markup, { at: at() }), markup)).status).toBe(204);
   });
 
-  it('gets the bytes as they came, when JSON.stringify would write them otherwise', async () => {
+  it('gets the exact bytes, even if JSON.stringify would write others', async () => {
     const body = '{ "type": "a",\n "data": 1.0 }';
     await test.post('/hooks/billing', signedByStandard(NEW, body, { at: at() }), body);
     expect(received.map((webhook) => webhook.rawBody.toString())).toEqual([body]);
   });
 
-  it('does its work as caused by the webhook, so that one which makes itself again is noticed', async () => {
+  it('runs as caused by the webhook, so that a loop is detected', async () => {
     depths = [];
     for (const depth of [{}, { 'webhook-depth': '3' }] as Record<string, string>[]) {
       await test.post('/hooks/billing', { ...signedByStandard(NEW, BODY, { at: at() }), ...depth }, BODY);
@@ -201,7 +201,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(currentCause().depth).toBe(0);
   });
 
-  it('is closed to what is not genuine: a plain 401, and the reason in a local event', async () => {
+  it('rejects a forged request with a plain 401, and emits the reason in process', async () => {
     const good = signedByStandard(NEW, BODY, { at: at() });
     const without = (name: string) => Object.fromEntries(Object.entries(good).filter(([key]) => key !== name));
     const cases: [code: string, headers: Record<string, string>, body?: string][] = [
@@ -226,7 +226,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     });
   });
 
-  it('takes each tolerance from its source', async () => {
+  it('uses the tolerance of the source', async () => {
     expect((await test.post('/hooks/billing', signedByStandard(NEW, BODY, { at: at() - 59_000 }), BODY)).status).toBe(
       204,
     );
@@ -235,7 +235,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(await refused('/hooks/stripe', signedByStripe(PLAIN, BODY, at() - 301_000))).toBe('TIMESTAMP_TOO_OLD');
   });
 
-  it('knows stripe, whose id stands in the signed body', async () => {
+  it('verifies stripe, whose id is in the signed body', async () => {
     const body = '{"id":"evt_stripe_1","type":"charge.succeeded","data":{"object":{}}}';
     expect((await test.post('/hooks/stripe', signedByStripe(PLAIN, body, at()), body)).status).toBe(201);
     expect((await test.post('/hooks/stripe', signedByStripe(PLAIN, BODY, at()), BODY)).status).toBe(201);
@@ -253,7 +253,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(await refused('/hooks/stripe', {})).toBe('MISSING_HEADER');
   });
 
-  it('knows github, where only the body is signed, and so only the body tells one from another', async () => {
+  it('verifies github, which signs only the body, so the id is the hash of the body', async () => {
     for (const delivery of ['d-1', 'd-2']) {
       expect((await test.post('/hooks/ci', signedByGithub(PLAIN, BODY, delivery), BODY)).status).toBe(201);
     }
@@ -268,13 +268,13 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(await refused('/hooks/ci', {})).toBe('MISSING_HEADER');
   });
 
-  it('takes the id that its source asks for', async () => {
+  it("uses the source's option `id`", async () => {
     await test.post('/hooks/deliveries', signedByGithub(PLAIN, BODY, 'd-9'), BODY);
     expect(received.map(({ id }) => id)).toEqual(['d-9']);
     expect((await test.post('/hooks/deliveries', signedByGithub(PLAIN, BODY, ''), BODY)).status).toBe(500);
   });
 
-  it('knows google-code', async () => {
+  it('verifies google-code', async () => {
     expect((await test.post('/hooks/commits', signedByGoogleCode(PLAIN, BODY), BODY)).status).toBe(201);
     expect(received.map(({ id }) => id)).toEqual([bodyId(Buffer.from(BODY))]);
     received = [];
@@ -282,7 +282,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     expect(await refused('/hooks/commits', {})).toBe('MISSING_HEADER');
   });
 
-  it("knows a scheme of the application's own", async () => {
+  it('verifies a custom scheme', async () => {
     const hash = createHash('sha256').update(PLAIN).update(BODY).digest('hex');
     expect((await test.post('/hooks/own', { 'x-own': hash }, BODY)).status).toBe(201);
     expect(received).toHaveLength(1);
@@ -296,17 +296,20 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     ['/hooks/stripe', new StripeScheme(), PLAIN],
     ['/hooks/ci', new GithubScheme(), PLAIN],
     ['/hooks/commits', new GoogleCodeScheme(), PLAIN],
-  ])('takes at %s what this library signs, and refuses it with one byte changed', async (path, scheme, key) => {
-    const timestamp = Math.floor(at() / 1_000);
-    const input = { id: 'evt_1', timestamp, body: Buffer.from(BODY), secrets: [key] };
-    const headers = { 'webhook-id': 'evt_1', 'webhook-timestamp': String(timestamp), ...scheme.sign(input) };
-    expect((await test.post(path, headers, BODY)).ok).toBe(true);
-    expect(received).toHaveLength(1);
-    received = [];
-    expect(await refused(path, headers, BODY.replace('7', '8'))).toBe('SIGNATURE_MISMATCH');
-  });
+  ])(
+    'accepts at %s a webhook that this library signs, and rejects it with one byte changed',
+    async (path, scheme, key) => {
+      const timestamp = Math.floor(at() / 1_000);
+      const input = { id: 'evt_1', timestamp, body: Buffer.from(BODY), secrets: [key] };
+      const headers = { 'webhook-id': 'evt_1', 'webhook-timestamp': String(timestamp), ...scheme.sign(input) };
+      expect((await test.post(path, headers, BODY)).ok).toBe(true);
+      expect(received).toHaveLength(1);
+      received = [];
+      expect(await refused(path, headers, BODY.replace('7', '8'))).toBe('SIGNATURE_MISMATCH');
+    },
+  );
 
-  it('takes a form, as GitHub may send, by its bytes', async () => {
+  it('accepts a form, as GitHub may send it, by its bytes', async () => {
     const body = `payload=${encodeURIComponent(BODY)}`;
     const headers = { ...signedByGithub(PLAIN, body), 'content-type': 'application/x-www-form-urlencoded' };
     expect((await test.post('/hooks/ci', headers, body)).status).toBe(201);
@@ -315,12 +318,12 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
     ]);
   });
 
-  it('answers 500 without a guard, and the handler does not run', async () => {
+  it('answers 500 without the guard, and does not run the handler', async () => {
     expect((await test.post('/hooks/unguarded', {}, BODY)).status).toBe(500);
     expect(received).toEqual([]);
   });
 
-  it('answers 401 also when a handler of the local event throws', async () => {
+  it('answers 401 even if a handler of the in-process event throws', async () => {
     const error = vi.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
     const fail = () => {
       throw new Error('broken');
@@ -337,14 +340,14 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
   });
 
   it('logs a rejected request without its secrets', async () => {
-    const said: string[] = [];
-    vi.spyOn(Logger.prototype, 'debug').mockImplementation((text: unknown) => void said.push(String(text)));
+    const logged: string[] = [];
+    vi.spyOn(Logger.prototype, 'debug').mockImplementation((text: unknown) => void logged.push(String(text)));
     try {
       await refused('/hooks/billing', signedByStandard(generateSecret(), BODY, { at: at() }));
     } finally {
       vi.restoreAllMocks();
     }
-    expect(said).toEqual([
+    expect(logged).toEqual([
       'A request for the source billing was rejected: SIGNATURE_MISMATCH. No secret made this signature over this body.',
     ]);
   });
@@ -363,7 +366,7 @@ describe('bodies', () => {
   };
 
   it.each<Platform>(['express', 'fastify'])(
-    'that %s does not keep stop the bootstrap, with what to set',
+    'that %s does not keep stop the bootstrap, with a message that names rawBody',
     async (platform) => {
       await expect(start({ platform, nest: { rawBody: false } })).rejects.toMatchObject({
         code: 'RAW_BODY_MISSING',
@@ -373,7 +376,7 @@ describe('bodies', () => {
   );
 
   it.each<Platform>(['express', 'fastify'])(
-    'that are promised to %s and are not kept fail the first request',
+    "that are missing on %s despite rawBody: 'provided' fail the first request",
     async (platform) => {
       const error = vi.spyOn(Logger.prototype, 'error').mockImplementation(() => undefined);
       const { post, clock } = await start({
@@ -403,7 +406,7 @@ describe('bodies', () => {
     expect((await post('/hooks/billing', headers, BODY)).status).toBe(204);
   });
 
-  it('of a type that Fastify has no parser for need one, as docs/receiving says', async () => {
+  it('of a type that Fastify has no parser for need a parser, as docs/receiving describes', async () => {
     const { post, clock } = await start({
       platform: 'fastify',
       prepare: (app) => (app as NestFastifyApplication).useBodyParser('application/cloudevents+json'),
@@ -428,7 +431,7 @@ describe('the bootstrap stops', () => {
     );
   }
 
-  it('for a source that nobody named', async () => {
+  it('for a source that the options do not have', async () => {
     @Controller()
     @VerifyWebhook('biling')
     class MistypedController {}
@@ -444,23 +447,23 @@ describe('the bootstrap stops', () => {
     );
   });
 
-  it('for a factory that names the data source, which is known before it runs', async () => {
+  it('for a factory that returns the data source, which must be known before the factory runs', async () => {
     const receiver = WebhookReceiverModule.forRootAsync({
       useFactory: () => ({ sources: SOURCES, dataSource: 'billing' }),
     });
     expect(await stops({ receiver })).toMatch(/^INVALID_OPTION: Unknown option dataSource /);
   });
 
-  const wrong: [what: string, receiver: object, said: RegExp][] = [
+  const wrong: [what: string, receiver: object, message: RegExp][] = [
     ['no sources', {}, /INVALID_OPTION: Invalid value .* option sources /],
-    ['no source', { sources: {} }, /INVALID_OPTION: Invalid value .* option sources /],
+    ['an empty list of sources', { sources: {} }, /INVALID_OPTION: Invalid value .* option sources /],
     [
       'an unknown key',
       { sources: SOURCES, inbx: {} },
       /INVALID_OPTION: Unknown option inbx .* Did you mean 'inbox'\? Known: sources, inbox/,
     ],
     [
-      'a name that is none',
+      'an invalid name',
       { sources: { 'a b': { secrets: NEW } } },
       /INVALID_OPTION: Invalid value 'a b' for the option sources /,
     ],
@@ -486,7 +489,7 @@ describe('the bootstrap stops', () => {
     ],
     ['an empty secret', { sources: { a: { secrets: [NEW, ' '] } } }, /INVALID_OPTION: .* option sources\.a\.secrets /],
     [
-      'a secret that is none of its scheme',
+      'a secret that its scheme cannot use',
       { sources: { a: { secrets: 'whsec_&' } } },
       /INVALID_SECRET: .*sources\.a\.secrets/,
     ],
@@ -496,16 +499,16 @@ describe('the bootstrap stops', () => {
       /'md5' for the option sources\.a\.scheme .* Allowed: 'standard', 'stripe'/,
     ],
     [
-      'a scheme that lets everybody in',
+      'a scheme that accepts everything',
       { sources: { a: { scheme: { name: 'x', verify: () => ({}) }, secrets: NEW } } },
       /accepted an unsigned request/,
     ],
     [
-      'a tolerance of none',
+      'a tolerance of 0',
       { sources: { a: { secrets: NEW, toleranceSeconds: 0 } } },
       /Invalid value 0 for the option sources\.a\.toleranceSeconds .* 1 to 86400/,
     ],
-    ['an id that is no function', { sources: { a: { secrets: NEW, id: 'x' } } }, /sources\.a\.id .* a function/],
+    ['an id that is not a function', { sources: { a: { secrets: NEW, id: 'x' } } }, /sources\.a\.id .* a function/],
     [
       'a retention of a minute',
       { sources: SOURCES, inbox: { retentionMs: 60_000 } },
@@ -522,12 +525,12 @@ describe('the bootstrap stops', () => {
       { sources: SOURCES, inbox: {} },
       /INVALID_OPTION: The option inbox .* 'default'/,
     ],
-    ['another word for rawBody', { sources: SOURCES, rawBody: 'express' }, /rawBody .* 'nest', 'provided'/],
-    ['a limit of none', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for the option maxBodyBytes /],
+    ['an unknown value of rawBody', { sources: SOURCES, rawBody: 'express' }, /rawBody .* 'nest', 'provided'/],
+    ['a limit of 0', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for the option maxBodyBytes /],
   ];
-  it.each(wrong)('for %s', async (_what, receiver, said) => {
+  it.each(wrong)('for %s', async (_what, receiver, message) => {
     const answer = await stops({ receiver: receiver as never });
-    expect(answer).toMatch(said);
+    expect(answer).toMatch(message);
     expect(answer).not.toContain(NEW);
   });
 });

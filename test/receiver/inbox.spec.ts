@@ -38,7 +38,7 @@ function signal(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
-/** What a test has happen inside of `processInTransaction`, before the balance grows. */
+/** Runs inside `processInTransaction`, before the balance grows. A test sets it. */
 let during: (webhook: ReceivedWebhook, manager: EntityManager) => Promise<void> = async () => undefined;
 let onArrival: () => void = () => undefined;
 
@@ -59,7 +59,7 @@ class BankController {
     return { isDuplicate };
   }
 
-  /** In a transaction of the handler's own, which outlives a failure. */
+  /** In a transaction of the handler, which commits even if `processInTransaction` fails. */
   @Post('visit')
   @HttpCode(200)
   @VerifyWebhook('shop')
@@ -83,7 +83,7 @@ const sources = { bank: { secrets: SECRET }, shop: { secrets: SECRET } };
 
 describeDatabases('the inbox', (database) => {
   let fresh: FreshDatabase;
-  /** Two processes, as far as the database can tell. */
+  /** Two applications, which the database cannot distinguish from two processes. */
   let apps: ReceiverApp[];
   let dataSource: DataSource;
 
@@ -120,14 +120,14 @@ describeDatabases('the inbox', (database) => {
     const rows: { source: string; id: string }[] = await dataSource.query('select source, id from webhook_inbox');
     return rows.map(({ source, id }) => `${source} ${id}`).toSorted();
   };
-  /** @returns the status, or what the handler said */
+  /** @returns the status of an error, or the handler's answer */
   async function deliver(id: string, { to = 0, path = '/deposit', data = {} as object } = {}): Promise<unknown> {
     const body = JSON.stringify({ type: 'deposit.made', data: { amount: 1, ...data } });
     const response = await app(to).post(path, signedByStandard(SECRET, body, { id, at: app(to).clock.now() }), body);
     return response.status === 200 ? response.json() : response.status;
   }
 
-  it('lets a webhook change something once, and answers its redelivery all the same', async () => {
+  it('processes a webhook once, and answers its redelivery with 2xx, too', async () => {
     expect(await deliver('evt_1')).toEqual({ isDuplicate: false });
     expect(await deliver('evt_1', { to: 1 })).toEqual({ isDuplicate: true });
     expect(await deliver('evt_2')).toEqual({ isDuplicate: false });
@@ -135,14 +135,14 @@ describeDatabases('the inbox', (database) => {
     expect(await remembered()).toEqual(['bank evt_1', 'bank evt_2']);
   });
 
-  it('lets one of many racing deliveries change something, and answers all of them 2xx', async () => {
+  it('processes one of many racing deliveries, and answers all of them with 2xx', async () => {
     const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => deliver('evt_race', { to: i })));
-    const said = answers.map((answer) => JSON.stringify(answer)).toSorted();
-    expect(said).toEqual(['{"isDuplicate":false}', ...Array.from({ length: 11 }, () => '{"isDuplicate":true}')]);
+    const sorted = answers.map((answer) => JSON.stringify(answer)).toSorted();
+    expect(sorted).toEqual(['{"isDuplicate":false}', ...Array.from({ length: 11 }, () => '{"isDuplicate":true}')]);
     expect(await balance()).toBe(1);
   });
 
-  /** A first delivery that stays inside of its transaction until all others wait for it. */
+  /** Keeps the first delivery inside its transaction until all other deliveries wait for it. */
   async function firstOf(others: { to: number }[], end: 'commits' | 'rolls back'): Promise<unknown[]> {
     const isInside = signal();
     const mayEnd = signal();
@@ -172,21 +172,27 @@ describeDatabases('the inbox', (database) => {
   it.each([
     ['another process', 1],
     ['the same one', 0],
-  ])('has a second delivery, in %s, wait for the first, and be a duplicate if that commits', async (_where, to) => {
-    expect(await firstOf([{ to }], 'commits')).toEqual([{ isDuplicate: false }, { isDuplicate: true }]);
-    expect(await balance()).toBe(1);
-  });
+  ])(
+    'lets a second delivery, in %s, wait for the first; it is a duplicate if the first commits',
+    async (_where, to) => {
+      expect(await firstOf([{ to }], 'commits')).toEqual([{ isDuplicate: false }, { isDuplicate: true }]);
+      expect(await balance()).toBe(1);
+    },
+  );
 
   it.each([
     ['another process', 1],
     ['the same one', 0],
-  ])('has a second delivery, in %s, wait for the first, and be processed if that rolls back', async (_where, to) => {
-    expect(await firstOf([{ to }], 'rolls back')).toEqual([500, { isDuplicate: false }]);
-    expect(await balance()).toBe(1);
-  });
+  ])(
+    'lets a second delivery, in %s, wait for the first, and processes it if the first rolls back',
+    async (_where, to) => {
+      expect(await firstOf([{ to }], 'rolls back')).toEqual([500, { isDuplicate: false }]);
+      expect(await balance()).toBe(1);
+    },
+  );
 
-  // Where MySQL and MariaDB have the two deadlock.
-  it('has one of two that wait be processed, and the other be a duplicate, when the first rolls back', async () => {
+  // On MySQL and MariaDB the two waiting deliveries deadlock here.
+  it('processes one of two waiting deliveries when the first rolls back; the other is a duplicate', async () => {
     const [first, ...waited] = await firstOf([{ to: 0 }, { to: 1 }], 'rolls back');
     expect(first).toBe(500);
     expect(waited.map((answer) => JSON.stringify(answer)).toSorted()).toEqual([
@@ -196,7 +202,7 @@ describeDatabases('the inbox', (database) => {
     expect(await balance()).toBe(1);
   });
 
-  it('processes once what many deliver at once while some of them fail', async () => {
+  it('processes a webhook once when many deliveries arrive together and some of them fail', async () => {
     let failures = 5;
     during = async () => {
       failures -= 1;
@@ -212,7 +218,7 @@ describeDatabases('the inbox', (database) => {
     expect(answers.filter(({ isDuplicate }) => !isDuplicate)).toHaveLength(1);
   });
 
-  it('takes part in a transaction of the handler, whose other writes are its own', async () => {
+  it('joins a transaction of the handler, whose other writes are committed even for a duplicate', async () => {
     const visit = (id: string, name: string, to = 0) => deliver(id, { to, path: '/visit', data: { visit: name } });
     const answers = await Promise.all([visit('evt_v', 'a', 0), visit('evt_v', 'b', 1)]);
     expect(answers).toContainEqual({ isDuplicate: false, result: 'deposited' });
@@ -221,7 +227,7 @@ describeDatabases('the inbox', (database) => {
     expect(await dataSource.getRepository(Visit).count()).toBe(2);
   });
 
-  it('forgets the id, and what was written, when a handler goes on after a failure', async () => {
+  it('rolls back the id and the writes when a handler continues after a failure', async () => {
     const visit = (name: string) => deliver('evt_w', { path: '/visit', data: { visit: name } });
     during = () => Promise.reject(new Error('no'));
     expect(await visit('a')).toEqual({ failed: 'no' });
@@ -232,7 +238,7 @@ describeDatabases('the inbox', (database) => {
     expect(await dataSource.getRepository(Visit).count()).toBe(2);
   });
 
-  it('keeps apart the ids of different sources, and ids that a collation would take for one', async () => {
+  it('distinguishes the ids of different sources, and ids that a collation would treat as equal', async () => {
     const inbox = apps[0]?.app.get(WebhookInbox) as WebhookInbox;
     const long = 'x'.repeat(200);
     const keys = ['a', 'A', 'ä', 'a ', ' a', 'a\0', '', long, `${long}y`, '🦜'];
@@ -246,7 +252,7 @@ describeDatabases('the inbox', (database) => {
     expect(await remembered()).toHaveLength(2 * keys.length);
   });
 
-  it('forgets what is old, in batches, and nothing that is young', async () => {
+  it('deletes old ids in batches, and no young ones', async () => {
     const { clock } = app(0);
     const inbox = app(0).app.get(WebhookInbox);
     const start = clock.now();
@@ -269,7 +275,7 @@ describeDatabases('the inbox', (database) => {
     }
   });
 
-  it('deletes each old id once when two processes prune at a time', async () => {
+  it('deletes each old id once when two processes prune at the same time', async () => {
     const { clock } = app(0);
     const start = clock.now();
     for (let i = 0; i < 40; i++) {
@@ -281,7 +287,7 @@ describeDatabases('the inbox', (database) => {
     expect(await remembered()).toEqual([]);
   });
 
-  it('refuses a manager of another data source', async () => {
+  it('rejects a manager of another data source', async () => {
     const other = await new DataSource({ type: 'better-sqlite3', database: ':memory:' }).initialize();
     const inbox = app(0).app.get(WebhookInbox);
     await expect(inbox.once({ source: 'bank', id: 'x' }, other.manager, () => 1)).rejects.toMatchObject({
@@ -295,7 +301,7 @@ describeDatabases('the table of the inbox', (database) => {
   it.each([
     { title: 'by default', options: {}, tablePrefix: undefined },
     { title: 'under prefixes', options: { entityPrefix: 'app_' }, tablePrefix: 'hooks_' },
-  ])('is made by its migration exactly as its entity says, $title', async ({ options, tablePrefix }) => {
+  ])('has the same columns from its migration as from its entity, $title', async ({ options, tablePrefix }) => {
     const created = await database.create();
     const prefix = tablePrefix === undefined ? {} : { tablePrefix };
     const source = await new DataSource({
@@ -317,7 +323,7 @@ describeDatabases('the table of the inbox', (database) => {
     }
   });
 
-  it('stops the bootstrap while it is missing, with what to run', async () => {
+  it('stops the bootstrap while it is missing, with a message that names the migration', async () => {
     const created = await database.create();
     const start = (options: object) =>
       startReceiverApp({
@@ -341,9 +347,9 @@ describeDatabases('the table of the inbox', (database) => {
 });
 
 describe('without an inbox', () => {
-  it('processInTransaction says what to set', async () => {
-    const said: string[] = [];
-    vi.spyOn(Logger.prototype, 'error').mockImplementation((text: unknown) => void said.push(String(text)));
+  it('processInTransaction fails with a message that names the option', async () => {
+    const logged: string[] = [];
+    vi.spyOn(Logger.prototype, 'error').mockImplementation((text: unknown) => void logged.push(String(text)));
     const test = await startReceiverApp({
       receiver: { sources },
       controllers: [BankController],
@@ -353,7 +359,7 @@ describe('without an inbox', () => {
       const body = JSON.stringify({ type: 'a', data: { amount: 1 } });
       const headers = signedByStandard(SECRET, body, { at: test.clock.now() });
       expect((await test.post('/deposit', headers, body)).status).toBe(500);
-      expect(said.join()).toContain('inbox: {}');
+      expect(logged.join()).toContain('inbox: {}');
       expect(await test.app.get(WebhookInbox).prune()).toBe(0);
     } finally {
       await test.close();

@@ -28,7 +28,7 @@ export interface ReceiverAppOptions {
   imports?: (DynamicModule | Type)[];
   providers?: Provider[];
   nest?: NestApplicationOptions;
-  /** Between creation and start, where an application sets its parsers. */
+  /** Runs between creation and start, when an application registers body parsers. */
   prepare?: (app: INestApplication) => void;
 }
 
@@ -36,7 +36,7 @@ export interface ReceiverApp {
   app: INestApplication;
   url: string;
   clock: FakeClock;
-  /** What was emitted as `webhooks.receiver.rejected`. */
+  /** The events emitted as `webhooks.receiver.rejected`. */
   rejected: WebhookRejectedFact[];
   post(path: string, headers: Record<string, string>, body: string | Buffer): Promise<Response>;
   close(): Promise<void>;

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 
 import { Webhook } from 'standardwebhooks';
 
-/** Headers as the reference implementation of Standard Webhooks makes them. */
+/** Headers that the reference implementation of Standard Webhooks creates. */
 export function signedByStandard(
   secret: string,
   body: string,
@@ -16,7 +16,7 @@ export function signedByStandard(
   };
 }
 
-/** `t=…,v1=…` as Stripe's documentation describes it. */
+/** The header `t=…,v1=…` that Stripe's documentation describes. */
 export function signedByStripe(secret: string, body: string, at = Date.now()): Record<string, string> {
   const seconds = Math.floor(at / 1_000);
   const hmac = createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex');

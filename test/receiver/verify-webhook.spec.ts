@@ -19,7 +19,7 @@ const PAYLOAD = {
   previous: { note: 'x' },
 };
 
-/** A request as the reference implementation would send it. */
+/** A request that the reference implementation signs. */
 function request(body: string = JSON.stringify(PAYLOAD), timestamp = NOW): VerifyWebhookOptions {
   return {
     headers: {
@@ -44,7 +44,7 @@ function refusal(options: VerifyWebhookOptions): string {
 }
 
 describe('a genuine webhook', () => {
-  it('gives id, timestamp, depth, type, data, previous and the whole payload', () => {
+  it('returns id, timestamp, depth, type, data, previous and the complete payload', () => {
     expect(verifyWebhook(request())).toEqual({
       id: 'evt_1',
       timestamp: NOW,
@@ -76,7 +76,7 @@ describe('a genuine webhook', () => {
     );
   });
 
-  it('may come as text, or as a view into a larger buffer', () => {
+  it('may have its body in a string, or in a view of a larger buffer', () => {
     const good = request();
     const text = good.body.toString();
     expect(verifyWebhook({ ...good, body: text }).id).toBe('evt_1');
@@ -88,7 +88,7 @@ describe('a genuine webhook', () => {
     expect(verifyWebhook({ ...request(), secrets: [generateSecret(), SECRET] }).id).toBe('evt_1');
   });
 
-  it('may be as old, or as far ahead, as the tolerance says', () => {
+  it('may have a timestamp as far in the past or future as the tolerance allows', () => {
     for (const offset of [-300, 300]) expect(refusal(request(undefined, NOW + offset))).toBe('accepted');
     expect(refusal({ ...request(undefined, NOW - 10), toleranceSeconds: 9 })).toBe('TIMESTAMP_TOO_OLD');
   });
@@ -103,7 +103,7 @@ describe('a genuine webhook', () => {
   });
 });
 
-describe('a webhook is refused', () => {
+describe('a webhook is rejected', () => {
   const headers = request().headers as Record<string, string>;
 
   it.each([
@@ -137,7 +137,7 @@ describe('a webhook is refused', () => {
     ['with a JSON list', request('[]'), 'INVALID_PAYLOAD'],
     ['with null', request('null'), 'INVALID_PAYLOAD'],
     ['without a type', request('{"data":{}}'), 'INVALID_PAYLOAD'],
-    ['with a type that is no text', request('{"type":1}'), 'INVALID_PAYLOAD'],
+    ['with a type that is not a string', request('{"type":1}'), 'INVALID_PAYLOAD'],
   ] as [string, VerifyWebhookOptions, string][])('%s', (_name, options, code) => {
     expect(refusal(options)).toBe(code);
   });
@@ -169,9 +169,9 @@ describe('a mistake of the receiver', () => {
     ['no secret', { secrets: '' }],
     ['an empty list of secrets', { secrets: [] }],
     ['a secret that is unset', { secrets: [undefined as unknown as string] }],
-    ['a secret that is none', { secrets: 'whsec_*' }],
+    ['an invalid secret', { secrets: 'whsec_*' }],
     ['a parsed body', { body: PAYLOAD as unknown as string }],
-    ['a tolerance that is no number', { toleranceSeconds: Number.NaN }],
+    ['a tolerance that is not a number', { toleranceSeconds: Number.NaN }],
   ])('is a ConfigurationError: %s', (_name, change) => {
     expect(() => verifyWebhook({ ...request(), ...change })).toThrow(ConfigurationError);
   });

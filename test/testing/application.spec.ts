@@ -28,7 +28,7 @@ afterEach(async () => {
 
 const urlOf = (host: string) => app.receiver.url.replace('127.0.0.1', host);
 
-it('drains an application, and expectations say what came', async () => {
+it('drains an application, and expectations list the requests that arrived', async () => {
   await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
   expectNothingSent(app.receiver);
   await app.dataSource.getRepository(Order).save({ status: 'a' });
@@ -37,7 +37,7 @@ it('drains an application, and expectations say what came', async () => {
   expect(() => expectNothingSent(app.receiver)).toThrow(/order\.created/);
 });
 
-it('reaches a receiver by a name that only the test knows', async () => {
+it('reaches a receiver by a name that only the fake DNS resolves', async () => {
   await app.listeners.create({ events: ['order.*'], url: urlOf('hooks.example') });
   await app.dataSource.getRepository(Order).save({ status: 'a' });
   await drain(app.app);
@@ -45,10 +45,10 @@ it('reaches a receiver by a name that only the test knows', async () => {
   expect(dns.queries).toContain('hooks.example');
 });
 
-it('goes to no name that has a private address among its addresses', async () => {
+it('sends nothing to a name that has a private address among its addresses', async () => {
   const inside = { events: ['order.*'], url: urlOf('inside.example') };
   await expect(app.listeners.create(inside)).rejects.toMatchObject({ code: 'URL_ADDRESS_BLOCKED' });
-  // One that is harmless while it is looked at, and points inside afterwards.
+  // A name that is public at the check, and private afterwards.
   await app.listeners.create({ events: ['order.*'], url: urlOf('later.example') });
   dns.set('later.example', ['127.0.0.1', '10.0.0.1']);
   await app.dataSource.getRepository(Order).save({ status: 'a' });

@@ -13,7 +13,7 @@ import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks
 
 const COPIED = 'type, state, audience, owner, owner_key, order_key, ordered, payload, created_at';
 
-describeDatabases('an application with a witness', (database) => {
+describeDatabases('a witness', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let witness: EventWitness;
@@ -37,7 +37,7 @@ describeDatabases('an application with a witness', (database) => {
     await fresh.drop();
   };
 
-  describe('whose changes are captured by TypeORM', () => {
+  describe('of changes that TypeORM captures', () => {
     beforeAll(() => start({ entities: [Order, Line, Item, Draft], others: [Audit] }));
     beforeEach(async () => {
       for (const table of ['shop_line', 'shop_order', 'conf_item', 'conf_draft', 'webhook_events'])
@@ -46,7 +46,7 @@ describeDatabases('an application with a witness', (database) => {
     });
     afterAll(stop);
 
-    it('counts the changes where each has its event', async () => {
+    it('counts the changes if each has its event', async () => {
       const order = await orders().save({ status: 'new', lines: [{ article: 'pen' }] });
       await orders().update(order.id, { status: 'paid', customerId: 'globex' });
       await orders().softDelete(order.id);
@@ -58,7 +58,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await witness.expectEveryEvent()).toBe(7);
     });
 
-    it('counts nothing of a transaction that was rolled back, nor of an entity without webhooks', async () => {
+    it('counts no change of a transaction that was rolled back, or of an entity without webhooks', async () => {
       const work = app.dataSource.transaction(async (manager) => {
         await manager.save(Order, { status: 'new' });
         throw new Error('roll back');
@@ -68,7 +68,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await witness.expectEveryEvent()).toBe(0);
     });
 
-    it('takes one event for all changes of a row in a transaction, where its entity coalesces', async () => {
+    it('accepts one event for all changes of a row in a transaction, if the entity coalesces', async () => {
       await app.dataSource.transaction(async (manager) => {
         await manager.insert(Draft, { id: 1, name: 'a' });
         await manager.update(Draft, 1, { pages: 2 });
@@ -79,7 +79,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await witness.expectEveryEvent()).toBe(5);
     });
 
-    it('is told which event of which row is missing, and what it should hold', async () => {
+    it('reports which event of which row is missing, and its expected values', async () => {
       const order = await orders().save({ status: 'new' });
       await app.webhooks.withoutCapture(() => orders().update(order.id, { status: 'paid' }));
       expect(await failure()).toBe(
@@ -89,7 +89,7 @@ describeDatabases('an application with a witness', (database) => {
       );
     });
 
-    it('is told which event has no change', async () => {
+    it('reports which event has no change', async () => {
       await orders().save({ status: 'new' });
       await app.dataSource.query(
         `INSERT INTO webhook_events (id, ${COPIED}) SELECT 'evt_copy', ${COPIED} FROM webhook_events`,
@@ -99,7 +99,7 @@ describeDatabases('an application with a witness', (database) => {
       );
     });
 
-    it('is told which column of which row differs, with the value expected and the one stored', async () => {
+    it('reports which column of which row differs, with the expected and the stored value', async () => {
       const { id } = await orders().save({ status: 'new' });
       await orders().update(id, { status: 'paid' });
       await alterEvent('paid', 'lost');
@@ -109,7 +109,7 @@ describeDatabases('an application with a witness', (database) => {
       );
     });
 
-    it('is told which old value differs', async () => {
+    it('reports which old value differs', async () => {
       const { id } = await orders().save({ status: 'new' });
       await orders().update(id, { status: 'paid' });
       await alterEvent('"previous":{"status":"new"}', '"previous":{"total":1}');
@@ -118,13 +118,13 @@ describeDatabases('an application with a witness', (database) => {
       );
     });
 
-    it('is told who would receive an event that belongs to another owner', async () => {
+    it('reports an event with the wrong owner', async () => {
       await orders().save({ status: 'new' });
       await app.dataSource.query(`UPDATE webhook_events SET owner = 'globex'`);
       expect(await failure()).toContain('owner: expected "acme", stored "globex"');
     });
 
-    it('is told of events of one row that stand in the wrong order', async () => {
+    it('reports events of one row that are in the wrong order', async () => {
       const { id } = await orders().save({ status: 'new' });
       await orders().update(id, { status: 'paid' });
       await orders().update(id, { status: 'sent' });
@@ -133,7 +133,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await failure()).toMatch(/expected "paid", stored "sent"[^]*expected "sent", stored "paid"/);
     });
 
-    it('forgets what was committed before, and its events', async () => {
+    it('ignores earlier changes and events after forget()', async () => {
       await app.webhooks.withoutCapture(() => orders().save({ status: 'seed' }));
       await orders().save({ status: 'new' });
       await witness.forget();
@@ -148,10 +148,10 @@ describeDatabases('an application with a witness', (database) => {
     });
   });
 
-  describe('that has removed it', () => {
+  describe('that was removed', () => {
     afterEach(stop);
 
-    it('has neither its triggers nor its tables', async () => {
+    it('leaves neither triggers nor tables', async () => {
       await start({ entities: [Order, Line] });
       await witness.remove();
       await orders().save({ status: 'new' });
@@ -164,11 +164,11 @@ describeDatabases('an application with a witness', (database) => {
     });
   });
 
-  describe('whose changes are captured by triggers', () => {
+  describe('of changes that triggers capture', () => {
     afterEach(stop);
     const triggered = { entities: [Order, Line], others: [Audit], webhooks: { capture: 'trigger' as const } };
 
-    it('has both kinds of triggers side by side, and starts again beside them', async () => {
+    it('works beside the capture triggers, even if another application starts', async () => {
       await start(triggered);
       const second = await startApp({ database: fresh.options, ...triggered });
       await second.close();
@@ -178,7 +178,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await witness.expectEveryEvent()).toBe(3);
     });
 
-    it('is told to drain the application before events are compared', async () => {
+    it('asks for drain() before events are compared', async () => {
       await start(triggered);
       await orders().save({ status: 'new' });
       expect(await failure()).toBe(
@@ -186,7 +186,7 @@ describeDatabases('an application with a witness', (database) => {
       );
     });
 
-    it('is told why an image made no event', async () => {
+    it('reports why an image made no event', async () => {
       await start(triggered);
       await orders().save({ status: 'new' });
       await app.dataSource.query(`UPDATE webhook_images SET new_row = '{}'`);
@@ -195,9 +195,9 @@ describeDatabases('an application with a witness', (database) => {
     });
   });
 
-  describe.each(['orm', 'trigger'] as const)('whose entity coalesces, and is deleted softly (%s)', (capture) => {
+  describe.each(['orm', 'trigger'] as const)('of an entity that coalesces and is softly deleted (%s)', (capture) => {
     afterEach(stop);
-    it('takes the last row of a deleted, and of one that was given away the row that its owner had', async () => {
+    it('expects the last row of a deletion, and the last row of its owner if the owner changed afterwards', async () => {
       await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });
       const [kept, given] = await orders().save([{ status: 'new' }, { status: 'new' }]);
       await app.dataSource.transaction(async (manager) => {
@@ -209,7 +209,7 @@ describeDatabases('an application with a witness', (database) => {
       expect(await witness.expectEveryEvent()).toBe(6);
     });
 
-    it('takes a deleted for the last owner of a row, and one with its id for the owner before', async () => {
+    it('expects a deletion for the last owner of a row, and a deletion with the id for the owner before', async () => {
       await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });
       await orders().save([{ status: 'soft' }, { status: 'hard' }]);
       await app.dataSource.transaction(async (manager) => {
@@ -224,9 +224,9 @@ describeDatabases('an application with a witness', (database) => {
     });
   });
 
-  describe.each(['orm', 'trigger'] as const)('with a column of every kind (%s)', (capture) => {
+  describe.each(['orm', 'trigger'] as const)('of an entity with a column of every kind (%s)', (capture) => {
     afterEach(stop);
-    it('has the values of the payload for each', async () => {
+    it('expects the same values as the payload', async () => {
       const { EveryKind, KindOwner } = entitiesFor(familyOf(database));
       await start({ entities: [EveryKind, KindOwner], webhooks: { capture } });
       const { manager } = app.dataSource;
@@ -243,7 +243,7 @@ describeDatabases('an application with a witness', (database) => {
 });
 
 describeOn('postgres', 'PostgreSQL', (postgres) => {
-  it('has an event for each row that TRUNCATE takes away', async () => {
+  it('has an event for each row that TRUNCATE deletes', async () => {
     const fresh = await postgres.create();
     const app = await startApp({ database: fresh.options, entities: [Item], webhooks: { capture: 'trigger' } });
     const witness = await EventWitness.install(app.app);
@@ -259,7 +259,7 @@ describeOn('postgres', 'PostgreSQL', (postgres) => {
   });
 });
 
-/** As `docs/testing.md` shows it. */
+/** The example of `docs/testing.md`. */
 export async function everyPaymentMakesItsEvent(
   app: TestApp['app'],
   pay: (id: number) => Promise<void>,
@@ -273,7 +273,7 @@ export async function everyPaymentMakesItsEvent(
 }
 
 describe('the example of docs/testing.md', () => {
-  it('passes where each payment has its event, and fails where one has none', async () => {
+  it('passes if each payment has its event, and fails if one has none', async () => {
     const fresh = await (databases[0] as (typeof databases)[number]).create();
     const app = await startApp({ database: fresh.options, entities: [Order, Line], others: [Audit] });
     const repository = app.dataSource.getRepository(Order);
@@ -287,7 +287,7 @@ describe('the example of docs/testing.md', () => {
     await fresh.drop();
   });
 
-  it('is the code that runs here', async () => {
+  it('is the same code as in this test', async () => {
     const shown = await codeBlock('docs/testing.md', 'witness');
     const body = shown.slice(shown.indexOf('  await using')).trim();
     const own = await readFile(join(WORKSPACE, 'test/testing/event-witness.spec.ts'), 'utf8');

@@ -76,7 +76,7 @@ describe('the receiver', () => {
     await receiver.stop();
   });
 
-  it('waits for a number of requests, and for one that fits', async () => {
+  it('waits for a number of requests, and for a matching request', async () => {
     await start();
     const three = receiver.waitFor(3);
     const b = receiver.waitForRequest((request) => request.rawBody.toString() === 'b');
@@ -86,7 +86,7 @@ describe('the receiver', () => {
     expect(await receiver.waitFor(1)).toHaveLength(3);
   });
 
-  it('fails a wait with what did arrive', async () => {
+  it('fails after the time limit with a list of the requests that arrived', async () => {
     await start();
     await expect(receiver.waitFor(1, { timeoutMs: 10 })).rejects.toThrow(
       'waited 10 ms for 1 request. Nothing arrived.',
@@ -102,7 +102,7 @@ describe('the receiver', () => {
     await failed;
   });
 
-  it('verifies what it recorded, however old', async () => {
+  it('verifies a recorded request, however old it is', async () => {
     await start();
     const secret = generateSecret();
     const body = JSON.stringify({ type: 'order.created', data: { id: 1 } });
@@ -115,13 +115,13 @@ describe('the receiver', () => {
     expect(() => receiver.verify(request!, secret, { toleranceSeconds: 300 })).toThrow('more than 300 seconds ago');
   });
 
-  it('says that it has not been started, or has been already', async () => {
+  it('throws if it is not started, or is started twice', async () => {
     expect(() => new WebhookReceiver().url).toThrow('start() first');
     await start();
     await expect(receiver.start()).rejects.toThrow('already');
   });
 
-  it('is expected to have been sent something', async () => {
+  it('passes expectDelivered() for the given type, data and count, and fails otherwise', async () => {
     await start();
     const soon = expectDelivered(receiver, { type: 'order.updated', data: { id: 1, tags: ['a'] } });
     await event('order.created', { id: 1 });
@@ -144,7 +144,7 @@ describe('the receiver', () => {
     }
   });
 
-  it('has been delivered what it accepted, and not what it refused', async () => {
+  it('counts only accepted requests as delivered', async () => {
     await start();
     receiver.failTimes(2);
     const delivered = expectDelivered(receiver, { type: 'order.created' });
@@ -157,7 +157,7 @@ describe('the receiver', () => {
     );
   });
 
-  it('is expected to have been sent nothing', async () => {
+  it('passes expectNothingSent() only without a request', async () => {
     await start();
     expectNothingSent(receiver);
     await event('order.created');
@@ -166,7 +166,7 @@ describe('the receiver', () => {
 });
 
 describe('the fake clock', () => {
-  it('stands still until it is moved', () => {
+  it('changes only when a test moves it', () => {
     const clock = new FakeClock(new Date(1000));
     expect(clock.now()).toBe(1000);
     clock.advance(500);
@@ -186,7 +186,7 @@ describe('the fake DNS', () => {
       );
     });
 
-  it('answers in the form of dns.lookup', async () => {
+  it('answers like dns.lookup', async () => {
     const dns = new FakeDns({ '127.0.0.1': '127.0.0.1', 'two.example': ['10.0.0.1', '::1'] });
     for (const options of [{ all: true }, {}]) {
       expect(await ask(dns.lookup, '127.0.0.1', options)).toEqual(
@@ -202,7 +202,7 @@ describe('the fake DNS', () => {
     expect(dns.queries).toEqual(['127.0.0.1', '127.0.0.1', 'TWO.example', 'two.example', 'none.example']);
   });
 
-  it('can change its answers, and takes addresses only', async () => {
+  it('can change its answers, and accepts IP addresses only', async () => {
     const dns = new FakeDns({ 'a.example': '1.1.1.1' }).set('a.example', '10.0.0.1');
     expect(await ask(dns.lookup, 'a.example', {})).toEqual(['10.0.0.1', 4]);
     expect(await ask(dns.set('a.example', []).lookup, 'a.example', {})).toBe('ENOTFOUND');
