@@ -95,7 +95,7 @@ export function isNumericColumn(column: ColumnMetadata): boolean {
   return kind === 'bigint' || kind === 'decimal' || (typeof column.type === 'string' && NUMBER_TYPES.has(column.type));
 }
 
-/** Whether a column holds a scalar, by which listeners can be found. JSON, arrays and bytes are not scalar. */
+/** Whether a column holds a scalar, which can route events to listeners. JSON, arrays and bytes are not scalar. */
 export function isScalarColumn(column: ColumnMetadata): boolean {
   if (column.isArray || column.transformer) return false;
   if (typeof column.type === 'string')
@@ -106,7 +106,7 @@ export function isScalarColumn(column: ColumnMetadata): boolean {
 /** Thrown for a value that has no JSON form. The caller adds the entity and the field to the message. */
 export class Unserializable extends Error {}
 
-/** One part of a primary key as text. All forms in which writers or databases pass the same value give the same text. */
+/** One part of a primary key as text. The text is the same for every form in which a writer or a database passes the value. */
 export function keyText(value: unknown, column: ColumnMetadata): string {
   const typed = column.referencedColumn ?? column;
   const json = canonicalValue(value, valueKindOf(typed), typed);

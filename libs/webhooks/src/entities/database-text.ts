@@ -52,7 +52,7 @@ type IntervalParts = Partial<
   Record<'years' | 'months' | 'days' | 'hours' | 'minutes' | 'seconds' | 'milliseconds', number>
 >;
 
-/** Format for `to_char()` whose text {@link intervalDuration} reads. The session's `intervalstyle` does not change the text. */
+/** The `to_char()` format for intervals. {@link intervalDuration} reads the text, which does not depend on the session's `intervalstyle`. */
 export const INTERVAL_FORMAT = 'FMYYYY|FMMM|FMDD|FMHH24|FMMI|FMSS|FMUS';
 
 /**

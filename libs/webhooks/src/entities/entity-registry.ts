@@ -127,7 +127,7 @@ export class EntityRegistry {
     return [...this.definitions.values()];
   }
 
-  /** Decorated entities that no `forFeature` lists. Without a warning, nobody would notice that they make no events. */
+  /** Decorated entities that no `forFeature` lists. They make no events, so the bootstrap warns about them. */
   forgotten(dataSource: DataSource): string[] {
     return dataSource.entityMetadatas
       .filter((metadata) => decorationOf(metadata, dataSource) && !this.definitions.has(metadata))

@@ -52,8 +52,8 @@ export interface WebhookOptions<E = ObjectLiteral> {
    */
   owner?: EntityProperty<E> | ((entity: E) => string | number | bigint | null | undefined) | EveryOwner;
   /**
-   * Rows for which this function returns `false` make no event. It runs inside the transaction of the write, on the row after
-   * the change (for deletes: before the change), and an error that it throws fails the write.
+   * Rows for which this function returns `false` make no event. It runs inside the transaction of the write, and gets the row
+   * after the change, or for deletes the row before the change. An error that it throws fails the write.
    *
    * @defaultValue every row
    */

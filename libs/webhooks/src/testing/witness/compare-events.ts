@@ -44,7 +44,7 @@ export function compareEvents(
 }
 
 /**
- * Maps each primary key that an update replaced to the next key of the row. An upsert that names a unique value twice, with different
+ * For each primary key that an update replaced: the new key of the same row. An upsert that names a unique value twice, with different
  * primary keys, changes the key within one call. The one event of that call has the last key.
  */
 function movesOf(changes: readonly CommittedChange[]): Map<string, string> {
