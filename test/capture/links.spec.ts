@@ -497,13 +497,13 @@ describe('links in `fields` stop the bootstrap', () => {
     [
       "with capture: 'trigger'",
       { entity: Car, fields: ['id', 'colors'], capture: 'trigger' },
-      'triggers do not tell of',
+      'triggers do not capture',
     ],
     ['from the other side', { entity: Color, fields: ['cars'] }, "name 'colors' in @Webhook() of Car"],
     [
       'that refer to another column than the key',
       { entity: Car, fields: ['others'] },
-      'another column than the primary key',
+      'must refer to the primary key and to no other column',
     ],
   ])('%s', async (_, entity, message) => {
     const fresh = await (databases[0] as TestDatabase).create();
