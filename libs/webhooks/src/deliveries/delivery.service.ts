@@ -130,6 +130,7 @@ export interface ReplayOptions {
 
 /** The log of what was sent, and to whom. `forOwner(id)` sees one owner's deliveries only. */
 export class DeliveryService {
+  /** @internal */
   constructor(
     private readonly parts: {
       readonly database: Database;

@@ -59,6 +59,7 @@ export interface WebhooksServiceParts {
 
 /** Events that are no change of an entity, and what there is to listen to. */
 export class WebhooksService {
+  /** @internal */
   constructor(private readonly parts: WebhooksServiceParts) {}
 
   /** Every event type that listeners may name, sorted. */

@@ -62,6 +62,7 @@ type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
  */
 @Module({})
 export class WebhooksVerifyModule implements NestModule {
+  /** @internal */
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedVerifyOptions,
     @Inject(SentWebhookVerifier) private readonly verifier: SentWebhookVerifier,
@@ -84,8 +85,6 @@ export class WebhooksVerifyModule implements NestModule {
 
   /**
    * The one moment when the application's parsers stand and its routes do not yet, also in a testing module.
-   *
-   * @internal
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;

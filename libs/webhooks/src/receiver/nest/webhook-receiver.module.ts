@@ -43,6 +43,7 @@ const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
  */
 @Module({})
 export class WebhookReceiverModule implements NestModule {
+  /** @internal */
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedReceiverOptions,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
@@ -62,8 +63,6 @@ export class WebhookReceiverModule implements NestModule {
 
   /**
    * The application's parsers stand by now, and its routes do not.
-   *
-   * @internal
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;
