@@ -48,12 +48,12 @@ const CLOSURES = {
     ],
   },
   './testing': { files: 45, packages: ['@nestjs/typeorm', 'sql-template-tag', 'typeorm'] },
-  './receiver': { files: 21, packages: [] },
+  './receiver': { files: 22, packages: [] },
   './receiver/nest': {
     files: 48,
     packages: ['@nestjs/common', '@nestjs/core', '@nestjs/event-emitter', '@nestjs/typeorm', 'rxjs', 'typeorm'],
   },
-  './verify': { files: 20, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
+  './verify': { files: 21, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
   './migrations': { files: 35, packages: ['sql-template-tag', 'typeorm'] },
 };
 

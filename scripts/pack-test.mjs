@@ -28,6 +28,8 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
 import ts from 'typescript';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -86,6 +88,7 @@ const { values } = parseArgs({
 const scratch = mkdtempSync(join(tmpdir(), 'webhooks-pack-'));
 try {
   const tarball = await pack();
+  await lint(tarball);
   const applications = [
     application('lowest', (_name, range) => lowestOf(range), ['0.2.45', '0.3.24']),
     application('lowest-typeorm-1', (name, range) => LOWEST_TYPEORM_1[name] ?? lowestOf(range), ['1.0.0']),
@@ -131,6 +134,22 @@ async function pack() {
   if (stray.length > 0) throw new Error(`the tarball should not have ${stray.join(', ')}`);
   console.log(`✓ packed ${filename}: ${paths.length} files, ${Math.ceil(size / 1024)} KiB`);
   return join(scratch, filename);
+}
+
+/**
+ * Reads the tarball as bundlers and compilers would. Both tools find what `dist/commonjs` is there for: the types of `require` say CommonJS,
+ * and the code is an ES module, which Node.js 20.19 and newer give to `require()` (scripts/commonjs-types.mjs). All else fails.
+ *
+ * @param {string} tarball
+ */
+async function lint(tarball) {
+  const { messages } = await publint({ pack: { tarball: bytesOf(tarball) }, strict: true });
+  const wrong = messages.filter(({ code }) => code !== 'EXPORTS_TYPES_INVALID_FORMAT');
+  if (wrong.length > 0) throw new Error(`publint:\n  ${wrong.map((one) => formatMessage(one, manifest)).join('\n  ')}`);
+  const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js');
+  const ignored = ['--ignore-rules', 'false-cjs', 'cjs-resolves-to-esm'];
+  await succeed('attw', [process.execPath, attw, tarball, ...ignored, '--no-color', '--no-emoji'], root);
+  console.log('✓ publint and attw find nothing');
 }
 
 /**
@@ -398,6 +417,11 @@ function run([file = '', ...args], cwd) {
     child.on('error', (error) => resolve({ status: 1, output: `${output}${error.message}`, stdout }));
     child.on('close', (status) => resolve({ status, output, stdout }));
   });
+}
+
+/** @param {string} path */
+function bytesOf(path) {
+  return new Uint8Array(readFileSync(path)).buffer;
 }
 
 /** @param {string} path */

@@ -130,6 +130,7 @@ export interface ReplayOptions {
 
 /** The log of deliveries, and their resend. `forOwner(id)` returns a service that sees the deliveries of one owner only. */
 export class DeliveryService {
+  /** @internal */
   constructor(
     private readonly parts: {
       readonly database: Database;

@@ -115,6 +115,7 @@ export class DispatcherService {
   /** Attempts that have not ended: those with a slot, and those whose body is still being read. */
   private underWay = 0;
 
+  /** @internal */
   constructor(private readonly parts: DispatcherParts) {
     this.troubles = new Troubles(parts.logger);
     this.waiting = new WaitingListeners(parts.logger);

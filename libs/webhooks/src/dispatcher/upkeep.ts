@@ -91,6 +91,7 @@ export class Upkeep {
   private loop: Promise<void> | null = null;
   private isStopping = false;
 
+  /** @internal */
   constructor(private readonly parts: UpkeepParts) {
     this.chores = choresOf(parts);
   }

@@ -113,6 +113,7 @@ export class ListenerService {
   private readonly credentials: Credentials;
   private readonly keys: SigningKeys;
 
+  /** @internal */
   constructor(
     private readonly parts: ListenerServiceParts,
     private readonly boundTo: OwnerScope = undefined,

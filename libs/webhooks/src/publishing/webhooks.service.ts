@@ -61,6 +61,7 @@ export interface WebhooksServiceParts {
 
 /** Publishes events that are not changes of entities, sets the context of events, and lists event types. */
 export class WebhooksService {
+  /** @internal */
   constructor(private readonly parts: WebhooksServiceParts) {}
 
   /** Every event type that listeners may name, sorted. */

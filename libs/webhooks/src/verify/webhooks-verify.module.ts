@@ -70,6 +70,7 @@ type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
  */
 @Module({})
 export class WebhooksVerifyModule implements NestModule {
+  /** @internal */
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedVerifyOptions,
     @Inject(SentWebhookVerifier) private readonly verifier: SentWebhookVerifier,
@@ -93,8 +94,6 @@ export class WebhooksVerifyModule implements NestModule {
   /**
    * Runs when the parsers of the application are registered but its routes are not. In a testing module too, only this
    * hook runs at that moment.
-   *
-   * @internal
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;

@@ -44,6 +44,7 @@ const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
  */
 @Module({})
 export class WebhookReceiverModule implements NestModule {
+  /** @internal */
   constructor(
     @Inject(OPTIONS) private readonly options: ResolvedReceiverOptions,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
@@ -63,8 +64,6 @@ export class WebhookReceiverModule implements NestModule {
 
   /**
    * Runs when the application's body parsers are registered and its routes are not.
-   *
-   * @internal
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;
