@@ -42,7 +42,7 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['publishes', `'order.paid'`, { publishes: 'order.paid' }],
   ['publishes', 'null', { publishes: ['order.paid', null] }],
   ['publishes', '"id"', { publishes: [{ type: 'order.paid', fields: 'id' }] }],
-  ['lookup', '4', { lookup: 4 }],
+  ['security.lookup', '4', { security: { lookup: 4 } }],
   ['currentManager', '4', { currentManager: 4 }],
   ['dispatcher', 'null', { dispatcher: null }],
   ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
@@ -113,6 +113,11 @@ const wrong: [key: string, value: string, options: unknown][] = [
 ];
 
 describe('an option that cannot be', () => {
+  it('is answered with its name of today when it is given under a former one', async () => {
+    const error = await refusal(WebhooksModule.forRoot({ lookup: () => undefined } as WebhooksOptions));
+    expect(error?.message).toContain('there is no such option, it is called security.lookup; known are');
+  });
+
   it.each(wrong)('stops the bootstrap: %s is %s', async (key, value, options) => {
     const error = await refusal(WebhooksModule.forRoot(options as WebhooksOptions));
     expect(error).toMatchObject({ code: 'INVALID_OPTION' });

@@ -63,7 +63,7 @@ export class WebhooksCoreModule {
         // One for creating listeners and for sending: it bounds what is asked at once.
         {
           provide: LOOKUP,
-          useFactory: ({ lookup }: ResolvedWebhooksOptions) => boundedLookup(lookup),
+          useFactory: ({ security }: ResolvedWebhooksOptions) => boundedLookup(security.lookup),
           inject: [optionsToken(name)],
         },
         {

@@ -1,5 +1,4 @@
 import { createSecretKey } from 'node:crypto';
-import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { CircuitPolicy } from '../health/circuit.js';
@@ -53,7 +52,6 @@ export interface ResolvedWebhooksOptions {
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly currentManager: (() => EntityManager | undefined) | undefined;
-  readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
 
@@ -122,7 +120,6 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     currentManager: managerFunction(options.currentManager),
-    lookup: lookupFunction(options.lookup),
     sqlite: {
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
@@ -259,7 +256,6 @@ const KNOWN_KEYS = {
       'customers',
       'limits',
       'retention',
-      'lookup',
       'sqlite',
       'wakeUp',
       'maxDepth',
@@ -289,11 +285,16 @@ const KNOWN_KEYS = {
   customers: ['formats', 'schemes'],
   limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],
   retention: ['succeededMs', 'failedMs'],
-  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
+  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy', 'lookup'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
   sqlite: ['isolate', 'lockTimeoutMs'],
   wakeUp: ['url'],
 } as const;
+
+/** Options under their former names, and the names that they have now. */
+const RENAMED_OPTIONS: Readonly<Record<string, string>> = {
+  lookup: 'security.lookup',
+};
 
 /** Groups that `false` turns off. */
 const CAN_BE_OFF: ReadonlySet<string> = new Set(['retention', 'wakeUp']);
@@ -323,10 +324,16 @@ function refuseUnknownKeys(options: object): void {
       throw invalid(
         path,
         hidden((value as Record<string, unknown>)[key]),
-        `there is no such option; known are ${known.join(', ')}`,
+        `there is no such option${suggestion(path)}; known are ${known.join(', ')}`,
       );
     }
   }
+}
+
+/** @param path of an option that does not exist */
+function suggestion(path: string): string {
+  const name = Object.hasOwn(RENAMED_OPTIONS, path) ? RENAMED_OPTIONS[path] : undefined;
+  return name === undefined ? '' : `, it is called ${name}`;
 }
 
 function whole(key: string, value: number | undefined, byDefault: number, min: number, max: number): number {
@@ -356,13 +363,6 @@ function uriReference(key: string, value: string | undefined, byDefault: string)
   if (value === undefined) return byDefault;
   if (typeof value !== 'string' || !/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i.test(value)) {
     throw invalid(key, value, "give a URI or a path, such as 'https://shop.example.com' or '/shop'");
-  }
-  return value;
-}
-
-function lookupFunction(value: LookupFunction | undefined): LookupFunction | undefined {
-  if (value !== undefined && typeof value !== 'function') {
-    throw invalid('lookup', value, 'give a function in the form of dns.lookup');
   }
   return value;
 }

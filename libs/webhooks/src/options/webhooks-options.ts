@@ -1,4 +1,3 @@
-import type { LookupFunction } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
@@ -276,13 +275,6 @@ export interface WebhooksOptions {
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;
-  /**
-   * How names become addresses, in the form of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every address
-   * it gives is checked as always.
-   *
-   * @defaultValue `dns.lookup`
-   */
-  lookup?: LookupFunction;
   sqlite?: {
     /**
      * Give each query runner of a file database a connection of its own. Without it TypeORM's driver mixes concurrent
