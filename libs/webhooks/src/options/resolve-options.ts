@@ -8,6 +8,7 @@ import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
+import { isReservedType } from '../events/reserved-names.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../dialect.js';
 import { show } from '../show.js';
@@ -396,6 +397,13 @@ function publishedTypes(given: readonly (string | PublishedType)[]): Map<string,
       throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
     }
     assertEventType(published.type, 'configuration');
+    if (isReservedType(published.type)) {
+      throw new ConfigurationError(
+        'RESERVED_EVENT_TYPE',
+        `WebhooksModule option publishes has the type '${published.type}'. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
+        { details: { key: 'publishes' } },
+      );
+    }
     if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
     types.set(published.type, published);
   }
