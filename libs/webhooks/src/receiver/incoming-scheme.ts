@@ -26,12 +26,12 @@ export interface IncomingProof {
 }
 
 /**
- * How one kind of sender signs, seen from the other end. Implement it for a sender that none of `standard`, `stripe`,
+ * How one kind of sender signs, seen from the other end. Extend it for a sender that none of `standard`, `stripe`,
  * `github` and `google-code` fits, compare signatures with `timingSafeEqual`, and give it as `scheme` of a source.
  */
-export interface IncomingScheme {
+export abstract class IncomingScheme {
   /** For messages. */
-  readonly name: string;
+  abstract readonly name: string;
 
   /** `false`: it asks somebody else, and takes no secrets. @defaultValue true */
   readonly hasSecrets?: boolean;
@@ -43,7 +43,7 @@ export interface IncomingScheme {
    * @throws ConfigurationError when a secret is none of this scheme. The module asks once while the application starts, with
    * a request that nobody signed
    */
-  verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
+  abstract verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
 }
 
 /**

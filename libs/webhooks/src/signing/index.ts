@@ -9,6 +9,12 @@ export {
 export { GithubScheme } from './github-scheme.js';
 export { GoogleCodeScheme } from './google-code-scheme.js';
 export { assertSecret, generateSecret, MAX_SECRET_BYTES, MIN_SECRET_BYTES, SECRET_PREFIX } from './secret.js';
-export type { KeyType, ReceivedHeaders, SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+export {
+  type KeyType,
+  type ReceivedHeaders,
+  SignatureScheme,
+  type SigningInput,
+  type VerifyInput,
+} from './signature-scheme.js';
 export { StandardScheme, StandardV1aScheme } from './standard-scheme.js';
 export { StripeScheme } from './stripe-scheme.js';

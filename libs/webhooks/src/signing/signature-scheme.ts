@@ -21,12 +21,11 @@ export interface VerifyInput extends SigningInput {
 /**
  * A way to sign a webhook: bytes in, headers out.
  *
- * A listener names the schemes it wants by `name`. Write your own by implementing this interface and registering it as
- * a provider; `sign` runs once for each attempt, so keep it at a few microseconds.
+ * A listener names the schemes it wants by `name`. Write your own by extending this class and registering it in `parts.signatureSchemes`; `sign` runs once for each attempt, so keep it at a few microseconds.
  */
-export interface SignatureScheme {
+export abstract class SignatureScheme {
   /** What listeners call it. Stored with them, so never rename one that is in use. */
-  readonly name: string;
+  abstract readonly name: string;
 
   /**
    * Which of a listener's keys sign: its secrets (`whsec_…`), or its Ed25519 private keys (`whsk_…`), of which a listener
@@ -51,7 +50,7 @@ export interface SignatureScheme {
    *
    * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret is none of this scheme
    */
-  sign(input: SigningInput): Record<string, string>;
+  abstract sign(input: SigningInput): Record<string, string>;
 
   /**
    * Whether any of the secrets made the signature in the headers. Compares in constant time, and looks at nothing but
@@ -60,7 +59,7 @@ export interface SignatureScheme {
    * @throws {@link ConfigurationError} `INVALID_SECRET` when one of `secrets` is none of this scheme, whatever arrived; for
    * what arrived it never throws
    */
-  verify(input: VerifyInput): boolean;
+  abstract verify(input: VerifyInput): boolean;
 }
 
 /** Kinds of keys that listeners own; see {@link SignatureScheme.keyType}. */
