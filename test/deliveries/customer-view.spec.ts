@@ -27,9 +27,12 @@ describeDatabases("the customer's view of an attempt", (database) => {
       webhooks: {
         publishes: ['tried'],
         parts: { retrySchedule: TwoAttempts },
-        lookup: (name, options, callback) => {
-          app.clock.advance(RESOLVING_MS);
-          dns.lookup(name, options, callback);
+        security: {
+          ...LOOPBACK,
+          lookup: (name, options, callback) => {
+            app.clock.advance(RESOLVING_MS);
+            dns.lookup(name, options, callback);
+          },
         },
       },
     });

@@ -5,7 +5,7 @@ import { FakeDns, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
 import { listenToLog } from '../support/said.js';
-import type { TestApp } from '../support/webhooks-app.js';
+import { LOOPBACK, type TestApp } from '../support/webhooks-app.js';
 
 const MINUTE = 60_000;
 const ORIGIN = 'events.example.com';
@@ -30,9 +30,12 @@ describeDatabases('a listener with a handshake', (database) => {
         publishes: ['tried'],
         handshake: { origin: ORIGIN, ...handshake },
         parts: { retrySchedule: ThreeTimes },
-        lookup: (name, options, callback) => {
-          resolving();
-          dns.lookup(name, options, callback);
+        security: {
+          ...LOOPBACK,
+          lookup: (name, options, callback) => {
+            resolving();
+            dns.lookup(name, options, callback);
+          },
         },
       },
     });

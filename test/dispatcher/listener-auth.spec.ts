@@ -4,7 +4,7 @@ import type { HttpService } from '@nestjs/axios';
 import { getWebhooksHttpToken, type ListenerAuth } from 'nestjs-entity-webhooks';
 import { FakeDns, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TYPE = 'note.sent';
 const MINUTE = 60 * 1_000;
@@ -26,7 +26,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
         publishes: [TYPE],
         secrets: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1) }] },
         dispatcher: { timeoutMs: 2_000 },
-        lookup: dns.lookup,
+        security: { ...LOOPBACK, lookup: dns.lookup },
       },
     });
   });

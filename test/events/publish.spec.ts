@@ -42,6 +42,15 @@ describeDatabases('publish', (database) => {
     });
   };
 
+  it.each(['webhooks.delivery.failed', 'webhooks.x'])('refuses %s, a type of lifecycle events', async (type) => {
+    await expect(app.webhooks.publish(type, { n: 1 })).rejects.toMatchObject({
+      name: 'PublishError',
+      code: 'RESERVED_EVENT_TYPE',
+      message: expect.stringContaining(type) as string,
+    });
+    expect(await stored()).toEqual([]);
+  });
+
   it('returns the event as it is sent', async () => {
     const event = await app.webhooks.publish('a.b', { n: 1, at: new Date(0), big: 2n ** 60n, gone: undefined });
     expect(event).toMatchObject({

@@ -5,7 +5,7 @@ import { RetrySchedule, Transport, Webhook, type Outcome } from 'nestjs-entity-w
 import { FakeDns } from 'nestjs-entity-webhooks/testing';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
-import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
+import { LOOPBACK, startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
 @Webhook()
 @Entity('item')
@@ -103,10 +103,13 @@ it.each(['EMFILE', 'ENOBUFS'])(
     let refused = 0;
     let isOut = true;
     await start({
-      lookup: (name, options, callback) => {
-        if (!isOut) return dns.lookup(name, options, callback);
-        refused++;
-        callback(Object.assign(new Error(`getaddrinfo ${code}`), { code }), '');
+      security: {
+        ...LOOPBACK,
+        lookup: (name, options, callback) => {
+          if (!isOut) return dns.lookup(name, options, callback);
+          refused++;
+          callback(Object.assign(new Error(`getaddrinfo ${code}`), { code }), '');
+        },
       },
     });
     const { port } = new URL(app.receiver.url);
@@ -129,8 +132,11 @@ it('a name that does not resolve, and one whose server never answers, hold up no
   const dns = new FakeDns({ 'hooks.example': '127.0.0.1' });
   await start({
     dispatcher: { timeoutMs: 300, leaseMs: 5_000, perListener: 2, concurrency: 8 },
-    lookup: (name, options, callback) => {
-      if (name !== 'dead.example') dns.lookup(name, options, callback);
+    security: {
+      ...LOOPBACK,
+      lookup: (name, options, callback) => {
+        if (name !== 'dead.example') dns.lookup(name, options, callback);
+      },
     },
   });
   const { port } = new URL(app.receiver.url);

@@ -88,8 +88,10 @@ describe('an error that a customer causes', () => {
       database: fresh[1].options,
       entities,
       webhooks: {
-        security: { allowedPorts: [443] },
-        lookup: (_name, _options, answer) => (answer as (...args: unknown[]) => void)(null, '93.184.215.14', 4),
+        security: {
+          allowedPorts: [443],
+          lookup: (_name, _options, answer) => (answer as (...args: unknown[]) => void)(null, '93.184.215.14', 4),
+        },
         handshake: { default: 'challenge' },
       },
     });

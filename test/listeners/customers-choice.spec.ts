@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PayloadFormat, type SignatureScheme } from 'nestjs-entity-webhooks';
+import { PayloadFormat, SignatureScheme } from 'nestjs-entity-webhooks';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -12,7 +12,7 @@ class AuditFormat extends PayloadFormat {
   }
 }
 
-class HouseScheme implements SignatureScheme {
+class HouseScheme extends SignatureScheme {
   readonly name = 'house';
   sign(): Record<string, string> {
     return { 'x-house': '1' };

@@ -77,7 +77,9 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       controllers: [ListenersController],
       webhooks: {
         // What a name that is in no DNS points to.
-        lookup: (_name, _options, answer) => (answer as (...args: unknown[]) => void)(null, '93.184.215.14', 4),
+        security: {
+          lookup: (_name, _options, answer) => (answer as (...args: unknown[]) => void)(null, '93.184.215.14', 4),
+        },
       },
     });
     const document = SwaggerModule.createDocument(app.app, new DocumentBuilder().build());

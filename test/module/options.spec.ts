@@ -42,7 +42,7 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['publishes', `'order.paid'`, { publishes: 'order.paid' }],
   ['publishes', 'null', { publishes: ['order.paid', null] }],
   ['publishes', '"id"', { publishes: [{ type: 'order.paid', fields: 'id' }] }],
-  ['lookup', '4', { lookup: 4 }],
+  ['security.lookup', '4', { security: { lookup: 4 } }],
   ['currentManager', '4', { currentManager: 4 }],
   ['dispatcher', 'null', { dispatcher: null }],
   ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
@@ -113,6 +113,24 @@ const wrong: [key: string, value: string, options: unknown][] = [
 ];
 
 describe('an option that cannot be', () => {
+  it.each(['webhooks.order', 'webhooks.delivery.failed'])('is a published type %s of the lifecycle', async (type) => {
+    for (const entry of [type, { type, fields: ['id'] }]) {
+      const error = await refusal(WebhooksModule.forRoot({ publishes: [entry] }));
+      expect(error).toMatchObject({ code: 'RESERVED_EVENT_TYPE', message: expect.stringContaining(type) as string });
+    }
+  });
+
+  it('is no published type that only looks like one of the lifecycle', async () => {
+    expect(
+      await refusal(WebhooksModule.forRoot({ publishes: ['webhooks', 'webhooks_x.a', 'my.webhooks.a'] })),
+    ).toBeNull();
+  });
+
+  it('is answered with its name of today when it is given under a former one', async () => {
+    const error = await refusal(WebhooksModule.forRoot({ lookup: () => undefined } as WebhooksOptions));
+    expect(error?.message).toContain('Unknown option lookup of WebhooksModule. Known: security.lookup.');
+  });
+
   it.each(wrong)('stops the bootstrap: %s is %s', async (key, value, options) => {
     const error = await refusal(WebhooksModule.forRoot(options as WebhooksOptions));
     expect(error).toMatchObject({ code: 'INVALID_OPTION' });

@@ -1,9 +1,16 @@
 import { createHmac } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Module, type Type } from '@nestjs/common';
+import { Inject, Injectable, Module, type Type } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
-import { Webhook } from 'nestjs-entity-webhooks';
+import {
+  Transport,
+  Webhook,
+  WebhooksModule,
+  type Outcome,
+  type SignedRequest,
+  type WebhooksParts,
+} from 'nestjs-entity-webhooks';
 import { WebhookReceiver } from 'nestjs-entity-webhooks/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 
@@ -188,6 +195,121 @@ describe('a transport of the application', () => {
     const { items } = await app.deliveries.list();
     expect(items).toMatchObject([{ state: 'due', attemptCount: 1, lastStatus: null, lastError: 'CONNECTION_FAILED' }]);
     expect(app.receiver.requests).toEqual([]);
+  });
+});
+
+const SENT = Symbol('sent');
+
+@Module({
+  providers: [ChatFormat, HubScheme, HourlySchedule, { provide: SENT, useFactory: (): SignedRequest[] => [] }],
+  exports: [ChatFormat, HubScheme, HourlySchedule, SENT],
+})
+class PartsModule {}
+
+class RecordingTransport extends Transport {
+  constructor(private readonly requests: SignedRequest[]) {
+    super();
+  }
+
+  async send(request: SignedRequest): Promise<Outcome> {
+    this.requests.push(request);
+    return {
+      kind: 'rejected',
+      status: 500,
+      errorCode: 'HTTP_STATUS',
+      errorDetail: null,
+      durationMs: 1,
+      response: null,
+      retryAfterMs: null,
+    };
+  }
+}
+
+@Injectable()
+class InjectedTransport extends RecordingTransport {
+  constructor(@Inject(SENT) sent: SignedRequest[]) {
+    super(sent);
+  }
+}
+
+@Module({ imports: [PartsModule], providers: [InjectedTransport], exports: [InjectedTransport, PartsModule] })
+class TransportModule {}
+
+const ways: [way: string, parts: WebhooksParts][] = [
+  [
+    'classes',
+    {
+      transport: InjectedTransport,
+      retrySchedule: HourlySchedule,
+      payloadFormats: [ChatFormat],
+      signatureSchemes: [HubScheme],
+    },
+  ],
+  [
+    'useClass',
+    {
+      transport: { useClass: InjectedTransport },
+      retrySchedule: { useClass: HourlySchedule },
+      payloadFormats: [{ useClass: ChatFormat }],
+      signatureSchemes: [{ useClass: HubScheme }],
+    },
+  ],
+  [
+    'useFactory',
+    {
+      transport: { useFactory: (sent: SignedRequest[]) => new RecordingTransport(sent), inject: [SENT] },
+      retrySchedule: { useFactory: async () => new HourlySchedule() },
+      payloadFormats: [{ useFactory: () => new ChatFormat() }],
+      signatureSchemes: [{ useFactory: (scheme: HubScheme) => scheme, inject: [HubScheme] }],
+    },
+  ],
+  [
+    'useExisting',
+    {
+      transport: { useExisting: InjectedTransport },
+      retrySchedule: { useExisting: HourlySchedule },
+      payloadFormats: [{ useExisting: ChatFormat }],
+      signatureSchemes: [{ useExisting: HubScheme }],
+    },
+  ],
+  [
+    'useValue',
+    {
+      transport: { useFactory: (sent: SignedRequest[]) => new RecordingTransport(sent), inject: [SENT] },
+      retrySchedule: { useValue: new HourlySchedule() },
+      payloadFormats: [{ useValue: new ChatFormat() }],
+      signatureSchemes: [{ useValue: new HubScheme() }],
+    },
+  ],
+];
+
+describe('the parts of an application', () => {
+  it.each(ways)('are all in use when they are given as %s', async (_, parts) => {
+    const app = await start({ webhooks: { parts: { ...parts, imports: [TransportModule] } } });
+    const { id } = await app.listeners.create({
+      entity: Parcel,
+      url: app.receiver.url,
+      format: 'chat',
+      schemes: ['hub-sha256'],
+    });
+    await change(app);
+    const sent = app.app.get<SignedRequest[]>(SENT, { strict: false });
+    expect(sent.map(({ body }) => body.toString())).toEqual(['{"text":"parcel.created: no. 1 is packed"}']);
+    expect(Object.keys(sent[0]?.headers ?? {})).toContain('x-hub-signature-256');
+    expect(app.receiver.requests).toEqual([]);
+    const { items } = await app.deliveries.list({ listenerId: id });
+    expect(items).toMatchObject([{ state: 'due', attemptCount: 1, nextAttemptAt: new Date(app.clock.now() + MINUTE) }]);
+  });
+
+  it.each([
+    ['transport', { transport: { class: RelayTransport } }],
+    ['retrySchedule', { retrySchedule: new HourlySchedule() }],
+    ['payloadFormats', { payloadFormats: [null] }],
+    ['signatureSchemes', { signatureSchemes: [new HubScheme()] }],
+  ])('stop the bootstrap when %s is neither a class nor a provider', (key, parts) => {
+    expect(() => WebhooksModule.forRoot({ parts: parts as never })).toThrow(
+      expect.objectContaining({ code: 'INVALID_PART', message: expect.stringContaining(`parts.${key} is `) as string }),
+    );
   });
 });
 

@@ -9,7 +9,7 @@ import { WORKSPACE } from '../support/scratch-project.js';
 
 /** What is known while modules are wired, and so no part of the resolved options. */
 const OF_THE_WIRING = ['dataSource', 'parts'];
-const WHOLE = ['publishes', 'lookup', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
+const WHOLE = ['publishes', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
 /** Groups that may be `false`: listed themselves, too. */
 const GROUPS_LISTED = ['retention'];
 

@@ -68,8 +68,7 @@ describe('a corpus of hostile URLs', () => {
       entities: [],
       webhooks: {
         publishes: ['tried'],
-        lookup: dns.lookup,
-        security: { allowHttp: true, allowedAddresses: [`${REDIRECTOR}/32`] },
+        security: { allowHttp: true, allowedAddresses: [`${REDIRECTOR}/32`], lookup: dns.lookup },
       },
     });
     attempts = new ConnectionAttempts();

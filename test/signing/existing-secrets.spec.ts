@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { generateSecret, type SignatureScheme, type SigningInput } from 'nestjs-entity-webhooks';
+import { generateSecret, SignatureScheme, type SigningInput } from 'nestjs-entity-webhooks';
 import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
 import { createSqlite, type FreshDatabase } from '../support/fresh-database.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -9,7 +9,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 const sha = (secret: string, body: Buffer) => createHmac('sha256', secret).update(body).digest('hex');
 
 /** The secrets that a team had before it used this library. */
-class HouseScheme implements SignatureScheme {
+class HouseScheme extends SignatureScheme {
   readonly name = 'house';
   sign({ secrets, body }: SigningInput) {
     return { 'x-house': sha(String(secrets[0]), body) };

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { drain, expectDelivered, expectNothingSent, FakeDns } from 'nestjs-entity-webhooks/testing';
 import { Audit, Line, Order } from '../capture/shop.js';
 import { databases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
 
 let fresh: FreshDatabase;
 let app: TestApp;
@@ -18,7 +18,7 @@ beforeEach(async () => {
     database: fresh.options,
     entities: [Order, Line],
     others: [Audit],
-    webhooks: { lookup: dns.lookup },
+    webhooks: { security: { ...LOOPBACK, lookup: dns.lookup } },
   });
 });
 afterEach(async () => {

@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DataSource } from 'typeorm';
-import { generateSecret, type SignatureScheme } from 'nestjs-entity-webhooks';
+import { generateSecret, SignatureScheme } from 'nestjs-entity-webhooks';
 import { returned, startVerifyApp, TYPE, type VerifyApp } from './verify-app.js';
 
 /** Takes longer for each key than one turn of the event loop may take, and records the iteration of the event loop. */
-class SlowScheme implements SignatureScheme {
+class SlowScheme extends SignatureScheme {
   readonly name = 'slow';
   static readonly asked: { keys: number; round: number }[] = [];
   static round = 0;

@@ -25,6 +25,7 @@ export type {
   WebhooksModuleAsyncOptions,
   WebhooksModuleOptions,
   WebhooksOptions,
+  WebhooksPart,
   WebhooksParts,
 } from './options/webhooks-options.js';
 
@@ -112,12 +113,12 @@ export {
 export { GithubScheme } from './signing/github-scheme.js';
 export { GoogleCodeScheme } from './signing/google-code-scheme.js';
 export { generateSecret } from './signing/secret.js';
-export type {
-  KeyType,
-  ReceivedHeaders,
+export {
+  type KeyType,
+  type ReceivedHeaders,
   SignatureScheme,
-  SigningInput,
-  VerifyInput,
+  type SigningInput,
+  type VerifyInput,
 } from './signing/signature-scheme.js';
 export { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
 export { StripeScheme } from './signing/stripe-scheme.js';

@@ -1,15 +1,30 @@
 import type { LookupFunction } from 'node:net';
-import { Global, Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from '@nestjs/common';
+import {
+  Global,
+  Module,
+  type DynamicModule,
+  type FactoryProvider,
+  type InjectionToken,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { EntityRegistry } from './entities/entity-registry.js';
 import { Clock, SystemClock } from './clock.js';
+import { ConfigurationError } from './errors.js';
+import { show } from './show.js';
 import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
 import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
-import type { WebhooksInstanceOptions, WebhooksOptions, WebhooksParts } from './options/webhooks-options.js';
+import type {
+  WebhooksInstanceOptions,
+  WebhooksOptions,
+  WebhooksPart,
+  WebhooksParts,
+} from './options/webhooks-options.js';
 import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
 import { Transport } from './sending/transport.js';
@@ -63,7 +78,7 @@ export class WebhooksCoreModule {
         // One for creating listeners and for sending: it bounds what is asked at once.
         {
           provide: LOOKUP,
-          useFactory: ({ lookup }: ResolvedWebhooksOptions) => boundedLookup(lookup),
+          useFactory: ({ security }: ResolvedWebhooksOptions) => boundedLookup(security.lookup),
           inject: [optionsToken(name)],
         },
         {
@@ -90,11 +105,11 @@ export class WebhooksCoreModule {
 }
 
 function partProviders(parts: WebhooksParts, name: string): Provider[] {
-  const formats = [...(parts.payloadFormats ?? [])];
-  const schemes = [...(parts.signatureSchemes ?? [])];
+  const formats = (parts.payloadFormats ?? []).map((part) => partProvider('payloadFormats', part));
+  const schemes = (parts.signatureSchemes ?? []).map((part) => partProvider('signatureSchemes', part));
   return [
     parts.transport
-      ? { provide: Transport, useClass: parts.transport }
+      ? partProvider('transport', parts.transport, Transport)
       : {
           provide: Transport,
           useFactory: (http: WebhooksHttp, clock: Clock, { dispatcher }: ResolvedWebhooksOptions) =>
@@ -103,19 +118,42 @@ function partProviders(parts: WebhooksParts, name: string): Provider[] {
         },
     { provide: RetrySchedule, useFactory: (schedule: RetrySchedule) => schedule, inject: [SCHEDULE] },
     parts.retrySchedule
-      ? { provide: SCHEDULE, useClass: parts.retrySchedule }
+      ? partProvider('retrySchedule', parts.retrySchedule, SCHEDULE)
       : { provide: SCHEDULE, useFactory: () => new StandardRetrySchedule() },
     ...formats,
     ...schemes,
-    all<PayloadFormat>(FORMATS, formats),
-    all<SignatureScheme>(SCHEMES, schemes),
+    all(FORMATS, formats),
+    all(SCHEMES, schemes),
   ];
 }
 
 const SCHEDULE = Symbol('nestjs-entity-webhooks:schedule');
 
-function all<T>(token: symbol, classes: readonly Type<T>[]): Provider {
-  return { provide: token, useFactory: (...instances: T[]) => instances, inject: [...classes] };
+type PartProvider = Exclude<Provider, Type>;
+
+/** @param token where nothing else names the part: its class, or a token of its own */
+function partProvider<T>(
+  key: keyof WebhooksParts,
+  part: WebhooksPart<T>,
+  token: InjectionToken = typeof part === 'function' ? part : Symbol(`nestjs-entity-webhooks:${key}`),
+): PartProvider {
+  if (typeof part === 'function') return { provide: token, useClass: part };
+  if (WAYS.some((way) => Object.hasOwn(part ?? {}, way))) return { ...part, provide: token };
+  throw new ConfigurationError(
+    'INVALID_PART',
+    `WebhooksModule option parts.${key} is ${show(part)}: give a class, or an object with one of ${WAYS.join(', ')}.`,
+    { details: { key: `parts.${key}` } },
+  );
+}
+
+const WAYS = ['useClass', 'useFactory', 'useExisting', 'useValue'];
+
+function all(token: symbol, parts: readonly PartProvider[]): Provider {
+  return {
+    provide: token,
+    useFactory: (...instances: unknown[]) => instances,
+    inject: parts.map(({ provide }) => provide),
+  };
 }
 
 function runtimeProvider(name: string): Provider {

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import type { SignatureScheme, SigningInput, VerifyInput } from 'nestjs-entity-webhooks';
+import { SignatureScheme, type SigningInput, type VerifyInput } from 'nestjs-entity-webhooks';
 
-export class HubScheme implements SignatureScheme {
+export class HubScheme extends SignatureScheme {
   readonly name = 'hub-sha256';
 
   sign({ body, secrets }: SigningInput): Record<string, string> {

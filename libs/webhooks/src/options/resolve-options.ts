@@ -1,5 +1,4 @@
 import { createSecretKey } from 'node:crypto';
-import type { LookupFunction } from 'node:net';
 import type { EntityManager } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import { unknownOption } from '../known-names.js';
@@ -10,6 +9,7 @@ import type { Limits } from '../quotas.js';
 import { decodeBase64 } from '../signing/secret.js';
 import { CAPTURE_MODES, type CaptureMode } from '../entities/webhook.decorator.js';
 import { assertEventType } from '../events/event-type.js';
+import { isReservedType } from '../events/reserved-names.js';
 import { resolveSecurityOptions, type ResolvedSecurityOptions } from '../sending/security-options.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../dialect.js';
 import { show, kindOf } from '../show.js';
@@ -51,7 +51,6 @@ export interface ResolvedWebhooksOptions {
   readonly retention: false | Readonly<Required<RetentionOptions>>;
   readonly security: ResolvedSecurityOptions;
   readonly currentManager: (() => EntityManager | undefined) | undefined;
-  readonly lookup: LookupFunction | undefined;
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
 
@@ -120,7 +119,6 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     retention: retentionAges(options.retention),
     security: resolveSecurityOptions(options.security),
     currentManager: managerFunction(options.currentManager),
-    lookup: lookupFunction(options.lookup),
     sqlite: {
       isolate: flag('sqlite.isolate', options.sqlite?.isolate, true),
       lockTimeoutMs: whole('sqlite.lockTimeoutMs', options.sqlite?.lockTimeoutMs, 10 * SECOND, 1, HOUR),
@@ -254,7 +252,6 @@ const KNOWN_KEYS = {
     'customers',
     'limits',
     'retention',
-    'lookup',
     'sqlite',
     'wakeUp',
     'maxDepth',
@@ -281,11 +278,16 @@ const KNOWN_KEYS = {
   customers: ['formats', 'schemes'],
   limits: ['listenersPerOwner', 'testsPerMinute', 'resendsPerMinute', 'attemptsPerDelivery'],
   retention: ['succeededMs', 'failedMs'],
-  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy'],
+  security: ['allowedAddresses', 'allowHttp', 'allowedPorts', 'proxy', 'lookup'],
   'security.proxy': ['url', 'resolvesNames', 'ca'],
   sqlite: ['isolate', 'lockTimeoutMs'],
   wakeUp: ['url'],
 } as const;
+
+/** Options under their former names, and the names that they have now. */
+const RENAMED_OPTIONS: Readonly<Record<string, string>> = {
+  lookup: 'security.lookup',
+};
 
 /** Groups that `false` turns off. */
 const CAN_BE_OFF: ReadonlySet<string> = new Set(['retention', 'wakeUp']);
@@ -313,7 +315,8 @@ function refuseUnknownKeys(options: object): void {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
       const names = group === '' ? known : known.map((name) => `${group}.${name}`);
-      throw unknownOption('WebhooksModule', path, names);
+      const renamed = Object.hasOwn(RENAMED_OPTIONS, path) ? RENAMED_OPTIONS[path] : undefined;
+      throw unknownOption('WebhooksModule', path, renamed === undefined ? names : [renamed]);
     }
   }
 }
@@ -349,13 +352,6 @@ function uriReference(key: string, value: string | undefined, byDefault: string)
   return value;
 }
 
-function lookupFunction(value: LookupFunction | undefined): LookupFunction | undefined {
-  if (value !== undefined && typeof value !== 'function') {
-    throw invalid('lookup', value, 'give a function in the form of dns.lookup');
-  }
-  return value;
-}
-
 function managerFunction(value: WebhooksOptions['currentManager']): WebhooksOptions['currentManager'] {
   if (value !== undefined && typeof value !== 'function') {
     throw invalid('currentManager', value, 'give a function that returns the EntityManager of the transaction');
@@ -385,6 +381,13 @@ function publishedTypes(given: readonly (string | PublishedType)[]): Map<string,
       throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
     }
     assertEventType(published.type, 'configuration');
+    if (isReservedType(published.type)) {
+      throw new ConfigurationError(
+        'RESERVED_EVENT_TYPE',
+        `WebhooksModule option publishes has the type '${published.type}'. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
+        { details: { key: 'publishes' } },
+      );
+    }
     if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
     types.set(published.type, published);
   }

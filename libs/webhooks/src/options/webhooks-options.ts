@@ -1,5 +1,4 @@
-import type { LookupFunction } from 'node:net';
-import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { FactoryProvider, InjectionToken, ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { JsonObject } from '../json.js';
@@ -276,13 +275,6 @@ export interface WebhooksOptions {
   /** How long events, deliveries and attempts are kept. `false`: for ever, and the tables grow. */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;
-  /**
-   * How names become addresses, in the form of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every address
-   * it gives is checked as always.
-   *
-   * @defaultValue `dns.lookup`
-   */
-  lookup?: LookupFunction;
   sqlite?: {
     /**
      * Give each query runner of a file database a connection of its own. Without it TypeORM's driver mixes concurrent
@@ -297,18 +289,32 @@ export interface WebhooksOptions {
 }
 
 /**
- * Parts that an application replaces, as classes that Nest instantiates, with what they inject. Known while modules are
- * wired, so not part of an asynchronous factory.
+ * How the application provides one part: a class that Nest instantiates, or a Nest provider without its token.
+ *
+ * @example transport: RelayTransport
+ * @example transport: { useFactory: (config: Config) => new RelayTransport(config.relayUrl), inject: [Config] }
+ * @example transport: { useExisting: RelayTransport } // a provider of one of the modules in `parts.imports`
+ */
+export type WebhooksPart<T> =
+  | Type<T>
+  | { useClass: Type<T> }
+  | Pick<FactoryProvider<T>, 'useFactory' | 'inject'>
+  | { useExisting: InjectionToken }
+  | { useValue: T };
+
+/**
+ * Parts that an application replaces. Nest instantiates them while modules are wired, so they are not part of an asynchronous
+ * factory.
  */
 export interface WebhooksParts {
   /** Sends a signed request. @defaultValue `HttpTransport` */
-  transport?: Type<Transport>;
+  transport?: WebhooksPart<Transport>;
   /** When a failed attempt is tried again. @defaultValue `StandardRetrySchedule` */
-  retrySchedule?: Type<RetrySchedule>;
+  retrySchedule?: WebhooksPart<RetrySchedule>;
   /** Payload formats beside `standard`; a listener chooses one by name. */
-  payloadFormats?: readonly Type<PayloadFormat>[];
+  payloadFormats?: readonly WebhooksPart<PayloadFormat>[];
   /** Signature schemes beside those of `docs/signing.md`; a listener names those it wants. */
-  signatureSchemes?: readonly Type<SignatureScheme>[];
+  signatureSchemes?: readonly WebhooksPart<SignatureScheme>[];
   /** Modules whose providers the parts inject. */
   imports?: ModuleMetadata['imports'];
 }

@@ -16,6 +16,7 @@ import { mergedContext, storedCause, type WebhookContext } from '../events/event
 import { eventRow, insertEvents, type EventRow } from '../store/outbox/event-rows.js';
 import { currentCause, runUncaptured, runWithContext } from '../cause.js';
 import type { JsonObject } from '../json.js';
+import { isReservedType } from '../events/reserved-names.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
 import { textOf } from '../foreign-text.js';
@@ -107,7 +108,7 @@ export class WebhooksService {
    * @param type a type that the module option `publishes` declares
    * @param data an object; Dates become ISO 8601 text, bigints become text, Buffers become base64
    * @returns the event, or the first event with the same idempotency key
-   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
+   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `RESERVED_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
    * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
    * @throws TransactionError `MANAGER_MISSING` on SQLite, inside a transaction whose manager is not passed
    * @throws ContextError `INVALID_CONTEXT`
@@ -156,6 +157,12 @@ export class WebhooksService {
   private checkType(type: string): void {
     const { publishes } = this.parts.options;
     if (publishes.has(type)) return;
+    if (typeof type === 'string' && isReservedType(type)) {
+      throw new PublishError(
+        'RESERVED_EVENT_TYPE',
+        `publish('${textOf(type)}'): types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
+      );
+    }
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
       `publish('${textOf(type)}'): the event type is not declared.${knownNames(textOf(type), [...publishes.keys()])} Add the type to WebhooksModule.forRoot({ publishes: [...] }).`,

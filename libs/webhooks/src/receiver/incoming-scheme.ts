@@ -26,12 +26,12 @@ export interface IncomingProof {
 }
 
 /**
- * Verifies the signatures of one kind of sender. Implement this interface if none of `standard`, `stripe`, `github` and
+ * Verifies the signatures of one kind of sender. Extend this class if none of `standard`, `stripe`, `github` and
  * `google-code` fits your sender, and set it as the `scheme` of a source. Compare signatures with `timingSafeEqual`.
  */
-export interface IncomingScheme {
+export abstract class IncomingScheme {
   /** The name in error messages. */
-  readonly name: string;
+  abstract readonly name: string;
 
   /** `false` if the scheme uses no secrets, because it asks the sender, for example. @defaultValue true */
   readonly hasSecrets?: boolean;
@@ -43,7 +43,7 @@ export interface IncomingScheme {
    * @throws ConfigurationError when this scheme cannot use a secret. To find such secrets, the module calls `verify()` once
    * for each source at startup, with an unsigned request
    */
-  verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
+  abstract verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
 }
 
 /**

@@ -5,12 +5,12 @@ import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import { StripeScheme } from '../signing/stripe-scheme.js';
 import { Turns } from '../turns.js';
-import { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme } from './incoming-scheme.js';
+import { bodyId, type IncomingProof, type IncomingRequest, IncomingScheme } from './incoming-scheme.js';
 import { assertRecent, idOf, timestampOf } from './verify-webhook.js';
 import { WebhookVerificationError } from './webhook-verification-error.js';
 
 /** Standard Webhooks: id and timestamp are signed headers. */
-export class StandardIncoming implements IncomingScheme {
+export class StandardIncoming extends IncomingScheme {
   readonly name = 'standard';
   private readonly scheme = new StandardScheme();
 
@@ -27,7 +27,7 @@ export class StandardIncoming implements IncomingScheme {
 }
 
 /** GitHub's `X-Hub-Signature-256`: the HMAC-SHA256 of the body. Neither `X-GitHub-Delivery` nor a time is signed. */
-export class GithubIncoming implements IncomingScheme {
+export class GithubIncoming extends IncomingScheme {
   readonly name = 'github';
   private readonly scheme = new GithubScheme();
 
@@ -39,7 +39,7 @@ export class GithubIncoming implements IncomingScheme {
 }
 
 /** Stripe's `Stripe-Signature: t=…,v1=…`: time and body are signed, and the body contains the event's id. */
-export class StripeIncoming implements IncomingScheme {
+export class StripeIncoming extends IncomingScheme {
   readonly name = 'stripe';
   private readonly scheme = new StripeScheme();
 
@@ -62,7 +62,7 @@ export class StripeIncoming implements IncomingScheme {
 }
 
 /** Google Code's post-commit hooks: the HMAC-MD5 of the body. Neither an id nor a time is signed. */
-export class GoogleCodeIncoming implements IncomingScheme {
+export class GoogleCodeIncoming extends IncomingScheme {
   readonly name = 'google-code';
   private readonly scheme = new GoogleCodeScheme();
 

@@ -8,14 +8,14 @@ export { ConfigurationError, WebhooksError } from '../errors.js';
 export {
   GithubScheme,
   GoogleCodeScheme,
-  type SignatureScheme,
+  SignatureScheme,
   type SigningInput,
   StandardScheme,
   StripeScheme,
   type VerifyInput,
 } from '../signing/index.js';
 export { challengeOf, permissionFor } from './challenge.js';
-export { bodyId, type IncomingProof, type IncomingRequest, type IncomingScheme } from './incoming-scheme.js';
+export { bodyId, type IncomingProof, type IncomingRequest, IncomingScheme } from './incoming-scheme.js';
 export {
   GithubIncoming,
   GoogleCodeIncoming,

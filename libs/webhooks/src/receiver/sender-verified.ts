@@ -1,4 +1,4 @@
-import type { IncomingProof, IncomingRequest, IncomingScheme } from './incoming-scheme.js';
+import { type IncomingProof, type IncomingRequest, IncomingScheme } from './incoming-scheme.js';
 import { assertRecent, idOf, timestampOf } from './verify-webhook.js';
 import { questionOf, verifyWithSender, type VerifyWithSenderOptions } from './verify-with-sender.js';
 import { WebhookVerificationError } from './webhook-verification-error.js';
@@ -11,15 +11,16 @@ import { WebhookVerificationError } from './webhook-verification-error.js';
  *
  * @example scheme: new SenderVerified('https://shop.example/webhooks/verify', { timeoutMs: 3_000 })
  */
-export class SenderVerified implements IncomingScheme {
+export class SenderVerified extends IncomingScheme {
   readonly name = 'sender-verified';
-  readonly hasSecrets = false;
+  override readonly hasSecrets = false;
 
   /** @throws ConfigurationError `INVALID_OPTION`, as {@link verifyWithSender} does */
   constructor(
     private readonly url: string,
     private readonly options: Omit<VerifyWithSenderOptions, 'headers' | 'body'> = {},
   ) {
+    super();
     questionOf(url, options);
   }
 

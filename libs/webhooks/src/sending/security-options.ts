@@ -1,3 +1,4 @@
+import type { LookupFunction } from 'node:net';
 import { ConfigurationError } from '../errors.js';
 import { show } from '../show.js';
 import { AddressGuard } from './address-guard.js';
@@ -39,11 +40,20 @@ export interface SecurityOptions {
    * @defaultValue none: connections are direct
    */
   proxy?: EgressProxyOptions;
+
+  /**
+   * Resolves names to addresses, with the signature of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every
+   * address that it returns is checked.
+   *
+   * @defaultValue `dns.lookup`
+   */
+  lookup?: LookupFunction;
 }
 
 /** {@link SecurityOptions} with every default filled in. */
-export interface ResolvedSecurityOptions extends Readonly<Required<Omit<SecurityOptions, 'proxy'>>> {
+export interface ResolvedSecurityOptions extends Readonly<Required<Omit<SecurityOptions, 'proxy' | 'lookup'>>> {
   readonly proxy: ResolvedEgressProxy | null;
+  readonly lookup: LookupFunction | undefined;
 }
 
 /** Whether webhooks may be sent to the port of a URL. A URL without a port has the default port of its scheme. */
@@ -57,7 +67,7 @@ export function isPortAllowed(url: URL, allowedPorts: ResolvedSecurityOptions['a
  * @throws {@link ConfigurationError} `INVALID_OPTION`. The message names key, value and fix
  */
 export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedSecurityOptions {
-  const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any' } = options;
+  const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any', lookup } = options;
   if (typeof allowHttp !== 'boolean') {
     throw new ConfigurationError(
       'INVALID_OPTION',
@@ -72,11 +82,18 @@ export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedS
   }
   void new AddressGuard(allowedAddresses);
   assertPorts(allowedPorts);
+  if (lookup !== undefined && typeof lookup !== 'function') {
+    throw new ConfigurationError(
+      'INVALID_OPTION',
+      `security.lookup is ${show(lookup)}: give a function with the signature of dns.lookup.`,
+    );
+  }
   return Object.freeze({
     allowedAddresses: Object.freeze([...allowedAddresses]),
     allowHttp,
     allowedPorts: allowedPorts === 'any' ? allowedPorts : Object.freeze([...allowedPorts]),
     proxy: resolveEgressProxy(options.proxy),
+    lookup,
   });
 }
 

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
 import { anyMatches, decodeHex } from './signature-match.js';
-import type { SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+import { SignatureScheme, type SigningInput, type VerifyInput } from './signature-scheme.js';
 
 const HEADER = 'X-Hub-Signature-256';
 const PREFIX = 'sha256=';
@@ -17,7 +17,7 @@ const SHA256_BYTES = 32;
  *
  * @see https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
  */
-export class GithubScheme implements SignatureScheme {
+export class GithubScheme extends SignatureScheme {
   readonly name = 'github';
 
   sign(input: SigningInput): Record<string, string> {

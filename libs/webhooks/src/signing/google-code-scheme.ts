@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
 import { anyMatches, decodeHex } from './signature-match.js';
-import type { SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+import { SignatureScheme, type SigningInput, type VerifyInput } from './signature-scheme.js';
 
 const HEADER = 'Google-Code-Project-Hosting-Hook-Hmac';
 const MD5_BYTES = 16;
@@ -14,7 +14,7 @@ const MD5_BYTES = 16;
  * cannot stop a replay. The header has room for one signature: while the secrets of a rotation overlap, only the newest
  * secret signs. The scheme does not work where OpenSSL runs in FIPS mode, which has no MD5.
  */
-export class GoogleCodeScheme implements SignatureScheme {
+export class GoogleCodeScheme extends SignatureScheme {
   readonly name = 'google-code';
 
   sign(input: SigningInput): Record<string, string> {

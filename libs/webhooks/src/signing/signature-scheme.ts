@@ -24,12 +24,12 @@ export interface VerifyInput extends SigningInput {
 /**
  * Signs webhooks and verifies them: bytes in, headers out.
  *
- * A listener names the schemes that it wants by `name`. To write a scheme, implement this interface and register it as
- * a provider. `sign` runs once for each attempt, so it should take only a few microseconds.
+ * A listener names the schemes that it wants by `name`. To write a scheme, extend this class and register it in
+ * `parts.signatureSchemes`. `sign` runs once for each attempt, so it should take only a few microseconds.
  */
-export interface SignatureScheme {
+export abstract class SignatureScheme {
   /** The name in the `schemes` of a listener. It is stored with listeners, so never rename a scheme that is in use. */
-  readonly name: string;
+  abstract readonly name: string;
 
   /**
    * Which keys of a listener sign: its secrets (`whsec_…`) or its Ed25519 private keys (`whsk_…`). A listener gets an
@@ -54,7 +54,7 @@ export interface SignatureScheme {
    *
    * @throws {@link ConfigurationError} `INVALID_SECRET` when a stored secret does not fit this scheme
    */
-  sign(input: SigningInput): Record<string, string>;
+  abstract sign(input: SigningInput): Record<string, string>;
 
   /**
    * Whether any of the secrets made the signature in the headers. It compares in constant time and checks only the
@@ -63,7 +63,7 @@ export interface SignatureScheme {
    * @throws {@link ConfigurationError} `INVALID_SECRET` when one of `secrets` does not fit this scheme. It never throws
    * because of the received request
    */
-  verify(input: VerifyInput): boolean;
+  abstract verify(input: VerifyInput): boolean;
 }
 
 /** Types of keys that a listener can have; see {@link SignatureScheme.keyType}. */

@@ -3,7 +3,7 @@ import { createHmac, createSecretKey, sign, verify, type KeyObject } from 'node:
 import { isEd25519Key, privateKeyObject, publicKeyObject } from './ed25519-key.js';
 import { decodeBase64, secretKeyBytes } from './secret.js';
 import { anyMatches } from './signature-match.js';
-import type { KeyType, SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+import { type KeyType, SignatureScheme, type SigningInput, type VerifyInput } from './signature-scheme.js';
 
 /** How many decoded keys are cached, at 64 bytes each: enough for the listeners that are busy now. */
 const MAX_CACHED_KEYS = 10_000;
@@ -34,10 +34,10 @@ export const MAX_V1A_SIGNATURES = 32;
  *
  * @see https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
  */
-export class StandardScheme implements SignatureScheme {
+export class StandardScheme extends SignatureScheme {
   readonly name: string = 'standard';
-  readonly keyType: KeyType = 'secret';
-  readonly secretForm: 'whsec' | 'text' = 'whsec';
+  override readonly keyType: KeyType = 'secret';
+  override readonly secretForm: 'whsec' | 'text' = 'whsec';
 
   /** A `#` field, so that no `inspect` and no logger prints the secrets, which are the keys of this map. */
   readonly #keys = new Map<string, KeyObject>();

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
 import { anyMatches, decodeHex } from './signature-match.js';
-import type { ReceivedHeaders, SignatureScheme, SigningInput, VerifyInput } from './signature-scheme.js';
+import { type ReceivedHeaders, SignatureScheme, type SigningInput, type VerifyInput } from './signature-scheme.js';
 
 const HEADER = 'Stripe-Signature';
 const SHA256_BYTES = 32;
@@ -16,7 +16,7 @@ const SHA256_BYTES = 32;
  *
  * @see https://docs.stripe.com/webhooks/signature
  */
-export class StripeScheme implements SignatureScheme {
+export class StripeScheme extends SignatureScheme {
   readonly name = 'stripe';
 
   sign({ timestamp, secrets, body }: SigningInput): Record<string, string> {

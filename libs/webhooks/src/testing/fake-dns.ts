@@ -7,7 +7,7 @@ import { isIP, type LookupFunction } from 'node:net';
  * @example
  * ```ts
  * const dns = new FakeDns({ 'hooks.example': '127.0.0.1', 'mixed.example': ['93.184.215.14', '10.0.0.1'] });
- * WebhooksModule.forRoot({ …, lookup: dns.lookup });
+ * WebhooksModule.forRoot({ …, security: { lookup: dns.lookup } });
  * ```
  */
 export class FakeDns {
