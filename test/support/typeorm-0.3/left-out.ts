@@ -27,6 +27,11 @@ const LEFT_OUT: readonly LeftOut[] = [
     name: 'is answered where the upsert overwrites nothing',
     reason: NO_EMPTY_UPSERT,
   },
+  {
+    file: 'test/capture/own-values.spec.ts',
+    name: 'writes images that another session reads as the same values',
+    reason: 'the test inserts a point of PostgreSQL as an object, which came with 1.0',
+  },
   { file: 'test/capture/bulk-writes.spec.ts', name: 'gives its caller what TypeORM gives: restore()', reason: RESTORE },
 ];
 

@@ -2,7 +2,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { Clock } from '../clock.js';
 import type { DialectName } from '../dialect.js';
-import { deleteAffected, emptyTable, updateAffected } from './statements/affected-rows.js';
+import { deleteAffected, emptyTable, onlyOnce, updateAffected } from './statements/affected-rows.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
 import { idOfImage } from './images/image-select.js';
@@ -22,7 +22,7 @@ import type {
 } from './typeorm/write-builder.js';
 import { WrittenTable } from './images/written-table.js';
 import type { CapturedWrite, ChangeLog } from './statements/captured-write.js';
-import { clearTable } from '../typeorm-compat.js';
+import { clearTable, softDeletesAgain } from '../typeorm-compat.js';
 
 export interface BulkWritesOptions {
   readonly dataSource: DataSource;
@@ -114,9 +114,16 @@ export class BulkWrites implements WriteHold {
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
     if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
+    // Triggers would show a delete date that is set again as an update.
+    if (metadata && this.mayDeleteAgain(builder, metadata)) onlyOnce(builder, metadata);
     // Pending changes show the row as they left it, not as this write leaves it.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
+  }
+
+  private mayDeleteAgain({ expressionMap }: WriteBuilder, metadata: EntityMetadata): boolean {
+    if (!softDeletesAgain() || !['soft-delete', 'restore'].includes(expressionMap.queryType)) return false;
+    return this.options.registry.definitionOf(metadata)?.capture === 'trigger';
   }
 
   /** Captures a statement by its own criteria. */

@@ -9,6 +9,7 @@ import { isOneOf } from '../images/links.js';
 import { rowKey } from '../images/row-reader.js';
 import type { Before, RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
+import type { WriteBuilder } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
@@ -226,12 +227,14 @@ function conditionOf({ builder, runner, table }: CapturedWrite): string {
   return where;
 }
 
+/** Adds to a soft delete or a restore the condition that TypeORM 1.x adds. */
+export function onlyOnce(builder: WriteBuilder, metadata: EntityMetadata): void {
+  const { queryType, wheres } = builder.expressionMap;
+  wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
+}
+
 /** That a soft delete meets a row which is not deleted yet, or a restore one which is. */
-export function changesDeletion(
-  { driver }: DataSource,
-  { deleteDateColumn }: EntityMetadata,
-  queryType: string,
-): string {
+function changesDeletion({ driver }: DataSource, { deleteDateColumn }: EntityMetadata, queryType: string): string {
   return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
 }
 

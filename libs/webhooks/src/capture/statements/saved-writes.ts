@@ -1,7 +1,7 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { Clock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { beforeOf, changesDeletion, rowsMissed } from './affected-rows.js';
+import { beforeOf, onlyOnce, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type StatementResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
@@ -178,7 +178,7 @@ export class SavedWrites {
   ): Promise<Before | null> {
     if (action !== 'updated') {
       // Whether the row was deleted or restored, the statement itself says: its condition looks at the delete date.
-      if (softDeletesAgain()) onlyOnce(builder, definition);
+      if (softDeletesAgain()) onlyOnce(builder, definition.metadata);
       await images.settle(definition, [key]);
       return null;
     }
@@ -269,12 +269,6 @@ export class SavedWrites {
     images.recorded(changes);
     return this.options.log.record(runner, changes);
   }
-}
-
-/** The condition that TypeORM 1.x adds to a soft delete and a restore. */
-function onlyOnce(builder: WriteBuilder, { metadata }: EntityDefinition): void {
-  const { queryType, wheres } = builder.expressionMap;
-  wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
 }
 
 /** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */

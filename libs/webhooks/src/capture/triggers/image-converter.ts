@@ -283,17 +283,13 @@ function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: W
   return isDeleted(now) ? 'deleted' : 'restored';
 }
 
-/**
- * All of the old row: what did not change is found out as the event is made. A row that was deleted before and is so now was not updated
- * by a second soft delete, with which TypeORM 0.3 sets the delete date again.
- */
+/** All of the old row: what did not change is found out as the event is made. */
 function beforeOf(definition: EntityDefinition, old: RowImage): Before {
-  const { deleteDateColumn } = definition.metadata;
   const values = new Map<string, Json>();
   const touched = new Set<string>();
   for (const field of definition.fields) {
     values.set(field.path, definition.valueOf(field, old));
-    if (!field.automatic && field.column !== deleteDateColumn) touched.add(field.path);
+    if (!field.automatic) touched.add(field.path);
   }
   return { values, touched, owner: definition.ownerOf(old) };
 }
