@@ -11,6 +11,8 @@ interface LeftOut {
 
 const NO_INSERT_SELECT = 'valuesFromSelect() came with 1.0; the test calls it itself';
 const NO_EMPTY_UPSERT = 'an upsert that overwrites nothing is plain INSERT with 0.3, or no SQL at all (MySQL)';
+const NO_JUNCTION_CASCADE =
+  'the foreign keys of a junction are ON DELETE NO ACTION with 0.3, so the row cannot be deleted';
 const RESTORE =
   'restore() of 0.3 counts rows that are not deleted, too; of captured entities it writes what 1.x writes';
 
@@ -31,6 +33,31 @@ const LEFT_OUT: readonly LeftOut[] = [
     file: 'test/capture/own-values.spec.ts',
     name: 'writes images that another session reads as the same values',
     reason: 'the test inserts a point of PostgreSQL as an object, which came with 1.0',
+  },
+  {
+    file: 'test/capture/conformance.spec.ts',
+    name: 'tells exactly what happened: insert … select by query builder',
+    reason: NO_INSERT_SELECT,
+  },
+  {
+    file: 'test/capture/conformance.spec.ts',
+    name: "tells nothing: a link that a foreign key's ON DELETE CASCADE removes",
+    reason: NO_JUNCTION_CASCADE,
+  },
+  {
+    file: 'test/capture/conformance.triggers.spec.ts',
+    name: 'tells exactly what happened: insert … select by query builder',
+    reason: NO_INSERT_SELECT,
+  },
+  {
+    file: 'test/capture/conformance.triggers.spec.ts',
+    name: "tells nothing: a link that a foreign key's ON DELETE CASCADE removes",
+    reason: NO_JUNCTION_CASCADE,
+  },
+  {
+    file: 'test/capture/conformance.spec.ts',
+    name: 'tells nothing: insert … select by query builder',
+    reason: NO_INSERT_SELECT,
   },
   { file: 'test/capture/bulk-writes.spec.ts', name: 'gives its caller what TypeORM gives: restore()', reason: RESTORE },
 ];
