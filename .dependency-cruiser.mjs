@@ -59,7 +59,7 @@ const EXCEPTIONS = [
   {
     from: 'testing',
     to: '^receiver/[^/]+\\.ts$',
-    because: 'the WebhookReceiver of tests verifies webhooks with the code that receivers use',
+    because: 'the TestReceiver of tests verifies webhooks with the code that receivers use',
   },
 ];
 

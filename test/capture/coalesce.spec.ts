@@ -11,7 +11,7 @@ import {
   type DataSourceOptions,
   type EntityManager,
 } from 'typeorm';
-import { pure, Webhook, type WebhookEvent } from 'nestjs-entity-webhooks';
+import { ownerFromRow, Webhook, type WebhookEvent } from 'nestjs-entity-webhooks';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { databases, type FreshDatabase, type TestDatabase } from '../support/databases.js';
 import { listenToLog } from '../support/said.js';
@@ -48,7 +48,7 @@ class Few extends TicketColumns {}
 
 const functions: { owner: () => string } = { owner: () => 'acme' };
 
-@Webhook({ name: 'owned', coalesce: true, fields: ['id', 'status'], owner: pure(() => functions.owner()) })
+@Webhook({ name: 'owned', coalesce: true, fields: ['id', 'status'], owner: ownerFromRow(() => functions.owner()) })
 @Entity('owned')
 class Owned extends TicketColumns {}
 

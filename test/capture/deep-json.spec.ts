@@ -38,7 +38,7 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
   let errors: string[];
   beforeAll(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Deep], webhooks: { capture, publishes: ['x.y'] } });
+    app = await startApp({ database: fresh.options, entities: [Deep], webhooks: { capture, publishedTypes: ['x.y'] } });
   });
   afterAll(async () => {
     await app.close();

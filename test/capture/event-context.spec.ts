@@ -62,7 +62,7 @@ describeDatabases('the context of an event', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [Order, Line],
-      webhooks: { publishes: ['shop.opened'], parts: { payloadFormats: [AuditFormat] } },
+      webhooks: { publishedTypes: ['shop.opened'], parts: { payloadFormats: [AuditFormat] } },
       controllers: [OrdersController],
       providers: [{ provide: APP_INTERCEPTOR, useClass: RequestContextInterceptor }],
     });

@@ -1,8 +1,13 @@
 import { Body, Controller, Headers, HttpCode, Post, Req, type RawBodyRequest } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { DataSource } from 'typeorm';
-import { WEBHOOK_FACTS, type CaptureError, type DeliveryFact, type WebhookEvent } from 'nestjs-entity-webhooks';
-import { depthOf, verifyWebhook, withIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
+import {
+  LIFECYCLE_EVENTS,
+  type CaptureError,
+  type DeliveryLifecycleEvent,
+  type WebhookEvent,
+} from 'nestjs-entity-webhooks';
+import { depthOf, verifyIncomingWebhook, withIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -21,7 +26,7 @@ class HooksController {
   @Post()
   @HttpCode(204)
   async receive(@Headers() headers: Record<string, string>, @Req() request: RawBodyRequest<object>): Promise<void> {
-    const webhook = verifyWebhook<{ id: number }>({ headers, body: request.rawBody ?? '', secrets: SECRET });
+    const webhook = verifyIncomingWebhook<{ id: number }>({ headers, body: request.rawBody ?? '', secrets: SECRET });
     try {
       await withIncomingWebhook(webhook, () =>
         this.dataSource.getRepository(Order).save({ status: `after ${webhook.data.id}` }),
@@ -51,7 +56,7 @@ describeDatabases('a loop of events', (database) => {
       database: fresh.options,
       entities: [Order, Line],
       controllers: [HooksController],
-      webhooks: { maxDepth: LIMIT, publishes: ['shop.looped'] },
+      webhooks: { maxCausationDepth: LIMIT, publishedTypes: ['shop.looped'] },
     });
     emitter = app.app.get(EventEmitter2);
   });
@@ -97,7 +102,7 @@ describeDatabases('a loop of events', (database) => {
   it('through the fact that a delivery succeeded ends: the depth is stored with the event', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     let failure: unknown;
-    emitter.on(WEBHOOK_FACTS.succeeded, ({ eventId }: DeliveryFact) => {
+    emitter.on(LIFECYCLE_EVENTS.succeeded, ({ eventId }: DeliveryLifecycleEvent) => {
       orders()
         .save({ status: `sent ${eventId.length}` })
         .catch((error: unknown) => (failure = error));
@@ -123,7 +128,7 @@ describeDatabases('a loop of events', (database) => {
       entities: [Order, Line],
       controllers: [HooksController],
       application: { rawBody: true },
-      webhooks: { maxDepth: LIMIT },
+      webhooks: { maxCausationDepth: LIMIT },
     });
     await app.app.listen(0, '127.0.0.1');
     app.clock.set(Date.now());

@@ -50,7 +50,7 @@ describeDatabases('writes at the same time on one query runner', (database) => {
       database: fresh.options,
       entities: [Told],
       others: [Plain],
-      webhooks: { publishes: ['cards.dealt'] },
+      webhooks: { publishedTypes: ['cards.dealt'] },
     });
   });
   beforeEach(async () => {

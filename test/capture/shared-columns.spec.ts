@@ -10,7 +10,7 @@ import {
   type Relation,
 } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { pure, Webhook, type Json } from 'nestjs-entity-webhooks';
+import { ownerFromRow, Webhook, type Json } from 'nestjs-entity-webhooks';
 
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -88,7 +88,7 @@ class Invoice {
 }
 
 /** The shared column belongs to relations only. */
-@Webhook({ owner: pure((row: Offer) => row.buyer?.id ?? null) })
+@Webhook({ owner: ownerFromRow((row: Offer) => row.buyer?.id ?? null) })
 @Entity('shared_offer')
 class Offer {
   @PrimaryGeneratedColumn()

@@ -14,7 +14,7 @@ describeDatabases('what is written without capture', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [Order, Line],
-      webhooks: { publishes: ['shop.seeded'] },
+      webhooks: { publishedTypes: ['shop.seeded'] },
     });
   });
   beforeEach(async () => {

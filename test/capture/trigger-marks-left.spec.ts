@@ -31,7 +31,7 @@ class ByOrm {
 }
 
 const ENTITIES = [Plain, Merged, ByOrm];
-const OPTIONS = { publishes: ['x.y'] };
+const OPTIONS = { publishedTypes: ['x.y'] };
 
 describeDatabases('a transaction that writes images and events', (database) => {
   let fresh: FreshDatabase;

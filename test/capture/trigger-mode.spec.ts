@@ -13,7 +13,13 @@ import {
   type DataSourceOptions,
   type Relation,
 } from 'typeorm';
-import { ConfigurationError, pure, Webhook, type ImageDamagedFact, type WebhookEvent } from 'nestjs-entity-webhooks';
+import {
+  ConfigurationError,
+  ownerFromRow,
+  Webhook,
+  type ImageDamagedLifecycleEvent,
+  type WebhookEvent,
+} from 'nestjs-entity-webhooks';
 import { dropTriggers, installTriggers } from 'nestjs-entity-webhooks/migrations';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { listenToLog } from '../support/said.js';
@@ -69,7 +75,7 @@ const functions: { owner: (row: Guest) => string | null; when: (row: Guest) => b
 
 @Webhook({
   capture: 'trigger',
-  owner: pure((row: Guest) => functions.owner(row)),
+  owner: ownerFromRow((row: Guest) => functions.owner(row)),
   when: (row: Guest) => functions.when(row),
 })
 @Entity('tm_guest')
@@ -242,8 +248,8 @@ describeDatabases('an entity that is captured by triggers', (database) => {
 
   it('sets an image aside of which no event can be made, alone, and takes it up again once that is mended', async () => {
     const said = listenToLog();
-    const facts: ImageDamagedFact[] = [];
-    const hear = (fact: ImageDamagedFact) => facts.push(fact);
+    const facts: ImageDamagedLifecycleEvent[] = [];
+    const hear = (fact: ImageDamagedLifecycleEvent) => facts.push(fact);
     app.app.get(EventEmitter2).on('webhooks.image.damaged', hear);
     functions.when = ({ id }) => {
       if (id === 2) throw new Error('no guest 2');
@@ -455,7 +461,7 @@ describe('an entity that triggers cannot capture', () => {
       await refused({ entity: Guest, capture: 'trigger', owner: (row: Guest) => row.status } as never),
     ).toMatchObject({
       code: 'OWNER_NOT_PURE',
-      message: expect.stringMatching(/owner: pure\(/) as string,
+      message: expect.stringMatching(/owner: ownerFromRow\(/) as string,
     });
   });
 

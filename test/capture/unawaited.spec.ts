@@ -78,7 +78,7 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       database: fresh.options,
       entities: [Card, Note],
       others: [Tag],
-      webhooks: { publishes: ['cards.dealt'], ...webhooks },
+      webhooks: { publishedTypes: ['cards.dealt'], ...webhooks },
     });
 
   beforeAll(async () => {

@@ -11,7 +11,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
 
 /** Small, so that few duplicates are allowed; leases end soon, so that the end of the run comes soon. */
-export const DISPATCHER = { concurrency: 8, batch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
+export const DISPATCHER = { concurrency: 8, eventsPerBatch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
 /** Processes that write and send, and are killed. One more only writes, and lives. */
 const WORKERS = 2;
 const SHARED_ROWS = 4;

@@ -33,7 +33,7 @@ function expectWhole({ kills, duplicates, committed, lost, ghosts, inconsistent,
   expect({ lost, ghosts, inconsistent, surprises }).toEqual({ lost: [], ghosts: [], inconsistent: [], surprises: [] });
   expect(committed).toBeGreaterThan(10 * SECONDS);
   expect(kills).toBeGreaterThan(0);
-  expect(duplicates).toBeLessThanOrEqual(kills * (DISPATCHER.concurrency + DISPATCHER.batch));
+  expect(duplicates).toBeLessThanOrEqual(kills * (DISPATCHER.concurrency + DISPATCHER.eventsPerBatch));
 }
 
 // One driver for each product; they share their SQL.

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { RetrySchedule, Transport, type Outcome } from 'nestjs-entity-webhooks';
+import { RetrySchedule, WebhookTransport, type Outcome } from 'nestjs-entity-webhooks';
 import { FakeDns } from 'nestjs-entity-webhooks/testing';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
@@ -25,7 +25,7 @@ describeDatabases("the customer's view of an attempt", (database) => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['tried'],
+        publishedTypes: ['tried'],
         parts: { retrySchedule: TwoAttempts },
         security: {
           ...LOOPBACK,
@@ -114,7 +114,7 @@ describeDatabases("the customer's view of an attempt", (database) => {
 });
 
 /** Returns the answer of a blocked address, which customers must not see. */
-class TalkativeTransport extends Transport {
+class TalkativeTransport extends WebhookTransport {
   override send(): Promise<Outcome> {
     return Promise.resolve({
       ...{ kind: 'blocked', status: 403, errorCode: 'ADDRESS_BLOCKED', errorDetail: '10.11.12.13' },
@@ -129,7 +129,7 @@ describe("the customer's view of an attempt that a replaced transport blocked", 
     const app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], parts: { transport: TalkativeTransport } },
+      webhooks: { publishedTypes: ['tried'], parts: { transport: TalkativeTransport } },
     });
     try {
       const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: 'acme' });
@@ -156,7 +156,7 @@ describe("the customer's view during a blocked attempt", () => {
       const timeoutMs = 700;
       const fresh = await (databases[0] as (typeof databases)[0]).create();
       const asked: number[] = [];
-      class BlockedAtOnce extends Transport {
+      class BlockedAtOnce extends WebhookTransport {
         override send(): Promise<Outcome> {
           asked.push(performance.now());
           return new TalkativeTransport().send();
@@ -165,7 +165,7 @@ describe("the customer's view during a blocked attempt", () => {
       const app = await startApp({
         database: fresh.options,
         entities: [],
-        webhooks: { publishes: ['tried'], dispatcher: { timeoutMs }, parts: { transport: BlockedAtOnce } },
+        webhooks: { publishedTypes: ['tried'], dispatcher: { timeoutMs }, parts: { transport: BlockedAtOnce } },
       });
       try {
         const handshake = kind === 'handshake' ? 'challenge' : 'none';
@@ -193,7 +193,7 @@ describe("the customer's view of an attempt that the proxy refused", () => {
     const app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], security: { ...LOOPBACK, proxy: { url: 'http://127.0.0.1:1' } } },
+      webhooks: { publishedTypes: ['tried'], security: { ...LOOPBACK, proxy: { url: 'http://127.0.0.1:1' } } },
     });
     try {
       const { id } = await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: 'acme' });

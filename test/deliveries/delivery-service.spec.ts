@@ -20,7 +20,7 @@ describeDatabases('the log of deliveries', (database) => {
       database: fresh.options,
       entities: [Order],
       webhooks: {
-        publishes: ['invoice.overdue'],
+        publishedTypes: ['invoice.overdue'],
         parts: { retrySchedule: ThreeAttempts, payloadFormats: [ShortFormat] },
       },
     });
@@ -92,12 +92,12 @@ describeDatabases('the log of deliveries', (database) => {
       expect(await answer({ state: 'succeeded' })).toHaveLength(4);
       expect(await answer({ state: 'exhausted' })).toEqual([]);
       expect(await answer({ owner: 'globex' })).toEqual(['invoice.overdue globex', 'order.created globex']);
-      expect(await answer({ from: at(2) })).toEqual(['invoice.overdue globex', 'invoice.overdue own']);
-      expect(await answer({ to: at(1) })).toHaveLength(4 - 2 * Number(database.name === undefined) - 4);
-      expect(await answer({ from: at(0), to: at(2) })).toHaveLength(4);
-      expect(await answer({ from: at(3) })).toEqual([]);
+      expect(await answer({ since: at(2) })).toEqual(['invoice.overdue globex', 'invoice.overdue own']);
+      expect(await answer({ until: at(1) })).toHaveLength(4 - 2 * Number(database.name === undefined) - 4);
+      expect(await answer({ since: at(0), until: at(2) })).toHaveLength(4);
+      expect(await answer({ since: at(3) })).toEqual([]);
       const all = { listenerId: globex.id, eventId, type: 'invoice.overdue', state: 'due', owner: 'globex' } as const;
-      expect(await answer({ ...all, from: at(2), to: at(3) })).toEqual(['invoice.overdue globex']);
+      expect(await answer({ ...all, since: at(2), until: at(3) })).toEqual(['invoice.overdue globex']);
       expect(await answer({ ...all, listenerId: own.id })).toEqual([]);
       expect(await app.deliveries.forOwner('acme').counts()).toEqual({
         ...{ due: 0, leased: 0, held: 0, succeeded: 1, exhausted: 0, discarded: 0 },
@@ -185,7 +185,7 @@ describeDatabases('the log of deliveries', (database) => {
         state: 'succeeded',
         attemptCount: 3,
         lastStatus: 200,
-        lastError: null,
+        lastErrorCode: null,
         nextAttemptAt: null,
       });
       expect(delivery.finishedAt).toEqual(startedAt[2]);
@@ -240,7 +240,7 @@ describeDatabases('the log of deliveries', (database) => {
       for (const state of ['due', 'due', 'exhausted'] as const) {
         await app.dispatcher.drain();
         const delivery = await only();
-        expect(delivery).toMatchObject({ state, lastStatus: 500, lastError: 'HTTP_STATUS' });
+        expect(delivery).toMatchObject({ state, lastStatus: 500, lastErrorCode: 'HTTP_STATUS' });
         const now = app.clock.now();
         expect(delivery.nextAttemptAt).toEqual(state === 'due' ? new Date(now + MINUTE) : null);
         expect(delivery.finishedAt).toEqual(state === 'due' ? null : new Date(now));
@@ -341,18 +341,18 @@ describeDatabases('the log of deliveries', (database) => {
       ShortFormat.isBroken = true;
       await save();
       await app.dispatcher.drain();
-      const { id, state, lastError } = await only();
-      expect([state, lastError]).toEqual(['discarded', 'FORMAT_FAILED']);
+      const { id, state, lastErrorCode } = await only();
+      expect([state, lastErrorCode]).toEqual(['discarded', 'FORMAT_FAILED']);
       await expect(app.deliveries.resend(id)).rejects.toMatchObject({
         ...{ code: 'FORMAT_FAILED', httpStatus: 409 },
         cause: expect.objectContaining({ message: 'a bug in the format' }) as unknown,
       });
-      expect(await only()).toMatchObject({ state: 'discarded', lastError: 'FORMAT_FAILED' });
+      expect(await only()).toMatchObject({ state: 'discarded', lastErrorCode: 'FORMAT_FAILED' });
       ShortFormat.isBroken = false;
       await app.deliveries.resend(id);
       await app.dispatcher.drain();
       expect(requests().map((request) => request.rawBody.toString())).toEqual(['it happened: order.created']);
-      expect(await only()).toMatchObject({ state: 'succeeded', lastError: null });
+      expect(await only()).toMatchObject({ state: 'succeeded', lastErrorCode: null });
     });
   });
 

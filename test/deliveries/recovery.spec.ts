@@ -60,7 +60,7 @@ describeDatabases('after an outage', (database) => {
       database: fresh.options,
       entities: [Order],
       webhooks: {
-        publishes: ['invoice.overdue'],
+        publishedTypes: ['invoice.overdue'],
         parts: { retrySchedule: Once, payloadFormats: [ShortFormat] },
         dispatcher: { circuit: { failures: 1_000_000 } },
       },
@@ -128,7 +128,7 @@ describeDatabases('after an outage', (database) => {
       await save();
       await fail();
       await app.dataSource.query(
-        `UPDATE webhook_deliveries SET state = 'discarded', last_error = 'TOO_OLD' WHERE listener_id = '${other.id}'`,
+        `UPDATE webhook_deliveries SET state = 'discarded', last_error_code = 'TOO_OLD' WHERE listener_id = '${other.id}'`,
       );
       const at = (hours: number) => new Date(start + hours * HOUR);
       expect(await recover({ since: at(2) })).toBe(0);
@@ -175,7 +175,9 @@ describeDatabases('after an outage', (database) => {
       await save();
       await app.dispatcher.drain();
       expect(await recover({ state: 'discarded' })).toBe(0);
-      expect((await app.deliveries.list()).items).toMatchObject([{ state: 'discarded', lastError: 'FORMAT_FAILED' }]);
+      expect((await app.deliveries.list()).items).toMatchObject([
+        { state: 'discarded', lastErrorCode: 'FORMAT_FAILED' },
+      ]);
       isBroken = false;
       expect(await recover({ state: 'discarded' })).toBe(1);
       await app.dispatcher.drain();

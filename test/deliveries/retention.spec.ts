@@ -31,7 +31,7 @@ describeDatabases('retention', (database) => {
   const start = (webhooks: WebhooksModuleOptions = {}) =>
     apps.start({
       entities: [],
-      webhooks: { publishes: ['article.written', 'article.read'], parts: { retrySchedule: Once }, ...webhooks },
+      webhooks: { publishedTypes: ['article.written', 'article.read'], parts: { retrySchedule: Once }, ...webhooks },
     });
 
   const listen = (input: Partial<CreateListenerInput> = {}) =>
@@ -303,7 +303,7 @@ describeDatabases('a pending delivery', (database) => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['article.written'],
+        publishedTypes: ['article.written'],
         parts: { retrySchedule: ForMonths },
         dispatcher: { circuit: { failures: 2, cooldownMs: HOUR, maxCooldownMs: HOUR, disableAfterMs: 365 * DAY } },
       },
@@ -355,7 +355,11 @@ describeDatabases('a pending delivery', (database) => {
     expect(await app.deliveries.counts({ listenerId: failing.id })).toMatchObject({ due: 2, discarded: 3 });
     const { items } = await app.deliveries.list({ state: 'discarded' });
     for (const item of items) {
-      expect(item).toMatchObject({ lastError: 'TOO_OLD', finishedAt: new Date(app.clock.now()), nextAttemptAt: null });
+      expect(item).toMatchObject({
+        lastErrorCode: 'TOO_OLD',
+        finishedAt: new Date(app.clock.now()),
+        nextAttemptAt: null,
+      });
     }
     // The remaining deliveries keep their due time.
     const [next] = (await app.deliveries.list({ state: 'due' })).items.toReversed();
@@ -404,7 +408,7 @@ describeDatabases('a pending delivery', (database) => {
     }
     const [delivery] = (await app.deliveries.list()).items;
     // On day 0, 2, 4 … 30.
-    expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 16, lastError: 'HTTP_STATUS' });
+    expect(delivery).toMatchObject({ state: 'exhausted', attemptCount: 16, lastErrorCode: 'HTTP_STATUS' });
   });
 
   it('is discarded together with many others in batches, with one lifecycle event', async () => {

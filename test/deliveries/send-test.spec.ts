@@ -53,7 +53,7 @@ describeDatabases('sendTest', (database) => {
       database: fresh.options,
       entities: [Order, Parcel, Crate],
       webhooks: {
-        publishes: [
+        publishedTypes: [
           'invoice.overdue',
           { type: 'invoice.paid', fields: ['id', 'payer.name'] },
           { type: 'invoice.sent', example: { id: 1 } },
@@ -188,6 +188,6 @@ describeDatabases('sendTest', (database) => {
     const { deliveryId } = await app.listeners.sendTest(id);
     await app.dispatcher.drain();
     expect(requests()).toEqual([]);
-    expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'discarded', lastError: 'FORMAT_FAILED' });
+    expect(await app.deliveries.get(deliveryId)).toMatchObject({ state: 'discarded', lastErrorCode: 'FORMAT_FAILED' });
   });
 });

@@ -11,7 +11,7 @@ const delivered = {
   state: 'succeeded',
   attemptCount: 2,
   lastStatus: 200,
-  lastError: null,
+  lastErrorCode: null,
 } as const;
 
 describe('a tour', () => {
@@ -25,7 +25,7 @@ describe('a tour', () => {
       state: 'exhausted',
       attemptCount: 5,
       lastStatus: 500,
-      lastError: 'HTTP_STATUS',
+      lastErrorCode: 'HTTP_STATUS',
     } as const;
     expect(judgeTour([expected], [failed], [exhausted])).toEqual([
       'missing: order.updated -> shop, at attempt 2, with {"status":"paid"}',
@@ -62,7 +62,13 @@ describe('a tour', () => {
   });
 
   it('fails if a delivery is not finished', () => {
-    const waiting = { ...delivered, state: 'due', attemptCount: 1, lastStatus: null, lastError: 'TIMEOUT' } as const;
+    const waiting = {
+      ...delivered,
+      state: 'due',
+      attemptCount: 1,
+      lastStatus: null,
+      lastErrorCode: 'TIMEOUT',
+    } as const;
     expect(judgeTour([], [], [waiting])).toEqual([
       'not delivered: order.updated is due, after attempt 1, which ended with TIMEOUT',
     ]);

@@ -54,7 +54,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
   const nameOf = ({ url }: { url: string }) => url.slice(url.lastIndexOf('/') + 1);
 
   it('are never sent more requests at once than both limits allow', async () => {
-    const app = await start({ concurrency: 5, perListener: 2 });
+    const app = await start({ concurrency: 5, concurrencyPerListener: 2 });
     const names = ['a', 'b', 'c', 'd'];
     for (const name of names) await listen(app, name);
     for (const name of names) await place(app, name, 15);
@@ -76,7 +76,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
   });
 
   it('do not wait for one that answers nothing', async () => {
-    const app = await start({ concurrency: 6, perListener: 2, batch: 10 });
+    const app = await start({ concurrency: 6, concurrencyPerListener: 2, eventsPerBatch: 10 });
     await listen(app, 'dead');
     await listen(app, 'alive');
     let release = () => undefined as void;
@@ -95,7 +95,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
   });
 
   it('have their turn although ten thousand deliveries of another one are due before', async () => {
-    const app = await start({ perListener: 4, batch: 1_000, concurrency: 8 });
+    const app = await start({ concurrencyPerListener: 4, eventsPerBatch: 1_000, concurrency: 8 });
     const many = await listen(app, 'many');
     const single = await listen(app, 'single');
     for (const { id } of [many, single]) await app.listeners.disable(id);
@@ -140,7 +140,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
   });
 
   it('wait for no body of another owner: a slot is free when the status is known', async () => {
-    const app = await start({ concurrency: 4, perListener: 2, perOwner: 2 });
+    const app = await start({ concurrency: 4, concurrencyPerListener: 2, concurrencyPerOwner: 2 });
     const drip = await dripping();
     for (let n = 0; n < 20; n++) {
       await app.listeners.create({ events: ['order.*'], url: `${drip.url}/${n}`, owner: 'bad' });
@@ -158,7 +158,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
   });
 
   it('of one owner never take more slots than that owner has, and those of another owner go on', async () => {
-    const app = await start({ concurrency: 6, perListener: 2, perOwner: 3, batch: 30 });
+    const app = await start({ concurrency: 6, concurrencyPerListener: 2, concurrencyPerOwner: 3, eventsPerBatch: 30 });
     let release = () => undefined as void;
     const held = new Promise<void>((resolve) => (release = resolve));
     for (let n = 0; n < 40; n++) {

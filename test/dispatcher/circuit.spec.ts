@@ -1,6 +1,6 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { beforeEach, expect, it } from 'vitest';
-import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import { RetrySchedule, LIFECYCLE_EVENTS, type ListenerDisabledLifecycleEvent } from 'nestjs-entity-webhooks';
 import { Audit, Line, Order } from '../capture/shop.js';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
@@ -29,7 +29,7 @@ describeDatabases('a listener that fails', (database) => {
       webhooks: {
         parts: { retrySchedule: EveryMinute },
         // A batch is sent at once and recorded before the next one: so none is under way when the circuit opens.
-        dispatcher: { circuit: CIRCUIT, batch: 3, retryAfterCapMs: 2 * HOUR },
+        dispatcher: { circuit: CIRCUIT, eventsPerBatch: 3, retryAfterCapMs: 2 * HOUR },
       },
     });
 
@@ -196,9 +196,11 @@ describeDatabases('a listener that fails', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ held: 20, exhausted: 0 });
   }, 90_000);
 
-  function disabledFacts(of: TestApp): ListenerDisabledFact[] {
-    const facts: ListenerDisabledFact[] = [];
-    of.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: ListenerDisabledFact) => facts.push(fact));
+  function disabledFacts(of: TestApp): ListenerDisabledLifecycleEvent[] {
+    const facts: ListenerDisabledLifecycleEvent[] = [];
+    of.app
+      .get(EventEmitter2)
+      .on(LIFECYCLE_EVENTS.listenerDisabled, (fact: ListenerDisabledLifecycleEvent) => facts.push(fact));
     return facts;
   }
 

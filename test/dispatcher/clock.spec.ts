@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { SystemClock } from 'nestjs-entity-webhooks';
+import { SystemWebhookClock } from 'nestjs-entity-webhooks';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { DatabaseTime } from '../../libs/webhooks/src/store/database/database-time.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -16,16 +16,16 @@ describe('the clock', () => {
     vi.spyOn(performance, 'now').mockImplementation(() => monotonic);
   });
   afterEach(() => vi.restoreAllMocks());
-  const read = (clock: SystemClock, databaseMs: number, roundTripMs: number) =>
+  const read = (clock: SystemWebhookClock, databaseMs: number, roundTripMs: number) =>
     clock.read({ databaseMs, askedAt: monotonic - roundTripMs, answeredAt: monotonic });
 
   it('is the host’s until the database was asked', () => {
     vi.spyOn(Date, 'now').mockReturnValue(1_234);
-    expect(new SystemClock().now()).toBe(1_234);
+    expect(new SystemWebhookClock().now()).toBe(1_234);
   });
 
   it('is the database’s, plus half of the round trip, and goes on by itself', () => {
-    const clock = new SystemClock();
+    const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 10);
     expect(clock.now()).toBe(1_000_005);
     monotonic += 60_000.7;
@@ -33,7 +33,7 @@ describe('the clock', () => {
   });
 
   it('is not moved by an answer that took long and does not contradict it', () => {
-    const clock = new SystemClock();
+    const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 2);
     monotonic += 1_000;
     // The database was at 1,001,001 when it was asked, and the answer was 800 ms on its way back.
@@ -42,7 +42,7 @@ describe('the clock', () => {
   });
 
   it('follows a drift, as far as a slower answer proves it', () => {
-    const clock = new SystemClock();
+    const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 2);
     monotonic += 1_000;
     read(clock, 1_001_300, 10);
@@ -51,7 +51,7 @@ describe('the clock', () => {
   });
 
   it('never goes back: it stands still until the database has caught up', () => {
-    const clock = new SystemClock();
+    const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 0);
     expect(clock.now()).toBe(1_000_000);
     read(clock, 999_000, 0);
@@ -67,7 +67,7 @@ describe('a clock that was far ahead', () => {
   it('is set back at once, and goes on from there', () => {
     let monotonic = 5_000;
     vi.spyOn(performance, 'now').mockImplementation(() => monotonic);
-    const clock = new SystemClock();
+    const clock = new SystemWebhookClock();
     const read = (databaseMs: number) => clock.read({ databaseMs, askedAt: monotonic, answeredAt: monotonic });
     read(1_000_000);
     read(1_000_000 + 60 * MINUTE);
@@ -83,7 +83,10 @@ describe('a clock that was far ahead', () => {
 describe('the database is asked for its time', () => {
   const answering = () => {
     const single = vi.fn(() => Promise.resolve({ databaseMs: 5 }));
-    return { single, time: new DatabaseTime({ dialect: 'sqlite', single } as unknown as Database, new SystemClock()) };
+    return {
+      single,
+      time: new DatabaseTime({ dialect: 'sqlite', single } as unknown as Database, new SystemWebhookClock()),
+    };
   };
   beforeEach(() => void vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] }));
   afterEach(() => void vi.useRealTimers());

@@ -1,6 +1,6 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { RetrySchedule, WEBHOOK_FACTS, type ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import { RetrySchedule, LIFECYCLE_EVENTS, type ListenerDisabledLifecycleEvent } from 'nestjs-entity-webhooks';
 import { FakeDns, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
@@ -27,7 +27,7 @@ describeDatabases('a listener with a handshake', (database) => {
     apps.start({
       entities: [],
       webhooks: {
-        publishes: ['tried'],
+        publishedTypes: ['tried'],
         handshake: { origin: ORIGIN, ...handshake },
         parts: { retrySchedule: ThreeTimes },
         security: {
@@ -119,8 +119,10 @@ describeDatabases('a listener with a handshake', (database) => {
 
     it('is disabled with a reason when the schedule is over, and asked anew when it is enabled', async () => {
       const { id } = await listen();
-      const facts: ListenerDisabledFact[] = [];
-      app.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: ListenerDisabledFact) => facts.push(fact));
+      const facts: ListenerDisabledLifecycleEvent[] = [];
+      app.app
+        .get(EventEmitter2)
+        .on(LIFECYCLE_EVENTS.listenerDisabled, (fact: ListenerDisabledLifecycleEvent) => facts.push(fact));
       await publish(1);
       app.receiver.respond({ status: 500 });
       for (let n = 0; n < 5; n++) {
@@ -413,7 +415,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(unasked)).toMatchObject({ state: 'pending', handshakeError: null });
       for (const listenerId of [id, unasked]) {
         const { items } = await app.deliveries.list({ listenerId });
-        expect(items.map(({ attemptCount, lastError }) => [attemptCount, lastError])).toEqual(
+        expect(items.map(({ attemptCount, lastErrorCode }) => [attemptCount, lastErrorCode])).toEqual(
           Array.from({ length: 4 }, () => [0, null]),
         );
       }

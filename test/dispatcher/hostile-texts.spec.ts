@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Logger } from '@nestjs/common';
-import { BadRequestError, Transport, type Outcome } from 'nestjs-entity-webhooks';
+import { BadRequestError, WebhookTransport, type Outcome } from 'nestjs-entity-webhooks';
 import { oneLine, textOf } from '../../libs/webhooks/src/foreign-text.js';
 import { databases } from '../support/databases.js';
 import { startApp } from '../support/webhooks-app.js';
@@ -28,7 +28,7 @@ describe('text of somebody else', () => {
 });
 
 /** Says in its error what a receiver chose: the name in a certificate. */
-class Quoting extends Transport {
+class Quoting extends WebhookTransport {
   override send(): Promise<Outcome> {
     const nothing = { status: null, durationMs: 1, response: null, retryAfterMs: null };
     return Promise.resolve({ kind: 'unreachable', errorCode: 'TLS_FAILED', errorDetail: EVIL, ...nothing });
@@ -36,7 +36,7 @@ class Quoting extends Transport {
 }
 
 /** The same as an exception. */
-class Throwing extends Transport {
+class Throwing extends WebhookTransport {
   override send(): Promise<Outcome> {
     return Promise.reject(new Error(EVIL));
   }
@@ -54,7 +54,7 @@ describe.each([Quoting, Throwing])('a transport that repeats what a receiver sai
     const app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], parts: { transport } },
+      webhooks: { publishedTypes: ['tried'], parts: { transport } },
     });
     try {
       await app.listeners.create({ events: ['tried'], url: app.receiver.url, handshake: 'challenge' });

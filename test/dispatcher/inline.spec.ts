@@ -12,7 +12,7 @@ describeDatabases("dispatch: 'inline'", (database) => {
       database: { ...fresh.options, poolSize: 2 } as DataSourceOptions,
       entities: [Order, Line],
       others: [Audit],
-      webhooks: { dispatch: 'inline', publishes: ['till.closed'], dispatcher: { timeoutMs } },
+      webhooks: { dispatch: 'inline', publishedTypes: ['till.closed'], dispatcher: { timeoutMs } },
     });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
   };
@@ -74,6 +74,6 @@ describeDatabases("dispatch: 'inline'", (database) => {
     await app.dispatcher.drain();
     release();
     const [delivery] = (await app.deliveries.list()).items;
-    expect(delivery).toMatchObject({ state: 'due', lastError: 'TIMEOUT' });
+    expect(delivery).toMatchObject({ state: 'due', lastErrorCode: 'TIMEOUT' });
   });
 });

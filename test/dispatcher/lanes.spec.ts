@@ -29,11 +29,15 @@ class Bench {
   readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
   readonly lanes: Lanes;
 
-  constructor(options: Partial<Pick<LanesOptions, 'concurrency' | 'perListener' | 'perOwner' | 'waiting'>> = {}) {
+  constructor(
+    options: Partial<
+      Pick<LanesOptions, 'concurrency' | 'concurrencyPerListener' | 'concurrencyPerOwner' | 'waiting'>
+    > = {},
+  ) {
     this.lanes = new Lanes({
       concurrency: 8,
-      perListener: 4,
-      perOwner: 4,
+      concurrencyPerListener: 4,
+      concurrencyPerOwner: 4,
       waiting: { fresh: 30, backlog: 10 },
       ...options,
       send: (laned, free) => {
@@ -86,7 +90,7 @@ describe('the lanes', () => {
   });
 
   it('give every slot to the others while one listener answers nothing', async () => {
-    const bench = new Bench({ concurrency: 8, perListener: 4 });
+    const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4 });
     bench.lanes.add(deliveries('a', 20));
     bench.lanes.add(deliveries('b', 10));
     expect([bench.sending('a'), bench.sending('b')]).toEqual([4, 4]);
@@ -101,8 +105,8 @@ describe('the lanes', () => {
     const listeners = fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 40 });
     const limits = fc.record({
       concurrency: fc.integer({ min: 1, max: 6 }),
-      perListener: fc.integer({ min: 1, max: 6 }),
-      perOwner: fc.integer({ min: 1, max: 6 }),
+      concurrencyPerListener: fc.integer({ min: 1, max: 6 }),
+      concurrencyPerOwner: fc.integer({ min: 1, max: 6 }),
     });
     await fc.assert(
       fc.asyncProperty(limits, listeners, fc.array(fc.nat(5), { maxLength: 20 }), async (limit, ids, ends) => {
@@ -114,8 +118,8 @@ describe('the lanes', () => {
           const end = ends.pop();
           if (end !== undefined && end < bench.underWay.length) await bench.end(end);
           expect(bench.underWay.length).toBeLessThanOrEqual(limit.concurrency);
-          for (const id of 'abc') expect(bench.sending(id)).toBeLessThanOrEqual(limit.perListener);
-          expect(bench.sending('a') + bench.sending('b')).toBeLessThanOrEqual(limit.perOwner);
+          for (const id of 'abc') expect(bench.sending(id)).toBeLessThanOrEqual(limit.concurrencyPerListener);
+          expect(bench.sending('a') + bench.sending('b')).toBeLessThanOrEqual(limit.concurrencyPerOwner);
         }
         while (bench.underWay.length) await bench.end();
         for (const id of 'abc') {
@@ -130,7 +134,7 @@ describe('the lanes', () => {
 
   it('have room for a new listener, up to twice its limit', () => {
     const { lanes } = new Bench();
-    expect(lanes.room('fresh').of('new')).toBe(8);
+    expect(lanes.room('fresh').ofListener('new')).toBe(8);
     expect(lanes.room('fresh').total).toBe(8 + 30);
   });
 
@@ -138,8 +142,8 @@ describe('the lanes', () => {
     const { lanes } = new Bench();
     lanes.add(deliveries('a', 8));
     const room = lanes.room('fresh');
-    expect([room.of('a'), room.full]).toEqual([0, ['a']]);
-    expect(room.of('b')).toBe(8);
+    expect([room.ofListener('a'), room.full]).toEqual([0, ['a']]);
+    expect(room.ofListener('b')).toBe(8);
     expect(room.total).toBe(4 + 26);
   });
 
@@ -165,9 +169,9 @@ describe('the lanes', () => {
     bench.lanes.add(deliveries('a', 20));
     for (let ended = 0; ended < 16; ended++) await bench.end();
     // 16 ended lately: twice as many are taken in advance, but no more than may wait at all.
-    expect(bench.lanes.room('fresh').of('a')).toBe(30);
+    expect(bench.lanes.room('fresh').ofListener('a')).toBe(30);
     vi.advanceTimersByTime(1_000);
-    expect(bench.lanes.room('fresh').of('a')).toBe(4);
+    expect(bench.lanes.room('fresh').ofListener('a')).toBe(4);
   });
 
   it('are thirsty while less than two thirds of what may wait is waiting', () => {
@@ -212,7 +216,7 @@ describe('the lanes', () => {
   });
 
   it('let owners take turns before their listeners do', async () => {
-    const bench = new Bench({ concurrency: 1, perOwner: 8 });
+    const bench = new Bench({ concurrency: 1, concurrencyPerOwner: 8 });
     const of = (owner: string, id: string) => deliveries(id, 2, Infinity, 'fresh', owner);
     bench.lanes.add([...of('many', 'a'), ...of('many', 'b'), ...of('many', 'c'), ...of('one', 'z')]);
     while (bench.underWay.length) await bench.end();
@@ -220,7 +224,7 @@ describe('the lanes', () => {
   });
 
   it('leave slots to other owners, however many listeners one has', async () => {
-    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 5 });
+    const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 5 });
     for (const id of 'abcdef') bench.lanes.add(deliveries(id, 2, Infinity, 'fresh', 'many'));
     expect(bench.underWay).toHaveLength(5);
     bench.lanes.add(deliveries('z', 2, Infinity, 'backlog', 'one'));
@@ -232,7 +236,7 @@ describe('the lanes', () => {
   });
 
   it('hold only a part of what may wait in memory for one owner, and name an owner that has no room', () => {
-    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 2 });
+    const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 2 });
     expect(bench.lanes.room('backlog').ofOwner('many')).toBe(2 + 2);
     for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'backlog', 'many'));
     const room = bench.lanes.room('backlog');
@@ -241,7 +245,7 @@ describe('the lanes', () => {
   });
 
   it('say so once, when an owner that had no room has some again', async () => {
-    const bench = new Bench({ concurrency: 8, perListener: 4, perOwner: 2 });
+    const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 2 });
     for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'fresh', 'many'));
     expect(bench.lanes.room('fresh').fullOwners).toEqual(['many']);
     while (bench.underWay.length) await bench.end();

@@ -41,7 +41,10 @@ describeDatabases('an attempt', (database) => {
 
   beforeEach(async () => {
     fresh = await database.create();
-    const webhooks: WebhooksModuleOptions = { parts: { payloadFormats: [SlowFormat] }, dispatcher: { perListener: 1 } };
+    const webhooks: WebhooksModuleOptions = {
+      parts: { payloadFormats: [SlowFormat] },
+      dispatcher: { concurrencyPerListener: 1 },
+    };
     app = await startApp({ database: fresh.options, entities: [Parcel], webhooks });
     vi.useFakeTimers({ toFake: ['performance'] });
   });
@@ -180,7 +183,7 @@ describe('a worker that is stopped', () => {
       const held = new Promise<void>((resolve) => (release = resolve));
       app.receiver.respond((_, index) => ({ status: 204, ...(index < 2 ? { delayUntil: held } : {}) }));
       // Two are being sent, and two more wait in its memory.
-      const dispatcher = { perListener: 2, timeoutMs: 4 * SECOND, leaseMs: 6 * SECOND };
+      const dispatcher = { concurrencyPerListener: 2, timeoutMs: 4 * SECOND, leaseMs: 6 * SECOND };
       worker = spawn(process.execPath, [join(scratch.folder, 'dist/worker.js')], {
         env: { ...process.env, WORKER: JSON.stringify({ database: fresh.options, dispatcher }) },
         stdio: ['ignore', 'pipe', 'inherit'],

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { inspect } from 'node:util';
 import type { HttpService } from '@nestjs/axios';
 import { getWebhooksHttpToken, type ListenerAuth } from 'nestjs-entity-webhooks';
-import { FakeDns, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { FakeDns, TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK, startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -13,7 +13,7 @@ const HOUR = 60 * MINUTE;
 describeDatabases('what the server of a listener asks for', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
-  const tokens = new WebhookReceiver();
+  const tokens = new TestReceiver();
   const dns = new FakeDns({ 'inner.example': ['93.184.215.14', '10.0.0.1'], 'outer.example': '93.184.215.14' });
 
   beforeAll(async () => {
@@ -23,7 +23,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: [TYPE],
+        publishedTypes: [TYPE],
         secrets: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1) }] },
         dispatcher: { timeoutMs: 2_000 },
         security: { ...LOOPBACK, lookup: dns.lookup },

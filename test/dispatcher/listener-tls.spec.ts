@@ -11,7 +11,7 @@ import {
   type SealingKeyOptions,
   type UpdateListenerInput,
 } from 'nestjs-entity-webhooks';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import {
   authorityOf,
   certificateFor,
@@ -112,7 +112,7 @@ describeDatabases('tls of a listener', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: [TYPE], secrets: { keys } },
+      webhooks: { publishedTypes: [TYPE], secrets: { keys } },
     });
   };
   beforeEach(async () => {
@@ -163,7 +163,7 @@ describeDatabases('tls of a listener', (database) => {
     const [arrival, ...others] = server.arrivals;
     expect(others).toEqual([]);
     expect(arrival?.client).toBe('acme');
-    verifyWebhook({ headers: arrival!.headers, body: arrival!.body, secrets: [secret] });
+    verifyIncomingWebhook({ headers: arrival!.headers, body: arrival!.body, secrets: [secret] });
     const [text] = await stored();
     expect(text).toMatch(/"sealed":"sealed:k1:/);
     expect(text).not.toContain('BEGIN');
@@ -325,7 +325,7 @@ describe('tls of a listener that is not accepted', () => {
     app = await startApp({
       database: { type: 'better-sqlite3', database: ':memory:' },
       entities: [],
-      webhooks: { publishes: [TYPE] },
+      webhooks: { publishedTypes: [TYPE] },
     });
   });
   afterAll(() => app.close());

@@ -1,7 +1,12 @@
 import { Logger } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { RetrySchedule, WEBHOOK_FACTS, type CircuitOpenedFact, type DeliveryFact } from 'nestjs-entity-webhooks';
+import {
+  RetrySchedule,
+  LIFECYCLE_EVENTS,
+  type CircuitOpenedLifecycleEvent,
+  type DeliveryLifecycleEvent,
+} from 'nestjs-entity-webhooks';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -17,8 +22,8 @@ describe('somebody notices', () => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let warned: string[];
-  let opened: CircuitOpenedFact[];
-  let exhausted: DeliveryFact[];
+  let opened: CircuitOpenedLifecycleEvent[];
+  let exhausted: DeliveryLifecycleEvent[];
   let id: string;
 
   beforeEach(async () => {
@@ -27,7 +32,7 @@ describe('somebody notices', () => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['thing.happened'],
+        publishedTypes: ['thing.happened'],
         parts: { retrySchedule: ThreeAttempts },
         dispatcher: { circuit: { failures: 3, cooldownMs: 1_000, maxCooldownMs: 1_000 } },
       },
@@ -38,8 +43,8 @@ describe('somebody notices', () => {
     vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void warned.push(String(text)));
     [opened, exhausted] = [[], []];
     const emitter = app.app.get(EventEmitter2);
-    emitter.on(WEBHOOK_FACTS.circuitOpened, (fact: CircuitOpenedFact) => opened.push(fact));
-    emitter.on(WEBHOOK_FACTS.exhausted, (fact: DeliveryFact) => exhausted.push(fact));
+    emitter.on(LIFECYCLE_EVENTS.circuitOpened, (fact: CircuitOpenedLifecycleEvent) => opened.push(fact));
+    emitter.on(LIFECYCLE_EVENTS.exhausted, (fact: DeliveryLifecycleEvent) => exhausted.push(fact));
   });
   afterEach(async () => {
     vi.restoreAllMocks();

@@ -56,7 +56,7 @@ describeDatabases('the events of one row, ordered', (database) => {
   const start = (webhooks: WebhooksModuleOptions = {}) =>
     apps.start({
       entities: [Ticket, Note],
-      webhooks: { publishes: ['invoice.step'], parts: { retrySchedule: EveryMinute }, ...webhooks },
+      webhooks: { publishedTypes: ['invoice.step'], parts: { retrySchedule: EveryMinute }, ...webhooks },
     });
 
   beforeEach(async () => {
@@ -96,7 +96,13 @@ describeDatabases('the events of one row, ordered', (database) => {
     });
     const options: WebhooksModuleOptions = {
       parts: { retrySchedule: AtOnce },
-      dispatcher: { batch: 1, concurrency: 4, pollIntervalMs: POLL_MS, autoStart: true, circuit: { failures: 1_000 } },
+      dispatcher: {
+        eventsPerBatch: 1,
+        concurrency: 4,
+        pollIntervalMs: POLL_MS,
+        autoStart: true,
+        circuit: { failures: 1_000 },
+      },
     };
     for (let worker = 0; worker < 4; worker++) await start(options);
     // Four clocks that stand still at four times would wait for each other for ever.
@@ -235,7 +241,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     await change(Ticket, [2], 2);
     await app.dataSource.getRepository(Ticket).save({ id: 1, step: 1 });
     // One event a round: the inline one's delivery is there long before that of the one before it.
-    const inline = await start({ dispatch: 'inline', dispatcher: { batch: 1 } });
+    const inline = await start({ dispatch: 'inline', dispatcher: { eventsPerBatch: 1 } });
     await inline.dataSource.getRepository(Ticket).save({ id: 1, step: 2 });
     await inline.dispatcher.drain();
     expect(steps()).toEqual([0, 1, 2]);
@@ -262,7 +268,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     await listen();
     await change(Ticket, [1], 9);
     await change(Ticket, [2], 0);
-    const other = await start({ dispatcher: { batch: 4, pollIntervalMs: 3_600_000 } });
+    const other = await start({ dispatcher: { eventsPerBatch: 4, pollIntervalMs: 3_600_000 } });
     const holder = await stalledOn(app, 1);
     try {
       other.dispatcher.start();

@@ -25,7 +25,7 @@ describeDatabases('a listener that is paused', (database) => {
       entities: [Parcel],
       webhooks: {
         parts: { retrySchedule: EveryMinute },
-        dispatcher: { circuit: CIRCUIT, batch: 3, retryAfterCapMs: 120 * MINUTE },
+        dispatcher: { circuit: CIRCUIT, eventsPerBatch: 3, retryAfterCapMs: 120 * MINUTE },
       },
     });
     ({ id } = await app.listeners.create({ events: ['*'], url: app.receiver.url, owner: null }));

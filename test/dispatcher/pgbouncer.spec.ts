@@ -63,7 +63,7 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
   it('two dispatchers share the work, and send nothing twice', async () => {
     const writer = await start();
     await writer.listeners.create({ events: ['*'], url: writer.receiver.url });
-    const dispatcher = { autoStart: true, pollIntervalMs: 20, batch: 5 };
+    const dispatcher = { autoStart: true, pollIntervalMs: 20, eventsPerBatch: 5 };
     await start({ dispatcher });
     await start({ dispatcher });
     const saved = Array.from({ length: 60 }, (_, index) => `p${index}`);

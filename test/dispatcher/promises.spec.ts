@@ -2,7 +2,7 @@ import axios from 'axios';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { Webhook as StandardWebhook } from 'standardwebhooks';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { RetrySchedule, type DeliveryFact } from 'nestjs-entity-webhooks';
+import { RetrySchedule, type DeliveryLifecycleEvent } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Line, Order } from '../capture/shop.js';
@@ -22,7 +22,7 @@ describeDatabases('a delivery', (database) => {
       database: fresh.options,
       entities: [Order, Line],
       others: [Audit],
-      webhooks: { publishes: ['article.written'], parts: { retrySchedule: EveryMinute }, ...webhooks },
+      webhooks: { publishedTypes: ['article.written'], parts: { retrySchedule: EveryMinute }, ...webhooks },
     });
 
   beforeEach(async () => {
@@ -112,7 +112,8 @@ describeDatabases('a delivery', (database) => {
     app.receiver.failTimes(99);
     const told: string[] = [];
     app.app.get(EventEmitter2).onAny((name, fact) => {
-      if (String(name).startsWith('webhooks.delivery.')) told.push(`${String(name)} ${(fact as DeliveryFact).attempt}`);
+      if (String(name).startsWith('webhooks.delivery.'))
+        told.push(`${String(name)} ${(fact as DeliveryLifecycleEvent).attempt}`);
     });
     await orders().save({ status: 'a' });
     await app.dispatcher.drain();
@@ -202,7 +203,9 @@ describeDatabases('a delivery', (database) => {
       await guarded.dataSource.getRepository(Order).save({ status: 'a' });
       await guarded.dispatcher.drain();
       expect(guarded.receiver.requests).toHaveLength(0);
-      expect((await guarded.deliveries.list()).items).toMatchObject([{ state: 'due', lastError: 'ADDRESS_BLOCKED' }]);
+      expect((await guarded.deliveries.list()).items).toMatchObject([
+        { state: 'due', lastErrorCode: 'ADDRESS_BLOCKED' },
+      ]);
     } finally {
       await guarded.close();
     }

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { RetrySchedule, SystemClock, type ClockReading } from 'nestjs-entity-webhooks';
+import { RetrySchedule, SystemWebhookClock, type ClockReading } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -19,7 +19,7 @@ class SoonSchedule extends RetrySchedule {
 }
 
 /** What a server says whose clock a test sets. */
-class ServersClock extends SystemClock {
+class ServersClock extends SystemWebhookClock {
   aheadMs = 0;
 
   override read(reading: ClockReading): void {

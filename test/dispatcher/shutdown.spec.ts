@@ -26,7 +26,7 @@ describeDatabases('a dispatcher that stops', (database) => {
 
   beforeEach(async () => {
     fresh = await database.create();
-    app = await start({ perListener: 1 });
+    app = await start({ concurrencyPerListener: 1 });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     const held = new Promise<void>((resolve) => (release = resolve));
     app.receiver.respond([{ status: 204, delayUntil: held }]);
@@ -87,7 +87,9 @@ it('a receiver that never answers holds the end of the application for timeoutMs
   expect(performance.now() - began).toBeLessThan(timeoutMs + MOMENT_MS);
   // The attempt was recorded as what it was.
   const next = await start();
-  expect((await next.deliveries.list()).items).toMatchObject([{ state: 'due', lastError: 'TIMEOUT', attemptCount: 1 }]);
+  expect((await next.deliveries.list()).items).toMatchObject([
+    { state: 'due', lastErrorCode: 'TIMEOUT', attemptCount: 1 },
+  ]);
   await next.close();
   await fresh.drop();
 });

@@ -15,7 +15,7 @@ describe('CloudEvents', () => {
     app = await startApp({
       database: { type: 'better-sqlite3', database: ':memory:' },
       entities: [],
-      webhooks: { publishes: [TYPE], payload: { cloudEventsSource: SOURCE } },
+      webhooks: { publishedTypes: [TYPE], payload: { cloudEventsSource: SOURCE } },
     });
   });
   afterEach(async () => {

@@ -47,7 +47,7 @@ describeDatabases('a payload over the limit', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [Doc],
-      webhooks: { publishes: ['report.made'], payload: { maxPayloadBytes: 1_024, maxStoredBytes: 4_096 } },
+      webhooks: { publishedTypes: ['report.made'], payload: { maxPayloadBytes: 1_024, maxStoredBytes: 4_096 } },
     });
   });
   afterEach(async () => {

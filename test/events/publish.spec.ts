@@ -17,7 +17,7 @@ describeDatabases('publish', (database) => {
 
   beforeEach(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Doc], webhooks: { publishes: ['a.b', 'c.d'] } });
+    app = await startApp({ database: fresh.options, entities: [Doc], webhooks: { publishedTypes: ['a.b', 'c.d'] } });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
   });
   afterEach(async () => {

@@ -3,7 +3,7 @@ import { Test, type TestingModule } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 import { generateSecret, WebhooksModule } from 'nestjs-entity-webhooks';
-import { WebhookReceiverModule } from 'nestjs-entity-webhooks/receiver/nest';
+import { IncomingWebhooksModule } from 'nestjs-entity-webhooks/receiver/nest';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createProxied, networked, type ProxiedDatabase } from '../support/proxied-database.js';
 
@@ -28,7 +28,7 @@ describe.each(networked)(
 
     it.each([
       ['a sender', () => [EventEmitterModule.forRoot(), WebhooksModule.forRoot()], true],
-      ['a receiver with an inbox', () => [WebhookReceiverModule.forRoot({ sources, inbox: {} })], false],
+      ['a receiver with an inbox', () => [IncomingWebhooksModule.forRoot({ sources, inbox: {} })], false],
     ] as const)('stops %s with what the driver says, and not with missing tables', async (_, modules, makesTables) => {
       const options = { ...database.proxied, retryAttempts: 0, synchronize: makesTables };
       const builder = Test.createTestingModule({ imports: [TypeOrmModule.forRoot(options), ...modules()] });

@@ -1,6 +1,6 @@
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { DeliveryFact, ListenerDisabledFact } from 'nestjs-entity-webhooks';
+import type { DeliveryLifecycleEvent, ListenerDisabledLifecycleEvent } from 'nestjs-entity-webhooks';
 import { Parcel } from '../support/dispatching-process.js';
 import { createProxied, networked, type ProxiedDatabase } from '../support/proxied-database.js';
 import { listenToLog } from '../support/said.js';
@@ -12,8 +12,8 @@ describe.each(networked)('a record that was stored, and whose answer was lost ($
   let database: ProxiedDatabase;
   let app: TestApp;
   let writer: TestApp;
-  let facts: DeliveryFact[];
-  let disabled: ListenerDisabledFact[];
+  let facts: DeliveryLifecycleEvent[];
+  let disabled: ListenerDisabledLifecycleEvent[];
 
   beforeEach(async () => {
     database = await createProxied(target);
@@ -29,9 +29,9 @@ describe.each(networked)('a record that was stored, and whose answer was lost ($
     disabled = [];
     const emitter = app.app.get(EventEmitter2);
     for (const name of ['succeeded', 'failed']) {
-      emitter.on(`webhooks.delivery.${name}`, (fact: DeliveryFact) => facts.push(fact));
+      emitter.on(`webhooks.delivery.${name}`, (fact: DeliveryLifecycleEvent) => facts.push(fact));
     }
-    emitter.on('webhooks.listener.disabled', (fact: ListenerDisabledFact) => disabled.push(fact));
+    emitter.on('webhooks.listener.disabled', (fact: ListenerDisabledLifecycleEvent) => disabled.push(fact));
     app.dispatcher.start();
   });
   afterEach(async () => {

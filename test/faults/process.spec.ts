@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
-import { RetrySchedule, Transport, Webhook, type Outcome } from 'nestjs-entity-webhooks';
+import { RetrySchedule, WebhookTransport, Webhook, type Outcome } from 'nestjs-entity-webhooks';
 import { FakeDns } from 'nestjs-entity-webhooks/testing';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
@@ -131,7 +131,7 @@ it.each(['EMFILE', 'ENOBUFS'])(
 it('a name that does not resolve, and one whose server never answers, hold up no other listener', async () => {
   const dns = new FakeDns({ 'hooks.example': '127.0.0.1' });
   await start({
-    dispatcher: { timeoutMs: 300, leaseMs: 5_000, perListener: 2, concurrency: 8 },
+    dispatcher: { timeoutMs: 300, leaseMs: 5_000, concurrencyPerListener: 2, concurrency: 8 },
     security: {
       ...LOOPBACK,
       lookup: (name, options, callback) => {
@@ -148,7 +148,7 @@ it('a name that does not resolve, and one whose server never answers, hold up no
   await app.receiver.waitFor(4);
   await reaches({ succeeded: 4, due: 8, leased: 0 });
   const codes = async (listenerId: string) =>
-    new Set((await app.deliveries.list({ listenerId })).items.map(({ lastError }) => lastError));
+    new Set((await app.deliveries.list({ listenerId })).items.map(({ lastErrorCode }) => lastErrorCode));
   expect(await codes(dead.id)).toEqual(new Set(['TIMEOUT']));
   expect(await codes(unknown.id)).toEqual(new Set(['DNS_FAILED']));
 });
@@ -221,7 +221,7 @@ it.each([
   expect(said.errors).toHaveLength(1);
 });
 
-class OddTransport extends Transport {
+class OddTransport extends WebhookTransport {
   override send(): Promise<Outcome> {
     return Promise.resolve({ kind: 'accepted', status: 204, durationMs: Number.NaN } as Outcome);
   }
@@ -232,7 +232,7 @@ it('a transport that gives no outcome has its attempts recorded as failed', asyn
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   await save('a');
   await app.dispatcher.drain();
-  expect((await app.deliveries.list()).items).toMatchObject([{ state: 'due', lastError: 'TRANSPORT_FAILED' }]);
+  expect((await app.deliveries.list()).items).toMatchObject([{ state: 'due', lastErrorCode: 'TRANSPORT_FAILED' }]);
 });
 
 it('an attempt that cannot be written ends up alone: those of its batch are recorded, and it is told of once', async () => {

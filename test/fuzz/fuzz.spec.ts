@@ -2,7 +2,11 @@ import { createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError, ConfigurationError, GoogleCodeScheme } from 'nestjs-entity-webhooks';
-import { verifyWebhook, WebhookVerificationError, type WebhookHeaders } from 'nestjs-entity-webhooks/receiver';
+import {
+  verifyIncomingWebhook,
+  IncomingWebhookError,
+  type IncomingWebhookHeaders,
+} from 'nestjs-entity-webhooks/receiver';
 import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/credentials/encrypted-key.js';
 import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/routing/filter.js';
 import { assertTls } from '../../libs/webhooks/src/listeners/credentials/listener-tls.js';
@@ -186,8 +190,8 @@ describe('signatures at a receiver', () => {
 
   fuzz('that nobody made are refused with a code', given, ({ headers: of, scheme, ...rest }) => {
     const code = codeOf(
-      () => verifyWebhook({ ...rest, headers: of as WebhookHeaders, ...(scheme ? { scheme } : {}) }),
-      WebhookVerificationError,
+      () => verifyIncomingWebhook({ ...rest, headers: of as IncomingWebhookHeaders, ...(scheme ? { scheme } : {}) }),
+      IncomingWebhookError,
       ConfigurationError,
       BadRequestError,
     );
@@ -209,7 +213,7 @@ describe('signatures at a receiver', () => {
       'webhook-signature': `v1,${signature}`,
     };
     const options = { headers: signed, body, secrets: secret, now: 1_614_265_330_000 };
-    const code = codeOf(() => expect(verifyWebhook(options).id).toBe(webhookId), WebhookVerificationError);
+    const code = codeOf(() => expect(verifyIncomingWebhook(options).id).toBe(webhookId), IncomingWebhookError);
     expect(['accepted', 'INVALID_PAYLOAD']).toContain(code);
   });
 

@@ -62,7 +62,7 @@ describeDatabases('bad input', (database) => {
       database: fresh.options,
       entities: [Order, Plain],
       others: [Audit],
-      webhooks: { publishes: ['invoice.overdue', { type: 'invoice.paid', fields: ['total'] }] },
+      webhooks: { publishedTypes: ['invoice.overdue', { type: 'invoice.paid', fields: ['total'] }] },
     });
   });
   afterEach(async () => {
@@ -408,8 +408,8 @@ describeDatabases('bad input', (database) => {
       'a time that is no date is INVALID_TIME: %j',
       async (time) => {
         const invalid = { code: 'INVALID_TIME', httpStatus: 400 };
-        expect(await errorOf(app.deliveries.list({ from: time as Date }))).toMatchObject(invalid);
-        expect(await errorOf(app.deliveries.counts({ to: time as Date }))).toMatchObject(invalid);
+        expect(await errorOf(app.deliveries.list({ since: time as Date }))).toMatchObject(invalid);
+        expect(await errorOf(app.deliveries.counts({ until: time as Date }))).toMatchObject(invalid);
       },
     );
 
@@ -479,7 +479,7 @@ describeDatabases('bad input', (database) => {
         () => deliveries.resend(value),
         () => deliveries.list({ cursor: value }),
         () => deliveries.list({ state: value }),
-        () => deliveries.list({ from: value }),
+        () => deliveries.list({ since: value }),
         () => deliveries.replay({ listenerId: value, since: new Date(0) }),
         () => deliveries.replay({ listenerId: id, since: value }),
         () => deliveries.recover({ since: new Date(0), state: value }),

@@ -129,18 +129,18 @@ describe('a listener none of whose attempts succeeds', () => {
   });
 
   it('is given up after the time for it, with ten attempts', () => {
-    expect(judge(failing(9), [failed()]).giveUp).toBe(true);
+    expect(judge(failing(9), [failed()]).isExpired).toBe(true);
   });
 
   it('is not given up before ten attempts', () => {
-    expect(judge(failing(8), [failed()]).giveUp).toBe(false);
+    expect(judge(failing(8), [failed()]).isExpired).toBe(false);
   });
 
   it('is not given up before the time', () => {
-    expect(judge({ ...failing(50), failingSince: NOW - 999_999 }, [failed()]).giveUp).toBe(false);
+    expect(judge({ ...failing(50), failingSince: NOW - 999_999 }, [failed()]).isExpired).toBe(false);
   });
 
   it('is not given up when one succeeds', () => {
-    expect(judge(failing(50), [failed(), accepted()]).giveUp).toBe(false);
+    expect(judge(failing(50), [failed(), accepted()]).isExpired).toBe(false);
   });
 });

@@ -206,7 +206,7 @@ describe('an error that a customer causes', () => {
       }
     },
     INVALID_STATE: ({ deliveries }) => deliveries.list({ state: 'lost' as never }),
-    INVALID_TIME: ({ deliveries }) => deliveries.list({ from: new Date(NaN) }),
+    INVALID_TIME: ({ deliveries }) => deliveries.list({ since: new Date(NaN) }),
     INVALID_LIMIT: ({ deliveries }) => deliveries.list({ limit: 0 }),
     INVALID_CURSOR: ({ deliveries }) => deliveries.list({ cursor: 'x' }),
   };

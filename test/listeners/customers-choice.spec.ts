@@ -39,7 +39,7 @@ describe('formats and schemes of the application', () => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['tried'],
+        publishedTypes: ['tried'],
         parts: { payloadFormats: [AuditFormat], signatureSchemes: [HouseScheme] },
         ...(customers ? { customers } : {}),
       },

@@ -127,7 +127,7 @@ describeDatabases('owners', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [Declared, Undeclared, Shared, Ticket, Invoice, Computed],
-      webhooks: { publishes: ['invoice.overdue'] },
+      webhooks: { publishedTypes: ['invoice.overdue'] },
     });
   });
   afterEach(async () => {

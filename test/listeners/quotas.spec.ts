@@ -22,7 +22,7 @@ describeDatabases('an owner', (database) => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['tried'],
+        publishedTypes: ['tried'],
         parts: { retrySchedule: Once },
         dispatcher: { circuit: { failures: 1_000_000 } },
         limits: { listenersPerOwner: 3, testsPerMinute: 2, resendsPerMinute: 4, attemptsPerDelivery: 3 },

@@ -4,7 +4,7 @@ import type { Json, JsonObject } from '../../libs/webhooks/src/json.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
 import { compileFilter, matchesFilter, type FieldInfo } from '../../libs/webhooks/src/routing/filter.js';
 import {
-  canonicalValue,
+  canonicalFilterValue,
   droppedPaths,
   keysOfEvent,
   matchesAnyPattern,
@@ -220,14 +220,14 @@ describe('a key', () => {
 
   it('has one value text per scalar', () => {
     const scalars: Json[] = [null, 'null', true, 'true', 'b:true', 1, '1', 'n:1', '', 's:', 0, false];
-    const texts = scalars.map((value) => canonicalValue(value, false));
+    const texts = scalars.map((value) => canonicalFilterValue(value, false));
     expect(new Set(texts).size).toBe(scalars.length);
     expect(texts).not.toContain('');
-    expect(canonicalValue(-0, false)).toBe(canonicalValue(0, false));
-    expect(canonicalValue({}, false)).toBeUndefined();
-    expect(canonicalValue([], true)).toBeUndefined();
-    expect(canonicalValue('NaN', true)).toBeUndefined();
-    expect(canonicalValue(true, true)).toBeUndefined();
+    expect(canonicalFilterValue(-0, false)).toBe(canonicalFilterValue(0, false));
+    expect(canonicalFilterValue({}, false)).toBeUndefined();
+    expect(canonicalFilterValue([], true)).toBeUndefined();
+    expect(canonicalFilterValue('NaN', true)).toBeUndefined();
+    expect(canonicalFilterValue(true, true)).toBeUndefined();
   });
 });
 

@@ -106,7 +106,7 @@ describeDatabases('routing', (database) => {
       database: fresh.options,
       entities: [Article, ArticleCopy, Animal],
       others: [Dog, Puppy, Cat],
-      webhooks: { publishes: ['invoice.overdue', { type: 'invoice.paid', fields: ['total', 'customer'] }] },
+      webhooks: { publishedTypes: ['invoice.overdue', { type: 'invoice.paid', fields: ['total', 'customer'] }] },
     });
   });
   afterEach(async () => {

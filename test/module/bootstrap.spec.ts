@@ -18,7 +18,7 @@ import {
   WebhooksService,
   type DeliveryService,
 } from 'nestjs-entity-webhooks';
-import { WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { LOOPBACK } from '../support/webhooks-app.js';
 
@@ -77,8 +77,8 @@ async function newDatabase(database = databases[0]): Promise<DataSourceOptions> 
   return made.options;
 }
 
-async function newReceiver(): Promise<WebhookReceiver> {
-  const receiver = await new WebhookReceiver().start();
+async function newReceiver(): Promise<TestReceiver> {
+  const receiver = await new TestReceiver().start();
   closing.push(() => receiver.stop());
   return receiver;
 }
@@ -268,8 +268,8 @@ describe('a second instance, on a data source of its own', () => {
     database(await newDatabase(), [Note]),
     database(await newDatabase(), [Invoice], { name: 'billing' }),
     emitter,
-    webhooks({ publishes: ['shop.opened'] }),
-    webhooks({ dataSource: 'billing', publishes: ['month.closed'] }),
+    webhooks({ publishedTypes: ['shop.opened'] }),
+    webhooks({ dataSource: 'billing', publishedTypes: ['month.closed'] }),
     WebhooksModule.forFeature([Note]),
     WebhooksModule.forFeature([Invoice], 'billing'),
   ];
@@ -288,7 +288,7 @@ describe('a second instance, on a data source of its own', () => {
     await billing.waitFor(2);
     await app.get(DispatcherService).drain();
     await app.get<DispatcherService>(getDispatcherToken('billing')).drain();
-    const types = (receiver: WebhookReceiver) =>
+    const types = (receiver: TestReceiver) =>
       receiver.requests.map((request) => (request.json as { type: string }).type).toSorted();
     expect(types(shop)).toEqual(['note.created']);
     expect(types(billing)).toEqual(['invoice.created', 'month.closed']);

@@ -38,17 +38,17 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['tablePrefix', `'my hooks'`, { tablePrefix: 'my hooks' }],
   ['tableSchema', `'a.b'`, { tableSchema: 'a.b' }],
   ['tableSchema', 'has no schemas', { tableSchema: 'hooks' }],
-  ['publishes', `'order.paid'`, { publishes: ['order.paid', 'order.paid'] }],
-  ['publishes', `'order.paid'`, { publishes: 'order.paid' }],
-  ['publishes', 'null', { publishes: ['order.paid', null] }],
-  ['publishes', '"id"', { publishes: [{ type: 'order.paid', fields: 'id' }] }],
+  ['publishedTypes', `'order.paid'`, { publishedTypes: ['order.paid', 'order.paid'] }],
+  ['publishedTypes', `'order.paid'`, { publishedTypes: 'order.paid' }],
+  ['publishedTypes', 'null', { publishedTypes: ['order.paid', null] }],
+  ['publishedTypes', '"id"', { publishedTypes: [{ type: 'order.paid', fields: 'id' }] }],
   ['security.lookup', '4', { security: { lookup: 4 } }],
   ['currentManager', '4', { currentManager: 4 }],
   ['dispatcher', 'null', { dispatcher: null }],
   ['dispatcher.autoStart', `'no'`, { dispatcher: { autoStart: 'no' } }],
   ['dispatcher.concurrency', '0', { dispatcher: { concurrency: 0 } }],
-  ['dispatcher.perListener', '1.5', { dispatcher: { perListener: 1.5 } }],
-  ['dispatcher.batch', '5000', { dispatcher: { batch: 5_000 } }],
+  ['dispatcher.concurrencyPerListener', '1.5', { dispatcher: { concurrencyPerListener: 1.5 } }],
+  ['dispatcher.eventsPerBatch', '5000', { dispatcher: { eventsPerBatch: 5_000 } }],
   ['dispatcher.timeoutMs', '-1', { dispatcher: { timeoutMs: -1 } }],
   ['dispatcher.leaseMs', '15000', { dispatcher: { leaseMs: 15_000 } }],
   ['dispatcher.pollIntervalMs', '1', { dispatcher: { pollIntervalMs: 1 } }],
@@ -115,14 +115,14 @@ const wrong: [key: string, value: string, options: unknown][] = [
 describe('an option that cannot be', () => {
   it.each(['webhooks.order', 'webhooks.delivery.failed'])('is a published type %s of the lifecycle', async (type) => {
     for (const entry of [type, { type, fields: ['id'] }]) {
-      const error = await refusal(WebhooksModule.forRoot({ publishes: [entry] }));
+      const error = await refusal(WebhooksModule.forRoot({ publishedTypes: [entry] }));
       expect(error).toMatchObject({ code: 'RESERVED_EVENT_TYPE', message: expect.stringContaining(type) as string });
     }
   });
 
   it('is no published type that only looks like one of the lifecycle', async () => {
     expect(
-      await refusal(WebhooksModule.forRoot({ publishes: ['webhooks', 'webhooks_x.a', 'my.webhooks.a'] })),
+      await refusal(WebhooksModule.forRoot({ publishedTypes: ['webhooks', 'webhooks_x.a', 'my.webhooks.a'] })),
     ).toBeNull();
   });
 

@@ -19,14 +19,14 @@ import {
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
 import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
-import { StandardScheme, verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { StandardScheme, verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import {
-  IncomingWebhook,
-  ReceivedWebhook,
-  VerifyWebhook,
-  WebhookReceiverModule,
+  IncomingWebhookParam,
+  IncomingWebhookMessage,
+  VerifyIncomingWebhook,
+  IncomingWebhooksModule,
 } from 'nestjs-entity-webhooks/receiver/nest';
-import { expectDelivered, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { expectDelivered, TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { WebhooksVerifyModule } from 'nestjs-entity-webhooks/verify';
 
 @Webhook({ fields: ['id', 'status'], owner: 'customer' })
@@ -45,7 +45,7 @@ class Invoice {
 const options: WebhooksModuleOptions = {
   security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true },
   dispatcher: { autoStart: false },
-  publishes: ['report.ready'],
+  publishedTypes: ['report.ready'],
 };
 
 @Module({
@@ -72,15 +72,15 @@ class HooksController {
 
   @Post()
   @HttpCode(204)
-  @VerifyWebhook('shop')
-  async receive(@IncomingWebhook() webhook: ReceivedWebhook): Promise<void> {
+  @VerifyIncomingWebhook('shop')
+  async receive(@IncomingWebhookParam() webhook: IncomingWebhookMessage): Promise<void> {
     await webhook.processInTransaction(this.dataSource.manager, () => {
       processed += 1;
     });
   }
 }
 
-const receiver = await new WebhookReceiver().start();
+const receiver = await new TestReceiver().start();
 const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
 const listener = await app.get(ListenerService).create({ entity: Invoice, url: receiver.url, owner: 'acme' });
 const invoices = app.get<Repository<Invoice>>(getRepositoryToken(Invoice));
@@ -93,7 +93,7 @@ const [request] = await expectDelivered(receiver, {
   data: { id: invoice.id, status: 'open' },
 });
 const { headers, rawBody } = request!;
-const verified = verifyWebhook<{ type: string }>({ headers, body: rawBody, secrets: listener.secret });
+const verified = verifyIncomingWebhook<{ type: string }>({ headers, body: rawBody, secrets: listener.secret });
 strictEqual(verified.payload.type, 'invoice.created');
 strictEqual(receiver.requests.length, 1);
 strictEqual(webhookMigrations().length > 0, true);
@@ -107,7 +107,7 @@ for (const platform of [new ExpressAdapter(), new FastifyAdapter()]) {
         database: `${process.argv[2] ?? 'pack-test'}-hooks`,
         synchronize: true,
       }),
-      WebhookReceiverModule.forRoot({ sources: { shop: { secrets: listener.secret } }, inbox: {} }),
+      IncomingWebhooksModule.forRoot({ sources: { shop: { secrets: listener.secret } }, inbox: {} }),
     ],
     controllers: [HooksController],
   })

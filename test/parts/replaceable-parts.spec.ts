@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { Inject, Injectable, Module, type Type } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import {
-  Transport,
+  WebhookTransport,
   Webhook,
   WebhooksModule,
   type Outcome,
   type SignedRequest,
   type WebhooksParts,
 } from 'nestjs-entity-webhooks';
-import { WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 
 import { databases } from '../support/databases.js';
@@ -162,7 +162,7 @@ describe('a retry schedule of the application', () => {
 
 describe('a transport of the application', () => {
   it('sends in place of ours, with what it injects', async () => {
-    const relay = await new WebhookReceiver().start();
+    const relay = await new TestReceiver().start();
     closing.push(() => relay.stop());
     relay.respond([{ status: 503 }, { status: 302, headers: { location: 'http://127.0.0.1:1/' } }]);
     const app = await start({ webhooks: { parts: { transport: RelayTransport, imports: [relayModule(relay.url)] } } });
@@ -193,7 +193,9 @@ describe('a transport of the application', () => {
     await app.listeners.create({ entity: Parcel, url: app.receiver.url });
     await change(app);
     const { items } = await app.deliveries.list();
-    expect(items).toMatchObject([{ state: 'due', attemptCount: 1, lastStatus: null, lastError: 'CONNECTION_FAILED' }]);
+    expect(items).toMatchObject([
+      { state: 'due', attemptCount: 1, lastStatus: null, lastErrorCode: 'CONNECTION_FAILED' },
+    ]);
     expect(app.receiver.requests).toEqual([]);
   });
 });
@@ -206,7 +208,7 @@ const SENT = Symbol('sent');
 })
 class PartsModule {}
 
-class RecordingTransport extends Transport {
+class RecordingTransport extends WebhookTransport {
   constructor(private readonly requests: SignedRequest[]) {
     super();
   }

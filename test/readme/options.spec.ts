@@ -4,12 +4,12 @@ import { generateSecret } from 'nestjs-entity-webhooks';
 import { describe, expect, it } from 'vitest';
 
 import { resolveOptions } from '../../libs/webhooks/src/options/resolve-options.js';
-import { resolveReceiverOptions } from '../../libs/webhooks/src/receiver/nest/webhook-receiver-options.js';
+import { resolveIncomingWebhooksOptions } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 
 /** What is known while modules are wired, and so no part of the resolved options. */
 const OF_THE_WIRING = ['dataSource', 'parts'];
-const WHOLE = ['publishes', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
+const WHOLE = ['publishedTypes', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
 /** Groups that may be `false`: listed themselves, too. */
 const GROUPS_LISTED = ['retention'];
 
@@ -35,7 +35,7 @@ describe('docs/receiving/nest.md', () => {
     const page = await readFile(join(WORKSPACE, 'docs/receiving/nest.md'), 'utf8');
     const table = page.slice(page.indexOf('\n## Options'));
     const listed = [...table.matchAll(/^\| `([\w.<>]+)`/gm)].map(([, path = '']) => path);
-    const { sources, ...rest } = await resolveReceiverOptions({
+    const { sources, ...rest } = await resolveIncomingWebhooksOptions({
       sources: { a: { secrets: generateSecret() } },
       inbox: {},
     });

@@ -2,7 +2,11 @@ import { Controller, HttpCode, InternalServerErrorException, Post } from '@nestj
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { Column, DataSource, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm';
 import { generateSecret, Webhook } from 'nestjs-entity-webhooks';
-import { IncomingWebhook, ReceivedWebhook, VerifyWebhook } from 'nestjs-entity-webhooks/receiver/nest';
+import {
+  IncomingWebhookParam,
+  IncomingWebhookMessage,
+  VerifyIncomingWebhook,
+} from 'nestjs-entity-webhooks/receiver/nest';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { databases, type FreshDatabase, type TestDatabase } from '../support/databases.js';
@@ -40,19 +44,19 @@ class BookingController {
 
   @Post('standard')
   @HttpCode(204)
-  @VerifyWebhook('standard')
-  book(@IncomingWebhook() webhook: ReceivedWebhook<Invoice>): Promise<void> {
+  @VerifyIncomingWebhook('standard')
+  book(@IncomingWebhookParam() webhook: IncomingWebhookMessage<Invoice>): Promise<void> {
     return this.once(webhook);
   }
 
   @Post('by-body')
   @HttpCode(204)
-  @VerifyWebhook('google-code')
-  bookByBody(@IncomingWebhook() webhook: ReceivedWebhook<Invoice>): Promise<void> {
+  @VerifyIncomingWebhook('google-code')
+  bookByBody(@IncomingWebhookParam() webhook: IncomingWebhookMessage<Invoice>): Promise<void> {
     return this.once(webhook);
   }
 
-  private async once(webhook: ReceivedWebhook<Invoice>): Promise<void> {
+  private async once(webhook: IncomingWebhookMessage<Invoice>): Promise<void> {
     const { isDuplicate } = await webhook.processInTransaction(this.dataSource.manager, async (manager) => {
       await manager.insert(Booking, { invoiceId: webhook.data.id, amount: webhook.data.amount });
     });

@@ -12,12 +12,12 @@ import {
   StandardV1aScheme,
   StripeScheme,
 } from 'nestjs-entity-webhooks';
-import { bodyId, WebhookVerificationError, type IncomingScheme } from 'nestjs-entity-webhooks/receiver';
+import { bodyId, IncomingWebhookError, type IncomingWebhookScheme } from 'nestjs-entity-webhooks/receiver';
 import {
-  IncomingWebhook,
-  ReceivedWebhook,
-  VerifyWebhook,
-  WebhookReceiverModule,
+  IncomingWebhookParam,
+  IncomingWebhookMessage,
+  VerifyIncomingWebhook,
+  IncomingWebhooksModule,
 } from 'nestjs-entity-webhooks/receiver/nest';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
@@ -39,7 +39,7 @@ const PAYLOAD = {
 const BODY = JSON.stringify(PAYLOAD);
 
 /** A custom scheme: SHA-256 over secret and body, in a header. */
-const OWN: IncomingScheme = {
+const OWN: IncomingWebhookScheme = {
   name: 'own',
   verify({ headers, body, secrets }) {
     const given = Buffer.from(headers['x-own'] ?? '', 'hex');
@@ -48,11 +48,11 @@ const OWN: IncomingScheme = {
       if (given.length === expected.length && timingSafeEqual(given, expected))
         return { id: bodyId(body), timestamp: null };
     }
-    throw new WebhookVerificationError('SIGNATURE_MISMATCH', 'Not ours.');
+    throw new IncomingWebhookError('SIGNATURE_MISMATCH', 'Not ours.');
   },
 };
 
-let received: ReceivedWebhook[] = [];
+let received: IncomingWebhookMessage[] = [];
 /** The depth of each call of a handler: the number of events that caused it, one after the other. */
 let depths: number[] = [];
 
@@ -60,45 +60,45 @@ let depths: number[] = [];
 class HooksController {
   @Post('billing')
   @HttpCode(204)
-  @VerifyWebhook('billing')
-  async billing(@IncomingWebhook() webhook: ReceivedWebhook): Promise<void> {
+  @VerifyIncomingWebhook('billing')
+  async billing(@IncomingWebhookParam() webhook: IncomingWebhookMessage): Promise<void> {
     await Promise.resolve();
     received.push(webhook);
     depths.push(currentCause().depth);
   }
 
   @Post('stripe')
-  @VerifyWebhook('stripe')
-  stripe(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  @VerifyIncomingWebhook('stripe')
+  stripe(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 
   @Post('ci')
-  @VerifyWebhook('ci')
-  ci(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  @VerifyIncomingWebhook('ci')
+  ci(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 
   @Post('deliveries')
-  @VerifyWebhook('deliveries')
-  deliveries(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  @VerifyIncomingWebhook('deliveries')
+  deliveries(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 
   @Post('commits')
-  @VerifyWebhook('commits')
-  commits(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  @VerifyIncomingWebhook('commits')
+  commits(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 
   @Post('own')
-  @VerifyWebhook('own')
-  own(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  @VerifyIncomingWebhook('own')
+  own(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 
   @Post('unguarded')
-  unguarded(@IncomingWebhook() webhook: ReceivedWebhook): void {
+  unguarded(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
     received.push(webhook);
   }
 }
@@ -110,7 +110,7 @@ const SOURCES = {
   deliveries: {
     scheme: 'github',
     secrets: PLAIN,
-    id: (webhook: ReceivedWebhook) => webhook.headers['x-github-delivery'] ?? '',
+    id: (webhook: IncomingWebhookMessage) => webhook.headers['x-github-delivery'] ?? '',
   },
   commits: { scheme: 'google-code', secrets: [OTHER, PLAIN] },
   own: { scheme: OWN, secrets: PLAIN },
@@ -122,7 +122,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
   beforeAll(async () => {
     test = await startReceiverApp({
       platform,
-      receiver: WebhookReceiverModule.forRootAsync({
+      receiver: IncomingWebhooksModule.forRootAsync({
         imports: [
           { module: class Config {}, providers: [{ provide: 'SOURCES', useValue: SOURCES }], exports: ['SOURCES'] },
         ],
@@ -156,7 +156,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
       expect((await test.post('/hooks/billing', headers, BODY)).status).toBe(204);
     }
     expect(received).toHaveLength(2);
-    expect(received[0]).toBeInstanceOf(ReceivedWebhook);
+    expect(received[0]).toBeInstanceOf(IncomingWebhookMessage);
     expect(received[0]).toMatchObject({
       source: 'billing',
       id: 'evt_1',
@@ -329,12 +329,12 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
       throw new Error('broken');
     };
     const emitter = test.app.get(EventEmitter2);
-    emitter.on('webhooks.receiver.rejected', fail);
+    emitter.on('webhooks.incoming.rejected', fail);
     try {
       await refused('/hooks/billing', {});
       await vi.waitFor(() => expect(error).toHaveBeenCalledWith(expect.stringContaining('broken')));
     } finally {
-      emitter.off('webhooks.receiver.rejected', fail);
+      emitter.off('webhooks.incoming.rejected', fail);
       vi.restoreAllMocks();
     }
   });
@@ -433,22 +433,22 @@ describe('the bootstrap stops', () => {
 
   it('for a source that the options do not have', async () => {
     @Controller()
-    @VerifyWebhook('biling')
+    @VerifyIncomingWebhook('biling')
     class MistypedController {}
     expect(await stops({ controllers: [MistypedController] })).toMatch(
-      /^UNKNOWN_SOURCE: @VerifyWebhook\('biling'\) .* Did you mean 'billing'\? Known: billing, stripe.* sources\.biling/,
+      /^UNKNOWN_SOURCE: @VerifyIncomingWebhook\('biling'\) .* Did you mean 'billing'\? Known: billing, stripe.* sources\.biling/,
     );
   });
 
   it('for a guard without the module', async () => {
     const module = { module: class NotTheReceiver {} };
     expect(await stops({ receiver: module, controllers: [HooksController] })).toMatch(
-      /^RECEIVER_MODULE_MISSING: .*WebhookReceiverModule\.forRoot/,
+      /^RECEIVER_MODULE_MISSING: .*IncomingWebhooksModule\.forRoot/,
     );
   });
 
   it('for a factory that returns the data source, which must be known before the factory runs', async () => {
-    const receiver = WebhookReceiverModule.forRootAsync({
+    const receiver = IncomingWebhooksModule.forRootAsync({
       useFactory: () => ({ sources: SOURCES, dataSource: 'billing' }),
     });
     expect(await stops({ receiver })).toMatch(/^INVALID_OPTION: Unknown option dataSource /);
@@ -540,8 +540,8 @@ describe('published vectors', () => {
     @Controller()
     class VectorController {
       @Post()
-      @VerifyWebhook('github')
-      receive(@IncomingWebhook() webhook: ReceivedWebhook): string {
+      @VerifyIncomingWebhook('github')
+      receive(@IncomingWebhookParam() webhook: IncomingWebhookMessage): string {
         return webhook.source;
       }
     }

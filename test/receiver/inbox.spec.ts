@@ -3,7 +3,12 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions, type EntityManager } from 'typeorm';
 import { generateSecret } from 'nestjs-entity-webhooks';
 import { webhookInboxEntities, webhookInboxMigrations, type SupportedDriver } from 'nestjs-entity-webhooks/migrations';
-import { IncomingWebhook, ReceivedWebhook, VerifyWebhook, WebhookInbox } from 'nestjs-entity-webhooks/receiver/nest';
+import {
+  IncomingWebhookParam,
+  IncomingWebhookMessage,
+  VerifyIncomingWebhook,
+  IncomingWebhookInbox,
+} from 'nestjs-entity-webhooks/receiver/nest';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -39,7 +44,7 @@ function signal(): { promise: Promise<void>; resolve: () => void } {
 }
 
 /** Runs inside `processInTransaction`, before the balance grows. A test sets it. */
-let during: (webhook: ReceivedWebhook, manager: EntityManager) => Promise<void> = async () => undefined;
+let during: (webhook: IncomingWebhookMessage, manager: EntityManager) => Promise<void> = async () => undefined;
 let onArrival: () => void = () => undefined;
 
 @Controller()
@@ -49,8 +54,8 @@ class BankController {
   /** In a transaction that `processInTransaction` opens. */
   @Post('deposit')
   @HttpCode(200)
-  @VerifyWebhook('bank')
-  async deposit(@IncomingWebhook() webhook: ReceivedWebhook<{ amount: number }>): Promise<object> {
+  @VerifyIncomingWebhook('bank')
+  async deposit(@IncomingWebhookParam() webhook: IncomingWebhookMessage<{ amount: number }>): Promise<object> {
     onArrival();
     const { isDuplicate } = await webhook.processInTransaction(this.dataSource.manager, async (manager) => {
       await during(webhook, manager);
@@ -62,8 +67,8 @@ class BankController {
   /** In a transaction of the handler, which commits even if `processInTransaction` fails. */
   @Post('visit')
   @HttpCode(200)
-  @VerifyWebhook('shop')
-  visit(@IncomingWebhook() webhook: ReceivedWebhook<{ amount: number; visit: string }>): Promise<object> {
+  @VerifyIncomingWebhook('shop')
+  visit(@IncomingWebhookParam() webhook: IncomingWebhookMessage<{ amount: number; visit: string }>): Promise<object> {
     onArrival();
     return this.dataSource.transaction(async (own) => {
       await own.insert(Visit, { id: webhook.data.visit });
@@ -239,7 +244,7 @@ describeDatabases('the inbox', (database) => {
   });
 
   it('distinguishes the ids of different sources, and ids that a collation would treat as equal', async () => {
-    const inbox = apps[0]?.app.get(WebhookInbox) as WebhookInbox;
+    const inbox = apps[0]?.app.get(IncomingWebhookInbox) as IncomingWebhookInbox;
     const long = 'x'.repeat(200);
     const keys = ['a', 'A', 'ä', 'a ', ' a', 'a\0', '', long, `${long}y`, '🦜'];
     for (const source of ['bank', 'shop']) {
@@ -254,7 +259,7 @@ describeDatabases('the inbox', (database) => {
 
   it('deletes old ids in batches, and no young ones', async () => {
     const { clock } = app(0);
-    const inbox = app(0).app.get(WebhookInbox);
+    const inbox = app(0).app.get(IncomingWebhookInbox);
     const start = clock.now();
     await dataSource.transaction(async (manager) => {
       for (let i = 0; i < 1_203; i++) {
@@ -283,13 +288,13 @@ describeDatabases('the inbox', (database) => {
         `insert into webhook_inbox (source, id, received_at) values ('bank', 'old_${i}', ${start - 31 * DAY})`,
       );
     }
-    await Promise.all(apps.map((test) => test.app.get(WebhookInbox).prune()));
+    await Promise.all(apps.map((test) => test.app.get(IncomingWebhookInbox).prune()));
     expect(await remembered()).toEqual([]);
   });
 
   it('rejects a manager of another data source', async () => {
     const other = await new DataSource({ type: 'better-sqlite3', database: ':memory:' }).initialize();
-    const inbox = app(0).app.get(WebhookInbox);
+    const inbox = app(0).app.get(IncomingWebhookInbox);
     await expect(inbox.once({ source: 'bank', id: 'x' }, other.manager, () => 1)).rejects.toMatchObject({
       code: 'INBOX_MISSING',
     });
@@ -360,7 +365,7 @@ describe('without an inbox', () => {
       const headers = signedByStandard(SECRET, body, { at: test.clock.now() });
       expect((await test.post('/deposit', headers, body)).status).toBe(500);
       expect(logged.join()).toContain('inbox: {}');
-      expect(await test.app.get(WebhookInbox).prune()).toBe(0);
+      expect(await test.app.get(IncomingWebhookInbox).prune()).toBe(0);
     } finally {
       await test.close();
       vi.restoreAllMocks();

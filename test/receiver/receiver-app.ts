@@ -10,12 +10,12 @@ import { EventEmitter2, EventEmitterModule } from '@nestjs/event-emitter';
 import { ExpressAdapter } from '@nestjs/platform-express';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Test } from '@nestjs/testing';
-import { Clock } from 'nestjs-entity-webhooks';
+import { WebhookClock } from 'nestjs-entity-webhooks';
 import {
-  WEBHOOK_RECEIVER_FACTS,
-  WebhookReceiverModule,
-  type WebhookReceiverModuleOptions,
-  type WebhookRejectedFact,
+  INCOMING_WEBHOOK_EVENTS,
+  IncomingWebhooksModule,
+  type IncomingWebhooksModuleOptions,
+  type IncomingWebhookRejectedEvent,
 } from 'nestjs-entity-webhooks/receiver/nest';
 import { FakeClock } from 'nestjs-entity-webhooks/testing';
 
@@ -23,7 +23,7 @@ export type Platform = 'express' | 'fastify';
 
 export interface ReceiverAppOptions {
   platform?: Platform;
-  receiver: DynamicModule | WebhookReceiverModuleOptions;
+  receiver: DynamicModule | IncomingWebhooksModuleOptions;
   controllers: Type[];
   imports?: (DynamicModule | Type)[];
   providers?: Provider[];
@@ -36,8 +36,8 @@ export interface ReceiverApp {
   app: INestApplication;
   url: string;
   clock: FakeClock;
-  /** The events emitted as `webhooks.receiver.rejected`. */
-  rejected: WebhookRejectedFact[];
+  /** The events emitted as `webhooks.incoming.rejected`. */
+  rejected: IncomingWebhookRejectedEvent[];
   post(path: string, headers: Record<string, string>, body: string | Buffer): Promise<Response>;
   close(): Promise<void>;
 }
@@ -45,7 +45,7 @@ export interface ReceiverApp {
 /** A Nest application that receives, on a real HTTP server. */
 export async function startReceiverApp(options: ReceiverAppOptions): Promise<ReceiverApp> {
   const { receiver, platform = 'express' } = options;
-  const module = 'module' in receiver ? receiver : WebhookReceiverModule.forRoot(receiver);
+  const module = 'module' in receiver ? receiver : IncomingWebhooksModule.forRoot(receiver);
   @Module({
     imports: [EventEmitterModule.forRoot(), module, ...(options.imports ?? [])],
     controllers: options.controllers,
@@ -54,7 +54,7 @@ export async function startReceiverApp(options: ReceiverAppOptions): Promise<Rec
   class AppModule {}
   const clock = new FakeClock(Date.now());
   const testing = await Test.createTestingModule({ imports: [AppModule] })
-    .overrideProvider(Clock)
+    .overrideProvider(WebhookClock)
     .useValue(clock)
     .compile();
   const adapter = platform === 'fastify' ? new FastifyAdapter() : new ExpressAdapter();
@@ -69,8 +69,10 @@ export async function startReceiverApp(options: ReceiverAppOptions): Promise<Rec
     throw error;
   }
   const url = (await app.getUrl()).replace('[::1]', '127.0.0.1');
-  const rejected: WebhookRejectedFact[] = [];
-  app.get(EventEmitter2).on(WEBHOOK_RECEIVER_FACTS.rejected, (fact: WebhookRejectedFact) => rejected.push(fact));
+  const rejected: IncomingWebhookRejectedEvent[] = [];
+  app
+    .get(EventEmitter2)
+    .on(INCOMING_WEBHOOK_EVENTS.rejected, (fact: IncomingWebhookRejectedEvent) => rejected.push(fact));
   return {
     app,
     url,

@@ -20,7 +20,7 @@ import {
   type SecurityOptions,
   type SignedRequest,
 } from '../../libs/webhooks/src/sending/index.js';
-import { FakeDns, WebhookReceiver } from '../../libs/webhooks/src/testing/index.js';
+import { FakeDns, TestReceiver } from '../../libs/webhooks/src/testing/index.js';
 import { certificateFor, type TestCertificate } from '../support/certificates.js';
 import { databases } from '../support/databases.js';
 import { startApp } from '../support/webhooks-app.js';
@@ -101,8 +101,8 @@ async function tcp(onSocket: (socket: Socket) => void): Promise<string> {
   return `http://127.0.0.1:${await listen(createTcpServer(onSocket))}`;
 }
 
-async function receiver(): Promise<WebhookReceiver> {
-  const started = await new WebhookReceiver().start();
+async function receiver(): Promise<TestReceiver> {
+  const started = await new TestReceiver().start();
   closing.push(() => started.stop());
   return started;
 }
@@ -319,7 +319,7 @@ describe('an application with a proxy', () => {
     const app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], security: { ...LOOPBACK, proxy: { url: proxy.url } } },
+      webhooks: { publishedTypes: ['tried'], security: { ...LOOPBACK, proxy: { url: proxy.url } } },
     });
     try {
       await app.listeners.create({ events: ['tried'], url: app.receiver.url, owner: null });

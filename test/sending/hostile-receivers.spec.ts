@@ -151,7 +151,10 @@ describeOn('postgres', 'while every kind of hostile receiver is sent to', (postg
     app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], dispatcher: { timeoutMs: 5_000, concurrency: 128, perListener: 2 } },
+      webhooks: {
+        publishedTypes: ['tried'],
+        dispatcher: { timeoutMs: 5_000, concurrency: 128, concurrencyPerListener: 2 },
+      },
     });
   });
   afterAll(async () => {

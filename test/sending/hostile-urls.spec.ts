@@ -67,7 +67,7 @@ describe('a corpus of hostile URLs', () => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['tried'],
+        publishedTypes: ['tried'],
         security: { allowHttp: true, allowedAddresses: [`${REDIRECTOR}/32`], lookup: dns.lookup },
       },
     });

@@ -14,7 +14,7 @@ import {
   type SignedRequest,
   type WebhooksHttp,
 } from '../../libs/webhooks/src/sending/index.js';
-import { FakeClock, WebhookReceiver } from '../../libs/webhooks/src/testing/index.js';
+import { FakeClock, TestReceiver } from '../../libs/webhooks/src/testing/index.js';
 
 export const LOOPBACK: SecurityOptions = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
 export const BODY = Buffer.from('{"type":"order.updated","data":{"id":7}}');
@@ -59,8 +59,8 @@ export async function tcp(onSocket: (socket: Socket) => void): Promise<string> {
   return `http://127.0.0.1:${await listen(createTcpServer(onSocket))}/hooks`;
 }
 
-export async function receiver(): Promise<WebhookReceiver> {
-  const started = await new WebhookReceiver().start();
+export async function receiver(): Promise<TestReceiver> {
+  const started = await new TestReceiver().start();
   cleanups.push(() => started.stop());
   return started;
 }

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { generateSecret, SignatureScheme, type SigningInput } from 'nestjs-entity-webhooks';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import { createSqlite, type FreshDatabase } from '../support/fresh-database.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -30,7 +30,7 @@ describe('a secret that a receiver already has', () => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: ['a.b'],
+        publishedTypes: ['a.b'],
         parts: { signatureSchemes: [HouseScheme] },
         secrets: { keys: [{ id: 'k', key: Buffer.alloc(32, 'k') }] },
       },
@@ -89,7 +89,7 @@ describe('a secret that a receiver already has', () => {
     await app.listeners.rotateSecret(id, { secret, overlapMs: 0 });
     await app.listeners.update(id, { schemes: ['standard'] });
     const { headers, rawBody } = await sent();
-    verifyWebhook({ headers, body: rawBody, secrets: secret, now: app.clock.now() });
+    verifyIncomingWebhook({ headers, body: rawBody, secrets: secret, now: app.clock.now() });
     await expect(app.listeners.rotateSecret(id, { secret: 'topsecret' })).rejects.toMatchObject({
       code: 'INVALID_SECRET',
     });

@@ -15,7 +15,7 @@ describe('the key set of a listener', () => {
     app = await startApp({
       database: { type: 'better-sqlite3', database: ':memory:' },
       entities: [],
-      webhooks: { publishes: [TYPE] },
+      webhooks: { publishedTypes: [TYPE] },
       imports: [WebhooksKeysModule.forRoot({ path: 'keys', decorators: [(target) => void marked.push(target)] })],
     });
     await app.app.listen(0, '127.0.0.1');

@@ -4,7 +4,7 @@ import { Logger } from '@nestjs/common';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { HttpService } from '@nestjs/axios';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { getWebhooksHttpToken, WEBHOOK_FACTS, WebhooksError } from 'nestjs-entity-webhooks';
+import { getWebhooksHttpToken, LIFECYCLE_EVENTS, WebhooksError } from 'nestjs-entity-webhooks';
 import { runtimeToken } from '../../libs/webhooks/src/instance.js';
 import { certificateFor } from '../support/certificates.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
@@ -59,7 +59,7 @@ describeDatabases('a secret', (database) => {
       database: fresh.options,
       entities: [],
       webhooks: {
-        publishes: [TYPE],
+        publishedTypes: [TYPE],
         secrets: { keys: [{ id: 'k1', key: SEALING_KEY.toString('base64') }] },
         dispatcher: { circuit: { failures: 2, cooldownMs: 1_000 } },
       },
@@ -179,9 +179,9 @@ describeDatabases('a secret', (database) => {
     await failing(listeners.rotateSecret(created.id));
     expect(thrown).toHaveLength(14);
     expect(printed.length).toBeGreaterThan(10);
-    expect(printed.filter((entry) => Array.isArray(entry) && entry[0] === WEBHOOK_FACTS.failed).length).toBeGreaterThan(
-      2,
-    );
+    expect(
+      printed.filter((entry) => Array.isArray(entry) && entry[0] === LIFECYCLE_EVENTS.failed).length,
+    ).toBeGreaterThan(2);
 
     const rows: unknown[] = [];
     for (const table of TABLES) rows.push(await app.dataSource.query(`SELECT * FROM webhook_${table}`));

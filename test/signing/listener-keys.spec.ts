@@ -7,7 +7,7 @@ import {
   StripeScheme,
   type CreateListenerInput,
 } from 'nestjs-entity-webhooks';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
+import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -24,7 +24,7 @@ describeDatabases('the keys of a listener', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: [TYPE], secrets: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1) }] } },
+      webhooks: { publishedTypes: [TYPE], secrets: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1) }] } },
     });
   });
   afterEach(async () => {
@@ -167,7 +167,9 @@ describeDatabases('the keys of a listener', (database) => {
       'webhook-timestamp': String(Number(request.headers['webhook-timestamp']) + 60),
     };
     const options = { headers: later, body: request.rawBody, secrets: secret, toleranceSeconds: Infinity };
-    expect(() => verifyWebhook({ ...options, scheme: new StripeScheme() })).toThrow('No secret made this signature');
+    expect(() => verifyIncomingWebhook({ ...options, scheme: new StripeScheme() })).toThrow(
+      'No secret made this signature',
+    );
   });
 
   it('replace a signature header that a listener sets itself', async () => {

@@ -31,7 +31,7 @@ describeDatabases('an application that logs every statement, and seals no secret
     };
     // The drivers of SQLite and MySQL write their logs with `verbose` and `debug`.
     const options = { ...fresh.options, logging: 'all', logger, maxQueryExecutionTime: 0.001, verbose: note };
-    app = await startApp({ database: options as never, entities: [], webhooks: { publishes: [TYPE] } });
+    app = await startApp({ database: options as never, entities: [], webhooks: { publishedTypes: [TYPE] } });
   });
   afterEach(async () => {
     await app.close();

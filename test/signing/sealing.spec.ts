@@ -123,7 +123,7 @@ describeDatabases('secrets at rest', (database) => {
     app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: [TYPE], ...(keys ? { secrets: { keys } } : {}) },
+      webhooks: { publishedTypes: [TYPE], ...(keys ? { secrets: { keys } } : {}) },
     });
   };
   const restart = async (keys?: SealingKeyOptions[]) => {
@@ -264,7 +264,7 @@ describeDatabases('secrets at rest', (database) => {
     const other = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: [TYPE], secrets: { keys: [K2] } }, // erasing needs no key
+      webhooks: { publishedTypes: [TYPE], secrets: { keys: [K2] } }, // erasing needs no key
     });
     try {
       other.clock.advance(app.clock.now() - other.clock.now());

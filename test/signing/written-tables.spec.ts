@@ -24,7 +24,7 @@ describeDatabases('an attacker who can write to the tables but has no key', (dat
     app = await startApp({
       database: fresh.options,
       entities: [],
-      webhooks: { publishes: ['tried'], secrets: { keys, requireSealed } },
+      webhooks: { publishedTypes: ['tried'], secrets: { keys, requireSealed } },
     });
   }
   const write = (column: string, value: string) => {

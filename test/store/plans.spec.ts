@@ -17,7 +17,7 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../../libs/webhooks/src/store/queue/delivery-rows.js';
-import { standingListener, type ReadListener } from '../../libs/webhooks/src/store/queue/candidates.js';
+import { standingListener, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
 import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
@@ -365,9 +365,9 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       { filter: { type: 'order.created' } },
       { filter: { owner: ACME } },
       { filter: { scope: GLOBEX } },
-      { filter: { from: NOW - 10_000 } },
-      { filter: { to: NOW - 100_000 } },
-      { filter: { from: NOW - 100_000, to: NOW - 90_000 } },
+      { filter: { since: NOW - 10_000 } },
+      { filter: { until: NOW - 100_000 } },
+      { filter: { since: NOW - 100_000, until: NOW - 90_000 } },
     ])('a page of the deliveries of $filter reads that page, wherever it begins', async ({ filter }) => {
       const first = await measure(database, () => listDeliveries(database, of(filter), null, PAGE));
       expectCheap(first.costs, PAGE);
@@ -398,7 +398,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       const replay = function* (): Script<number> {
         const listener = yield* standingListener(database, listenerId);
         const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
-        return (yield* replayEvents(database, listener as ReadListener, options)).made;
+        return (yield* replayEvents(database, listener as ReadCandidate, options)).made;
       };
       const { result, costs } = await measure(database, replay);
       expect(result).toBe(events);
@@ -424,7 +424,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       },
     );
 
-    it.each([{ listenerId: 'lst_77' }, { eventId: 'evt_777' }, { from: NOW - 20 }])(
+    it.each([{ listenerId: 'lst_77' }, { eventId: 'evt_777' }, { since: NOW - 20 }])(
       'deliveries of %s are counted without looking at others',
       async (filter) => {
         expectCheap((await measure(database, () => countDeliveries(database, of(filter)))).costs, 20);

@@ -57,7 +57,7 @@ export const LEASE_MS = 60_000;
 
 /** Room for `total` deliveries, `each` of one listener. */
 export function roomFor(total: number, each = total): Room {
-  return { total, of: () => each, ofOwner: () => Infinity, full: [], fullOwners: [] };
+  return { total, ofListener: () => each, ofOwner: () => Infinity, full: [], fullOwners: [] };
 }
 
 export const NO_ROOM = roomFor(0);
@@ -206,10 +206,10 @@ export async function deliveriesOf(database: Database) {
     leaseToken: string | null;
     leaseUntil: unknown;
     body: string | null;
-    lastError: string | null;
+    lastErrorCode: string | null;
   }>(
     database,
-    sql`select ${d.select('d', 'seq', 'id', 'eventSeq', 'listenerId', 'state', 'attempts', 'nextAt', 'leaseToken', 'leaseUntil', 'body', 'lastError')} from ${d.sql} d order by d.${d.$.seq}`,
+    sql`select ${d.select('d', 'seq', 'id', 'eventSeq', 'listenerId', 'state', 'attempts', 'nextAt', 'leaseToken', 'leaseUntil', 'body', 'lastErrorCode')} from ${d.sql} d order by d.${d.$.seq}`,
   );
   return rows.map((row) => ({
     ...row,

@@ -11,7 +11,7 @@ import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import {
-  Clock,
+  WebhookClock,
   DeliveryService,
   DispatcherService,
   ListenerService,
@@ -20,7 +20,7 @@ import {
   type WebhookFeature,
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
-import { FakeClock, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
 
 /** What tests say of addresses: receivers stand on this machine. */
 export const LOOPBACK = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
@@ -33,7 +33,7 @@ export interface TestApp {
   dispatcher: DispatcherService;
   webhooks: WebhooksService;
   clock: FakeClock;
-  receiver: WebhookReceiver;
+  receiver: TestReceiver;
   close(): Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export interface TestAppOptions {
   dataSourceFactory?: (options: DataSourceOptions) => Promise<DataSource>;
   providers?: Provider[];
   /** Instead of one that stands still. */
-  ownClock?: Clock;
+  ownClock?: WebhookClock;
 }
 
 /**
@@ -57,7 +57,7 @@ export interface TestAppOptions {
  * sends what there is, and the clock only moves when a test moves it.
  */
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
-  const receiver = new WebhookReceiver();
+  const receiver = new TestReceiver();
   await receiver.start();
   const clock = new FakeClock(Date.now());
   const features = [...options.entities] as WebhookFeature[];
@@ -91,7 +91,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   let app: INestApplication;
   try {
     const module = await Test.createTestingModule({ imports: [AppModule] })
-      .overrideProvider(Clock)
+      .overrideProvider(WebhookClock)
       .useValue(options.ownClock ?? clock)
       .compile();
     app = module.createNestApplication({ logger: ['error', 'warn'], ...options.application });

@@ -58,7 +58,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
     (app = await startApp({
       database: { ...fresh.options, poolSize: 2, synchronize: false, ...extra } as DataSourceOptions,
       entities: [Item],
-      webhooks: { tableSchema: 'hooks', publishes: ['note.sent'], dispatcher },
+      webhooks: { tableSchema: 'hooks', publishedTypes: ['note.sent'], dispatcher },
     }));
   /** As an interceptor of a request does: a connection of the pool, with the tenant's `search_path` and no other. */
   const as = async (schema: string, work: (manager: EntityManager) => Promise<unknown>) => {

@@ -54,5 +54,5 @@ it('sends nothing to a name that has a private address among its addresses', asy
   await app.dataSource.getRepository(Order).save({ status: 'a' });
   await drain(app.app);
   expectNothingSent(app.receiver);
-  expect((await app.deliveries.list()).items).toMatchObject([{ lastError: 'ADDRESS_BLOCKED' }]);
+  expect((await app.deliveries.list()).items).toMatchObject([{ lastErrorCode: 'ADDRESS_BLOCKED' }]);
 });

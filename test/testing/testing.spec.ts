@@ -10,14 +10,14 @@ import {
   expectNothingSent,
   FakeClock,
   FakeDns,
-  WebhookReceiver,
+  TestReceiver,
 } from '../../libs/webhooks/src/testing/index.js';
 
 describe('the receiver', () => {
-  let receiver: WebhookReceiver;
+  let receiver: TestReceiver;
   afterEach(() => receiver.stop());
 
-  const start = async () => (receiver = await new WebhookReceiver().start());
+  const start = async () => (receiver = await new TestReceiver().start());
   const post = (body: string, path = '', headers: Record<string, string> = {}) =>
     fetch(receiver.url + path, { method: 'POST', body, headers });
   const event = (type: string, data: unknown = {}) => post(JSON.stringify({ type, data }));
@@ -116,7 +116,7 @@ describe('the receiver', () => {
   });
 
   it('throws if it is not started, or is started twice', async () => {
-    expect(() => new WebhookReceiver().url).toThrow('start() first');
+    expect(() => new TestReceiver().url).toThrow('start() first');
     await start();
     await expect(receiver.start()).rejects.toThrow('already');
   });

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { Column, Entity, PrimaryGeneratedColumn, type Logger, type Repository } from 'typeorm';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { generateSecret, WEBHOOK_FACTS, Webhook, type Listener } from 'nestjs-entity-webhooks';
+import { generateSecret, LIFECYCLE_EVENTS, Webhook, type Listener } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
@@ -57,7 +57,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       app = await startApp({
         ...ambient.options,
         // Whoever waits for its own transaction is caught by the time limit of the test.
-        webhooks: { publishes: [TYPE], sqlite: { lockTimeoutMs: 60_000 }, ...ambient.options?.webhooks },
+        webhooks: { publishedTypes: [TYPE], sqlite: { lockTimeoutMs: 60_000 }, ...ambient.options?.webhooks },
         database: { ...fresh.options, logger, logging: true } as never,
         entities: [Note],
       });
@@ -108,7 +108,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
 
     it('forgets what publish() and a listener’s change did in a savepoint that is rolled back', async () => {
       const facts: unknown[] = [];
-      app.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
+      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
       const { id } = await create();
       await inTransaction(async () => {
         const inner = ambient.inSavepoint(app, async () => {
@@ -178,7 +178,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
 
     it('emits that a listener was disabled when that is committed, and not before', async () => {
       const facts: unknown[] = [];
-      app.app.get(EventEmitter2).on(WEBHOOK_FACTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
+      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
       const { id } = await create();
       await rolledBack(() => app.listeners.disable(id));
       await inTransaction(async () => {

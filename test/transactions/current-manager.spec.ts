@@ -8,7 +8,7 @@ import { describeAmbient, Note } from './ambient.js';
 const current = new AsyncLocalStorage<EntityManager | undefined>();
 
 describeAmbient('inside a transaction that the application keeps itself', {
-  options: { webhooks: { publishes: ['note.sent'], currentManager: () => current.getStore() } },
+  options: { webhooks: { publishedTypes: ['note.sent'], currentManager: () => current.getStore() } },
   inTransaction: (app, work) => app.dataSource.transaction((manager) => current.run(manager, work)),
   inSavepoint: (app, work) =>
     (current.getStore() ?? app.dataSource.manager).transaction((manager) => current.run(manager, work)),
@@ -22,7 +22,7 @@ describeDatabases('a manager that is given', (database) => {
 
   beforeEach(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Note], webhooks: { publishes: ['note.sent'] } });
+    app = await startApp({ database: fresh.options, entities: [Note], webhooks: { publishedTypes: ['note.sent'] } });
   });
   afterEach(async () => {
     await app.close();
@@ -97,7 +97,7 @@ it('`currentManager` of another data source is an error with a code', async () =
   const app = await startApp({
     database: fresh?.options as never,
     entities: [Note],
-    webhooks: { publishes: ['note.sent'], currentManager: () => other.manager },
+    webhooks: { publishedTypes: ['note.sent'], currentManager: () => other.manager },
   });
   try {
     await expect(app.webhooks.publish('note.sent', {})).rejects.toMatchObject({ code: 'WRONG_DATA_SOURCE' });

@@ -46,7 +46,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     app = await startApp({
       database: options(folder),
       entities: [Memo],
-      webhooks: { publishes: ['a.b'], sqlite },
+      webhooks: { publishedTypes: ['a.b'], sqlite },
       application: { logger: false },
     });
   });

@@ -3,8 +3,16 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 
 import { Controller, HttpCode, Post } from '@nestjs/common';
-import { SenderUnavailableError, SenderVerified, verifyWithSender } from 'nestjs-entity-webhooks/receiver';
-import { IncomingWebhook, ReceivedWebhook, VerifyWebhook } from 'nestjs-entity-webhooks/receiver/nest';
+import {
+  SenderUnavailableError,
+  SenderVerifiedIncomingWebhookScheme,
+  verifyWithSender,
+} from 'nestjs-entity-webhooks/receiver';
+import {
+  IncomingWebhookParam,
+  IncomingWebhookMessage,
+  VerifyIncomingWebhook,
+} from 'nestjs-entity-webhooks/receiver/nest';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 
@@ -76,14 +84,14 @@ describe('verifyWithSender', () => {
     for (const timeoutMs of [0, 1.5, NaN, 10_000_000]) {
       const asked = verifyWithSender('https://shop.example', { ...question, timeoutMs });
       await expect(asked).rejects.toMatchObject({ code: 'INVALID_OPTION' });
-      expect(() => new SenderVerified('https://shop.example', { timeoutMs })).toThrow(/timeoutMs/);
+      expect(() => new SenderVerifiedIncomingWebhookScheme('https://shop.example', { timeoutMs })).toThrow(/timeoutMs/);
     }
-    expect(() => new SenderVerified('http://shop.example')).toThrow(/https:/);
+    expect(() => new SenderVerifiedIncomingWebhookScheme('http://shop.example')).toThrow(/https:/);
   });
 });
 
 describe('a source whose webhooks are verified by asking the sender', () => {
-  const received: ReceivedWebhook[] = [];
+  const received: IncomingWebhookMessage[] = [];
   let test: ReceiverApp | undefined;
   afterEach(async () => {
     await test?.close();
@@ -94,13 +102,13 @@ describe('a source whose webhooks are verified by asking the sender', () => {
   class AskingController {
     @Post()
     @HttpCode(204)
-    @VerifyWebhook('shop')
-    receive(@IncomingWebhook() webhook: ReceivedWebhook): void {
+    @VerifyIncomingWebhook('shop')
+    receive(@IncomingWebhookParam() webhook: IncomingWebhookMessage): void {
       received.push(webhook);
     }
   }
   async function start(view: string): Promise<ReceiverApp> {
-    const scheme = new SenderVerified(view, { timeoutMs: 2_000, ...LOCAL });
+    const scheme = new SenderVerifiedIncomingWebhookScheme(view, { timeoutMs: 2_000, ...LOCAL });
     test = await startReceiverApp({ receiver: { sources: { shop: { scheme } } }, controllers: [AskingController] });
     return test;
   }

@@ -3,7 +3,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Worker } from 'node:worker_threads';
 import { Controller, HttpCode, Post } from '@nestjs/common';
 import { generateSecret, generateSigningKey, WebhooksKeysModule } from 'nestjs-entity-webhooks';
-import { VerifyWebhook, WebhookReceiverModule } from 'nestjs-entity-webhooks/receiver/nest';
+import { VerifyIncomingWebhook, IncomingWebhooksModule } from 'nestjs-entity-webhooks/receiver/nest';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signedByStandard } from '../receiver/signed-requests.js';
@@ -46,12 +46,12 @@ const KEYS = Array.from({ length: 5 }, () => generateSigningKey().publicKey);
 class HooksController {
   @Post()
   @HttpCode(204)
-  @VerifyWebhook('shop')
+  @VerifyIncomingWebhook('shop')
   receive(): void {}
 
   @Post('keys')
   @HttpCode(204)
-  @VerifyWebhook('keys')
+  @VerifyIncomingWebhook('keys')
   receiveByKeys(): void {}
 }
 
@@ -67,7 +67,7 @@ describe.each<Platform>(['express', 'fastify'])('the event loop of an applicatio
       platform,
       imports: [
         WebhooksKeysModule.forRoot(),
-        WebhookReceiverModule.forRoot({
+        IncomingWebhooksModule.forRoot({
           sources: {
             shop: { secrets: SECRETS },
             keys: { secrets: KEYS },

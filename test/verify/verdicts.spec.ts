@@ -92,7 +92,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
   });
 
   it('gets INVALID for a signature by a listener that did not receive the event, whoever owns that listener', async () => {
-    const { listeners, receiver, deliver, verdict } = await start({ publishes: [TYPE, 'note.read'] });
+    const { listeners, receiver, deliver, verdict } = await start({ publishedTypes: [TYPE, 'note.read'] });
     await listeners.create({ events: [TYPE], url: receiver.url });
     const stranger = await listeners.create({ events: ['note.read'], url: receiver.url });
     const request = await deliver();

@@ -6,7 +6,7 @@ import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { DataSourceOptions } from 'typeorm';
 import {
-  Clock,
+  WebhookClock,
   DispatcherService,
   ListenerService,
   PayloadFormat,
@@ -14,7 +14,7 @@ import {
   WebhooksService,
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
-import { FakeClock, WebhookReceiver, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
+import { FakeClock, TestReceiver, type ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { WebhooksVerifyModule, type WebhooksVerifyOptions } from 'nestjs-entity-webhooks/verify';
 import { LOOPBACK } from '../support/webhooks-app.js';
 
@@ -44,7 +44,7 @@ export interface VerifyApp {
   webhooks: WebhooksService;
   dispatcher: DispatcherService;
   clock: FakeClock;
-  receiver: WebhookReceiver;
+  receiver: TestReceiver;
   /** Publishes an event, sends it, and returns the last received request. */
   deliver: (data?: Record<string, string>) => Promise<ReceivedRequest>;
   ask: (returned: Returned, url?: string) => Promise<Response>;
@@ -73,7 +73,7 @@ export function appModule(options: VerifyAppOptions): new () => object {
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({
         security: LOOPBACK,
-        publishes: [TYPE],
+        publishedTypes: [TYPE],
         parts: { payloadFormats: [XmlFormat] },
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
@@ -92,7 +92,7 @@ export function appModule(options: VerifyAppOptions): new () => object {
 export async function startVerifyApp(options: VerifyAppOptions = {}): Promise<VerifyApp> {
   const clock = new FakeClock(Date.now());
   const testing = await Test.createTestingModule({ imports: [appModule(options)] })
-    .overrideProvider(Clock)
+    .overrideProvider(WebhookClock)
     .useValue(clock)
     .compile();
   const adapter = options.platform === 'fastify' ? new FastifyAdapter() : new ExpressAdapter();
@@ -106,7 +106,7 @@ export async function startVerifyApp(options: VerifyAppOptions = {}): Promise<Ve
     await app.close();
     throw error;
   }
-  const receiver = await new WebhookReceiver().start();
+  const receiver = await new TestReceiver().start();
   const base = (await app.getUrl()).replace('[::1]', '127.0.0.1');
   const url = `${base}/${options.verify?.path ?? 'webhooks/verify'}`;
   const webhooks = app.get(WebhooksService);

@@ -17,7 +17,7 @@ import { UsersModule } from './users/users.module.js';
   imports: [
     EventEmitterModule.forRoot(),
     WebhooksModule.forRoot({
-      publishes: [{ type: 'invoice.overdue', fields: ['orderId', 'totalCents'] }],
+      publishedTypes: [{ type: 'invoice.overdue', fields: ['orderId', 'totalCents'] }],
       // The receiver is this application, on http and loopback. Leave this line out in your application.
       security: { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true },
       parts: { retrySchedule: ImpatientSchedule },

@@ -9,7 +9,7 @@ export interface ClockReading {
 }
 
 /** Gives the time. One for everything that compares times, so that a test can move it. */
-export abstract class Clock {
+export abstract class WebhookClock {
   /** Milliseconds since 1970, UTC. A whole number. */
   abstract now(): number;
 
@@ -34,7 +34,7 @@ export const SET_BACK_FROM_MS = 5_000;
  * It never goes back by little: set back by a reading, it stands still until the database's has caught up. If it is ahead by more than
  * {@link SET_BACK_FROM_MS}, it is set back at once: it would sign times that receivers refuse, and no retry would be due.
  */
-export class SystemClock extends Clock {
+export class SystemWebhookClock extends WebhookClock {
   /** The database's time less `performance.now()`. */
   private offset: number | null = null;
   private shortestMs = Infinity;

@@ -30,7 +30,7 @@ export type {
 } from './options/webhooks-options.js';
 
 export { CaptureError } from './entities/errors.js';
-export { pure } from './entities/pure.js';
+export { ownerFromRow } from './entities/owner-from-row.js';
 export {
   Webhook,
   WebhookHidden,
@@ -90,15 +90,15 @@ export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js
 
 export {
   eventName,
-  WEBHOOK_FACTS,
-  type CircuitOpenedFact,
-  type DeliveriesDiscardedFact,
-  type DeliveryFact,
-  type EventDamagedFact,
-  type ImageDamagedFact,
-  type ListenerDisabledFact,
-  type WebhookFact,
-} from './dispatcher/delivery-facts.js';
+  LIFECYCLE_EVENTS,
+  type CircuitOpenedLifecycleEvent,
+  type DeliveriesDiscardedLifecycleEvent,
+  type DeliveryLifecycleEvent,
+  type EventDamagedLifecycleEvent,
+  type ImageDamagedLifecycleEvent,
+  type ListenerDisabledLifecycleEvent,
+  type LifecycleEvent,
+} from './dispatcher/lifecycle-events.js';
 export { DispatcherService, type RoundResult } from './dispatcher/dispatcher.service.js';
 export type { UpkeepResult } from './dispatcher/upkeep.js';
 
@@ -128,15 +128,15 @@ export type { TlsIdentity } from './sending/guarded-agent.js';
 export type { Outcome, OutcomeKind } from './sending/outcome.js';
 export type { SendErrorCode } from './sending/send-error.js';
 export type { SecurityOptions } from './sending/security-options.js';
-export { Transport, type OnStatus, type SignedRequest } from './sending/transport.js';
+export { WebhookTransport, type OnStatus, type SignedRequest } from './sending/transport.js';
 
 export { SqliteLockTimeoutError, SqliteTransactionLostError } from './sqlite/errors.js';
 export { isolateSqlite, type IsolateSqliteOptions } from './sqlite/isolate-sqlite.js';
 export type { SupportedDriver } from './dialect.js';
-export type { Page, PageOptions } from './store/database/page.js';
+export type { WebhookPage, WebhookPageOptions } from './store/database/page.js';
 export { webhookEntities } from './store/database/tables.js';
 export type { WebhookTablesOptions } from './store/database/table-names.js';
 
-export { Clock, SystemClock, type ClockReading } from './clock.js';
+export { WebhookClock, SystemWebhookClock, type ClockReading } from './clock.js';
 export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';
 export { BadRequestError, ConfigurationError, WebhooksError, type WebhooksErrorOptions } from './errors.js';

@@ -1,5 +1,5 @@
 import { BadRequestError } from './errors.js';
-import type { Clock } from './clock.js';
+import type { WebhookClock } from './clock.js';
 import { PerMinute } from './per-minute.js';
 
 /** The quotas of one owner: the option `limits`, with every default in place. */
@@ -33,7 +33,7 @@ export class Quotas {
 
   constructor(
     readonly limits: Limits,
-    private readonly clock: Clock,
+    private readonly clock: WebhookClock,
   ) {}
 
   /** @throws QuotaError `TOO_MANY_TESTS` */

@@ -13,7 +13,7 @@ import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { EntityRegistry } from './entities/entity-registry.js';
-import { Clock, SystemClock } from './clock.js';
+import { WebhookClock, SystemWebhookClock } from './clock.js';
 import { ConfigurationError } from './errors.js';
 import { show } from './show.js';
 import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
@@ -27,7 +27,7 @@ import type {
 } from './options/webhooks-options.js';
 import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
-import { Transport } from './sending/transport.js';
+import { WebhookTransport } from './sending/transport.js';
 import { createWebhooksHttpService, type WebhooksHttp } from './sending/webhooks-http-service.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import {
@@ -74,7 +74,7 @@ export class WebhooksCoreModule {
           inject: options.inject ?? [],
         },
         { provide: registryToken(name), useFactory: () => new EntityRegistry() },
-        { provide: Clock, useClass: SystemClock },
+        { provide: WebhookClock, useClass: SystemWebhookClock },
         // One for creating listeners and for sending: it bounds what is asked at once.
         {
           provide: LOOKUP,
@@ -109,12 +109,12 @@ function partProviders(parts: WebhooksParts, name: string): Provider[] {
   const schemes = (parts.signatureSchemes ?? []).map((part) => partProvider('signatureSchemes', part));
   return [
     parts.transport
-      ? partProvider('transport', parts.transport, Transport)
+      ? partProvider('transport', parts.transport, WebhookTransport)
       : {
-          provide: Transport,
-          useFactory: (http: WebhooksHttp, clock: Clock, { dispatcher }: ResolvedWebhooksOptions) =>
+          provide: WebhookTransport,
+          useFactory: (http: WebhooksHttp, clock: WebhookClock, { dispatcher }: ResolvedWebhooksOptions) =>
             new HttpTransport(http, { clock, retryAfterCapMs: dispatcher.retryAfterCapMs }),
-          inject: [HTTP, Clock, optionsToken(name)],
+          inject: [HTTP, WebhookClock, optionsToken(name)],
         },
     { provide: RetrySchedule, useFactory: (schedule: RetrySchedule) => schedule, inject: [SCHEDULE] },
     parts.retrySchedule
@@ -164,8 +164,8 @@ function runtimeProvider(name: string): Provider {
       dataSource: DataSource,
       registry: EntityRegistry,
       emitter: EventEmitter2 | undefined,
-      clock: Clock,
-      transport: Transport,
+      clock: WebhookClock,
+      transport: WebhookTransport,
       retrySchedule: RetrySchedule,
       payloadFormats: PayloadFormat[],
       signatureSchemes: SignatureScheme[],
@@ -191,8 +191,8 @@ function runtimeProvider(name: string): Provider {
       name === DEFAULT_INSTANCE ? getDataSourceToken() : getDataSourceToken(name),
       registryToken(name),
       { token: EventEmitter2, optional: true },
-      Clock,
-      Transport,
+      WebhookClock,
+      WebhookTransport,
       RetrySchedule,
       FORMATS,
       SCHEMES,

@@ -15,10 +15,10 @@ import { loadExposure } from './entities/exposed-properties.js';
 import { awaitHooks } from './capture/typeorm/await-hooks.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
-import type { Clock } from './clock.js';
+import type { WebhookClock } from './clock.js';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
-import { eventName, WEBHOOK_FACTS } from './dispatcher/delivery-facts.js';
+import { eventName, LIFECYCLE_EVENTS } from './dispatcher/lifecycle-events.js';
 import { DispatcherService } from './dispatcher/dispatcher.service.js';
 import { WakeUps } from './dispatcher/wake-ups.js';
 import { Notices } from './dispatcher/notices.js';
@@ -38,7 +38,7 @@ import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
-import type { Transport } from './sending/transport.js';
+import type { WebhookTransport } from './sending/transport.js';
 import { GithubScheme } from './signing/github-scheme.js';
 import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
@@ -73,8 +73,8 @@ export interface RuntimeParts {
   readonly dataSource: DataSource;
   readonly registry: EntityRegistry;
   readonly emitter: EventEmitter2 | undefined;
-  readonly clock: Clock;
-  readonly transport: Transport;
+  readonly clock: WebhookClock;
+  readonly transport: WebhookTransport;
   readonly retrySchedule: RetrySchedule;
   readonly payloadFormats: readonly PayloadFormat[];
   readonly signatureSchemes: readonly SignatureScheme[];
@@ -115,7 +115,7 @@ export class WebhooksRuntime
     this.logger = new WebhooksLogger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
     const { logger } = this;
     registry.serve(dataSource, name, options.capture);
-    const catalog = new EventCatalog(dataSource, registry, options.publishes);
+    const catalog = new EventCatalog(dataSource, registry, options.publishedTypes);
     const shipped = [
       new StandardScheme(),
       new StandardV1aScheme(),
@@ -143,7 +143,7 @@ export class WebhooksRuntime
       options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
         ? new WakeUps(database, options.wakeUp.url, logger)
         : null;
-    const notices = new Notices({ logger, emit: (event, fact) => this.emit(event, fact) });
+    const notices = new Notices({ logger, emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent) });
     this.dispatcher = new DispatcherService({
       notices,
       database,
@@ -167,7 +167,7 @@ export class WebhooksRuntime
         maxAgeMs: options.dispatcher.maxAgeMs,
         retention: options.retention,
         logger,
-        emit: (event, fact) => this.emit(event, fact),
+        emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
       }),
       images: new ImageConverter({
         dataSource,
@@ -176,10 +176,10 @@ export class WebhooksRuntime
         limits: options.payload,
         logger,
         onConverted: (rows) => this.emitEvents(rows),
-        onDamaged: (fact) => this.emit(WEBHOOK_FACTS.imageDamaged, fact),
+        onDamaged: (lifecycleEvent) => this.emit(LIFECYCLE_EVENTS.imageDamaged, lifecycleEvent),
       }),
       logger,
-      emit: (event, fact, cause) => this.emit(event, fact, cause),
+      emit: (event, lifecycleEvent, cause) => this.emit(event, lifecycleEvent, cause),
       wakeUps: this.wakeUps,
     });
     const wake = () => this.wake();
@@ -191,7 +191,7 @@ export class WebhooksRuntime
       registry,
       clock,
       limits: options.payload,
-      maxDepth: options.maxDepth,
+      maxCausationDepth: options.maxCausationDepth,
       unfinishedWritesTimeoutMs: options.unfinishedWritesTimeoutMs,
       logger,
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
@@ -246,7 +246,7 @@ export class WebhooksRuntime
   }
 
   /** @internal for the verify view */
-  get clock(): Clock {
+  get clock(): WebhookClock {
     return this.parts.clock;
   }
 
@@ -366,7 +366,7 @@ export class WebhooksRuntime
     const { isRunning } = this.dispatcher;
     await this.dispatcher.stop();
     // Others go on with what it gave back.
-    if (isRunning) this.wakeUps?.tell();
+    if (isRunning) this.wakeUps?.announce();
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -400,13 +400,13 @@ export class WebhooksRuntime
 
   /** Triggers wrote something down: whoever dispatches makes events of it. */
   private wakeForImages(): void {
-    if (!this.dispatcher.hasRoom) this.wakeUps?.tell();
+    if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wakeForImages();
   }
 
   /** There may be work: for this process, and for others when it has its hands full or does not dispatch. */
   private wake(): void {
-    if (!this.dispatcher.hasRoom) this.wakeUps?.tell();
+    if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wake();
   }
 
@@ -438,13 +438,13 @@ export class WebhooksRuntime
     const { emitter } = this.parts;
     // Nobody listens, mostly, and this is said for every delivery.
     if (!emitter.hasListeners(name) && !emitter.listenersAny().length) return;
-    const tell = () => {
+    const emitToHandlers = () => {
       emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
     };
     try {
       // Handlers are apart from what surrounded the write, and know what led to them.
-      if (cause) runCausedBy(cause, tell);
-      else runOutside(tell);
+      if (cause) runCausedBy(cause, emitToHandlers);
+      else runOutside(emitToHandlers);
     } catch (error) {
       this.handlerFailed(name, error);
     }

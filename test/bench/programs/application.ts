@@ -9,7 +9,7 @@ import {
   DispatcherService,
   getWebhooksHttpToken,
   ListenerService,
-  WEBHOOK_FACTS,
+  LIFECYCLE_EVENTS,
   eventName,
   WebhooksModule,
   type DeliveryState,
@@ -66,7 +66,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({
         security: LOOPBACK,
-        publishes: [PUBLISHED_TYPE],
+        publishedTypes: [PUBLISHED_TYPE],
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
@@ -149,7 +149,7 @@ function progressOne(): void {
 export function start(isCounting = false): void {
   progress.succeeded = 0;
   cpuAtStart = process.cpuUsage();
-  if (isCounting) app.get(EventEmitter2).on(WEBHOOK_FACTS.succeeded, progressOne);
+  if (isCounting) app.get(EventEmitter2).on(LIFECYCLE_EVENTS.succeeded, progressOne);
   app.get(DispatcherService).start();
 }
 
@@ -157,7 +157,7 @@ export function start(isCounting = false): void {
 export async function halt(): Promise<number> {
   const { user, system } = process.cpuUsage(cpuAtStart);
   await app.get(DispatcherService).stop();
-  app.get(EventEmitter2).off(WEBHOOK_FACTS.succeeded, progressOne);
+  app.get(EventEmitter2).off(LIFECYCLE_EVENTS.succeeded, progressOne);
   return user + system;
 }
 

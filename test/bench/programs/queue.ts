@@ -7,7 +7,7 @@ import { EventEmitterModule } from '@nestjs/event-emitter';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import axios from 'axios';
 import { Queue, Worker, type ConnectionOptions } from 'bullmq';
-import { Transport, WebhooksModule } from 'nestjs-entity-webhooks';
+import { WebhookTransport, WebhooksModule } from 'nestjs-entity-webhooks';
 import {
   Column,
   CreateDateColumn,
@@ -157,7 +157,7 @@ async function libraryTransport(): Promise<Send> {
   })
   class TransportModule {}
   const app = await NestFactory.createApplicationContext(TransportModule, { logger: ['error'] });
-  const transport = app.get(Transport, { strict: false });
+  const transport = app.get(WebhookTransport, { strict: false });
   return async ({ id, url, body }) => {
     const headers = signed(id, body, SECRET);
     const { status, response } = await transport.send({ url, headers, body: Buffer.from(body), timeoutMs: 15_000 });

@@ -1,11 +1,18 @@
 // Compiled as CommonJS, with each `module` that Nest applications use: every entry point has types there, and `require()` loads it.
 import { WebhooksModule } from 'nestjs-entity-webhooks';
 import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
-import { WebhookReceiverModule } from 'nestjs-entity-webhooks/receiver/nest';
+import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
+import { IncomingWebhooksModule } from 'nestjs-entity-webhooks/receiver/nest';
 import { drain } from 'nestjs-entity-webhooks/testing';
 import { WebhooksVerifyModule } from 'nestjs-entity-webhooks/verify';
 
-const loaded = [WebhooksModule, webhookMigrations, verifyWebhook, WebhookReceiverModule, drain, WebhooksVerifyModule];
+const loaded = [
+  WebhooksModule,
+  webhookMigrations,
+  verifyIncomingWebhook,
+  IncomingWebhooksModule,
+  drain,
+  WebhooksVerifyModule,
+];
 if (!loaded.every((one) => typeof one === 'function')) throw new Error('an entry point lacks an export');
 console.log(`require() loads ${loaded.length} exports`);

@@ -6,9 +6,9 @@ import { EventEmitterModule } from '@nestjs/event-emitter';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
-import { Clock, ListenerService, WebhooksModule } from 'nestjs-entity-webhooks';
-import { verifyWebhook } from 'nestjs-entity-webhooks/receiver';
-import { drain, expectDelivered, expectNothingSent, FakeClock, WebhookReceiver } from 'nestjs-entity-webhooks/testing';
+import { WebhookClock, ListenerService, WebhooksModule } from 'nestjs-entity-webhooks';
+import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
+import { drain, expectDelivered, expectNothingSent, FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { Order } from './order.entity.js';
 
 /** Both runners have it as a global. */
@@ -32,12 +32,12 @@ it('sends paid orders, once they are drained', async () => {
       WebhooksModule.forFeature([Order]),
     ],
   })
-    .overrideProvider(Clock)
+    .overrideProvider(WebhookClock)
     .useValue(new FakeClock())
     .compile();
   const app = moduleRef.createNestApplication();
   await app.init();
-  const receiver = await new WebhookReceiver().start();
+  const receiver = await new TestReceiver().start();
   const { secret } = await app.get(ListenerService).create({ events: ['order.updated'], url: receiver.url });
   const orders = app.get(DataSource).getRepository(Order);
   const order = await orders.save({ status: 'new' });
@@ -47,7 +47,7 @@ it('sends paid orders, once they are drained', async () => {
   await drain(app);
   const [request] = await expectDelivered(receiver, { type: 'order.updated', data: { status: 'paid' } });
   if (!request) throw new Error('expectDelivered() returned no request');
-  verifyWebhook({ headers: request.headers, body: request.rawBody, secrets: secret });
+  verifyIncomingWebhook({ headers: request.headers, body: request.rawBody, secrets: secret });
   await receiver.stop();
   await app.close();
 }, 60_000);

@@ -1,11 +1,11 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { Transport, type Outcome, type SignedRequest } from 'nestjs-entity-webhooks';
+import { WebhookTransport, type Outcome, type SignedRequest } from 'nestjs-entity-webhooks';
 
 export const RELAY_URL = Symbol('RELAY_URL');
 
 /** Hands each request to a relay at the edge of the network, which sends it to `x-relay-to` and gives back the answer. */
 @Injectable()
-export class RelayTransport extends Transport {
+export class RelayTransport extends WebhookTransport {
   constructor(@Inject(RELAY_URL) private readonly relay: string) {
     super();
   }

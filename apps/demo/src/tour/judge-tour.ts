@@ -20,7 +20,7 @@ export interface Expected {
 export function judgeTour(
   expected: readonly Expected[],
   received: readonly Received[],
-  log: readonly Pick<Delivery, 'type' | 'state' | 'attemptCount' | 'lastError' | 'lastStatus'>[],
+  log: readonly Pick<Delivery, 'type' | 'state' | 'attemptCount' | 'lastErrorCode' | 'lastStatus'>[],
 ): string[] {
   const { missing, unexpected } = compare(expected, received);
   const forged = received.filter(({ verdict }) => verdict === 'forged');
@@ -62,9 +62,11 @@ function unfinished({
   state,
   attemptCount,
   lastStatus,
-  lastError,
+  lastErrorCode,
 }: Parameters<typeof judgeTour>[2][number]): string {
   const tried =
-    attemptCount === 0 ? 'not tried yet' : `after attempt ${attemptCount}, which ended with ${lastStatus ?? lastError}`;
+    attemptCount === 0
+      ? 'not tried yet'
+      : `after attempt ${attemptCount}, which ended with ${lastStatus ?? lastErrorCode}`;
   return `not delivered: ${type} is ${state}, ${tried}`;
 }

@@ -1,6 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { DialectName } from '../dialect.js';
 import { deleteAffected, emptyTable, onlyOnce, updateAffected } from './statements/affected-rows.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
@@ -9,7 +9,7 @@ import { idOfImage } from './images/image-select.js';
 import { insertRows } from './statements/inserted-rows.js';
 import { LinkWrites } from './links/link-writes.js';
 import { SavedWrites } from './statements/saved-writes.js';
-import { sendingThrough, type SendStatement, type StatementResult } from './typeorm/sending-through.js';
+import { sendingThrough, type SendStatement, type BuilderResult } from './typeorm/sending-through.js';
 import { kindsInTable, rootOf } from '../entities/single-table.js';
 import type { RowChange } from './changes/row-change.js';
 import type {
@@ -18,7 +18,7 @@ import type {
   Saving,
   WriteBuilder,
   WriteExpression,
-  WriteHold,
+  WriteInterceptor,
 } from './typeorm/write-builder.js';
 import { WrittenTable } from './images/written-table.js';
 import type { CapturedWrite, ChangeLog } from './statements/captured-write.js';
@@ -28,7 +28,7 @@ export interface BulkWritesOptions {
   readonly dataSource: DataSource;
   readonly dialect: DialectName;
   readonly registry: EntityRegistry;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
 }
@@ -41,7 +41,7 @@ type Run = (builder: WriteBuilder) => Promise<unknown>;
  * `restore()`, `upsert()`, `increment()`, `decrement()`: a statement runs in a transaction, the caller's or one of its own, with the
  * images of the rows that it touches before and after it. docs/decisions/0006-query-builder-writes.md has the ways that were tried.
  */
-export class BulkWrites implements WriteHold {
+export class BulkWrites implements WriteInterceptor {
   /** `null` for tables without events. */
   private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
   private tablesOf = 0;
@@ -109,7 +109,7 @@ export class BulkWrites implements WriteHold {
     const metadata = metadataOf(builder);
     const isCaptured = saving?.firesListeners !== false && this.options.log.isCaptured(builder.queryRunner);
     const table = isCaptured ? this.tableWritten(builder) : undefined;
-    if (table?.isToldOf(builder.expressionMap)) {
+    if (table?.isCaptured(builder.expressionMap)) {
       return saving ? this.saves.execute(builder, run, saving, table) : this.capture(builder, run);
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
@@ -146,7 +146,7 @@ export class BulkWrites implements WriteHold {
         onRecorded?.(changes);
       });
       const send: SendStatement = async (text, parameters) => {
-        const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
+        const result = (await runner.query(text, parameters, true)) as unknown as BuilderResult;
         isUnrecorded = true;
         return result;
       };

@@ -6,7 +6,7 @@ import type {
   TransactionStartEvent,
 } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { ConfigurationError } from '../errors.js';
 import { newId } from '../ids.js';
 import { contextText } from '../events/event-context.js';
@@ -35,7 +35,7 @@ import {
   type TransactionStatement,
 } from './transactions/transaction-statement.js';
 import { outsideChains, writeOn } from './transactions/work.js';
-import { holdWrites, letWritesGo } from './typeorm/write-builder.js';
+import { interceptWrites, restoreWrites } from './typeorm/write-builder.js';
 
 /** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
 type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
@@ -44,9 +44,9 @@ export interface EntityCaptureOptions {
   readonly dataSource: DataSource;
   readonly database: Database;
   readonly registry: EntityRegistry;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly limits: PayloadLimits;
-  readonly maxDepth: number;
+  readonly maxCausationDepth: number;
   readonly unfinishedWritesTimeoutMs: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
@@ -112,12 +112,12 @@ export class EntityCapture implements EntitySubscriberInterface {
     (dataSource as { subscribers: EntitySubscriberInterface[] }).subscribers = subscribers;
     const { dialect } = database;
     if (dialect === 'sqlite') this.unscope = scopeTransactions(dataSource.manager);
-    holdWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
+    interceptWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this }));
   }
 
   detach(): void {
     const { dataSource } = this.options;
-    letWritesGo(dataSource);
+    restoreWrites(dataSource);
     this.unscope?.();
     const subscribers = dataSource.subscribers.filter((subscriber) => subscriber !== this);
     Object.defineProperty(dataSource, 'subscribers', {
@@ -418,9 +418,9 @@ export class EntityCapture implements EntitySubscriberInterface {
     const skip = !this.isCaptured(runner);
     const cause = currentCause();
     const { depth } = cause;
-    const { maxDepth } = this.options;
-    if (!skip && depth > maxDepth) {
-      throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxDepth), { details: { depth } });
+    const { maxCausationDepth } = this.options;
+    if (!skip && depth > maxCausationDepth) {
+      throw new CaptureError('WEBHOOK_LOOP', loopMessage('A write', depth, maxCausationDepth), { details: { depth } });
     }
     return { skip, context: contextText(cause), transaction: this.logIn(runner)?.id ?? null };
   }

@@ -17,7 +17,7 @@ type Statement = ReturnType<Database['statement']>;
 export interface OutboxWriterOptions {
   readonly database: Database;
   readonly limits: PayloadLimits;
-  readonly maxDepth: number;
+  readonly maxCausationDepth: number;
   readonly logger: LoggerService;
 }
 
@@ -41,9 +41,9 @@ export class OutboxWriter {
       items: changes,
       histories,
       ended,
-    } = coalesced(items, ({ definition, key }) => log.written.toldOf(definition, key)?.history);
+    } = coalesced(items, ({ definition, key }) => log.written.lastRecorded(definition, key)?.history);
     await this.withdraw(runner, log, [...histories.values(), ...ended]);
-    for (const history of ended) log.written.tell(history, []);
+    for (const history of ended) log.written.record(history, []);
     let done = 0;
     let sending: Promise<void> | undefined;
     try {
@@ -61,7 +61,7 @@ export class OutboxWriter {
           some.forEach((item, n) => {
             const history = 'values' in item ? undefined : histories.get(item);
             if (history)
-              log.written.tell(
+              log.written.record(
                 history,
                 (events[n] ?? []).map(({ source }) => source.event.id),
               );
@@ -74,7 +74,7 @@ export class OutboxWriter {
         const unwritten = changes.slice(done);
         for (const item of unwritten) {
           const history = 'values' in item ? undefined : histories.get(item);
-          if (history) log.written.untell(history);
+          if (history) log.written.withdrawRow(history);
         }
         keepUnwritten(log, items, [...unwritten, ...items.slice(count)]);
       });
@@ -97,7 +97,7 @@ export class OutboxWriter {
    * leave it; had it waited in memory instead, a savepoint that was set unseen could not have taken it.
    */
   private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
-    const events = histories.flatMap(({ last }) => log.written.toldOf(last.definition, last.key)?.events ?? []);
+    const events = histories.flatMap(({ last }) => log.written.lastRecorded(last.definition, last.key)?.events ?? []);
     for (const some of chunks(events)) {
       const { text, values } = this.options.database.statement(deletionOfEvents(this.options.database, some));
       await runner.query(text, values);
@@ -109,10 +109,10 @@ export class OutboxWriter {
   refuse(item: RowChange | EventRow): void {
     if ('values' in item) return;
     if (item.refusal) throw item.refusal;
-    if (!item.cause || item.cause.depth <= this.options.maxDepth) return;
+    if (!item.cause || item.cause.depth <= this.options.maxCausationDepth) return;
     const { name } = item.definition.metadata;
     const { depth } = item.cause;
-    throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxDepth), {
+    throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxCausationDepth), {
       details: { entity: name, depth },
     });
   }

@@ -1,5 +1,5 @@
 import type { EntityManager } from 'typeorm';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
 import type { JsonObject } from '../json.js';
@@ -26,7 +26,13 @@ import { standingListener } from '../store/queue/candidates.js';
 import { endPause } from '../store/listeners/listener-state.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
-import { page, readPage, type Page, type PageOptions, type PagePosition } from '../store/database/page.js';
+import {
+  page,
+  readPage,
+  type WebhookPage,
+  type WebhookPageOptions,
+  type PagePosition,
+} from '../store/database/page.js';
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
 import { replayEvents } from '../store/queue/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
@@ -66,7 +72,7 @@ export interface Delivery {
   /** HTTP status of the last attempt; `null` without an answer. */
   readonly lastStatus: number | null;
   /** Error code of the last attempt; `null` when it succeeded. */
-  readonly lastError: string | null;
+  readonly lastErrorCode: string | null;
   readonly createdAt: Date;
   readonly finishedAt: Date | null;
 }
@@ -104,9 +110,9 @@ export interface DeliveryFilter {
   state?: DeliveryState;
   owner?: string;
   /** Created at this time or later. */
-  from?: Date;
+  since?: Date;
   /** Created before this time. */
-  to?: Date;
+  until?: Date;
 }
 
 export interface RecoverOptions {
@@ -135,7 +141,7 @@ export class DeliveryService {
     private readonly parts: {
       readonly database: Database;
       readonly transactions: CallerTransactions;
-      readonly clock: Clock;
+      readonly clock: WebhookClock;
       readonly wake: () => void;
       readonly bodyOf: BodyOf;
       readonly quotas: Quotas;
@@ -170,7 +176,7 @@ export class DeliveryService {
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME` */
-  async list(options: DeliveryFilter & PageOptions = {}): Promise<Page<Delivery>> {
+  async list(options: DeliveryFilter & WebhookPageOptions = {}): Promise<WebhookPage<Delivery>> {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -221,7 +227,7 @@ export class DeliveryService {
       if (listener.state !== 'active') {
         throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled. Enable it first.');
       }
-      const text = before.lastError === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
+      const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
       if (!(yield* rearmDelivery(database, before, clock.now(), text))) {
         throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
       }
@@ -338,7 +344,7 @@ export class DeliveryService {
     }
   }
 
-  private filterRow({ from, to, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
+  private filterRow({ since, until, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
     if (state !== undefined && !STATES.includes(state)) {
       throw new BadRequestError(
         'INVALID_STATE',
@@ -350,8 +356,8 @@ export class DeliveryService {
       if (filter[key] !== undefined) row[key] = textOf(filter[key]);
     }
     if (state !== undefined) row.state = state;
-    if (from !== undefined) row.from = milliseconds(from, 'from');
-    if (to !== undefined) row.to = milliseconds(to, 'to');
+    if (since !== undefined) row.since = milliseconds(since, 'since');
+    if (until !== undefined) row.until = milliseconds(until, 'until');
     return row;
   }
 
@@ -397,7 +403,7 @@ function toDelivery(row: DeliveryRow): Delivery {
     attemptCount: Number(row.attempts),
     nextAttemptAt: state === 'due' ? new Date(Number(row.nextAt)) : null,
     lastStatus: numberOrNull(row.lastStatus),
-    lastError: row.lastError,
+    lastErrorCode: row.lastErrorCode,
     createdAt: new Date(Number(row.createdAt)),
     finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
   };

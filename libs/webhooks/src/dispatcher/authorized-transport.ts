@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import {
   BEARER_TOKEN,
   MASK,
@@ -12,14 +12,14 @@ import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
-import type { SignedRequest, Transport } from '../sending/transport.js';
+import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
 
 /** What {@link AuthorizedTransport} works with. */
 export interface AuthorizedTransportParts {
-  readonly transport: Transport;
+  readonly transport: WebhookTransport;
   readonly sealing: Sealing;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
 }
 
 /** A token, or the attempt's outcome when there is none. */
@@ -62,7 +62,7 @@ export class AuthorizedTransport {
 
   constructor(private readonly parts: AuthorizedTransportParts) {}
 
-  /** @throws UnreadableSecretError, and nothing else that {@link Transport.send} does not */
+  /** @throws UnreadableSecretError, and nothing else that {@link WebhookTransport.send} does not */
   send(request: SignedRequest, target: ListenerTarget): Promise<Outcome> {
     const { auth, tls } = target;
     return auth === null && tls === null ? this.parts.transport.send(request) : this.sendAs(request, target);

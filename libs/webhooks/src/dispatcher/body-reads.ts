@@ -1,7 +1,7 @@
 /** How many answers are read at once. */
 export interface BodyReadLimits {
   readonly concurrency: number;
-  readonly perOwner: number;
+  readonly concurrencyPerOwner: number;
 }
 
 /**
@@ -16,9 +16,9 @@ export class BodyReads {
 
   /** @returns what to call at the end of the body; `null` when it is not to be read */
   begin(owner: string | null): (() => void) | null {
-    const { concurrency, perOwner } = this.limits;
+    const { concurrency, concurrencyPerOwner } = this.limits;
     const ofOwner = this.byOwner.get(owner) ?? 0;
-    if (this.total >= concurrency || (owner !== null && ofOwner >= perOwner)) return null;
+    if (this.total >= concurrency || (owner !== null && ofOwner >= concurrencyPerOwner)) return null;
     this.total++;
     this.byOwner.set(owner, ofOwner + 1);
     let hasEnded = false;

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import { oneLine, messageOf } from '../foreign-text.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
-import type { Transport } from '../sending/transport.js';
+import type { WebhookTransport } from '../sending/transport.js';
 import {
   claimDeliveries,
   readOutlook,
@@ -23,7 +23,7 @@ import { releaseDeliveries } from '../store/queue/record-attempts.js';
 import type { AttemptRecord } from '../store/queue/attempt-record.js';
 import { AuthorizedTransport } from './authorized-transport.js';
 import { BodyReads } from './body-reads.js';
-import type { WebhookFact } from './delivery-facts.js';
+import type { LifecycleEvent } from './lifecycle-events.js';
 import { Handshakes } from './handshakes.js';
 import { Lanes, type LanedDelivery, type Leased } from './lanes.js';
 import { nextState } from '../health/next-state.js';
@@ -36,24 +36,24 @@ import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import { Troubles, type Work } from './troubles.js';
 import type { Upkeep, UpkeepResult } from './upkeep.js';
-import { isApplicationsFault, WAIT_MS, WaitingListeners } from './waiting-listeners.js';
+import { isCausedByOptions, WAIT_MS, WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups.js';
 import type { Cause } from '../cause.js';
 
 /** What the dispatcher works with. @internal */
 export interface DispatcherParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly time: DatabaseTime;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
-  readonly transport: Transport;
+  readonly transport: WebhookTransport;
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
   readonly upkeep: Upkeep;
   readonly images: ImageConverter;
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
+  readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
   /** `null` where processes do not hear of each other. */
   readonly wakeUps: WakeUps | null;
@@ -130,13 +130,13 @@ export class DispatcherService {
         this.signal.raise();
       },
     });
-    const { concurrency, perListener, perOwner, batch } = parts.options;
-    this.bodies = new BodyReads({ concurrency, perOwner });
+    const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch } = parts.options;
+    this.bodies = new BodyReads({ concurrency, concurrencyPerOwner });
     this.lanes = new Lanes({
       concurrency,
-      perListener,
-      perOwner,
-      waiting: { fresh: 3 * batch, backlog: batch },
+      concurrencyPerListener,
+      concurrencyPerOwner,
+      waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
       send: (laned, free) => this.attempt(laned, free),
       expired: (laned) => this.giveBack([laned]),
       hungry: () => {
@@ -159,7 +159,7 @@ export class DispatcherService {
       ...parts,
       troubles: this.troubles,
       // Also while it stops, as long as that may take: what is not recorded is sent again.
-      isLasting: () => this.loop !== null,
+      keepsRunning: () => this.loop !== null,
       refused: () => this.lanes.hold(),
       written: () => this.lanes.resume(),
       expect: (at) => this.expect(at),
@@ -262,7 +262,7 @@ export class DispatcherService {
   /** @returns also whether it looked at all there is: a round may find only listeners that have nothing, or make one page */
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
     await this.convertAll();
-    const routed = await this.router.route({ limit: this.parts.options.batch });
+    const routed = await this.router.route({ limit: this.parts.options.eventsPerBatch });
     const hasWide = await this.router.routeWide(this.pace.portion.page);
     await this.reclaim();
     const claimed = await this.claim();
@@ -447,7 +447,7 @@ export class DispatcherService {
     const leasedAt = performance.now();
     if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
     // By hand there are no turns: a round takes what has waited longest.
-    const except = this.isLasting ? this.ownerTurns.except : [];
+    const except = this.keepsRunning ? this.ownerTurns.except : [];
     const { deliveries, handshakes, isExhaustive } = await database.transaction(
       () =>
         claimDeliveries(database, {
@@ -462,7 +462,7 @@ export class DispatcherService {
     );
     this.handshakes.begin(handshakes);
     const owners = deliveries.map(({ owner }) => owner);
-    const hadAll = this.isLasting ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
+    const hadAll = this.keepsRunning ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
   }
 
@@ -521,7 +521,7 @@ export class DispatcherService {
       const onStatus = () => this.readBody(delivery.owner, free);
       outcome = recordable(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
-      if (isApplicationsFault(error)) {
+      if (isCausedByOptions(error)) {
         this.waiting.waits(delivery.listener.id, error, startedAt);
         await this.pause(laned);
         return;
@@ -530,7 +530,7 @@ export class DispatcherService {
     }
     this.waiting.goesOn(delivery.listener.id);
     if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
-    if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.isLasting) {
+    if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.keepsRunning) {
       // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
       this.troubles.failed(
         'sending',
@@ -624,7 +624,7 @@ export class DispatcherService {
           `${batch.length} deliveries could not be given back: they are sent when their lease is over, at the latest`,
           error,
         );
-        if (this.isLasting) {
+        if (this.keepsRunning) {
           this.returned.unshift(...batch);
           await this.rest();
           continue;
@@ -653,7 +653,7 @@ export class DispatcherService {
   }
 
   /** Whether it is worth trying again what the database refused: by hand, and while it stops, it is tried once. */
-  private get isLasting(): boolean {
+  private get keepsRunning(): boolean {
     return this.loop !== null && !this.isStopping;
   }
 
@@ -662,7 +662,7 @@ export class DispatcherService {
    * tells of the inner network. @param began on the monotonic clock
    */
   private async hideTiming(began: number): Promise<void> {
-    if (!this.isLasting) return;
+    if (!this.keepsRunning) return;
     const left = began + this.parts.options.timeoutMs - performance.now();
     await sleep(Math.max(0, left), undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import { JSON_CONTENT_TYPE } from '../events/payload-format.js';
 import { newId } from '../ids.js';
@@ -17,13 +17,13 @@ import type { AuthorizedTransport } from './authorized-transport.js';
 import { HandshakeLimits } from './handshake-limits.js';
 import type { Notices } from './notices.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
-import { isApplicationsFault, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
+import { isCausedByOptions, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
 import { messageOf } from '../foreign-text.js';
 
 /** What handshakes work with, and whom they tell. @internal */
 export interface HandshakesParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly transport: AuthorizedTransport;
   readonly signers: Signers;
   readonly retrySchedule: RetrySchedule;
@@ -126,7 +126,7 @@ export class Handshakes {
       // Customers read these times, and what is blocked must not show them how long anything took.
       return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
     } catch (error) {
-      if (isApplicationsFault(error)) {
+      if (isCausedByOptions(error)) {
         waiting.waits(id, error, startedAt);
         return { state: 'postponed', next: startedAt + WAIT_MS };
       }

@@ -30,9 +30,9 @@ export interface LanesOptions {
   /** Requests under way at once. */
   readonly concurrency: number;
   /** Of these to one listener. */
-  readonly perListener: number;
+  readonly concurrencyPerListener: number;
   /** Of these to all listeners of one owner; the application's own, which have none, are not limited. */
-  readonly perOwner: number;
+  readonly concurrencyPerOwner: number;
   /** Deliveries that wait in memory, at most. */
   readonly waiting: Readonly<Record<Source, number>>;
   /** Makes the attempt; settles when it has ended. Its slot is free then, or when it calls `free`. Never rejects. */
@@ -64,7 +64,7 @@ interface OwnerLanes extends Load {
 
 interface Lane extends Load {
   readonly listenerId: string;
-  of: OwnerLanes;
+  ownerLanes: OwnerLanes;
   queue: LanedDelivery[];
 }
 
@@ -78,7 +78,7 @@ const MAX_IDLE = 1_000;
  * A lane for each listener, and lanes together for each owner: the bulkheads. A slow listener fills its own lane, and a slow owner
  * its own lanes.
  *
- * A lane takes in advance what it sent in the last second, and at least `perListener`: enough never to run dry before the next claim,
+ * A lane takes in advance what it sent in the last second, and at least `concurrencyPerListener`: enough never to run dry before the next claim,
  * and of a receiver that is slow or dead no more than a handful, so that other processes can take the rest. Owners take turns for
  * free slots, and the lanes of an owner take turns for the owner's.
  */
@@ -109,11 +109,13 @@ export class Lanes {
     const { concurrency, waiting } = this.options;
     const now = performance.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
-    const fullOwners = [...this.owners.values()].filter((of) => this.roomOfOwner(of.owner, source, now) < 1);
+    const fullOwners = [...this.owners.values()].filter(
+      (ownerLanes) => this.roomOfOwner(ownerLanes.owner, source, now) < 1,
+    );
     for (const load of [...full, ...fullOwners]) load.wasFull = true;
     return {
       total: Math.max(0, concurrency - this.running) + Math.max(0, waiting[source] - this.queued[source]),
-      of: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
+      ofListener: (listenerId) => this.roomOf(this.lanes.get(listenerId), now),
       ofOwner: (owner) => this.roomOfOwner(owner, source, now),
       full: full.map((lane) => lane.listenerId),
       fullOwners: fullOwners.flatMap(({ owner }) => (owner === null ? [] : [owner])),
@@ -134,7 +136,7 @@ export class Lanes {
       const lane = this.laneOf(one.delivery);
       lane.queue.push(one);
       this.queued[one.source]++;
-      lane.of.queued[one.source]++;
+      lane.ownerLanes.queued[one.source]++;
       this.offer(lane);
     }
     this.start();
@@ -161,7 +163,7 @@ export class Lanes {
       evicted.push(...lane.queue);
       for (const { source } of lane.queue) {
         this.queued[source]--;
-        lane.of.queued[source]--;
+        lane.ownerLanes.queued[source]--;
       }
       lane.queue = [];
       for (const source of SOURCES) this.leaveTurns(lane, source);
@@ -173,11 +175,11 @@ export class Lanes {
   private laneOf({ listener: { id }, owner }: ClaimedDelivery): Lane {
     let lane = this.lanes.get(id);
     if (!lane) {
-      lane = { listenerId: id, of: this.ownerLanes(owner), queue: [], ...noLoad() };
+      lane = { listenerId: id, ownerLanes: this.ownerLanes(owner), queue: [], ...noLoad() };
       this.lanes.set(id, lane);
     }
     // Its owner may have been forgotten since.
-    if (!lane.running && !lane.queue.length) lane.of = this.ownerLanes(owner);
+    if (!lane.running && !lane.queue.length) lane.ownerLanes = this.ownerLanes(owner);
     return lane;
   }
 
@@ -192,34 +194,34 @@ export class Lanes {
   }
 
   private roomOf(lane: Lane | undefined, now: number): number {
-    const { perListener, waiting } = this.options;
-    if (!lane) return 2 * perListener;
+    const { concurrencyPerListener, waiting } = this.options;
+    if (!lane) return 2 * concurrencyPerListener;
     turnWindow(lane, now);
-    const ahead = Math.min(waiting.fresh, Math.max(perListener, 2 * Math.max(lane.ended, lane.endedBefore)));
-    return Math.max(0, perListener - lane.running) + ahead - lane.queue.length;
+    const ahead = Math.min(waiting.fresh, Math.max(concurrencyPerListener, 2 * Math.max(lane.ended, lane.endedBefore)));
+    return Math.max(0, concurrencyPerListener - lane.running) + ahead - lane.queue.length;
   }
 
   /** As {@link roomOf}, of all listeners of an owner together; in either source no more than its part. */
   private roomOfOwner(owner: string | null, source: Source, now: number): number {
     if (owner === null) return Infinity;
-    const { perOwner, waiting } = this.options;
+    const { concurrencyPerOwner, waiting } = this.options;
     const part = Math.max(1, Math.floor(waiting[source] * OWNERS_PART));
     const lanes = this.owners.get(owner);
-    if (!lanes) return perOwner + Math.min(part, perOwner);
+    if (!lanes) return concurrencyPerOwner + Math.min(part, concurrencyPerOwner);
     turnWindow(lanes, now);
-    const ahead = Math.min(part, Math.max(perOwner, 2 * Math.max(lanes.ended, lanes.endedBefore)));
-    return Math.max(0, perOwner - lanes.running) + ahead - lanes.queued[source];
+    const ahead = Math.min(part, Math.max(concurrencyPerOwner, 2 * Math.max(lanes.ended, lanes.endedBefore)));
+    return Math.max(0, concurrencyPerOwner - lanes.running) + ahead - lanes.queued[source];
   }
 
   private slotsOf({ owner }: OwnerLanes): number {
-    return owner === null ? Infinity : this.options.perOwner;
+    return owner === null ? Infinity : this.options.concurrencyPerOwner;
   }
 
   private offer(lane: Lane): void {
     const [first] = lane.queue;
-    if (!first || lane.running >= this.options.perListener) return;
-    lane.of.turns[first.source].add(lane);
-    this.offerOwner(lane.of);
+    if (!first || lane.running >= this.options.concurrencyPerListener) return;
+    lane.ownerLanes.turns[first.source].add(lane);
+    this.offerOwner(lane.ownerLanes);
   }
 
   private offerOwner(lanes: OwnerLanes): void {
@@ -231,8 +233,8 @@ export class Lanes {
   }
 
   private leaveTurns(lane: Lane, source: Source): void {
-    lane.of.turns[source].delete(lane);
-    if (!lane.of.turns[source].size) this.turns[source].delete(lane.of);
+    lane.ownerLanes.turns[source].delete(lane);
+    if (!lane.ownerLanes.turns[source].size) this.turns[source].delete(lane.ownerLanes);
   }
 
   /** The lane whose turn it is: one with something fresh, then one with backlog, as long as there are both. */
@@ -256,10 +258,10 @@ export class Lanes {
       const laned = lane.queue.shift();
       if (!laned) continue;
       this.queued[laned.source]--;
-      lane.of.queued[laned.source]--;
+      lane.ownerLanes.queued[laned.source]--;
       if (performance.now() > laned.startBefore) {
         this.offer(lane);
-        this.offerOwner(lane.of);
+        this.offerOwner(lane.ownerLanes);
         this.options.expired(laned);
         continue;
       }
@@ -269,10 +271,10 @@ export class Lanes {
 
   private begin(lane: Lane, laned: LanedDelivery): void {
     lane.running++;
-    lane.of.running++;
+    lane.ownerLanes.running++;
     this.running++;
     this.offer(lane);
-    this.offerOwner(lane.of);
+    this.offerOwner(lane.ownerLanes);
     let hasSlot = true;
     const free = (): void => {
       if (!hasSlot) return;
@@ -284,14 +286,14 @@ export class Lanes {
 
   private ended(lane: Lane): void {
     const now = performance.now();
-    for (const load of [lane, lane.of]) {
+    for (const load of [lane, lane.ownerLanes]) {
       turnWindow(load, now);
       load.ended++;
       load.running--;
     }
     this.running--;
     this.offer(lane);
-    this.offerOwner(lane.of);
+    this.offerOwner(lane.ownerLanes);
     this.forget(lane);
     this.start();
     this.lookForMore(lane);
@@ -299,12 +301,12 @@ export class Lanes {
 
   /** Half empty, so that not every request that ends makes a claim. */
   private lookForMore(lane: Lane): void {
-    const { perListener, perOwner } = this.options;
-    const { queued } = lane.of;
-    const isLaneLow = lane.wasFull && lane.queue.length * 2 <= perListener;
-    const isOwnerLow = lane.of.wasFull && (queued.fresh + queued.backlog) * 2 <= perOwner;
+    const { concurrencyPerListener, concurrencyPerOwner } = this.options;
+    const { queued } = lane.ownerLanes;
+    const isLaneLow = lane.wasFull && lane.queue.length * 2 <= concurrencyPerListener;
+    const isOwnerLow = lane.ownerLanes.wasFull && (queued.fresh + queued.backlog) * 2 <= concurrencyPerOwner;
     if (isLaneLow) lane.wasFull = false;
-    if (isOwnerLow) lane.of.wasFull = false;
+    if (isOwnerLow) lane.ownerLanes.wasFull = false;
     if (isLaneLow || isOwnerLow) this.options.hungry();
   }
 
@@ -312,7 +314,7 @@ export class Lanes {
   private forget(lane: Lane): void {
     if (lane.running || lane.queue.length) return;
     if (this.lanes.size > MAX_IDLE) this.lanes.delete(lane.listenerId);
-    const { owner, running, queued } = lane.of;
+    const { owner, running, queued } = lane.ownerLanes;
     if (running || queued.fresh || queued.backlog || this.owners.size <= MAX_IDLE) return;
     this.owners.delete(owner);
   }

@@ -1,5 +1,10 @@
 import type { LoggerService } from '@nestjs/common';
-import { WEBHOOK_FACTS, type CircuitOpenedFact, type DeliveryFact, type WebhookFact } from './delivery-facts.js';
+import {
+  LIFECYCLE_EVENTS,
+  type CircuitOpenedLifecycleEvent,
+  type DeliveryLifecycleEvent,
+  type LifecycleEvent,
+} from './lifecycle-events.js';
 
 /** Which listener something has happened to. */
 export interface NoticedListener {
@@ -21,7 +26,7 @@ export class Notices {
   constructor(
     private readonly parts: {
       readonly logger: LoggerService;
-      readonly emit: (name: string, fact: WebhookFact) => void;
+      readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
     },
   ) {}
 
@@ -29,20 +34,23 @@ export class Notices {
     const { logger, emit } = this.parts;
     logger.warn(`Listener ${nameOf(listener)} is disabled: ${JSON.stringify(reason)}. Deliveries to it are held.`);
     const { id: listenerId, url, owner } = listener;
-    emit(WEBHOOK_FACTS.listenerDisabled, { listenerId, url, owner, reason });
+    emit(LIFECYCLE_EVENTS.listenerDisabled, { listenerId, url, owner, reason });
   }
 
-  circuitOpened(listener: NoticedListener, opened: Pick<CircuitOpenedFact, 'failuresInARow' | 'pausedUntil'>): void {
+  circuitOpened(
+    listener: NoticedListener,
+    opened: Pick<CircuitOpenedLifecycleEvent, 'failuresInARow' | 'pausedUntil'>,
+  ): void {
     const { logger, emit } = this.parts;
     logger.warn(
       `The circuit of listener ${nameOf(listener)} is open: ${opened.failuresInARow} attempts in a row failed. Nothing is sent to it until ${opened.pausedUntil.toISOString()}, then one delivery at a time.`,
     );
     const { id: listenerId, url, owner } = listener;
-    emit(WEBHOOK_FACTS.circuitOpened, { listenerId, url, owner, ...opened });
+    emit(LIFECYCLE_EVENTS.circuitOpened, { listenerId, url, owner, ...opened });
   }
 
   /** The event is emitted by whoever records the attempt. */
-  exhausted({ deliveryId, listenerId, url, owner, attempt, status, errorCode }: DeliveryFact): void {
+  exhausted({ deliveryId, listenerId, url, owner, attempt, status, errorCode }: DeliveryLifecycleEvent): void {
     const now = performance.now();
     const before = this.named.get(listenerId);
     if (before && now - before.at < AT_MOST_EVERY_MS) {

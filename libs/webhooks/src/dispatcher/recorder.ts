@@ -1,13 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
 import type { Database } from '../store/database/database.js';
 import { isFaultOfData } from '../store/database/database-errors.js';
 import { isOneStatement, recordAttempts } from '../store/queue/record-attempts.js';
 import type { AttemptRecord } from '../store/queue/attempt-record.js';
-import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { LanedDelivery } from './lanes.js';
 import type { NoticedListener, Notices } from './notices.js';
 import { Signal } from './signal.js';
@@ -26,14 +26,14 @@ export interface Attempted {
 /** What the recorder works with, and whom it tells. */
 export interface RecorderParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact, cause?: Cause) => void;
+  readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
   readonly troubles: Troubles;
   /** Whether it is worth trying again what the database refused. */
-  readonly isLasting: () => boolean;
+  readonly keepsRunning: () => boolean;
   /** The database refuses writes: nothing may be sent that could not be recorded. */
   readonly refused: () => void;
   /** It takes them again. */
@@ -76,7 +76,7 @@ export class Recorder {
 
   /** More attempts wait to be recorded than one batch takes. */
   get isBehind(): boolean {
-    return this.attempted.length > this.parts.options.batch;
+    return this.attempted.length > this.parts.options.eventsPerBatch;
   }
 
   /** Settles when nothing waits to be recorded; `null` when nothing does. */
@@ -96,14 +96,14 @@ export class Recorder {
    * @returns a promise when its slot is to be kept for a while
    */
   add(attempted: Attempted, { isLast }: { isLast: boolean }): Promise<void> | undefined {
-    const { batch } = this.parts.options;
+    const { eventsPerBatch } = this.parts.options;
     const { laned, outcome } = attempted;
     this.attempted.push(attempted);
-    const isEnough = this.attempted.length * 2 >= batch;
+    const isEnough = this.attempted.length * 2 >= eventsPerBatch;
     const isAwaited = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
     if (isLast || isEnough || isAwaited) this.now.raise();
     this.loop ??= this.recordAll();
-    return this.attempted.length > batch ? new Promise((free) => this.held.push(free)) : undefined;
+    return this.attempted.length > eventsPerBatch ? new Promise((free) => this.held.push(free)) : undefined;
   }
 
   /**
@@ -114,19 +114,19 @@ export class Recorder {
    * would have everything sent again.
    */
   private async recordAll(): Promise<void> {
-    const { batch } = this.parts.options;
-    let size = batch;
+    const { eventsPerBatch } = this.parts.options;
+    let size = eventsPerBatch;
     while (this.attempted.length) {
-      if (this.attempted.length * 2 < batch) await this.now.wait(RECORD_TOGETHER_MS);
+      if (this.attempted.length * 2 < eventsPerBatch) await this.now.wait(RECORD_TOGETHER_MS);
       // What ends in the same turn of the event loop goes into the same batch.
       await new Promise((resolve) => setImmediate(resolve));
       const some = this.attempted.slice(0, size);
       const isPart = some.length < this.attempted.length;
       try {
         await this.record(some);
-        size = Math.min(batch, 2 * size);
+        size = Math.min(eventsPerBatch, 2 * size);
         // A part that could be written does not end it: what could not is still there.
-        if (size === batch || !isPart) this.parts.troubles.succeeded('recording');
+        if (size === eventsPerBatch || !isPart) this.parts.troubles.succeeded('recording');
         this.parts.written();
         this.forget(some);
       } catch (error) {
@@ -140,12 +140,12 @@ export class Recorder {
 
   /** After a batch that could not be recorded. @returns how many to try next */
   private async failed(some: readonly Attempted[], error: unknown): Promise<number> {
-    const { isLasting, refused, troubles, logger } = this.parts;
+    const { keepsRunning, refused, troubles, logger } = this.parts;
     const isOfValues = isFaultOfData(error);
     if (!isOfValues) for (const one of some) this.uncertain.add(one);
     const smaller = Math.ceil(some.length / 2);
     if (isOfValues && some.length > 1) return smaller;
-    if (!isOfValues && isLasting()) {
+    if (!isOfValues && keepsRunning()) {
       refused();
       troubles.failed('recording', 'Attempts cannot be recorded, so nothing is sent until they can be', error);
       // If something about this one is at fault after all, the others do not wait behind it.
@@ -169,7 +169,7 @@ export class Recorder {
       this.uncertain.delete(one);
       one.laned.settled?.();
     }
-    if (this.attempted.length <= this.parts.options.batch) for (const free of this.held.splice(0)) free();
+    if (this.attempted.length <= this.parts.options.eventsPerBatch) for (const free of this.held.splice(0)) free();
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
@@ -190,7 +190,7 @@ export class Recorder {
       if (isOrdered || wasFailing) expect(0);
       if (next.state === 'succeeded') this.failing.delete(listenerId);
       else this.failing.add(listenerId);
-      this.tell(attempted);
+      this.emitOutcome(attempted);
     }
     for (const listenerId of paused) stopped(listenerId);
     for (const { listenerId, failuresInARow, pausedUntil } of opened) {
@@ -203,13 +203,13 @@ export class Recorder {
     }
   }
 
-  private tell({ laned: { delivery }, outcome, record }: Attempted): void {
+  private emitOutcome({ laned: { delivery }, outcome, record }: Attempted): void {
     const names = {
-      succeeded: WEBHOOK_FACTS.succeeded,
-      due: WEBHOOK_FACTS.failed,
-      exhausted: WEBHOOK_FACTS.exhausted,
+      succeeded: LIFECYCLE_EVENTS.succeeded,
+      due: LIFECYCLE_EVENTS.failed,
+      exhausted: LIFECYCLE_EVENTS.exhausted,
     } as const;
-    const fact = {
+    const lifecycleEvent = {
       deliveryId: delivery.id,
       eventId: delivery.event.id,
       listenerId: delivery.listener.id,
@@ -224,9 +224,9 @@ export class Recorder {
       nextAttemptAt: record.next.state === 'due' ? new Date(record.next.at) : null,
     };
     const cause = storedCause(delivery.event.context);
-    if (record.next.state === 'exhausted') this.parts.emit(WEBHOOK_FACTS.failed, fact, cause);
-    this.parts.emit(names[record.next.state], fact, cause);
-    if (record.next.state === 'exhausted') this.parts.notices.exhausted(fact);
+    if (record.next.state === 'exhausted') this.parts.emit(LIFECYCLE_EVENTS.failed, lifecycleEvent, cause);
+    this.parts.emit(names[record.next.state], lifecycleEvent, cause);
+    if (record.next.state === 'exhausted') this.parts.notices.exhausted(lifecycleEvent);
   }
 }
 

@@ -1,12 +1,12 @@
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database/database.js';
 import { type Claimed, fanOut, type FanOutResult } from '../store/queue/fan-out.js';
 import type { BodyOf } from '../store/queue/new-deliveries.js';
 import { UNLIMITED_ROOM } from '../store/queue/room.js';
 import { fanOutWide } from '../store/queue/wide-fan-out.js';
-import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { Lanes, Leased } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import type { FreshTraffic } from './pace.js';
@@ -15,11 +15,11 @@ import { messageOf } from '../foreign-text.js';
 /** What the router works with, and whom it tells. */
 export interface RouterParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   readonly bodyOf: BodyOf;
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
   readonly lanes: Lanes;
   /** A batch that was routed beside: its deliveries are to be sent. */
   readonly routed: (batch: Leased) => void;
@@ -149,18 +149,18 @@ export class Router implements FreshTraffic {
   /** Routes the next batch of events, and wakes the loop twice: when it has claimed them, and at its end. */
   routeBeside(): void {
     const { options, lanes, routed, expect, wake } = this.parts;
-    const limit = Math.max(1, Math.min(options.batch, lanes.room('fresh').total - this.beingRouted));
+    const limit = Math.max(1, Math.min(options.eventsPerBatch, lanes.room('fresh').total - this.beingRouted));
     const look = this.cursor.look(this.routing.size === 0);
     this.batchAt = performance.now();
     this.hasEvents = false;
     this.hasClaimed = false;
     let found = 0;
-    let isTold = false;
+    let isReported = false;
     const claimed = ({ lastSeq, count }: Claimed) => {
       found = count;
       // A script that runs again after a deadlock claims again.
-      if (isTold) return;
-      isTold = true;
+      if (isReported) return;
+      isReported = true;
       this.cursor.found(look, lastSeq);
       this.hasClaimed = true;
       this.isBacklog = count >= limit;
@@ -183,7 +183,7 @@ export class Router implements FreshTraffic {
       )
       .finally(() => {
         this.routing.delete(routing);
-        if (!isTold) this.hasClaimed = true;
+        if (!isReported) this.hasClaimed = true;
         wake();
       });
     this.routing.set(routing, limit);
@@ -207,7 +207,7 @@ export class Router implements FreshTraffic {
         }),
       'work',
     );
-    this.tell(result);
+    this.emitDamaged(result);
     const types = new Set([...this.likelyTypes, ...result.types]);
     this.likelyTypes = types.size > LIKELY_TYPES ? result.types : types;
     if (result.hasWide) this.hasWide = true;
@@ -234,7 +234,7 @@ export class Router implements FreshTraffic {
       () => fanOutWide(database, { now: clock.now(), bodyOf, limit: listeners }),
       'work',
     );
-    this.tell(result);
+    this.emitDamaged(result);
     if (result.hasDue) expect(0);
     return result.hasMore;
   }
@@ -243,11 +243,11 @@ export class Router implements FreshTraffic {
     return [...this.routing.values()].reduce((sum, limit) => sum + limit, 0);
   }
 
-  private tell({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
+  private emitDamaged({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
     const { logger, emit } = this.parts;
     for (const { id, type, error } of damaged) {
       logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
-      emit(WEBHOOK_FACTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
+      emit(LIFECYCLE_EVENTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
     }
     for (const { listenerId, eventId, error } of unrendered) {
       logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { SET_BACK_FROM_MS } from '../clock.js';
 import type { Database } from '../store/database/database.js';
 import {
@@ -15,7 +15,7 @@ import { messageOf } from '../foreign-text.js';
 /** What {@link SetBack} works with. @internal */
 export interface SetBackParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly leaseMs: number;
   readonly logger: LoggerService;
   /** Something may be due earlier than it was. */

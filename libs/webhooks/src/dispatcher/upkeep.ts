@@ -1,5 +1,5 @@
 import type { LoggerService } from '@nestjs/common';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { newId } from '../ids.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import {
@@ -24,7 +24,7 @@ import {
 import { pruneImages } from '../store/outbox/images.js';
 import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
-import { WEBHOOK_FACTS, type WebhookFact } from './delivery-facts.js';
+import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import { Signal } from './signal.js';
 import { TroubleLog } from './troubles.js';
 import { messageOf } from '../foreign-text.js';
@@ -32,11 +32,11 @@ import { messageOf } from '../foreign-text.js';
 /** What upkeep works with. @internal */
 export interface UpkeepParts {
   readonly database: Database;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly maxAgeMs: number;
   readonly retention: ResolvedWebhooksOptions['retention'];
   readonly logger: LoggerService;
-  readonly emit: (name: string, fact: WebhookFact) => void;
+  readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
 }
 
 /** What chores did in this process. */
@@ -185,7 +185,7 @@ export class Upkeep {
       await database.transaction(() => releaseChore(database, name, token, dueAt));
     } finally {
       for (const [listenerId, count] of discarded) {
-        this.parts.emit(WEBHOOK_FACTS.discarded, { listenerId, count, reason: TOO_OLD });
+        this.parts.emit(LIFECYCLE_EVENTS.discarded, { listenerId, count, reason: TOO_OLD });
       }
     }
   }

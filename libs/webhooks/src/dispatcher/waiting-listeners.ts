@@ -7,7 +7,7 @@ import { MissingOriginError } from './sign-delivery.js';
 export const WAIT_MS = 60_000;
 
 /** Whether an option of the application is to blame, and not the listener: what is for it waits, and no attempt is counted. */
-export function isApplicationsFault(error: unknown): error is UnreadableSecretError | MissingOriginError {
+export function isCausedByOptions(error: unknown): error is UnreadableSecretError | MissingOriginError {
   return optionToBlame(error) !== null;
 }
 

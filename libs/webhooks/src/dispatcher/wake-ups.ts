@@ -56,8 +56,8 @@ export class WakeUps {
   private readonly channel: string;
   private readonly driver: PgDriver;
   private nextAt = 0;
-  private willTell = false;
-  private told: Promise<void> = Promise.resolve();
+  private willAnnounce = false;
+  private announced: Promise<void> = Promise.resolve();
   private isClosed = false;
   private listening: { readonly stop: AbortController; readonly ended: Promise<void> } | null = null;
   private readonly lost = new TroubleLog();
@@ -77,10 +77,10 @@ export class WakeUps {
   }
 
   /** Tells the other processes that there may be work: at once, or with what else there is to tell within 20 ms. */
-  tell(): void {
-    if (this.willTell || this.isClosed) return;
-    this.willTell = true;
-    this.told = this.told.then(() => this.tellInTurn());
+  announce(): void {
+    if (this.willAnnounce || this.isClosed) return;
+    this.willAnnounce = true;
+    this.announced = this.announced.then(() => this.announceInTurn());
   }
 
   /** Hears from now on, and keeps hearing; does nothing when it does. @param heard called when there may be work */
@@ -103,14 +103,14 @@ export class WakeUps {
     this.isClosed = true;
     await this.unlisten();
     // What a server that does not answer is not told, others find by their poll.
-    await Promise.race([this.told, pause(ENDED_WITHIN_MS, undefined, { ref: false })]);
+    await Promise.race([this.announced, pause(ENDED_WITHIN_MS, undefined, { ref: false })]);
   }
 
-  private async tellInTurn(): Promise<void> {
+  private async announceInTurn(): Promise<void> {
     const waitMs = this.nextAt - performance.now();
     if (waitMs > 0) await pause(waitMs);
     // What happens from here on may not be seen by those who hear this one.
-    this.willTell = false;
+    this.willAnnounce = false;
     try {
       await this.notify();
     } catch (error) {

@@ -28,7 +28,7 @@ import {
   referredPath,
 } from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
-import { isPure } from './pure.js';
+import { isOwnerFromRow } from './owner-from-row.js';
 import {
   CAPTURE_MODES,
   ENTITY_ACTIONS,
@@ -267,10 +267,10 @@ export class EntityDefinition {
     const { owner } = this.options;
     const { name, tableType } = this.metadata;
     if (tableType === 'view') throw this.wrong('capture', 'trigger', "Row triggers do not work on a view: use 'orm'");
-    if (typeof owner !== 'function' || isPure(owner)) return;
+    if (typeof owner !== 'function' || isOwnerFromRow(owner)) return;
     throw new ConfigurationError(
       'OWNER_NOT_PURE',
-      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, when everything but the row may have changed. Allowed: a column, or a function that is marked to read only the row: owner: pure(row => …).`,
+      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, when everything but the row may have changed. Allowed: a column, or a function that is marked to read only the row: owner: ownerFromRow(row => …).`,
       { details: { entity: name, option: 'owner' } },
     );
   }

@@ -11,6 +11,6 @@ import { WebhooksError } from '../errors.js';
 export class CaptureError extends WebhooksError {}
 
 /** The message of `WEBHOOK_LOOP`. @param what `A write of Order` or `publish('type')` @internal */
-export function loopMessage(what: string, depth: number, maxDepth: number): string {
-  return `${what} follows from a chain of ${depth} events, and \`maxDepth\` allows ${maxDepth}. An event handler, or a webhook receiver in this application, makes a change that calls the handler again. Make no change when nothing is left to do, write inside webhooks.withoutCapture(), or raise \`maxDepth\`.`;
+export function loopMessage(what: string, depth: number, maxCausationDepth: number): string {
+  return `${what} follows from a chain of ${depth} events, and \`maxCausationDepth\` allows ${maxCausationDepth}. An event handler, or a webhook receiver in this application, makes a change that calls the handler again. Make no change when nothing is left to do, write inside webhooks.withoutCapture(), or raise \`maxCausationDepth\`.`;
 }

@@ -99,7 +99,7 @@ export interface WebhookOptions<E = ObjectLiteral> {
   exactPrevious?: boolean;
   /**
    * How changes of this entity are captured. `'trigger'` needs triggers on the table: `npx nestjs-entity-webhooks triggers --install`.
-   * `owner` must then be a column, or a function marked `pure()`, and `when` runs after the commit.
+   * `owner` must then be a column, or a function marked `ownerFromRow()`, and `when` runs after the commit.
    *
    * @defaultValue `capture` of `WebhooksModule.forRoot()`; a child in a single table uses the mode of its parent
    */

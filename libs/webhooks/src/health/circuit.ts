@@ -52,7 +52,7 @@ export function afterAttempts(
   signs: readonly HealthSign[],
   now: number,
   policy: CircuitPolicy,
-): { state: ListenerState; giveUp: boolean } {
+): { state: ListenerState; isExpired: boolean } {
   let { failuresInARow, failingSince, failuresCountFrom, pausedUntil } = before;
   for (const sign of signs) {
     if (sign.accepted) {
@@ -73,7 +73,7 @@ export function afterAttempts(
   }
   return {
     state: { ...before, failuresInARow, failingSince, failuresCountFrom, pausedUntil },
-    giveUp:
+    isExpired:
       failingSince !== null &&
       failuresInARow >= MIN_ATTEMPTS_BEFORE_DISABLING &&
       now - failingSince >= policy.disableAfterMs,

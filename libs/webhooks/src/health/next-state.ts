@@ -2,7 +2,7 @@ import type { RetrySchedule } from './retry-schedule.js';
 import type { Outcome } from '../sending/outcome.js';
 
 /** 410 Gone: the receiver wants no more webhooks (Standard Webhooks specification). */
-export const GONE = 410;
+export const STATUS_GONE = 410;
 
 /** The state of a delivery after an attempt. */
 export interface NextState {
@@ -25,7 +25,7 @@ export function nextState(
   retryUntil: number,
 ): NextState {
   if (outcome.kind === 'accepted') return { state: 'succeeded', at: now };
-  if (outcome.status === GONE) return { state: 'exhausted', at: now };
+  if (outcome.status === STATUS_GONE) return { state: 'exhausted', at: now };
   const delay = schedule.delayMs(failuresBefore + 1);
   if (delay === null) return { state: 'exhausted', at: now };
   const at = Math.ceil(now + Math.max(delay, outcome.retryAfterMs ?? 0));

@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { AddressGuard } from '../sending/address-guard.js';
 import type { ListenerRow, ListenerValues } from '../store/listeners/listener-rows.js';
@@ -10,7 +10,7 @@ import type { Sealing } from '../secrets/sealing.js';
 
 /** What {@link Credentials} work with. */
 export interface CredentialsParts {
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly guard: AddressGuard;
   /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */
   readonly assertAddress: (url: URL) => Promise<void>;

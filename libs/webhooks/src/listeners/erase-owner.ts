@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { type Database } from '../store/database/database.js';
 import { pause } from '../time.js';
 import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/listeners/erase-owner.js';
@@ -19,7 +19,7 @@ const LOOK_AGAIN_MS = 100;
  * Deletes all rows of an owner, in batches: listeners first, so that nothing more is made for them. Again until a whole pass finds
  * nothing: an event that was being routed meanwhile may have added a delivery.
  */
-export async function eraseOwner(database: Database, clock: Clock, owner: string): Promise<ErasedOwner> {
+export async function eraseOwner(database: Database, clock: WebhookClock, owner: string): Promise<ErasedOwner> {
   const total = { listeners: 0, deliveries: 0, events: 0 };
   for (let before = -1; before !== sum(total);) {
     before = sum(total);

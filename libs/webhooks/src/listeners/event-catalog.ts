@@ -26,7 +26,7 @@ export class EventCatalog {
   constructor(
     private readonly dataSource: DataSource,
     private readonly registry: EntityRegistry,
-    private readonly publishes: ReadonlyMap<string, PublishedType>,
+    private readonly publishedTypes: ReadonlyMap<string, PublishedType>,
   ) {}
 
   /**
@@ -160,7 +160,7 @@ export class EventCatalog {
         });
       }
     }
-    for (const published of this.publishes.values()) {
+    for (const published of this.publishedTypes.values()) {
       const { type, fields } = published;
       const fieldOf = fields ? publishedFields(fields) : undefined;
       const example = () => exampleOfPublished(published);
@@ -186,7 +186,7 @@ export class EventCatalog {
 const ANY_FIELD: FieldInfo = { numeric: false, routable: false };
 
 const UNKNOWN_TYPE_HINT =
-  'Types of entities are named entity.action: WebhooksModule.forFeature([...]) has to name the entity, and its @Webhook({ on }) the action. Other types are declared in WebhooksModule.forRoot({ publishes: [...] }).';
+  'Types of entities are named entity.action: WebhooksModule.forFeature([...]) has to name the entity, and its @Webhook({ on }) the action. Other types are declared in WebhooksModule.forRoot({ publishedTypes: [...] }).';
 const OWNER_NOT_DECLARED_HINT =
   "These events say of no row whose it is, so a listener with an owner can never receive one. Declare it: @Webhook({ owner: '<property>' }), or EVERY_OWNER for what everybody may see.";
 

@@ -5,7 +5,7 @@ import { assertListenerUrl } from '../sending/listener-url.js';
 import { assertSigningKey, keySetOf, type WebhookKeySet } from '../signing/ed25519-key.js';
 import { generateSecret, MIN_SECRET_BYTES } from '../signing/secret.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { newId } from '../ids.js';
 import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
@@ -33,7 +33,7 @@ import {
   type OwnerScope,
   type ResealedPage,
 } from '../store/listeners/listener-rows.js';
-import { page, readPage, type Page, type PageOptions } from '../store/database/page.js';
+import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
 import type { Script } from '../store/database/script.js';
 import { TEST_EVENT_TYPE, type TestExample } from '../store/queue/test-event.js';
 import type { JsonObject } from '../json.js';
@@ -72,7 +72,7 @@ export interface ListenerServiceParts {
   readonly database: Database;
   readonly transactions: CallerTransactions;
   readonly catalog: EventCatalog;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly guard: AddressGuard;
   /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */
   readonly assertAddress: (url: URL) => Promise<void>;
@@ -240,7 +240,9 @@ export class ListenerService {
   }
 
   /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
-  async list(options: PageOptions & { state?: Listener['state']; owner?: string } = {}): Promise<Page<Listener>> {
+  async list(
+    options: WebhookPageOptions & { state?: Listener['state']; owner?: string } = {},
+  ): Promise<WebhookPage<Listener>> {
     const { limit, after } = readPage(options);
     const { state } = options;
     if (state !== undefined && !STATES.includes(state)) {
@@ -619,9 +621,9 @@ export class ListenerService {
     before?: Pick<Listener, 'format' | 'schemes'>,
   ): void {
     const { schemes: known, formats, customers } = this.parts;
-    const isCustomers = this.boundTo !== undefined;
-    const knownSchemes = isCustomers ? customers.schemes : new Set(known.keys());
-    const knownFormats = isCustomers ? customers.formats : formats;
+    const isOwnerBound = this.boundTo !== undefined;
+    const knownSchemes = isOwnerBound ? customers.schemes : new Set(known.keys());
+    const knownFormats = isOwnerBound ? customers.formats : formats;
     const mayKeep = (scheme: string) => known.has(scheme) && before?.schemes.includes(scheme);
     const unknown = schemes.find((scheme) => !knownSchemes.has(scheme) && !mayKeep(scheme));
     if (unknown !== undefined) {
@@ -632,7 +634,7 @@ export class ListenerService {
   }
 
   private get handshakeRules(): HandshakeRules {
-    return { options: this.parts.options.handshake, isCustomers: this.boundTo !== undefined };
+    return { options: this.parts.options.handshake, isOwnerBound: this.boundTo !== undefined };
   }
 
   private urlOf(url: string): URL {

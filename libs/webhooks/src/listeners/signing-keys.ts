@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed25519-key.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { BadRequestError } from '../errors.js';
@@ -9,7 +9,7 @@ import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } 
 
 /** What {@link SigningKeys} work with. */
 export interface SigningKeysParts {
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly sealing: Sealing;
 }

@@ -118,7 +118,7 @@ const TABLES: readonly FrozenTable[] = [
       leaseToken: 'id?',
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
-      lastError: 'name?',
+      lastErrorCode: 'name?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
       deletedAt: 'milliseconds?',

@@ -21,7 +21,7 @@ export function webhookMigrations(options: WebhookTablesOptions = {}): (new () =
 }
 
 /**
- * The migrations that make the inbox of `WebhookReceiverModule`, in the database of an application that receives. Apart from
+ * The migrations that make the inbox of `IncomingWebhooksModule`, in the database of an application that receives. Apart from
  * those of a sender: few applications are both.
  *
  * @example

@@ -25,10 +25,10 @@ export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
   readonly tableSchema: string | undefined;
   readonly capture: CaptureMode;
-  readonly publishes: ReadonlyMap<string, PublishedType>;
+  readonly publishedTypes: ReadonlyMap<string, PublishedType>;
   readonly dispatch: 'queued' | 'inline';
   readonly dispatcher: Readonly<Required<Omit<DispatcherOptions, 'circuit'>>> & { readonly circuit: CircuitPolicy };
-  readonly maxDepth: number;
+  readonly maxCausationDepth: number;
   readonly unfinishedWritesTimeoutMs: number;
   readonly wakeUp: { readonly url: string | undefined } | false;
   readonly payload: {
@@ -62,12 +62,24 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
   const dispatcher = {
     autoStart: flag('dispatcher.autoStart', options.dispatcher?.autoStart, true),
     concurrency,
-    perListener: whole('dispatcher.perListener', options.dispatcher?.perListener, 16, 1, 10_000),
-    perOwner: whole('dispatcher.perOwner', options.dispatcher?.perOwner, Math.ceil(concurrency / 2), 1, 10_000),
+    concurrencyPerListener: whole(
+      'dispatcher.concurrencyPerListener',
+      options.dispatcher?.concurrencyPerListener,
+      16,
+      1,
+      10_000,
+    ),
+    concurrencyPerOwner: whole(
+      'dispatcher.concurrencyPerOwner',
+      options.dispatcher?.concurrencyPerOwner,
+      Math.ceil(concurrency / 2),
+      1,
+      10_000,
+    ),
     circuit: circuitPolicy(options.dispatcher?.circuit),
     retryAfterCapMs: whole('dispatcher.retryAfterCapMs', options.dispatcher?.retryAfterCapMs, DAY, 0, 30 * DAY),
     maxAgeMs: whole('dispatcher.maxAgeMs', options.dispatcher?.maxAgeMs, 30 * DAY, MINUTE, TEN_YEARS),
-    batch: whole('dispatcher.batch', options.dispatcher?.batch, 250, 1, 1_000),
+    eventsPerBatch: whole('dispatcher.eventsPerBatch', options.dispatcher?.eventsPerBatch, 250, 1, 1_000),
     timeoutMs: whole('dispatcher.timeoutMs', options.dispatcher?.timeoutMs, 15 * SECOND, 1, 10 * MINUTE),
     leaseMs: whole('dispatcher.leaseMs', options.dispatcher?.leaseMs, 60 * SECOND, 10, HOUR),
     pollIntervalMs: whole('dispatcher.pollIntervalMs', options.dispatcher?.pollIntervalMs, SECOND, 10, HOUR),
@@ -92,10 +104,10 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     tablePrefix: prefix(options.tablePrefix),
     tableSchema: schema('tableSchema', options.tableSchema),
     capture: oneOf('capture', options.capture, 'orm', CAPTURE_MODES),
-    publishes: publishedTypes(options.publishes ?? []),
+    publishedTypes: publishedTypes(options.publishedTypes ?? []),
     dispatch: oneOf('dispatch', options.dispatch, 'queued', ['queued', 'inline'] as const),
     dispatcher,
-    maxDepth: whole('maxDepth', options.maxDepth, 16, 0, 1_000),
+    maxCausationDepth: whole('maxCausationDepth', options.maxCausationDepth, 16, 0, 1_000),
     unfinishedWritesTimeoutMs: whole(
       'unfinishedWritesTimeoutMs',
       options.unfinishedWritesTimeoutMs,
@@ -241,7 +253,7 @@ const KNOWN_KEYS = {
     'tablePrefix',
     'tableSchema',
     'capture',
-    'publishes',
+    'publishedTypes',
     'dispatch',
     'dispatcher',
     'payload',
@@ -254,18 +266,18 @@ const KNOWN_KEYS = {
     'retention',
     'sqlite',
     'wakeUp',
-    'maxDepth',
+    'maxCausationDepth',
     'unfinishedWritesTimeoutMs',
   ],
   dispatcher: [
     'autoStart',
     'concurrency',
-    'perListener',
-    'perOwner',
+    'concurrencyPerListener',
+    'concurrencyPerOwner',
     'circuit',
     'retryAfterCapMs',
     'maxAgeMs',
-    'batch',
+    'eventsPerBatch',
     'timeoutMs',
     'leaseMs',
     'pollIntervalMs',
@@ -287,6 +299,11 @@ const KNOWN_KEYS = {
 /** Options under their former names, and the names that they have now. */
 const RENAMED_OPTIONS: Readonly<Record<string, string>> = {
   lookup: 'security.lookup',
+  publishes: 'publishedTypes',
+  maxDepth: 'maxCausationDepth',
+  'dispatcher.batch': 'dispatcher.eventsPerBatch',
+  'dispatcher.perListener': 'dispatcher.concurrencyPerListener',
+  'dispatcher.perOwner': 'dispatcher.concurrencyPerOwner',
 };
 
 /** Groups that `false` turns off. */
@@ -374,21 +391,21 @@ function schema(key: string, value: string | undefined): string | undefined {
 
 function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {
   const types = new Map<string, PublishedType>();
-  if (!Array.isArray(given)) throw invalid('publishes', given, "give a list, such as ['invoice.overdue']");
+  if (!Array.isArray(given)) throw invalid('publishedTypes', given, "give a list, such as ['invoice.overdue']");
   for (const entry of given as readonly unknown[]) {
     const published = (typeof entry === 'string' ? { type: entry } : entry) as PublishedType;
     if (!isPublishedType(published)) {
-      throw invalid('publishes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
+      throw invalid('publishedTypes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
     }
     assertEventType(published.type, 'configuration');
     if (isReservedType(published.type)) {
       throw new ConfigurationError(
         'RESERVED_EVENT_TYPE',
-        `WebhooksModule option publishes has the type '${published.type}'. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
-        { details: { key: 'publishes' } },
+        `WebhooksModule option publishedTypes has the type '${published.type}'. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
+        { details: { key: 'publishedTypes' } },
       );
     }
-    if (types.has(published.type)) throw invalid('publishes', published.type, 'it is listed twice');
+    if (types.has(published.type)) throw invalid('publishedTypes', published.type, 'it is listed twice');
     types.set(published.type, published);
   }
   return types;
@@ -405,7 +422,7 @@ function isPublishedType(entry: unknown): boolean {
 }
 
 function invalid(key: string, value: unknown, fix: string): ConfigurationError {
-  const shown = isTelling(key, value) ? "'…'" : quoted(value);
+  const shown = mayHoldSecret(key, value) ? "'…'" : quoted(value);
   return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${shown}: ${fix}.`, {
     details: { key },
   });
@@ -417,7 +434,7 @@ function hidden(value: unknown): unknown {
 }
 
 /** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */
-function isTelling(key: string, value: unknown): boolean {
+function mayHoldSecret(key: string, value: unknown): boolean {
   return /secret|key/i.test(key) && typeof value !== 'number' && typeof value !== 'boolean';
 }
 

@@ -7,7 +7,7 @@ import type { CircuitPolicy } from '../health/circuit.js';
 import type { Handshake } from './handshake-methods.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
-import type { Transport } from '../sending/transport.js';
+import type { WebhookTransport } from '../sending/transport.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 
 /** A type that `publish()` may send, beside those that entities make. */
@@ -46,7 +46,7 @@ export interface DispatcherOptions {
    *
    * @defaultValue 16
    */
-  perListener?: number;
+  concurrencyPerListener?: number;
   /**
    * How many of these may go to all listeners of one owner at once, in this process; as many of its answers may be read at once. The
    * lower the value, the more customers with slow receivers it takes to delay the others. If it is too low, a customer with many busy
@@ -54,7 +54,7 @@ export interface DispatcherOptions {
    *
    * @defaultValue half of `concurrency`
    */
-  perOwner?: number;
+  concurrencyPerOwner?: number;
   /**
    * When a listener that fails is left alone. After `failures` attempts in a row that failed its circuit opens, in all
    * processes: what waits for it waits, at no cost and without using up attempts, and after `cooldownMs` one delivery is tried.
@@ -68,14 +68,14 @@ export interface DispatcherOptions {
   retryAfterCapMs?: number;
   /**
    * How long a delivery may wait to be sent, in ms since its event happened: for a retry, behind an open circuit, or held
-   * for a disabled listener. Then it is discarded, its `lastError` is `TOO_OLD`, and no retry is made after this time. It is
+   * for a disabled listener. Then it is discarded, its `lastErrorCode` is `TOO_OLD`, and no retry is made after this time. It is
    * looked at every five minutes. What is resent, recovered or replayed later than this is sent all the same.
    *
    * @defaultValue 2_592_000_000 (30 days)
    */
   maxAgeMs?: number;
   /** Events or deliveries taken in one statement, and held in memory to be sent. 1 to 1,000. @defaultValue 250 */
-  batch?: number;
+  eventsPerBatch?: number;
   /** The limit of one attempt over name resolution, connect, TLS, headers and body, in ms. @defaultValue 15_000 */
   timeoutMs?: number;
   /**
@@ -208,7 +208,7 @@ export interface WebhooksOptions {
    *
    * @defaultValue none
    */
-  publishes?: readonly (string | PublishedType)[];
+  publishedTypes?: readonly (string | PublishedType)[];
   /**
    * For applications that keep the transaction's manager themselves: returns the manager of the transaction that surrounds a call.
    * `publish()` and the services of listeners and deliveries join that transaction. They call this function on each call. Transactions of typeorm-transactional and
@@ -233,7 +233,7 @@ export interface WebhooksOptions {
    *
    * @defaultValue 16
    */
-  maxDepth?: number;
+  maxCausationDepth?: number;
   /**
    * How many milliseconds a COMMIT waits for writes that nobody awaits, counted while none of them has a statement under way. Then
    * the COMMIT is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. If the value is too low, a hook that awaits slow
@@ -308,7 +308,7 @@ export type WebhooksPart<T> =
  */
 export interface WebhooksParts {
   /** Sends a signed request. @defaultValue `HttpTransport` */
-  transport?: WebhooksPart<Transport>;
+  transport?: WebhooksPart<WebhookTransport>;
   /** When a failed attempt is tried again. @defaultValue `StandardRetrySchedule` */
   retrySchedule?: WebhooksPart<RetrySchedule>;
   /** Payload formats beside `standard`; a listener chooses one by name. */

@@ -1,7 +1,7 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { canonicalData, Unserializable } from '../entities/canonical-value.js';
 import type { EntityCapture } from '../capture/entity-capture.js';
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
 import { knownNames } from '../known-names.js';
@@ -54,7 +54,7 @@ export interface WebhooksServiceParts {
   readonly database: Database;
   readonly capture: EntityCapture;
   readonly catalog: EventCatalog;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly transactions: CallerTransactions;
   readonly options: ResolvedWebhooksOptions;
   readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
@@ -105,7 +105,7 @@ export class WebhooksService {
   /**
    * Stores an event. Listeners receive it in the same way as events of entities.
    *
-   * @param type a type that the module option `publishes` declares
+   * @param type a type that the module option `publishedTypes` declares
    * @param data an object; Dates become ISO 8601 text, bigints become text, Buffers become base64
    * @returns the event, or the first event with the same idempotency key
    * @throws PublishError `UNKNOWN_EVENT_TYPE`, `RESERVED_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
@@ -155,8 +155,8 @@ export class WebhooksService {
   }
 
   private checkType(type: string): void {
-    const { publishes } = this.parts.options;
-    if (publishes.has(type)) return;
+    const { publishedTypes } = this.parts.options;
+    if (publishedTypes.has(type)) return;
     if (typeof type === 'string' && isReservedType(type)) {
       throw new PublishError(
         'RESERVED_EVENT_TYPE',
@@ -165,7 +165,7 @@ export class WebhooksService {
     }
     throw new PublishError(
       'UNKNOWN_EVENT_TYPE',
-      `publish('${textOf(type)}'): the event type is not declared.${knownNames(textOf(type), [...publishes.keys()])} Add the type to WebhooksModule.forRoot({ publishes: [...] }).`,
+      `publish('${textOf(type)}'): the event type is not declared.${knownNames(textOf(type), [...publishedTypes.keys()])} Add the type to WebhooksModule.forRoot({ publishedTypes: [...] }).`,
     );
   }
 
@@ -174,10 +174,14 @@ export class WebhooksService {
     const now = clock.now();
     const { audience, owner } = audienceOf(options.owner);
     const cause = currentCause();
-    if (cause.depth > resolved.maxDepth) {
-      throw new PublishError('WEBHOOK_LOOP', loopMessage(`publish('${type}')`, cause.depth, resolved.maxDepth), {
-        details: { type, depth: cause.depth },
-      });
+    if (cause.depth > resolved.maxCausationDepth) {
+      throw new PublishError(
+        'WEBHOOK_LOOP',
+        loopMessage(`publish('${type}')`, cause.depth, resolved.maxCausationDepth),
+        {
+          details: { type, depth: cause.depth },
+        },
+      );
     }
     const event: WebhookEvent = {
       id: newId('evt'),

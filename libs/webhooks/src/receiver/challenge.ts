@@ -1,5 +1,5 @@
 import { ConfigurationError } from '../errors.js';
-import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
+import { lowerCaseHeaders, type IncomingWebhookHeaders } from './verify-incoming-webhook.js';
 import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 
 /**
@@ -8,9 +8,9 @@ import { CHALLENGE_TYPE } from '../events/reserved-names.js';
  *
  * Verify the webhook first: a receiver that answers unverified challenges consents to webhooks from strangers.
  *
- * @param webhook the result of `verifyWebhook()`, or the value of `@IncomingWebhook()`
+ * @param webhook the result of `verifyIncomingWebhook()`, or the value of `@IncomingWebhookParam()`
  * @example
- * const challenge = challengeOf(verifyWebhook({ headers, body, secrets }));
+ * const challenge = challengeOf(verifyIncomingWebhook({ headers, body, secrets }));
  * if (challenge !== null) return res.json({ challenge });
  */
 export function challengeOf(webhook: { readonly type: string | null; readonly data: unknown }): string | null {
@@ -32,7 +32,7 @@ export function challengeOf(webhook: { readonly type: string | null; readonly da
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#42-validation-response
  */
 export function permissionFor(
-  headers: WebhookHeaders,
+  headers: IncomingWebhookHeaders,
   { origins, ratePerMinute }: { origins: readonly string[] | '*'; ratePerMinute?: number },
 ): Record<string, string> | null {
   if (ratePerMinute !== undefined && !(Number.isSafeInteger(ratePerMinute) && ratePerMinute >= 1)) {

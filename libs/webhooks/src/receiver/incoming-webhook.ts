@@ -14,13 +14,13 @@ export function depthOf(headers: Readonly<Record<string, string | undefined>>): 
 
 /**
  * Runs the work for a webhook, and marks its writes as caused by the webhook. Without the mark, a loop is not detected: events of
- * these writes may come back as webhooks, which write again. A write deeper than the module option `maxDepth` fails with `WEBHOOK_LOOP`.
+ * these writes may come back as webhooks, which write again. A write deeper than the module option `maxCausationDepth` fails with `WEBHOOK_LOOP`.
  *
- * Takes the result of {@link verifyWebhook}, not headers: with invented headers a stranger could make your writes fail.
+ * Takes the result of {@link verifyIncomingWebhook}, not headers: with invented headers a stranger could make your writes fail.
  *
  * @returns what `work` returns
  * @example
- * const webhook = verifyWebhook({ headers: request.headers, body: request.rawBody, secrets });
+ * const webhook = verifyIncomingWebhook({ headers: request.headers, body: request.rawBody, secrets });
  * await withIncomingWebhook(webhook, () => orders.save({ id: webhook.data.orderId, status: 'paid' }));
  */
 export function withIncomingWebhook<T>(webhook: { readonly depth: number }, work: () => T): T {

@@ -15,21 +15,26 @@ export {
   type VerifyInput,
 } from '../signing/index.js';
 export { challengeOf, permissionFor } from './challenge.js';
-export { bodyId, type IncomingProof, type IncomingRequest, IncomingScheme } from './incoming-scheme.js';
 export {
-  GithubIncoming,
-  GoogleCodeIncoming,
-  type IncomingSchemeName,
-  StandardIncoming,
-  StripeIncoming,
-} from './incoming-schemes.js';
+  bodyId,
+  type IncomingWebhookProof,
+  type IncomingWebhookRequest,
+  IncomingWebhookScheme,
+} from './incoming-webhook-scheme.js';
+export {
+  GithubIncomingWebhookScheme,
+  GoogleCodeIncomingWebhookScheme,
+  type IncomingWebhookSchemeName,
+  StandardIncomingWebhookScheme,
+  StripeIncomingWebhookScheme,
+} from './incoming-webhook-schemes.js';
 export { depthOf, withIncomingWebhook } from './incoming-webhook.js';
 export {
-  type VerifiedWebhook,
-  verifyWebhook,
-  type VerifyWebhookOptions,
-  type WebhookHeaders,
-} from './verify-webhook.js';
-export { SenderVerified } from './sender-verified.js';
+  type IncomingWebhook,
+  verifyIncomingWebhook,
+  type VerifyIncomingWebhookOptions,
+  type IncomingWebhookHeaders,
+} from './verify-incoming-webhook.js';
+export { SenderVerifiedIncomingWebhookScheme } from './sender-verified-scheme.js';
 export { SenderUnavailableError, verifyWithSender, type VerifyWithSenderOptions } from './verify-with-sender.js';
-export { type WebhookVerificationCode, WebhookVerificationError } from './webhook-verification-error.js';
+export { type IncomingWebhookErrorCode, IncomingWebhookError } from './incoming-webhook-error.js';

@@ -1,10 +1,10 @@
 import { ConfigurationError, WebhooksError } from '../errors.js';
-import { lowerCaseHeaders, type WebhookHeaders } from './verify-webhook.js';
+import { lowerCaseHeaders, type IncomingWebhookHeaders } from './verify-incoming-webhook.js';
 import { MINUTE } from '../time.js';
 
 /** Options of {@link verifyWithSender}. */
 export interface VerifyWithSenderOptions {
-  headers: WebhookHeaders;
+  headers: IncomingWebhookHeaders;
   /** The body exactly as it arrived. */
   body: Uint8Array | string;
   /**

@@ -58,7 +58,7 @@ const MAX_ROUTED_PATH_LENGTH = 150;
  *
  * @param owner `''` unless the space is `owner`
  * @param path {@link RoutePath.path}, `''` for none
- * @param value canonical ({@link canonicalValue}), `''` for none
+ * @param value canonical ({@link canonicalFilterValue}), `''` for none
  */
 export function routeKey(space: OwnerSpace, owner: string, pattern: string, path: string, value: string): Buffer {
   // Spaces and patterns contain no bar, and parts that may contain one are preceded by their length. So two tuples
@@ -85,7 +85,7 @@ const MAX_CACHED_TUPLE_LENGTH = 300;
  * @returns `undefined` for values that equal no filter value: objects, lists, and a value that is not a number where a
  * number is expected.
  */
-export function canonicalValue(value: Json | undefined, numeric: boolean): string | undefined {
+export function canonicalFilterValue(value: Json | undefined, numeric: boolean): string | undefined {
   if (value === null || value === undefined) return 'null';
   if (numeric) {
     const decimal = normaliseDecimal(value);
@@ -220,7 +220,7 @@ const MAX_CACHED_TYPES = 1_000;
 function routedValueOf(event: RoutedEvent, routePath: string): string | undefined {
   const path = routePath.slice(2);
   if (isDropped(path, event.dropped)) return undefined;
-  return canonicalValue(valueAt(event.data, segmentsOf(path)), routePath.startsWith('n:'));
+  return canonicalFilterValue(valueAt(event.data, segmentsOf(path)), routePath.startsWith('n:'));
 }
 
 function routingCondition(filter: Filter): Condition | undefined {
@@ -240,6 +240,6 @@ function selectivity({ operator, value, routable, path }: Condition): number {
 
 function routedValues({ value, numeric }: Condition): string[] {
   const given: readonly Json[] = Array.isArray(value) ? value : [value];
-  const canonical = given.map((item) => canonicalValue(item, numeric));
+  const canonical = given.map((item) => canonicalFilterValue(item, numeric));
   return [...new Set(canonical.filter((item) => item !== undefined))];
 }

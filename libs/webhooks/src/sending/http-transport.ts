@@ -1,8 +1,8 @@
-import type { Clock } from '../clock.js';
+import type { WebhookClock } from '../clock.js';
 import { failedPost, type PostResult } from './post-result.js';
 import { type Outcome, toOutcome } from './outcome.js';
 import { describeError, SendError } from './send-error.js';
-import { type SignedRequest, Transport } from './transport.js';
+import { type SignedRequest, WebhookTransport } from './transport.js';
 import { USER_AGENT } from './user-agent.js';
 import type { WebhooksHttp } from './webhooks-http-service.js';
 import { DAY } from '../time.js';
@@ -10,7 +10,7 @@ import { DAY } from '../time.js';
 /** Options of {@link HttpTransport}. */
 export interface HttpTransportOptions {
   /** The time that a date in `Retry-After` is compared with. @defaultValue the system's clock */
-  clock?: Clock;
+  clock?: WebhookClock;
   /** Maximum wait that a `Retry-After` can request, in milliseconds. @defaultValue 24 hours */
   retryAfterCapMs?: number;
 }
@@ -21,9 +21,9 @@ export interface HttpTransportOptions {
  * It follows no redirect. It checks addresses at the socket. One time limit covers name resolution, connect, TLS,
  * headers, body and interceptors. `send` never rejects, whatever a receiver or an interceptor does.
  */
-export class HttpTransport extends Transport {
+export class HttpTransport extends WebhookTransport {
   readonly #http: WebhooksHttp;
-  readonly #clock: Pick<Clock, 'now'>;
+  readonly #clock: Pick<WebhookClock, 'now'>;
   readonly #retryAfterCapMs: number;
 
   constructor(http: WebhooksHttp, options: HttpTransportOptions = {}) {

@@ -45,7 +45,7 @@ export type SendErrorCode =
   | 'BODY_MISMATCH';
 
 /**
- * Why a request was not sent, or got no answer. {@link Transport.send} turns it into an {@link Outcome}, so it never
+ * Why a request was not sent, or got no answer. {@link WebhookTransport.send} turns it into an {@link Outcome}, so it never
  * leaves this folder.
  */
 export class SendError extends Error {
@@ -86,11 +86,11 @@ export function isOutOfSockets(error: unknown): boolean {
 }
 
 /** Codes that mean only that the connection was closed. */
-const GONE: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+const CONNECTION_CLOSED: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 /** Whether the error says only that the connection was closed. */
 export function isGone(error: unknown): boolean {
-  return GONE.has(codeOf(error) ?? '');
+  return CONNECTION_CLOSED.has(codeOf(error) ?? '');
 }
 
 /**

@@ -40,7 +40,7 @@ export type OnStatus = (status: number) => (() => void) | null;
  * `send` never rejects: every result is an {@link Outcome}. A custom implementation is responsible for everything that
  * {@link HttpTransport} guards: addresses, redirects, the time limit, and that the bytes sent are the bytes signed.
  */
-export abstract class Transport {
+export abstract class WebhookTransport {
   abstract send(request: SignedRequest): Promise<Outcome>;
 
   /** Closes all connections. Called once, after the last `send` has settled. */

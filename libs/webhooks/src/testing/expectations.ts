@@ -1,7 +1,7 @@
 import { AssertionError } from 'node:assert';
 import { isDeepStrictEqual } from 'node:util';
 
-import { describeRequests, type ReceivedRequest, typeOf, type WebhookReceiver } from './webhook-receiver.js';
+import { describeRequests, type ReceivedRequest, typeOf, type TestReceiver } from './test-receiver.js';
 
 /** The requests that {@link expectDelivered} counts. */
 export interface ExpectedDelivery {
@@ -22,10 +22,7 @@ export interface ExpectedDelivery {
  * @returns the matching requests
  * @throws AssertionError with a list of the requests that arrived
  */
-export async function expectDelivered(
-  receiver: WebhookReceiver,
-  expected: ExpectedDelivery,
-): Promise<ReceivedRequest[]> {
+export async function expectDelivered(receiver: TestReceiver, expected: ExpectedDelivery): Promise<ReceivedRequest[]> {
   const { count = 1, timeoutMs } = expected;
   const matching = (): ReceivedRequest[] => receiver.requests.filter((request) => matches(request, expected));
   if (count > 0) {
@@ -46,7 +43,7 @@ export async function expectDelivered(
  *
  * @throws AssertionError with a list of the requests that arrived
  */
-export function expectNothingSent(receiver: WebhookReceiver): void {
+export function expectNothingSent(receiver: TestReceiver): void {
   if (receiver.requests.length === 0) return;
   throw new AssertionError({
     message: `Expected nothing to be sent. ${describeRequests(receiver.requests)}`,
@@ -70,7 +67,7 @@ function isAccepted({ status }: ReceivedRequest): boolean {
   return status !== null && status >= 200 && status < 300;
 }
 
-function mismatch(receiver: WebhookReceiver, expected: ExpectedDelivery, count: number, found: number): AssertionError {
+function mismatch(receiver: TestReceiver, expected: ExpectedDelivery, count: number, found: number): AssertionError {
   const withData = expected.data === undefined ? '' : ` with data ${JSON.stringify(expected.data)}`;
   return new AssertionError({
     message: `Expected ${count} × ${expected.type}${withData}, found ${found}. ${describeRequests(receiver.requests)}`,

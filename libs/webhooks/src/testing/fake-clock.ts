@@ -1,7 +1,7 @@
-import { Clock } from '../clock.js';
+import { WebhookClock } from '../clock.js';
 
 /** A clock whose time changes only when a test moves it. */
-export class FakeClock extends Clock {
+export class FakeClock extends WebhookClock {
   #now: number;
 
   /** @param now milliseconds since 1970 @defaultValue the current time */

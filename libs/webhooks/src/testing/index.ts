@@ -7,5 +7,5 @@ export { drain } from './drain.js';
 export { type ExpectedDelivery, expectDelivered, expectNothingSent } from './expectations.js';
 export { FakeClock } from './fake-clock.js';
 export { FakeDns } from './fake-dns.js';
-export { type ReceivedRequest, type ReceiverResponse, type Responder, WebhookReceiver } from './webhook-receiver.js';
+export { type ReceivedRequest, type ReceiverResponse, type Responder, TestReceiver } from './test-receiver.js';
 export { EventWitness } from './witness/event-witness.js';

@@ -8,7 +8,7 @@ import { setPath, type EntityDefinition, type RowImage } from '../../entities/en
 import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
-interface Told {
+interface ChangeEvent {
   action: EntityAction;
   audience: Audience;
   owner: string | null;
@@ -37,9 +37,15 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
  * The new owner may not see what the old one had, and the old one may not see the row any more: it learns that the row is
  * gone, and its id. Both halves are facts of one update, so they share its order key.
  */
-function passedOn(change: RowChange, image: RowImage, before: Before, told: Told, limits: PayloadLimits): EventRow[] {
+function passedOn(
+  change: RowChange,
+  image: RowImage,
+  before: Before,
+  changeEvent: ChangeEvent,
+  limits: PayloadLimits,
+): EventRow[] {
   const { definition } = change;
-  const events = [row(change, image, told, limits)];
+  const events = [row(change, image, changeEvent, limits)];
   if (before.owner.owner !== null && definition.actions.has('deleted')) {
     const data: JsonObject = {};
     for (const field of definition.fields) {
@@ -85,21 +91,21 @@ function sameJson(a: Json, b: Json): boolean {
   );
 }
 
-function row(change: RowChange, { key }: RowImage, told: Told, limits: PayloadLimits): EventRow {
+function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, limits: PayloadLimits): EventRow {
   const { definition, at } = change;
   const event: WebhookEvent = {
     id: newId('evt'),
-    type: definition.typeOf(told.action),
+    type: definition.typeOf(changeEvent.action),
     timestamp: new Date(at).toISOString(),
-    data: told.data,
-    ...(told.previous ? { previous: told.previous } : {}),
-    owner: told.owner,
+    data: changeEvent.data,
+    ...(changeEvent.previous ? { previous: changeEvent.previous } : {}),
+    owner: changeEvent.owner,
     context: change.cause?.context ?? null,
   };
   const source = {
     event,
-    superTypes: definition.superTypesOf(told.action),
-    audience: told.audience,
+    superTypes: definition.superTypesOf(changeEvent.action),
+    audience: changeEvent.audience,
     orderKey: tupleHash('entity', definition.metadata.tableName, key),
     isOrdered: definition.options.ordering === 'entity',
     dedupeKey: null,

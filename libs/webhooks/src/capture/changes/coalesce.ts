@@ -95,7 +95,7 @@ interface Merging {
 }
 
 function following(earlier: RowHistory | undefined, change: RowChange): RowHistory {
-  const before = beforeOf(change);
+  const before = beforeLaterChange(change);
   if (!earlier) return { net: change.action, before, last: change };
   const net = NEXT[earlier.net][change.action];
   const isOfDeleted = net === 'deleted' && change.action !== 'deleted';
@@ -128,7 +128,7 @@ function firstOf(earlier: Before | null, later: Before | null): Before | null {
   };
 }
 
-function beforeOf({ definition, action, before, image }: RowChange): Before | null {
+function beforeLaterChange({ definition, action, before, image }: RowChange): Before | null {
   if (action !== 'deleted' || image === null || image === 'gone') return before;
   return asDeleted(definition, image);
 }

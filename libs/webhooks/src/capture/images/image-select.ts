@@ -58,7 +58,7 @@ export class ImageSelect {
     const { metadata, options } = definition;
     const { driver } = dataSource;
     // A function of the application sees the whole row; otherwise only what goes out is read.
-    const isAsked = options.when !== undefined || typeof options.owner === 'function';
+    const readsWholeEntity = options.when !== undefined || typeof options.owner === 'function';
     const needed = new Set<ColumnMetadata>([
       ...metadata.primaryColumns,
       ...definition.columnsNeeded,
@@ -68,7 +68,7 @@ export class ImageSelect {
       (column) =>
         !column.isVirtual &&
         !(isNoted && column.isVirtualProperty) &&
-        (needed.has(column) || (isAsked && column.isSelect)),
+        (needed.has(column) || (readsWholeEntity && column.isSelect)),
     );
     // Spatial and virtual columns are read by expressions of TypeORM's, and links in another table.
     const isWhole =
@@ -78,7 +78,8 @@ export class ImageSelect {
     const keys = new Set(metadata.primaryColumns.map((column) => column.relationMetadata));
     const relations = metadata.relations.filter(
       (relation) =>
-        hasOwnColumn(relation) && (isAsked || keys.has(relation) || definition.relationsNeeded.includes(relation)),
+        hasOwnColumn(relation) &&
+        (readsWholeEntity || keys.has(relation) || definition.relationsNeeded.includes(relation)),
     );
 
     const selected: Selected[] = [];

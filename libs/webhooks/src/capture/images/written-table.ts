@@ -57,7 +57,7 @@ export class WrittenTable {
     return this.notedTwin;
   }
 
-  isToldOf({ queryType, onUpdate }: WriteExpression): boolean {
+  isCaptured({ queryType, onUpdate }: WriteExpression): boolean {
     switch (queryType) {
       case 'insert':
         return this.has('created') || (onUpdate !== undefined && this.has('updated'));

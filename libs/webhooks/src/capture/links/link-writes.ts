@@ -74,7 +74,7 @@ export class LinkWrites {
       // One more came in between, of a row that was not read.
       if (affected != null && affected > links)
         throw rowsMissed(copy.expressionMap.mainAlias?.metadata.name ?? '', links, affected);
-      await this.tell(runner, noted, () => false);
+      await this.recordNoted(runner, noted, () => false);
       return result;
     });
   }
@@ -85,7 +85,7 @@ export class LinkWrites {
     this.noted.delete(saving);
     const { queryRunner } = saving;
     try {
-      await this.tell(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
+      await this.recordNoted(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
     } catch (error) {
       const [row] = [...noted.values()].flatMap((known) => [...known.values()]);
       if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.definition, error);
@@ -111,7 +111,7 @@ export class LinkWrites {
   /**
    * Reads and locks the rows whose links a statement will write, but for those that are noted already.
    *
-   * @param told texts of rows that need no noting
+   * @param captured texts of rows that need no noting
    * @param unsettled changes whose images are read later
    * @returns how many links the statement may change
    * @throws CaptureError `LINKS_UNKNOWN`
@@ -121,7 +121,7 @@ export class LinkWrites {
     runner: QueryRunner,
     owners: LinkOwners,
     noted: Noted,
-    told: ReadonlySet<string>,
+    captured: ReadonlySet<string>,
     unsettled?: ReadonlySet<RowChange>,
   ): Promise<number> {
     await this.options.log.settle(runner, owners.metadata, unsettled);
@@ -129,7 +129,7 @@ export class LinkWrites {
     let known = noted.get(owners);
     if (!known) noted.set(owners, (known = new Map()));
     const wanted = [...new Map(found.map((owner) => [owner.text, owner.key]))];
-    const unknown = wanted.filter(([text]) => !known.has(text) && !told.has(text));
+    const unknown = wanted.filter(([text]) => !known.has(text) && !captured.has(text));
     for (const some of chunks(unknown, OWNERS_PER_READ)) {
       const write = this.writeOf(runner, owners);
       if (!write) continue;
@@ -142,13 +142,13 @@ export class LinkWrites {
     return links;
   }
 
-  private async tell(
+  private async recordNoted(
     runner: QueryRunner,
     noted: Noted,
-    isTold: (owners: LinkOwners, text: string) => boolean,
+    isRecorded: (owners: LinkOwners, text: string) => boolean,
   ): Promise<void> {
     for (const [owners, known] of noted) {
-      const rows = [...known].filter(([text]) => !isTold(owners, text)).map(([, row]) => row);
+      const rows = [...known].filter(([text]) => !isRecorded(owners, text)).map(([, row]) => row);
       const write = this.writeOf(runner, owners);
       if (!write) continue;
       for (const some of chunks(rows, ROWS_PER_BATCH)) {

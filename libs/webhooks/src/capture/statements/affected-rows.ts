@@ -1,7 +1,7 @@
 import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
 import type { CapturedWrite } from './captured-write.js';
-import type { StatementResult } from '../typeorm/sending-through.js';
+import type { BuilderResult } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { idOfImage, keyValue } from '../images/image-select.js';
@@ -16,7 +16,7 @@ import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 /** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */
 export const ROWS_PER_BATCH = 1_000;
 
-type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
 /** What an update, soft delete or restore does to the rows that it finds. */
 export function updateAffected(write: CapturedWrite, send: Send): Send {
@@ -49,7 +49,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
 
     const keys = rows.map(({ key }) => key);
     restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
-    const found = await write.table.complete(write.runner, toldOf(rows));
+    const found = await write.table.complete(write.runner, readRowsOf(rows));
     const [text, parameters] = compose();
     const result = await send(text, parameters);
     if (keys.length && result.affected === 0) await refuseLostKeys(write, keys.length);
@@ -92,7 +92,7 @@ async function inOneStatement(
   action: EntityAction,
   isDelete: boolean,
   compose: () => [string, unknown[]],
-): Promise<StatementResult | null> {
+): Promise<BuilderResult | null> {
   const { builder, table, runner } = write;
   const name = `${table.name}.`;
   const keys = keyNames(write);
@@ -133,7 +133,7 @@ async function inOneStatement(
     if (isDelete) return [write.change(action, definition, null, image)];
     const after = table.read(runner, row, 'wh_n');
     return after
-      ? [write.change(action, definition, action === 'updated' ? beforeOf(definition, image) : null, after.image)]
+      ? [write.change(action, definition, action === 'updated' ? beforeImageOf(definition, image) : null, after.image)]
       : [];
   });
   await write.record(changes);
@@ -150,9 +150,9 @@ async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string
 
 /** What the caller sees of a result: not what capture has asked for. */
 export function withoutImages(
-  result: StatementResult,
+  result: BuilderResult,
   { hasAsked, isInsert }: { hasAsked: boolean; isInsert: boolean },
-): StatementResult {
+): BuilderResult {
   const records = hasAsked
     ? result.records.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => !name.startsWith('wh_'))))
     : [];
@@ -210,7 +210,7 @@ async function readAffected(
   });
 }
 
-function toldOf(rows: readonly AffectedRow[]): ReadRow[] {
+function readRowsOf(rows: readonly AffectedRow[]): ReadRow[] {
   return rows.flatMap(({ row }) => row ?? []);
 }
 
@@ -269,7 +269,7 @@ function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[
 export async function rememberRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<Remembered[]> {
   restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
   const rows = await readAffected(write, { isDelete: false, limit: keys.length, after: [] });
-  return (await write.table.complete(write.runner, toldOf(rows))).map(remember);
+  return (await write.table.complete(write.runner, readRowsOf(rows))).map(remember);
 }
 
 /** What is kept of a row until its statement has run. */
@@ -285,7 +285,7 @@ function remember({ definition, image }: ReadRow): Remembered {
   return { definition, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
 }
 
-export function beforeOf(definition: EntityDefinition, image: RowImage): Before {
+export function beforeImageOf(definition: EntityDefinition, image: RowImage): Before {
   const values = new Map<string, Json>();
   for (const field of definition.fields) values.set(field.path, definition.valueOf(field, image));
   return { values, touched: touchedOf(definition), owner: definition.ownerOf(image) };
@@ -370,7 +370,7 @@ async function batchByBatch(
   action: EntityAction,
   isDelete: boolean,
   compose: () => [string, unknown[]],
-): Promise<StatementResult> {
+): Promise<BuilderResult> {
   const { runner } = write;
   await runner.query('SAVEPOINT webhooks_batches');
   try {
@@ -414,7 +414,7 @@ async function eachBatch(
   for (;;) {
     const rows = await readAffected(write, { isDelete, limit: ROWS_PER_BATCH, after });
     count += rows.length;
-    await take(await write.table.complete(write.runner, toldOf(rows)));
+    await take(await write.table.complete(write.runner, readRowsOf(rows)));
     const last = rows.at(-1);
     if (!last || rows.length < ROWS_PER_BATCH) return count;
     after = last.key;

@@ -1,7 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
-import type { StatementResult } from '../typeorm/sending-through.js';
+import type { BuilderResult } from '../typeorm/sending-through.js';
 import { notesOf } from './noted-rows.js';
 import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
@@ -9,7 +9,7 @@ import { insertUnreturned } from './unreturned-rows.js';
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
 /** An insert, with or without an answer to conflicts. The rows come from `RETURNING` where the driver has it. */
@@ -58,24 +58,24 @@ function sendReturning(
   send: Send,
   [text, parameters]: [string, unknown[]],
   notes: RowNotes | null,
-): Promise<StatementResult> {
+): Promise<BuilderResult> {
   const { dialect, table } = write;
   const [statement, values] = notes?.noting(text, parameters) ?? [text, parameters];
   const list = [table.list('wh_n', ''), ...(notes ? [notes.returned.list] : [])];
   if (dialect === 'sqlite' && !table.metadata.withoutRowid) list.push('rowid AS "wh_rowid"');
-  const join = isAsked(write) ? ', ' : ' RETURNING ';
+  const join = hasOwnReturning(write) ? ', ' : ' RETURNING ';
   return send(`${statement}${join}${list.join(', ')}`, [...values, ...(notes?.returned.parameters ?? [])]);
 }
 
 /** Whether the statement returns something already. TypeORM asks SQLite for nothing. */
-function isAsked({ dialect, builder }: CapturedWrite): boolean {
+function hasOwnReturning({ dialect, builder }: CapturedWrite): boolean {
   return dialect !== 'sqlite' && hasReturning(builder);
 }
 
 /** What the caller sees of a result. */
-async function withoutReturned(write: CapturedWrite, result: StatementResult): Promise<StatementResult> {
+async function withoutReturned(write: CapturedWrite, result: BuilderResult): Promise<BuilderResult> {
   const { records } = result;
-  if (write.dialect !== 'sqlite') return withoutImages(result, { hasAsked: isAsked(write), isInsert: true });
+  if (write.dialect !== 'sqlite') return withoutImages(result, { hasAsked: hasOwnReturning(write), isInsert: true });
   // As better-sqlite3 answers a statement that returns nothing: with the last row that was inserted, not one that was met.
   const inserted = records.filter(({ wh_met: met }) => met === undefined || met === null);
   const raw = inserted.at(-1)?.['wh_rowid'] ?? (await lastRowId(write));
@@ -111,7 +111,7 @@ function insertSelected(write: CapturedWrite, send: Send): Send {
     const keys = table.metadata.primaryColumns.map(
       ({ databaseName }, n) => `${driver.escape(databaseName)} AS ${driver.escape(`wh_k${n}`)}`,
     );
-    const result = await send(`${text}${isAsked(write) ? ', ' : ' RETURNING '}${keys.join(', ')}`, parameters);
+    const result = await send(`${text}${hasOwnReturning(write) ? ', ' : ' RETURNING '}${keys.join(', ')}`, parameters);
     const { records } = result;
     for (let start = 0; start < records.length; start += ROWS_PER_BATCH) {
       const ids = records.slice(start, start + ROWS_PER_BATCH).map((record) => idOfRecord(write, record));

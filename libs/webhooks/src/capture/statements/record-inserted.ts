@@ -1,4 +1,4 @@
-import { beforeOf } from './affected-rows.js';
+import { beforeImageOf } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
 import type { Before, RowChange } from '../changes/row-change.js';
@@ -75,7 +75,7 @@ async function wholeImages(
 
 /** A note has no virtual columns and no links: an upsert does not write them. */
 function notedBefore(definition: EntityDefinition, image: RowImage): Before {
-  const before = beforeOf(definition, image);
+  const before = beforeImageOf(definition, image);
   const isNoted = ({ isLinks, column }: OutField) => !isLinks && !column.isVirtualProperty;
   const noted = definition.fields.filter(isNoted).map(({ path }) => path);
   return { ...before, values: new Map(noted.map((path) => [path, before.values.get(path) ?? null])) };

@@ -1,9 +1,9 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
-import type { Clock } from '../../clock.js';
+import type { WebhookClock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { beforeOf, onlyOnce, rowsMissed } from './affected-rows.js';
+import { beforeImageOf, onlyOnce, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
-import { type StatementResult, sendingThrough } from '../typeorm/sending-through.js';
+import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from '../images/inserted-image.js';
@@ -20,7 +20,7 @@ type Run = (builder: WriteBuilder) => Promise<unknown>;
 
 export interface SavedWritesOptions {
   readonly log: ChangeLog;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
   readonly dialect: DialectName;
   /** Captures a statement by its own criteria, as one of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
@@ -42,7 +42,7 @@ interface InsertResult {
 }
 
 /** What is known of a statement when it has succeeded. */
-type StatementAnswer = Pick<StatementResult, 'affected' | 'raw'>;
+type StatementAnswer = Pick<BuilderResult, 'affected' | 'raw'>;
 
 /** Of a `save()` with more updates, the rows are read by one statement. */
 const MOST_RETURNED = 10;
@@ -184,7 +184,7 @@ export class SavedWrites {
     }
     if (definition.options.exactPrevious !== false) {
       const image = await images.take(definition, 'update', key, id);
-      return image && beforeOf(definition, image);
+      return image && beforeImageOf(definition, image);
     }
     const set = builder.expressionMap.valuesSet as ObjectLiteral;
     const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
@@ -247,7 +247,7 @@ export class SavedWrites {
       return result;
     }
     builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
-      const result = (await runner.query(text, parameters, true)) as unknown as StatementResult;
+      const result = (await runner.query(text, parameters, true)) as unknown as BuilderResult;
       await capture(result);
       return result;
     });

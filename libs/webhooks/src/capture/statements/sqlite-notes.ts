@@ -80,8 +80,8 @@ export class SqliteNotes implements RowNotes {
 function prepare(connection: SqliteConnection): void {
   if (prepared.has(connection)) return;
   prepared.add(connection);
-  connection.function('webhooks_note', { varargs: true }, (of: number, start: number, ...values: unknown[]) =>
-    underWay.get(of)?.note(start, values),
+  connection.function('webhooks_note', { varargs: true }, (write: number, start: number, ...values: unknown[]) =>
+    underWay.get(write)?.note(start, values),
   );
-  connection.function('webhooks_met', { varargs: true }, (of: number) => underWay.get(of)?.take() ?? null);
+  connection.function('webhooks_met', { varargs: true }, (write: number) => underWay.get(write)?.take() ?? null);
 }

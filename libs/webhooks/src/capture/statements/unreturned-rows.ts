@@ -1,7 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import { rowsMissed } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
-import type { StatementResult } from '../typeorm/sending-through.js';
+import type { BuilderResult } from '../typeorm/sending-through.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { CaptureError } from '../../entities/errors.js';
 import { keyValue } from '../images/image-select.js';
@@ -11,7 +11,7 @@ import { assigningFirst, assigningLast, mysqlNote, readNotes } from './noted-row
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
-type Send = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
 /** A row, and its primary key byte by byte. The row is `null` where no event is made of its kind. */
@@ -208,11 +208,7 @@ function valueOf(
 }
 
 /** Rows by the numbers that the database has drawn for them, where there is no better way. */
-async function numbersCondition(
-  write: CapturedWrite,
-  { raw }: StatementResult,
-  mayConflict: boolean,
-): Promise<string[]> {
+async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, mayConflict: boolean): Promise<string[]> {
   const { builder, table, runner } = write;
   const { primaryColumns, generatedColumns } = table.metadata;
   const valueSets = valueSetsOf(write);

@@ -4,9 +4,9 @@ import type { EntityDefinition } from '../../entities/entity-definition.js';
 import type { RowChange } from '../changes/row-change.js';
 
 /** What was told of a row in this transaction, where its entity says `coalesce: true`. */
-interface ToldRow {
+interface RecordedRow {
   /** The row, by one of its changes. */
-  readonly of: RowChange;
+  readonly change: RowChange;
   readonly history: RowHistory | undefined;
   /** Ids of the events that tell of it; none where it came to nothing. */
   readonly events: readonly string[];
@@ -16,7 +16,7 @@ interface ToldRow {
 export interface WrittenMark {
   readonly events: number;
   readonly withdrawn: number;
-  readonly told: number;
+  readonly recorded: number;
 }
 
 /**
@@ -28,18 +28,18 @@ export interface WrittenMark {
 export class WrittenEvents {
   private events: EventRow[] = [];
   private withdrawn: string[] = [];
-  private told: ToldRow[] = [];
-  private readonly byRow = new Map<EntityDefinition, Map<string, ToldRow[]>>();
+  private recorded: RecordedRow[] = [];
+  private readonly byRow = new Map<EntityDefinition, Map<string, RecordedRow[]>>();
 
   get mark(): WrittenMark {
-    return { events: this.events.length, withdrawn: this.withdrawn.length, told: this.told.length };
+    return { events: this.events.length, withdrawn: this.withdrawn.length, recorded: this.recorded.length };
   }
 
-  returnTo({ events, withdrawn, told }: WrittenMark): void {
+  returnTo({ events, withdrawn, recorded }: WrittenMark): void {
     this.events.length = events;
     this.withdrawn.length = withdrawn;
-    while (this.told.length > told) {
-      const { definition, key } = (this.told.pop() as ToldRow).of;
+    while (this.recorded.length > recorded) {
+      const { definition, key } = (this.recorded.pop() as RecordedRow).change;
       this.byRow.get(definition)?.get(key)?.pop();
     }
   }
@@ -49,18 +49,18 @@ export class WrittenEvents {
   }
 
   /** @param events ids of those that tell of it */
-  tell(history: RowHistory, events: readonly string[]): void {
-    this.push({ of: history.last, history, events });
+  record(history: RowHistory, events: readonly string[]): void {
+    this.push({ change: history.last, history, events });
   }
 
   /** What was told of a row is withdrawn, and what takes its place waits, with all that led to it. */
-  untell({ last }: RowHistory): void {
-    this.push({ of: last, history: undefined, events: [] });
+  withdrawRow({ last }: RowHistory): void {
+    this.push({ change: last, history: undefined, events: [] });
   }
 
-  private push(row: ToldRow): void {
-    const { definition, key } = row.of;
-    this.told.push(row);
+  private push(row: RecordedRow): void {
+    const { definition, key } = row.change;
+    this.recorded.push(row);
     let rows = this.byRow.get(definition);
     if (!rows) this.byRow.set(definition, (rows = new Map()));
     const before = rows.get(key);
@@ -68,7 +68,7 @@ export class WrittenEvents {
     else rows.set(key, [row]);
   }
 
-  toldOf(definition: EntityDefinition, key: string): ToldRow | undefined {
+  lastRecorded(definition: EntityDefinition, key: string): RecordedRow | undefined {
     return this.byRow.get(definition)?.get(key)?.at(-1);
   }
 
@@ -78,7 +78,7 @@ export class WrittenEvents {
 
   /** From here on nothing that was told is told again: what of it stands is not known any more. */
   forgetRows(): void {
-    this.told = [];
+    this.recorded = [];
     this.byRow.clear();
   }
 

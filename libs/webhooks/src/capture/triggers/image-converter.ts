@@ -115,7 +115,7 @@ export class ImageConverter {
         if (isRetryable(error) || !isFaultOfImage(error, taken)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
         await database.transaction(() => setAside(database, damaged), 'work');
-        this.tell(damaged);
+        this.emitDamaged(damaged);
       }
       result = 'some';
     }
@@ -126,7 +126,7 @@ export class ImageConverter {
     const { database, onConverted } = this.parts;
     const converted = await database.transaction(() => this.guardedConversion(limit, taken), 'work');
     if (typeof converted === 'string') return converted;
-    this.tell(converted.damaged);
+    this.emitDamaged(converted.damaged);
     if (converted.events.length) onConverted(converted.events);
     return 'some';
   }
@@ -213,7 +213,7 @@ export class ImageConverter {
     return definitions.find((definition) => isKind(definition.metadata));
   }
 
-  private tell(damaged: readonly Damaged[]): void {
+  private emitDamaged(damaged: readonly Damaged[]): void {
     const { logger, onDamaged } = this.parts;
     for (const { image, reason } of damaged) {
       const seq = String(image.seq);
@@ -266,7 +266,7 @@ function changeOf(
     id: {},
     key: image.key,
     at: Number(stored.createdAt),
-    before: action === 'updated' && old ? beforeOf(definition, old) : null,
+    before: action === 'updated' && old ? beforeOfOldRow(definition, old) : null,
     image,
     cause: storedCause(stored.context),
   };
@@ -284,7 +284,7 @@ function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: W
 }
 
 /** All of the old row: what did not change is found out as the event is made. */
-function beforeOf(definition: EntityDefinition, old: RowImage): Before {
+function beforeOfOldRow(definition: EntityDefinition, old: RowImage): Before {
   const values = new Map<string, Json>();
   const touched = new Set<string>();
   for (const field of definition.fields) {

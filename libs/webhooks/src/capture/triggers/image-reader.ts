@@ -58,15 +58,15 @@ export function* readImageRows(
 ): Script<(image: ParsedImage) => ReadImage> {
   const byDefinition = new Map<EntityDefinition, ParsedImage[]>();
   for (const image of images) {
-    const of = byDefinition.get(image.definition);
-    if (of) of.push(image);
+    const ofDefinition = byDefinition.get(image.definition);
+    if (ofDefinition) ofDefinition.push(image);
     else byDefinition.set(image.definition, [image]);
   }
   const rowOf = new Map<ParsedImage, Row>();
-  for (const [definition, of] of byDefinition) {
+  for (const [definition, ofDefinition] of byDefinition) {
     if (database.dialect === 'sqlite') continue;
     const columns = database.dialect === 'postgres' ? yield* postgresColumns(definition.metadata, dataSource) : null;
-    for (const some of chunks(of)) {
+    for (const some of chunks(ofDefinition)) {
       const seqs = some.map(({ stored }) => stored.seq);
       const rows = yield* query(typedRows(database, dataSource, definition, { seqs, columns }));
       const bySeq = new Map(rows.map((row) => [String(row.seq), row]));
@@ -80,7 +80,7 @@ export function* readImageRows(
     const { definition, old, now } = image;
     const row = rowOf.get(image);
     const wanted = wantedOf(definition, dataSource);
-    const read = (written: WrittenRow | null, of: 'o' | 'n') => {
+    const read = (written: WrittenRow | null, alias: 'o' | 'n') => {
       if (!written) return null;
       for (const { column, isNullable } of wanted) {
         if (isNullable || column.databaseName in written) continue;
@@ -92,8 +92,8 @@ export function* readImageRows(
       wanted.forEach(({ column, needsExact }, n) => {
         const { databaseName } = column;
         if (row) {
-          const exact = needsExact ? { exact: row[`${of}x${n}`] ?? null } : {};
-          values.set(databaseName, { value: row[`${of}${n}`] ?? null, ...exact });
+          const exact = needsExact ? { exact: row[`${alias}x${n}`] ?? null } : {};
+          values.set(databaseName, { value: row[`${alias}${n}`] ?? null, ...exact });
           return;
         }
         const { value, digits } = sqliteValue((written[databaseName] as string | null | undefined) ?? null);
@@ -182,34 +182,34 @@ function typedRows(
   const wanted = wantedOf(definition, dataSource);
   const typeOf = ({ column }: Wanted) =>
     columns ? (columns.get(column.databaseName) ?? GONE_COLUMN) : mysqlColumn(column, dataSource);
-  const selected = (of: 'o' | 'n') =>
+  const selected = (alias: 'o' | 'n') =>
     wanted.flatMap((one, n) => {
       const { column, needsExact } = one;
-      const value = typeOf(one).read(`${of}.c${n}`);
+      const value = typeOf(one).read(`${alias}.c${n}`);
       const exact = needsExact ? lastingExpression(column.referencedColumn ?? column, value, dataSource) : null;
-      return [`${value} as ${of}${n}`, ...(exact === null ? [] : [`${exact} as ${of}x${n}`])];
+      return [`${value} as ${alias}${n}`, ...(exact === null ? [] : [`${exact} as ${alias}x${n}`])];
     });
   const list = raw(`, ${[...selected('o'), ...selected('n')].join(', ')}`);
-  const source = (of: 'o' | 'n', property: 'oldRow' | 'newRow') => {
+  const source = (alias: 'o' | 'n', property: 'oldRow' | 'newRow') => {
     const row = sql`i.${i.$[property]}`;
     if (columns)
       return fromRecord(
         row,
-        of,
+        alias,
         wanted.map((one) => [one.column.databaseName, typeOf(one).type]),
       );
     const paths = wanted.map((one, n) => {
       const path = `$.${JSON.stringify(one.column.databaseName)}`.replaceAll("'", "''");
       return `c${n} ${typeOf(one).type} path '${path}' error on error`;
     });
-    return sql`json_table(coalesce(${row}, '{}'), '$' columns (${raw(paths.join(', '))})) ${raw(of)}`;
+    return sql`json_table(coalesce(${row}, '{}'), '$' columns (${raw(paths.join(', '))})) ${raw(alias)}`;
   };
   return sql`select i.${i.$.seq} as seq${list} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
 }
 
 /** The columns as `c0`, `c1`, … of a row source: an alias renames them, by their place. */
-function fromRecord(row: Sql, of: 'o' | 'n', columns: readonly (readonly [name: string, type: string])[]): Sql {
+function fromRecord(row: Sql, alias: 'o' | 'n', columns: readonly (readonly [name: string, type: string])[]): Sql {
   const typed = columns.map(([name, type]) => `"${name.replaceAll('"', '""')}" ${type}`).join(', ');
   const names = columns.map((_, n) => `c${n}`).join(', ');
-  return sql`lateral (select * from json_to_record(${row}::json) as r (${raw(typed)})) ${raw(`${of} (${names})`)}`;
+  return sql`lateral (select * from json_to_record(${row}::json) as r (${raw(typed)})) ${raw(`${alias} (${names})`)}`;
 }

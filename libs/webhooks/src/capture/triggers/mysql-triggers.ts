@@ -116,14 +116,16 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const [schema = null] = table.path.split('.').slice(0, -1);
   // In its own database a trigger names none, so that a dump can be restored under another name.
   const imagesPath = schema === null || schema === images.schema ? images.path : qualified(images);
-  const image = (of: 'OLD' | 'NEW') =>
-    `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${of}.${escaped(column.databaseName)}`)}`).join(', ')})`;
+  const image = (alias: 'OLD' | 'NEW') =>
+    `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${alias}.${escaped(column.databaseName)}`)}`).join(', ')})`;
   const into = `INSERT INTO ${imagesPath} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
   const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
   // Null outside a transaction, and in those of programs that do not say which it is: the server tells nobody.
-  const mergeKey = (of: 'OLD' | 'NEW') => {
+  const mergeKey = (alias: 'OLD' | 'NEW') => {
     if (!table.isMerged) return 'NULL';
-    const keys = table.metadata.primaryColumns.map((one) => `HEX(CAST(${of}.${escaped(one.databaseName)} AS BINARY))`);
+    const keys = table.metadata.primaryColumns.map(
+      (one) => `HEX(CAST(${alias}.${escaped(one.databaseName)} AS BINARY))`,
+    );
     return `CONCAT(@webhooks_transaction, ':', SHA2(CONCAT_WS(',', ${[literal(table.path), ...keys].join(', ')}), 256))`;
   };
   const write = (op: string, old: string, now: string) =>

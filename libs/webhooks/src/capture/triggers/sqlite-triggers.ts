@@ -44,18 +44,18 @@ export function sqliteValue(written: string | null): { value: unknown; digits?: 
 function triggersOn(table: TriggerTable, images: ImagesTable): TriggerObject[] {
   const { column: c } = images;
   const columns = table.columns.map(({ databaseName }) => databaseName);
-  const value = (of: string) =>
-    `CASE typeof(${of}) WHEN 'null' THEN NULL WHEN 'text' THEN '''' || ${of} ELSE quote(${of}) END`;
-  const image = (of: 'OLD' | 'NEW') => {
-    const pairs = columns.map((name) => `${literal(name)}, ${value(`${of}.${escaped(name)}`)}`);
+  const value = (alias: string) =>
+    `CASE typeof(${alias}) WHEN 'null' THEN NULL WHEN 'text' THEN '''' || ${alias} ELSE quote(${alias}) END`;
+  const image = (alias: 'OLD' | 'NEW') => {
+    const pairs = columns.map((name) => `${literal(name)}, ${value(`${alias}.${escaped(name)}`)}`);
     const objects = [...chunks(pairs, PAIRS_PER_OBJECT)].map((some) => `json_object(${some.join(', ')})`);
     return objects.reduce((all, next) => `rtrim(${all}, '}') || ',' || ltrim(${next}, '{')`);
   };
   const mark = (seq: number, what: string) => `SELECT ${what} FROM ${images.path} WHERE ${c('seq')} = ${seq}`;
   const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
-  const mergeKey = (of: 'OLD' | 'NEW') => {
+  const mergeKey = (alias: 'OLD' | 'NEW') => {
     if (!table.isMerged) return 'NULL';
-    const keys = table.metadata.primaryColumns.map((one) => `quote(${of}.${escaped(one.databaseName)})`);
+    const keys = table.metadata.primaryColumns.map((one) => `quote(${alias}.${escaped(one.databaseName)})`);
     return `(${mark(TRANSACTION_MARK, c('context'))}) || ${[literal(`:${table.path}`), ...keys].join(" || ',' || ")}`;
   };
   const at = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";

@@ -1,6 +1,6 @@
 import type { QueryRunner } from 'typeorm';
 
-export type SendStatement = (text: string, parameters: unknown[]) => Promise<StatementResult>;
+export type SendStatement = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
 /** The query runner, except that the builder's own statement, the first one with a structured result, is sent by `send`. */
 export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryRunner {
@@ -17,7 +17,7 @@ export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryR
 }
 
 /** What a query runner answers, structured. */
-export interface StatementResult {
+export interface BuilderResult {
   raw: unknown;
   records: Record<string, unknown>[];
   affected?: number;

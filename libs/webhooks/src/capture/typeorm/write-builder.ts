@@ -6,7 +6,7 @@ import { ConfigurationError } from '../../errors.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { dataSourceOf, type OfDataSource } from '../../typeorm-compat.js';
 
-/** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link HOLD}. */
+/** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link INTERCEPTOR}. */
 export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');
 
 /** What a write builder says; the part of TypeORM's expression map that is read here. */
@@ -97,7 +97,7 @@ export interface SavedRow {
 }
 
 /** What stands between the builders of one data source and the database. */
-export interface WriteHold {
+export interface WriteInterceptor {
   /**
    * @param run what TypeORM does itself
    * @param saving the statement is one of this `save()` or `remove()`
@@ -140,9 +140,9 @@ export interface Clearing {
 }
 
 /** Where a data source carries its hold. A symbol of the process: two copies of this package find each other's. */
-const HOLD = Symbol.for('nestjs-entity-webhooks:write-hold');
-const IS_HELD = Symbol.for('nestjs-entity-webhooks:is-held');
-type Held = DataSource & { [HOLD]?: WriteHold };
+const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-hold');
+const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-held');
+type Intercepted = DataSource & { [INTERCEPTOR]?: WriteInterceptor };
 
 /** The TypeORM release that the suite of write operations runs on. */
 const KNOWN_GOOD = '1.1.1';
@@ -212,7 +212,7 @@ type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefin
  *
  * @throws ConfigurationError `UNKNOWN_TYPEORM`
  */
-export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
+export function interceptWrites(dataSource: DataSource, interceptor: WriteInterceptor): void {
   const prototypes = checkTypeorm(dataSource);
   for (const prototype of prototypes.builders) {
     replaceExecute(prototype);
@@ -222,12 +222,12 @@ export function holdWrites(dataSource: DataSource, hold: WriteHold): void {
   replacePersistence(prototypes.persistence);
   replaceClear(prototypes.manager);
   replaceTransaction(prototypes.manager);
-  (dataSource as Held)[HOLD] = hold;
+  (dataSource as Intercepted)[INTERCEPTOR] = interceptor;
 }
 
 /** Gives the data source back: its builders write as TypeORM does. */
-export function letWritesGo(dataSource: DataSource): void {
-  delete (dataSource as Held)[HOLD];
+export function restoreWrites(dataSource: DataSource): void {
+  delete (dataSource as Intercepted)[INTERCEPTOR];
 }
 
 /** @throws ConfigurationError `UNKNOWN_TYPEORM`: what capture relies on is not there */
@@ -280,10 +280,10 @@ function replaceExecute(prototype: Methods): void {
     return function execute(this: WriteBuilder, ...args: never[]): unknown {
       const saving = this.queryRunner && savings.get(this.queryRunner);
       if (saving) this.queryRunner = saving.queryRunner;
-      const hold = (dataSourceOf(this) as Held)[HOLD];
-      if (!hold) return original.apply(this, args);
+      const interceptor = (dataSourceOf(this) as Intercepted)[INTERCEPTOR];
+      if (!interceptor) return original.apply(this, args);
       const run = (builder: WriteBuilder) => original.apply(builder as never, args) as Promise<unknown>;
-      return hold.execute(this, run, saving);
+      return interceptor.execute(this, run, saving);
     };
   });
 }
@@ -302,10 +302,10 @@ function replaceWhere(prototype: Methods): void {
 function replacePersist(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return function execute(this: Persistence, ...args: never[]): unknown {
-      const hold = (dataSourceOf(this) as Held)[HOLD];
-      if (!hold || !this.queryRunner) return original.apply(this as never, args);
+      const interceptor = (dataSourceOf(this) as Intercepted)[INTERCEPTOR];
+      if (!interceptor || !this.queryRunner) return original.apply(this as never, args);
       const run = () => original.apply(this as never, args) as Promise<unknown>;
-      return hold.persist(this.queryRunner, { label: () => labelOf(this), data: this.options?.data }, run);
+      return interceptor.persist(this.queryRunner, { label: () => labelOf(this), data: this.options?.data }, run);
     };
   });
 }
@@ -321,9 +321,9 @@ function labelOf({ mode = 'save', target, entity }: Persistence): string {
 function replaceTransaction(prototype: Methods): void {
   replace(prototype, 'transaction', (original) => {
     return function transaction(this: EntityManager, ...args: never[]): unknown {
-      const hold = (dataSourceOf(this) as Held)[HOLD];
+      const interceptor = (dataSourceOf(this) as Intercepted)[INTERCEPTOR];
       const run = () => original.apply(this as never, args) as Promise<unknown>;
-      return hold && this.queryRunner ? hold.transaction(this.queryRunner, run) : run();
+      return interceptor && this.queryRunner ? interceptor.transaction(this.queryRunner, run) : run();
     };
   });
 }
@@ -332,8 +332,8 @@ function replacePersistence(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return async function execute(this: SubjectSender, ...args: never[]): Promise<void> {
       const { queryRunner } = this;
-      const hold = (dataSourceOf(queryRunner) as Held)[HOLD];
-      if (!hold) return void (await original.apply(this as never, args));
+      const interceptor = (dataSourceOf(queryRunner) as Intercepted)[INTERCEPTOR];
+      if (!interceptor) return void (await original.apply(this as never, args));
       const saving: Saving = {
         queryRunner,
         firesListeners: this.options?.listeners !== false,
@@ -344,12 +344,12 @@ function replacePersistence(prototype: Methods): void {
         await original.apply(this as never, args);
       } catch (error) {
         // The caller may swallow it and commit what was written before.
-        await hold.saved(saving).catch(() => undefined);
+        await interceptor.saved(saving).catch(() => undefined);
         throw error;
       } finally {
         this.queryRunner = queryRunner;
       }
-      await hold.saved(saving);
+      await interceptor.saved(saving);
     };
   });
 }
@@ -357,11 +357,11 @@ function replacePersistence(prototype: Methods): void {
 function replaceClear(prototype: Methods): void {
   replace(prototype, 'clear', (original) => {
     return function clear(this: EntityManager, ...args: never[]): unknown {
-      const hold = (dataSourceOf(this) as Held)[HOLD];
-      if (!hold) return original.apply(this as never, args);
+      const interceptor = (dataSourceOf(this) as Intercepted)[INTERCEPTOR];
+      if (!interceptor) return original.apply(this as never, args);
       const [entity, options] = args as unknown as [string, Clearing['options']];
       const run = () => original.apply(this as never, args) as Promise<unknown>;
-      return hold.clear(dataSourceOf(this).getMetadata(entity), this.queryRunner, { run, options });
+      return interceptor.clear(dataSourceOf(this).getMetadata(entity), this.queryRunner, { run, options });
     };
   });
 }
@@ -372,7 +372,7 @@ function replace(
   name: string,
   by: (original: (...args: never[]) => unknown) => (...args: never[]) => unknown,
 ): void {
-  const original = prototype[name] as ((...args: never[]) => unknown) & { [IS_HELD]?: true };
-  if (original[IS_HELD]) return;
-  prototype[name] = Object.assign(by(original), { [IS_HELD]: true as const });
+  const original = prototype[name] as ((...args: never[]) => unknown) & { [IS_INTERCEPTED]?: true };
+  if (original[IS_INTERCEPTED]) return;
+  prototype[name] = Object.assign(by(original), { [IS_INTERCEPTED]: true as const });
 }

@@ -92,8 +92,8 @@ function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: U
 }
 
 /** As it stands in the row of a listener. */
-export function writeAuth(auth: ListenerAuth, sealing: Sealing, of: { listenerId: string; url: string }): string {
-  return writeSealed(auth, masked(auth), { sealing, use: 'auth', ...of });
+export function writeAuth(auth: ListenerAuth, sealing: Sealing, place: { listenerId: string; url: string }): string {
+  return writeSealed(auth, masked(auth), { sealing, use: 'auth', ...place });
 }
 
 /** What may be shown of it: names and URLs; it needs no key. */
@@ -102,8 +102,8 @@ export function shownAuth(stored: string | null): ListenerAuth | null {
 }
 
 /** @throws UnreadableSecretError */
-export function openAuth(stored: string, sealing: Sealing, of: { listenerId: string; url: string }): ListenerAuth {
-  return openSealed(stored, { sealing, use: 'auth', ...of }) as ListenerAuth;
+export function openAuth(stored: string, sealing: Sealing, place: { listenerId: string; url: string }): ListenerAuth {
+  return openSealed(stored, { sealing, use: 'auth', ...place }) as ListenerAuth;
 }
 
 function masked(auth: ListenerAuth): ListenerAuth {

@@ -98,9 +98,9 @@ export function assertTls(given: unknown, now: number): CheckedTls {
 export function writeTls(
   { identity, shown }: CheckedTls,
   sealing: Sealing,
-  of: { listenerId: string; url: string },
+  place: { listenerId: string; url: string },
 ): string {
-  return writeSealed(identity, shown, { sealing, use: 'tls', ...of });
+  return writeSealed(identity, shown, { sealing, use: 'tls', ...place });
 }
 
 /** What may be shown of it; it needs no key. */
@@ -111,8 +111,8 @@ export function shownTls(stored: string | null): ShownListenerTls | null {
 }
 
 /** @throws UnreadableSecretError */
-export function openTls(stored: string, sealing: Sealing, of: { listenerId: string; url: string }): TlsIdentity {
-  return openSealed(stored, { sealing, use: 'tls', ...of }) as TlsIdentity;
+export function openTls(stored: string, sealing: Sealing, place: { listenerId: string; url: string }): TlsIdentity {
+  return openSealed(stored, { sealing, use: 'tls', ...place }) as TlsIdentity;
 }
 
 /** JSON has no dates. */

@@ -8,7 +8,7 @@ import type { Handshake } from '../../options/handshake-methods.js';
 export interface HandshakeRules {
   readonly options: ResolvedWebhooksOptions['handshake'];
   /** A customer chooses, through a service that is bound to an owner. */
-  readonly isCustomers: boolean;
+  readonly isOwnerBound: boolean;
 }
 
 /**
@@ -20,12 +20,12 @@ export interface HandshakeRules {
  */
 export function handshakeOf(
   given: Handshake | null | undefined,
-  { options, isCustomers }: HandshakeRules,
+  { options, isOwnerBound }: HandshakeRules,
   before?: { readonly handshake: Handshake; readonly isNewUrl: boolean },
 ): Handshake {
   const { default: byDefault, origin } = options;
   // What the application has exempted stays so at this URL alone: the next one is a customer's choice.
-  const isRequired = isCustomers && byDefault !== 'none';
+  const isRequired = isOwnerBound && byDefault !== 'none';
   const isExempt = before?.handshake === 'none' && !before.isNewUrl;
   if (given === 'none' && isRequired && !isExempt) {
     throw new InvalidListenerError(

@@ -42,7 +42,7 @@ export function webhookInboxEntities(options: WebhookTablesOptions & { type: Sup
       tableName: `${prefix}inbox`,
       ...(options.tableSchema === undefined ? {} : { schema: options.tableSchema }),
       columns: Object.fromEntries(columns) as Record<string, ReturnType<typeof columnOptions>>,
-      indices: INBOX.indexes.map((of) => ({ columns: [...of] })),
+      indices: INBOX.indexes.map((columns) => ({ columns: [...columns] })),
     }),
   ];
 }
@@ -71,7 +71,7 @@ export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): In
   };
 }
 
-/** {@link WebhookInboxOptions} with every default in place. */
+/** {@link IncomingWebhookInboxOptions} with every default in place. */
 export interface ResolvedInboxOptions {
   readonly tablePrefix: string;
   readonly tableSchema: string | undefined;

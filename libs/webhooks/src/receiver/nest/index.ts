@@ -4,18 +4,18 @@
  *
  * @packageDocumentation
  */
-export { IncomingWebhook } from './incoming-webhook.decorator.js';
-export { ReceivedWebhook } from './received-webhook.js';
+export { IncomingWebhookParam } from './incoming-webhook-param.decorator.js';
+export { IncomingWebhookMessage } from './incoming-webhook-message.js';
 export type { ProcessedOnce } from './processed-once.js';
-export { VerifyWebhook } from './verify-webhook.decorator.js';
-export { WebhookInbox } from './webhook-inbox.js';
-export { WebhookReceiverModule } from './webhook-receiver.module.js';
+export { VerifyIncomingWebhook } from './verify-incoming-webhook.decorator.js';
+export { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
+export { IncomingWebhooksModule } from './incoming-webhooks.module.js';
 export type {
-  WebhookInboxOptions,
-  WebhookReceiverInstanceOptions,
-  WebhookReceiverModuleAsyncOptions,
-  WebhookReceiverModuleOptions,
-  WebhookReceiverOptions,
-  WebhookSource,
-} from './webhook-receiver-options.js';
-export { WEBHOOK_RECEIVER_FACTS, type WebhookRejectedFact } from './webhook-verifier.js';
+  IncomingWebhookInboxOptions,
+  IncomingWebhooksInstanceOptions,
+  IncomingWebhooksModuleAsyncOptions,
+  IncomingWebhooksModuleOptions,
+  IncomingWebhooksOptions,
+  IncomingWebhookSource,
+} from './incoming-webhooks-options.js';
+export { INCOMING_WEBHOOK_EVENTS, type IncomingWebhookRejectedEvent } from './incoming-webhook-verifier.js';

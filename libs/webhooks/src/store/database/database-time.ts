@@ -1,5 +1,5 @@
 import sql, { type Sql } from 'sql-template-tag';
-import { SET_BACK_FROM_MS, type Clock } from '../../clock.js';
+import { SET_BACK_FROM_MS, type WebhookClock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
@@ -29,21 +29,21 @@ function* readTime(database: Database): Script<{ databaseMs: number }> {
  */
 export class DatabaseTime {
   private timer: NodeJS.Timeout | undefined;
-  private toldAt = 0;
+  private answeredAt = 0;
   private isRead = false;
   /** Called when the clock was set back, with by how much. */
   onSetBack: ((aheadMs: number) => void) | null = null;
 
   constructor(
     private readonly database: Database,
-    private readonly clock: Clock,
+    private readonly clock: WebhookClock,
   ) {}
 
   /** Rejects when the database does not answer; later readings that fail are left out. */
   async start(): Promise<void> {
     await this.ask();
     this.timer = setInterval(() => {
-      if (performance.now() - this.toldAt > MINUTE / 2) this.ask().catch(() => undefined);
+      if (performance.now() - this.answeredAt > MINUTE / 2) this.ask().catch(() => undefined);
     }, MINUTE).unref();
   }
 
@@ -55,10 +55,10 @@ export class DatabaseTime {
   async from<T extends { readonly databaseMs: number }>(ask: () => Promise<T>): Promise<T> {
     const askedAt = performance.now();
     const result = await ask();
-    this.toldAt = performance.now();
+    this.answeredAt = performance.now();
     if (!this.clock.read) return result;
     const before = this.clock.now();
-    this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.toldAt });
+    this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.answeredAt });
     const aheadMs = before - this.clock.now();
     // What the host's own clock said before the first reading was written nowhere.
     if (aheadMs > SET_BACK_FROM_MS && this.isRead) this.onSetBack?.(aheadMs);

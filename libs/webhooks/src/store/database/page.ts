@@ -4,13 +4,13 @@ import { textOf } from '../../foreign-text.js';
 import type { DialectName } from '../../dialect.js';
 
 /** One page of a list, newest first. */
-export interface Page<T> {
+export interface WebhookPage<T> {
   items: T[];
   /** Give it back as `cursor` for the next page; `null` on the last one. Opaque. */
   next: string | null;
 }
 
-export interface PageOptions {
+export interface WebhookPageOptions {
   /** Items of a page, 1 to 500. @defaultValue 50 */
   limit?: number;
   /** `next` of the page before. */
@@ -37,7 +37,7 @@ const DEFAULT_LIMIT = 50;
 const MAX_SEQUENCE = 2n ** 63n - 1n;
 
 /** @throws BadRequestError `INVALID_LIMIT` or `INVALID_CURSOR` */
-export function readPage(options: PageOptions): { limit: number; after: PagePosition | null } {
+export function readPage(options: WebhookPageOptions): { limit: number; after: PagePosition | null } {
   const limit = options.limit ?? DEFAULT_LIMIT;
   if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
     throw new BadRequestError('INVALID_LIMIT', `limit must be a whole number from 1 to ${MAX_LIMIT}`);
@@ -51,7 +51,7 @@ export function page<R, T>(
   limit: number,
   positionOf: (row: R) => PagePosition,
   toItem: (row: R) => T,
-): Page<T> {
+): WebhookPage<T> {
   const shown = rows.slice(0, limit);
   const last = shown[shown.length - 1];
   return {

@@ -202,12 +202,12 @@ export class ServerConnections {
 
   /** @param run is given what to call whenever the server has said something */
   private async answered<T>(taken: Taken, limitMs: number, run: (heard: () => void) => Promise<T>): Promise<T> {
-    let giveUp: (error: Error) => void = () => undefined;
-    const silent = new Promise<never>((_, reject) => (giveUp = reject));
+    let expire: (error: Error) => void = () => undefined;
+    const silent = new Promise<never>((_, reject) => (expire = reject));
     const { heard, stop } = endAfterSilence(limitMs, () => {
       const error = new DatabaseTimeoutError('answer a statement', limitMs);
       taken.fault = error;
-      giveUp(error);
+      expire(error);
       this.destroy(taken.connection, error);
     });
     try {
@@ -224,14 +224,14 @@ export class ServerConnections {
 /** @throws DatabaseTimeoutError; a connection that comes later is given back to the pool */
 async function connected(runner: QueryRunner): Promise<DriverConnection> {
   const connecting = runner.connect() as Promise<DriverConnection>;
-  let giveUp: (error: Error) => void = () => undefined;
-  const late = new Promise<never>((_, reject) => (giveUp = reject));
+  let expire: (error: Error) => void = () => undefined;
+  const late = new Promise<never>((_, reject) => (expire = reject));
   const { stop } = endAfterSilence(CONNECTED_WITHIN_MS, () => {
     connecting.then(
       () => runner.release(),
       () => undefined,
     );
-    giveUp(new DatabaseTimeoutError('give a connection', CONNECTED_WITHIN_MS));
+    expire(new DatabaseTimeoutError('give a connection', CONNECTED_WITHIN_MS));
   });
   try {
     return await Promise.race([connecting, late]);

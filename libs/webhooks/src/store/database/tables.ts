@@ -135,7 +135,7 @@ const TABLES = {
       leaseToken: 'id?',
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
-      lastError: 'name?',
+      lastErrorCode: 'name?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
       deletedAt: 'milliseconds?',

@@ -27,7 +27,7 @@ export interface Candidate extends TargetRow {
 }
 
 /** A listener as events are judged by it. */
-export interface ReadListener extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
+export interface ReadCandidate extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
   failuresInARow: number;
@@ -45,7 +45,7 @@ const NARROW = 1_000;
 /** What the routes find. */
 interface Candidates {
   /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
-  readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadListener[]>;
+  readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadCandidate[]>;
   /** Events for `fanOutWide`. */
   readonly wide: readonly ReadEvent[];
   /** What this round does not get to. */
@@ -59,7 +59,7 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   const routable: ReadEvent[] = [];
   // A value that was too large to store gives no key: then every listener is a candidate.
   for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
-  const listenersOf = new Map<ReadEvent, ReadListener[]>();
+  const listenersOf = new Map<ReadEvent, ReadCandidate[]>();
   const { idsOf, standing } = yield* listenerIdsOf(database, routable, paths);
   const narrow = new Map<ReadEvent, ReadonlySet<string>>();
   let pairs = 0;
@@ -75,12 +75,12 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   const listeners =
     standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
-    const of: ReadListener[] = [];
+    const readable: ReadCandidate[] = [];
     for (const id of ids) {
       const listener = listeners.get(id);
-      if (listener) of.push(listener);
+      if (listener) readable.push(listener);
     }
-    listenersOf.set(event, of);
+    listenersOf.set(event, readable);
   }
   const looked = new Set([...narrow.keys(), ...wide]);
   return {
@@ -95,7 +95,7 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
  *
  * @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows
  */
-export function wants(listener: ReadListener, event: ReadEvent): boolean {
+export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   if (listener.unreadable !== undefined) throw listener.unreadable;
   return (
     compareSequences(event.seq, listener.afterSeq) > 0 &&
@@ -127,7 +127,7 @@ export function selectPaths(database: Database, types: ReadonlySet<string>): Sql
 interface Found {
   readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
   /** The listeners themselves, where they came along. */
-  readonly standing?: ReadonlyMap<string, ReadListener>;
+  readonly standing?: ReadonlyMap<string, ReadCandidate>;
 }
 
 /**
@@ -203,7 +203,7 @@ function* routesAndListeners(
   };
 }
 
-export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadListener>> {
+export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadCandidate>> {
   const { listeners } = database.tables;
   const found: Candidate[] = [];
   for (const some of chunks(ids)) {
@@ -212,8 +212,8 @@ export function* standingListeners(database: Database, ids: readonly string[]): 
   return listenersOf(found);
 }
 
-function listenersOf(rows: readonly Candidate[]): Map<string, ReadListener> {
-  return new Map(rows.map((row) => [row.id, readListener(row)]));
+function listenersOf(rows: readonly Candidate[]): Map<string, ReadCandidate> {
+  return new Map(rows.map((row) => [row.id, readCandidate(row)]));
 }
 
 /** Disabled ones too: what happens meanwhile is held for them. */
@@ -229,13 +229,13 @@ export function selectStanding(database: Database): Sql {
 }
 
 /** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
-export function* standingListener(database: Database, id: string): Script<ReadListener | undefined> {
+export function* standingListener(database: Database, id: string): Script<ReadCandidate | undefined> {
   const { listeners: l } = database.tables;
   const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
-  return row && readListener(row);
+  return row && readCandidate(row);
 }
 
-export function readListener(row: Candidate): ReadListener {
+export function readCandidate(row: Candidate): ReadCandidate {
   try {
     return parseListener(row);
   } catch (unreadable) {
@@ -257,7 +257,7 @@ export function readListener(row: Candidate): ReadListener {
   }
 }
 
-function parseListener(row: Candidate): ReadListener {
+function parseListener(row: Candidate): ReadCandidate {
   const failuresInARow = Number(row.failuresInARow);
   return {
     // In front of the row: see readEvent.

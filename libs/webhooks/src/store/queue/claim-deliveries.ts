@@ -263,12 +263,12 @@ function shareOut(shares: readonly Share[], left: RoomLeft): void {
   for (const { share } of waiting) share.allowed = 0;
   while (left.total > 0 && waiting.length) {
     const each = Math.max(1, Math.floor(left.total / waiting.length));
-    for (const { share, of, wanted } of waiting) {
-      const given = Math.min(each, wanted - share.allowed, left.of(of));
+    for (const { share, of: target, wanted } of waiting) {
+      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
       share.allowed += given;
-      left.take(of, given);
+      left.take(target, given);
     }
-    waiting = waiting.filter(({ share, of, wanted }) => share.allowed < wanted && left.of(of) > 0);
+    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
   }
 }
 

@@ -19,7 +19,7 @@ export interface DeliveryRow {
   attempts: unknown;
   nextAt: unknown;
   lastStatus: unknown;
-  lastError: string | null;
+  lastErrorCode: string | null;
   createdAt: unknown;
   finishedAt: unknown;
   eventId: string;
@@ -44,8 +44,8 @@ export interface DeliveryFilterRow {
   eventId?: string;
   type?: string;
   state?: string;
-  from?: number;
-  to?: number;
+  since?: number;
+  until?: number;
 }
 
 /**
@@ -82,7 +82,7 @@ function selectDeliveries(database: Database, path?: Sql): Sql {
   const columns = d.select(
     'd',
     ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
-    ...(['lastError', 'createdAt', 'finishedAt'] as const),
+    ...(['lastErrorCode', 'createdAt', 'finishedAt'] as const),
   );
   return sql`select ${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} ${fromDeliveries(database, path)}`;
 }
@@ -105,8 +105,8 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
   else if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
   if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
   if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
-  if (filter.from !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.from}`);
-  if (filter.to !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.to}`);
+  if (filter.since !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.since}`);
+  if (filter.until !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.until}`);
   return where;
 }
 
@@ -190,7 +190,7 @@ export function* rearmDelivery(
   const { sql: path, $ } = database.tables.deliveries;
   const format = rendered?.body === null ? null : rendered?.format;
   const text = rendered
-    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastError} = ${null}`
+    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastErrorCode} = ${null}`
     : sql``;
   const changed = yield* execute(
     sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id} and ${$.state} <> ${'leased'}`,

@@ -1,7 +1,7 @@
 import sql, { raw } from 'sql-template-tag';
 import { newId } from '../../ids.js';
 import { type CircuitPolicy, isOpen } from '../../health/circuit.js';
-import { candidates, type KnownPaths, type ReadListener, selectPaths, wants } from './candidates.js';
+import { candidates, type KnownPaths, type ReadCandidate, selectPaths, wants } from './candidates.js';
 import type { RoutePath } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { ClaimedDelivery } from './claim-deliveries.js';
@@ -68,9 +68,9 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const { claimed, paths } = yield* claimEvents(database, options);
   const damaged: { id: string; type: string; error: unknown }[] = [];
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
-  const broken: ClaimedEvent[] = [];
-  const spoil = (event: ClaimedEvent, error: unknown) => {
-    broken.push(event);
+  const damagedEvents: ClaimedEvent[] = [];
+  const markDamaged = (event: ClaimedEvent, error: unknown) => {
+    damagedEvents.push(event);
     damaged.push({ id: event.id, type: event.type, error });
   };
   const events: ReadEvent[] = [];
@@ -78,7 +78,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     try {
       events.push(readEvent(event));
     } catch (error) {
-      spoil(event, error);
+      markDamaged(event, error);
     }
   }
 
@@ -86,17 +86,17 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const deliveries: NewDelivery[] = [];
   const routed: ReadEvent[] = [];
   for (const [event, listeners] of listenersOf) {
-    const of: NewDelivery[] = [];
+    const rendered: NewDelivery[] = [];
     try {
       for (const listener of listeners) {
-        if (wants(listener, event)) of.push(newDelivery(event, listener, options.bodyOf, unrendered));
+        if (wants(listener, event)) rendered.push(newDelivery(event, listener, options.bodyOf, unrendered));
       }
     } catch (error) {
-      spoil(event, error);
+      markDamaged(event, error);
       continue;
     }
     routed.push(event);
-    deliveries.push(...of);
+    deliveries.push(...rendered);
   }
 
   const early = yield* outOfOrder(database, { routed, wide, deliveries });
@@ -113,7 +113,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
       statements: [
         ...settingState(database, routed.filter(isTimely), 'routed'),
         ...settingState(database, wide.filter(isTimely), 'routing'),
-        ...settingState(database, broken, 'damaged'),
+        ...settingState(database, damagedEvents, 'damaged'),
       ],
       isEnd: !hasDue,
     },
@@ -129,7 +129,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
   return {
     types: new Set(events.flatMap(({ types }) => types)),
-    events: broken.length + [...routed, ...wide].filter(isTimely).length,
+    events: damagedEvents.length + [...routed, ...wide].filter(isTimely).length,
     leftAfterSeq: first ? Number(lastLookedAt?.seq ?? 0) : null,
     leased,
     hasDue,
@@ -204,13 +204,13 @@ function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, ci
     // Behind what is due already, unless somebody waits for this one.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
     if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
-    if (!isFree(listener, now, circuit) || left.of(listener) < 1) continue;
+    if (!isFree(listener, now, circuit) || left.ofListener(listener) < 1) continue;
     delivery.state = 'leased';
     left.take(listener);
   }
 }
 
-function isFree(listener: ReadListener, now: number, circuit: CircuitPolicy): boolean {
+function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): boolean {
   return (
     listener.state === 'active' &&
     listener.rateLimit === null &&
@@ -266,7 +266,7 @@ function* claimEvents(
   const isPending = sql`e.${events.$.state} = 'pending'`;
   const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
   const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
-  const tell = (found: readonly { seq?: unknown }[]) => {
+  const report = (found: readonly { seq?: unknown }[]) => {
     const last = found.at(-1);
     claimed?.({ lastSeq: last === undefined ? null : Number(last.seq), count: found.length });
   };
@@ -275,7 +275,7 @@ function* claimEvents(
     const [rows, paths] = yield* together(likelyTypes.size ? [claim, selectPaths(database, likelyTypes)] : [claim], {
       isEnd: false,
     });
-    tell(rows?.rows ?? []);
+    report(rows?.rows ?? []);
     return {
       claimed: (rows?.rows ?? []) as unknown as ClaimedEvent[],
       paths: paths ? { types: likelyTypes, paths: paths.rows as unknown as RoutePath[] } : NO_PATHS,
@@ -286,12 +286,12 @@ function* claimEvents(
     sql`select ${events.select('e', 'seq')} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}`,
   );
   if (!found.length) {
-    tell(found);
+    report(found);
     return { claimed: [], paths: NO_PATHS };
   }
   const rows = yield* query<ClaimedEvent>(
     sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${database.skipLocked}`,
   );
-  tell(found);
+  report(found);
   return { claimed: rows, paths: NO_PATHS };
 }

@@ -1,6 +1,6 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { newId } from '../../ids.js';
-import type { ReadListener } from './candidates.js';
+import type { ReadCandidate } from './candidates.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
@@ -9,7 +9,7 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 
-/** `lastError` of a delivery that its listener's format could not render. */
+/** `lastErrorCode` of a delivery that its listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
 
 /** What a payload format is shown of an event, as it is stored. */
@@ -27,7 +27,7 @@ export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 export interface NewDelivery {
   readonly id: string;
   readonly event: ReadEvent;
-  readonly listener: ReadListener;
+  readonly listener: ReadCandidate;
   readonly orderKey: Buffer | null;
   readonly body: string | null;
   /** That has rendered the body; `null` without one. */
@@ -38,7 +38,7 @@ export interface NewDelivery {
 /** One event for one listener that wants it, with its body if the listener's format is not the standard one. */
 export function newDelivery(
   event: ReadEvent,
-  listener: ReadListener,
+  listener: ReadCandidate,
   bodyOf: BodyOf,
   unrendered: { listenerId: string; eventId: string; error: unknown }[],
 ): NewDelivery {
@@ -117,7 +117,7 @@ export function* insertDeliveries(
         nextAt: now,
         leaseToken: 'text',
         leaseUntil: 'bigint',
-        lastError: 'text',
+        lastErrorCode: 'text',
         finishedAt: 'bigint',
         createdAt: now,
       },
@@ -134,7 +134,7 @@ export function* insertDeliveries(
         format,
         leaseToken: state === 'leased' ? leaseToken : null,
         leaseUntil: state === 'leased' ? now + leaseMs : null,
-        lastError: state === 'discarded' ? FORMAT_FAILED : null,
+        lastErrorCode: state === 'discarded' ? FORMAT_FAILED : null,
         finishedAt: state === 'discarded' ? now : null,
       })),
     );

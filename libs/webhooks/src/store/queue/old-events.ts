@@ -5,7 +5,7 @@ import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** `lastError` of a delivery that waited for longer than `dispatcher.maxAgeMs`. */
+/** `lastErrorCode` of a delivery that waited for longer than `dispatcher.maxAgeMs`. */
 export const TOO_OLD = 'TOO_OLD';
 
 /** Events that one transaction looks at. */
@@ -78,7 +78,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   for (const { seq, eventSeq } of due) if (!taken.has(String(seq))) left.add(Number(eventSeq));
   if (!locked.length) return { discarded, firstLeft: firstLeft() };
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.lastError} = ${TOO_OLD}, ${d.$.finishedAt} = ${now} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.lastErrorCode} = ${TOO_OLD}, ${d.$.finishedAt} = ${now} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
   );
   yield* refreshReadyAt(database, listenerIds);
   for (const { listenerId } of locked) discarded.set(listenerId, (discarded.get(listenerId) ?? 0) + 1);

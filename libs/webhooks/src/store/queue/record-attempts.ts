@@ -14,7 +14,7 @@ import {
 import { disableListener } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
 import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-attempts.js';
-import { GONE } from '../../health/next-state.js';
+import { STATUS_GONE } from '../../health/next-state.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
 
 /** With 4 KB of response each. */
@@ -62,11 +62,15 @@ const NOTHING_STORED: StoredAttempts = { stored: new Set(), moved: new Set() };
 
 /** Whether {@link recordAttempts} is one statement of these: nothing is to be said of their listeners' health. */
 export function isOneStatement(database: Database, records: readonly AttemptRecord[]): boolean {
-  return database.dialect === 'postgres' && records.length <= RECORDS_PER_STATEMENT && records.every((r) => !isNews(r));
+  return (
+    database.dialect === 'postgres' &&
+    records.length <= RECORDS_PER_STATEMENT &&
+    records.every((r) => !touchesListener(r))
+  );
 }
 
 /** Whether its listener's row has to be looked at. */
-function isNews({ outcome, wasFailing, isOrdered }: AttemptRecord): boolean {
+function touchesListener({ outcome, wasFailing, isOrdered }: AttemptRecord): boolean {
   return outcome !== 'accepted' || wasFailing || isOrdered;
 }
 
@@ -202,7 +206,7 @@ function movedValues(database: Database) {
     nextAt: sql`r.next`,
     finishedAt: sql`r.finished`,
     lastStatus: sql`r.status`,
-    lastError: sql`r.error`,
+    lastErrorCode: sql`r.error`,
     leaseToken: sql`null`,
     leaseUntil: sql`null`,
   };
@@ -219,25 +223,25 @@ function* judgeListeners(
   now: number,
   circuit: CircuitPolicy,
 ): Script<Omit<RecordResult, 'moved'>> {
-  if (records.every((r) => !isNews(r))) return { paused: new Set(), disabled: [], opened: [] };
+  if (records.every((r) => !touchesListener(r))) return { paused: new Set(), disabled: [], opened: [] };
   const signs = new Map<string, HealthSign[]>();
   // The next of its row may go now.
   const freed = new Set<string>();
   const gone = new Set<string>();
   for (const record of records) {
-    if (record.status === GONE) gone.add(record.listenerId);
+    if (record.status === STATUS_GONE) gone.add(record.listenerId);
     if (record.isOrdered) freed.add(record.listenerId);
     const { listenerId, status, retryAfterMs, startedAt: at } = record;
     const accepted = record.outcome === 'accepted';
-    const of = signs.get(listenerId);
-    if (of) of.push({ accepted, status, retryAfterMs, at });
+    const listenerSigns = signs.get(listenerId);
+    if (listenerSigns) listenerSigns.push({ accepted, status, retryAfterMs, at });
     else signs.set(listenerId, [{ accepted, status, retryAfterMs, at }]);
   }
   const changing = new Set(
     records.filter((r) => r.wasFailing || r.outcome !== 'accepted').map(({ listenerId }) => listenerId),
   );
   const paused = new Set<string>();
-  const givenUp = new Map<string, number>();
+  const expired = new Map<string, number>();
   const opened: { listenerId: string; failuresInARow: number; pausedUntil: number }[] = [];
   if (changing.size) {
     const states = yield* lockListenerStates(database, [...changing]);
@@ -246,12 +250,12 @@ function* judgeListeners(
     for (const { listenerId, handshakeAt } of states) if (handshakeAt !== null) gone.delete(listenerId);
     const judged = states.filter(({ handshakeAt }) => handshakeAt === null);
     const after = judged.map((before) => {
-      const { state, giveUp } = afterAttempts(before, signs.get(before.listenerId) ?? [], now, circuit);
+      const { state, isExpired } = afterAttempts(before, signs.get(before.listenerId) ?? [], now, circuit);
       const { listenerId, failuresInARow, pausedUntil } = state;
       if (!isOpen(before.failuresInARow, circuit) && isOpen(failuresInARow, circuit)) {
         opened.push({ listenerId, failuresInARow, pausedUntil: pausedUntil ?? now });
       }
-      if (giveUp) givenUp.set(state.listenerId, state.failingSince ?? now);
+      if (isExpired) expired.set(state.listenerId, state.failingSince ?? now);
       if (state.pausedUntil !== null && state.pausedUntil > now) paused.add(state.listenerId);
       return { ...state, readyAt: readyFrom(next.get(state.listenerId), state.pausedUntil) };
     });
@@ -261,7 +265,7 @@ function* judgeListeners(
   if (freed.size) yield* refreshReadyAt(database, [...freed]);
   const reasons = [
     ...[...gone].map((listenerId) => ({ listenerId, reason: DISABLED_BY_410 })),
-    ...[...givenUp].map(([listenerId, since]) => ({
+    ...[...expired].map(([listenerId, since]) => ({
       listenerId,
       reason: `every attempt has failed since ${new Date(since).toISOString()}`,
     })),

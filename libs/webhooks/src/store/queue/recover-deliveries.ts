@@ -31,7 +31,7 @@ interface FailedRow {
   id: string;
   listenerId: string;
   owner: string | null;
-  lastError: string | null;
+  lastErrorCode: string | null;
   createdAt: unknown;
   eventSeq: unknown;
 }
@@ -64,7 +64,7 @@ export function* recoverDeliveries(
   );
   const ours = new Set(locked.map(({ seq }) => String(seq)));
   const rows = theirs.filter(({ seq }) => ours.has(String(seq)));
-  const plain = rows.filter(({ lastError }) => lastError !== FORMAT_FAILED);
+  const plain = rows.filter(({ lastErrorCode }) => lastErrorCode !== FORMAT_FAILED);
   let recovered = plain.length;
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
@@ -75,7 +75,7 @@ export function* recoverDeliveries(
   }
   for (const row of rows) {
     const format = formats.get(row.listenerId);
-    if (row.lastError !== FORMAT_FAILED || format === undefined) continue;
+    if (row.lastErrorCode !== FORMAT_FAILED || format === undefined) continue;
     const body = yield* render(database, row, format, options.bodyOf);
     if (body !== undefined && (yield* rearmDelivery(database, row, now, { body, format }))) recovered++;
   }
@@ -92,7 +92,7 @@ function* failedDeliveries(
   const ofListener = listenerId === undefined ? sql`` : sql` and d.${d.$.listenerId} = ${listenerId}`;
   const ofAttempts = attemptsBelow === undefined ? sql`` : sql` and d.${d.$.attempts} < ${attemptsBelow}`;
   return yield* query<FailedRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'lastError', 'createdAt', 'eventSeq')} from ${d.sql} d
+    sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'lastErrorCode', 'createdAt', 'eventSeq')} from ${d.sql} d
     where d.${d.$.createdAt} >= ${after.at} and d.${d.$.createdAt} < ${until} and (d.${d.$.createdAt} > ${after.at} or d.${d.$.seq} > ${after.seq})
       and ${stateOf(database)} ${inList(states)}${ofOwner}${ofListener}${ofAttempts}
     order by d.${d.$.createdAt}, d.${d.$.seq} limit ${RECOVERED_PER_BATCH}`,

@@ -5,7 +5,7 @@ import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { insertDeliveries, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
 import { readEvent, typesOf, type ClaimedEvent, selectEvent } from '../outbox/outbox-events.js';
-import { wants, type ReadListener } from './candidates.js';
+import { wants, type ReadCandidate } from './candidates.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { PagePosition } from '../database/page.js';
 import { query, type Script } from '../database/script.js';
@@ -41,7 +41,7 @@ interface PastEvent {
  */
 export function* replayEvents(
   database: Database,
-  listener: ReadListener,
+  listener: ReadCandidate,
   options: { after: PagePosition; until: number; now: number; bodyOf: BodyOf },
 ): Script<ReplayResult> {
   const { events: e } = database.tables;
@@ -133,11 +133,11 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
 }
 
 /** Whether a fan-out will make its delivery. */
-function isOnItsWay({ state, seq }: PastEvent, { afterSeq }: ReadListener): boolean {
+function isOnItsWay({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
   return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
 }
 
-function isOfType(event: PastEvent, listener: ReadListener): boolean {
+function isOfType(event: PastEvent, listener: ReadCandidate): boolean {
   try {
     return matchesAnyPattern(listener.patterns, typesOf(event));
   } catch {

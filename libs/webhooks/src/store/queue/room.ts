@@ -1,7 +1,7 @@
 /** How many deliveries this process has room for. */
 export interface Room {
   readonly total: number;
-  of(listenerId: string): number;
+  ofListener(listenerId: string): number;
   /** Of all listeners of an owner together; no limit for the application's own. */
   ofOwner(owner: string | null): number;
   /** Listeners that have none: not to be looked at. */
@@ -13,7 +13,7 @@ export interface Room {
 /** Room for what somebody waits for: these deliveries are sent whatever else there is. */
 export const UNLIMITED_ROOM: Room = {
   total: Infinity,
-  of: () => Infinity,
+  ofListener: () => Infinity,
   ofOwner: () => Infinity,
   full: [],
   fullOwners: [],
@@ -30,9 +30,9 @@ export class RoomLeft {
   }
 
   /** How many more this listener may have. */
-  of(listener: { readonly id: string; readonly owner: string | null }): number {
+  ofListener(listener: { readonly id: string; readonly owner: string | null }): number {
     const { id, owner } = listener;
-    const ofListener = this.room.of(id) - (this.takenOf.get(id) ?? 0);
+    const ofListener = this.room.ofListener(id) - (this.takenOf.get(id) ?? 0);
     const ofOwner = this.room.ofOwner(owner) - (this.takenOfOwner.get(owner) ?? 0);
     return Math.max(0, Math.min(this.total, ofListener, ofOwner));
   }

@@ -4,12 +4,12 @@ import type { Database } from '../database/database.js';
 import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
 import {
   pathsInUse,
-  readListener,
+  readCandidate,
   selectStanding,
   standingListeners,
   wants,
   type Candidate,
-  type ReadListener,
+  type ReadCandidate,
 } from './candidates.js';
 import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
 import type { FanOutResult } from './fan-out.js';
@@ -35,7 +35,7 @@ export function* fanOutWide(
   const claimed = yield* claimWideEvent(database);
   if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
   const event = attempted(() => readEvent(claimed));
-  if ('error' in event) return yield* spoiled(database, claimed, event.error);
+  if ('error' in event) return yield* markDamaged(database, claimed, event.error);
   const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const judged = attempted(() =>
@@ -43,7 +43,7 @@ export function* fanOutWide(
       .filter((listener) => wants(listener, event.value))
       .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
   );
-  if ('error' in judged) return yield* spoiled(database, claimed, judged.error);
+  if ('error' in judged) return yield* markDamaged(database, claimed, judged.error);
   yield* insertDeliveries(database, judged.value, { now: now, leaseMs: 0, leaseToken: '' });
   if (page.through === null) yield* setState(database, [claimed], 'routed');
   else {
@@ -63,7 +63,7 @@ function attempted<T>(work: () => T): { value: T } | { error: unknown } {
   }
 }
 
-function* spoiled(database: Database, { seq, id, type }: WideEvent, error: unknown): Script<WideFanOutResult> {
+function* markDamaged(database: Database, { seq, id, type }: WideEvent, error: unknown): Script<WideFanOutResult> {
   yield* setState(database, [{ seq }], 'damaged');
   return { damaged: [{ id, type, error }], unrendered: [], hasDue: false, hasMore: true };
 }
@@ -96,14 +96,14 @@ function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
   return undefined;
 }
 
-interface Page {
-  readonly listeners: readonly ReadListener[];
+interface WebhookPage {
+  readonly listeners: readonly ReadCandidate[];
   /** Id of the last listener of the page; `null` when it was the last page. */
   readonly through: string | null;
 }
 
 /** The next listeners by id: those that the routes name, or all of them where a value that routes was too large to store. */
-function* nextPage(database: Database, event: ReadEvent, after: string, limit: number): Script<Page> {
+function* nextPage(database: Database, event: ReadEvent, after: string, limit: number): Script<WebhookPage> {
   const { listeners: l, routes: r } = database.tables;
   const paths = yield* pathsInUse(database, [event]);
   if (droppedPaths(event, paths).length) {
@@ -111,7 +111,7 @@ function* nextPage(database: Database, event: ReadEvent, after: string, limit: n
       sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
     );
     const last = rows.length < limit ? undefined : rows.at(-1);
-    return { listeners: rows.map((row) => readListener(row)), through: last?.id ?? null };
+    return { listeners: rows.map((row) => readCandidate(row)), through: last?.id ?? null };
   }
   const keys = keysOfEvent(event, paths);
   if (!keys.length) return { listeners: [], through: null };

@@ -124,8 +124,8 @@ function previousOf(definition: EntityDefinition, old: RowImage, image: RowImage
   const changed = columnsOf(definition).filter(
     (field) => !sameJson(valueOf(definition, field, old), valueOf(definition, field, image)),
   );
-  const isNews = changed.some((field) => !field.automatic && !definition.ignored.has(field));
-  return isNews ? valuesOf(definition, changed, old) : undefined;
+  const hasChanged = changed.some((field) => !field.automatic && !definition.ignored.has(field));
+  return hasChanged ? valuesOf(definition, changed, old) : undefined;
 }
 
 function dataOf(definition: EntityDefinition, image: RowImage): JsonObject {

@@ -95,8 +95,8 @@ function triggerName({ shadow }: ShadowedTable, operation: Operation): string {
 }
 
 /** The columns of the table that the shadow copies, with a qualifier before each. */
-function names({ table, escape }: Place, of: 'OLD.' | 'NEW.' | 't.' | '' = ''): string {
-  return table.columns.map(({ databaseName }) => of + escape(databaseName)).join(', ');
+function names({ table, escape }: Place, prefix: 'OLD.' | 'NEW.' | 't.' | '' = ''): string {
+  return table.columns.map(({ databaseName }) => prefix + escape(databaseName)).join(', ');
 }
 
 function ownColumns(): string {
@@ -112,8 +112,8 @@ function createTable(place: Place, own: { seq: string; transaction: string }, de
 }
 
 function insertInto(place: Place, image: 'old' | 'new', own: { seq: string; op: string; transaction: string }): string {
-  const of = image === 'old' ? 'OLD.' : 'NEW.';
-  return `INSERT INTO ${place.shadow} (${ownColumns()}, ${names(place)}) VALUES (${own.seq}, ${own.op}, '${image}', ${own.transaction}, ${names(place, of)});`;
+  const prefix = image === 'old' ? 'OLD.' : 'NEW.';
+  return `INSERT INTO ${place.shadow} (${ownColumns()}, ${names(place)}) VALUES (${own.seq}, ${own.op}, '${image}', ${own.transaction}, ${names(place, prefix)});`;
 }
 
 /**

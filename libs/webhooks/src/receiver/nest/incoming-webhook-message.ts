@@ -1,9 +1,9 @@
 import type { EntityManager } from 'typeorm';
-import type { WebhookInbox } from './webhook-inbox.js';
+import type { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
 import type { ProcessedOnce } from './processed-once.js';
 
 /** @internal */
-export interface ReceivedWebhookParts {
+export interface IncomingWebhookMessageParts {
   readonly source: string;
   readonly id: string;
   readonly timestamp: number | null;
@@ -12,9 +12,9 @@ export interface ReceivedWebhookParts {
   readonly payload: unknown;
 }
 
-/** A verified webhook, as `@IncomingWebhook()` passes it to a handler. */
-export class ReceivedWebhook<T = unknown> {
-  /** The sender: the name of the source in `@VerifyWebhook()`. */
+/** A verified webhook, as `@IncomingWebhookParam()` passes it to a handler. */
+export class IncomingWebhookMessage<T = unknown> {
+  /** The sender: the name of the source in `@VerifyIncomingWebhook()`. */
   readonly source: string;
 
   /**
@@ -44,10 +44,10 @@ export class ReceivedWebhook<T = unknown> {
   /** Headers of the request, names in lower case. The signature covers only the headers that the scheme signs. */
   readonly headers: Readonly<Record<string, string | undefined>>;
 
-  readonly #inbox: WebhookInbox;
+  readonly #inbox: IncomingWebhookInbox;
 
   /** @internal */
-  constructor(parts: ReceivedWebhookParts, inbox: WebhookInbox) {
+  constructor(parts: IncomingWebhookMessageParts, inbox: IncomingWebhookInbox) {
     const { payload } = parts;
     const fields = isRecord(payload) ? payload : {};
     this.source = parts.source;

@@ -1,6 +1,6 @@
 import { type BeforeApplicationShutdown, type OnApplicationBootstrap, type OnModuleInit } from '@nestjs/common';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
-import type { Clock } from '../../clock.js';
+import type { WebhookClock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
 import { createSchema, createTable } from '../../store/database/create-table.js';
 import { isFileSqlite, isolateSqlite } from '../../sqlite/isolate-sqlite.js';
@@ -8,7 +8,7 @@ import { dialectOf, type DialectName } from '../../dialect.js';
 import { pause, HOUR } from '../../time.js';
 import { isMissingTable, isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
-import { bodyId } from '../incoming-scheme.js';
+import { bodyId } from '../incoming-webhook-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
 import type { ProcessedOnce } from './processed-once.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
@@ -24,7 +24,7 @@ export interface InboxKey {
 export interface InboxParts {
   readonly dataSource: DataSource;
   readonly options: ResolvedInboxOptions;
-  readonly clock: Clock;
+  readonly clock: WebhookClock;
 }
 
 const PRUNE_EVERY_MS = HOUR;
@@ -37,8 +37,8 @@ const MAX_TRIES = 5;
  * Stores the ids of processed webhooks, each in the transaction that processed the webhook, and deletes them after
  * `inbox.retentionMs`. Handlers use it through `webhook.processInTransaction()`.
  */
-export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown {
-  private readonly logger = new WebhooksLogger('WebhookInbox');
+export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown {
+  private readonly logger = new WebhooksLogger('IncomingWebhookInbox');
   private readonly names: InboxNames | null;
   private readonly dialect: DialectName | null;
   private timer: NodeJS.Timeout | undefined;
@@ -85,7 +85,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
       if (!isMissingTable(error)) throw error;
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The inbox table of WebhookReceiverModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source, and run them (npx typeorm migration:run -d <your data-source file>). For a first try, synchronize: true creates the table.`,
+        `The inbox table of IncomingWebhooksModule is missing or out of date: ${path}. Add ...webhookInboxMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of its data source, and run them (npx typeorm migration:run -d <your data-source file>). For a first try, synchronize: true creates the table.`,
         { details: { missing: [path] }, cause: error },
       );
     }
@@ -101,7 +101,7 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     await this.pruning;
   }
 
-  /** @internal `ReceivedWebhook.processInTransaction` */
+  /** @internal `IncomingWebhookMessage.processInTransaction` */
   async once<T>(
     key: InboxKey,
     manager: EntityManager,
@@ -110,13 +110,13 @@ export class WebhookInbox implements OnModuleInit, OnApplicationBootstrap, Befor
     if (!this.parts) {
       throw new ConfigurationError(
         'INBOX_MISSING',
-        'processInTransaction() needs an inbox, and the module has none. Set WebhookReceiverModule.forRoot({ …, inbox: {} }), and create its table with ...webhookInboxMigrations().',
+        'processInTransaction() needs an inbox, and the module has none. Set IncomingWebhooksModule.forRoot({ …, inbox: {} }), and create its table with ...webhookInboxMigrations().',
       );
     }
     if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new ConfigurationError(
         'INBOX_MISSING',
-        "processInTransaction() got a manager of another data source than the inbox's, and the two cannot commit together. Pass a manager of the inbox's data source, or set WebhookReceiverModule.forRoot({ dataSource }) to the manager's data source.",
+        "processInTransaction() got a manager of another data source than the inbox's, and the two cannot commit together. Pass a manager of the inbox's data source, or set IncomingWebhooksModule.forRoot({ dataSource }) to the manager's data source.",
       );
     }
     const isOwnTransaction = manager.queryRunner?.isTransactionActive !== true;

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { ConfigurationError } from '../../libs/webhooks/src/errors.js';
 import {
   GoogleCodeScheme,
-  verifyWebhook,
-  WebhookVerificationError,
-  type VerifyWebhookOptions,
+  verifyIncomingWebhook,
+  IncomingWebhookError,
+  type VerifyIncomingWebhookOptions,
 } from '../../libs/webhooks/src/receiver/index.js';
 import { generateSecret } from '../../libs/webhooks/src/signing/index.js';
 
@@ -20,7 +20,7 @@ const PAYLOAD = {
 };
 
 /** A request that the reference implementation signs. */
-function request(body: string = JSON.stringify(PAYLOAD), timestamp = NOW): VerifyWebhookOptions {
+function request(body: string = JSON.stringify(PAYLOAD), timestamp = NOW): VerifyIncomingWebhookOptions {
   return {
     headers: {
       'webhook-id': 'evt_1',
@@ -33,19 +33,19 @@ function request(body: string = JSON.stringify(PAYLOAD), timestamp = NOW): Verif
   };
 }
 
-function refusal(options: VerifyWebhookOptions): string {
+function refusal(options: VerifyIncomingWebhookOptions): string {
   try {
-    verifyWebhook(options);
+    verifyIncomingWebhook(options);
   } catch (error) {
-    expect(error).toBeInstanceOf(WebhookVerificationError);
-    return (error as WebhookVerificationError).code;
+    expect(error).toBeInstanceOf(IncomingWebhookError);
+    return (error as IncomingWebhookError).code;
   }
   return 'accepted';
 }
 
 describe('a genuine webhook', () => {
   it('returns id, timestamp, depth, type, data, previous and the complete payload', () => {
-    expect(verifyWebhook(request())).toEqual({
+    expect(verifyIncomingWebhook(request())).toEqual({
       id: 'evt_1',
       timestamp: NOW,
       depth: 0,
@@ -57,10 +57,10 @@ describe('a genuine webhook', () => {
   });
 
   it('has no previous when the payload has none', () => {
-    expect(verifyWebhook(request('{"type":"a","data":null}'))).not.toHaveProperty('previous');
+    expect(verifyIncomingWebhook(request('{"type":"a","data":null}'))).not.toHaveProperty('previous');
   });
 
-  it.each<[string, (headers: Record<string, string>) => VerifyWebhookOptions['headers']]>([
+  it.each<[string, (headers: Record<string, string>) => VerifyIncomingWebhookOptions['headers']]>([
     ['a Fetch Headers', (headers) => new Headers(headers)],
     ['a Map', (headers) => new Map(Object.entries(headers))],
     [
@@ -71,7 +71,7 @@ describe('a genuine webhook', () => {
     ['lists of one', (headers) => Object.fromEntries(Object.entries(headers).map(([k, v]) => [k, [v]]))],
   ])('is read from %s', (_name, change) => {
     const good = request();
-    expect(verifyWebhook({ ...good, headers: change(good.headers as Record<string, string>) }).type).toBe(
+    expect(verifyIncomingWebhook({ ...good, headers: change(good.headers as Record<string, string>) }).type).toBe(
       'order.updated',
     );
   });
@@ -79,13 +79,13 @@ describe('a genuine webhook', () => {
   it('may have its body in a string, or in a view of a larger buffer', () => {
     const good = request();
     const text = good.body.toString();
-    expect(verifyWebhook({ ...good, body: text }).id).toBe('evt_1');
+    expect(verifyIncomingWebhook({ ...good, body: text }).id).toBe('evt_1');
     const bytes = new TextEncoder().encode(`__${text}__`);
-    expect(verifyWebhook({ ...good, body: bytes.subarray(2, bytes.length - 2) }).id).toBe('evt_1');
+    expect(verifyIncomingWebhook({ ...good, body: bytes.subarray(2, bytes.length - 2) }).id).toBe('evt_1');
   });
 
   it('may be signed with any of several secrets', () => {
-    expect(verifyWebhook({ ...request(), secrets: [generateSecret(), SECRET] }).id).toBe('evt_1');
+    expect(verifyIncomingWebhook({ ...request(), secrets: [generateSecret(), SECRET] }).id).toBe('evt_1');
   });
 
   it('may have a timestamp as far in the past or future as the tolerance allows', () => {
@@ -98,7 +98,7 @@ describe('a genuine webhook', () => {
     const body = Buffer.from('{"type":"a","data":1}');
     const signed = scheme.sign({ id: 'evt_1', timestamp: NOW, body, secrets: ['old style'] });
     const headers = { 'webhook-id': 'evt_1', 'webhook-timestamp': String(NOW), ...signed };
-    expect(verifyWebhook({ headers, body, secrets: 'old style', scheme, now: NOW * 1000 }).data).toBe(1);
+    expect(verifyIncomingWebhook({ headers, body, secrets: 'old style', scheme, now: NOW * 1000 }).data).toBe(1);
     expect(refusal({ headers, body, secrets: 'other', scheme, now: NOW * 1000 })).toBe('SIGNATURE_MISMATCH');
   });
 });
@@ -138,7 +138,7 @@ describe('a webhook is rejected', () => {
     ['with null', request('null'), 'INVALID_PAYLOAD'],
     ['without a type', request('{"data":{}}'), 'INVALID_PAYLOAD'],
     ['with a type that is not a string', request('{"type":1}'), 'INVALID_PAYLOAD'],
-  ] as [string, VerifyWebhookOptions, string][])('%s', (_name, options, code) => {
+  ] as [string, VerifyIncomingWebhookOptions, string][])('%s', (_name, options, code) => {
     expect(refusal(options)).toBe(code);
   });
 
@@ -173,6 +173,6 @@ describe('a mistake of the receiver', () => {
     ['a parsed body', { body: PAYLOAD as unknown as string }],
     ['a tolerance that is not a number', { toleranceSeconds: Number.NaN }],
   ])('is a ConfigurationError: %s', (_name, change) => {
-    expect(() => verifyWebhook({ ...request(), ...change })).toThrow(ConfigurationError);
+    expect(() => verifyIncomingWebhook({ ...request(), ...change })).toThrow(ConfigurationError);
   });
 });

@@ -13,7 +13,7 @@ import { WebhooksError } from '../errors.js';
  * | `SIGNATURE_MISMATCH` | no secret made this signature over these bytes |
  * | `INVALID_PAYLOAD` | genuine, but not a JSON object with a string `type` |
  */
-export type WebhookVerificationCode =
+export type IncomingWebhookErrorCode =
   | 'MISSING_HEADER'
   | 'INVALID_TIMESTAMP'
   | 'TIMESTAMP_TOO_OLD'
@@ -21,11 +21,11 @@ export type WebhookVerificationCode =
   | 'SIGNATURE_MISMATCH'
   | 'INVALID_PAYLOAD';
 
-/** Thrown by {@link verifyWebhook}. Answer 401 without a reason, and log the `code`. */
-export class WebhookVerificationError extends WebhooksError {
-  declare readonly code: WebhookVerificationCode;
+/** Thrown by {@link verifyIncomingWebhook}. Answer 401 without a reason, and log the `code`. */
+export class IncomingWebhookError extends WebhooksError {
+  declare readonly code: IncomingWebhookErrorCode;
 
-  constructor(code: WebhookVerificationCode, message: string, options: { cause?: unknown } = {}) {
+  constructor(code: IncomingWebhookErrorCode, message: string, options: { cause?: unknown } = {}) {
     super(code, message, options);
   }
 }

@@ -3,37 +3,37 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
-import { Clock, SystemClock } from '../../clock.js';
+import { WebhookClock, SystemWebhookClock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
 import { expressKeepsRawBodies, type ExpressApplication } from '../../raw-body/express-raw-body.js';
 import { fastifyKeepsRawBodies, type FastifyApplication } from '../../raw-body/fastify-raw-body.js';
 import { rawBodyMissing } from '../../raw-body/raw-body.js';
 import { DEFAULT_INSTANCE } from '../../instance.js';
 import { assertSupportedTypeorm } from '../../typeorm-version.js';
-import { VERIFIER } from './verify-webhook.decorator.js';
-import { WebhookInbox } from './webhook-inbox.js';
+import { VERIFIER } from './verify-incoming-webhook.decorator.js';
+import { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
 import {
-  resolveReceiverOptions,
-  type ResolvedReceiverOptions,
-  type WebhookReceiverModuleAsyncOptions,
-  type WebhookReceiverModuleOptions,
-  type WebhookReceiverOptions,
-} from './webhook-receiver-options.js';
-import { MODULE, WebhookVerifier } from './webhook-verifier.js';
+  resolveIncomingWebhooksOptions,
+  type ResolvedIncomingWebhooksOptions,
+  type IncomingWebhooksModuleAsyncOptions,
+  type IncomingWebhooksModuleOptions,
+  type IncomingWebhooksOptions,
+} from './incoming-webhooks-options.js';
+import { MODULE, IncomingWebhookVerifier } from './incoming-webhook-verifier.js';
 
 const RAW_OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options-given');
 const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
 
 /**
- * Receives webhooks. Its options list the senders and their secrets. Import it once, in the root module; `@VerifyWebhook()` and
- * `@IncomingWebhook()` then work in every module.
+ * Receives webhooks. Its options list the senders and their secrets. Import it once, in the root module; `@VerifyIncomingWebhook()` and
+ * `@IncomingWebhookParam()` then work in every module.
  *
  * Create the application with `rawBody: true`, because signatures cover the exact bytes of a body.
  *
  * @example
  * \@Module({
  *   imports: [
- *     WebhookReceiverModule.forRoot({
+ *     IncomingWebhooksModule.forRoot({
  *       sources: { billing: { secrets: process.env.BILLING_WEBHOOK_SECRET }, ci: { scheme: 'github', secrets } },
  *       inbox: {},
  *     }),
@@ -43,23 +43,23 @@ const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
  * const app = await NestFactory.create(AppModule, { rawBody: true });
  */
 @Module({})
-export class WebhookReceiverModule implements NestModule {
+export class IncomingWebhooksModule implements NestModule {
   /** @internal */
   constructor(
-    @Inject(OPTIONS) private readonly options: ResolvedReceiverOptions,
+    @Inject(OPTIONS) private readonly options: ResolvedIncomingWebhooksOptions,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
   ) {}
 
   /** An invalid option stops the bootstrap with `INVALID_OPTION` or `INVALID_SECRET`, and a message that names the option. */
-  static forRoot(options: WebhookReceiverModuleOptions): DynamicModule {
+  static forRoot(options: IncomingWebhooksModuleOptions): DynamicModule {
     const { dataSource, ...rest } = options;
-    return receiverModule(dataSource, { provide: RAW_OPTIONS, useFactory: () => rest });
+    return incomingWebhooksModule(dataSource, { provide: RAW_OPTIONS, useFactory: () => rest });
   }
 
   /** As {@link forRoot}, with options from a factory. Pass `dataSource` beside the factory. */
-  static forRootAsync(options: WebhookReceiverModuleAsyncOptions): DynamicModule {
+  static forRootAsync(options: IncomingWebhooksModuleAsyncOptions): DynamicModule {
     const { dataSource, imports, inject, useFactory } = options;
-    return receiverModule(dataSource, { provide: RAW_OPTIONS, useFactory, inject: inject ?? [] }, imports);
+    return incomingWebhooksModule(dataSource, { provide: RAW_OPTIONS, useFactory, inject: inject ?? [] }, imports);
   }
 
   /**
@@ -80,54 +80,54 @@ export class WebhookReceiverModule implements NestModule {
   }
 }
 
-function receiverModule(
+function incomingWebhooksModule(
   dataSource: string = DEFAULT_INSTANCE,
   options: FactoryProvider,
   imports: DynamicModule['imports'] = [],
 ): DynamicModule {
   return {
-    module: WebhookReceiverModule,
+    module: IncomingWebhooksModule,
     global: true,
     imports,
     providers: [
       options,
       {
         provide: OPTIONS,
-        useFactory: (given: WebhookReceiverOptions) => resolveReceiverOptions(given),
+        useFactory: (given: IncomingWebhooksOptions) => resolveIncomingWebhooksOptions(given),
         inject: [RAW_OPTIONS],
       },
-      { provide: Clock, useClass: SystemClock },
+      { provide: WebhookClock, useClass: SystemWebhookClock },
       inboxProvider(dataSource),
       {
         provide: VERIFIER,
         useFactory: (
-          resolved: ResolvedReceiverOptions,
-          clock: Clock,
-          inbox: WebhookInbox,
+          resolved: ResolvedIncomingWebhooksOptions,
+          clock: WebhookClock,
+          inbox: IncomingWebhookInbox,
           emitter: EventEmitter2 | undefined,
-        ) => new WebhookVerifier({ options: resolved, clock, inbox, emitter }),
-        inject: [OPTIONS, Clock, WebhookInbox, { token: EventEmitter2, optional: true }],
+        ) => new IncomingWebhookVerifier({ options: resolved, clock, inbox, emitter }),
+        inject: [OPTIONS, WebhookClock, IncomingWebhookInbox, { token: EventEmitter2, optional: true }],
       },
     ],
-    exports: [VERIFIER, WebhookInbox],
+    exports: [VERIFIER, IncomingWebhookInbox],
   };
 }
 
 function inboxProvider(dataSource: string): FactoryProvider {
   return {
-    provide: WebhookInbox,
-    useFactory: ({ inbox }: ResolvedReceiverOptions, clock: Clock, source: DataSource | undefined) => {
-      if (!inbox) return new WebhookInbox(null);
+    provide: IncomingWebhookInbox,
+    useFactory: ({ inbox }: ResolvedIncomingWebhooksOptions, clock: WebhookClock, source: DataSource | undefined) => {
+      if (!inbox) return new IncomingWebhookInbox(null);
       assertSupportedTypeorm();
-      if (source) return new WebhookInbox({ dataSource: source, options: inbox, clock });
+      if (source) return new IncomingWebhookInbox({ dataSource: source, options: inbox, clock });
       throw new ConfigurationError(
         'INVALID_OPTION',
-        `The option inbox of WebhookReceiverModule needs the data source '${dataSource}', which does not exist. Import TypeOrmModule.forRoot(…), name another data source in forRoot({ dataSource }), or remove the option inbox.`,
+        `The option inbox of IncomingWebhooksModule needs the data source '${dataSource}', which does not exist. Import TypeOrmModule.forRoot(…), name another data source in forRoot({ dataSource }), or remove the option inbox.`,
       );
     },
     inject: [
       OPTIONS,
-      Clock,
+      WebhookClock,
       {
         token: dataSource === DEFAULT_INSTANCE ? getDataSourceToken() : getDataSourceToken(dataSource),
         optional: true,

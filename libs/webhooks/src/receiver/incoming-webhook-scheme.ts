@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 
 /** The parts of a request that a scheme verifies. */
-export interface IncomingRequest {
+export interface IncomingWebhookRequest {
   /** Names are in lower case. A header that arrived twice is `undefined`. */
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** The body, byte for byte. */
   readonly body: Buffer;
-  /** The sender may have signed with any of these secrets. Empty only if {@link IncomingScheme.hasSecrets} is `false`. */
+  /** The sender may have signed with any of these secrets. Empty only if {@link IncomingWebhookScheme.hasSecrets} is `false`. */
   readonly secrets: readonly string[];
   /** Unix seconds. */
   readonly nowSeconds: number;
@@ -15,7 +15,7 @@ export interface IncomingRequest {
 }
 
 /** The values that a signature proves, beside the body. */
-export interface IncomingProof {
+export interface IncomingWebhookProof {
   /**
    * The deduplication key: the same when the sender repeats the event. The signature must cover it. Otherwise an attacker who
    * recorded one request could change the id and send the request again as a new event. If the sender signs no id, use {@link bodyId}.
@@ -29,7 +29,7 @@ export interface IncomingProof {
  * Verifies the signatures of one kind of sender. Extend this class if none of `standard`, `stripe`, `github` and
  * `google-code` fits your sender, and set it as the `scheme` of a source. Compare signatures with `timingSafeEqual`.
  */
-export abstract class IncomingScheme {
+export abstract class IncomingWebhookScheme {
   /** The name in error messages. */
   abstract readonly name: string;
 
@@ -39,11 +39,11 @@ export abstract class IncomingScheme {
   /**
    * Checks the signature first, and the timestamp only if the signature is genuine.
    *
-   * @throws WebhookVerificationError when the request is not genuine, or not recent
+   * @throws IncomingWebhookError when the request is not genuine, or not recent
    * @throws ConfigurationError when this scheme cannot use a secret. To find such secrets, the module calls `verify()` once
    * for each source at startup, with an unsigned request
    */
-  abstract verify(request: IncomingRequest): IncomingProof | Promise<IncomingProof>;
+  abstract verify(request: IncomingWebhookRequest): IncomingWebhookProof | Promise<IncomingWebhookProof>;
 }
 
 /**

@@ -10,7 +10,11 @@ import {
 import type { AddressInfo } from 'node:net';
 
 import { challengeOf, permissionFor } from '../receiver/challenge.js';
-import { type VerifiedWebhook, verifyWebhook, type VerifyWebhookOptions } from '../receiver/verify-webhook.js';
+import {
+  type IncomingWebhook,
+  verifyIncomingWebhook,
+  type VerifyIncomingWebhookOptions,
+} from '../receiver/verify-incoming-webhook.js';
 
 const DEFAULT_WAIT_MS = 5000;
 
@@ -56,7 +60,7 @@ interface Waiter {
  *
  * @example
  * ```ts
- * const receiver = await new WebhookReceiver().start();
+ * const receiver = await new TestReceiver().start();
  * await listeners.create({ entity: Order, url: receiver.url });
  * receiver.failTimes(2);
  * // …
@@ -65,7 +69,7 @@ interface Waiter {
  * await receiver.stop();
  * ```
  */
-export class WebhookReceiver {
+export class TestReceiver {
   /** All requests, in order of arrival. */
   readonly requests: ReceivedRequest[] = [];
 
@@ -78,7 +82,7 @@ export class WebhookReceiver {
 
   /** Starts the server. */
   async start(): Promise<this> {
-    if (this.#server !== null) throw new Error('This WebhookReceiver is already started. Call start() once.');
+    if (this.#server !== null) throw new Error('This TestReceiver is already started. Call start() once.');
     const server = createServer((request, response) => {
       this.#serve(request, response).catch((error: unknown) => response.destroy(error as Error));
     });
@@ -91,7 +95,7 @@ export class WebhookReceiver {
 
   /** The URL for listeners. The server also records requests to other paths. */
   get url(): string {
-    if (this.#url === '') throw new Error('This WebhookReceiver is not started. Call and await start() first.');
+    if (this.#url === '') throw new Error('This TestReceiver is not started. Call and await start() first.');
     return this.#url;
   }
 
@@ -178,14 +182,14 @@ export class WebhookReceiver {
    * Verifies a recorded request, as a receiver should. The age of the request is not checked unless you set `toleranceSeconds`,
    * because tests move clocks.
    *
-   * @throws WebhookVerificationError
+   * @throws IncomingWebhookError
    */
   verify<T = unknown>(
     request: ReceivedRequest,
     secrets: string | readonly string[],
-    options: Pick<VerifyWebhookOptions, 'scheme' | 'toleranceSeconds' | 'now'> = {},
-  ): VerifiedWebhook<T> {
-    return verifyWebhook<T>({
+    options: Pick<VerifyIncomingWebhookOptions, 'scheme' | 'toleranceSeconds' | 'now'> = {},
+  ): IncomingWebhook<T> {
+    return verifyIncomingWebhook<T>({
       toleranceSeconds: Infinity,
       ...options,
       headers: request.headers,

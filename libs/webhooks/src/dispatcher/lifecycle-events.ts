@@ -1,7 +1,7 @@
 import type { OutcomeKind } from '../sending/outcome.js';
 
 /** Emitted as `webhooks.delivery.succeeded`, `.failed` (one attempt; more will follow) and `.exhausted` (the end). */
-export interface DeliveryFact {
+export interface DeliveryLifecycleEvent {
   readonly deliveryId: string;
   readonly eventId: string;
   readonly listenerId: string;
@@ -21,15 +21,15 @@ export interface DeliveryFact {
 }
 
 /** Emitted as `webhooks.listener.disabled`. */
-export interface ListenerDisabledFact {
+export interface ListenerDisabledLifecycleEvent {
   readonly listenerId: string;
   readonly url: string;
   readonly owner: string | null;
   readonly reason: string;
 }
 
-/** Emitted as `webhooks.listener.circuit-opened`: so many attempts in a row failed that only one at a time is made. */
-export interface CircuitOpenedFact {
+/** Emitted as `webhooks.listener.circuit_opened`: so many attempts in a row failed that only one at a time is made. */
+export interface CircuitOpenedLifecycleEvent {
   readonly listenerId: string;
   readonly url: string;
   readonly owner: string | null;
@@ -39,22 +39,22 @@ export interface CircuitOpenedFact {
 }
 
 /** Emitted as `webhooks.delivery.discarded`: deliveries that waited too long, once for each listener and look. */
-export interface DeliveriesDiscardedFact {
+export interface DeliveriesDiscardedLifecycleEvent {
   readonly listenerId: string;
   readonly count: number;
-  /** `TOO_OLD`, as in their `lastError`: they waited for longer than `dispatcher.maxAgeMs`. */
+  /** `TOO_OLD`, as in their `lastErrorCode`: they waited for longer than `dispatcher.maxAgeMs`. */
   readonly reason: string;
 }
 
 /** Emitted as `webhooks.outbox.damaged`: it could not be read, and nobody receives it until somebody repairs it. */
-export interface EventDamagedFact {
+export interface EventDamagedLifecycleEvent {
   readonly eventId: string;
   readonly type: string;
   readonly reason: string;
 }
 
 /** Emitted as `webhooks.image.damaged`: no event can be made of what a trigger wrote down, until somebody mends the cause. */
-export interface ImageDamagedFact {
+export interface ImageDamagedLifecycleEvent {
   /** `seq` of the image. */
   readonly seq: string;
   /** The table whose row it is of, as TypeORM says it. */
@@ -62,22 +62,22 @@ export interface ImageDamagedFact {
   readonly reason: string;
 }
 
-export type WebhookFact =
-  | DeliveryFact
-  | DeliveriesDiscardedFact
-  | ListenerDisabledFact
-  | CircuitOpenedFact
-  | EventDamagedFact
-  | ImageDamagedFact;
+export type LifecycleEvent =
+  | DeliveryLifecycleEvent
+  | DeliveriesDiscardedLifecycleEvent
+  | ListenerDisabledLifecycleEvent
+  | CircuitOpenedLifecycleEvent
+  | EventDamagedLifecycleEvent
+  | ImageDamagedLifecycleEvent;
 
 /** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
-export const WEBHOOK_FACTS = {
+export const LIFECYCLE_EVENTS = {
   succeeded: 'webhooks.delivery.succeeded',
   failed: 'webhooks.delivery.failed',
   exhausted: 'webhooks.delivery.exhausted',
   discarded: 'webhooks.delivery.discarded',
   listenerDisabled: 'webhooks.listener.disabled',
-  circuitOpened: 'webhooks.listener.circuit-opened',
+  circuitOpened: 'webhooks.listener.circuit_opened',
   eventDamaged: 'webhooks.outbox.damaged',
   imageDamaged: 'webhooks.image.damaged',
 } as const;

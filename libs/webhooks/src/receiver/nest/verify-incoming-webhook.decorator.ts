@@ -17,15 +17,15 @@ import { ConfigurationError } from '../../errors.js';
 import type { ReceivedRequest } from '../../raw-body/raw-body.js';
 import { challengeOf } from '../challenge.js';
 import { depthOf, withIncomingWebhook } from '../incoming-webhook.js';
-import { WEBHOOK, type WithWebhook } from './incoming-webhook.decorator.js';
-import type { WebhookVerifier } from './webhook-verifier.js';
+import { WEBHOOK, type WithWebhook } from './incoming-webhook-param.decorator.js';
+import type { IncomingWebhookVerifier } from './incoming-webhook-verifier.js';
 
 /** @internal */
 export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
 
 /**
  * Guards a handler, or all handlers of a controller: only verified webhooks of a source pass, and every other request gets a plain
- * 401. The handler gets the webhook with `@IncomingWebhook()`. Its writes count as caused by the webhook, so that loops are
+ * 401. The handler gets the webhook with `@IncomingWebhookParam()`. Its writes count as caused by the webhook, so that loops are
  * detected (`WEBHOOK_LOOP`).
  *
  * The guard itself answers a verified challenge, by which a sender asks whether webhooks are welcome (`handshake: 'challenge'`). The
@@ -37,18 +37,18 @@ export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
  * @example
  * \@Post('hooks/billing')
  * \@HttpCode(204)
- * \@VerifyWebhook('billing')
- * async receive(@IncomingWebhook() webhook: ReceivedWebhook<Invoice>): Promise<void> {}
+ * \@VerifyIncomingWebhook('billing')
+ * async receive(@IncomingWebhookParam() webhook: IncomingWebhookMessage<Invoice>): Promise<void> {}
  */
-export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator {
+export function VerifyIncomingWebhook(source: string): ClassDecorator & MethodDecorator {
   // A separate class for each use: Nest creates its instance during the bootstrap, which checks the source name.
   @Injectable()
-  class VerifyWebhookGuard implements CanActivate {
-    constructor(@Optional() @Inject(VERIFIER) private readonly verifier: WebhookVerifier | undefined) {
+  class VerifyIncomingWebhookGuard implements CanActivate {
+    constructor(@Optional() @Inject(VERIFIER) private readonly verifier: IncomingWebhookVerifier | undefined) {
       if (!verifier) {
         throw new ConfigurationError(
           'RECEIVER_MODULE_MISSING',
-          `@VerifyWebhook('${source}') needs the WebhookReceiverModule. Add WebhookReceiverModule.forRoot({ sources: { ${source}: { secrets: […] } } }) to the imports of your root module.`,
+          `@VerifyIncomingWebhook('${source}') needs the IncomingWebhooksModule. Add IncomingWebhooksModule.forRoot({ sources: { ${source}: { secrets: […] } } }) to the imports of your root module.`,
         );
       }
       verifier.assertSource(source);
@@ -56,7 +56,7 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
 
     async canActivate(context: ExecutionContext): Promise<boolean> {
       const request = context.switchToHttp().getRequest<ReceivedRequest & WithWebhook>();
-      const webhook = await (this.verifier as WebhookVerifier).receive(source, request);
+      const webhook = await (this.verifier as IncomingWebhookVerifier).receive(source, request);
       const challenge = challengeOf(webhook);
       // An exception skips the application's handlers, pipes and interceptors, so they cannot change the answer or its status.
       if (challenge !== null) throw new HttpException({ challenge }, HttpStatus.OK);
@@ -64,7 +64,7 @@ export function VerifyWebhook(source: string): ClassDecorator & MethodDecorator 
       return true;
     }
   }
-  return applyDecorators(UseGuards(VerifyWebhookGuard), UseInterceptors(CausedByWebhook));
+  return applyDecorators(UseGuards(VerifyIncomingWebhookGuard), UseInterceptors(CausedByWebhook));
 }
 
 /** Marks the handler's writes as caused by the webhook, so that a loop is detected: see `withIncomingWebhook`. */

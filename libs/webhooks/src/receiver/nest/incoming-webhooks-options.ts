@@ -2,22 +2,22 @@ import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
 import { unknownOption } from '../../known-names.js';
 import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../dialect.js';
-import type { IncomingScheme } from '../incoming-scheme.js';
-import { INCOMING_SCHEMES, type IncomingSchemeName } from '../incoming-schemes.js';
-import { WebhookVerificationError } from '../webhook-verification-error.js';
-import type { ReceivedWebhook } from './received-webhook.js';
+import type { IncomingWebhookScheme } from '../incoming-webhook-scheme.js';
+import { INCOMING_WEBHOOK_SCHEMES, type IncomingWebhookSchemeName } from '../incoming-webhook-schemes.js';
+import { IncomingWebhookError } from '../incoming-webhook-error.js';
+import type { IncomingWebhookMessage } from './incoming-webhook-message.js';
 import type { ResolvedInboxOptions } from './inbox-table.js';
 import { HOUR, DAY } from '../../time.js';
 import { messageOf } from '../../foreign-text.js';
 
 /** A sender of webhooks, and how its webhooks are verified. */
-export interface WebhookSource {
+export interface IncomingWebhookSource {
   /**
-   * The sender's signature scheme: the name of a built-in scheme, or your own {@link IncomingScheme}.
+   * The sender's signature scheme: the name of a built-in scheme, or your own {@link IncomingWebhookScheme}.
    *
    * @defaultValue 'standard'
    */
-  scheme?: IncomingSchemeName | IncomingScheme;
+  scheme?: IncomingWebhookSchemeName | IncomingWebhookScheme;
   /** The sender's secret, in the form that the sender shows. During a rotation, several secrets: any of them may have signed. */
   secrets?: string | readonly string[] | undefined;
   /**
@@ -34,11 +34,11 @@ export interface WebhookSource {
    *
    * @defaultValue `standard`: `webhook-id`; `stripe`: the body's `id`; `github`, `google-code` and a `stripe` body without an id: a hash of the body
    */
-  id?: (webhook: ReceivedWebhook) => string;
+  id?: (webhook: IncomingWebhookMessage) => string;
 }
 
 /** Options of the inbox. */
-export interface WebhookInboxOptions {
+export interface IncomingWebhookInboxOptions {
   /** Prefix of the table name. @defaultValue 'webhook_' */
   tablePrefix?: string;
   /** PostgreSQL only: the schema of the table. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
@@ -52,17 +52,17 @@ export interface WebhookInboxOptions {
   retentionMs?: number;
 }
 
-/** Options of `WebhookReceiverModule`. */
-export interface WebhookReceiverOptions {
-  /** The senders. A key is the name for `@VerifyWebhook('name')`: 1 to 64 letters, digits, `_` and `-`. */
-  sources: Readonly<Record<string, WebhookSource>>;
+/** Options of `IncomingWebhooksModule`. */
+export interface IncomingWebhooksOptions {
+  /** The senders. A key is the name for `@VerifyIncomingWebhook('name')`: 1 to 64 letters, digits, `_` and `-`. */
+  sources: Readonly<Record<string, IncomingWebhookSource>>;
   /**
    * Stores the ids of processed webhooks in a table of the data source, for `webhook.processInTransaction()`. Off by default,
    * because it needs a database.
    *
    * @defaultValue false
    */
-  inbox?: WebhookInboxOptions | false;
+  inbox?: IncomingWebhookInboxOptions | false;
   /**
    * Where the exact bytes of a body come from. `'nest'`: the application is created with `rawBody: true`; otherwise the bootstrap
    * stops. `'provided'`: the application's own body parser keeps the bytes in `request.rawBody`, or as a `Buffer` in `request.body`;
@@ -81,32 +81,32 @@ export interface WebhookReceiverOptions {
 }
 
 /** Options that must be known while modules are wired, before a factory runs. */
-export interface WebhookReceiverInstanceOptions {
+export interface IncomingWebhooksInstanceOptions {
   /** Name of the data source whose database has the inbox. @defaultValue the default data source */
   dataSource?: string;
 }
 
-export type WebhookReceiverModuleOptions = WebhookReceiverOptions & WebhookReceiverInstanceOptions;
+export type IncomingWebhooksModuleOptions = IncomingWebhooksOptions & IncomingWebhooksInstanceOptions;
 
 /** Options from a factory; `dataSource` is known before it runs. */
-export interface WebhookReceiverModuleAsyncOptions extends WebhookReceiverInstanceOptions {
+export interface IncomingWebhooksModuleAsyncOptions extends IncomingWebhooksInstanceOptions {
   imports?: DynamicModule['imports'];
   inject?: FactoryProvider['inject'];
   // oxlint-disable-next-line typescript/no-explicit-any -- the same type as Nest gives the arguments of a factory
-  useFactory: (...args: any[]) => WebhookReceiverOptions | Promise<WebhookReceiverOptions>;
+  useFactory: (...args: any[]) => IncomingWebhooksOptions | Promise<IncomingWebhooksOptions>;
 }
 
 /** @internal */
 export interface ResolvedSource {
   readonly name: string;
-  readonly scheme: IncomingScheme;
+  readonly scheme: IncomingWebhookScheme;
   readonly secrets: readonly string[];
   readonly toleranceSeconds: number;
-  readonly id: ((webhook: ReceivedWebhook) => string) | undefined;
+  readonly id: ((webhook: IncomingWebhookMessage) => string) | undefined;
 }
 
 /** @internal */
-export interface ResolvedReceiverOptions {
+export interface ResolvedIncomingWebhooksOptions {
   readonly sources: ReadonlyMap<string, ResolvedSource>;
   readonly inbox: ResolvedInboxOptions | false;
   readonly rawBody: 'nest' | 'provided';
@@ -121,7 +121,9 @@ const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
  * @internal
  * @throws ConfigurationError `INVALID_OPTION`, or `INVALID_SECRET` for a secret that its scheme cannot use
  */
-export async function resolveReceiverOptions(options: WebhookReceiverOptions): Promise<ResolvedReceiverOptions> {
+export async function resolveIncomingWebhooksOptions(
+  options: IncomingWebhooksOptions,
+): Promise<ResolvedIncomingWebhooksOptions> {
   if (!isObject(options)) throw invalid('options', options, 'Allowed: an object with `sources`');
   // `dataSource` is not allowed here: a factory would return it too late.
   refuseUnknown('', options, ['sources', 'inbox', 'rawBody', 'maxBodyBytes']);
@@ -140,7 +142,7 @@ export async function resolveReceiverOptions(options: WebhookReceiverOptions): P
   });
 }
 
-async function resolveSource(name: string, source: WebhookSource): Promise<ResolvedSource> {
+async function resolveSource(name: string, source: IncomingWebhookSource): Promise<ResolvedSource> {
   const key = `sources.${name}`;
   if (!SOURCE_NAME.test(name))
     throw invalid('sources', name, 'Allowed as a name: 1 to 64 letters, digits, _ and -', name);
@@ -158,17 +160,18 @@ async function resolveSource(name: string, source: WebhookSource): Promise<Resol
   return resolved;
 }
 
-function schemeOf(key: string, given: NonNullable<WebhookSource['scheme']>): IncomingScheme {
-  if (typeof given === 'string' && Object.hasOwn(INCOMING_SCHEMES, given)) return INCOMING_SCHEMES[given];
+function schemeOf(key: string, given: NonNullable<IncomingWebhookSource['scheme']>): IncomingWebhookScheme {
+  if (typeof given === 'string' && Object.hasOwn(INCOMING_WEBHOOK_SCHEMES, given))
+    return INCOMING_WEBHOOK_SCHEMES[given];
   if (isObject(given) && typeof given.verify === 'function' && typeof given.name === 'string') return given;
-  const known = Object.keys(INCOMING_SCHEMES).map((name) => `'${name}'`);
+  const known = Object.keys(INCOMING_WEBHOOK_SCHEMES).map((name) => `'${name}'`);
   // A longer text than any scheme's name may be a secret.
   const shown = typeof given === 'string' && given.length <= 12 ? given : '…';
   throw invalid(key, given, `Allowed: ${known.join(', ')}, or an object with a name and verify()`, shown);
 }
 
 /** No error shows the value: a mistyped secret is still most of the secret. */
-function secretsOf(key: string, given: WebhookSource['secrets'], hasSecrets: boolean): readonly string[] {
+function secretsOf(key: string, given: IncomingWebhookSource['secrets'], hasSecrets: boolean): readonly string[] {
   if (!hasSecrets) {
     if (given === undefined) return [];
     throw invalid(key, '…', 'The scheme of this source uses no secrets. Remove them');
@@ -185,7 +188,7 @@ function secretsOf(key: string, given: WebhookSource['secrets'], hasSecrets: boo
   );
 }
 
-/** Calls `verify()` with an unsigned request: a scheme that can use the secrets rejects it with a `WebhookVerificationError`. */
+/** Calls `verify()` with an unsigned request: a scheme that can use the secrets rejects it with an `IncomingWebhookError`. */
 async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }: ResolvedSource): Promise<void> {
   const nowSeconds = Math.floor(Date.now() / 1_000);
   const headers = {
@@ -196,11 +199,11 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
   try {
     await scheme.verify({ headers, body: Buffer.from('{}'), secrets, nowSeconds, toleranceSeconds });
   } catch (error) {
-    if (error instanceof WebhookVerificationError) return;
+    if (error instanceof IncomingWebhookError) return;
     const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
-      `The scheme '${scheme.name}' cannot use the secrets in the option sources.${name}.secrets of WebhookReceiverModule: ${reason}`,
+      `The scheme '${scheme.name}' cannot use the secrets in the option sources.${name}.secrets of IncomingWebhooksModule: ${reason}`,
       { cause: error },
     );
   }
@@ -212,7 +215,7 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
   );
 }
 
-function resolveInbox(given: WebhookReceiverOptions['inbox']): ResolvedReceiverOptions['inbox'] {
+function resolveInbox(given: IncomingWebhooksOptions['inbox']): ResolvedIncomingWebhooksOptions['inbox'] {
   if (given === false) return false;
   if (!isObject(given)) throw invalid('inbox', given, 'Allowed: false, or an object; {} for all defaults');
   refuseUnknown('inbox.', given, ['tablePrefix', 'tableSchema', 'retentionMs']);
@@ -239,7 +242,7 @@ function whole(key: string, given: unknown, byDefault: number, min: number, max:
 function refuseUnknown(prefix: string, given: object, known: readonly string[]): void {
   const key = Object.keys(given).find((name) => !known.includes(name));
   if (key === undefined) return;
-  throw unknownOption('WebhookReceiverModule', key, known, prefix);
+  throw unknownOption('IncomingWebhooksModule', key, known, prefix);
 }
 
 function isObject(value: unknown): value is object {
@@ -259,6 +262,6 @@ function invalid(
   const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
   return new ConfigurationError(
     'INVALID_OPTION',
-    `Invalid value ${shown} for the option ${key} of WebhookReceiverModule. ${fix}.`,
+    `Invalid value ${shown} for the option ${key} of IncomingWebhooksModule. ${fix}.`,
   );
 }

@@ -5,16 +5,21 @@ import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import { StripeScheme } from '../signing/stripe-scheme.js';
 import { Turns } from '../turns.js';
-import { bodyId, type IncomingProof, type IncomingRequest, IncomingScheme } from './incoming-scheme.js';
-import { assertRecent, idOf, timestampOf } from './verify-webhook.js';
-import { WebhookVerificationError } from './webhook-verification-error.js';
+import {
+  bodyId,
+  type IncomingWebhookProof,
+  type IncomingWebhookRequest,
+  IncomingWebhookScheme,
+} from './incoming-webhook-scheme.js';
+import { assertRecent, idOf, timestampOf } from './verify-incoming-webhook.js';
+import { IncomingWebhookError } from './incoming-webhook-error.js';
 
 /** Standard Webhooks: id and timestamp are signed headers. */
-export class StandardIncoming extends IncomingScheme {
+export class StandardIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'standard';
   private readonly scheme = new StandardScheme();
 
-  async verify({ headers, body, secrets, ...limits }: IncomingRequest): Promise<IncomingProof> {
+  async verify({ headers, body, secrets, ...limits }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     const hasSignature = headers['webhook-signature'] !== undefined;
     const id = idOf(headers);
     const timestamp = timestampOf(headers);
@@ -27,11 +32,11 @@ export class StandardIncoming extends IncomingScheme {
 }
 
 /** GitHub's `X-Hub-Signature-256`: the HMAC-SHA256 of the body. Neither `X-GitHub-Delivery` nor a time is signed. */
-export class GithubIncoming extends IncomingScheme {
+export class GithubIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'github';
   private readonly scheme = new GithubScheme();
 
-  async verify({ headers, body, secrets }: IncomingRequest): Promise<IncomingProof> {
+  async verify({ headers, body, secrets }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     if (headers['x-hub-signature-256'] === undefined) throw missing('x-hub-signature-256');
     if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
     return { id: bodyId(body), timestamp: null };
@@ -39,16 +44,16 @@ export class GithubIncoming extends IncomingScheme {
 }
 
 /** Stripe's `Stripe-Signature: t=…,v1=…`: time and body are signed, and the body contains the event's id. */
-export class StripeIncoming extends IncomingScheme {
+export class StripeIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'stripe';
   private readonly scheme = new StripeScheme();
 
-  async verify({ headers, body, secrets, ...limits }: IncomingRequest): Promise<IncomingProof> {
+  async verify({ headers, body, secrets, ...limits }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     const given = headers['stripe-signature'];
     if (given === undefined) throw missing('stripe-signature');
     const [, text = ''] = /(?:^|,) *t=(0|[1-9]\d{0,11}) *(?:,|$)/.exec(given) ?? [];
     if (text === '') {
-      throw new WebhookVerificationError(
+      throw new IncomingWebhookError(
         'INVALID_TIMESTAMP',
         'The header stripe-signature has no `t=` in whole Unix seconds.',
       );
@@ -62,11 +67,11 @@ export class StripeIncoming extends IncomingScheme {
 }
 
 /** Google Code's post-commit hooks: the HMAC-MD5 of the body. Neither an id nor a time is signed. */
-export class GoogleCodeIncoming extends IncomingScheme {
+export class GoogleCodeIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'google-code';
   private readonly scheme = new GoogleCodeScheme();
 
-  async verify({ headers, body, secrets }: IncomingRequest): Promise<IncomingProof> {
+  async verify({ headers, body, secrets }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     const header = 'google-code-project-hosting-hook-hmac';
     if (headers[header] === undefined) throw missing(header);
     if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
@@ -75,15 +80,16 @@ export class GoogleCodeIncoming extends IncomingScheme {
 }
 
 /** The schemes that a source may name. */
-export type IncomingSchemeName = 'standard' | 'stripe' | 'github' | 'google-code';
+export type IncomingWebhookSchemeName = 'standard' | 'stripe' | 'github' | 'google-code';
 
 /** @internal */
-export const INCOMING_SCHEMES: Readonly<Record<IncomingSchemeName, IncomingScheme>> = Object.freeze({
-  standard: new StandardIncoming(),
-  stripe: new StripeIncoming(),
-  github: new GithubIncoming(),
-  'google-code': new GoogleCodeIncoming(),
-});
+export const INCOMING_WEBHOOK_SCHEMES: Readonly<Record<IncomingWebhookSchemeName, IncomingWebhookScheme>> =
+  Object.freeze({
+    standard: new StandardIncomingWebhookScheme(),
+    stripe: new StripeIncomingWebhookScheme(),
+    github: new GithubIncomingWebhookScheme(),
+    'google-code': new GoogleCodeIncomingWebhookScheme(),
+  });
 
 const turns = new Turns();
 
@@ -119,15 +125,15 @@ function idInBody(body: Buffer): string | null {
 
 function assertFresh(
   timestamp: number,
-  { nowSeconds, toleranceSeconds }: Omit<IncomingRequest, 'headers' | 'body' | 'secrets'>,
+  { nowSeconds, toleranceSeconds }: Omit<IncomingWebhookRequest, 'headers' | 'body' | 'secrets'>,
 ) {
   assertRecent(timestamp, { now: nowSeconds * 1_000, toleranceSeconds });
 }
 
-function missing(header: string): WebhookVerificationError {
-  return new WebhookVerificationError('MISSING_HEADER', `The header ${header} is missing.`);
+function missing(header: string): IncomingWebhookError {
+  return new IncomingWebhookError('MISSING_HEADER', `The header ${header} is missing.`);
 }
 
-function mismatch(): WebhookVerificationError {
-  return new WebhookVerificationError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
+function mismatch(): IncomingWebhookError {
+  return new IncomingWebhookError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
 }

@@ -2,7 +2,7 @@ import { ConfigurationError } from '../errors.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 import { StandardScheme } from '../signing/standard-scheme.js';
 import { depthOf } from './incoming-webhook.js';
-import { WebhookVerificationError } from './webhook-verification-error.js';
+import { IncomingWebhookError } from './incoming-webhook-error.js';
 
 const DEFAULT_TOLERANCE_SECONDS = 5 * 60;
 
@@ -10,12 +10,12 @@ const DEFAULT_TOLERANCE_SECONDS = 5 * 60;
 const MAX_ID_LENGTH = 256;
 
 /** Node's `IncomingHttpHeaders`, a Fetch `Headers`, or a plain record with names in any case. */
-export type WebhookHeaders =
+export type IncomingWebhookHeaders =
   Readonly<Record<string, string | readonly string[] | undefined>> | Iterable<readonly [string, string]>;
 
-/** Arguments of {@link verifyWebhook}. */
-export interface VerifyWebhookOptions {
-  headers: WebhookHeaders;
+/** Arguments of {@link verifyIncomingWebhook}. */
+export interface VerifyIncomingWebhookOptions {
+  headers: IncomingWebhookHeaders;
   /**
    * The body exactly as it arrived. Not the parsed JSON: writing it again gives other bytes, which no signature matches.
    * In Nest: `NestFactory.create(AppModule, { rawBody: true })` and `request.rawBody`.
@@ -37,7 +37,7 @@ export interface VerifyWebhookOptions {
 }
 
 /** A verified webhook. */
-export interface VerifiedWebhook<T = unknown> {
+export interface IncomingWebhook<T = unknown> {
   /** The event's id, the same in every delivery of the event. Remember it, and do nothing the second time. */
   id: string;
   /** When this attempt was made, in Unix seconds. `payload.timestamp` is the time of the event. */
@@ -62,16 +62,16 @@ export interface VerifiedWebhook<T = unknown> {
  * @example
  * ```ts
  * app.post('/hooks', express.raw({ type: '*\/*' }), (req, res) => {
- *   const webhook = verifyWebhook({ headers: req.headers, body: req.body, secrets: process.env.WEBHOOK_SECRET! });
+ *   const webhook = verifyIncomingWebhook({ headers: req.headers, body: req.body, secrets: process.env.WEBHOOK_SECRET! });
  *   res.sendStatus(204);
  * });
  * ```
  *
- * @throws {@link WebhookVerificationError} when the request is not a genuine webhook; its `code` is the reason
+ * @throws {@link IncomingWebhookError} when the request is not a genuine webhook; its `code` is the reason
  * @throws {@link ConfigurationError} for mistakes of the receiver: `INVALID_SECRET` (a secret is missing or invalid),
  * `RAW_BODY_MISSING` (the body is not raw), `INVALID_OPTION` (`toleranceSeconds`)
  */
-export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): VerifiedWebhook<T> {
+export function verifyIncomingWebhook<T = unknown>(options: VerifyIncomingWebhookOptions): IncomingWebhook<T> {
   const secrets = secretsOf(options.secrets);
   const body = rawBodyOf(options.body);
   const headers = lowerCaseHeaders(options.headers);
@@ -82,8 +82,8 @@ export function verifyWebhook<T = unknown>(options: VerifyWebhookOptions): Verif
   // The signature is checked first: the timestamp of a forged request means nothing.
   if (!scheme.verify({ id, timestamp, body, secrets, headers })) {
     throw headers['webhook-signature'] === undefined && scheme.name === 'standard'
-      ? new WebhookVerificationError('MISSING_HEADER', 'The header webhook-signature is missing.')
-      : new WebhookVerificationError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
+      ? new IncomingWebhookError('MISSING_HEADER', 'The header webhook-signature is missing.')
+      : new IncomingWebhookError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
   }
   assertRecent(timestamp, options);
   return { id, timestamp, depth: depthOf(headers), ...parsePayload<T>(body) };
@@ -94,7 +94,7 @@ function secretsOf(given: string | readonly string[]): readonly string[] {
   if (!Array.isArray(secrets) || secrets.length === 0 || secrets.some((s) => typeof s !== 'string' || s === '')) {
     throw new ConfigurationError(
       'INVALID_SECRET',
-      '`secrets` of verifyWebhook() is missing or empty. Pass the secret of the listener, or a list of secrets. Is its environment variable set?',
+      '`secrets` of verifyIncomingWebhook() is missing or empty. Pass the secret of the listener, or a list of secrets. Is its environment variable set?',
     );
   }
   return secrets;
@@ -105,12 +105,12 @@ function rawBodyOf(body: unknown): Buffer {
   if (body instanceof Uint8Array) return Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   throw new ConfigurationError(
     'RAW_BODY_MISSING',
-    '`body` of verifyWebhook() is not the raw body. Allowed: a Buffer, a Uint8Array or a string with the exact bytes. In Nest, create the application with { rawBody: true } and pass request.rawBody.',
+    '`body` of verifyIncomingWebhook() is not the raw body. Allowed: a Buffer, a Uint8Array or a string with the exact bytes. In Nest, create the application with { rawBody: true } and pass request.rawBody.',
   );
 }
 
 /** @internal */
-export function lowerCaseHeaders(headers: WebhookHeaders): Record<string, string | undefined> {
+export function lowerCaseHeaders(headers: IncomingWebhookHeaders): Record<string, string | undefined> {
   const entries = isIterable(headers) ? [...headers] : Object.entries(headers);
   const lower: Record<string, string | undefined> = Object.create(null) as Record<string, string | undefined>;
   for (const [name, value] of entries) {
@@ -125,7 +125,7 @@ export function lowerCaseHeaders(headers: WebhookHeaders): Record<string, string
   return lower;
 }
 
-function isIterable(headers: WebhookHeaders): headers is Iterable<readonly [string, string]> {
+function isIterable(headers: IncomingWebhookHeaders): headers is Iterable<readonly [string, string]> {
   return Symbol.iterator in headers;
 }
 
@@ -133,7 +133,7 @@ function isIterable(headers: WebhookHeaders): headers is Iterable<readonly [stri
 export function idOf(headers: Record<string, string | undefined>): string {
   const id = headers['webhook-id'];
   if (id === undefined || id === '' || id.length > MAX_ID_LENGTH) {
-    throw new WebhookVerificationError('MISSING_HEADER', 'The header webhook-id is missing.');
+    throw new IncomingWebhookError('MISSING_HEADER', 'The header webhook-id is missing.');
   }
   return id;
 }
@@ -142,17 +142,20 @@ export function idOf(headers: Record<string, string | undefined>): string {
 export function timestampOf(headers: Record<string, string | undefined>): number {
   const text = headers['webhook-timestamp'];
   if (text === undefined) {
-    throw new WebhookVerificationError('MISSING_HEADER', 'The header webhook-timestamp is missing.');
+    throw new IncomingWebhookError('MISSING_HEADER', 'The header webhook-timestamp is missing.');
   }
   // parseInt would accept "1614265330abc", " 1614265330" and "1e9". The sender signed the text, so it must be exact.
   if (!/^(?:0|[1-9]\d{0,11})$/.test(text)) {
-    throw new WebhookVerificationError('INVALID_TIMESTAMP', 'The header webhook-timestamp is not whole Unix seconds.');
+    throw new IncomingWebhookError('INVALID_TIMESTAMP', 'The header webhook-timestamp is not whole Unix seconds.');
   }
   return Number(text);
 }
 
 /** @internal */
-export function assertRecent(timestamp: number, options: Pick<VerifyWebhookOptions, 'now' | 'toleranceSeconds'>): void {
+export function assertRecent(
+  timestamp: number,
+  options: Pick<VerifyIncomingWebhookOptions, 'now' | 'toleranceSeconds'>,
+): void {
   const nowSeconds = Math.floor((options.now ?? Date.now()) / 1000);
   const tolerance = options.toleranceSeconds ?? DEFAULT_TOLERANCE_SECONDS;
   if (Number.isNaN(tolerance) || tolerance < 0) {
@@ -162,28 +165,25 @@ export function assertRecent(timestamp: number, options: Pick<VerifyWebhookOptio
     );
   }
   if (nowSeconds - timestamp > tolerance) {
-    throw new WebhookVerificationError(
-      'TIMESTAMP_TOO_OLD',
-      `The webhook was signed more than ${tolerance} seconds ago.`,
-    );
+    throw new IncomingWebhookError('TIMESTAMP_TOO_OLD', `The webhook was signed more than ${tolerance} seconds ago.`);
   }
   if (timestamp - nowSeconds > tolerance) {
-    throw new WebhookVerificationError(
+    throw new IncomingWebhookError(
       'TIMESTAMP_IN_FUTURE',
       `The webhook's timestamp is more than ${tolerance} seconds in the future. Check the clocks.`,
     );
   }
 }
 
-function parsePayload<T>(body: Buffer): Pick<VerifiedWebhook<T>, 'type' | 'data' | 'previous' | 'payload'> {
+function parsePayload<T>(body: Buffer): Pick<IncomingWebhook<T>, 'type' | 'data' | 'previous' | 'payload'> {
   let payload: unknown;
   try {
     payload = JSON.parse(body.toString('utf8'));
   } catch (error) {
-    throw new WebhookVerificationError('INVALID_PAYLOAD', 'The body is not JSON.', { cause: error });
+    throw new IncomingWebhookError('INVALID_PAYLOAD', 'The body is not JSON.', { cause: error });
   }
   if (!isRecord(payload) || typeof payload.type !== 'string') {
-    throw new WebhookVerificationError('INVALID_PAYLOAD', 'The body is not a JSON object with a string `type`.');
+    throw new IncomingWebhookError('INVALID_PAYLOAD', 'The body is not a JSON object with a string `type`.');
   }
   return {
     type: payload.type,

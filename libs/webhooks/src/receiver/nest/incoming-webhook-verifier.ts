@@ -1,25 +1,25 @@
 import { ServiceUnavailableException, UnauthorizedException } from '@nestjs/common';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
-import type { Clock } from '../../clock.js';
+import type { WebhookClock } from '../../clock.js';
 import { ConfigurationError } from '../../errors.js';
 import { knownNames } from '../../known-names.js';
 import { rawBodyOf, type ReceivedRequest } from '../../raw-body/raw-body.js';
-import type { IncomingProof } from '../incoming-scheme.js';
-import { lowerCaseHeaders } from '../verify-webhook.js';
+import type { IncomingWebhookProof } from '../incoming-webhook-scheme.js';
+import { lowerCaseHeaders } from '../verify-incoming-webhook.js';
 import { SenderUnavailableError } from '../verify-with-sender.js';
-import { WebhookVerificationError, type WebhookVerificationCode } from '../webhook-verification-error.js';
-import { ReceivedWebhook } from './received-webhook.js';
-import type { WebhookInbox } from './webhook-inbox.js';
-import type { ResolvedReceiverOptions, ResolvedSource } from './webhook-receiver-options.js';
+import { IncomingWebhookError, type IncomingWebhookErrorCode } from '../incoming-webhook-error.js';
+import { IncomingWebhookMessage } from './incoming-webhook-message.js';
+import type { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
+import type { ResolvedIncomingWebhooksOptions, ResolvedSource } from './incoming-webhooks-options.js';
 import { WebhooksLogger } from '../../webhooks-logger.js';
 
 /** Names of the in-process events that the module emits, if the application has an EventEmitter2. */
-export const WEBHOOK_RECEIVER_FACTS = { rejected: 'webhooks.receiver.rejected' } as const;
+export const INCOMING_WEBHOOK_EVENTS = { rejected: 'webhooks.incoming.rejected' } as const;
 
-/** Emitted as `webhooks.receiver.rejected`, for logs and metrics of the receiver. The sender of the request gets a plain 401. */
-export interface WebhookRejectedFact {
+/** Emitted as `webhooks.incoming.rejected`, for logs and metrics of the receiver. The sender of the request gets a plain 401. */
+export interface IncomingWebhookRejectedEvent {
   readonly source: string;
-  readonly code: WebhookVerificationCode;
+  readonly code: IncomingWebhookErrorCode;
   /** The meaning of `code`, in a sentence. Contains nothing of the request. */
   readonly reason: string;
   /** The address of the connection: the sender, or a proxy in front of this application. */
@@ -28,18 +28,18 @@ export interface WebhookRejectedFact {
 
 /** @internal */
 export interface VerifierParts {
-  readonly options: ResolvedReceiverOptions;
-  readonly clock: Clock;
-  readonly inbox: WebhookInbox;
+  readonly options: ResolvedIncomingWebhooksOptions;
+  readonly clock: WebhookClock;
+  readonly inbox: IncomingWebhookInbox;
   readonly emitter: EventEmitter2 | undefined;
 }
 
 /** @internal */
-export const MODULE = 'WebhookReceiverModule';
+export const MODULE = 'IncomingWebhooksModule';
 
 /** Verifies requests: returns a webhook, or rejects the request. @internal */
-export class WebhookVerifier {
-  private readonly logger = new WebhooksLogger('WebhookReceiver');
+export class IncomingWebhookVerifier {
+  private readonly logger = new WebhooksLogger('IncomingWebhooks');
 
   constructor(private readonly parts: VerifierParts) {}
 
@@ -49,7 +49,7 @@ export class WebhookVerifier {
     if (sources.has(name)) return;
     throw new ConfigurationError(
       'UNKNOWN_SOURCE',
-      `@VerifyWebhook('${name}') names an unknown source.${knownNames(name, [...sources.keys()])} Use one of these names, or add sources.${name} to the options of ${MODULE}.`,
+      `@VerifyIncomingWebhook('${name}') names an unknown source.${knownNames(name, [...sources.keys()])} Use one of these names, or add sources.${name} to the options of ${MODULE}.`,
     );
   }
 
@@ -58,12 +58,12 @@ export class WebhookVerifier {
    * @throws ServiceUnavailableException if the scheme asks the sender, and got no verdict
    * @throws ConfigurationError `RAW_BODY_MISSING`
    */
-  async receive(name: string, request: ReceivedRequest): Promise<ReceivedWebhook> {
+  async receive(name: string, request: ReceivedRequest): Promise<IncomingWebhookMessage> {
     const { options, clock, inbox } = this.parts;
     const source = options.sources.get(name) as ResolvedSource;
     const body = await rawBodyOf(request, options.maxBodyBytes, MODULE);
     const headers = lowerCaseHeaders(request.headers);
-    let proof: IncomingProof;
+    let proof: IncomingWebhookProof;
     try {
       proof = await source.scheme.verify({
         headers,
@@ -73,17 +73,17 @@ export class WebhookVerifier {
         toleranceSeconds: source.toleranceSeconds,
       });
     } catch (error) {
-      if (error instanceof WebhookVerificationError) throw this.rejected(name, error, request);
+      if (error instanceof IncomingWebhookError) throw this.rejected(name, error, request);
       if (!(error instanceof SenderUnavailableError)) throw error;
       this.logger.warn(`A webhook from ${name} could not be verified, and was answered with 503: ${error.message}`);
       throw new ServiceUnavailableException();
     }
     const parts = { source: name, ...proof, rawBody: body, headers: Object.freeze(headers), payload: parsed(body) };
-    const webhook = new ReceivedWebhook(parts, inbox);
-    return source.id ? new ReceivedWebhook({ ...parts, id: ownId(source, webhook) }, inbox) : webhook;
+    const webhook = new IncomingWebhookMessage(parts, inbox);
+    return source.id ? new IncomingWebhookMessage({ ...parts, id: ownId(source, webhook) }, inbox) : webhook;
   }
 
-  private rejected(source: string, { code, message }: WebhookVerificationError, request: ReceivedRequest): Error {
+  private rejected(source: string, { code, message }: IncomingWebhookError, request: ReceivedRequest): Error {
     this.logger.debug(`A request for the source ${source} was rejected: ${code}. ${message}`);
     const remoteAddress = (request.raw ?? (request as { socket?: { remoteAddress?: string } })).socket?.remoteAddress;
     this.emit({ source, code, reason: message, remoteAddress });
@@ -91,18 +91,18 @@ export class WebhookVerifier {
   }
 
   /** An error of an event handler does not change the answer to the request. */
-  private emit(fact: WebhookRejectedFact): void {
+  private emit(lifecycleEvent: IncomingWebhookRejectedEvent): void {
     const failed = (error: unknown) =>
-      this.logger.error(`A handler of ${WEBHOOK_RECEIVER_FACTS.rejected} threw: ${String(error)}`);
+      this.logger.error(`A handler of ${INCOMING_WEBHOOK_EVENTS.rejected} threw: ${String(error)}`);
     try {
-      this.parts.emitter?.emitAsync(WEBHOOK_RECEIVER_FACTS.rejected, fact).catch(failed);
+      this.parts.emitter?.emitAsync(INCOMING_WEBHOOK_EVENTS.rejected, lifecycleEvent).catch(failed);
     } catch (error) {
       failed(error);
     }
   }
 }
 
-function ownId({ name, id }: ResolvedSource, webhook: ReceivedWebhook): string {
+function ownId({ name, id }: ResolvedSource, webhook: IncomingWebhookMessage): string {
   const given: unknown = id?.(webhook);
   if (typeof given === 'string' && given !== '') return given;
   throw new ConfigurationError(
