@@ -10,7 +10,7 @@ const MAX_CACHED_KEYS = 10_000;
 
 const V1 = 'v1,';
 /** Prefix of an Ed25519 signature. @internal */
-export const V1A = 'v1a,';
+const V1A = 'v1a,';
 const ED25519_SIGNATURE_BYTES = 64;
 /**
  * How many Ed25519 signatures of one request are verified. Each verification costs a tenth of a millisecond, and the
