@@ -9,16 +9,14 @@ import { type KeyType, SignatureScheme, type SigningInput, type VerifyInput } fr
 const MAX_CACHED_KEYS = 10_000;
 
 const V1 = 'v1,';
-/** Prefix of an Ed25519 signature. @internal */
+/** Prefix of an Ed25519 signature. */
 const V1A = 'v1a,';
 const ED25519_SIGNATURE_BYTES = 64;
 /**
  * How many Ed25519 signatures of one request are verified. Each verification costs a tenth of a millisecond, and the
  * sender of the request chooses their number. No real sender has this many keys.
- *
- * @internal
  */
-export const MAX_V1A_SIGNATURES = 32;
+const MAX_V1A_SIGNATURES = 32;
 
 /**
  * Standard Webhooks. `webhook-signature` lists one signature over `id.timestamp.body` for each key, separated by
