@@ -13,13 +13,13 @@ import { errors } from 'undici';
  * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
  * | `TLS_FAILED` | unreachable | no TLS: certificate (the server's, or a client's that it refuses or misses), name, protocol |
  * | `PROXY_FAILED` | unreachable | the proxy of `security.proxy` could not be reached, or opened no tunnel |
- * | `INVALID_RESPONSE` | unreachable | the answer was no HTTP, its headers were too large, or 1xx came without end |
+ * | `INVALID_RESPONSE` | unreachable | the answer was not HTTP, its headers were too large, or the receiver sent too many 1xx answers |
  * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
  * | `INTERCEPTOR_FAILED` | unreachable | an interceptor threw, or took the whole time limit |
  * | `OUT_OF_SOCKETS` | unreachable | this process has no file, buffer or memory left for a connection; the dispatcher counts no attempt |
  * | `TRANSPORT_CLOSED` | unreachable | the application was closing |
  * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
- * | `AUTH_FAILED` | unreachable, blocked | no token was to be had for a listener with `oauth2`; the detail says why |
+ * | `AUTH_FAILED` | unreachable, blocked | no token could be obtained for a listener with `oauth2`; the detail says why |
  * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
  * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), a port outside `security.allowedPorts`, with credentials, or no URL at all |
  * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
