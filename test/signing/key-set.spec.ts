@@ -82,8 +82,11 @@ describe('the key set of a listener', () => {
   });
 
   it('requires a valid path, data source and decorators', () => {
-    for (const options of [{ path: '' }, { dataSource: '' }, { decorators: ['x'] }, { paht: 'x' }]) {
+    for (const options of [{ path: '' }, { dataSource: '' }, { decorators: ['x'] }]) {
       expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/Invalid option .* of WebhooksKeysModule/);
     }
+    expect(() => WebhooksKeysModule.forRoot({ paht: 'x' } as never)).toThrow(
+      "Unknown option paht of WebhooksKeysModule. Did you mean 'path'?",
+    );
   });
 });
