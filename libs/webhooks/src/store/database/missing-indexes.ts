@@ -4,21 +4,21 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 import type { TableName } from './tables.js';
 
-/** An index as the database has it. */
+/** An index that exists in the database. */
 interface StandingIndex {
   readonly name: string;
   readonly isUnique: unknown;
-  /** Names of its columns, with commas between. */
+  /** The column names, separated by commas. */
   readonly columns: string;
 }
 
 /**
- * The indexes that our tables should have, and lack: an interrupted migration may have left tables without them. Without a unique one
- * rows are doubled, and without another one a statement reads a whole table, or is refused where it names its index.
+ * Finds the indexes that our tables lack: an interrupted migration can leave tables without them. Without a unique index rows are
+ * duplicated. Without another index a statement reads a whole table, or fails if it names the index.
  *
- * One of another name with the same columns will do, but on MySQL and MariaDB, where statements name theirs.
+ * An index with the same columns and another name is enough, except on MySQL and MariaDB, where statements name the index.
  *
- * @returns the statements that create them
+ * @returns the statements that create the missing indexes
  */
 export function* missingIndexes(database: Database): Script<string[]> {
   const missing: string[] = [];

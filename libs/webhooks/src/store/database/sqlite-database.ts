@@ -10,7 +10,7 @@ import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 import type { WebhookTablesOptions } from './table-names.js';
 import { TransactionError } from './transaction-errors.js';
 
-/** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
+/** The part of a better-sqlite3 connection that is used here. The driver itself is never imported. */
 interface SqliteConnection {
   readonly inTransaction: boolean;
   prepare(sql: string): SqliteStatement;
@@ -22,18 +22,17 @@ interface SqliteStatement {
   run(...values: unknown[]): { changes: number };
 }
 
-/** Somebody's transaction is open on the connection that the driver shares. */
+/** Another transaction is open on the connection that the driver shares. */
 const NOT_NOW = Symbol('not now');
 
-/** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
+/** How long a script waits for another writer. `isolateSqlite` has the same default. */
 const WRITER_PATIENCE_MS = 10_000;
 
 /**
- * SQLite through better-sqlite3: every script is one synchronous transaction, so nothing of this process comes between
- * its statements.
+ * SQLite through better-sqlite3. Every script is one synchronous transaction: no other code of this process runs between its statements.
  *
- * A file has a connection of the module's own. A `:memory:` database has only the application's, which the driver shares
- * among all query runners: scripts then run in the moments in which it is in no transaction.
+ * For a file, the module has a connection of its own. For a `:memory:` database there is only the application's connection, which the
+ * driver shares among all query runners: a script runs when that connection is in no transaction.
  */
 export class SqliteDatabase extends Database {
   readonly dialect = 'sqlite';
@@ -60,7 +59,7 @@ export class SqliteDatabase extends Database {
         }),
         1,
       ),
-      // A busy wait of better-sqlite3 is synchronous and freezes the event loop: the retry is ours, and asynchronous.
+      // better-sqlite3 waits synchronously for a busy file, which blocks the event loop. We retry asynchronously instead.
       timeout: 0,
       ...(file ? {} : { database: ':memory:' }),
     } as DataSource['options']).initialize();
@@ -86,7 +85,7 @@ export class SqliteDatabase extends Database {
   }
 
   single<T>(script: () => Script<T>): Promise<T> {
-    // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
+    // A shared `:memory:` connection may be in a transaction of the application; readers of a file never wait.
     return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
   }
 
@@ -95,7 +94,7 @@ export class SqliteDatabase extends Database {
     if (isFileSqlite(this.application)) await this.own.destroy();
   }
 
-  /** Waits for this process's turn to write, then tries until the file is free. */
+  /** Waits for the writer lock of this process, then tries until the file is free. */
   private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
     if (isInTransactionHere(this.application)) throw managerMissing();
     return this.patiently(async () => {
@@ -148,7 +147,7 @@ export class SqliteDatabase extends Database {
   private run(text: string, values: unknown[]): StatementResult {
     let statement = this.statements.get(text);
     if (!statement) {
-      // Batches of every size make texts of every size: the cache is emptied before it can grow without bound.
+      // Batches of different sizes have different texts: the cache is emptied before it grows too large.
       if (this.statements.size > 200) this.statements.clear();
       statement = this.connection.prepare(text);
       this.statements.set(text, statement);
@@ -161,6 +160,6 @@ export class SqliteDatabase extends Database {
 function managerMissing(): TransactionError {
   return new TransactionError(
     'MANAGER_MISSING',
-    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, which waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, and the transaction waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
   );
 }
