@@ -289,7 +289,9 @@ describe('isolateSqlite()', () => {
   });
 
   it.each([0, -1, 1.5, Number.NaN, 2 ** 31])('refuses lockTimeoutMs %d', (lockTimeoutMs) => {
-    expect(() => isolateSqlite(stock(), { lockTimeoutMs })).toThrow(`lockTimeoutMs is ${lockTimeoutMs}`);
+    expect(() => isolateSqlite(stock(), { lockTimeoutMs })).toThrow(
+      `Invalid value ${lockTimeoutMs} for \`lockTimeoutMs\``,
+    );
   });
 
   it.each(['createDatabaseConnection', 'attachDatabases', 'attachedDatabases'])(

@@ -457,7 +457,7 @@ describe('a write inside a transaction through another manager', () => {
     });
     const { message } = error as Error;
     expect(message).toContain('waited 50 ms');
-    expect(message).toMatch(/the transaction that began at .*transactions\.spec\.ts:\d+:\d+\)? is still at work/);
+    expect(message).toMatch(/the transaction that began at .*transactions\.spec\.ts:\d+:\d+\)? is still active/);
     expect(message).toContain("do it through the transaction's own manager");
     expect(await names(dataSource)).toEqual(['through the manager']);
   });

@@ -39,7 +39,7 @@ describe('the writer lock', () => {
     await expect(lock.acquire()).rejects.toMatchObject({
       name: 'SqliteLockTimeoutError',
       code: 'SQLITE_LOCK_TIMEOUT',
-      message: expect.stringContaining('the nightly import is still at work') as string,
+      message: expect.stringContaining('the nightly import is still active') as string,
       details: { database: 'a.sqlite', lockTimeoutMs: 20, heldBy: 'the nightly import' },
     });
     release();
