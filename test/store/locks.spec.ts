@@ -36,16 +36,16 @@ class HeldScript {
     let reached!: () => void;
     this.isHeld = new Promise((resolve) => (reached = resolve));
     type Play = (runner: unknown, running: Script<unknown>) => Promise<unknown>;
-    const server = database as unknown as { play: Play; playAhead: Play; playInTurns: Play };
+    const server = database as unknown as { runScript: Play; runPipelined: Play; runStepByStep: Play };
     const held = Object.create(server) as typeof server & Database;
-    held.play = async (runner, running) => {
-      const result = await server.play.call(held, runner, running);
+    held.runScript = async (runner, running) => {
+      const result = await server.runScript.call(held, runner, running);
       reached();
       await gate;
       return result;
     };
     // Its last statements and the COMMIT would be sent together.
-    held.playAhead = (runner, running) => server.playInTurns.call(held, runner, running);
+    held.runPipelined = (runner, running) => server.runStepByStep.call(held, runner, running);
     this.ended = held.transaction(script);
   }
 

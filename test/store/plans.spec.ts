@@ -17,7 +17,7 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../../libs/webhooks/src/store/queue/delivery-rows.js';
-import { standingListener, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
+import { readCandidateById, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
 import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
@@ -396,7 +396,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       { of: 'a customer with very many', listenerId: 'lst_2', events: 200 },
     ])('a replay of $of reads no event of another', async ({ listenerId, events }) => {
       const replay = function* (): Script<number> {
-        const listener = yield* standingListener(database, listenerId);
+        const listener = yield* readCandidateById(database, listenerId);
         const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
         return (yield* replayEvents(database, listener as ReadCandidate, options)).made;
       };

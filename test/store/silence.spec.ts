@@ -24,7 +24,7 @@ describe('a wait for a word', () => {
     const silence = endAfterSilence(LIMIT_MS, end);
     for (let n = 0; n < 5; n++) {
       await new Promise((resolve) => setTimeout(resolve, LIMIT_MS / 2));
-      silence.heard();
+      silence.restart();
     }
     silence.stop();
     expect(end).not.toHaveBeenCalled();

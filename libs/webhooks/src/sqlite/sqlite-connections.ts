@@ -37,7 +37,7 @@ export class SqliteConnection {
   }
 
   /** Whether the next query runner can use it like a new connection. */
-  get isAsNew(): boolean {
+  get isReusable(): boolean {
     if (this.sessionChanged || this.database.inTransaction) return false;
     // After a failed migration, foreign keys stay unchecked on the connection that TypeORM got for it.
     return !this.handedOut || this.database.pragma('foreign_keys', { simple: true }) === 1;
@@ -86,7 +86,7 @@ export class SqliteConnections {
   giveBack(connection: SqliteConnection): void {
     if (!connection.database.open) {
       this.all.delete(connection);
-    } else if (connection.isAsNew && (this.waiting.length > 0 || this.idle.length < MAX_IDLE)) {
+    } else if (connection.isReusable && (this.waiting.length > 0 || this.idle.length < MAX_IDLE)) {
       connection.handedOut = false;
       this.offer(connection);
     } else {

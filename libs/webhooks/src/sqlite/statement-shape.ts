@@ -24,11 +24,11 @@ const PLAIN: Omit<StatementShape, 'sql'> = {
 const READ_TRANSACTION: Omit<StatementShape, 'sql'> = { ...PLAIN, needsOwnConnection: true, writes: 'no' };
 
 /** PRAGMAs that only read: their argument is a name, not a new value. */
-const LOOKS_AT =
+const READING_PRAGMAS =
   /^(?:table_(?:x?info|list)|index_(?:list|x?info)|foreign_key_(?:list|check)|(?:integrity|quick)_check|read_uncommitted)$/;
 
 /** PRAGMAs that write without an argument. */
-const WORKS = /^(?:wal_checkpoint|optimize|incremental_vacuum)$/;
+const WRITING_PRAGMAS = /^(?:wal_checkpoint|optimize|incremental_vacuum)$/;
 
 const LEADING_BLANKS_AND_COMMENTS = /^(?:\s|;|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)*/;
 const PRAGMA = /^PRAGMA\s+(?:["'`[]?\w+["'`\]]?\s*\.\s*)?["'`[]?(\w+)["'`\]]?\s*([=(]?)/i;
@@ -72,8 +72,8 @@ export function statementShape(sql: string, isReadonly: boolean): StatementShape
 
 function pragmaShape(text: string): Omit<StatementShape, 'sql'> {
   const [, name = '', argument] = PRAGMA.exec(text) ?? [];
-  if (WORKS.test(name.toLowerCase())) return { ...PLAIN, writes: 'yes' };
-  if (LOOKS_AT.test(name.toLowerCase())) return { ...PLAIN, writes: 'no' };
+  if (WRITING_PRAGMAS.test(name.toLowerCase())) return { ...PLAIN, writes: 'yes' };
+  if (READING_PRAGMAS.test(name.toLowerCase())) return { ...PLAIN, writes: 'no' };
   if (argument) return { ...PLAIN, needsOwnConnection: true, changesSession: true };
   return { ...PLAIN, writes: 'no' };
 }

@@ -93,7 +93,7 @@ export class CallerTransaction {
       this.assertOpen(runner);
       // Write the events of earlier changes first, so that they precede ours in the outbox.
       await capture.flush(runner);
-      return this.play(runner, script());
+      return this.runScript(runner, script());
     });
   }
 
@@ -113,7 +113,7 @@ export class CallerTransaction {
     );
   }
 
-  private async play<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
+  private async runScript<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     const { database } = this.parts;
     const send = await rawConnection(runner, database.dialect);
     const run = (one: Together['statements'][number]): Promise<StatementResult> => {

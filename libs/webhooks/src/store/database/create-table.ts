@@ -72,11 +72,11 @@ export async function createTable(runner: QueryRunner, at: WebhookTablesOptions,
     ...indexesOf(table.unique, dialectOf(type), columnName).map((shape) => index(shape, true)),
     ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
   ];
-  const standing = await runner.getTable(path);
-  if (!standing) {
+  const existing = await runner.getTable(path);
+  if (!existing) {
     await runner.createTable(new Table({ name: path, columns, indices }));
     return;
   }
-  const names = new Set(standing.indices.map(({ name }) => name));
-  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(standing, one);
+  const names = new Set(existing.indices.map(({ name }) => name));
+  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(existing, one);
 }

@@ -5,7 +5,7 @@ import { query, type Script } from './script.js';
 import type { TableName } from './tables.js';
 
 /** An index that exists in the database. */
-interface StandingIndex {
+interface ExistingIndex {
   readonly name: string;
   readonly isUnique: unknown;
   /** The column names, separated by commas. */
@@ -24,21 +24,21 @@ export function* missingIndexes(database: Database): Script<string[]> {
   const missing: string[] = [];
   for (const table of Object.keys(database.tables) as TableName[]) {
     const { metadata, path } = database.tables[table];
-    const standing = yield* query<StandingIndex>(standingIndexes(database, metadata, path));
+    const existing = yield* query<ExistingIndex>(existingIndexes(database, metadata, path));
     for (const index of metadata.indices) {
       const columns = index.columns.map(({ databaseName }) => databaseName);
-      const isThere = standing.some(
+      const exists = existing.some(
         ({ name, isUnique, columns: found }) =>
           name === index.name ||
           (database.dialect !== 'mysql' && found === columns.join() && Boolean(Number(isUnique)) === index.isUnique),
       );
-      if (!isThere) missing.push(creating(metadata, index, columns, path));
+      if (!exists) missing.push(createStatement(metadata, index, columns, path));
     }
   }
   return missing;
 }
 
-function creating(
+function createStatement(
   { connection }: EntityMetadata,
   { name, isUnique, where }: EntityMetadata['indices'][number],
   columns: readonly string[],
@@ -49,7 +49,7 @@ function creating(
   return `CREATE ${isUnique ? 'UNIQUE ' : ''}INDEX ${escape(name)} ON ${path} (${columns.map(escape).join(', ')})${condition}`;
 }
 
-function standingIndexes({ dialect }: Database, { tableName, database }: EntityMetadata, path: string): Sql {
+function existingIndexes({ dialect }: Database, { tableName, database }: EntityMetadata, path: string): Sql {
   switch (dialect) {
     case 'postgres':
       return sql`select i.relname as "name", case when x.indisunique then 1 else 0 end as "isUnique",

@@ -6,7 +6,7 @@ import { query, type Script } from './script.js';
 export const SCHEMA_VERSION = 1;
 
 /** The version that is stored in the database. */
-export interface StandingVersion {
+export interface StoredSchemaVersion {
   readonly version: number;
   /** The oldest version of the tables that a process must know to work with them. */
   readonly oldestProcess: number;
@@ -16,7 +16,7 @@ export interface StandingVersion {
  * Reads the version of the tables, and stores it if there is none yet. Each migration after the first inserts another row; the highest
  * numbers count.
  */
-export function* readSchemaVersion(database: Database): Script<StandingVersion> {
+export function* readSchemaVersion(database: Database): Script<StoredSchemaVersion> {
   const { schemaVersion: v } = database.tables;
   const [row] = yield* query<{ version: unknown; oldest: unknown }>(
     sql`select max(v.${v.$.version}) as version, max(v.${v.$.oldestProcess}) as oldest from ${v.sql} v`,

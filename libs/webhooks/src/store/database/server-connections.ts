@@ -71,7 +71,7 @@ interface Pool {
 }
 
 /** A connection that is checked out of the pool. */
-interface Taken {
+interface BorrowedConnection {
   readonly runner: QueryRunner;
   readonly connection: DriverConnection;
   /** Why the connection must be closed and not returned to the pool. */
@@ -121,12 +121,12 @@ export class ServerConnections {
     await Promise.race([closed, pause(CLOSED_WITHIN_MS)]);
   }
 
-  private async take(): Promise<Taken> {
+  private async take(): Promise<BorrowedConnection> {
     for (;;) {
       const runner = this.dataSource.createQueryRunner('master');
       const connection = await connected(runner);
       this.remember(connection);
-      const taken: Taken = { runner, connection, fault: undefined };
+      const taken: BorrowedConnection = { runner, connection, fault: undefined };
       if ((this.openedAt.get(connection) ?? 0) >= this.trustedSince) {
         if (this.dialect === 'mysql') await this.prepareMysql(taken);
         return taken;
@@ -137,7 +137,7 @@ export class ServerConnections {
   }
 
   /** Runs once per session: with the server setting `autocommit = 0`, polls would read the same snapshot again and again. */
-  private async prepareMysql(taken: Taken): Promise<void> {
+  private async prepareMysql(taken: BorrowedConnection): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
       await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1');
@@ -148,7 +148,7 @@ export class ServerConnections {
     }
   }
 
-  private async giveBack(taken: Taken): Promise<void> {
+  private async giveBack(taken: BorrowedConnection): Promise<void> {
     if (taken.fault === undefined) {
       await taken.runner.release();
       return;
@@ -157,7 +157,7 @@ export class ServerConnections {
     await this.dispose(taken);
   }
 
-  private async dispose({ runner, connection, fault }: Taken): Promise<void> {
+  private async dispose({ runner, connection, fault }: BorrowedConnection): Promise<void> {
     this.destroy(connection, fault);
     // With an error, TypeORM's runner makes `pg`'s pool remove the connection. `mysql2`'s pool has already removed it.
     const { releasePostgresConnection } = runner as { releasePostgresConnection?: (error: unknown) => Promise<void> };
@@ -184,7 +184,7 @@ export class ServerConnections {
    * On PostgreSQL it calls the client directly. TypeORM's query runner passes a statement on some event loop turns later, and statements
    * that are pipelined must be passed in the same turn.
    */
-  private connectionOf(taken: Taken, limitMs: number): Connection {
+  private connectionOf(taken: BorrowedConnection, limitMs: number): Connection {
     const { runner, connection } = taken;
     const ask = this.dialect === 'postgres' ? askPostgres(connection as PgClient) : askMysql(runner);
     const canPipeline = (connection as PgClient).pipeline === true;
@@ -192,7 +192,7 @@ export class ServerConnections {
       send: (text, values) => this.answered(taken, limitMs, () => ask(text, values)),
       sendAhead: canPipeline
         ? (statements) =>
-            this.answered(taken, limitMs, (heard) => sendTogether(connection as PgClient, ask, statements, heard))
+            this.answered(taken, limitMs, (onAnswer) => sendTogether(connection as PgClient, ask, statements, onAnswer))
         : null,
       get isBroken() {
         return taken.fault !== undefined;
@@ -201,17 +201,21 @@ export class ServerConnections {
   }
 
   /** @param run gets a callback, and calls it after each answer of the server */
-  private async answered<T>(taken: Taken, limitMs: number, run: (heard: () => void) => Promise<T>): Promise<T> {
+  private async answered<T>(
+    taken: BorrowedConnection,
+    limitMs: number,
+    run: (onAnswer: () => void) => Promise<T>,
+  ): Promise<T> {
     let expire: (error: Error) => void = () => undefined;
     const silent = new Promise<never>((_, reject) => (expire = reject));
-    const { heard, stop } = endAfterSilence(limitMs, () => {
+    const { restart, stop } = endAfterSilence(limitMs, () => {
       const error = new DatabaseTimeoutError('answer a statement', limitMs);
       taken.fault = error;
       expire(error);
       this.destroy(taken.connection, error);
     });
     try {
-      return await Promise.race([run(heard), silent]);
+      return await Promise.race([run(restart), silent]);
     } catch (error) {
       if (!isRetryable(error) && !isFaultOfData(error)) taken.fault ??= error;
       throw error;
@@ -259,7 +263,7 @@ async function sendTogether(
   { connection }: PgClient,
   ask: Connection['send'],
   statements: readonly Statement[],
-  heard: () => void,
+  onAnswer: () => void,
 ): Promise<StatementResult[]> {
   const stream = connection?.stream;
   stream?.cork?.();
@@ -269,7 +273,7 @@ async function sendTogether(
   } finally {
     stream?.uncork?.();
   }
-  for (const one of running) one.then(heard, heard);
+  for (const one of running) one.then(onAnswer, onAnswer);
   const results: StatementResult[] = [];
   const failed: unknown[] = [];
   // The connection is free only after all of them have ended.

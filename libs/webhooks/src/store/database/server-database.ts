@@ -61,8 +61,8 @@ export class ServerDatabase extends Database {
     return this.retried(limit, async (connection) => {
       try {
         return await (sendsAhead(connection)
-          ? this.playAhead(connection, script())
-          : this.playInTurns(connection, script()));
+          ? this.runPipelined(connection, script())
+          : this.runStepByStep(connection, script()));
       } catch (error) {
         // A connection that cannot roll back is broken. Report the error that broke it.
         if (!connection.isBroken) await connection.send('ROLLBACK').catch(() => undefined);
@@ -72,7 +72,7 @@ export class ServerDatabase extends Database {
   }
 
   single<T>(script: () => Script<T>, limit: StatementLimit = 'page'): Promise<T> {
-    return this.retried(limit, (connection) => this.play(connection, script()));
+    return this.retried(limit, (connection) => this.runScript(connection, script()));
   }
 
   private async retried<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
@@ -103,18 +103,18 @@ export class ServerDatabase extends Database {
     await send('START TRANSACTION');
   }
 
-  private async playInTurns<T>(connection: Connection, script: Script<T>): Promise<T> {
+  private async runStepByStep<T>(connection: Connection, script: Script<T>): Promise<T> {
     await this.begin(connection);
-    const result = await this.play(connection, script);
+    const result = await this.runScript(connection, script);
     await connection.send('COMMIT');
     return result;
   }
 
   /**
-   * Like {@link playInTurns}, but does not wait for the BEGIN, nor before the COMMIT if the script declares its end. After a failed
+   * Like {@link runStepByStep}, but does not wait for the BEGIN, nor before the COMMIT if the script declares its end. After a failed
    * statement the server refuses the rest, and turns the COMMIT into a rollback: no partial work is committed.
    */
-  private async playAhead<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
+  private async runPipelined<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
     let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];
     let isOver = false;
     let step = script.next();
@@ -131,7 +131,7 @@ export class ServerDatabase extends Database {
     return step.value;
   }
 
-  private async play<T>({ send }: Connection, script: Script<T>): Promise<T> {
+  private async runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
     const run = (one: Sql) => {
       const { text, values } = this.statement(one);
       return send(text, values);

@@ -4,7 +4,7 @@ const SLEPT_MS = 500;
 /** A timeout that restarts with each answer. */
 export interface Silence {
   /** An answer came: the wait restarts. */
-  readonly heard: () => void;
+  readonly restart: () => void;
   /** No more answers are expected: the wait ends. */
   readonly stop: () => void;
 }
@@ -15,13 +15,13 @@ export interface Silence {
  */
 export function endAfterSilence(limitMs: number, end: () => void): Silence {
   let endsAt = performance.now() + limitMs;
-  const heard = () => {
+  const restart = () => {
     endsAt = performance.now() + limitMs;
     timer.refresh();
   };
   const timer = setTimeout(() => {
-    if (performance.now() - endsAt > SLEPT_MS) heard();
+    if (performance.now() - endsAt > SLEPT_MS) restart();
     else end();
   }, limitMs);
-  return { heard, stop: () => clearTimeout(timer) };
+  return { restart, stop: () => clearTimeout(timer) };
 }

@@ -23,10 +23,10 @@ interface SqliteStatement {
 }
 
 /** Another transaction is open on the connection that the driver shares. */
-const NOT_NOW = Symbol('not now');
+const CONNECTION_IN_USE = Symbol('connection in use');
 
 /** How long a script waits for another writer. `isolateSqlite` has the same default. */
-const WRITER_PATIENCE_MS = 10_000;
+const WRITER_TIMEOUT_MS = 10_000;
 
 /**
  * SQLite through better-sqlite3. Every script is one synchronous transaction: no other code of this process runs between its statements.
@@ -65,14 +65,14 @@ export class SqliteDatabase extends Database {
     } as DataSource['options']).initialize();
     try {
       const driver = own.driver as unknown as { databaseConnection: SqliteConnection };
-      const isOwn = driver.databaseConnection;
+      const unusedConnection = driver.databaseConnection;
       if (!file) {
         driver.databaseConnection = (application.driver as unknown as typeof driver).databaseConnection;
-        (isOwn as unknown as { close(): void }).close();
+        (unusedConnection as unknown as { close(): void }).close();
       }
       const connection = driver.databaseConnection;
       const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
-      if (application.options.synchronize) await database.exclusively(() => own.synchronize());
+      if (application.options.synchronize) await database.asWriter(() => own.synchronize());
       return database;
     } catch (error) {
       await own.destroy();
@@ -81,12 +81,14 @@ export class SqliteDatabase extends Database {
   }
 
   async transaction<T>(script: () => Script<T>): Promise<T> {
-    return this.exclusively(() => this.once(script));
+    return this.asWriter(() => this.runTransaction(script));
   }
 
   single<T>(script: () => Script<T>): Promise<T> {
     // A shared `:memory:` connection may be in a transaction of the application; readers of a file never wait.
-    return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
+    return isFileSqlite(this.application)
+      ? this.retryUntilFree(() => this.runScript(script))
+      : this.transaction(script);
   }
 
   async close(): Promise<void> {
@@ -95,24 +97,26 @@ export class SqliteDatabase extends Database {
   }
 
   /** Waits for the writer lock of this process, then tries until the file is free. */
-  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+  private async asWriter<T>(work: () => T | Promise<T>): Promise<T> {
     if (isInTransactionHere(this.application)) throw managerMissing();
-    return this.patiently(async () => {
+    return this.retryUntilFree(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
-        return this.connection.inTransaction ? NOT_NOW : await work();
+        return this.connection.inTransaction ? CONNECTION_IN_USE : await work();
       } finally {
         release?.();
       }
     });
   }
 
-  private async patiently<T>(work: () => T | typeof NOT_NOW | Promise<T | typeof NOT_NOW>): Promise<T> {
-    const deadline = performance.now() + WRITER_PATIENCE_MS;
+  private async retryUntilFree<T>(
+    work: () => T | typeof CONNECTION_IN_USE | Promise<T | typeof CONNECTION_IN_USE>,
+  ): Promise<T> {
+    const deadline = performance.now() + WRITER_TIMEOUT_MS;
     for (let attempt = 1; ; attempt++) {
       try {
         const result = await work();
-        if (result !== NOT_NOW) return result;
+        if (result !== CONNECTION_IN_USE) return result;
       } catch (error) {
         if (!isRetryable(error) || performance.now() > deadline) throw error;
       }
@@ -120,10 +124,10 @@ export class SqliteDatabase extends Database {
     }
   }
 
-  private once<T>(script: () => Script<T>): T {
+  private runTransaction<T>(script: () => Script<T>): T {
     this.run('BEGIN IMMEDIATE', []);
     try {
-      const result = this.play(script);
+      const result = this.runScript(script);
       this.run('COMMIT', []);
       return result;
     } catch (error) {
@@ -132,7 +136,7 @@ export class SqliteDatabase extends Database {
     }
   }
 
-  private play<T>(script: () => Script<T>): T {
+  private runScript<T>(script: () => Script<T>): T {
     const running = script();
     let step = running.next();
     while (!step.done) step = running.next(this.results(step.value));

@@ -41,7 +41,7 @@ export function* claimReadyListeners(
   const { listenerState: s } = database.tables;
   const columns = s.select('s', ...COLUMNS);
   const exceptListeners = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
-  const except = sql`${exceptListeners}${isOfNoneOf(database, options.exceptOwners)}`;
+  const except = sql`${exceptListeners}${isNotOwnedBy(database, options.exceptOwners)}`;
   const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
   const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
   if (database.dialect !== 'mysql') {
@@ -57,11 +57,11 @@ export function* claimReadyListeners(
 }
 
 /** Added only while an owner has no free slots. It costs one lookup per ready listener, which an owner's quota limits. */
-function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
+function isNotOwnedBy(database: Database, owners: readonly string[]): Sql {
   if (!owners.length) return sql``;
   const { listenerState: s, listeners: l } = database.tables;
-  const isTheirs = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
-  return sql` and coalesce((${isTheirs}), 0) = 0`;
+  const isOwned = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
+  return sql` and coalesce((${isOwned}), 0) = 0`;
 }
 
 /**

@@ -69,16 +69,16 @@ export function* insertsOfEvents(
 
 /** One insert for few rows; for many rows use {@link insertsOfEvents}. It leaves out columns that are null in all rows. */
 export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
-  const said = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
-  const columns = said.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
+  const named = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
+  const columns = named.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
   // Plain strings: on SQLite, nested templates would take longer than the statement.
-  const commas = said.slice(1).map(() => ',');
+  const commas = named.slice(1).map(() => ',');
   const strings = [`insert into ${path.sql} (${columns.join()}) values (`, ...commas];
   for (let row = 1; row < rows.length; row++) strings.push('),(', ...commas);
   strings.push(')');
   return new Sql(
     strings,
-    rows.flatMap(({ values }) => said.map((n) => values[n])),
+    rows.flatMap(({ values }) => named.map((n) => values[n])),
   );
 }
 

@@ -29,7 +29,7 @@ const CONVERSION = 'convert-images';
  */
 export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
   const { images: i } = database.tables;
-  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isConvertible(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
   if (database.dialect !== 'sqlite') return first;
   // A stale mark counts as an image: the next conversion removes it.
   return sql`coalesce((select i.${i.$.seq} from ${i.sql} i where i.${i.$.seq} < 0 limit 1), ${first})`;
@@ -83,7 +83,7 @@ export function* readImages(
   { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
 ): Script<StoredImage[]> {
   return yield* query<StoredImage>(
-    sql`${selection(database)} where ${isWaiting(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
+    sql`${selection(database)} where ${isConvertible(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
   );
 }
 
@@ -99,7 +99,7 @@ export function* readRestOfMerged(
   const { $ } = database.tables.images;
   // `is not null` is there for SQLite's partial index.
   return yield* query<StoredImage>(
-    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isWaiting(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
+    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isConvertible(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
   );
 }
 
@@ -126,6 +126,6 @@ export function* pruneImages(database: Database, before: number): Script<void> {
   yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);
 }
 
-function isWaiting({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
+function isConvertible({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
   return sql`i.${i.$.reason} is null and i.${i.$.tablePath} ${inList(tablePaths)}`;
 }

@@ -5,7 +5,7 @@ import { skipConflict } from '../database/dialect-sql.js';
 import { query, type Script } from '../database/script.js';
 
 /** An existing event with the same idempotency key. */
-export interface StandingEvent {
+export interface ExistingEvent {
   readonly id: string;
   readonly payload: string;
   readonly owner: string | null;
@@ -27,8 +27,8 @@ export function selectByKey(database: Database, dedupeKey: Buffer): Sql {
 }
 
 /** Inserts an event, and returns the event with the key: this one, or an earlier one. */
-export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<StandingEvent | undefined> {
+export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<ExistingEvent | undefined> {
   yield insertOnce(database, row);
-  const [standing] = yield* query<StandingEvent>(selectByKey(database, dedupeKey));
-  return standing;
+  const [existing] = yield* query<ExistingEvent>(selectByKey(database, dedupeKey));
+  return existing;
 }

@@ -40,7 +40,7 @@ export interface ReadCandidate extends Omit<Candidate, 'patterns' | 'filter' | '
 const PAIRS_PER_ROUND = 5_000;
 
 /** An event with more candidates than this is a wide event: it is fanned out alone, page by page. */
-const NARROW = 1_000;
+const MAX_NARROW_CANDIDATES = 1_000;
 
 /** The result of the search through the routes. */
 interface Candidates {
@@ -60,11 +60,11 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   // A value that was too large to store has no route key. Then every listener is a candidate.
   for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
   const listenersOf = new Map<ReadEvent, ReadCandidate[]>();
-  const { idsOf, standing } = yield* listenerIdsOf(database, routable, paths);
+  const { idsOf, prefetched } = yield* listenerIdsOf(database, routable, paths);
   const narrow = new Map<ReadEvent, ReadonlySet<string>>();
   let pairs = 0;
   for (const [event, ids] of idsOf) {
-    if (ids === 'wide' || ids.size > NARROW) {
+    if (ids === 'wide' || ids.size > MAX_NARROW_CANDIDATES) {
       wide.push(event);
       continue;
     }
@@ -73,7 +73,7 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
     narrow.set(event, ids);
   }
   const listeners =
-    standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
+    prefetched ?? (yield* readCandidates(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
     const readable: ReadCandidate[] = [];
     for (const id of ids) {
@@ -82,11 +82,11 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
     }
     listenersOf.set(event, readable);
   }
-  const looked = new Set([...narrow.keys(), ...wide]);
+  const handled = new Set([...narrow.keys(), ...wide]);
   return {
     listenersOf,
     wide: wide.toSorted((a, b) => compareSequences(a.seq, b.seq)),
-    left: events.filter((event) => !looked.has(event)),
+    left: events.filter((event) => !handled.has(event)),
   };
 }
 
@@ -127,7 +127,7 @@ export function selectPaths(database: Database, types: ReadonlySet<string>): Sql
 interface Found {
   readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
   /** The listeners, if they were read together with the routes. */
-  readonly standing?: ReadonlyMap<string, ReadCandidate>;
+  readonly prefetched?: ReadonlyMap<string, ReadCandidate>;
 }
 
 /**
@@ -152,12 +152,12 @@ function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths:
       }
     }
     let left = PAIRS_PER_ROUND;
-    let standing: Found['standing'];
+    let prefetched: Found['prefetched'];
     const lists = [...chunks(keys)];
     for (const chunk of lists) {
       let found: RouteRow[];
       if (some === events && lists.length === 1)
-        ({ found, standing } = yield* routesAndListeners(database, chunk, left));
+        ({ found, prefetched } = yield* routesAndListeners(database, chunk, left));
       else found = yield* query<RouteRow>(selectRoutes(database, chunk, left + 1));
       left -= found.length;
       if (left < 0) break;
@@ -165,7 +165,7 @@ function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths:
         for (const event of eventsOf.get(Buffer.from(key).toString('latin1')) ?? []) idsOf.get(event)?.add(listenerId);
       }
     }
-    if (left >= 0) return { idsOf, ...(standing ? { standing } : {}) };
+    if (left >= 0) return { idsOf, ...(prefetched ? { prefetched } : {}) };
     if (some.length === 1) return { idsOf: new Map(some.map((event) => [event, 'wide'] as const)) };
   }
 }
@@ -187,27 +187,29 @@ function* routesAndListeners(
   database: Database,
   keys: readonly Buffer[],
   limit: number,
-): Script<{ found: RouteRow[]; standing: Found['standing'] }> {
+): Script<{ found: RouteRow[]; prefetched: Found['prefetched'] }> {
   const routes = selectRoutes(database, keys, limit + 1);
-  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), standing: undefined };
+  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), prefetched: undefined };
   const { listeners: l, routes: r } = database.tables;
   const ids = sql`select x.id from (select r.${r.$.listenerId} as id from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit + 1}) x group by x.id limit ${LISTENERS_WITH_ROUTES}`;
-  const [found, listeners] = yield* together([routes, sql`${selectStanding(database)} and l.${l.$.id} in (${ids})`], {
+  const [found, listeners] = yield* together([routes, sql`${selectCandidates(database)} and l.${l.$.id} in (${ids})`], {
     isEnd: false,
   });
   const rows = (found?.rows ?? []) as unknown as RouteRow[];
   const isWhole = new Set(rows.map(({ listenerId }) => listenerId)).size < LISTENERS_WITH_ROUTES;
   return {
     found: rows,
-    standing: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
+    prefetched: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
   };
 }
 
-export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadCandidate>> {
+export function* readCandidates(database: Database, ids: readonly string[]): Script<Map<string, ReadCandidate>> {
   const { listeners } = database.tables;
   const found: Candidate[] = [];
   for (const some of chunks(ids)) {
-    found.push(...(yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`)));
+    found.push(
+      ...(yield* query<Candidate>(sql`${selectCandidates(database)} and l.${listeners.$.id} ${inList(some)}`)),
+    );
   }
   return listenersOf(found);
 }
@@ -217,7 +219,7 @@ function listenersOf(rows: readonly Candidate[]): Map<string, ReadCandidate> {
 }
 
 /** Includes disabled listeners: their events are held for them. */
-export function selectStanding(database: Database): Sql {
+export function selectCandidates(database: Database): Sql {
   const { listeners: l, listenerState: s } = database.tables;
   const columns = l.select(
     'l',
@@ -229,9 +231,9 @@ export function selectStanding(database: Database): Sql {
 }
 
 /** Reads a listener that may be disabled; `undefined` if it was removed or never existed. */
-export function* standingListener(database: Database, id: string): Script<ReadCandidate | undefined> {
+export function* readCandidateById(database: Database, id: string): Script<ReadCandidate | undefined> {
   const { listeners: l } = database.tables;
-  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  const [row] = yield* query<Candidate>(sql`${selectCandidates(database)} and l.${l.$.id} = ${id}`);
   return row && readCandidate(row);
 }
 

@@ -162,7 +162,7 @@ export const LISTENERS_PER_CLAIM = 64;
  * The time until the next check if due deliveries wait for earlier deliveries of their row: the record that finishes those may be lost, if
  * another process wrote it. Also if there was no slot for a handshake.
  */
-const LOOK_AGAIN_MS = 1_000;
+const RECHECK_MS = 1_000;
 
 /**
  * Leases due deliveries to this process until `now + leaseMs`: some deliveries of each of the listeners that have waited longest.
@@ -197,7 +197,7 @@ export function* claimDeliveries(
   const leaseToken = newId('lease');
   const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
-  yield* putBack(database, shares, rows, options);
+  yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
       const { target, rate } = shareOf.get(row.listenerId) as Share;
@@ -233,7 +233,7 @@ function* sharesOf(
       const hasRoom = handshakes.length < options.handshakes;
       const leaseUntil = now + options.leaseMs;
       const begun = { ...afterHandshake(state, now), handshakeAt: leaseUntil };
-      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + LOOK_AGAIN_MS });
+      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + RECHECK_MS });
       if (!hasRoom) continue;
       const listener = toTarget(row, false);
       handshakes.push({ listener, owner: row.owner, leaseUntil, failures: state.failuresInARow });
@@ -250,11 +250,11 @@ function* sharesOf(
       shares.push({ state, target, rate, isProbe, owner: row.owner, allowed });
     }
   }
-  shareOut(shares, new RoomLeft(room));
+  divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
 }
 
-function shareOut(shares: readonly Share[], left: RoomLeft): void {
+function divideSlots(shares: readonly Share[], left: RoomLeft): void {
   let waiting = shares.map((share) => ({
     share,
     of: { id: share.target.id, owner: share.owner },
@@ -326,7 +326,7 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
 }
 
 /** Returns the listeners to the queue, each with the time of its next check. */
-function* putBack(
+function* requeueListeners(
   database: Database,
   shares: readonly Share[],
   rows: readonly ClaimRow[],
@@ -349,7 +349,7 @@ function* putBack(
         now,
         pausedUntil ?? 0,
         rate?.nextAt(count) ?? 0,
-        count < allowed ? now + LOOK_AGAIN_MS : 0,
+        count < allowed ? now + RECHECK_MS : 0,
       );
       const nextAt = next.get(target.id);
       return {

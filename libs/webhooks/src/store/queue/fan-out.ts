@@ -99,8 +99,8 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     deliveries.push(...rendered);
   }
 
-  const early = yield* outOfOrder(database, { routed, wide, deliveries });
-  const isTimely = (event: ReadEvent) => !early.has(event);
+  const overtaking = yield* findOvertaking(database, { routed, wide, deliveries });
+  const isTimely = (event: ReadEvent) => !overtaking.has(event);
   const made = deliveries.filter(({ event }) => isTimely(event));
   const leaseToken = newId('lease');
   leaseWhatFits(made, options);
@@ -123,7 +123,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     const seq = seqs.get(delivery.id);
-    if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
+    if (delivery.state === 'leased' && seq !== undefined) leased.push(toClaimedDelivery(delivery, seq, leaseToken));
   }
   const [first] = left;
   const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
@@ -152,7 +152,7 @@ const UNFINISHED_LOOKED_AT = 5_000;
  * The earlier event is visible here, whatever the other worker does. It was committed before ours could be written, because its writer held
  * the row until then. Once it is no longer pending for us, the claim sees its deliveries.
  */
-function* outOfOrder(
+function* findOvertaking(
   database: Database,
   {
     routed,
@@ -160,11 +160,11 @@ function* outOfOrder(
     deliveries,
   }: { routed: readonly ReadEvent[]; wide: readonly ReadEvent[]; deliveries: readonly NewDelivery[] },
 ): Script<Set<ReadEvent>> {
-  const early = new Set<ReadEvent>();
+  const overtaking = new Set<ReadEvent>();
   // For a wide event it is not known yet which of its listeners want order.
   const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
   for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
-  if (!ordered.size) return early;
+  if (!ordered.size) return overtaking;
   const { events: e } = database.tables;
   const last = [...ordered]
     .map(({ seq }) => seq)
@@ -190,9 +190,9 @@ function* outOfOrder(
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
     const isOvertaking = first !== undefined && first !== null && compareSequences(first, event.seq) < 0;
-    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) early.add(event);
+    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) overtaking.add(event);
   }
-  return early;
+  return overtaking;
 }
 
 /** Leases the deliveries that this process has slots for. If order, rate limit or circuit must be checked first, the claim does it. */
@@ -219,7 +219,7 @@ function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): b
   );
 }
 
-function claimedAtOnce(
+function toClaimedDelivery(
   { id, event, listener, body, format }: NewDelivery,
   seq: string,
   leaseToken: string,

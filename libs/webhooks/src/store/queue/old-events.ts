@@ -56,7 +56,7 @@ export interface DiscardResult {
 }
 
 /** Discards the pending deliveries of these events: due, held, or behind an open circuit. */
-export function* discardWaiting(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
+export function* discardPending(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
   const { deliveries: d } = database.tables;
   const discarded = new Map<string, number>();
   const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
@@ -130,11 +130,11 @@ export function* prune(
     const locked = yield* query<{ seq: unknown }>(
       sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
-    const going = locked.map(({ seq }) => seq);
-    deleted = going.length;
+    const finishedSeqs = locked.map(({ seq }) => seq);
+    deleted = finishedSeqs.length;
     if (deleted) {
-      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(going)}`);
-      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(going)}`);
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(finishedSeqs)}`);
+      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}`);
     }
   }
   const unneeded = yield* query<{ seq: unknown }>(

@@ -57,13 +57,13 @@ export function* recoverDeliveries(
     found.map(({ listenerId }) => listenerId),
   );
   // Compare once more with ===: a collation treats some different texts as equal.
-  const theirs = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
-  if (!theirs.length) return { recovered: 0, next };
+  const permitted = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
+  if (!permitted.length) return { recovered: 0, next };
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(permitted.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
   );
-  const ours = new Set(locked.map(({ seq }) => String(seq)));
-  const rows = theirs.filter(({ seq }) => ours.has(String(seq)));
+  const lockedSeqs = new Set(locked.map(({ seq }) => String(seq)));
+  const rows = permitted.filter(({ seq }) => lockedSeqs.has(String(seq)));
   const plain = rows.filter(({ lastErrorCode }) => lastErrorCode !== FORMAT_FAILED);
   let recovered = plain.length;
   if (plain.length) {

@@ -47,7 +47,7 @@ export function* replayEvents(
   const { events: e } = database.tables;
   const past = yield* pastEvents(database, { ...options, owner: listener.owner });
   const batch = withinBytes(past);
-  const wanted = batch.filter((event) => isOfType(event, listener) && !isOnItsWay(event, listener));
+  const wanted = batch.filter((event) => isOfType(event, listener) && !isStillToBeRouted(event, listener));
   const last = batch.at(-1);
   const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
@@ -90,11 +90,11 @@ interface PastEventsOptions {
 function* pastEvents(database: Database, options: PastEventsOptions): Script<PastEvent[]> {
   const { owner } = options;
   if (owner === null) return yield* pastEventsOf(database, options, null);
-  const theirs = yield* pastEventsOf(database, options, ownerKeyOf(owner));
-  const everybodys = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
+  const ofOwner = yield* pastEventsOf(database, options, ownerKeyOf(owner));
+  const ofEveryOwner = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
   const isEarlier = (a: PastEvent, b: PastEvent) =>
     Number(a.createdAt) - Number(b.createdAt) || compareSequences(a.seq, b.seq);
-  return [...theirs, ...everybodys].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
+  return [...ofOwner, ...ofEveryOwner].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
 }
 
 function* pastEventsOf(
@@ -133,7 +133,7 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
 }
 
 /** Whether a fan-out will insert its delivery. */
-function isOnItsWay({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
+function isStillToBeRouted({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
   return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
 }
 

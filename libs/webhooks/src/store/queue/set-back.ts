@@ -71,13 +71,13 @@ function setBackState(
     failuresCountFrom: back(state.failuresCountFrom),
     failingSince: state.failingSince === null ? null : Math.min(state.failingSince, now),
     handshakeAt: back(state.handshakeAt),
-    rateTaken: takenBy(state.rateTaken, now),
+    rateTaken: takenUntil(state.rateTaken, now),
     readyAt: readyFrom(nextDueAt, pausedUntil),
   };
 }
 
 /** Drops requests that were counted in the future: they would count until that time. */
-function takenBy(rateTaken: string | null, now: number): string | null {
+function takenUntil(rateTaken: string | null, now: number): string | null {
   if (rateTaken === null) return null;
   const slots = JSON.parse(rateTaken) as [start: number, count: number][];
   return JSON.stringify(slots.filter(([start]) => start <= now));

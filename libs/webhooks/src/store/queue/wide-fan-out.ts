@@ -5,8 +5,8 @@ import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-del
 import {
   pathsInUse,
   readCandidate,
-  selectStanding,
-  standingListeners,
+  selectCandidates,
+  readCandidates,
   wants,
   type Candidate,
   type ReadCandidate,
@@ -34,11 +34,11 @@ export function* fanOutWide(
 ): Script<WideFanOutResult> {
   const claimed = yield* claimWideEvent(database);
   if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
-  const event = attempted(() => readEvent(claimed));
+  const event = resultOf(() => readEvent(claimed));
   if ('error' in event) return yield* markDamaged(database, claimed, event.error);
   const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
-  const judged = attempted(() =>
+  const judged = resultOf(() =>
     page.listeners
       .filter((listener) => wants(listener, event.value))
       .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
@@ -55,7 +55,7 @@ export function* fanOutWide(
 }
 
 /** Keeps errors of the event apart from errors of the database, which make the script run again. */
-function attempted<T>(work: () => T): { value: T } | { error: unknown } {
+function resultOf<T>(work: () => T): { value: T } | { error: unknown } {
   try {
     return { value: work() };
   } catch (error) {
@@ -108,7 +108,7 @@ function* nextPage(database: Database, event: ReadEvent, after: string, limit: n
   const paths = yield* pathsInUse(database, [event]);
   if (droppedPaths(event, paths).length) {
     const rows = yield* query<Candidate>(
-      sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
+      sql`${selectCandidates(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
     );
     const last = rows.length < limit ? undefined : rows.at(-1);
     return { listeners: rows.map((row) => readCandidate(row)), through: last?.id ?? null };
@@ -122,7 +122,7 @@ function* nextPage(database: Database, event: ReadEvent, after: string, limit: n
   );
   const found = yield* query<{ listenerId: string }>(join(branches, ' union all '));
   const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, limit);
-  const listeners = yield* standingListeners(database, ids);
+  const listeners = yield* readCandidates(database, ids);
   return {
     listeners: [...listeners.values()],
     through: ids.length < limit ? null : (ids.at(-1) ?? null),
