@@ -10,15 +10,15 @@ import { createScratchProject, type ScratchProject } from '../support/scratch-pr
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
 
-/** Small, so that few duplicates are allowed; leases end soon, so that the end of the run comes soon. */
+/** Small, so that few duplicates are allowed. Leases expire soon, so that the run ends soon. */
 export const DISPATCHER = { concurrency: 8, eventsPerBatch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
-/** Processes that write and send, and are killed. One more only writes, and lives. */
+/** Processes that write and send, and are killed. One more process only writes, and is not killed. */
 const WORKERS = 2;
 const SHARED_ROWS = 4;
-/** How long a worker lives once it is ready. */
+/** The time from the start of a worker to its kill. */
 const LIFE_MS = { from: 100, to: 1_500 };
 const SERVER_LIFE_MS = { from: 1_500, to: 4_000 };
-/** How often the receiver answers 500. */
+/** The share of requests that the receiver answers with 500. */
 const FAILING = 0.03;
 const DRAINED_WITHIN_MS = 60_000;
 const STOPPED_WITHIN_MS = 10_000;
@@ -27,26 +27,26 @@ export interface CrashRun {
   database: DataSourceOptions;
   seconds: number;
   seed: number;
-  /** A server that is killed, too. */
+  /** A database server that is killed, too. */
   server?: { crash(): Promise<void>; restart(): Promise<void> };
 }
 
 export interface CrashReport {
   kills: number;
   restarts: number;
-  /** Changes that the database holds. */
+  /** Committed changes. */
   committed: number;
-  /** Committed changes times the listeners that want them. */
+  /** Expected deliveries: each committed change, once for each listener that wants it. */
   wanted: number;
-  /** Wanted, and never answered 2xx. */
+  /** Expected deliveries that were never answered with 2xx. */
   lost: string[];
-  /** Received, and not committed or not wanted. */
+  /** Requests whose change was not committed, or whose listener does not want it. */
   ghosts: string[];
-  /** Answered 2xx more than once; each repetition counts. */
+  /** Deliveries that were answered with 2xx more than once; each repetition counts. */
   duplicates: number;
-  /** Ids under which different bodies came, and changes that came under different ids. */
+  /** Ids that came with different bodies, and changes that came with different ids. */
   inconsistent: string[];
-  /** Workers that ended without being killed, or did not end when they were told to. */
+  /** Workers that ended without a kill, or did not end after a stop. */
   surprises: string[];
 }
 
@@ -56,7 +56,7 @@ interface Change {
   colour: string;
 }
 
-/** Who listens, by path of the receiver; and whom a change concerns. */
+/** The listeners, by path of the receiver, with the changes that each of them wants. */
 const LISTENERS: Record<string, { create: object; wants(change: Change): boolean }> = {
   '/all': { create: { events: ['*'] }, wants: () => true },
   '/deleted': { create: { events: ['parcel.deleted'] }, wants: ({ type }) => type === 'parcel.deleted' },
@@ -76,9 +76,9 @@ export async function buildWorkers(): Promise<ScratchProject> {
   return scratch;
 }
 
-/** What the receiver was sent: few bytes for each request, as there are many. */
+/** The requests that the receiver got. It stores few bytes per request, because there are many. */
 class Received {
-  /** By listener and change: how often it was answered 2xx. */
+  /** By listener and change: the number of 2xx responses. */
   readonly accepted = new Map<string, number>();
   readonly inconsistent = new Set<string>();
   readonly seen = new Map<string, Change>();
@@ -104,8 +104,8 @@ class Received {
 }
 
 /**
- * Writers commit and roll back, workers are killed at random moments and started again; at the end everything is drained.
- * The audit in the database says what was to be received.
+ * Writers commit and roll back, and workers are killed at random moments and restarted. At the end everything is drained. The audit table
+ * in the database defines the expected requests.
  */
 export async function crashRun(scratch: ScratchProject, run: CrashRun): Promise<CrashReport> {
   const app = await startApp({ database: run.database, entities: [Parcel], others: [Audit] });
@@ -187,7 +187,7 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
   };
 }
 
-/** No event waits, and no delivery is unfinished. */
+/** Waits until no event is pending and no delivery is unfinished. */
 async function untilDrained({ dataSource }: TestApp): Promise<void> {
   const deadline = performance.now() + DRAINED_WITHIN_MS;
   for (;;) {
@@ -204,7 +204,7 @@ async function untilDrained({ dataSource }: TestApp): Promise<void> {
 /** The processes of a run. */
 class Workers {
   kills = 0;
-  /** The database goes away: applications that start meanwhile fail, as they should. */
+  /** Expects a database crash: applications that start meanwhile may fail. */
   mayFail = false;
   readonly surprises: string[] = [];
   private readonly alive = new Set<ChildProcess>();
@@ -215,7 +215,7 @@ class Workers {
     private readonly run: CrashRun,
   ) {}
 
-  /** Starts one and returns when it is ready. */
+  /** Starts a worker, and resolves when it is ready. */
   async start(autoStart: boolean): Promise<ChildProcess> {
     for (;;) {
       const number = ++this.started;
@@ -236,7 +236,7 @@ class Workers {
       this.alive.add(worker);
       const ended = new Promise<false>((resolve) => {
         worker.once('exit', (code, signal) => {
-          // Those that are killed or stopped have been taken off the list.
+          // Workers that were killed or stopped on purpose are no longer in the list.
           if (this.alive.delete(worker) && !this.mayFail) {
             this.surprises.push(`w${number} ended by itself (${signal ?? code}): ${said}`);
           }
@@ -255,7 +255,7 @@ class Workers {
     await end(worker, 'SIGKILL');
   }
 
-  /** Has them write no more. */
+  /** Tells the workers to stop writing. */
   async quiet(): Promise<void> {
     await Promise.all(
       [...this.alive].map(async (worker) => {
@@ -266,7 +266,7 @@ class Workers {
     );
   }
 
-  /** Stops them as an operator does. */
+  /** Stops the workers as an operator would. */
   async stop(): Promise<void> {
     await Promise.all(
       [...this.alive].map(async (worker) => {

@@ -6,9 +6,9 @@ import { startEmbeddedPostgres, type RunningPostgres } from '../support/embedded
 import type { ScratchProject } from '../support/scratch-project.js';
 import { buildWorkers, crashRun, DISPATCHER, type CrashReport, type CrashRun } from './crash-run.js';
 
-/** How long the killing goes on for each database: `npm run crash` takes 60 and more. */
+/** How long processes are killed for each database: `npm run crash` takes 60 s and more. */
 const SECONDS = Number(process.env.CRASH_SECONDS ?? 10);
-/** `CRASH_SEED` repeats the choices of a run, if not its timing. */
+/** `CRASH_SEED` repeats the random choices of a run, but not its timing. */
 const SEED = Number(process.env.CRASH_SEED ?? randomInt(2 ** 31));
 const TIMEOUT_MS = SECONDS * 1_000 + 120_000;
 
@@ -28,7 +28,7 @@ async function crash(title: string, run: Pick<CrashRun, 'database' | 'server'>):
   return report;
 }
 
-/** Every kill repeats at most what one process was sending and had not recorded. */
+/** Each kill repeats at most the requests that one process had sent and not recorded. */
 function expectWhole({ kills, duplicates, committed, lost, ghosts, inconsistent, surprises }: CrashReport): void {
   expect({ lost, ghosts, inconsistent, surprises }).toEqual({ lost: [], ghosts: [], inconsistent: [], surprises: [] });
   expect(committed).toBeGreaterThan(10 * SECONDS);
@@ -60,7 +60,7 @@ describe.each(products)('processes killed with SIGKILL at random moments ($name)
 describe('processes killed while their PostgreSQL server crashes and comes back', () => {
   let server: RunningPostgres;
   beforeEach(async () => {
-    // What is committed survives the end of the processes; that of the machine is not played.
+    // Commits survive the end of the processes. A crash of the machine is not simulated.
     server = await startEmbeddedPostgres({ synchronous_commit: 'on' });
   });
   afterEach(() => server.stop());

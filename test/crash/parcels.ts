@@ -2,17 +2,17 @@ import { Column, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 
 export const COLOURS = ['red', 'green', 'blue'] as const;
-/** Of the rows that all processes change. */
+/** For the rows that all processes change. */
 export const SHARED_COLOUR = 'white';
 
-/** What the writers change. */
+/** The rows that the writers change. */
 @Webhook()
 @Entity('crash_parcel')
 export class Parcel {
   @PrimaryGeneratedColumn()
   id: number;
 
-  /** Names the last change that was made to it: no two changes of a run have one name. */
+  /** The name of the last change. Each change of a run has a different name. */
   @Column({ type: 'varchar', length: 60 })
   change: string;
 
@@ -20,7 +20,7 @@ export class Parcel {
   colour: string;
 }
 
-/** What was changed, written in the same transaction as the change: what stands here at the end was committed. */
+/** The changes, each written in the same transaction as the change itself. A row that exists at the end was committed. */
 @Entity('crash_audit')
 export class Audit {
   @PrimaryColumn({ type: 'varchar', length: 30 })
@@ -33,20 +33,20 @@ export class Audit {
   colour: string;
 }
 
-/** What a worker is told, as JSON in the environment variable `CRASH_WORKER`. */
+/** The options of a worker, as JSON in the environment variable `CRASH_WORKER`. */
 export interface WorkerOptions {
   database: object;
-  /** No two processes of a run have one name. */
+  /** Each process of a run has a different name. */
   name: string;
   seed: number;
-  /** Whether it sends, too, or writes only. */
+  /** Whether it also sends, or only writes. */
   autoStart: boolean;
   dispatcher: object;
   /** Rows that every worker changes; ids from 1. */
   sharedRows: number;
 }
 
-/** A small seeded generator (mulberry32). @returns numbers from 0 to below 1 */
+/** A small seeded generator (mulberry32). @returns numbers of at least 0 and below 1 */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

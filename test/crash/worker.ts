@@ -1,6 +1,6 @@
 /**
- * An application that writes and sends until it is killed. It says `ready` on its IPC channel; told `quiet`, it ends its
- * last transaction, writes no more and says `quiet`, too.
+ * An application that writes and sends until it is killed. It sends `ready` on its IPC channel. After the message `quiet` it finishes its
+ * last transaction, stops writing, and answers `quiet`.
  */
 import 'reflect-metadata';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -15,7 +15,7 @@ import { Audit, COLOURS, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions
 const options = JSON.parse(process.env.CRASH_WORKER ?? '{}') as WorkerOptions;
 const random = seededRandom(options.seed);
 
-/** A receiver that fails is asked again soon: the end of the run waits for the last retry. */
+/** Retries come soon: the end of the run waits for the last retry. */
 class Soon extends RetrySchedule {
   override delayMs(): number {
     return 100 + Math.round(200 * Math.random());
@@ -40,8 +40,8 @@ class WorkerModule {}
 class Undone extends Error {}
 
 /**
- * Committed rows that one writer alone changes, and only in later transactions: what remove() tells is the row as TypeORM
- * loaded it, which on InnoDB is the row as it was when the transaction began.
+ * Committed rows that only one writer changes, and only in later transactions: the event of remove() has the row as TypeORM loaded it, and
+ * on InnoDB that is the row at the start of the transaction.
  */
 type Own = { id: number; change: string; colour: string }[];
 let changes = 0;
@@ -54,7 +54,7 @@ async function write(manager: EntityManager, own: Own): Promise<Own> {
   const log = (type: string, of: { change: string; colour: string }) =>
     manager.insert(Audit, { type, change: of.change, colour: of.colour });
   if (kind < 0.2) {
-    // Not the colour: TypeORM writes what differs from a row that it read without a lock, so another's colour could stay.
+    // Not the colour: TypeORM writes only the differences from a row that it read without a lock, so another writer's colour could stay.
     const id = 1 + Math.floor(random() * options.sharedRows);
     await manager.save(Parcel, { id, change });
     await log('parcel.updated', { change, colour: SHARED_COLOUR });
@@ -76,7 +76,7 @@ async function write(manager: EntityManager, own: Own): Promise<Own> {
   return [];
 }
 
-/** Some changes, perhaps a savepoint, and then a commit or a rollback. */
+/** Some changes, sometimes a savepoint, and then a commit or a rollback. */
 async function transaction(dataSource: DataSource, own: Own): Promise<void> {
   const rows = await dataSource.transaction(async (manager) => {
     const written = await write(manager, own);
@@ -103,7 +103,7 @@ async function transaction(dataSource: DataSource, own: Own): Promise<void> {
 async function writeUntilQuiet(dataSource: DataSource): Promise<void> {
   const own: Own = [];
   while (!state.isQuiet) {
-    // Deadlocks, and a database that is restarted: whether it was committed is what the audit says.
+    // Deadlocks, and restarts of the database. The audit table shows whether the transaction was committed.
     await transaction(dataSource, own).catch((error: unknown) => (error instanceof Undone ? undefined : pause(50)));
     await pause(random() * 15);
   }

@@ -7,7 +7,7 @@ import { IncomingWebhooksModule } from 'nestjs-entity-webhooks/receiver/nest';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createProxied, networked, type ProxiedDatabase } from '../support/proxied-database.js';
 
-/** What a client says of a connection that was reset, by driver and moment. */
+/** The message of a client after its connection was reset, by driver and moment. */
 const UNREACHABLE =
   /ECONNRESET|ECONNREFUSED|PROTOCOL_CONNECTION_LOST|Connection terminated|Connection lost|closed state/;
 const sources = { bank: { secrets: [generateSecret()] } };
@@ -32,7 +32,7 @@ describe.each(networked)(
     ] as const)('stops %s with what the driver says, and not with missing tables', async (_, modules, makesTables) => {
       const options = { ...database.proxied, retryAttempts: 0, synchronize: makesTables };
       const builder = Test.createTestingModule({ imports: [TypeOrmModule.forRoot(options), ...modules()] });
-      // Providers are made, and so are connections. `init()` is what runs the checks.
+      // Providers and connections are created here. `init()` runs the checks.
       module = await builder.compile();
       database.proxy.cut();
       const error = await module.init().then(

@@ -20,7 +20,7 @@ class Item {
   name: string;
 }
 
-/** What InnoDB says of its transactions stands still while it is asked more often than every 100 ms. */
+/** InnoDB does not update its list of transactions while it is read more often than every 100 ms. */
 const INNODB_REFRESH_MS = 150;
 const WAIT = { timeout: 20_000, interval: 20 };
 
@@ -49,14 +49,14 @@ const attempts = async (): Promise<number> => {
   return Number(row.n);
 };
 
-/** Has the next request wait for its answer. @returns gives it */
+/** Makes the next request wait for its response. @returns a function that sends the response */
 function holdAnswer(status = 204): () => void {
   let release = () => undefined as void;
   app.receiver.respond([{ status, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
   return release;
 }
 
-describe.each(networked)('a database that goes away while a request is under way ($name)', (database) => {
+describe.each(networked)('a database that is cut off while a request is in flight ($name)', (database) => {
   let proxy: TcpProxy;
 
   beforeEach(async () => {
@@ -66,7 +66,7 @@ describe.each(networked)('a database that goes away while a request is under way
     await start(created.proxied);
   });
 
-  it('is found again: the attempt is recorded and not repeated, what comes after goes out, and the log says two things', async () => {
+  it('is used again: the attempt is recorded and not repeated, later events are sent, and the log has two lines', async () => {
     const release = holdAnswer();
     await save('before');
     await app.receiver.waitFor(1);
@@ -74,10 +74,10 @@ describe.each(networked)('a database that goes away while a request is under way
     release();
     await vi.waitFor(() => expect(said.errors).toHaveLength(1), WAIT);
     const refused = proxy.refused;
-    // Tries of the loop and of the recorder.
+    // Tries of the dispatcher's loop and of the recorder.
     await vi.waitFor(() => expect(proxy.refused).toBeGreaterThan(refused + 3), WAIT);
     proxy.mend();
-    // The connection that wakes it was cut, too, and may be the first to be back.
+    // The connection for wake-ups was cut too, and may be the first to be restored.
     const ofDispatcher = () => said.news.filter((news) => !news.includes('wake-ups'));
     await vi.waitFor(() => expect(ofDispatcher()).toEqual(['The dispatcher works again.']), WAIT);
     await save('after');
@@ -91,7 +91,7 @@ describe.each(networked)('a database that goes away while a request is under way
   });
 });
 
-describe.each(networked)('a statement that dead-locks ($name)', (database) => {
+describe.each(networked)('a statement that ends in a deadlock ($name)', (database) => {
   let other: DataSource;
 
   beforeEach(async () => {
@@ -111,17 +111,17 @@ describe.each(networked)('a statement that dead-locks ($name)', (database) => {
     return Number(n);
   };
 
-  it('runs again, and nobody hears of it', async () => {
+  it('runs again, and nothing is logged', async () => {
     const release = holdAnswer(500);
     await save('a');
     await app.receiver.waitFor(1);
     const runner = other.createQueryRunner();
     await runner.startTransaction();
-    // InnoDB rolls back whichever has changed less.
+    // InnoDB rolls back the transaction that has changed fewer rows.
     for (let i = 0; i < 20; i++) await runner.query(`insert into item (name) values ('weight')`);
     await runner.query('select * from webhook_listener_state for update');
     release();
-    // The record has its delivery, and waits for its listener.
+    // The record holds the lock of its delivery, and waits for its listener.
     await vi.waitFor(async () => expect(await waiting()).toBe(1), { ...WAIT, interval: INNODB_REFRESH_MS });
     await runner.query('update webhook_deliveries set type = type');
     await runner.commitTransaction();
@@ -132,7 +132,7 @@ describe.each(networked)('a statement that dead-locks ($name)', (database) => {
   });
 });
 
-describe('a SQLite file that another process holds', () => {
+describe('a SQLite file that another process has locked', () => {
   let other: ChildProcess;
 
   beforeEach(async () => {
@@ -151,7 +151,7 @@ describe('a SQLite file that another process holds', () => {
     await once(other, 'message');
   };
 
-  it('is waited for: the attempt is recorded once, and nobody hears of it', async () => {
+  it('delays the record: the attempt is recorded once, and nothing is logged', async () => {
     const release = holdAnswer();
     await save('a');
     await app.receiver.waitFor(1);

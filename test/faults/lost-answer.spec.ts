@@ -8,7 +8,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const WAIT = { timeout: 15_000, interval: 20 };
 
-describe.each(networked)('a record that was stored, and whose answer was lost ($name)', (target) => {
+describe.each(networked)('a record that was stored, but whose answer was lost ($name)', (target) => {
   let database: ProxiedDatabase;
   let app: TestApp;
   let writer: TestApp;
@@ -41,12 +41,12 @@ describe.each(networked)('a record that was stored, and whose answer was lost ($
     vi.restoreAllMocks();
   });
 
-  /** What stores it: one statement, or the COMMIT after it. */
+  /** The statements that store it: one statement, or the COMMIT after it. */
   const isRecord = (said: string) =>
     /insert into \S*webhook_attempts/i.test(said) && (target.name === 'postgres' || /commit/i.test(said));
   const attempts = () => writer.dataSource.query('select superseded from webhook_attempts') as Promise<unknown[]>;
 
-  it('is found, and not stored again; its event is emitted', async () => {
+  it('is found and not stored again, and its lifecycle event is emitted', async () => {
     await writer.dataSource.getRepository(Parcel).save({ name: 'first' });
     await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);
     database.proxy.loseAnswerTo(isRecord);
@@ -57,9 +57,9 @@ describe.each(networked)('a record that was stored, and whose answer was lost ($
     expect(await writer.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 });
   });
 
-  it('also tells of a listener that it has disabled', async () => {
+  it('also emits that it has disabled a listener', async () => {
     app.receiver.respond({ status: 410 });
-    // All of it goes in one transaction, which ends with a COMMIT on PostgreSQL, too.
+    // The whole record is one transaction, which ends with a COMMIT on PostgreSQL, too.
     database.proxy.loseAnswerTo((said) => /insert into \S*webhook_attempts/i.test(said) && /commit/i.test(said));
     await writer.dataSource.getRepository(Parcel).save({ name: 'gone' });
     await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);

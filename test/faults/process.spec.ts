@@ -53,7 +53,7 @@ function holdAnswer(status = 204): () => void {
   return release;
 }
 
-it('a clock that jumps a day ahead, and back, holds up nothing that happens then', async () => {
+it('a clock that jumps a day ahead and back delays no later delivery', async () => {
   await start();
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   app.dispatcher.start();
@@ -70,7 +70,7 @@ it('a clock that jumps a day ahead, and back, holds up nothing that happens then
   expect(said.errors).toEqual([]);
 });
 
-it('a listener that is deleted, and its very row, while its delivery is in flight stops nobody else', async () => {
+it('a listener whose row is deleted while its delivery is in flight stops no other listener', async () => {
   await start();
   const gone = await app.listeners.create({ events: ['*'], url: `${app.receiver.url}/gone` });
   app.dispatcher.start();
@@ -128,7 +128,7 @@ it.each(['EMFILE', 'ENOBUFS'])(
   },
 );
 
-it('a name that does not resolve, and one whose server never answers, hold up no other listener', async () => {
+it('a name that does not resolve and a server that never answers delay no other listener', async () => {
   const dns = new FakeDns({ 'hooks.example': '127.0.0.1' });
   await start({
     dispatcher: { timeoutMs: 300, leaseMs: 5_000, concurrencyPerListener: 2, concurrency: 8 },
@@ -153,7 +153,7 @@ it('a name that does not resolve, and one whose server never answers, hold up no
   expect(await codes(unknown.id)).toEqual(new Set(['DNS_FAILED']));
 });
 
-it('an event whose text is damaged is set aside in the same round, with its reason', async () => {
+it('an event with a damaged text is set aside in the same round, with the reason', async () => {
   await start();
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   const damaged = vi.fn();
@@ -190,7 +190,7 @@ it.each(['{', '{"name":7}'])(
   },
 );
 
-/** What an application's own parts may do wrong. */
+/** Faults of parts that the application replaces. */
 class BrokenSchedule extends RetrySchedule {
   static delay: () => number = () => Number.NaN;
   override delayMs(): number {
@@ -227,7 +227,7 @@ class OddTransport extends WebhookTransport {
   }
 }
 
-it('a transport that gives no outcome has its attempts recorded as failed', async () => {
+it('attempts of a transport that returns no outcome are recorded as failed', async () => {
   await start({ parts: { transport: OddTransport } });
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   await save('a');
@@ -235,7 +235,7 @@ it('a transport that gives no outcome has its attempts recorded as failed', asyn
   expect((await app.deliveries.list()).items).toMatchObject([{ state: 'due', lastErrorCode: 'TRANSPORT_FAILED' }]);
 });
 
-it('an attempt that cannot be written ends up alone: those of its batch are recorded, and it is told of once', async () => {
+it('an attempt that cannot be stored is separated: the others of its batch are recorded, and it is logged once', async () => {
   await start({ dispatcher: { leaseMs: 60_000 } });
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   await app.dataSource.query(

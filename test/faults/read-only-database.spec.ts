@@ -27,10 +27,10 @@ function gate(): { passed: Promise<void>; open: () => void } {
 }
 
 /**
- * Has the dispatcher's sessions refuse writes and answer reads, as those of a server that was demoted. On servers they are all ended, and
- * new ones are such as were opened while that was so.
+ * Makes the dispatcher's sessions refuse writes and answer reads, like the sessions of a server that was demoted. On servers, all sessions
+ * are closed, and new ones are read-only from the start.
  *
- * @returns new sessions are as they were; those that are open stay what they are
+ * @returns a function after which new sessions can write again; open sessions stay read-only
  */
 async function refuseWrites(target: TestDatabase, app: TestApp, direct: DataSource): Promise<() => Promise<void>> {
   const { database } = (app.dispatcher as unknown as Parts).parts;
@@ -83,7 +83,7 @@ describeDatabases('a database that answers reads and refuses writes', (target) =
     await fresh.drop();
   });
 
-  it('has nothing sent twice, and nothing sent that cannot be recorded', async () => {
+  it('causes no request twice, and no request that cannot be recorded', async () => {
     await direct.dataSource
       .getRepository(Parcel)
       .save(Array.from({ length: DELIVERIES }, (_, n) => ({ name: String(n) })));
@@ -100,7 +100,7 @@ describeDatabases('a database that answers reads and refuses writes', (target) =
     first.open();
     await vi.waitFor(() => expect(record.mock.results.length).toBeGreaterThan(0), WAIT);
     await expect(record.mock.results[0]?.value).rejects.toThrow();
-    // What had a slot before the refusal was known ends, and nothing takes its place.
+    // Deliveries that were in flight before the refusal finish, and no others start.
     second.open();
     await vi.waitFor(() => expect(record.mock.results.length).toBeGreaterThan(2), WAIT);
     expect(app.receiver.requests.length).toBeLessThanOrEqual(2 * AT_ONCE);

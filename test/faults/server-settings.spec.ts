@@ -11,7 +11,7 @@ interface Pool {
 
 const mysqls = databases.filter(({ name }) => name === 'mariadb' || name === 'mysql2');
 
-// Without such a server the file would have no test, which vitest takes for an error.
+// Without such a server the file would have no test, and vitest treats that as an error.
 it.skipIf(!mysqls.length)('settings of a server are tested on TypeORM’s type `mysql`', () => {
   expect(mysqls.map(({ name }) => name)).toContain('mysql2');
 });
@@ -32,13 +32,13 @@ describe.each(mysqls)('a server with settings of its own ($name)', (target) => {
     await fresh.drop();
   });
 
-  it('autocommit = 0: what others commit is seen, and what is written is committed', async () => {
+  it('autocommit = 0: commits of others are visible, and writes are committed', async () => {
     app = await start();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     const { database } = (app.dispatcher as unknown as { parts: { database: Database & { dataSource: DataSource } } })
       .parts;
     const { pool } = database.dataSource.driver as unknown as { pool: Pool };
-    // What such a server makes of each new session.
+    // The settings that such a server gives to each new session.
     pool.on('connection', (connection) => connection.query('SET autocommit = 0'));
     const sessions = (await app.dataSource.query(
       'select id from information_schema.processlist where db = database() and id <> connection_id()',
@@ -55,7 +55,7 @@ describe.each(mysqls)('a server with settings of its own ($name)', (target) => {
     );
   });
 
-  it('NO_BACKSLASH_ESCAPES: is refused at start', async () => {
+  it('NO_BACKSLASH_ESCAPES is refused at start', async () => {
     const query = DataSource.prototype.query;
     vi.spyOn(DataSource.prototype, 'query').mockImplementation(function (this: DataSource, text: string, ...rest) {
       if (text.includes('@@SESSION.sql_mode'))

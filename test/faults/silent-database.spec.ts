@@ -5,14 +5,14 @@ import { createProxied, networked, type ProxiedDatabase } from '../support/proxi
 import { listenToLog, type Said } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
-/** What is promised, and what a busy machine may add. */
+/** The promised time, plus an allowance for a busy machine. */
 const BACK_WITHIN_MS = 10_000 + 3_000;
 const TIMEOUT_MS = 1_000;
 const STOPPED_WITHIN_MS = TIMEOUT_MS + 5_000;
 
 let database: ProxiedDatabase;
 let app: TestApp;
-/** Writes, and has no dispatcher: the server is well. */
+/** Only writes, without a dispatcher: it shows that the server works. */
 let writer: TestApp;
 let said: Said;
 
@@ -24,7 +24,7 @@ const attempts = async (): Promise<number> => {
   return Number(row.n);
 };
 
-describe.each(networked)('a server that vanishes without a word ($name)', (target) => {
+describe.each(networked)('a server that vanishes without closing its connections ($name)', (target) => {
   let isOpen: boolean;
 
   beforeEach(async () => {
@@ -52,7 +52,7 @@ describe.each(networked)('a server that vanishes without a word ($name)', (targe
     vi.restoreAllMocks();
   });
 
-  it('is given up within seconds, and the dispatcher goes on over new connections', async () => {
+  it('times out within seconds, and the dispatcher continues over new connections', async () => {
     database.proxy.vanish();
     const began = performance.now();
     await save('after');
@@ -66,7 +66,7 @@ describe.each(networked)('a server that vanishes without a word ($name)', (targe
     expect(said.errors.join()).toMatch(/did not answer a statement within \d s/);
   });
 
-  it('costs no second request: what was being sent is recorded over a new connection', async () => {
+  it('causes no second request: an attempt in flight is recorded over a new connection', async () => {
     let release = () => undefined as void;
     app.receiver.respond([{ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
     await save('while');
@@ -78,7 +78,7 @@ describe.each(networked)('a server that vanishes without a word ($name)', (targe
     expect(names()).toEqual(['before', 'while']);
   });
 
-  it('is found again when for a while new connections were not answered either', async () => {
+  it('is used again after a time in which it did not answer new connections either', async () => {
     database.proxy.vanish({ alsoNew: true });
     await save('after');
     await vi.waitFor(() => expect(ofDispatcher(said.errors)).toHaveLength(1), { timeout: BACK_WITHIN_MS });
@@ -89,7 +89,7 @@ describe.each(networked)('a server that vanishes without a word ($name)', (targe
     expect(names()).toEqual(['before', 'after']);
   });
 
-  it('does not hold the end of the process', async () => {
+  it('does not delay the end of the process', async () => {
     let release = () => undefined as void;
     app.receiver.respond([{ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
     await save('while');

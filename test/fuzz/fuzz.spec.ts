@@ -21,15 +21,15 @@ import { assertSecret } from '../../libs/webhooks/src/signing/secret.js';
 import type { JsonObject } from '../../libs/webhooks/src/json.js';
 
 /**
- * How long all of it takes: `npm run fuzz` a minute, or `FUZZ_SECONDS`. With the other tests, two seconds. `FUZZ_SEED` repeats
- * what a run tried.
+ * The total time: one minute with `npm run fuzz`, or `FUZZ_SECONDS`; two seconds together with the other tests. `FUZZ_SEED` repeats the
+ * inputs of a run.
  */
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 2);
 const SEED = process.env.FUZZ_SEED === undefined ? {} : { seed: Number(process.env.FUZZ_SEED) };
 const SUBJECTS = 9;
 const EACH_MS = (SECONDS * 1_000) / SUBJECTS;
 
-/** Tries until its share of the time is over; at least once. */
+/** Tries inputs until its share of the time is over; at least one. */
 function fuzz<T>(title: string, given: fc.Arbitrary<T>, hold: (value: T) => void): void {
   it(
     `${title}`,
@@ -52,7 +52,7 @@ function fuzz<T>(title: string, given: fc.Arbitrary<T>, hold: (value: T) => void
   );
 }
 
-/** The code of a documented refusal, `accepted`, or else the error goes on. */
+/** Returns the code of a documented refusal, or `accepted`; throws any other error. */
 function codeOf(
   run: () => unknown,
   ...documented: (abstract new (...args: never[]) => { code: string } & Error)[]
@@ -67,7 +67,7 @@ function codeOf(
   }
 }
 
-/** Any text, with much of what means something to a parser. */
+/** Any text, with many characters that mean something to a parser. */
 const text = (...pieces: string[]): fc.Arbitrary<string> =>
   fc.oneof(
     fc.string({ unit: 'binary' }),
@@ -77,7 +77,7 @@ const text = (...pieces: string[]): fc.Arbitrary<string> =>
       .map((all) => all.join('')),
   );
 
-/** Anything that JSON can be, or a program can hand over. */
+/** Any value that JSON can contain or a program can pass. */
 const anything = fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true, withSparseArray: true });
 
 describe('URLs', () => {
@@ -122,7 +122,7 @@ describe('URLs', () => {
   fuzz('and ranges of options are accepted or refused with a code', fc.array(cidr, { maxLength: 3 }), (ranges) => {
     const code = codeOf(() => resolveSecurityOptions({ allowedAddresses: ranges as string[] }), ConfigurationError);
     expect(['accepted', 'INVALID_OPTION']).toContain(code);
-    // What a resolver or a socket says is judged, never thrown at.
+    // The answers of a resolver or a socket are checked, and cause no exception.
     for (const address of ranges)
       if (typeof address === 'string') expect(guard.isAllowed(address)).toBeTypeOf('boolean');
   });
@@ -140,7 +140,7 @@ describe('headers', () => {
     let checked: Record<string, string> = {};
     const code = codeOf(() => (checked = assertListenerHeaders(given as Record<string, string>)), BadRequestError);
     expect(['accepted', 'INVALID_HEADER']).toContain(code);
-    // fetch's own judge of names and values.
+    // fetch's own check of names and values.
     expect(() => new Headers(checked)).not.toThrow();
     for (const key of Object.keys(checked))
       expect(key).toMatch(
@@ -234,7 +234,7 @@ describe('signatures at a receiver', () => {
 });
 
 describe('certificates and keys', () => {
-  // Pieces of DER, as they stand in an encrypted key: tags, lengths, the names of PBES2 and PBKDF2, a count.
+  // Pieces of DER from an encrypted key: tags, lengths, the names of PBES2 and PBKDF2, a count.
   const pieces = [
     '30',
     '02',
@@ -269,10 +269,10 @@ describe('certificates and keys', () => {
   );
 
   fuzz('of listeners are refused with a code', fc.tuple(tls, der), ([given, bytes]) => {
-    // By itself, too: a key is looked at behind a certificate only.
+    // Also alone: a key is checked only after a valid certificate.
     expect(isDerivedInBoundedTime(bytes)).toBeTypeOf('boolean');
     const code = codeOf(() => assertTls(given, 0), BadRequestError);
-    // `accepted` would need a certificate, which nobody makes by chance.
+    // `accepted` would need a certificate, and random input never makes one.
     expect(['INVALID_TLS', 'INVALID_CERTIFICATE', 'INVALID_PRIVATE_KEY']).toContain(code);
   });
 });

@@ -27,7 +27,7 @@ async function onEveryConnection(dataSource: DataSource, sql: string): Promise<u
 const fiveTimes = (result: unknown) => Array.from({ length: 5 }, () => result);
 
 describe('every connection', () => {
-  it('went through prepareDatabase, with its functions and PRAGMAs, and foreign keys are checked', async () => {
+  it('is prepared by prepareDatabase, with its functions and PRAGMAs, and checks foreign keys', async () => {
     let prepared = 0;
     const dataSource = await isolated({
       prepareDatabase: async (database: PlainConnection) => {
@@ -50,13 +50,13 @@ describe('every connection', () => {
     expect(prepared).toBeGreaterThanOrEqual(5);
   });
 
-  it("keeps SQLite's own `synchronous` when nobody sets it", async () => {
+  it("keeps SQLite's default for `synchronous` if it is not set", async () => {
     const dataSource = await isolated();
     const plain = plainConnection(dataSource).pragma('synchronous', { simple: true });
     expect(await onEveryConnection(dataSource, 'PRAGMA synchronous')).toEqual(fiveTimes([{ synchronous: plain }]));
   });
 
-  it('has the databases that entities name attached, and they are isolated too', async () => {
+  it('has the databases of the entities attached, and they are isolated too', async () => {
     const Note = new EntitySchema<{ id: number; text: string }>({
       name: 'Note',
       database: 'notes.sqlite',
@@ -72,13 +72,13 @@ describe('every connection', () => {
     });
     expect(await dataSource.getRepository(Note).count()).toBe(1);
     await dataSource.destroy();
-    // The schema builder of TypeORM 0.3 finds no table of an attached database, and would create it again.
+    // The schema builder of TypeORM 0.3 finds no tables in an attached database, and would create them again.
     dataSource.setOptions({ synchronize: false });
     await dataSource.initialize();
     expect(await dataSource.getRepository(Note).count()).toBe(1);
   });
 
-  it('prepares a statement anew when the schema has changed elsewhere', async () => {
+  it('prepares a statement again after another connection changed the schema', async () => {
     const dataSource = await isolated({ statementCacheSize: 2 });
     expect(await onEveryConnection(dataSource, 'SELECT * FROM item')).toEqual(fiveTimes([]));
     await dataSource.query("ALTER TABLE item ADD COLUMN note text DEFAULT 'x'");
@@ -88,8 +88,8 @@ describe('every connection', () => {
   });
 });
 
-describe('what a query runner changes about its session', () => {
-  it('lasts until release() and meets nobody else', async () => {
+describe('a change of the session by a query runner', () => {
+  it('lasts until release(), and no other query runner sees it', async () => {
     const dataSource = await isolated();
     const runner = dataSource.createQueryRunner();
     await runner.query('PRAGMA foreign_keys = OFF');
@@ -104,7 +104,7 @@ describe('what a query runner changes about its session', () => {
     await expect(dataSource.query('SELECT * FROM scratch')).rejects.toThrow('no such table');
   });
 
-  it('by the bare connection is undone as well', async () => {
+  it('through the bare connection is undone as well', async () => {
     const dataSource = await isolated();
     const runner = dataSource.createQueryRunner();
     const bare = (await runner.connect()) as PlainConnection;
@@ -147,7 +147,7 @@ describe('the schema', () => {
     expect(await onEveryConnection(dataSource, 'PRAGMA foreign_keys')).toEqual(fiveTimes([{ foreign_keys: 1 }]));
   });
 
-  it('is rolled back by a migration that fails, and foreign keys stay checked', async () => {
+  it('is rolled back after a failed migration, and foreign keys stay checked', async () => {
     const dataSource = await isolated({ migrations: [AddColumn1700000000000, Fails1700000000001] });
     await expect(dataSource.runMigrations()).rejects.toThrow('this migration fails');
     expect(await dataSource.query('SELECT * FROM item')).toEqual([]);
@@ -155,7 +155,7 @@ describe('the schema', () => {
     await dataSource.getRepository(ItemSchema).save({ name: 'next' });
   });
 
-  it('migrates while it initializes', async () => {
+  it('migrates during initialize()', async () => {
     const database = newFile();
     await (await isolated({ database })).destroy();
     const dataSource = await isolated({
@@ -194,7 +194,7 @@ describe('the schema', () => {
 });
 
 describe('destroy()', () => {
-  it('closes every connection, rolls back what is open, and refuses those that wait', async () => {
+  it('closes every connection, rolls back open transactions, and rejects waiting calls', async () => {
     const connections: PlainConnection[] = [];
     const dataSource = await isolated({
       prepareDatabase: (database: PlainConnection) => void connections.push(database),
@@ -225,7 +225,7 @@ describe('destroy()', () => {
     const mayOpen = signal();
     const dataSource = await isolated({
       prepareDatabase: async (database: PlainConnection) => {
-        // The first is TypeORM's own, the second that of the transaction below.
+        // The first is TypeORM's own connection, the second belongs to the transaction below.
         if (connections.push(database) < 3) return;
         isOpening.fire();
         await mayOpen.promise;
@@ -245,7 +245,7 @@ describe('destroy()', () => {
   });
 });
 
-describe('a data source that only reads', () => {
+describe('a read-only data source', () => {
   it('reads, in transactions too, without a lock', async () => {
     const database = newFile();
     const writing = await isolated({ database });
@@ -289,7 +289,9 @@ describe('isolateSqlite()', () => {
   });
 
   it.each([0, -1, 1.5, Number.NaN, 2 ** 31])('refuses lockTimeoutMs %d', (lockTimeoutMs) => {
-    expect(() => isolateSqlite(stock(), { lockTimeoutMs })).toThrow(`lockTimeoutMs is ${lockTimeoutMs}`);
+    expect(() => isolateSqlite(stock(), { lockTimeoutMs })).toThrow(
+      `Invalid value ${lockTimeoutMs} for \`lockTimeoutMs\``,
+    );
   });
 
   it.each(['createDatabaseConnection', 'attachDatabases', 'attachedDatabases'])(
@@ -303,7 +305,7 @@ describe('isolateSqlite()', () => {
     },
   );
 
-  it('refuses a driver that does not tell what only reads', async () => {
+  it('refuses a driver that does not report which statements only read', async () => {
     class Blind {
       readonly inTransaction = undefined;
       prepare = () => ({});
@@ -314,7 +316,7 @@ describe('isolateSqlite()', () => {
     await expect(dataSource.initialize()).rejects.toMatchObject({ code: 'UNKNOWN_SQLITE_DRIVER' });
   });
 
-  it('gives one lock to whoever asks, and the data source waits for its holder', async () => {
+  it('provides one lock, and the data source waits for its holder', async () => {
     const dataSource = await isolated();
     const release = await sqliteWriterLock(dataSource)!.acquire('the test');
     const write = dataSource.getRepository(ItemSchema).save({ name: 'waits' });

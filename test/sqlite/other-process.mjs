@@ -1,4 +1,4 @@
-// A process of its own that writes to the file it is given, told what to do by messages. It answers each with `done`.
+// A separate process that writes to the given file. It gets its commands as messages, and answers each with `done`.
 import { createRequire } from 'node:module';
 
 const Database = createRequire(import.meta.url)('better-sqlite3');

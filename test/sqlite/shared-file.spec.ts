@@ -19,7 +19,7 @@ import {
 
 const INCREMENTS = 100;
 
-/** Reads, then writes: an update is lost when another comes between. */
+/** Reads, then writes: an update is lost if another writer comes between. */
 async function increment(dataSource: DataSource): Promise<void> {
   await dataSource.transaction(async (manager) => {
     const { name } = await manager.findOneByOrFail(ItemSchema, { id: 1 });
@@ -27,7 +27,7 @@ async function increment(dataSource: DataSource): Promise<void> {
   });
 }
 
-/** Fires when a BEGIN has met a file that somebody else has, so that it is tried again. */
+/** Resolves when a BEGIN has met a locked file, so that it will be retried. */
 function seesRetry() {
   const retried = signal();
   let begins = 0;
@@ -39,7 +39,7 @@ function seesRetry() {
 }
 
 describe('two data sources of one process on one file', () => {
-  it('wait for each other without freezing the event loop', async () => {
+  it('wait for each other without blocking the event loop', async () => {
     const database = newFile();
     const { retried, verbose, reset } = seesRetry();
     const a = await isolated({ database });
@@ -48,7 +48,7 @@ describe('two data sources of one process on one file', () => {
     await a.transaction(async (manager) => {
       await manager.save(ItemSchema, { name: 'a' });
       const save = b.getRepository(ItemSchema).save({ name: 'b' });
-      // Only a running event loop comes here, and only this transaction's end lets the save of b go on.
+      // Only a running event loop reaches this line, and only the end of this transaction lets the save of b continue.
       await retried;
       expect(await names(b)).toEqual([]);
       void save;
@@ -65,7 +65,7 @@ describe('two data sources of one process on one file', () => {
     expect(await names(sources[0]!)).toEqual([String(2 * INCREMENTS)]);
   });
 
-  it('give up after lockTimeoutMs, and say that it was not this data source', async () => {
+  it('fail after lockTimeoutMs, and the error names another data source as the cause', async () => {
     const database = newFile();
     const dataSource = await isolated({ database }, { lockTimeoutMs: 40 });
     const other = plainConnection(dataSource);
@@ -80,8 +80,8 @@ describe('two data sources of one process on one file', () => {
   });
 });
 
-describe('initialize() while somebody else has the whole file', () => {
-  it('waits for it, without a busy wait, and switches the file to WAL', async () => {
+describe('initialize() while another connection has locked the whole file', () => {
+  it('waits asynchronously for the file, and switches it to WAL', async () => {
     const dataSource = stock({ synchronize: false });
     const other = plainConnection(dataSource);
     other.exec("CREATE TABLE item (id integer PRIMARY KEY, name); BEGIN EXCLUSIVE; INSERT INTO item VALUES (1, 'a')");
@@ -125,7 +125,7 @@ describe('two processes on one file', () => {
     return child;
   }
 
-  it('a save waits for the other process with the event loop running', async () => {
+  it('a save waits for the other process while the event loop runs', async () => {
     const database = newFile();
     const { retried, verbose, reset } = seesRetry();
     const dataSource = await isolated({ database, verbose });
@@ -135,7 +135,7 @@ describe('two processes on one file', () => {
     const save = dataSource.getRepository(ItemSchema).save({ name: 'of this process' });
     await retried;
     expect(await names(dataSource)).toEqual([]);
-    // The other process commits on a message, which a frozen event loop could not send.
+    // The other process commits after a message, which a blocked event loop could not send.
     await tell(other, 'commit');
     await save;
     expect(await names(dataSource)).toEqual(['of the other process', 'of this process']);

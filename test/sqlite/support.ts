@@ -22,7 +22,7 @@ export const ItemSchema = new EntitySchema<Item>({
   },
 });
 
-/** A connection as better-sqlite3 makes it, to look at the file from outside. */
+/** A plain better-sqlite3 connection, to look at the file from outside. */
 export interface PlainConnection {
   readonly open: boolean;
   readonly inTransaction: boolean;
@@ -44,7 +44,7 @@ const opened: DataSource[] = [];
 const plain: PlainConnection[] = [];
 const directories: string[] = [];
 
-/** Everything a test opened is closed after it, whatever it did. */
+/** Resources that a test opened. They are closed after the test, also after a failure. */
 afterEach(async () => {
   for (const connection of plain.splice(0)) connection.close();
   for (const dataSource of opened.splice(0)) if (dataSource.isInitialized) await dataSource.destroy();
@@ -85,19 +85,19 @@ export async function names(dataSource: DataSource): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-/** A promise and the function that fulfils it: what a test waits on instead of sleeping. */
+/** A promise and the function that resolves it. Tests wait on it instead of sleeping. */
 export function signal<T = void>(): { promise: Promise<T>; fire: (value: T) => void } {
   let fire!: (value: T) => void;
   const promise = new Promise<T>((resolve) => (fire = resolve));
   return { promise, fire };
 }
 
-/** Lets everything that is ready run: several turns of the event loop, with its timers of 0 ms and microtasks. */
+/** Lets all ready work run: several turns of the event loop, with timers of 0 ms and microtasks. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Whether a promise is still undecided after everything that is ready has run. */
+/** Whether a promise is still pending after all ready work has run. */
 export async function isPending(promise: Promise<unknown>): Promise<boolean> {
   let decided = false;
   promise.then(

@@ -14,7 +14,7 @@ import {
   type Item,
 } from './support.js';
 
-/** As an application's hook would: it awaits something, and refuses some rows. */
+/** Works like a hook of an application: it awaits, and rejects some rows. */
 const refusesSome: EntitySubscriberInterface<Item> = {
   async afterInsert({ entity }: InsertEvent<Item>) {
     await new Promise((resolve) => setImmediate(resolve));
@@ -22,14 +22,14 @@ const refusesSome: EntitySubscriberInterface<Item> = {
   },
 };
 
-/** 300 at once, every third one refused. Gives the names whose save() resolved and those that have a row. */
+/** 300 saves at once; every third one is rejected. Returns the names whose save() resolved and the names that have a row. */
 async function saveConcurrently(dataSource: DataSource): Promise<{ resolved: string[]; stored: string[] }> {
   dataSource.subscribers.push(refusesSome);
   const wanted = Array.from({ length: 300 }, (_, i) => (i % 3 === 0 ? `bad ${i}` : `good ${i}`));
   return outcomeOf(dataSource, wanted, saveAll(dataSource, wanted));
 }
 
-/** 300 at once beside a transaction that rolls back in the end. */
+/** 300 saves at once beside a transaction that finally rolls back. */
 async function saveBesideARollback(dataSource: DataSource): Promise<{ resolved: string[]; stored: string[] }> {
   const wanted = Array.from({ length: 300 }, (_, i) => `good ${i}`);
   let saves!: ReturnType<typeof saveAll>;
@@ -74,13 +74,13 @@ describe('300 concurrent saves of which a hook refuses a third', () => {
     expect(stored.filter((name) => !resolved.includes(name)).length).toBeGreaterThan(0);
   });
 
-  it('leave exactly the rows of those that resolved when isolated', async () => {
+  it('leave exactly the rows of the saves that resolved when isolated', async () => {
     const { resolved, stored } = await saveConcurrently(await isolated());
     expect(resolved).toHaveLength(200);
     expect(stored).toEqual(resolved);
   });
 
-  it('need a handful of connections, as those that wait for their turn hold none', async () => {
+  it('need a few connections, because waiting saves hold none', async () => {
     let opened = 0;
     const dataSource = await isolated({ prepareDatabase: () => void opened++ });
     await saveConcurrently(dataSource);
@@ -92,7 +92,7 @@ describe('two transactions', () => {
   let dataSource: DataSource;
   beforeEach(async () => (dataSource = await isolated()));
 
-  it('keep apart: one rolls back while the other commits', async () => {
+  it('are isolated: one rolls back while the other commits', async () => {
     const aHasWritten = signal();
     const aMayFail = signal();
     const a = dataSource.transaction(async (manager) => {
@@ -123,7 +123,7 @@ describe('two transactions', () => {
     expect(await names(dataSource)).toEqual(['50']);
   });
 
-  it('roll savepoints back alone', async () => {
+  it('roll back their savepoints separately', async () => {
     await dataSource.transaction(async (manager) => {
       await manager.save(ItemSchema, { name: 'outer' });
       await manager
@@ -148,7 +148,7 @@ describe('beside an open transaction', () => {
     await writer.manager.save(ItemSchema, { name: 'not yet committed' });
   });
 
-  it('readers do not wait and see nothing of it', async () => {
+  it('readers do not wait, and do not see its changes', async () => {
     expect(await names(dataSource)).toEqual([]);
     expect(await dataSource.query('PRAGMA journal_mode')).toEqual([{ journal_mode: 'wal' }]);
     expect(await dataSource.query('PRAGMA table_info(item)')).toHaveLength(2);
@@ -172,7 +172,7 @@ describe('beside an open transaction', () => {
     await writer.release();
   });
 
-  it('a runner that was asked for a replica reads too', async () => {
+  it('a query runner for a replica reads too', async () => {
     const replica = dataSource.createQueryRunner('slave');
     expect(await replica.query('SELECT * FROM item')).toEqual([]);
     await replica.release();
@@ -181,7 +181,7 @@ describe('beside an open transaction', () => {
 });
 
 describe('release()', () => {
-  it('rolls an open transaction back, tells subscribers and lets the next writer go', async () => {
+  it('rolls an open transaction back, calls subscribers and releases the lock', async () => {
     const dataSource = await isolated();
     const told: string[] = [];
     dataSource.subscribers.push({
@@ -203,7 +203,7 @@ describe('release()', () => {
     await runner.release();
   });
 
-  it('rolls back what raw SQL began, and what a hook would not let go', async () => {
+  it('rolls back a transaction in raw SQL, and a transaction whose hook fails', async () => {
     const dataSource = await isolated();
     const raw = dataSource.createQueryRunner();
     await raw.query('BEGIN');
@@ -244,7 +244,7 @@ describe('subscribers', () => {
     },
   );
 
-  it('may wait in afterQuery of a ROLLBACK, and of a write outside a transaction', async () => {
+  it('may wait for other writers in afterQuery of a ROLLBACK, and of a write outside a transaction', async () => {
     const seen = new Set<string>();
     dataSource.subscribers.push({
       afterQuery: async ({ query }) => {
@@ -276,7 +276,7 @@ describe('subscribers', () => {
     expect((await names(dataSource)).filter((name) => name === 'from the hook')).toHaveLength(4);
   });
 
-  it('see each statement once, with the words that TypeORM used, and each failure', async () => {
+  it('see each statement once, as TypeORM wrote it, and each failure', async () => {
     const seen: [string, boolean][] = [];
     dataSource.subscribers.push({ afterQuery: ({ query, success }) => void seen.push([query, success]) });
     await dataSource.transaction((manager) => manager.query('SELECT 1'));
@@ -337,7 +337,7 @@ describe('transactions in raw SQL', () => {
     expect(await names(dataSource)).toEqual(['mine', 'other']);
   });
 
-  it('ROLLBACK gives the lock back, ROLLBACK TO does not', async () => {
+  it('ROLLBACK releases the lock, ROLLBACK TO does not', async () => {
     await runner.query('BEGIN');
     await runner.query('SAVEPOINT s');
     await insert('mine');
@@ -350,7 +350,7 @@ describe('transactions in raw SQL', () => {
     expect(await names(dataSource)).toEqual(['other']);
   });
 
-  it('a COMMIT behind the back of TypeORM gives the lock back', async () => {
+  it('a COMMIT in raw SQL, of which TypeORM does not know, releases the lock', async () => {
     await runner.startTransaction();
     await insert('mine');
     const waiting = other();
@@ -363,7 +363,7 @@ describe('transactions in raw SQL', () => {
     expect(await names(dataSource)).toEqual(['mine', 'other']);
   });
 
-  it('BEGIN DEFERRED reads one state beside writers, and waits for the lock when it writes', async () => {
+  it('BEGIN DEFERRED reads one snapshot beside writers, and waits for the lock when it writes', async () => {
     await runner.query('BEGIN DEFERRED');
     expect(await runner.query('SELECT * FROM item')).toEqual([]);
     await other();
@@ -381,14 +381,14 @@ describe('transactions in raw SQL', () => {
     expect(await names(dataSource)).toEqual(['other', 'mine', 'other']);
   });
 
-  it('last_insert_rowid() and changes() are those of the runner, whatever others write', async () => {
+  it('last_insert_rowid() and changes() belong to the runner, whatever others write', async () => {
     await insert('mine');
     await dataSource.getRepository(ItemSchema).save([{ name: 'x' }, { name: 'y' }]);
     expect(await runner.query('SELECT last_insert_rowid() AS id')).toEqual([{ id: 1 }]);
     await runner.release();
   });
 
-  it('statements that run at the same time on one runner do not wait for each other for ever', async () => {
+  it('statements that run at the same time on one runner do not deadlock', async () => {
     await Promise.all(Array.from({ length: 20 }, (_, i) => insert(`at once ${i}`)));
     await runner.startTransaction();
     await Promise.all(Array.from({ length: 20 }, (_, i) => insert(`in a transaction ${i}`)));
@@ -398,7 +398,7 @@ describe('transactions in raw SQL', () => {
   });
 });
 
-describe('a transaction that SQLite itself rolled back', () => {
+describe('a transaction that SQLite itself has rolled back', () => {
   it('takes no more statements until ROLLBACK, which succeeds', async () => {
     const dataSource = await isolated();
     const runner = dataSource.createQueryRunner();
@@ -440,7 +440,7 @@ describe('a transaction that SQLite itself rolled back', () => {
 });
 
 describe('a write inside a transaction through another manager', () => {
-  it('fails with the place where the transaction began, and the transaction can go on', async () => {
+  it('fails with the place where the transaction began, and the transaction can continue', async () => {
     const dataSource = await isolated({}, { lockTimeoutMs: 50 });
     const error: unknown = await dataSource.transaction(async function placeOrder(manager) {
       await manager.save(ItemSchema, { name: 'through the manager' });
@@ -457,12 +457,12 @@ describe('a write inside a transaction through another manager', () => {
     });
     const { message } = error as Error;
     expect(message).toContain('waited 50 ms');
-    expect(message).toMatch(/the transaction that began at .*transactions\.spec\.ts:\d+:\d+\)? is still at work/);
+    expect(message).toMatch(/the transaction that began at .*transactions\.spec\.ts:\d+:\d+\)? is still active/);
     expect(message).toContain("do it through the transaction's own manager");
     expect(await names(dataSource)).toEqual(['through the manager']);
   });
 
-  it('names the place of a save() that opened its transaction by itself', async () => {
+  it('names the place of a save() that opened the transaction', async () => {
     const dataSource = await isolated({}, { lockTimeoutMs: 50 });
     let error: unknown;
     dataSource.subscribers.push({

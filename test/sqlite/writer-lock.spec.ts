@@ -7,7 +7,7 @@ import { isPending } from './support.js';
 const HOUR = 3_600_000;
 
 describe('the writer lock', () => {
-  it('is granted in the order in which it was asked for', async () => {
+  it('is granted in the order of the calls', async () => {
     const lock = new SqliteWriterLock('a.sqlite', HOUR);
     const order: number[] = [];
     const first = await lock.acquire();
@@ -21,7 +21,7 @@ describe('the writer lock', () => {
     expect(order).toEqual([1, 2, 3]);
   });
 
-  it('is not taken from its next holder by a second release', async () => {
+  it('stays with its next holder after a second release', async () => {
     const lock = new SqliteWriterLock('a.sqlite', HOUR);
     const first = await lock.acquire();
     first();
@@ -33,20 +33,20 @@ describe('the writer lock', () => {
     (await third)();
   });
 
-  it('names who holds it to one that waits in vain, who is then forgotten', async () => {
+  it('names its holder in the error of a writer that waited too long, and removes that writer from the queue', async () => {
     const lock = new SqliteWriterLock('a.sqlite', 20);
     const release = await lock.acquire(() => 'the nightly import');
     await expect(lock.acquire()).rejects.toMatchObject({
       name: 'SqliteLockTimeoutError',
       code: 'SQLITE_LOCK_TIMEOUT',
-      message: expect.stringContaining('the nightly import is still at work') as string,
+      message: expect.stringContaining('the nightly import is still active') as string,
       details: { database: 'a.sqlite', lockTimeoutMs: 20, heldBy: 'the nightly import' },
     });
     release();
     (await lock.acquire())();
   });
 
-  it('is free after it was abandoned, and those that waited hear why', async () => {
+  it('is free after it was abandoned, and waiting writers are rejected with the reason', async () => {
     const lock = new SqliteWriterLock('a.sqlite', HOUR);
     const stale = await lock.acquire();
     const waiting = lock.acquire();
@@ -96,7 +96,7 @@ describe('the shape of a statement', () => {
     ['PRAGMA foreign_keys', false],
     ['PRAGMA "main".table_xinfo("item")', false],
     ['PRAGMA index_list(item)', false],
-    ['PRAGMA read_uncommitted = true', false], // without a shared cache it has no effect
+    ['PRAGMA read_uncommitted = true', false], // has no effect without a shared cache
     ['CREATE TABLE t (a)', false],
     ['SELECT 1', false],
   ])('%s leaves a mark on the connection: %s', (sql, marks) => expect(shape(sql).changesSession).toBe(marks));

@@ -58,9 +58,9 @@ const START = 1_800_000_000_000;
 const MIB = 1024 * 1024;
 
 /**
- * What every store promises, statement family by statement family.
+ * The promises of every store, one statement family after the other.
  *
- * @param create a database of this kind; its `options` may lead through a pooler
+ * @param create creates a database of this kind; its `options` may connect through a pooler
  */
 export function describeStore(title: string, create: () => Promise<FreshDatabase>): void {
   describe(`${title}`, () => {
@@ -122,7 +122,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(await states()).toEqual(['due', 'due']);
       });
 
-      it('leases what its worker has room for, and leaves the rest due', async () => {
+      it('leases as many deliveries as the worker has slots, and leaves the rest due', async () => {
         await addListener(database, START);
         await addEvents(database, 5);
         const { leased, hasDue } = await fan({ room: roomFor(3) });
@@ -135,7 +135,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(leased.map(({ seq }) => seq)).toEqual(made.slice(0, 3).map(({ seq }) => seq));
       });
 
-      it('keeps owners apart', async () => {
+      it('delivers the events of an owner only to the listeners of that owner', async () => {
         const acme = await addListener(database, START, { owner: 'acme', patterns: ['*'] });
         await addListener(database, START, { owner: 'ACME', patterns: ['*'] });
         const ours = await addListener(database, START, { patterns: ['*'] });
@@ -148,7 +148,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
     });
 
     describe('a claim', () => {
-      it('shares its room out among listeners, and no delivery is claimed twice', async () => {
+      it('divides its slots among listeners, and claims no delivery twice', async () => {
         const busy = await addListener(database, START);
         await addEvents(database, 8);
         await fan();
@@ -156,14 +156,14 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         await addEvents(database, 1, { type: 'user.created' });
         await fan();
         const first = await claim(START, 4);
-        // What the quiet one leaves of its half is for the next claim.
+        // The slots that the listener with fewer deliveries leaves free are for the next claim.
         expect(first.deliveries.map(({ listener }) => listener.id).toSorted()).toEqual([quiet, busy, busy].toSorted());
         const second = await claim(START);
         const seqs = [...first.deliveries, ...second.deliveries].map(({ seq }) => seq);
         expect([seqs.length, new Set(seqs).size]).toEqual([9, 9]);
       });
 
-      it('leaves alone what is due later, held or discarded', async () => {
+      it('leaves deliveries that are due later, held or discarded', async () => {
         const later = await addListener(database, START);
         await addEvents(database, 1);
         const { leased } = await fan({ room: roomFor(1) });
@@ -176,7 +176,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect((await claim(START + 120_000)).deliveries).toEqual([]);
       });
 
-      it('discards what is due to a listener that was removed', async () => {
+      it('discards the due deliveries of a removed listener', async () => {
         const id = await addListener(database, START);
         await addEvents(database, 3);
         await fan();
@@ -189,7 +189,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       });
     });
 
-    describe('a record', () => {
+    describe('a record of attempts', () => {
       const one = async () => {
         await addListener(database, START);
         await addEvents(database, 1);
@@ -197,7 +197,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         return leased[0] as ClaimedDelivery;
       };
 
-      it('ends a delivery, with its attempt', async () => {
+      it('finishes a delivery, and stores the attempt', async () => {
         const delivery = await one();
         const { moved } = await record([attemptOf(delivery, START + 5)], START + 5);
         expect([...moved]).toEqual([delivery.seq]);
@@ -209,7 +209,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(Number(attempts[0]?.superseded)).toBe(0);
       });
 
-      it('of a worker that lost its lease moves nothing, and is kept as superseded', async () => {
+      it('of a worker that lost its lease changes no delivery, and is stored as superseded', async () => {
         const delivery = await one();
         const late = START + LEASE_MS;
         expect(await database.transaction(() => reclaimExpired(database, late, 10))).toBe(1);
@@ -224,7 +224,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(attempts.map(({ superseded }) => Number(superseded))).toEqual([1, 0]);
       });
 
-      it('of a stale lease among others moves the others', async () => {
+      it('with one stale lease changes the other deliveries', async () => {
         await addListener(database, START);
         await addEvents(database, 3);
         const { leased } = await fan({ room: roomFor(3) });
@@ -235,7 +235,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(await states()).toEqual(['succeeded', 'leased', 'succeeded']);
       });
 
-      it('of 410 disables the listener, and of failures pauses it for all', async () => {
+      it('with a 410 disables the listener, and with failures pauses it for all workers', async () => {
         const delivery = await one();
         const gone = attemptOf(delivery, START, {
           outcome: 'rejected',
@@ -247,7 +247,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(row?.state).toBe('disabled');
       });
 
-      it('of nothing new to say leaves the listener alone: what is due stays expected', async () => {
+      it('without a change of health leaves the listener: its due deliveries stay expected', async () => {
         await addListener(database, START);
         await addEvents(database, 3);
         const { leased } = await fan({ room: roomFor(2) });
@@ -260,7 +260,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
     });
 
     describe('a lease', () => {
-      it('is given back only by its token', async () => {
+      it('is released only with its token', async () => {
         await addListener(database, START);
         await addEvents(database, 1);
         const { leased } = await fan({ room: roomFor(1) });
@@ -274,7 +274,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect((await claim(START)).deliveries.map(({ seq }) => seq)).toEqual([mine.seq]);
       });
 
-      it('is taken back when it has run out, and no sooner', async () => {
+      it('is reclaimed when it has expired, and not earlier', async () => {
         await addListener(database, START);
         await addEvents(database, 3);
         await fan({ room: roomFor(3) });
@@ -287,7 +287,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       });
     });
 
-    it('says what waits: events, the first listener that is ready, the first lease to end', async () => {
+    it('reports the pending work: events, the first listener that is ready, the first lease to expire', async () => {
       const outlook = () => database.single(() => readOutlook(database));
       expect(await outlook()).toMatchObject({ hasEvents: false, readyAt: null, leaseUntil: null });
       await addListener(database, START);
@@ -326,7 +326,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(await deliveriesOf(database)).toMatchObject([{ listenerId: id }]);
       });
 
-      it('that was disabled gets what was held, or not', async () => {
+      it('that was disabled gets the held deliveries, or they are discarded', async () => {
         const id = await addListener(database, START);
         await database.transaction(() => disableListener(database, id, 'no more', START));
         await addEvents(database, 3);
@@ -363,7 +363,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       expect(pages).toEqual(all);
     });
 
-    it('sends a delivery again that has ended, and none that is under way', async () => {
+    it('resends a finished delivery, and no delivery in flight', async () => {
       await addListener(database, START);
       await addEvents(database, 2);
       const { leased } = await fan({ room: roomFor(2) });
@@ -377,7 +377,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       expect((await claim(START + 1)).deliveries).toMatchObject([{ seq: leased[0]?.seq, attempts: 1, retries: 0 }]);
     });
 
-    it('publishes once under one idempotency key', async () => {
+    it('publishes once with one idempotency key', async () => {
       const key = Buffer.alloc(16, 1);
       const publish = () => {
         const row = anEvent();
@@ -390,7 +390,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       expect(await rowsOf(database, sql`select ${e.select('e', 'id')} from ${e.sql} e`)).toHaveLength(1);
     });
 
-    it('stores a test event for one listener, which no fan-out sees', async () => {
+    it('stores a test event for one listener, and no fan-out takes it', async () => {
       const id = await addListener(database, START, { patterns: ['*'] });
       await addListener(database, START, { patterns: ['*'] });
       const listener = await database.transaction(() => readListener(database, id, undefined));
@@ -426,11 +426,11 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       });
 
       it.each([
-        ['are the same', () => 'acme'],
-        ['are missing here and there', (n: number) => (n % 3 ? `owner ${n}` : null)],
-        ['hold what separates values', (n: number) => (n === 7 ? 'a\x1eb' : `a\x1f"{},\\é漢🪝'${n}`)],
+        ['are equal', () => 'acme'],
+        ['are sometimes missing', (n: number) => (n % 3 ? `owner ${n}` : null)],
+        ['contain separators', (n: number) => (n === 7 ? 'a\x1eb' : `a\x1f"{},\\é漢🪝'${n}`)],
       ])(
-        'of many events at once are kept as those of each alone, in their order, where they %s',
+        'of many events in one insert are stored like those of single inserts, in order, if they %s',
         async (_, ownerOf) => {
           const text = String.raw`\x1e"\'{},é漢🪝` + '\x1e\n';
           const rows = Array.from({ length: 20 }, (_row, n) =>
@@ -470,7 +470,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         },
       );
 
-      it('of many megabytes are stored, whatever a statement may hold', async () => {
+      it('of many megabytes are stored, whatever the maximum length of a statement is', async () => {
         const text = `"${'é'.repeat(2 * MIB - 100)}"`;
         await addListener(database, START);
         const rows = Array.from({ length: 5 }, () => anEvent({ data: { id: 1, text } }));
@@ -484,8 +484,8 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(bodies[0]?.length).toBeGreaterThan(2 * MIB - 100);
       });
 
-      // better-sqlite3 gives integers as JavaScript's numbers.
-      it.skipIf(title.includes('sqlite'))('are sequences beyond 2^53, told apart', async () => {
+      // better-sqlite3 returns integers as JavaScript numbers.
+      it.skipIf(title.includes('sqlite'))('are sequences beyond 2^53, and stay distinct', async () => {
         const far = 2n ** 53n;
         const tables: TableName[] = ['events', 'deliveries', 'listenerState'];
         for (const table of tables) {
@@ -515,8 +515,8 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
       });
     });
 
-    describe('whatever happens', () => {
-      it('a listener is looked at before something due to it may be sent, and nothing is left for ever', async () => {
+    describe('after any sequence of steps', () => {
+      it('a listener is checked before a due delivery may be sent, and no delivery is forgotten', async () => {
         await fc.assert(
           fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 20 }), async (steps) => {
             await empty(database);
@@ -534,7 +534,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
     });
 
     if (title.includes('sqlite')) return;
-    it('two workers that route and claim at once share the work, and miss nothing', async () => {
+    it('two workers that fan out and claim at the same time share the work, and miss nothing', async () => {
       const other = await openStore(fresh.options, { synchronize: false });
       try {
         for (let n = 0; n < 8; n++) await addListener(database, START);
@@ -564,7 +564,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
   });
 }
 
-/** Where `eventRow` has the idempotency key among its values. */
+/** The position of the idempotency key in the values of `eventRow`. */
 const DEDUPE_KEY = 9;
 
 async function empty(database: Database): Promise<void> {
@@ -601,7 +601,7 @@ const step = fc.tuple(
 
 const RATE: RateLimit = { limit: 3, perSeconds: 2 };
 
-/** A store with three listeners (a plain one, an ordered one, one with a rate limit), and a worker that does anything. */
+/** A store with three listeners (plain, ordered, with a rate limit), and a worker that performs any sequence of steps. */
 class World {
   private now = START;
   private readonly listeners: string[] = [];
@@ -673,7 +673,7 @@ class World {
     }
   }
 
-  /** The invariant of `ListenerState`, and that an ordered delivery is not leased beside an earlier one of its row. */
+  /** Checks the invariant of `ListenerState`, and that no ordered delivery is leased while an earlier one of its row is unfinished. */
   async checkReadiness(): Promise<void> {
     const { database } = this;
     const { deliveries: d, listeners: l, listenerState: s } = database.tables;
@@ -692,7 +692,7 @@ class World {
         const isBlocked = key !== null && before.has(key);
         if (key !== null) before.add(key);
         if (delivery.state === 'leased') {
-          expect(isBlocked, 'an ordered delivery goes out beside an earlier one').toBe(false);
+          expect(isBlocked, 'an ordered delivery is leased beside an earlier one').toBe(false);
         } else if (!isBlocked) {
           const rate = state.rateLimit === null ? null : allowanceOf(RATE, state.rateTaken as string | null, this.now);
           const sendableAt = Math.max(
@@ -700,19 +700,19 @@ class World {
             Number(state.pausedUntil ?? 0),
             rate && rate.allowed < 1 ? rate.nextAt(0) : 0,
           );
-          expect(state.readyAt, 'something is due, and nobody will look').not.toBeNull();
-          // A claim puts those that have waited at its own time, behind the others.
+          expect(state.readyAt, 'a delivery is due, and its listener is not in the queue').not.toBeNull();
+          // A claim moves listeners that have waited to its own time, after the others.
           expect(Number(state.readyAt)).toBeLessThanOrEqual(Math.max(sendableAt, this.now));
         }
       }
     }
   }
 
-  /** Works on, as a dispatcher would, and only at the times at which the store says that there is something to do. */
+  /** Continues like a dispatcher, but works only at the times at which the store reports work. */
   async finish(): Promise<void> {
     const { database } = this;
     for (const listener of this.listeners) await this.enable(listener);
-    // What is held in memory is lost with its worker.
+    // The leases that a worker holds in memory are lost with the worker.
     this.held = [];
     for (let round = 0; round < 500; round++) {
       const outlook = await database.single(() => readOutlook(database));

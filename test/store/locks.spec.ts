@@ -22,10 +22,10 @@ class Ticket {
 }
 
 const WRITERS = 50;
-/** Above what fifty commits take on a busy machine, and far below InnoDB's lock wait timeout of 50 s. */
+/** Longer than fifty commits take on a busy machine, and far shorter than InnoDB's lock wait timeout of 50 s. */
 const PATIENCE_MS = 20_000;
 
-/** A transaction of the store that has sent all of its statements, and is held before its commit. */
+/** A transaction of the store that has sent all of its statements, and is stopped before its commit. */
 class HeldScript {
   private open!: () => void;
   readonly ended: Promise<unknown>;
@@ -36,16 +36,16 @@ class HeldScript {
     let reached!: () => void;
     this.isHeld = new Promise((resolve) => (reached = resolve));
     type Play = (runner: unknown, running: Script<unknown>) => Promise<unknown>;
-    const server = database as unknown as { play: Play; playAhead: Play; playInTurns: Play };
+    const server = database as unknown as { runScript: Play; runPipelined: Play; runStepByStep: Play };
     const held = Object.create(server) as typeof server & Database;
-    held.play = async (runner, running) => {
-      const result = await server.play.call(held, runner, running);
+    held.runScript = async (runner, running) => {
+      const result = await server.runScript.call(held, runner, running);
       reached();
       await gate;
       return result;
     };
-    // Its last statements and the COMMIT would be sent together.
-    held.playAhead = (runner, running) => server.playInTurns.call(held, runner, running);
+    // With pipelining, the last statements and the COMMIT would be sent together.
+    held.runPipelined = (runner, running) => server.runStepByStep.call(held, runner, running);
     this.ended = held.transaction(script);
   }
 
@@ -55,7 +55,7 @@ class HeldScript {
   }
 }
 
-// SQLite has one writer at a time: `test/sqlite` shows what is promised there.
+// SQLite has one writer at a time: `test/sqlite` tests its promises.
 describeServers('while the store works', (target) => {
   let fresh: FreshDatabase;
   let app: TestApp;

@@ -2,23 +2,23 @@ import sql, { type Sql } from 'sql-template-tag';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { query, type Script, type StatementResult, Together } from '../../libs/webhooks/src/store/database/script.js';
 
-/** What one statement cost its database. */
+/** The cost of one statement in its database. */
 export interface Cost {
   readonly text: string;
-  /** Rows read from tables and indexes, also those that a condition then threw away; `null` where nobody counts (SQLite). */
+  /** Rows read from tables and indexes, including rows that a condition then rejected; `null` if the database does not count (SQLite). */
   readonly rows: number | null;
-  /** The database's own words for what it did. */
+  /** The plan in the words of the database. */
   readonly plan: string;
 }
 
-/** Ends a measured transaction: nothing that was measured happened. */
+/** Thrown to roll back a measured transaction. */
 class Undo extends Error {}
 
 /**
- * Runs a script as the store would, in its own kind of transaction, and takes it back: every statement that it yields is
- * measured as it is sent.
+ * Runs a script as the store would, in the same kind of transaction, and rolls it back. Each statement that it yields is measured when it
+ * is sent.
  *
- * @param as `single`: in a plain transaction, since the store runs this script outside of its own
+ * @param as `single`: in a plain transaction, because the store runs this script without its settings
  */
 export async function measure<T>(
   database: Database,
@@ -102,7 +102,7 @@ interface PlanNode {
   Plans?: PlanNode[];
 }
 
-/** Rows that scans of tables came by. */
+/** Rows that table scans read. */
 function rowsOfPlan(node: PlanNode): number {
   const below = (node.Plans ?? []).reduce((sum, plan) => sum + rowsOfPlan(plan), 0);
   if (node['Relation Name'] === undefined || !node['Node Type'].endsWith('Scan')) return below;
@@ -110,7 +110,7 @@ function rowsOfPlan(node: PlanNode): number {
   return below + (node['Actual Rows'] + passed) * node['Actual Loops'];
 }
 
-/** What the session has asked the storage engine to read: by key, along an index, by position, from end to end. */
+/** Reads that the session requested from the storage engine: by key, along an index, by position, and full scans. */
 function* handlerReads(): Script<Record<string, number>> {
   const rows = yield* query<{ Variable_name: string; Value: string }>(
     sql`show session status where Variable_name in ('Handler_read_first', 'Handler_read_key', 'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd', 'Handler_read_rnd_next')`,

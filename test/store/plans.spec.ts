@@ -17,7 +17,7 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../../libs/webhooks/src/store/queue/delivery-rows.js';
-import { standingListener, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
+import { readCandidateById, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
 import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
@@ -57,14 +57,14 @@ import {
 
 const ROWS = 200_000;
 const LISTENERS = 20_000;
-/** Of these, this many have something due, all since the same moment. */
+/** How many of the listeners have a due delivery; all are due at the same time. */
 const READY = 5_000;
 const NOW = 1_800_000_000_000;
 const BATCH = 250;
 const PAGE = 51;
 const EXHAUSTED = 20;
 
-/** The numbers from 0 on, as a table `s` with a column `n`: the same words on every database. */
+/** The numbers from 0 up, as a table `s` with a column `n`, in SQL that every database accepts. */
 function numbers(count: number): Sql {
   const digits = raw(
     '(select 0 as d union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)',
@@ -96,13 +96,13 @@ const PAYLOAD = raw(`'{"type":"order.created","timestamp":"2027-01-15T08:00:00.0
 const ACME = 'acme';
 const GLOBEX = 'globex';
 
-/** A row that changes all the time, and is delivered in order: every tenth delivery is of it, to this listener. */
+/** A row that changes all the time and is delivered in order, to this listener: every tenth delivery is about it. */
 const HOT_LISTENER = 'lst_0';
 
 /**
- * Deliveries 0 to 199,999, one of each event, oldest first. Nearly all have succeeded; the last are under way: 4,500 due,
- * each to another listener, and before them 900 leased, of which some have expired. {@link HOT_LISTENER} has one due, and
- * 19,999 before it.
+ * Deliveries 0 to 199,999, one per event, oldest first. Nearly all have succeeded. The last ones are unfinished: 4,500 due deliveries, each
+ * to another listener, and before them 900 leased ones, some of which have expired. {@link HOT_LISTENER} has one due delivery, and 19,999
+ * earlier ones.
  */
 function* fillTables(database: Database): Script<void> {
   const isPostgres = database.dialect === 'postgres';
@@ -200,7 +200,7 @@ function* analyze(database: Database): Script<void> {
   }
 }
 
-/** The servers refresh statistics by themselves, sooner or later; here they are as old as the test says. */
+/** Stops the automatic refresh of statistics: here they are as old as the test defines. */
 function* holdStatistics(database: Database): Script<void> {
   if (database.dialect === 'sqlite') return;
   for (const { sql: path } of Object.values(database.tables) as { sql: Sql }[]) {
@@ -231,7 +231,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
   const of = (filter: Partial<DeliveryFilterRow>): DeliveryFilterRow => ({ scope: undefined, ...filter });
   const policy = { now: NOW, leaseMs: LEASE_MS, circuit: CIRCUIT };
 
-  /** Leased deliveries, as their worker has them. */
+  /** Leased deliveries in the form in which a worker has them. */
   const leased = async () => {
     const { deliveries: d } = database.tables;
     const rows = await rowsOf<{ seq: unknown; listenerId: string }>(
@@ -281,13 +281,13 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         script: () => fanOut(database, { ...policy, limit: BATCH, room: roomFor(BATCH), bodyOf: OWN_TEXT }),
       },
       {
-        what: 'a fan-out reads on after those that were taken',
+        what: 'a fan-out continues after the events that were taken',
         rows: BATCH,
         script: () =>
           fanOut(database, { ...policy, limit: BATCH, afterSeq: ROWS - 500, room: roomFor(BATCH), bodyOf: OWN_TEXT }),
       },
       {
-        what: 'a claim reads the listeners it asks, however many are ready',
+        what: 'a claim reads as many listeners as its limit, however many are ready',
         rows: 64,
         script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(BATCH, 16) }),
       },
@@ -296,8 +296,8 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 1,
         script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
       },
-      { what: 'a look at what waits reads one of each', rows: 3, script: () => readOutlook(database), as: 'single' },
-      { what: 'taking leases back reads the expired ones', rows: 50, script: () => reclaimExpired(database, NOW, 500) },
+      { what: 'the outlook reads one row of each kind', rows: 3, script: () => readOutlook(database), as: 'single' },
+      { what: 'reclaiming reads the expired leases', rows: 50, script: () => reclaimExpired(database, NOW, 500) },
       {
         what: 'a listener is made due without looking at others',
         rows: 1,
@@ -345,7 +345,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       expectCheap((await measure(database, script, as)).costs, rows);
     });
 
-    it('recording attempts reads their deliveries and listeners, and so does giving them back', async () => {
+    it('recording attempts reads their deliveries and listeners, and so does releasing deliveries', async () => {
       const batch = await leased();
       const ended = batch.map((one) => attemptOf(one, NOW));
       const failed = batch.map((one) => failureOf(one, NOW, 1_000));
@@ -374,14 +374,14 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       const { createdAt, seq } = first.result.at(-1) as DeliveryRow;
       const after = { at: Number(createdAt), seq: String(seq) };
       expectCheap((await measure(database, () => listDeliveries(database, of(filter), after, PAGE))).costs, PAGE);
-      // Far down: where a list of everything has passed most of the table.
+      // A far page: a list of everything has skipped most of the table here.
       const deep = { at: NOW - 150_000, seq: String(ROWS - 150_000) };
       expectCheap((await measure(database, () => listDeliveries(database, of(filter), deep, PAGE))).costs, PAGE);
     });
 
-    // MySQL and MariaDB find them by an estimate of the state's index, when they have one.
+    // MySQL and MariaDB find these rows by an estimate of the state's index, which needs fresh statistics.
     it.skipIf((target.name === 'mariadb' || target.name === 'mysql2') && !refresh)(
-      'the few exhausted of many deliveries are found',
+      'a few exhausted deliveries among many are found',
       async () => {
         const { costs, result } = await measure(database, () =>
           listDeliveries(database, of({ state: 'exhausted' }), null, PAGE),
@@ -393,10 +393,10 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
 
     it.each([
       { of: 'a customer without events', listenerId: 'lst_0', events: 0 },
-      { of: 'a customer with very many', listenerId: 'lst_2', events: 200 },
-    ])('a replay of $of reads no event of another', async ({ listenerId, events }) => {
+      { of: 'a customer with very many events', listenerId: 'lst_2', events: 200 },
+    ])('a replay for $of reads no events of other customers', async ({ listenerId, events }) => {
       const replay = function* (): Script<number> {
-        const listener = yield* standingListener(database, listenerId);
+        const listener = yield* readCandidateById(database, listenerId);
         const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
         return (yield* replayEvents(database, listener as ReadCandidate, options)).made;
       };
@@ -405,7 +405,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       expectCheap(costs, events);
     });
 
-    it('the few disabled of many listeners are found', async () => {
+    it('a few disabled listeners among many are found', async () => {
       const options = { scope: undefined, state: 'disabled', after: null, limit: PAGE };
       expectCheap((await measure(database, () => listListeners(database, options))).costs, PAGE);
     });
@@ -425,7 +425,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
     );
 
     it.each([{ listenerId: 'lst_77' }, { eventId: 'evt_777' }, { since: NOW - 20 }])(
-      'deliveries of %s are counted without looking at others',
+      'deliveries with %s are counted without reading others',
       async (filter) => {
         expectCheap((await measure(database, () => countDeliveries(database, of(filter)))).costs, 20);
       },
@@ -433,15 +433,15 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
   });
 });
 
-/** Rows read per row of the answer: its key, its row, its listener, its event, and on MariaDB each of them twice. */
+/** Rows read per row of the result: its key, its row, its listener, its event; MariaDB counts each of them twice. */
 const READS_PER_ROW = 8;
-/** For statements that find nothing, and the few rows of `route_paths`. */
+/** For statements without a result, and for the few rows of `route_paths`. */
 const READS_AT_LEAST = 40;
 
 function expectCheap(costs: readonly Cost[], answer: number): void {
   for (const { text, rows, plan } of costs) {
     if (rows === null) {
-      // A walk along an index is none of the table, as long as a limit ends it and no sort stands in between.
+      // A walk along an index is no table scan if a limit ends it and no sort comes between.
       const isLimited = text.includes('limit') && !plan.includes('TEMP B-TREE FOR ORDER BY');
       const scans = plan.split('\n').filter((step) => {
         const scanned = /^SCAN (\S+)( USING .*INDEX)?/.exec(step);

@@ -41,13 +41,13 @@ describeDatabases('a transaction of the store', (target) => {
     );
     return rows.map(({ url }) => url);
   };
-  /** Another program's statement, on a connection of its own. */
+  /** Runs a statement of another program, on a separate connection. */
   const by = (runner: QueryRunner, statement: ReturnType<typeof setUrl>) => {
     const { text, values } = database.statement(statement);
     return runner.query(text, values);
   };
 
-  it('ends at the statement that failed, and leaves nothing behind', async () => {
+  it('ends at the failed statement, and leaves no changes', async () => {
     const tried = database.transaction(function* (): Script<void> {
       yield setUrl(ids[0], 'half');
       try {
@@ -86,7 +86,7 @@ describeDatabases('a transaction of the store', (target) => {
       await database.transaction(function* () {
         runs++;
         yield setUrl(ids[0], `mine ${runs}`);
-        // Each now waits for the other; one of the two is chosen, and the other goes on.
+        // Each now waits for the other. The database chooses one victim, and the other continues.
         theirs ??= by(other, setUrl(ids[0], 'theirs')).then(
           () => other.commitTransaction(),
           () => other.rollbackTransaction(),
@@ -97,7 +97,7 @@ describeDatabases('a transaction of the store', (target) => {
     } finally {
       await other.release();
     }
-    // Whoever was chosen: the script is there as a whole.
+    // Whichever was the victim: the script has run completely.
     const [first, second] = await urls();
     expect(second).toBe(`mine ${runs}`);
     expect(first).toBe(second);
@@ -120,7 +120,7 @@ describeDatabases('a transaction of the store', (target) => {
     expect(await urls()).toEqual([`mine ${runs}`, `mine ${runs}`]);
   });
 
-  it('whose connection breaks says so, leaves nothing behind, and the next one works', async () => {
+  it('reports a broken connection and leaves no changes, and the next script works', async () => {
     const kill = database.dialect === 'postgres' ? 'select pg_terminate_backend' : 'kill';
     const id = database.dialect === 'postgres' ? sql`select pg_backend_pid() as id` : sql`select connection_id() as id`;
     let killed: Promise<unknown> = Promise.resolve();
@@ -137,7 +137,7 @@ describeDatabases('a transaction of the store', (target) => {
   });
 
   if (target.name !== 'postgres') return;
-  it.each(['transaction', 'single'] as const)('is run again when it cannot be serialised (%s)', async (how) => {
+  it.each(['transaction', 'single'] as const)('runs again after a serialization failure (%s)', async (how) => {
     const isolation =
       how === 'single'
         ? sql`set session characteristics as transaction isolation level repeatable read`

@@ -4,14 +4,14 @@ import { endAfterSilence } from '../../libs/webhooks/src/store/database/silence.
 
 const LIMIT_MS = 50;
 
-/** Nothing else of this process happens meanwhile. */
+/** Blocks the event loop of this process. */
 function block(ms: number): void {
   const until = performance.now() + ms;
   while (performance.now() < until);
 }
 
-describe('a wait for a word', () => {
-  it('ends when there is none', async () => {
+describe('a timeout for answers', () => {
+  it('expires without an answer', async () => {
     const ended = new AbortController();
     const began = performance.now();
     endAfterSilence(LIMIT_MS, () => ended.abort());
@@ -19,22 +19,22 @@ describe('a wait for a word', () => {
     expect(performance.now() - began).toBeGreaterThanOrEqual(LIMIT_MS - 1);
   });
 
-  it('begins anew with each word', async () => {
+  it('restarts with each answer', async () => {
     const end = vi.fn();
     const silence = endAfterSilence(LIMIT_MS, end);
     for (let n = 0; n < 5; n++) {
       await new Promise((resolve) => setTimeout(resolve, LIMIT_MS / 2));
-      silence.heard();
+      silence.restart();
     }
     silence.stop();
     expect(end).not.toHaveBeenCalled();
   });
 
-  it('does not count the time that this process slept', async () => {
+  it('does not count the time in which the process was suspended', async () => {
     const end = vi.fn();
     const silence = endAfterSilence(LIMIT_MS, end);
     block(LIMIT_MS + 600);
-    // Its timer has fired by then, and what was said is read only now.
+    // Its timer has expired by then, and the answer is read only now.
     await new Promise((resolve) => setTimeout(resolve, 1));
     silence.stop();
     expect(end).not.toHaveBeenCalled();

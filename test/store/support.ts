@@ -18,7 +18,7 @@ import { query } from '../../libs/webhooks/src/store/database/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
 import { SqliteDatabase } from '../../libs/webhooks/src/store/database/sqlite-database.js';
 
-/** A store without an application around it: the data source that would be the application's, and the module's own. */
+/** A store without an application: a data source in place of the application's, and the module's own. */
 export interface OpenStore {
   readonly application: DataSource;
   readonly database: Database;
@@ -45,7 +45,7 @@ export async function openStore(
   };
 }
 
-/** Opens after ten failures, as by default, and never gives a listener up. */
+/** Opens after ten failures, which is the default, and never disables a listener. */
 export const CIRCUIT: CircuitPolicy = {
   failures: 10,
   cooldownMs: 10_000,
@@ -55,14 +55,14 @@ export const CIRCUIT: CircuitPolicy = {
 
 export const LEASE_MS = 60_000;
 
-/** Room for `total` deliveries, `each` of one listener. */
+/** Room with `total` slots, of which one listener gets at most `each`. */
 export function roomFor(total: number, each = total): Room {
   return { total, ofListener: () => each, ofOwner: () => Infinity, full: [], fullOwners: [] };
 }
 
 export const NO_ROOM = roomFor(0);
 
-/** The standard format: what is sent is the event's own text. */
+/** The standard format: the body is the event's own text. */
 export const OWN_TEXT: BodyOf = () => null;
 
 export interface ListenerOptions {
@@ -115,12 +115,12 @@ export interface EventOptions {
   data?: Record<string, string | number | null>;
   owner?: string | null;
   audience?: Audience;
-  /** Names the row that the event is about. */
+  /** Names the row of the event. */
   row?: string;
   createdAt?: number;
 }
 
-/** An event row as capture makes it. */
+/** An event row in the form in which capture creates it. */
 export function anEvent(options: EventOptions = {}) {
   const { type = 'order.created', data = { id: 1 }, owner = null, createdAt = 0, row } = options;
   const audience = options.audience ?? (owner === null ? 'application' : 'owner');
@@ -149,7 +149,7 @@ export async function addEvents(database: Database, count: number, options: Even
   return rows.map((row) => row.source.event.id);
 }
 
-/** What an attempt of a delivery came to, for `recordAttempts`. */
+/** The result of an attempt, for `recordAttempts`. */
 export function attemptOf(delivery: ClaimedDelivery, now: number, options: Partial<AttemptRecord> = {}): AttemptRecord {
   return {
     deliverySeq: delivery.seq,
@@ -171,7 +171,7 @@ export function attemptOf(delivery: ClaimedDelivery, now: number, options: Parti
   };
 }
 
-/** A failed attempt that is to be repeated after `delayMs`. */
+/** A failed attempt with a retry after `delayMs`. */
 export function failureOf(delivery: ClaimedDelivery, now: number, delayMs: number): AttemptRecord {
   return attemptOf(delivery, now, {
     outcome: 'rejected',
@@ -181,7 +181,7 @@ export function failureOf(delivery: ClaimedDelivery, now: number, delayMs: numbe
   });
 }
 
-/** Rows of a statement of the test's own. */
+/** Rows of a statement that the test itself sends. */
 export function rowsOf<R = Record<string, unknown>>(database: Database, statement: Sql): Promise<R[]> {
   return database.transaction(() => query<R>(statement));
 }
@@ -192,7 +192,7 @@ export async function run(database: Database, statement: Sql): Promise<void> {
   });
 }
 
-/** Every delivery, in the order in which it was made. */
+/** Every delivery, in the order of insertion. */
 export async function deliveriesOf(database: Database) {
   const { deliveries: d } = database.tables;
   const rows = await rowsOf<{

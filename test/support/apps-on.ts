@@ -2,16 +2,16 @@ import { afterEach, beforeEach } from 'vitest';
 import type { FreshDatabase, TestDatabase } from './databases.js';
 import { startApp, type TestApp, type TestAppOptions } from './webhooks-app.js';
 
-/** Applications on one database, as the processes of one service are. */
+/** Applications on one database, like the processes of one service. */
 export interface AppsOnDatabase {
   start(options: Omit<TestAppOptions, 'database'>): Promise<TestApp>;
-  /** Those of the present test. */
+  /** The applications of the current test. */
   readonly running: readonly TestApp[];
-  /** Moves the clocks of all of them. */
+  /** Moves the clocks of all applications. */
   advance(ms: number): void;
 }
 
-/** A database that is fresh for each test; it and what was started on it are gone after it. */
+/** A new database for each test. The database and the applications on it are removed after the test. */
 export function appsOn(database: TestDatabase): AppsOnDatabase {
   let fresh: FreshDatabase;
   const running: TestApp[] = [];

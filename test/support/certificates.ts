@@ -6,21 +6,21 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** A certificate that signed itself: whoever trusts `cert` as an authority trusts it. In PEM. */
+/** A self-signed certificate: add `cert` to the trusted authorities to trust it. PEM. */
 export interface TestCertificate {
   readonly cert: string;
   readonly key: string;
 }
 
-/** A new one for a name, good for two days. Needs `openssl`. */
+/** Creates a certificate for a name, valid for two days. Needs `openssl`. */
 export function certificateFor(name: string): Promise<TestCertificate> {
   return inFolder((folder) => request(folder, name, `DNS:${name}`));
 }
 
-/** A private authority: `cert` is what has to be trusted. */
+/** A private authority: add `cert` to the trusted authorities. */
 export interface TestAuthority {
   readonly cert: string;
-  /** A certificate of this authority, for a client of this name and for a server at `127.0.0.1`. */
+  /** A certificate of this authority, for a client with this name or a server at `127.0.0.1`. */
   issue(name: string): Promise<TestCertificate>;
 }
 
@@ -37,7 +37,7 @@ export async function authorityOf(name: string): Promise<TestAuthority> {
   };
 }
 
-/** The same key behind a passphrase, as `openssl pkcs8` writes it. */
+/** The same key, encrypted with a passphrase, as `openssl pkcs8` writes it. */
 export function encryptedKey(key: string, passphrase: string, ...options: readonly string[]): Promise<string> {
   return inFolder(async (folder) => {
     const file = join(folder, 'key.pem');
@@ -63,7 +63,7 @@ async function request(
   return { key: await readFile(key, 'utf8'), cert: await readFile(cert, 'utf8') };
 }
 
-/** Nothing of it stays on the disk. */
+/** Works in a temporary folder and deletes it. */
 async function inFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'webhooks-certificate-'));
   try {

@@ -5,9 +5,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 /** A program under test. */
 export interface RunningProgram {
-  /** What it has printed so far, both streams. */
+  /** Its output so far, both streams. */
   output(): string;
-  /** Waits until it has printed a text. @throws with all it printed, when it ends or does not within `timeoutMs` */
+  /** Waits until it has printed a text. @throws with all its output, if it ends first or takes longer than `timeoutMs` */
   printed(text: string, timeoutMs?: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -59,7 +59,7 @@ export function startProgram(
   };
 }
 
-/** A port that nothing listens on now. */
+/** A port that no process listens on now. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -69,7 +69,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Waits until something accepts HTTP requests. */
+/** Waits until a server accepts HTTP requests. */
 export async function answering(url: string, program: RunningProgram, timeoutMs = 20_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {

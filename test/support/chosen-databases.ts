@@ -1,13 +1,13 @@
-/** `mysql2` is TypeORM's type `mysql` (no `RETURNING`), whichever product answers at `MYSQL_URL`. */
+/** `mysql2` is TypeORM's type `mysql` (no `RETURNING`), for MySQL or MariaDB at `MYSQL_URL`. */
 export const DATABASE_NAMES = ['sqlite', 'postgres', 'mariadb', 'mysql2'] as const;
 
 export type DatabaseName = (typeof DATABASE_NAMES)[number];
 
 /**
- * The databases that `DATABASES` names, with commas between them; every one when it is not set. The servers of the others are not started
- * and not asked for.
+ * The databases that `DATABASES` names, separated by commas; all databases if it is not set. The servers of other databases are neither
+ * started nor required.
  *
- * @throws for an unknown name, so that a typing error does not run fewer tests than somebody believes
+ * @throws for an unknown name: a typing error must not skip tests silently
  */
 export function chosenDatabases(list = process.env['DATABASES']): readonly DatabaseName[] {
   const names = (list ?? '').split(',').map((name) => name.trim());

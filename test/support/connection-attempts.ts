@@ -1,14 +1,14 @@
 import { Socket } from 'node:net';
 
-/** An address that a socket of this process was told to connect to, by the operating system's own call. */
+/** An address that a socket of this process passed to the operating system's connect call. */
 export interface ConnectionAttempt {
   readonly address: string;
   readonly port: number;
 }
 
 /**
- * Sees every connection that this process tries to open, TLS or not, whoever asks for it: `connectionAttempt` is emitted by the
- * socket itself for each address, right before it is handed to the operating system.
+ * Records every connection that this process tries to open, with or without TLS, in any library. The socket itself emits
+ * `connectionAttempt` for each address, right before the call of the operating system.
  */
 export class ConnectionAttempts {
   readonly all: ConnectionAttempt[] = [];
@@ -28,7 +28,7 @@ export class ConnectionAttempts {
     return this.all.map(({ address }) => address);
   }
 
-  /** Looks away again. */
+  /** Stops recording. */
   stop(): void {
     Socket.prototype.connect = this.#connect;
   }

@@ -5,7 +5,7 @@ import { chosenDatabases } from './chosen-databases.js';
 import { databases, describeDatabases } from './databases.js';
 
 describe('the databases of a run', () => {
-  it('are SQLite and PostgreSQL, and MariaDB or MySQL when a server is named; only those of DATABASES when it is set', () => {
+  it('are SQLite and PostgreSQL, and MariaDB or MySQL with MYSQL_URL; DATABASES limits them', () => {
     const { mysql } = inject('servers');
     const expected = { MariaDB: ['mariadb', 'mysql2'], MySQL: ['mysql2'], none: [] };
     const all = ['sqlite', 'postgres', ...expected[mysql?.product ?? 'none']];
@@ -14,7 +14,7 @@ describe('the databases of a run', () => {
     );
   });
 
-  it('are all of them without DATABASES, and the named ones with it', () => {
+  it('are all databases without DATABASES, and the named ones with it', () => {
     const all = ['sqlite', 'postgres', 'mariadb', 'mysql2'];
     expect(chosenDatabases('')).toEqual(all);
     expect(chosenDatabases('mysql2, sqlite')).toEqual(['sqlite', 'mysql2']);
@@ -30,7 +30,7 @@ describe('the databases of a run', () => {
 });
 
 describeDatabases('a test database', (db) => {
-  it('is empty, takes four-byte characters, and is gone after drop() even with a connection open', async () => {
+  it('is empty, stores four-byte characters, and is removed by drop() even with an open connection', async () => {
     const { options, drop } = await db.create();
     const dataSource = await new DataSource(options).initialize();
     const runner = dataSource.createQueryRunner();

@@ -8,12 +8,12 @@ import type {} from './global-setup.js';
 
 export type { FreshDatabase } from './fresh-database.js';
 
-/** Small on purpose: what only works with a connection for everybody should show here. A test may ask for more. */
+/** Small on purpose: code that needs one connection per caller should fail here. A test may ask for more. */
 const POOL_SIZE = 5;
 
 export interface TestDatabase {
   name: DatabaseName;
-  /** A fresh, empty database of its own for one test or test file; the caller ends with `drop()`. */
+  /** A new, empty database for one test or test file; the caller drops it with `drop()`. */
   create(): Promise<FreshDatabase>;
 }
 
@@ -22,36 +22,36 @@ const { postgres, mysql } = inject('servers');
 const available: TestDatabase[] = [
   { name: 'sqlite', create: createSqlite },
   ...(postgres ? [{ name: 'postgres' as const, create: () => small(createPostgres(postgres.url)) }] : []),
-  // TypeORM's type `mariadb` says `INSERT … RETURNING`, which MySQL does not have.
+  // TypeORM's type `mariadb` uses `INSERT … RETURNING`, which MySQL does not have.
   ...(mysql?.product === 'MariaDB'
     ? [{ name: 'mariadb' as const, create: () => small(createMysql(mysql.url, 'mariadb')) }]
     : []),
   ...(mysql ? [{ name: 'mysql2' as const, create: () => small(createMysql(mysql.url, 'mysql')) }] : []),
 ];
 
-/** The databases of this run: SQLite and PostgreSQL, the others with `MYSQL_URL`; of these only the ones that `DATABASES` names, if it is set. */
+/** The databases of this run: SQLite and PostgreSQL, and the others if `MYSQL_URL` is set. `DATABASES` limits them. */
 export const databases: TestDatabase[] = available.filter(({ name }) => chosenDatabases().includes(name));
 
-/** `describe` once for each database of this run, as `title (name)`. */
+/** `describe` for each database of this run, as `title (name)`. */
 export function describeDatabases(title: string, body: (db: TestDatabase) => void): void {
   for (const database of databases) {
     describe(`${title} (${database.name})`, () => body(database));
   }
 }
 
-/** `describe` for what only one database has; skipped where it is not among the databases of this run. */
+/** `describe` for a feature of one database; skipped if the database is not in this run. */
 export function describeOn(name: DatabaseName, title: string, body: (db: TestDatabase) => void): void {
   const database = databases.find((one) => one.name === name);
   describe.runIf(database)(`${title} (${name})`, () => body(database as TestDatabase));
 }
 
-/** `describe` once for each database that is a server; skipped where this run has none. */
+/** `describe` for each database server; skipped if this run has none. */
 export function describeServers(title: string, body: (db: TestDatabase) => void): void {
   const servers = databases.filter(({ name }) => name !== 'sqlite');
   for (const server of servers) {
     describe(`${title} (${server.name})`, () => body(server));
   }
-  // A file without any test would fail.
+  // vitest fails a file without tests.
   if (servers.length === 0) describe.skip(`${title} (no server)`, () => it('needs PostgreSQL, MariaDB or MySQL'));
 }
 

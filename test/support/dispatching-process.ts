@@ -7,7 +7,7 @@ import { Webhook, type WebhooksOptions } from 'nestjs-entity-webhooks';
 import { createScratchProject } from './scratch-project.js';
 import { LOOPBACK } from './webhooks-app.js';
 
-/** What such a process has webhooks for. */
+/** The entity of such a process. */
 @Webhook()
 @Entity('parcel')
 export class Parcel {
@@ -52,7 +52,7 @@ for (const name of saves) await app.get(DataSource).getRepository(Parcel).save({
 console.log('ready');
 `;
 
-/** Loaded first: everything in the process believes that it is another time. */
+/** Loaded first: it changes the time for the whole process. */
 const SHIFT = `
 const { clockShiftMs } = JSON.parse(process.env.PROCESS ?? '{}');
 const HostDate = Date;
@@ -67,20 +67,20 @@ export {};
 export interface DispatchingProcessOptions {
   database: DataSourceOptions;
   webhooks?: WebhooksOptions;
-  /** How much the clock of its host is ahead, in ms. */
+  /** How far its host's clock is ahead, in ms. */
   clockShiftMs?: number;
-  /** Names of the parcels that it saves as it starts. */
+  /** Names of the parcels that it saves when it starts. */
   saves?: readonly string[];
 }
 
-/** Another process on the same database, with the library as its users have it. */
+/** Another process on the same database, with the library as users install it. */
 export interface DispatchingProcesses {
-  /** Returns when it runs and has saved its parcels. It dispatches unless its options say otherwise. */
+  /** Resolves when it runs and has saved its parcels. It dispatches unless its options prevent it. */
   start(options: DispatchingProcessOptions): Promise<{ stop(): Promise<void> }>;
   remove(): Promise<void>;
 }
 
-/** Compiles it once: for a `beforeAll`. */
+/** Compiles the program once. Call it in `beforeAll`. */
 export async function prepareProcesses(): Promise<DispatchingProcesses> {
   const scratch = await createScratchProject();
   await scratch.write('src/main.ts', MAIN);

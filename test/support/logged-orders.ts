@@ -1,7 +1,7 @@
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { PayloadFormat, RetrySchedule, Webhook } from 'nestjs-entity-webhooks';
 
-// What specs about the log of deliveries are told with.
+// Helpers for the specs about the delivery log.
 
 @Webhook({ owner: 'customerId' })
 @Entity('log_order')
@@ -19,7 +19,7 @@ export class Order {
 export const MINUTE = 60 * 1_000;
 export const HOUR = 60 * MINUTE;
 
-/** Three attempts, a minute apart. */
+/** Three attempts at intervals of one minute. */
 export class ThreeAttempts extends RetrySchedule {
   delayMs(failures: number): number | null {
     return failures < 3 ? MINUTE : null;

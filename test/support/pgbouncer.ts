@@ -10,9 +10,9 @@ import { freePort } from './child-process.js';
 import { databases, type FreshDatabase } from './databases.js';
 import { unprivilegedAccount } from './embedded-postgres.js';
 
-/** A fresh database behind a pooler. */
+/** A new database behind a pooler. */
 export interface PooledDatabase extends FreshDatabase {
-  /** Past the pooler. */
+  /** A direct connection, without the pooler. */
   directUrl: string;
 }
 
@@ -21,13 +21,13 @@ export interface RunningPgBouncer {
   stop(): Promise<void>;
 }
 
-/** Few on purpose: what leaves something behind in a session meets it again soon. */
+/** Few on purpose: code that leaves state in a session soon gets the same session again. */
 const SERVER_CONNECTIONS = 2;
 const READY_WITHIN_MS = 10_000;
 
 /**
- * PgBouncer in transaction mode, on a free port, before the PostgreSQL of this run: 2 server connections for each database,
- * and after a transaction a client may get the other one.
+ * PgBouncer in transaction mode, on a free port, in front of this run's PostgreSQL. There are 2 server connections per database, and after
+ * a transaction a client may get the other one.
  */
 export async function startPgBouncer(): Promise<RunningPgBouncer> {
   const { postgres, pgbouncer } = inject('servers');

@@ -2,13 +2,13 @@ import type { DataSourceOptions } from 'typeorm';
 import { databases, type FreshDatabase, type TestDatabase } from './databases.js';
 import { TcpProxy } from './tcp-proxy.js';
 
-/** Databases that are reached over a network. */
+/** Databases that use a network connection. */
 export const networked = databases.filter(({ name }) => name === 'postgres' || name === 'mariadb');
 
-/** A database, and the way to it that a test can take away. */
+/** A database with a connection that a test can cut. */
 export interface ProxiedDatabase extends FreshDatabase {
   readonly proxy: TcpProxy;
-  /** As {@link options}, and through the proxy. */
+  /** Like {@link options}, but through the proxy. */
   readonly proxied: DataSourceOptions;
 }
 

@@ -1,14 +1,14 @@
 import { Logger } from '@nestjs/common';
 import { vi } from 'vitest';
 
-/** What the library says in the log, instead of printing it. */
+/** The log of the library, collected instead of printed. */
 export interface Said {
   errors: string[];
   warnings: string[];
   news: string[];
 }
 
-/** Listens to every Nest logger until `vi.restoreAllMocks()`. */
+/** Collects the output of every Nest logger until `vi.restoreAllMocks()`. */
 export function listenToLog(): Said {
   const said: Said = { errors: [], warnings: [], news: [] };
   vi.spyOn(Logger.prototype, 'error').mockImplementation((text: unknown) => void said.errors.push(String(text)));

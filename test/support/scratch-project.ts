@@ -11,7 +11,7 @@ export const WORKSPACE = resolve(import.meta.dirname, '../..');
 
 /** A fenced block of a Markdown file. */
 export interface CodeBlock {
-  /** From the comment above it, `<!-- tested: src/main.ts -->`; `null` when there is none. */
+  /** From the comment before it, `<!-- tested: src/main.ts -->`; `null` without a comment. */
   name: string | null;
   language: string;
   code: string;
@@ -24,25 +24,25 @@ export async function codeBlocks(markdownFile: string): Promise<CodeBlock[]> {
   return [...markdown.matchAll(fence)].map(([, name = null, language = '', code = '']) => ({ name, language, code }));
 }
 
-/** The block with a name. */
+/** The block with this name. */
 export async function codeBlock(markdownFile: string, name: string): Promise<string> {
   const found = (await codeBlocks(markdownFile)).filter((block) => block.name === name);
   if (found.length !== 1) throw new Error(`${markdownFile} has ${found.length} blocks called ${name}`);
   return (found[0] as CodeBlock).code;
 }
 
-/** A folder outside the workspace, with the library installed as its users have it: built, with its types. */
+/** A folder outside the workspace, with the built library and its types, as users install it. */
 export interface ScratchProject {
   folder: string;
   write(name: string, text: string): Promise<void>;
-  /** Compiles what was written, strictly, to `dist`. @throws with what the compiler says */
+  /** Compiles the files strictly to `dist`. @throws with the output of the compiler */
   compile(): Promise<void>;
-  /** Runs a command of a page, such as `npm run build`, in the folder. @throws with what it says */
+  /** Runs a command of a page, such as `npm run build`, in the folder. @throws with the output */
   shell(command: string, env?: Readonly<Record<string, string>>): Promise<void>;
   remove(): Promise<void>;
 }
 
-/** What `nest new` writes (Nest 12, ESM, strict), as far as a build depends on it. */
+/** The files of `nest new` (Nest 12, ESM, strict) that a build depends on. */
 const NEST_NEW = {
   'package.json': { private: true, type: 'module', scripts: { build: 'nest build' } },
   'nest-cli.json': { sourceRoot: 'src', compilerOptions: { deleteOutDir: true } },

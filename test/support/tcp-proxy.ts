@@ -1,23 +1,23 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 
-/** A connection that passes through the proxy. */
+/** A connection through the proxy. */
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
-  /** What the client has said so far. */
+  /** The text that the client has sent so far. */
   said: string;
-  /** What the server says next does not arrive, and the connection ends. */
+  /** If true, the next answer of the server is dropped, and the connection is closed. */
   isLost: boolean;
 }
 
-/** Stands between an application and a server, and can take it away. */
+/** A proxy between an application and a server that can cut the connection. */
 export class TcpProxy {
-  /** Connections that were refused so far. */
+  /** The number of refused connections so far. */
   refused = 0;
   private isCut = false;
   private isSilent = false;
-  /** Says of what a client has said that its answer is to be lost. */
+  /** Decides by the text of the client whether the next answer is dropped. */
   private losesAnswerTo: ((said: string) => boolean) | null = null;
   private readonly pairs = new Set<Pair>();
   private readonly orphans = new Set<Socket>();
@@ -35,7 +35,7 @@ export class TcpProxy {
     return (this.server.address() as AddressInfo).port;
   }
 
-  /** Ends every connection, and each new one at once. */
+  /** Closes every connection, and each new connection immediately. */
   cut(): void {
     this.isCut = true;
     for (const { client, server } of this.pairs) {
@@ -45,7 +45,7 @@ export class TcpProxy {
     for (const orphan of this.orphans) orphan.resetAndDestroy();
   }
 
-  /** The server's ends of the connections are gone, and the clients are never told: what they say is taken, and nobody answers. */
+  /** Closes the server side of the connections without notice to the clients: their data is accepted, and no answer comes. */
   vanish({ alsoNew = false } = {}): void {
     this.isSilent = alsoNew;
     for (const pair of this.pairs) {
@@ -60,7 +60,7 @@ export class TcpProxy {
     this.isSilent = false;
   }
 
-  /** The answer to the next thing that is said like this is lost, with its connection. @param isIt of all that one client has said */
+  /** Drops the next answer to a matching request, and closes its connection. @param isIt gets the whole text of one client */
   loseAnswerTo(isIt: (said: string) => boolean): void {
     for (const pair of this.pairs) pair.said = '';
     this.losesAnswerTo = isIt;
@@ -103,7 +103,7 @@ export class TcpProxy {
   }
 
   private end(pair: Pair): void {
-    // One whose server has vanished is not among them any more.
+    // Connections whose server has vanished are no longer in this list.
     if (!this.pairs.delete(pair)) return;
     pair.client.destroy();
     pair.server.destroy();

@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 
-/** InnoDB shows a copy of its transactions, and makes no new one while the last was read within 100 ms. */
+/** InnoDB shows a copy of its transactions, and does not refresh it if the last read was less than 100 ms ago. */
 const INNODB_REFRESH_MS = 150;
 
 /**
- * Until the database says that so many transactions of a data source's database wait for a lock. SQLite has writers queue before they
- * begin, and knows of none.
+ * Waits until the database reports that `count` transactions of the data source's database wait for a lock. On SQLite writers queue before
+ * they begin, so it knows of none.
  */
 export async function waitInTheDatabase(dataSource: DataSource, count: number): Promise<void> {
   const { type } = dataSource.options;

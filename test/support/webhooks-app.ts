@@ -22,7 +22,7 @@ import {
 } from 'nestjs-entity-webhooks';
 import { FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
 
-/** What tests say of addresses: receivers stand on this machine. */
+/** Allows the addresses of receivers on this machine. */
 export const LOOPBACK = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
 
 export interface TestApp {
@@ -48,13 +48,13 @@ export interface TestAppOptions {
   application?: NestApplicationOptions;
   dataSourceFactory?: (options: DataSourceOptions) => Promise<DataSource>;
   providers?: Provider[];
-  /** Instead of one that stands still. */
+  /** Replaces the clock that stands still. */
   ownClock?: WebhookClock;
 }
 
 /**
- * A whole application on a real database, with a receiver. The dispatcher does not start by itself: `dispatcher.drain()`
- * sends what there is, and the clock only moves when a test moves it.
+ * A whole application on a real database, with a receiver. The dispatcher does not start: `dispatcher.drain()` sends everything that is
+ * pending. The clock moves only when a test moves it.
  */
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const receiver = new TestReceiver();

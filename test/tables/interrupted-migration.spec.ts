@@ -6,7 +6,7 @@ import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp } from '../support/webhooks-app.js';
 
-/** One that keeps rows from being doubled, one that holds some rows only, and one that a statement names on MySQL. */
+/** One unique index, one partial index, and one index that a statement names on MySQL. */
 const LOST = [
   { table: 'webhook_deliveries', columns: ['event_seq', 'listener_id'] },
   {
@@ -66,7 +66,7 @@ describeDatabases('a migration that was interrupted after it had made a table', 
     expect(await indexes()).toEqual(whole);
   });
 
-  it('stops the start of an application, which says what to run', async () => {
+  it('stops the bootstrap of an application, and the error names the command to run', async () => {
     const start = () =>
       startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: [Parcel] });
     await loseIndexes();

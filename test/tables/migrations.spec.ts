@@ -16,7 +16,7 @@ class Note {
   text: string;
 }
 
-/** Alters what it is given by name too, as a strict house style may. */
+/** Also changes explicit names, as a strict naming strategy may. */
 class HouseStyle extends DefaultNamingStrategy {
   override tableName(className: string, customName: string | undefined): string {
     return `tbl_${customName ?? className.toLowerCase()}`;
@@ -71,7 +71,7 @@ describeDatabases('the tables', (database) => {
           await source.undoLastMigration();
           if (database.name !== 'mysql2') expect(wanted).toEqual([]);
           else {
-            // TypeORM's `mysql` type misreads MariaDB's defaults and is never content with it, whoever made the tables.
+            // TypeORM's `mysql` type misreads MariaDB's defaults and always finds differences, whoever created the tables.
             await source.synchronize();
             expect(wanted).toEqual(await wantedChanges(source));
             await source.dropDatabase();
@@ -116,7 +116,7 @@ describeDatabases('the tables', (database) => {
     },
   );
 
-  it('stop the bootstrap when they are missing, with what to run', async () => {
+  it('stop the bootstrap when they are missing, and the error names the command to run', async () => {
     const fresh = await database.create();
     try {
       await expect(
@@ -130,7 +130,7 @@ describeDatabases('the tables', (database) => {
     }
   });
 
-  it('may be made by the application itself when it starts', async () => {
+  it('may be created by the application itself when it starts', async () => {
     const fresh = await database.create();
     const app = await startApp({
       database: {

@@ -60,7 +60,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
       entities: [Item],
       webhooks: { tableSchema: 'hooks', publishedTypes: ['note.sent'], dispatcher },
     }));
-  /** As an interceptor of a request does: a connection of the pool, with the tenant's `search_path` and no other. */
+  /** Works like a request interceptor: takes a connection of the pool, and sets its `search_path` to the tenant's schema only. */
   const as = async (schema: string, work: (manager: EntityManager) => Promise<unknown>) => {
     const runner = app.dataSource.createQueryRunner();
     try {
@@ -86,7 +86,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
     }
   };
 
-  it('stands where the option says, and nowhere else', async () => {
+  it('is in the schema of the option, and in no other', async () => {
     await start();
     const rows: { at: string }[] = await app.dataSource.query(
       `SELECT DISTINCT table_schema AS at FROM information_schema.tables WHERE table_name LIKE 'webhook%'`,
@@ -97,7 +97,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
   it('captures every kind of write in the schema of its connection', async () => {
     await start();
     await listen();
-    // The same key in both, on two connections that change hands.
+    // The same key in both schemas, on two connections that swap their schemas.
     const round = (schema: string) =>
       as(schema, async (manager) => {
         const is = (text: string) => `${text} of ${schema}`;
@@ -131,7 +131,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
     expect(await sent()).toEqual([...expected, ...expected].toSorted());
   });
 
-  it('captures what each part of one transaction writes, when the search_path changes in it', async () => {
+  it('captures the writes of each part of a transaction in which the search_path changes', async () => {
     await start();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await app.dataSource.transaction(async (manager) => {
@@ -147,7 +147,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
     );
   });
 
-  it('joins a transaction whose search_path knows the tenant alone', async () => {
+  it('joins a transaction whose search_path contains only the schema of the tenant', async () => {
     await start();
     await as('tenant_a', (manager) =>
       manager.transaction((inner) => app.listeners.withManager(inner).create({ events: ['*'], url: app.receiver.url })),
@@ -155,7 +155,7 @@ describeOn('postgres', 'a schema for each tenant, and the webhook tables in anot
     expect((await app.listeners.list()).items).toHaveLength(1);
   });
 
-  it('wakes a process whose search_path is another', async () => {
+  it('wakes a process with another search_path', async () => {
     const at = (schema: string) => ({ extra: { options: `-c search_path=${schema}` } });
     const writer = await start(at('tenant_a'));
     const sender = await start(at('tenant_b'), { autoStart: true, pollIntervalMs: 3_600_000 });

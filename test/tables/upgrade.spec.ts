@@ -12,7 +12,7 @@ import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
-/** What a later version may add: columns, an index, and the version of the tables. */
+/** A later version may add columns, an index, and a new version of the tables. */
 class NextMigration1999999999999 implements MigrationInterface {
   async up(runner: QueryRunner): Promise<void> {
     for (const table of ['webhook_events', 'webhook_deliveries', 'webhook_attempts', 'webhook_listeners']) {
@@ -68,7 +68,7 @@ describeDatabases('an upgrade', (database) => {
     await fresh.drop();
   });
 
-  it('is made beside a process that runs, and which goes on beside those of the new version', async () => {
+  it('runs beside a process of the old version, which continues beside processes of the new version', async () => {
     const old = await start();
     await old.listeners.create({ events: ['*'], url: old.receiver.url });
     old.dispatcher.start();
@@ -85,13 +85,13 @@ describeDatabases('an upgrade', (database) => {
     await old.receiver.waitFor(11, { timeoutMs: 20_000 });
     const names = old.receiver.requests.map(({ json }) => (json as { data: Parcel }).data.name);
     expect(new Set(names).size).toBe(11);
-    // And a process of the old version may start again.
+    // A process of the old version may also start again.
     await old.dispatcher.stop();
     const again = await start();
     await expect(again.listeners.list()).resolves.toMatchObject({ items: [{ state: 'active' }] });
   });
 
-  it('with which this version cannot work keeps it from starting', async () => {
+  it('that this version cannot work with prevents the start', async () => {
     const old = await start();
     await old.dataSource.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (7, 7)');
     await expect(start()).rejects.toMatchObject({ code: 'TABLES_TOO_NEW', details: { version: 7, oldestProcess: 7 } });

@@ -16,13 +16,13 @@ export class Note {
   text: string;
 }
 
-/** A library, or a habit, by which transactions surround calls without a manager in their arguments. */
+/** A library or a pattern that surrounds calls with a transaction, without a manager in their arguments. */
 export interface Ambient {
   readonly options?: Partial<TestAppOptions>;
   inTransaction<T>(app: TestApp, work: () => Promise<T>): Promise<T>;
-  /** Runs work in a savepoint of the transaction that surrounds it. */
+  /** Runs work in a savepoint of the transaction around it. */
   inSavepoint<T>(app: TestApp, work: () => Promise<T>): Promise<T>;
-  /** Runs work outside of the transaction that surrounds it. */
+  /** Runs work outside the transaction around it. */
   outside<T>(app: TestApp, work: () => Promise<T>): Promise<T>;
   /** The repository that writes in the transaction. */
   notes(app: TestApp): Repository<Note>;
@@ -32,13 +32,13 @@ export interface Ambient {
 const TYPE = 'note.sent';
 const NO = new Error('rolled back on purpose');
 
-/** What a logger is told besides the query runner, which holds the whole application. */
+/** The text of a logger's argument. The query runner is left out, because it holds the whole application. */
 function written(said: unknown): string {
   if (Array.isArray(said)) return said.map(String).join();
   return said instanceof Error ? inspect(said, { depth: 2, maxStringLength: null }) : String(said);
 }
 
-/** What `publish()` and the services do inside transactions that some library makes ambient. */
+/** Tests `publish()` and the services inside ambient transactions of a library. */
 export function describeAmbient(title: string, ambient: Ambient): void {
   describeDatabases(title, (database) => {
     let fresh: FreshDatabase;
@@ -56,7 +56,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       logged.length = 0;
       app = await startApp({
         ...ambient.options,
-        // Whoever waits for its own transaction is caught by the time limit of the test.
+        // A call that waits for its own transaction fails at the time limit of the test.
         webhooks: { publishedTypes: [TYPE], sqlite: { lockTimeoutMs: 60_000 }, ...ambient.options?.webhooks },
         database: { ...fresh.options, logger, logging: true } as never,
         entities: [Note],
@@ -94,7 +94,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(await stored()).toEqual([]);
     });
 
-    it('stores what publish() made in the order of the program, once the transaction commits', async () => {
+    it('stores the events of publish() in the order of the program, when the transaction commits', async () => {
       await create();
       await inTransaction(async () => {
         await app.webhooks.publish(TYPE, { n: 1 });
@@ -106,7 +106,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(app.receiver.requests).toHaveLength(3);
     });
 
-    it('forgets what publish() and a listener’s change did in a savepoint that is rolled back', async () => {
+    it('drops the event of publish() and the change of a listener in a savepoint that is rolled back', async () => {
       const facts: unknown[] = [];
       app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
       const { id } = await create();
@@ -124,7 +124,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(facts).toEqual([]);
     });
 
-    it('has no listener whose transaction rolled back, and shows it inside until then', async () => {
+    it('has no listener whose transaction rolled back, but shows it inside the transaction', async () => {
       await rolledBack(async () => {
         const { id } = await create();
         expect(await app.listeners.get(id)).toMatchObject({ id });
@@ -134,7 +134,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect((await app.listeners.list()).items).toEqual([]);
     });
 
-    it('keeps a listener that was created, for what happens from then on', async () => {
+    it('keeps a listener that was created, for later events', async () => {
       await inTransaction(async () => {
         await ambient.notes(app).save({ text: 'before' });
         await create();
@@ -176,7 +176,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       },
     );
 
-    it('emits that a listener was disabled when that is committed, and not before', async () => {
+    it('emits after the commit that a listener was disabled, and not before', async () => {
       const facts: unknown[] = [];
       app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
       const { id } = await create();
@@ -188,7 +188,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(facts).toEqual([{ listenerId: id, reason: 'no answer', owner: null, url: expect.any(String) as string }]);
     });
 
-    it('sends nothing again, and no test, that was asked for in a transaction which rolled back', async () => {
+    it('sends no resend and no test from a transaction that rolled back', async () => {
       const { id } = await create();
       await app.webhooks.publish(TYPE, { n: 1 });
       await app.dispatcher.drain();
@@ -241,10 +241,10 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(said).not.toContain(auth.token);
     });
 
-    it('takes part in no transaction that is over', async () => {
+    it('joins no transaction that has ended', async () => {
       let late: (() => Promise<unknown>) | undefined;
       await inTransaction(async () => {
-        // What is called later in this chain of calls still sees what surrounded it.
+        // A later call in this call chain still has the context of the transaction.
         const gate = new Promise<void>((resolve) => (late = () => (resolve(), published)));
         const published = gate.then(() => app.webhooks.publish(TYPE, { n: 1 }));
         await app.webhooks.publish(TYPE, { n: 0 });
@@ -253,7 +253,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       expect(await stored()).toEqual([`${TYPE} 0`, `${TYPE} 1`]);
     });
 
-    it.runIf(database.name !== 'sqlite')('stands apart where the library says that it is outside', async () => {
+    it.runIf(database.name !== 'sqlite')('joins no transaction if the library runs the call outside', async () => {
       let listener: Listener | undefined;
       await rolledBack(() =>
         ambient.outside(app, async () => {

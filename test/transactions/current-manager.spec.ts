@@ -43,7 +43,7 @@ describeDatabases('a manager that is given', (database) => {
     expect((await listeners.list()).items).toHaveLength(1);
   });
 
-  it('that is in no transaction changes nothing', async () => {
+  it('without a transaction changes nothing', async () => {
     const { dataSource, listeners } = app;
     const runner = dataSource.createQueryRunner();
     try {
@@ -55,7 +55,7 @@ describeDatabases('a manager that is given', (database) => {
     expect((await listeners.list()).items).toHaveLength(2);
   });
 
-  it('of a transaction that has ended commits nothing by itself', async () => {
+  it('of a transaction that has ended commits nothing', async () => {
     const { dataSource, listeners } = app;
     const { id } = await listeners.create({ events: ['*'], url: app.receiver.url });
     const late = await dataSource.transaction(async (manager) => listeners.withManager(manager));
@@ -76,9 +76,9 @@ describeDatabases('a manager that is given', (database) => {
     }
   });
 
-  it('gives the listener nothing that others committed since the transaction began', async () => {
+  it('gives the listener no event that others committed since the transaction began', async () => {
     const { dataSource, listeners, webhooks } = app;
-    if (database.name === 'sqlite') return; // one writer at a time: nobody commits meanwhile
+    if (database.name === 'sqlite') return; // one writer at a time: no other transaction commits meanwhile
     await dataSource.transaction('REPEATABLE READ', async (manager) => {
       await manager.find(Note);
       await manager.query('SELECT * FROM webhook_events');

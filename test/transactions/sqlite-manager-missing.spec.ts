@@ -22,7 +22,7 @@ class Memo {
 
 const REFUSED = { name: 'TransactionError', code: 'MANAGER_MISSING' };
 
-// Who waits for its own transaction here waits for longer than the test may take.
+// A call that waits for its own transaction waits longer than the time limit of the test.
 const databases: [name: string, options: (folder: string) => DataSourceOptions, webhooks: object][] = [
   [
     'a file',
@@ -74,7 +74,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     await call();
   });
 
-  it('publish() is refused in one that a query runner began, until it has ended', async () => {
+  it('publish() is refused in a transaction of a query runner, until it has ended', async () => {
     const runner = app.dataSource.createQueryRunner();
     try {
       await publish();
@@ -96,7 +96,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     expect(await stored()).toHaveLength(4);
   });
 
-  it('publish() is refused in a hook of a save(), and joins it by the manager of the hook', async () => {
+  it('publish() is refused in a hook of a save(), and joins the save() through the manager of the hook', async () => {
     @EventSubscriber()
     class Publishing implements EntitySubscriberInterface {
       afterInsert = async ({ manager }: { manager: DataSource['manager'] }) => {
@@ -109,7 +109,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     expect(await stored()).toHaveLength(2);
   });
 
-  it('publish() beside it waits for it, and succeeds', async () => {
+  it('publish() beside the transaction waits for it, and succeeds', async () => {
     let going = () => {};
     const gate = new Promise<void>((resolve) => (going = resolve));
     const writing = app.dataSource.transaction(async (manager) => {
@@ -124,7 +124,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     await publish();
   });
 
-  it('publish() succeeds in the chain of calls of one that could not begin or commit', async () => {
+  it('publish() succeeds in the call chain of a transaction that could not begin or commit', async () => {
     const runner = app.dataSource.createQueryRunner();
     vi.spyOn(runner, 'query').mockRejectedValueOnce(new Error('no BEGIN'));
     await expect(runner.startTransaction()).rejects.toThrow('no BEGIN');
@@ -138,7 +138,7 @@ describe.each(databases)('inside a transaction of SQLite (%s)', (name, options, 
     await publish();
   });
 
-  it('a transaction of another data source is none of ours', async () => {
+  it('a transaction of another data source does not matter', async () => {
     const other = await new DataSource({ type: 'better-sqlite3', database: ':memory:' }).initialize();
     try {
       await other.transaction(publish);

@@ -16,7 +16,7 @@ describeAmbient('inside @Transactional() of typeorm-transactional', {
     dataSourceFactory: (options) => addTransactionalDataSource(new DataSource(options)).initialize(),
   },
   inTransaction: (_, work) => runInTransaction(work),
-  // `Propagation.NESTED` of this library is a second transaction on another connection.
+  // `Propagation.NESTED` of this library starts a second transaction on another connection.
   inSavepoint: (app, work) => app.dataSource.manager.transaction(work),
   outside: (_, work) => runInTransaction(work, { propagation: Propagation.NOT_SUPPORTED }),
   notes: (app) => app.dataSource.getRepository(Note),

@@ -1,7 +1,7 @@
 const TYPEORM = /([\\/]node_modules[\\/])typeorm([\\/])/;
 
 /**
- * By the file that was found and not by the name: the test runner imports files, the library and @nestjs/typeorm import names.
+ * Decides by the resolved file and not by the name: the test runner imports files, while the library and @nestjs/typeorm import names.
  *
  * @param {string} file a path or a `file:` URL
  */

@@ -2,9 +2,9 @@ import { afterAll, beforeEach, inject } from 'vitest';
 
 interface LeftOut {
   readonly file: string;
-  /** The whole name of the test. */
+  /** The full name of the test. */
   readonly name: string;
-  /** On these databases alone. */
+  /** Only on these databases. */
   readonly on?: readonly string[];
   readonly reason: string;
 }
@@ -16,7 +16,7 @@ const NO_JUNCTION_CASCADE =
 const RESTORE =
   'restore() of 0.3 counts rows that are not deleted, too; of captured entities it writes what 1.x writes';
 
-/** Tests that TypeORM 0.3 cannot pass, because it does something else than 1.x by itself. What differs in capture is no reason. */
+/** Tests that TypeORM 0.3 cannot pass, because TypeORM itself behaves differently from 1.x. A difference in capture is no reason. */
 const LEFT_OUT: readonly LeftOut[] = [
   { file: 'test/capture/upserts.spec.ts', name: 'is answered for rows of a SELECT', reason: NO_INSERT_SELECT },
   {
@@ -74,7 +74,7 @@ beforeEach(({ task, skip }) => {
   skip(`TypeORM 0.3: ${found.reason}`);
 });
 
-/** A name that is changed must not bring a test back in silence, nor stay here. */
+/** If a test is renamed, its entry here must change too: otherwise the test would run again, or the entry would stay unused. */
 afterAll(() => {
   if (inject('isFiltered')) return;
   const unmet = LEFT_OUT.filter((one) => one.file === file && !met.has(one)).map(({ name }) => name);

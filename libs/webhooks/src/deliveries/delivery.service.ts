@@ -22,7 +22,7 @@ import {
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
 import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
-import { standingListener } from '../store/queue/candidates.js';
+import { readCandidateById } from '../store/queue/candidates.js';
 import { endPause } from '../store/listeners/listener-state.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
@@ -300,7 +300,7 @@ export class DeliveryService {
       const { made, next } = await database.transaction(function* () {
         // Read again for each batch: the listener may be removed meanwhile.
         const visible = yield* readListener(database, textOf(listenerId), scope);
-        const listener = visible && (yield* standingListener(database, visible.id));
+        const listener = visible && (yield* readCandidateById(database, visible.id));
         if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
         return yield* replayEvents(database, listener, { after, until: end, now: clock.now(), bodyOf });
       });
@@ -361,7 +361,10 @@ export class DeliveryService {
     return row;
   }
 
-  /** A customer sees the answers of their receiver. For a blocked attempt they see only that it was blocked: no answer, no address, no timing. */
+  /**
+   * A customer sees the answers of their receiver. For a blocked attempt they see only that it was blocked: no answer, no address, no
+   * timing.
+   */
   private toAttempt(row: AttemptRow): Attempt {
     const kind = row.outcome as OutcomeKind;
     const isOperator = this.boundTo === undefined;

@@ -14,7 +14,7 @@ import {
 import { type Database } from '../store/database/database.js';
 import { pause, MINUTE, DAY } from '../time.js';
 import {
-  discardWaiting,
+  discardPending,
   LISTENERS_PER_BATCH,
   prune,
   pruneListeners,
@@ -215,7 +215,7 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
     everyMs: OFTEN_MS,
     *batch(afterSeq, now) {
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before: now - maxAgeMs });
-      const { discarded, firstLeft } = yield* discardWaiting(database, events, now);
+      const { discarded, firstLeft } = yield* discardPending(database, events, now);
       if (firstLeft === null) return { position: events.at(-1)?.seq ?? afterSeq, isDone: isEnd, discarded };
       // What could not be judged yet is met again: this chore passes an event but once.
       return { position: Math.max(afterSeq, firstLeft - 1), isDone: discarded.size === 0, discarded };
@@ -250,7 +250,7 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       const before = now - Math.max(succeededMs, failedMs);
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const tooOld = events.filter(({ createdAt }) => createdAt < now - maxAgeMs);
-      const { discarded, firstLeft } = yield* discardWaiting(database, tooOld, now);
+      const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
       const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
       const result = { discarded, ...pruned };
       if (hasMore || (firstLeft !== null && discarded.size > 0)) {

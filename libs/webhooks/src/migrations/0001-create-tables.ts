@@ -5,9 +5,9 @@ import { createSchema, createTable, migrationName, type FrozenTable } from '../s
 import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
- * The first tables. Events are the outbox, written by the application's own transactions; the others belong to the
- * dispatcher and the listener service. No foreign keys between them: with counters beside them they deadlock on MariaDB.
- * `docs/decisions/0001-tables.md` gives the reason of each column.
+ * The first tables. Events are the outbox, written by the application's transactions; the other tables belong to the dispatcher and the
+ * listener service. There are no foreign keys between them: together with counters they cause deadlocks on MariaDB.
+ * `docs/decisions/0001-tables.md` gives the reason for each column.
  */
 const TABLES: readonly FrozenTable[] = [
   {
@@ -222,7 +222,7 @@ const TABLES: readonly FrozenTable[] = [
 /** TypeORM reads a migration's time from the last 13 digits of its name. */
 const CREATED = '1795478400000';
 
-/** Makes the migration class of one table prefix; the prefix stands in its name, so that two instances do not clash. */
+/** Creates the migration class for one table prefix. The prefix is part of its name, so that two instances do not clash. */
 export function createTablesMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookTables implements MigrationInterface {
     readonly name = migrationName('CreateWebhookTables', at, CREATED);

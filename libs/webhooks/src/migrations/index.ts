@@ -10,9 +10,8 @@ export { dropTriggers, installTriggers, type TriggerOptions } from './triggers.j
 export type { SupportedDriver } from '../dialect.js';
 
 /**
- * The migrations that make the webhook tables, for a data source's `migrations`. Each version of the library adds its own
- * at the end; TypeORM runs those that have not run.
- *
+ * The migrations that create the webhook tables, for the `migrations` of a data source. Each version of the library appends its new
+ * migrations; TypeORM runs the migrations that have not run.
  * @example
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookMigrations()] });
  */
@@ -21,8 +20,8 @@ export function webhookMigrations(options: WebhookTablesOptions = {}): (new () =
 }
 
 /**
- * The migrations that make the inbox of `IncomingWebhooksModule`, in the database of an application that receives. Apart from
- * those of a sender: few applications are both.
+ * The migrations that create the inbox of `IncomingWebhooksModule`, in the database of an application that receives. They are separate from
+ * the migrations of a sender, because few applications do both.
  *
  * @example
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookInboxMigrations()] });

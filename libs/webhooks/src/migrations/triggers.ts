@@ -13,26 +13,27 @@ import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { WebhookTablesOptions } from '../store/database/table-names.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 
-/** What the application says to `WebhooksModule`, as far as triggers follow from it. */
+/** The options of `WebhooksModule` that triggers depend on. */
 export interface TriggerOptions extends WebhookTablesOptions {
   /** As in `WebhooksModule.forRoot({ capture })`. @defaultValue 'orm' */
   capture?: CaptureMode;
   /**
-   * Entities that are named in `WebhooksModule.forFeature([...])` with options beside them, as they stand there. Those with `@Webhook()`
-   * are found by themselves.
+   * Entities with options in `WebhooksModule.forFeature([...])`, in the same form as there. Entities with `@Webhook()` are found without
+   * this list.
    */
   entities?: readonly WebhookFeature[];
 }
 
 /**
- * Installs the triggers that the entities with `capture: 'trigger'` need, replaces those that are out of date, and drops those that
- * none needs any more, on tables of entities of this data source: those of another application stay. Does nothing where all is well, so it may run at each deployment. For a migration, or a script; the same as
- * `npx nestjs-entity-webhooks triggers --install`.
+ * Installs the triggers for the entities with `capture: 'trigger'`. Replaces outdated triggers, and drops triggers that no entity needs any
+ * more. It drops triggers only on tables of entities of this data source: triggers of other applications stay. If nothing has changed, it
+ * does nothing, so it may run at each deployment. Use it in a migration or a script. `npx nestjs-entity-webhooks triggers --install` does
+ * the same.
  *
- * The entities are those of the runner's data source as they are now: in a migration, call it in the last one.
+ * It uses the entities of the runner's data source as they are now. If several migrations exist, call it in the last one.
  *
  * @returns the statements that were run
- * @throws ConfigurationError what is wrong with an entity's options, or `TABLES_MISSING`
+ * @throws ConfigurationError for wrong options of an entity, or `TABLES_MISSING`
  * @example
  * export class OrderTriggers1790000000000 implements MigrationInterface {
  *   up = async (runner: QueryRunner) => void (await installTriggers(runner));
@@ -43,22 +44,22 @@ export async function installTriggers(runner: QueryRunner, options: TriggerOptio
   return syncTriggers(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
-/** Drops every trigger of ours, and on PostgreSQL their function. @returns the statements that were run */
+/** Drops every trigger of this library, and on PostgreSQL their function. @returns the statements that were run */
 export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions = {}): Promise<string[]> {
   return syncTriggers(runner, options, [], 'drop all');
 }
 
-/** What {@link installTriggers} would run. @internal */
+/** The statements that {@link installTriggers} would run. @internal */
 export async function printTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<string[]> {
   return triggerStatements(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
-/** What is installed, against what should be. @internal */
+/** Compares the installed triggers with the triggers that should exist. @internal */
 export async function reportTriggers(runner: QueryRunner, options: TriggerOptions = {}): Promise<TriggerReport> {
   return compareTriggers(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
-/** How many entities make webhooks, as far as this data source knows, and how many of them by triggers. @internal */
+/** Counts the entities with webhooks in this data source, and how many of them use triggers. @internal */
 export async function countEntities(
   dataSource: DataSource,
   options: TriggerOptions = {},

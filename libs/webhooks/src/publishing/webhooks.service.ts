@@ -11,7 +11,7 @@ import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
 import type { Database } from '../store/database/database.js';
-import { insertOnce, publishOnce, selectByKey, type StandingEvent } from '../store/outbox/published-events.js';
+import { insertOnce, publishOnce, selectByKey, type ExistingEvent } from '../store/outbox/published-events.js';
 import { mergedContext, storedCause, type WebhookContext } from '../events/event-context.js';
 import { eventRow, insertEvents, type EventRow } from '../store/outbox/event-rows.js';
 import { currentCause, runUncaptured, runWithContext } from '../cause.js';
@@ -108,8 +108,8 @@ export class WebhooksService {
    * @param type a type that the module option `publishedTypes` declares
    * @param data an object; Dates become ISO 8601 text, bigints become text, Buffers become base64
    * @returns the event, or the first event with the same idempotency key
-   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `RESERVED_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`, `INVALID_ORDER_KEY`,
-   * `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
+   * @throws PublishError `UNKNOWN_EVENT_TYPE`, `RESERVED_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`,
+   * `INVALID_ORDER_KEY`, `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
    * @throws TransactionError `MANAGER_MISSING` on SQLite, inside a transaction whose manager is not passed
    * @throws ContextError `INVALID_CONTEXT`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
@@ -147,7 +147,7 @@ export class WebhooksService {
       const insert = database.statement(insertOnce(database, row));
       await runner.query(insert.text, insert.values);
       const select = database.statement(selectByKey(database, dedupeKey));
-      const [standing] = (await runner.query(select.text, select.values)) as StandingEvent[];
+      const [standing] = (await runner.query(select.text, select.values)) as ExistingEvent[];
       const event = standingEvent(standing, row);
       if (event === row.source.event) await capture.written(runner, row);
       return event;
@@ -266,7 +266,7 @@ function jsonData(type: string, data: object): JsonObject {
   return json as JsonObject;
 }
 
-function standingEvent(standing: StandingEvent | undefined, row: EventRow): WebhookEvent {
+function standingEvent(standing: ExistingEvent | undefined, row: EventRow): WebhookEvent {
   if (!standing || standing.id === row.source.event.id) return row.source.event;
   const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
   return {

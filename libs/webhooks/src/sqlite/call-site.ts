@@ -1,12 +1,12 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** As frames name it: a path, or a URL for modules that Node loaded itself. */
+/** This folder in the form of stack frames: a path, or a URL for modules that Node loaded itself. */
 const HERE = foldersOf(thisFile());
 
 /**
- * Remembers the call stack, and finds in it who called TypeORM: the first frame outside node_modules, Node and this
- * folder. Capturing costs microseconds; the stack becomes text only when `describe` is called.
+ * Captures the call stack, and finds the code that called TypeORM: the first frame outside node_modules, Node and this
+ * folder. Capturing takes microseconds; the stack becomes text only when `describe` is called.
  */
 export function captureCallSite(): { describe(): string | undefined } {
   const trace: { stack?: string } = {};
@@ -22,7 +22,7 @@ export function captureCallSite(): { describe(): string | undefined } {
   };
 }
 
-/** This file, as its own frames name it. `import.meta.url` would say it too, and jest runs this file as CommonJS, which has none. */
+/** The path of this file in stack frames. `import.meta.url` does not work here, because jest runs this file as CommonJS. */
 function thisFile(): string | undefined {
   const frame = new Error().stack?.split('\n')[1];
   return frame && /(?:\(|at )([^()]+?):\d+:\d+\)?$/.exec(frame)?.[1];

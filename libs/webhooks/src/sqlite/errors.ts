@@ -1,11 +1,10 @@
 import { WebhooksError } from '../errors.js';
 
 /**
- * A write waited longer than `lockTimeoutMs` for the writer before it, in this process or in another. Nothing of it was
- * done, so it may be tried again.
+ * A write waited longer than `lockTimeoutMs` for an earlier writer, in this process or in another. Nothing was written, so the write may be
+ * retried.
  *
- * From a statement, TypeORM hands it over as the `driverError` of its `QueryFailedError`, which carries the same `code`:
- * `SQLITE_LOCK_TIMEOUT`.
+ * If a statement waited, TypeORM throws a `QueryFailedError` with the same `code`, `SQLITE_LOCK_TIMEOUT`; its `driverError` is this error.
  */
 export class SqliteLockTimeoutError extends WebhooksError {
   constructor(message: string, options: { cause?: unknown; details: Readonly<Record<string, unknown>> }) {
@@ -14,15 +13,15 @@ export class SqliteLockTimeoutError extends WebhooksError {
 }
 
 /**
- * SQLite ended the transaction by itself (a full disk, an I/O error, `ON CONFLICT ROLLBACK`): what came before is gone.
- * Further statements are refused until `ROLLBACK`, as they would be committed one by one. Code:
+ * SQLite ended the transaction itself (a full disk, an I/O error, `ON CONFLICT ROLLBACK`), and its earlier changes are lost.
+ * Further statements are refused until `ROLLBACK`, because they would be committed one by one. Code:
  * `SQLITE_TRANSACTION_LOST`.
  */
 export class SqliteTransactionLostError extends WebhooksError {
   constructor() {
     super(
       'SQLITE_TRANSACTION_LOST',
-      'SQLite has rolled this transaction back after an error of an earlier statement: roll back, and do all of it again.',
+      'SQLite has rolled back this transaction after an error of an earlier statement, so no more statements run in it. Roll back, and repeat the whole transaction.',
     );
   }
 }

@@ -12,32 +12,32 @@ export { SqliteWriterLock } from './sqlite-writer-lock.js';
 /** Options of `isolateSqlite`. */
 export interface IsolateSqliteOptions {
   /**
-   * How long a write waits for the one before it, in this process or another, in milliseconds. Too short, and a burst of
-   * writes fails; too long, and a write that waits for its own transaction (made through the wrong manager) hangs that
-   * long before it says so.
+   * How long a write waits for the writer before it, in this process or another, in milliseconds. If it is too short, a burst of writes
+   * fails. If it is too long, a write that waits for its own transaction (because it uses the wrong manager) hangs that long before it
+   * fails.
    *
    * @defaultValue 10_000
    */
   lockTimeoutMs?: number;
 }
 
-/** Under this key the driver holds its lock: on the driver, so that two copies of this library find the same one. */
+/** The driver has its lock under this key. It is on the driver, so that two copies of this library find the same lock. */
 const ISOLATION = Symbol.for('nestjs-entity-webhooks:sqlite-writer-lock');
 
-/** The longest that `setTimeout` takes. */
+/** The maximum delay of `setTimeout`. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Gives each query runner of a better-sqlite3 data source a connection of its own, lets one writer work at a time, and
- * switches the file to WAL, so that readers wait for nobody. Without it TypeORM shares one connection among all query
+ * Gives each query runner of a better-sqlite3 data source its own connection, lets one writer work at a time, and
+ * switches the file to WAL, so that readers do not wait. Without it, TypeORM shares one connection among all query
  * runners, and concurrent transactions commit and roll back each other's rows: see `docs/sqlite.md`.
  *
- * Call it before `dataSource.initialize()`, or after it while no query runner is in use. Calling it again changes nothing.
+ * Call it before `dataSource.initialize()`, or afterwards while no query runner is in use. A second call changes nothing.
  *
  * @returns the same data source
  * @throws ConfigurationError for a data source without a file (`SQLITE_NOT_A_FILE`), inside a transaction
- * (`SQLITE_IN_TRANSACTION`), for a `lockTimeoutMs` out of range (`INVALID_OPTION`), and when TypeORM is built otherwise
- * than it was (`TYPEORM_INTERNALS_CHANGED`)
+ * (`SQLITE_IN_TRANSACTION`), for a `lockTimeoutMs` out of range (`INVALID_OPTION`), and if the internals of TypeORM have
+ * changed (`TYPEORM_INTERNALS_CHANGED`)
  *
  * @example
  * ```ts
@@ -51,7 +51,7 @@ export function isolateSqlite(dataSource: DataSource, options: IsolateSqliteOpti
   if (!Number.isInteger(lockTimeoutMs) || lockTimeoutMs < 1 || lockTimeoutMs > MAX_TIMER_MS) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `lockTimeoutMs is ${lockTimeoutMs}: give a whole number of milliseconds from 1 to ${MAX_TIMER_MS}.`,
+      `Invalid value ${lockTimeoutMs} for \`lockTimeoutMs\`. Allowed: a whole number of milliseconds from 1 to ${MAX_TIMER_MS}.`,
     );
   }
   assertFile(dataSource);
@@ -80,12 +80,12 @@ export function isolateSqlite(dataSource: DataSource, options: IsolateSqliteOpti
   return dataSource;
 }
 
-/** The lock under which an isolated data source writes; `undefined` for one that is not isolated. */
+/** The writer lock of an isolated data source; `undefined` if the data source is not isolated. */
 export function sqliteWriterLock(dataSource: DataSource): SqliteWriterLock | undefined {
   return (dataSource.driver as { [ISOLATION]?: SqliteWriterLock })[ISOLATION];
 }
 
-/** Whether a data source is better-sqlite3 with a file: not `:memory:`, not `''` (a temporary one), no memory URI. */
+/** Whether a data source is better-sqlite3 with a file: not `:memory:`, not `''` (a temporary database), no memory URI. */
 export function isFileSqlite(dataSource: DataSource): boolean {
   const { type, database } = dataSource.options;
   if (type !== 'better-sqlite3' || typeof database !== 'string') return false;
@@ -98,18 +98,18 @@ function assertFile(dataSource: DataSource): void {
   const { type, database } = dataSource.options;
   throw new ConfigurationError(
     'SQLITE_NOT_A_FILE',
-    `isolateSqlite() needs a better-sqlite3 DataSource with a file, and this is ${type} with database ` +
+    `isolateSqlite() needs a better-sqlite3 DataSource with a file. This one has the type ${type} and the database ` +
       `${JSON.stringify(database) ?? 'undefined'}: a second connection would not see its data. In tests, use a file in a ` +
       'temporary directory.',
   );
 }
 
-/** TypeORM's one connection stays open, unused by query runners; it must not busy-wait or hold a transaction. */
+/** TypeORM's single connection stays open, and query runners do not use it. It must not wait synchronously or hold a transaction. */
 function takeOver({ databaseConnection }: StockDriver): void {
   if (databaseConnection?.inTransaction) {
     throw new ConfigurationError(
       'SQLITE_IN_TRANSACTION',
-      'isolateSqlite() was called while a transaction is open on the DataSource: call it before the first one begins.',
+      'isolateSqlite() was called while a transaction is open on the DataSource. Call it before the first transaction begins.',
     );
   }
   databaseConnection?.pragma('busy_timeout = 0');

@@ -10,27 +10,27 @@ import { statementShape, type StatementShape } from './statement-shape.js';
 import type { SqliteDatabase, SqliteStatement, StockQueryRunner, StockQueryRunnerClass } from './typeorm-driver.js';
 import { dataSourceOf, namedPlaceholdersNotSupported } from '../typeorm-compat.js';
 
-/** What the query runners of one data source share. */
+/** Shared by the query runners of one data source. */
 export interface Isolation {
   readonly connections: SqliteConnections;
   readonly lock: SqliteWriterLock;
   readonly limits: BusyLimits;
-  /** The file was opened for reading only: transactions read, and take no lock. */
+  /** The file was opened read-only: transactions only read, and take no lock. */
   readonly isReadonly: boolean;
 }
 
 type Level = Parameters<StockQueryRunner['startTransaction']>[0];
 
 /**
- * TypeORM's query runner with a connection and a writer lock.
+ * TypeORM's query runner with its own connection and a writer lock.
  *
- * The connection: a read borrows one for the tick in which it runs. From the first write, BEGIN or change of the session
- * until `release()` the runner keeps one, so that `last_insert_rowid()`, temporary tables and PRAGMAs hold.
+ * The connection: a read borrows a connection for the tick in which it runs. From the first write, BEGIN or change of the session
+ * until `release()` the runner keeps one connection, so that `last_insert_rowid()`, temporary tables and PRAGMAs stay valid.
  *
- * The lock: a write outside a transaction takes it for the statement. BEGIN takes it, and it is given back as soon as the
- * connection is no longer in a transaction, whoever ended it and with which words: after each statement the truth is
- * `database.inTransaction`, never TypeORM's flags. Hooks before a statement run before its lock is taken, hooks after
- * a COMMIT when it is free, so both may wait for other writers. Statements that run on one runner at the same time share
+ * The lock: a write outside a transaction holds it during the statement. BEGIN takes it, and it is released as soon as the
+ * connection is no longer in a transaction, however that ended: after each statement the code checks
+ * `database.inTransaction`, never TypeORM's flags. Hooks before a statement run before its lock is taken, and hooks after
+ * a COMMIT run after the release, so both may wait for other writers. Statements that run on one runner at the same time share
  * its lock.
  */
 export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolation): StockQueryRunnerClass {
@@ -39,7 +39,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     private keeping: Promise<SqliteConnection> | undefined;
     private unlock: (() => void) | undefined;
     private locking: Promise<void> | undefined;
-    /** Statements that wait for the lock or run under it outside a transaction. */
+    /** Statements outside a transaction that wait for the lock or hold it. */
     private lockUsers = 0;
     private transactionWasLost = false;
     private transactionCallSite: ReturnType<typeof captureCallSite> | undefined;
@@ -60,18 +60,18 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       const result = await queryWithHooks(this, query, values, () =>
         this.execute(statementShape(query, shared.isReadonly), values),
       );
-      // TypeORM declares `any`: rows, a row id or a QueryResult, as the caller knows.
+      // TypeORM declares `any`: the caller knows whether these are rows, a row id or a QueryResult.
       return (useStructuredResult ? result : result.raw) as never;
     }
 
     override async startTransaction(isolationLevel?: Level): Promise<void> {
-      // One that a BEGIN of the application has opened stays as it is: this one cannot begin.
+      // A transaction that the application opened with its own BEGIN stays unchanged: this method then fails.
       const isOutermost = this.transactionDepth === 0 && !this.isInTransaction;
       if (isOutermost) this.transactionCallSite = captureCallSite();
       try {
         await super.startTransaction(isolationLevel);
       } catch (error) {
-        // TypeORM would go on believing in a transaction whose BEGIN failed, or forget one whose `afterQuery` did.
+        // TypeORM's flags would be wrong: it assumes a transaction after a failed BEGIN, and none after a failed `afterQuery`.
         if (isOutermost && this.transactionDepth === 0) this.discardTransaction();
         else if (this.transactionDepth === 0) this.isTransactionActive = false;
         throw error;
@@ -107,7 +107,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       this.giveLockBack();
     }
 
-    /** Whether the database is in one, whatever TypeORM believes. Capture reads it, too. */
+    /** Whether the database is in a transaction, whatever TypeORM's flags are. Capture reads it, too. */
     get isInTransaction(): boolean {
       return this.kept?.database.open === true && this.kept.database.inTransaction;
     }
@@ -126,7 +126,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       return this.runUnderLock(shape, values);
     }
 
-    /** Runs what needs no lock, or what comes under the one that is held; `undefined` for what has to wait for it. */
+    /** Runs a statement that needs no lock, or for which the lock is already held; `undefined` if the statement must wait for the lock. */
     private async runUnlessItMustWait(shape: StatementShape, values: unknown[]): Promise<QueryResult | undefined> {
       const { kept } = this;
       const connection = kept ?? (await shared.connections.checkOut());
@@ -219,7 +219,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
         const place = callSite.describe();
         return place
           ? `the transaction that began at ${place}`
-          : 'a transaction whose caller the stack does not show (one that save() opened by itself, most likely)';
+          : 'a transaction whose caller is not in the call stack (probably a transaction that save() opened)';
       };
     }
 
@@ -236,14 +236,14 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     private async rollBackLeftover(): Promise<void> {
       try {
         if (this.isTransactionActive) {
-          this.transactionDepth = 1; // the whole of it, whatever savepoints stand
+          this.transactionDepth = 1; // rolls back the whole transaction, whatever savepoints exist
           await super.rollbackTransaction();
         }
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         dataSourceOf(this).logger.log(
           'warn',
-          `A hook failed while an open transaction was rolled back: ${reason}`,
+          `A hook failed while an open transaction was rolled back at the release of its query runner: ${reason}`,
           this,
         );
       } finally {

@@ -3,9 +3,9 @@ import { dataSourceOf } from '../typeorm-compat.js';
 import type { SqliteStatement } from './typeorm-driver.js';
 
 /**
- * Runs a statement between the hooks `beforeQuery` and `afterQuery`, and waits for them, as the query runner of 1.1 does.
+ * Runs a statement between the hooks `beforeQuery` and `afterQuery`, and awaits them, like the query runner of TypeORM 1.1.
  *
- * @throws QueryFailedError, after its hooks
+ * @throws QueryFailedError after the hooks of the failed statement
  */
 export async function queryWithHooks(
   runner: QueryRunner,

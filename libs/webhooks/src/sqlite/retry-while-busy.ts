@@ -1,6 +1,6 @@
 import { SqliteLockTimeoutError } from './errors.js';
 
-/** How long somebody who shares the file may keep it from us. */
+/** How long another process or data source may lock the file before we fail. */
 export interface BusyLimits {
   readonly database: string;
   readonly lockTimeoutMs: number;
@@ -9,13 +9,13 @@ export interface BusyLimits {
 const LONGEST_PAUSE_MS = 50;
 
 /**
- * Does `work` again while another process has the file, in pauses of 1, 2, 4… to 50 ms, each shortened at random by up to
- * half so that processes do not keep step.
+ * Retries `work` while another process has locked the file. The pauses are 1, 2, 4… to 50 ms; each is shortened at random by up to
+ * half, so that processes do not stay in step.
  *
- * better-sqlite3 can wait by itself (`timeout`), but in C and on the only thread: nothing else in the process would
- * run, and a holder in this very process could never finish.
+ * better-sqlite3 can wait by itself (`timeout`), but it waits in C on the only thread. Nothing else in the process would
+ * run, and a lock holder in the same process could never finish.
  *
- * @param mayRetry whether a busy database can become free for this work
+ * @param mayRetry whether the database can become free for this work
  * @throws SqliteLockTimeoutError after `lockTimeoutMs`
  */
 export async function retryWhileBusy<T>(
@@ -36,7 +36,7 @@ export async function retryWhileBusy<T>(
   }
 }
 
-/** `SQLITE_BUSY_SNAPSHOT`: the transaction read what has changed since, so it can never write. */
+/** `SQLITE_BUSY_SNAPSHOT`: data that the transaction has read was changed since, so it can never write. */
 export function isStaleSnapshot(error: unknown): boolean {
   return sqliteCode(error) === 'SQLITE_BUSY_SNAPSHOT';
 }
@@ -53,8 +53,8 @@ function sqliteCode(error: unknown): string {
 
 function heldByAnother({ database, lockTimeoutMs }: BusyLimits, cause: unknown): SqliteLockTimeoutError {
   return new SqliteLockTimeoutError(
-    `Another process, or another DataSource of this one, has kept the SQLite database "${database}" locked for ` +
-      `${lockTimeoutMs} ms. Keep its transactions short, or raise lockTimeoutMs.`,
+    `Another process, or another DataSource of this process, has locked the SQLite database "${database}" for ` +
+      `${lockTimeoutMs} ms, so this statement did not run. Keep the other transactions short, or raise lockTimeoutMs.`,
     { cause, details: { database, lockTimeoutMs } },
   );
 }

@@ -5,7 +5,7 @@ import { dataSourceOf, notConnected } from '../typeorm-compat.js';
 import { retryWhileBusy, type BusyLimits } from './retry-while-busy.js';
 import type { SqliteDatabase, SqliteStatement, StockDriver } from './typeorm-driver.js';
 
-/** Kept open for the next query runner. Reads need one, each open transaction one more. */
+/** Connections that stay open for the next query runner. All reads need one connection, each open transaction one more. */
 const MAX_IDLE = 8;
 
 /** TypeORM's default for `statementCacheSize`. */
@@ -13,9 +13,9 @@ const STATEMENTS_PER_CONNECTION = 100;
 
 /** A connection with its prepared statements. */
 export class SqliteConnection {
-  /** It differs from a new one by a PRAGMA, an ATTACH or a temporary table. */
+  /** A PRAGMA, an ATTACH or a temporary table has changed the session. */
   sessionChanged = false;
-  /** Somebody outside got the bare connection. */
+  /** Code outside this folder got the bare connection. */
   handedOut = false;
   private readonly statements = new Map<string, SqliteStatement>();
 
@@ -36,10 +36,10 @@ export class SqliteConnection {
     return statement;
   }
 
-  /** Whether the next query runner can have it without noticing that there was one before. */
-  get isAsNew(): boolean {
+  /** Whether the next query runner can use it like a new connection. */
+  get isReusable(): boolean {
     if (this.sessionChanged || this.database.inTransaction) return false;
-    // A migration that failed leaves foreign keys unchecked on the connection that TypeORM got for it.
+    // After a failed migration, foreign keys stay unchecked on the connection that TypeORM got for it.
     return !this.handedOut || this.database.pragma('foreign_keys', { simple: true }) === 1;
   }
 }
@@ -50,12 +50,12 @@ interface Waiter {
 }
 
 /**
- * The connections of one data source: opened as TypeORM opens its single one, with the same options, `prepareDatabase`
- * and attached databases.
+ * The connections of one data source. They are opened in the same way as TypeORM opens its single connection, with the same options,
+ * `prepareDatabase` and attached databases.
  *
- * Whoever finds none idle waits for the next that is given back or opened, whichever is first, and one is opened at a
- * time: reads give theirs back within the same tick, so a burst of them shares a few. There is no upper bound, as a
- * transaction may wait for a query of another runner; those that wait for the writer lock hold none.
+ * A caller that finds no idle connection waits for the next one that is returned or opened. Only one is opened at a time: reads return
+ * their connections within the same tick, so a burst of reads shares a few. There is no upper limit, because a transaction may wait for
+ * a query of another runner. Callers that wait for the writer lock hold no connection.
  */
 export class SqliteConnections {
   private idle: SqliteConnection[] = [];
@@ -72,7 +72,7 @@ export class SqliteConnections {
     this.openStock = driver.createDatabaseConnection;
   }
 
-  /** A connection that is nobody else's until it is given back. */
+  /** Returns a connection that no other caller uses until it is given back. */
   async checkOut(): Promise<SqliteConnection> {
     if (!this.driver.databaseConnection?.open) throw notConnected(dataSourceOf(this.driver));
     const idle = this.idle.pop();
@@ -86,7 +86,7 @@ export class SqliteConnections {
   giveBack(connection: SqliteConnection): void {
     if (!connection.database.open) {
       this.all.delete(connection);
-    } else if (connection.isAsNew && (this.waiting.length > 0 || this.idle.length < MAX_IDLE)) {
+    } else if (connection.isReusable && (this.waiting.length > 0 || this.idle.length < MAX_IDLE)) {
       connection.handedOut = false;
       this.offer(connection);
     } else {
@@ -95,7 +95,7 @@ export class SqliteConnections {
     }
   }
 
-  /** Closes every connection, busy ones too: SQLite rolls their transactions back. */
+  /** Closes every connection, also busy ones: SQLite rolls back their transactions. */
   closeAll(reason: Error): void {
     this.lifetime++;
     this.idle = [];
@@ -104,12 +104,12 @@ export class SqliteConnections {
     this.refuseWaiting(reason);
   }
 
-  /** Opens a connection as TypeORM would, but waits for other processes without blocking this one, and with WAL. */
+  /** Opens a connection like TypeORM, but with WAL, and waits for other processes asynchronously. */
   async open(): Promise<SqliteDatabase> {
     return retryWhileBusy(this.limits, () => this.openOnce());
   }
 
-  /** The attached databases are known only when the entities are, which is after TypeORM opened its own connection. */
+  /** The attached databases are known only after the entities, and TypeORM opens its own connection before that. */
   async attachTo(database: SqliteDatabase): Promise<void> {
     await retryWhileBusy(this.limits, () => this.attachMissing(database));
   }
@@ -162,9 +162,9 @@ export class SqliteConnections {
     if (mode === 'wal') return;
     throw new ConfigurationError(
       'SQLITE_WAL_REFUSED',
-      `SQLite keeps "${this.driver.options.database}" in journal_mode ${String(mode)}, and readers beside a writer need ` +
-        'WAL. It cannot be had on most network file systems: put the file on a local disk, or set ' +
-        'sqlite: { isolate: false } and have one writer at a time.',
+      `SQLite keeps "${this.driver.options.database}" in journal_mode ${String(mode)}, but readers beside a writer need ` +
+        'WAL. Most network file systems do not support WAL. Put the file on a local disk, or set ' +
+        'sqlite: { isolate: false } and allow only one writer at a time.',
     );
   }
 
@@ -178,7 +178,7 @@ export class SqliteConnections {
         if (lifetime === this.lifetime) this.offer(this.adopt(database));
         else database.close();
       } catch (error) {
-        // What fails for one fails for all, and each would find it out after a wait of its own.
+        // The error is the same for all waiting callers. Otherwise each caller would wait for it again.
         if (lifetime === this.lifetime) this.refuseWaiting(error);
       }
     }
@@ -207,8 +207,8 @@ function assertKnownShape(database: SqliteDatabase): void {
   if (typeof database.inTransaction === 'boolean' && typeof database.prepare('SELECT 1').readonly === 'boolean') return;
   throw new ConfigurationError(
     'UNKNOWN_SQLITE_DRIVER',
-    'The driver of this DataSource does not tell, as better-sqlite3 does, whether a connection is in a transaction ' +
-      '(inTransaction) and whether a statement only reads (readonly). Use better-sqlite3, or sqlite: { isolate: false } ' +
-      'and one writer at a time.',
+    'The driver of this DataSource does not report whether a connection is in a transaction (inTransaction) or ' +
+      'whether a statement only reads (readonly), as better-sqlite3 does. Use better-sqlite3, or set ' +
+      'sqlite: { isolate: false } and allow only one writer at a time.',
   );
 }

@@ -1,6 +1,6 @@
 import { SqliteLockTimeoutError } from './errors.js';
 
-/** Who holds the lock, as a noun phrase for an error message; a function is called only when one is written. */
+/** The holder of the lock, as a noun phrase for an error message. A function is called only when a message is written. */
 export type LockOrigin = string | (() => string);
 
 interface Waiter {
@@ -10,10 +10,10 @@ interface Waiter {
 }
 
 /**
- * One writer at a time for one data source, first come, first served.
+ * One writer at a time for one data source, in the order of arrival.
  *
- * SQLite has a lock of its own on the file, but whoever finds that taken can only ask again later, without a place in
- * the queue. So writers of one process queue here, and only meet other processes on the file.
+ * SQLite also locks the file, but a writer that finds the file locked can only try again later, and keeps no place in a queue. So the
+ * writers of one process queue here, and compete only with other processes for the file.
  */
 export class SqliteWriterLock {
   private holder: Waiter | undefined;
@@ -26,14 +26,14 @@ export class SqliteWriterLock {
   ) {}
 
   /**
-   * Waits until no other writer is at work, and resolves to a function that lets the next one go; calling it twice does
-   * no harm. For work on a connection of your own: statements of the data source itself wait for the lock by themselves,
-   * so awaiting one that writes while you hold it waits for you.
+   * Waits until no other writer is active, and resolves to a function that releases the lock. Calling that function twice is harmless. Use
+   * it for work on your own connection. Statements of the data source take the lock themselves: if you await a statement that writes while
+   * you hold the lock, it waits for you.
    *
-   * @param origin who you are, as a noun phrase for the error of those who wait in vain
+   * @param origin names you in the error of other writers, as a noun phrase
    * @throws SqliteLockTimeoutError after `lockTimeoutMs`
    */
-  async acquire(origin: LockOrigin = 'a caller of acquire() that gave no name'): Promise<() => void> {
+  async acquire(origin: LockOrigin = 'a caller of acquire() without a name'): Promise<() => void> {
     const waiter = await new Promise<Waiter>((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
       const entry: Waiter = {
@@ -60,7 +60,7 @@ export class SqliteWriterLock {
     return () => this.release(waiter);
   }
 
-  /** @internal The connections are gone: nobody holds anything, and who waits is told so. */
+  /** Rejects all waiting writers, because the connections are closed. @internal */
   abandon(reason: Error): void {
     const waiting = [...this.waiting];
     this.waiting.clear();
@@ -78,12 +78,12 @@ export class SqliteWriterLock {
   }
 
   private waitedTooLong(): SqliteLockTimeoutError {
-    const origin = this.holder?.origin ?? 'nobody';
+    const origin = this.holder?.origin ?? 'no writer';
     const heldBy = typeof origin === 'string' ? origin : origin();
     return new SqliteLockTimeoutError(
       `This write waited ${this.timeoutMs} ms for its turn to write to the SQLite database "${this.database}", which has ` +
-        `one writer at a time: ${heldBy} is still at work. If this write belongs to that transaction, do it through the ` +
-        "transaction's own manager: the argument of dataSource.transaction(), or queryRunner.manager. If not, keep slow " +
+        `one writer at a time: ${heldBy} is still active. If this write belongs to that transaction, use the manager of ` +
+        'the transaction: the argument of dataSource.transaction(), or queryRunner.manager. If not, keep slow ' +
         'work (HTTP calls, timers) out of that transaction, or raise lockTimeoutMs.',
       { details: { database: this.database, lockTimeoutMs: this.timeoutMs, heldBy } },
     );

@@ -1,15 +1,15 @@
-/** What the text of a statement tells about it; whether it writes, SQLite itself says (`stmt.readonly`). */
+/** The facts that the text of a statement shows. SQLite itself reports whether it writes (`stmt.readonly`). */
 export interface StatementShape {
-  /** What to run: a bare `BEGIN` becomes `BEGIN IMMEDIATE`. */
+  /** The text to run: a bare `BEGIN` becomes `BEGIN IMMEDIATE`. */
   readonly sql: string;
-  /** Opens a write transaction when none is open. */
+  /** Opens a write transaction if none is open. */
   readonly opensTransaction: boolean;
   readonly rollsBack: 'transaction' | 'savepoint' | null;
-  /** Its effect lies in the connection, so the query runner has to keep that one. */
+  /** Its effect is in the connection, so the query runner must keep the connection. */
   readonly needsOwnConnection: boolean;
-  /** Leaves the connection other than a new one: it is closed when the query runner is released. */
+  /** Changes the connection: it is closed when the query runner is released. */
   readonly changesSession: boolean;
-  /** SQLite calls some reading PRAGMAs (`journal_mode`) writers, and a writing one (`optimize`) a reader. */
+  /** SQLite reports some reading PRAGMAs (`journal_mode`) as writers, and a writing one (`optimize`) as a reader. */
   readonly writes: 'yes' | 'no' | 'ask SQLite';
 }
 
@@ -23,12 +23,12 @@ const PLAIN: Omit<StatementShape, 'sql'> = {
 
 const READ_TRANSACTION: Omit<StatementShape, 'sql'> = { ...PLAIN, needsOwnConnection: true, writes: 'no' };
 
-/** PRAGMAs whose argument is the name of what to look at, not a new value. */
-const LOOKS_AT =
+/** PRAGMAs that only read: their argument is a name, not a new value. */
+const READING_PRAGMAS =
   /^(?:table_(?:x?info|list)|index_(?:list|x?info)|foreign_key_(?:list|check)|(?:integrity|quick)_check|read_uncommitted)$/;
 
-/** PRAGMAs that write without being given a value. */
-const WORKS = /^(?:wal_checkpoint|optimize|incremental_vacuum)$/;
+/** PRAGMAs that write without an argument. */
+const WRITING_PRAGMAS = /^(?:wal_checkpoint|optimize|incremental_vacuum)$/;
 
 const LEADING_BLANKS_AND_COMMENTS = /^(?:\s|;|--[^\n]*(?:\n|$)|\/\*[^]*?\*\/)*/;
 const PRAGMA = /^PRAGMA\s+(?:["'`[]?\w+["'`\]]?\s*\.\s*)?["'`[]?(\w+)["'`\]]?\s*([=(]?)/i;
@@ -36,21 +36,21 @@ const PRAGMA = /^PRAGMA\s+(?:["'`[]?\w+["'`\]]?\s*\.\s*)?["'`[]?(\w+)["'`\]]?\s*
 /**
  * Reads the first words of a statement.
  *
- * @param isReadonly the file was opened for reading only: its transactions read
+ * @param isReadonly the file was opened read-only: its transactions only read
  */
 export function statementShape(sql: string, isReadonly: boolean): StatementShape {
   const text = sql.replace(LEADING_BLANKS_AND_COMMENTS, '');
   switch (/^[a-z]+/i.exec(text)?.[0].toUpperCase()) {
     case 'BEGIN':
-      // A deferred transaction only reads until its first write. Others want to write, and one that read before it
-      // took the database's lock could meet SQLITE_BUSY_SNAPSHOT, which no waiting cures.
+      // A deferred transaction only reads until its first write. Other transactions are meant to write. If they read before they
+      // take the database's lock, they can get SQLITE_BUSY_SNAPSHOT, and a retry of the statement does not help.
       if (isReadonly || /^BEGIN\s+DEFERRED\b/i.test(text)) return { ...READ_TRANSACTION, sql };
       return {
         ...PLAIN,
         sql: text.replace(/^BEGIN\b(?!\s+(?:IMMEDIATE|EXCLUSIVE)\b)/i, 'BEGIN IMMEDIATE'),
         opensTransaction: true,
       };
-    case 'SAVEPOINT': // outside a transaction it begins one, and its RELEASE commits
+    case 'SAVEPOINT': // outside a transaction it begins one, and its RELEASE commits it
       return isReadonly ? { ...READ_TRANSACTION, sql } : { ...PLAIN, sql, opensTransaction: true };
     case 'ROLLBACK':
       return {
@@ -72,8 +72,8 @@ export function statementShape(sql: string, isReadonly: boolean): StatementShape
 
 function pragmaShape(text: string): Omit<StatementShape, 'sql'> {
   const [, name = '', argument] = PRAGMA.exec(text) ?? [];
-  if (WORKS.test(name.toLowerCase())) return { ...PLAIN, writes: 'yes' };
-  if (LOOKS_AT.test(name.toLowerCase())) return { ...PLAIN, writes: 'no' };
+  if (WRITING_PRAGMAS.test(name.toLowerCase())) return { ...PLAIN, writes: 'yes' };
+  if (READING_PRAGMAS.test(name.toLowerCase())) return { ...PLAIN, writes: 'no' };
   if (argument) return { ...PLAIN, needsOwnConnection: true, changesSession: true };
   return { ...PLAIN, writes: 'no' };
 }

@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { dataSourceOf } from '../typeorm-compat.js';
 
-/** A transaction, as the chain of calls knows it that began it. */
+/** A transaction, as known to the asynchronous call chain that began it. */
 interface BegunTransaction {
   readonly runner: QueryRunner;
   isOver: boolean;
@@ -12,13 +12,13 @@ interface Scope {
   readonly transaction: BegunTransaction | undefined;
 }
 
-// It holds nothing by itself: each scope belongs to one chain of calls.
+// It has no state of its own: each scope belongs to one call chain.
 const here = new AsyncLocalStorage<Scope>();
 const begun = new WeakMap<QueryRunner, BegunTransaction>();
 
 /**
- * Takes note that this chain of calls begins a transaction. Called in `startTransaction()`, before it waits for anything: who awaits that
- * goes on inside.
+ * Records that this call chain begins a transaction. Call it in `startTransaction()` before the first `await`: a caller that awaits
+ * `startTransaction()` then continues inside the scope.
  */
 export function enterTransaction(runner: QueryRunner): void {
   leaveTransaction(runner);
@@ -27,13 +27,13 @@ export function enterTransaction(runner: QueryRunner): void {
   here.enterWith({ transaction });
 }
 
-/** The transaction of a query runner has ended. */
+/** Records that the transaction of a query runner has ended. */
 export function leaveTransaction(runner: QueryRunner): void {
   const transaction = begun.get(runner);
   if (transaction) transaction.isOver = true;
 }
 
-/** Whether this chain of calls is inside a transaction of a data source that it began: a second writer here would wait for itself. */
+/** Whether this call chain is inside a transaction of the data source that it began. A second writer here would wait for itself. */
 export function isInTransactionHere(dataSource: DataSource): boolean {
   const transaction = here.getStore()?.transaction;
   if (!transaction || transaction.isOver) return false;
@@ -42,23 +42,23 @@ export function isInTransactionHere(dataSource: DataSource): boolean {
 }
 
 /**
- * Makes transactions that `manager.transaction()` begins end with its call: what the caller does beside it, without waiting for it, is not
- * inside.
+ * Ends the scope of a transaction from `manager.transaction()` with that call. Code that the caller runs beside it, without awaiting it, is
+ * not inside the transaction.
  *
- * @returns what restores the manager
+ * @returns a function that restores the manager
  */
 export function scopeTransactions(manager: DataSource['manager']): () => void {
-  // Node.js follows chains of calls from the first use on. If `enterTransaction()` were that, its scope would belong to whatever the event
-  // loop is just running, and other chains of calls would be inside, too.
+  // Node.js tracks call chains from the first use of this storage. If `enterTransaction()` were the first use, its scope would belong to
+  // the code that the event loop is running at that moment, and other call chains would seem to be inside the transaction.
   here.run({ transaction: undefined }, () => undefined);
   const methods = manager as unknown as { transaction?: (...args: unknown[]) => Promise<unknown> };
   const begin = manager.transaction.bind(manager) as (...args: unknown[]) => Promise<unknown>;
   const scoped = (...args: unknown[]) =>
-    // A new object each time: Node.js opens no scope for the store that is there already.
+    // A new object each time: Node.js opens no scope if the store is the same object.
     here.run({ transaction: here.getStore()?.transaction }, () => begin(...args));
   methods.transaction = scoped;
   return () => {
-    // Whoever replaced it since calls ours.
+    // If other code has replaced the method since, that code calls ours.
     if (methods.transaction === scoped) delete methods.transaction;
   };
 }

@@ -21,7 +21,7 @@ export interface SqliteDatabase {
   close(): unknown;
 }
 
-/** TypeORM's query runner for better-sqlite3, with what its types keep to themselves. */
+/** TypeORM's query runner for better-sqlite3, with members that its types hide. */
 export interface StockQueryRunner extends QueryRunner {
   isReleased: boolean;
   isTransactionActive: boolean;
@@ -30,7 +30,7 @@ export interface StockQueryRunner extends QueryRunner {
 
 export type StockQueryRunnerClass = new (driver: StockDriver) => StockQueryRunner;
 
-/** TypeORM's driver for better-sqlite3, with what its types keep to themselves. */
+/** TypeORM's driver for better-sqlite3, with members that its types hide. */
 export type StockDriver = OfDataSource & StockDriverParts;
 
 interface StockDriverParts {
@@ -53,10 +53,10 @@ interface SqliteOptions {
 }
 
 /**
- * The driver of a better-sqlite3 data source and the class of its query runners.
+ * Returns the driver of a better-sqlite3 data source and the class of its query runners.
  *
- * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` when this version of TypeORM is built otherwise: better no start
- * than transactions that are isolated by half.
+ * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` if this version of TypeORM lacks a member that is needed: partly isolated
+ * transactions would be worse than no start.
  */
 export function stockDriver(dataSource: DataSource): { driver: StockDriver; QueryRunnerClass: StockQueryRunnerClass } {
   const driver = dataSource.driver as unknown as StockDriver;
@@ -84,11 +84,11 @@ export function stockDriver(dataSource: DataSource): { driver: StockDriver; Quer
   return { driver, QueryRunnerClass: runner.constructor as StockQueryRunnerClass };
 }
 
-/** @param missing a member of its better-sqlite3 driver */
+/** @param missing a member of TypeORM's better-sqlite3 driver */
 export function internalsChanged(missing: string): ConfigurationError {
   return new ConfigurationError(
     'TYPEORM_INTERNALS_CHANGED',
-    `This version of TypeORM has no ${missing} in its better-sqlite3 driver, so its transactions cannot be isolated, or hooks not be awaited. ` +
-      'Use a TypeORM version that this library names as a peer. With TypeORM 1.x, sqlite: { isolate: false } and one writer at a time do as well.',
+    `This version of TypeORM has no ${missing} in its better-sqlite3 driver, so the library cannot isolate transactions or await hooks. ` +
+      'Use a TypeORM version in the range of the peer dependency. With TypeORM 1.x you can instead set sqlite: { isolate: false } and allow only one writer at a time.',
   );
 }

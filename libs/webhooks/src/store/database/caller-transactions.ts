@@ -5,12 +5,12 @@ import { Together, type Script, type StatementResult } from './script.js';
 import { TransactionError } from './transaction-errors.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** What capture knows of the transactions of the application. */
+/** The part of capture that follows the application's transactions. */
 interface TransactionFollower {
   /**
-   * Runs a write on a query runner, apart from other writes that are called on it at the same time.
+   * Runs a write on a query runner. Other writes that start on the same runner meanwhile wait for it.
    *
-   * @param label names the write in the error of a COMMIT that waited for it
+   * @param label names the write in the error of a COMMIT that waited for it too long
    */
   inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T>;
   /** Writes the pending events of a query runner's transaction. */
@@ -21,18 +21,18 @@ interface TransactionFollower {
   afterCommit(runner: QueryRunner, work: () => void): void;
 }
 
-/** What {@link CallerTransactions} works with. */
+/** The parts that {@link CallerTransactions} needs. */
 export interface CallerTransactionsParts {
   readonly dataSource: DataSource;
   readonly database: Database;
   readonly capture: TransactionFollower;
-  /** The manager of the transaction that surrounds the call, as far as a library or the application tells. */
+  /** Returns the manager of the transaction around the call, if a library or the application provides one. */
   readonly ambientManager: () => EntityManager | undefined;
 }
 
 /**
- * Knows the transaction of whoever calls: that of the manager which the caller gave, or the ambient one of a library such as
- * typeorm-transactional.
+ * Finds the transaction of the caller: the transaction of the manager that the caller passed, or the ambient transaction of a library such
+ * as typeorm-transactional.
  */
 export class CallerTransactions {
   constructor(
@@ -40,16 +40,16 @@ export class CallerTransactions {
     private readonly given: QueryRunner | null = null,
   ) {}
 
-  /** These transactions for a caller that gives its manager. @throws TransactionError `WRONG_DATA_SOURCE` */
+  /** Returns a copy that uses the transaction of this manager. @throws TransactionError `WRONG_DATA_SOURCE` */
   withManager(manager: EntityManager): CallerTransactions {
     this.assertOurs(manager, 'withManager()');
     return new CallerTransactions(this.parts, this.openRunnerOf(manager));
   }
 
   /**
-   * The transaction that surrounds this call. Asked before the call waits for anything: what it does later belongs to this one.
+   * Returns the transaction around this call. Call it before the first `await`: the whole call then belongs to this transaction.
    *
-   * @throws TransactionError `WRONG_DATA_SOURCE` for what the option `currentManager` returned
+   * @throws TransactionError `WRONG_DATA_SOURCE` if the option `currentManager` returned a manager of another data source
    */
   here(): CallerTransaction {
     return new CallerTransaction(this.parts, this.given ?? this.ambientRunner());
@@ -62,7 +62,7 @@ export class CallerTransactions {
     return this.openRunnerOf(manager);
   }
 
-  /** A task that outlives its transaction may still see the manager of it. */
+  /** A task that outlives its transaction may still hold that transaction's manager. */
   private openRunnerOf({ queryRunner }: EntityManager): QueryRunner | null {
     return queryRunner && isOpen(this.parts.capture, queryRunner) ? queryRunner : null;
   }
@@ -71,49 +71,49 @@ export class CallerTransactions {
     if (dataSourceOf(manager) === this.parts.dataSource) return;
     throw new TransactionError(
       'WRONG_DATA_SOURCE',
-      `${what} gave a manager of another data source than that of this instance of the module, so its transaction cannot be joined. Give the manager of this data source, or use the instance of that one.`,
+      `${what}: the manager belongs to another data source than this instance of the module, so the call cannot join its transaction. Pass a manager of this data source, or call the instance for the other data source.`,
     );
   }
 }
 
-/** Runs scripts in the transaction that surrounds one call; without such a transaction, each in one of its own. */
+/** Runs scripts in the transaction around one call. Without such a transaction, each script runs in a new transaction. */
 export class CallerTransaction {
   constructor(
     private readonly parts: CallerTransactionsParts,
-    /** The query runner whose transaction the call joins; `null` when there is none. */
+    /** The query runner whose transaction the call joins; `null` if there is none. */
     readonly runner: QueryRunner | null,
   ) {}
 
-  /** Runs a script: in the caller's transaction, where nothing is retried, or in one of its own. */
+  /** Runs a script in the caller's transaction, without retries, or in a new transaction. */
   async run<T>(script: () => Script<T>): Promise<T> {
     const { database, capture } = this.parts;
     const { runner } = this;
     if (!runner) return database.transaction(script);
     return capture.inTurn(runner, 'a call of the webhooks module', async () => {
       this.assertOpen(runner);
-      // Events of earlier changes get their place in the outbox before ours.
+      // Write the events of earlier changes first, so that they precede ours in the outbox.
       await capture.flush(runner);
-      return this.play(runner, script());
+      return this.runScript(runner, script());
     });
   }
 
-  /** Runs work when what was run here is committed. */
+  /** Runs `work` after the commit of everything that ran here. */
   afterCommit(work: () => void): void {
     if (this.runner) this.parts.capture.afterCommit(this.runner, work);
     else work();
   }
 
-  /** @throws TransactionError `NOT_TRANSACTIONAL` in a transaction of the caller, which this method cannot join */
+  /** @throws TransactionError `NOT_TRANSACTIONAL` if the caller has a transaction: this method cannot join it */
   refuse(method: string): void {
     if (!this.runner) return;
     throw new TransactionError(
       'NOT_TRANSACTIONAL',
-      `${method} was called inside a transaction. It commits its work in many short transactions, so it cannot be part of yours. Call it after the commit, or outside of it (with typeorm-transactional: propagation NOT_SUPPORTED).`,
+      `${method} was called inside a transaction. It commits in many short transactions, so it cannot be part of yours. Call it after the commit, or outside the transaction (with typeorm-transactional: propagation NOT_SUPPORTED).`,
       { details: { method } },
     );
   }
 
-  private async play<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
+  private async runScript<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     const { database } = this.parts;
     const send = await rawConnection(runner, database.dialect);
     const run = (one: Together['statements'][number]): Promise<StatementResult> => {
@@ -133,12 +133,12 @@ export class CallerTransaction {
     return step.value;
   }
 
-  /** Nobody awaited this call, and the transaction has ended: its statements would be committed one by one. */
+  /** Without an `await`, a call can outlive its transaction. The database would then commit its statements one by one. */
   private assertOpen(runner: QueryRunner): void {
     if (isOpen(this.parts.capture, runner)) return;
     throw new TransactionError(
       'TRANSACTION_OVER',
-      'The transaction that this call joined ended before the call did, so the rest of its statements was not sent. Await the call inside the transaction.',
+      'The transaction that this call joined ended before the call, so the remaining statements were not sent. Await the call inside the transaction.',
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Whether a text that somebody asks for can stand in a short column at all. PostgreSQL answers a NUL with an error of its
- * own, and MySQL's collations find `a` where `a ` was asked for; no id, type or state of ours has either.
+ * Whether a short column can hold this search text. PostgreSQL rejects a NUL with an error, and the collations of MySQL find `a` when `a `
+ * is searched. None of our ids, types and states has a NUL or ends with a space.
  */
 export function canBeStored(text: string): boolean {
   return !text.includes('\0') && !text.endsWith(' ');

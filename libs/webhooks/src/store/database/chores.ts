@@ -3,14 +3,14 @@ import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
 import { execute, query, type Script } from './script.js';
 
-/** Periodic work as its row says it: whose it is now, when it is due, and how far it has come. */
+/** The row of a chore (periodic work): who has the lease, when the chore is due, and its position. */
 export interface ChoreState {
   readonly name: string;
   readonly leaseUntil: number;
   readonly dueAt: number;
 }
 
-/** One query over a handful of rows: all that an idle application asks. */
+/** One query over a few rows: an idle application sends nothing else. */
 export function* readChores(database: Database): Script<ChoreState[]> {
   const { chores: c } = database.tables;
   const rows = yield* query<Record<keyof ChoreState, unknown> & { name: string }>(
@@ -19,13 +19,13 @@ export function* readChores(database: Database): Script<ChoreState[]> {
   return rows.map(({ name, leaseUntil, dueAt }) => ({ name, leaseUntil: Number(leaseUntil), dueAt: Number(dueAt) }));
 }
 
-/** The rows of chores that were never done; they are due now. */
+/** Inserts rows for chores that have never run. They are due now. */
 export function* insertChores(database: Database, names: readonly string[], now: number): Script<void> {
   const { sql: path, $ } = database.tables.chores;
   yield sql`insert into ${path} (${$.name}, ${$.leaseUntil}, ${$.dueAt}, ${$.position}) values ${bulk(names.map((name) => [name, 0, now, 0]))}${skipConflict(database.dialect, [$.name])}`;
 }
 
-/** Takes a chore that is due and nobody's. @returns whether it is ours now */
+/** Takes the lease of a chore that is due and has no valid lease. @returns whether this process has the lease now */
 export function* claimChore(
   database: Database,
   name: string,
@@ -41,16 +41,16 @@ export function* claimChore(
 }
 
 /**
- * Begins a batch: locks the row for this transaction.
+ * Begins a batch: locks the chore's row for this transaction.
  *
- * @returns how far the chore has come; `null` when the lease was lost to another process
+ * @returns the position of the chore; `null` if another process has the lease now
  */
 export function* resumeChore(database: Database, name: string, token: string): Script<number | null> {
   const row = yield* lockChore(database, name);
   return row?.leaseToken === token ? Number(row.position) : null;
 }
 
-/** Ends a batch, in its transaction: how far the chore has come, and until when it stays ours. */
+/** Ends a batch, in the same transaction: stores the position and extends the lease. */
 export function* advanceChore(
   database: Database,
   name: string,
@@ -62,7 +62,7 @@ export function* advanceChore(
   );
 }
 
-/** Gives a chore back. @param dueAt when it is to be done again; `undefined`: it is not done yet */
+/** Releases the lease. @param dueAt when the chore runs again; `undefined`: the chore is not finished, and stays due */
 export function* releaseChore(database: Database, name: string, token: string, dueAt?: number): Script<void> {
   const { sql: path, $ } = database.tables.chores;
   const next = dueAt === undefined ? sql`` : sql`, ${$.dueAt} = ${dueAt}`;

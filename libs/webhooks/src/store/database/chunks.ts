@@ -1,18 +1,18 @@
 import sql, { join, type Sql } from 'sql-template-tag';
 
-/** Values of one IN list: SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535. */
+/** Values in one IN list: a statement has at most 32,766 parameters on SQLite and 65,535 on PostgreSQL. */
 const VALUES_PER_LIST = 5_000;
 
 /**
- * Characters of one statement. MariaDB takes 16 MB (`max_allowed_packet`), and a quote inside of JSON inside of SQL is four
- * characters, as a character may be four bytes.
+ * Characters in one statement. MariaDB accepts 16 MB (`max_allowed_packet`). A quote takes four characters in JSON in SQL, and a character
+ * takes up to four bytes.
  */
 const CHARACTERS_PER_STATEMENT = 1_000_000;
 
 /**
- * Cuts a list for statements of a bounded size.
+ * Splits a list into chunks for statements of limited size.
  *
- * @param lengthOf characters of an item, where they are many. One that is longer than a statement should be has its own.
+ * @param lengthOf the number of characters of an item, if items are long. An item that is longer than the limit gets a chunk of one item.
  */
 export function* chunks<T>(
   items: readonly T[],
@@ -38,7 +38,7 @@ export function inList(values: readonly unknown[]): Sql {
   return sql`in (${join(values)})`;
 }
 
-/** The same for whole numbers on PostgreSQL: one parameter and one text, however many they are. */
+/** `= any(…)` for whole numbers on PostgreSQL: one parameter and one statement text for any number of values. */
 export function anyOf(wholeNumbers: readonly unknown[]): Sql {
   return sql`= any(cast(${`{${wholeNumbers.join(',')}}`} as bigint[]))`;
 }

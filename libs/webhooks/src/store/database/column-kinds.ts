@@ -2,11 +2,11 @@ import type { EntitySchemaColumnOptions } from 'typeorm';
 import { type SupportedDriver, dialectOf } from '../../dialect.js';
 
 /**
- * What a column holds. The databases disagree on the types that can hold it: TypeORM's `text` is 64 KB on MySQL,
+ * The kind of value in a column. The databases need different types for a kind: TypeORM's `text` is 64 KB on MySQL,
  * an auto-increment on SQLite must be `integer`, and 16 bytes are `bytea`, `binary(16)` or `blob`.
  */
 export type ColumnKind =
-  | 'sequence' // the primary key drawn by the database: order of insertion, joins
+  | 'sequence' // the primary key, assigned by the database: order of insertion, joins
   | 'id' // evt_…, dlv_…, lst_…, lease tokens
   | 'name' // event types, patterns, error codes
   | 'state' // a closed list of short words
@@ -14,11 +14,11 @@ export type ColumnKind =
   | 'hash' // 16 bytes of SHA-256
   | 'text' // payloads, responses, JSON; never json/jsonb, which reorder keys
   | 'milliseconds' // since 1970, UTC
-  | 'reference' // another table's sequence
+  | 'reference' // the sequence of another table
   | 'integer'
   | 'flag'; // 0 or 1: better-sqlite3 binds no booleans
 
-/** Compared byte by byte: under MySQL's default collation `acme` finds `ACME` and `acmé` too. */
+/** Compares byte by byte: with MySQL's default collation `acme` also finds `ACME` and `acmé`. */
 const BINARY_COLLATION = { charset: 'utf8mb4', collation: 'utf8mb4_bin' } as const;
 
 const VARCHAR_LENGTHS = { id: 64, name: 191, state: 16, owner: 255 } as const;

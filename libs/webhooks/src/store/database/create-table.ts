@@ -11,18 +11,18 @@ import {
 } from './table-names.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** A table as a migration made it, once and for ever: the present one is in `store/database/tables.ts`. */
+/** A table as a migration creates it. It never changes; the current tables are in `store/database/tables.ts`. */
 export interface FrozenTable {
   readonly name: string;
   /** Kinds by property; a trailing `?` means nullable. */
   readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
-  /** The primary key, where no column of kind `sequence` is it. */
+  /** The primary key, if no column has the kind `sequence`. */
   readonly primary?: readonly string[];
   readonly unique: readonly IndexShape[];
   readonly indexes: readonly IndexShape[];
 }
 
-/** The name of a migration: prefix and schema stand in it, so that the tables of two instances do not clash. */
+/** The name of a migration. It contains the prefix and the schema, so that the tables of two instances do not clash. */
 export function migrationName(
   name: string,
   { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
@@ -31,7 +31,7 @@ export function migrationName(
   return `${name}_${tableSchema === undefined ? '' : `${tableSchema}_`}${tablePrefix}${createdAt}`;
 }
 
-/** Creates the schema that is named for our tables. Looks first: `IF NOT EXISTS` asks for the right to create all the same. */
+/** Creates `tableSchema`. Checks first, because `IF NOT EXISTS` needs the right to create even if the schema exists. */
 export async function createSchema(runner: QueryRunner, { tableSchema }: WebhookTablesOptions): Promise<void> {
   if (tableSchema === undefined) return;
   assertSchemas(dataSourceOf(runner), tableSchema);
@@ -39,8 +39,8 @@ export async function createSchema(runner: QueryRunner, { tableSchema }: Webhook
 }
 
 /**
- * Creates a table, with names and types as the schema builder would give them. Of one that stands already, what is missing: its indexes,
- * where a migration outside of a transaction was interrupted after the table.
+ * Creates a table with the names and types that TypeORM's schema builder would choose. If the table exists, it creates the missing indexes:
+ * without a transaction, a migration can be interrupted after the table.
  */
 export async function createTable(runner: QueryRunner, at: WebhookTablesOptions, table: FrozenTable): Promise<void> {
   const { namingStrategy, options, driver } = dataSourceOf(runner);
@@ -72,11 +72,11 @@ export async function createTable(runner: QueryRunner, at: WebhookTablesOptions,
     ...indexesOf(table.unique, dialectOf(type), columnName).map((shape) => index(shape, true)),
     ...indexesOf(table.indexes, dialectOf(type), columnName).map((shape) => index(shape, false)),
   ];
-  const standing = await runner.getTable(path);
-  if (!standing) {
+  const existing = await runner.getTable(path);
+  if (!existing) {
     await runner.createTable(new Table({ name: path, columns, indices }));
     return;
   }
-  const names = new Set(standing.indices.map(({ name }) => name));
-  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(standing, one);
+  const names = new Set(existing.indices.map(({ name }) => name));
+  for (const one of indices) if (!names.has(one.name)) await runner.createIndex(existing, one);
 }

@@ -5,13 +5,13 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 import { MINUTE } from '../../time.js';
 
-/** The server's clock in milliseconds since 1970, UTC, whatever the time zone of the session. On SQLite that is the host's. */
+/** The server's clock in milliseconds since 1970, UTC, whatever the time zone of the session is. On SQLite: the clock of the host. */
 export function databaseMs(dialect: DialectName): Sql {
   switch (dialect) {
     case 'postgres':
       return sql`cast(extract(epoch from clock_timestamp()) * 1000 as double precision)`;
     case 'mysql':
-      // `unix_timestamp(now(6))` would be wrong for an hour when daylight saving time ends.
+      // `unix_timestamp(now(6))` would be wrong for one hour when daylight saving time ends.
       return sql`timestampdiff(microsecond, timestamp '1970-01-01 00:00:00', utc_timestamp(6)) / 1000`;
     case 'sqlite':
       return sql`(julianday('now') - 2440587.5) * 86400000`;
@@ -24,14 +24,14 @@ function* readTime(database: Database): Script<{ databaseMs: number }> {
 }
 
 /**
- * Tells a clock the database's time: when it starts, and then once a minute. The poll of a dispatcher asks for the time as
- * well, so a query of its own is made only where no poll was for a minute.
+ * Passes the database's time to a clock: at the start, and then once a minute. The dispatcher's poll also reads the time, so this class
+ * sends a query only if there was no poll for a while.
  */
 export class DatabaseTime {
   private timer: NodeJS.Timeout | undefined;
   private answeredAt = 0;
   private isRead = false;
-  /** Called when the clock was set back, with by how much. */
+  /** Called after the clock was set back. `aheadMs` is how far it was ahead. */
   onSetBack: ((aheadMs: number) => void) | null = null;
 
   constructor(
@@ -39,7 +39,7 @@ export class DatabaseTime {
     private readonly clock: WebhookClock,
   ) {}
 
-  /** Rejects when the database does not answer; later readings that fail are left out. */
+  /** Rejects if the database does not answer. Later readings that fail are skipped. */
   async start(): Promise<void> {
     await this.ask();
     this.timer = setInterval(() => {
@@ -51,7 +51,7 @@ export class DatabaseTime {
     clearInterval(this.timer);
   }
 
-  /** Tells the clock what a query brings along. */
+  /** Runs a query that also selects the database's time, and passes that time to the clock. */
   async from<T extends { readonly databaseMs: number }>(ask: () => Promise<T>): Promise<T> {
     const askedAt = performance.now();
     const result = await ask();
@@ -60,7 +60,7 @@ export class DatabaseTime {
     const before = this.clock.now();
     this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.answeredAt });
     const aheadMs = before - this.clock.now();
-    // What the host's own clock said before the first reading was written nowhere.
+    // Nothing was stored with the host's time from before the first reading.
     if (aheadMs > SET_BACK_FROM_MS && this.isRead) this.onSetBack?.(aheadMs);
     this.isRead = true;
     return result;

@@ -12,50 +12,50 @@ import type { TablesSql } from './tables.js';
 export type StatementLimit = 'work' | 'page';
 
 /**
- * Where the webhook tables stand, and how a {@link Script} runs there. One per module instance.
+ * The database of the webhook tables; runs each {@link Script}. One per module instance.
  *
- * Never the application's pool: on server databases this is a small pool of its own, so that the dispatcher neither
- * waits for the application's connections nor takes them away.
+ * It never uses the application's pool. On server databases it has a small pool of its own: the dispatcher neither waits for the
+ * application's connections nor occupies them.
  */
 export abstract class Database {
   abstract readonly dialect: DialectName;
   abstract readonly tables: TablesSql;
 
   /**
-   * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. Deadlocks, serialisation failures,
-   * lock timeouts and busy files run it again from the start.
+   * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. After a deadlock, a serialization failure,
+   * a lock timeout or a busy file, the script runs again from the start.
    *
-   * @param limit `page`, unless it is said
-   * @throws DatabaseTimeoutError when the server does not answer; whether the transaction was committed is not known then
+   * @param limit default: `page`
+   * @throws DatabaseTimeoutError if the server does not answer. It is then unknown whether the transaction was committed.
    */
   abstract transaction<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
-  /** Runs a script that only reads, or is one statement: without a transaction around it. Retried like one. */
+  /** Runs a script that only reads, or is one statement, without a transaction. Retries like {@link transaction}. */
   abstract single<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
-  /** Closes the connections that are the module's own. */
+  /** Closes the module's own connections. */
   abstract close(): Promise<void>;
 
-  /** At the end of a select: locks its rows, and waits for whoever has them. SQLite has one writer and no row locks. */
+  /** At the end of a select: locks its rows, and waits for other transactions that hold them. SQLite has one writer and no row locks. */
   get forUpdate(): Sql {
     return this.dialect === 'sqlite' ? sql`` : sql` for update`;
   }
 
-  /** Row locks for a claim: other workers skip what this one has. */
+  /** Row locks for a claim: other workers skip the locked rows. */
   get skipLocked(): Sql {
     return this.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   }
 
-  /** A statement as the application's own query runner wants it. */
+  /** A statement in the form that the application's query runner takes. */
   statement(sql: Sql): { text: string; values: unknown[] } {
     return { text: this.dialect === 'postgres' ? sql.text : sql.sql, values: sql.values };
   }
 }
 
 /**
- * The tables that are not there, or lack a column: the check made when the application starts.
+ * Returns the tables that are missing or lack a column. Runs when the application starts.
  *
- * @throws what the database says instead, such as that it cannot be reached
+ * @throws any other error of the database, for example that it cannot be reached
  */
 export async function missingTables(database: Database, sqlOf: (table: keyof TablesSql) => Sql): Promise<string[]> {
   const missing: string[] = [];
@@ -72,7 +72,7 @@ export async function missingTables(database: Database, sqlOf: (table: keyof Tab
   return missing;
 }
 
-/** A server that does not even take the connection is asked again. Drivers wait for ever (`pg`), or longer (`mysql2`). */
+/** After this time a server that does not accept the connection is tried again. `pg` waits without limit, `mysql2` waits longer. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
 const SILENT_LOGGER: Logger = {
@@ -85,9 +85,9 @@ const SILENT_LOGGER: Logger = {
 };
 
 /**
- * What fails is reported by the module; polls would fill the application's query log, and secrets of listeners are parameters. TypeORM
- * hands every statement to a logger object, whatever `logging` says; `verbose` and `debug` are what the drivers of SQLite and MySQL log
- * by themselves.
+ * The module reports its failures itself. Its polls would fill the application's query log, and its parameters include the secrets of
+ * listeners. TypeORM passes every statement to a logger object even if `logging` is off; `verbose` and `debug` are the logs of the SQLite
+ * and MySQL drivers.
  */
 const NO_LOGS: object = {
   logging: false,
@@ -97,7 +97,9 @@ const NO_LOGS: object = {
   debug: false,
 };
 
-/** The options of the module's own data source: the application's, to the primary, with nothing of the application. */
+/**
+ * Options of the module's own data source: the application's connection to the primary, without the application's entities, hooks and logs.
+ */
 export function ownDataSourceOptions(
   application: DataSource,
   entities: DataSource['options']['entities'],
@@ -109,14 +111,14 @@ export function ownDataSourceOptions(
   };
   const ownExtra = {
     ...extra,
-    // Drivers let `extra` overrule `poolSize`.
+    // In the drivers `extra` takes precedence over `poolSize`.
     ...(extra && 'max' in extra ? { max: poolSize } : {}),
     ...(extra && 'debug' in extra ? { debug: false } : {}),
-    // Passed over by versions of `pg` that cannot; see `ServerDatabase`.
+    // Versions of `pg` without pipelining ignore it; see `ServerDatabase`.
     ...(dialectOf(application.options.type) === 'postgres' ? { pipeline: true } : {}),
   };
   return {
-    // By the name of the one driver and of the other.
+    // The same limit under the names that the two drivers use.
     connectTimeout: CONNECT_TIMEOUT_MS,
     connectTimeoutMS: CONNECT_TIMEOUT_MS,
     ...rest,

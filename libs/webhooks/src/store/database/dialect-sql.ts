@@ -2,14 +2,14 @@ import sql, { raw, type Sql } from 'sql-template-tag';
 import type { DialectName } from '../../dialect.js';
 
 /**
- * Makes an insert skip rows whose unique key stands already.
+ * Makes an insert skip rows whose unique key already exists.
  *
- * @param key its columns, already escaped
- * @param where the condition of its index, where that holds some rows only: without it no index is found
+ * @param key the escaped columns of the key
+ * @param where the condition of a partial index: without it the database does not find that index
  */
 export function skipConflict(dialect: DialectName, key: readonly Sql[], where: Sql = sql``): Sql {
   const [first] = key;
-  // `insert ignore` would also swallow errors that are none of our business.
+  // `insert ignore` would also ignore other errors.
   if (dialect === 'mysql') return sql` on duplicate key update ${first} = ${first}`;
   const columns = key.map((column) => column.sql).join(', ');
   return sql`${raw(` on conflict (${columns})`)}${where} do nothing`;

@@ -3,14 +3,14 @@ import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import type { TableName, TableSql } from './tables.js';
 
-/** `hash` travels as hexadecimal text; {@link jsonValue} makes bytes of it. */
+/** A `hash` is passed as hexadecimal text; {@link jsonValue} converts it to bytes. */
 type JsonColumn = 'bigint' | 'text' | 'hash';
 
 /**
- * Rows as a table named `r`, from one parameter of JSON: the statement has the same text for any number of rows.
+ * Rows as a table `r`, from one JSON parameter: the statement text is the same for any number of rows.
  *
- * @param columns names (lower case) and types; each row has exactly these keys. A bigint may be given as text, which holds
- * more than a number. NUL and halves of surrogate pairs become U+FFFD.
+ * @param columns names (lower case) and types; each row has exactly these keys. Pass a bigint as text if it exceeds a JavaScript number.
+ * NUL and unpaired surrogates become U+FFFD.
  */
 export function jsonRows<C extends Record<string, JsonColumn>>(
   dialect: DialectName,
@@ -31,7 +31,7 @@ export function jsonRows<C extends Record<string, JsonColumn>>(
   }
 }
 
-/** PostgreSQL refuses NUL and halves of surrogate pairs, which JavaScript's texts may hold, and JSON escapes. */
+/** PostgreSQL rejects NUL and unpaired surrogates. JavaScript strings can contain them, and JSON escapes them. */
 function jsonText(rows: readonly object[]): string {
   const text = JSON.stringify(rows);
   if (!text.includes('\\ud') && !text.includes('\\u0000')) return text;
@@ -40,24 +40,24 @@ function jsonText(rows: readonly object[]): string {
   );
 }
 
-/** With the collation of our columns: MySQL compares two texts of different ones only by force. */
+/** With the collation of our columns: MySQL refuses to compare two texts with different collations. */
 const MYSQL_TYPES: Readonly<Record<JsonColumn, string>> = {
   bigint: 'bigint',
   text: 'longtext character set utf8mb4 collate utf8mb4_bin',
   hash: 'char(32)',
 };
 
-/** A column of {@link jsonRows} as a value of its type. */
+/** A column of {@link jsonRows}, converted to its type. */
 function jsonValue(dialect: DialectName, name: string, type: JsonColumn): Sql {
   if (type !== 'hash') return raw(`r.${name}`);
   return raw(dialect === 'postgres' ? `decode(r.${name}, 'hex')` : `unhex(r.${name})`);
 }
 
 /**
- * Inserts rows from one parameter. A `values` list of 250 deliveries has 4,250 parameters, which cost PostgreSQL more to plan
- * than to insert.
+ * Inserts rows from one parameter. A `values` list of 250 deliveries has 4,250 parameters: PostgreSQL takes longer to plan it than to
+ * insert the rows.
  *
- * @param columns properties of the table and what they are inserted from; a number is the same in every row
+ * @param columns the type of each property's column; a number is inserted into every row
  */
 export function insertFromRows<
   T extends TableName,
@@ -78,7 +78,7 @@ export function insertFromRows<
       values.push(raw(String(type)));
       continue;
     }
-    // Names of their own: after `on conflict` the table's would be ambiguous.
+    // Generated names: the names of the table would be ambiguous after `on conflict`.
     const name = `c${values.length}`;
     names[property] = name;
     types[name] = type;
@@ -87,20 +87,20 @@ export function insertFromRows<
   const pairs = Object.entries(names);
   const given = rows.map((row) => {
     const one: Record<string, string | number | undefined> = {};
-    // A null is a key that is not there, which makes the text shorter by a third.
+    // A null is left out, which makes the JSON shorter by a third.
     for (const [property, name] of pairs)
       one[name] = (row as Record<string, string | number | null>)[property] ?? undefined;
     return one;
   });
   const list = join(Object.keys(columns).map((property) => $[property] as Sql));
-  // SQLite would read an `on conflict` after it as the join's condition, but for the `where`.
+  // Without the `where`, SQLite would read a following `on conflict` as the condition of a join.
   return sql`insert into ${path} (${list}) select ${join(values)} from ${jsonRows(dialect, types, given)} where 1 = 1`;
 }
 
 /**
  * Updates the rows whose `seq` is in `rows`, a {@link jsonRows} with a column `seq`.
  *
- * @param set values by property; they may name `r`, and the table as `t`
+ * @param set values by property; they may refer to `r`, and to the table as `t`
  */
 export function updateFromRows<T extends TableName>(
   database: Database,
@@ -110,12 +110,12 @@ export function updateFromRows<T extends TableName>(
 ): Sql {
   const { sql: path, $ } = database.tables[table] as { sql: Sql; $: Record<string, Sql> & { seq: Sql } };
   const isMysql = database.dialect === 'mysql';
-  // MySQL wants the table's name where `r` has such a column, too, and PostgreSQL refuses it.
+  // MySQL needs the table's name if `r` has a column of the same name; PostgreSQL rejects it.
   const prefix = isMysql ? sql`t.` : sql``;
   const sets = join(
     Object.entries<Sql | undefined>(set).map(([property, value]) => sql`${prefix}${$[property]} = ${value}`),
   );
-  // The other order would be a scan of the whole table, to which MySQL is sometimes tempted.
+  // In the other order, which MySQL sometimes prefers, it scans the whole table.
   return isMysql
     ? sql`update ${rows} straight_join ${path} as t on t.${$.seq} = r.seq set ${sets}`
     : sql`update ${path} as t set ${sets} from ${rows} where t.${$.seq} = r.seq`;

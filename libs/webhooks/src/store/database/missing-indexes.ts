@@ -4,41 +4,41 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 import type { TableName } from './tables.js';
 
-/** An index as the database has it. */
-interface StandingIndex {
+/** An index that exists in the database. */
+interface ExistingIndex {
   readonly name: string;
   readonly isUnique: unknown;
-  /** Names of its columns, with commas between. */
+  /** The column names, separated by commas. */
   readonly columns: string;
 }
 
 /**
- * The indexes that our tables should have, and lack: an interrupted migration may have left tables without them. Without a unique one
- * rows are doubled, and without another one a statement reads a whole table, or is refused where it names its index.
+ * Finds the indexes that our tables lack: an interrupted migration can leave tables without them. Without a unique index rows are
+ * duplicated. Without another index a statement reads a whole table, or fails if it names the index.
  *
- * One of another name with the same columns will do, but on MySQL and MariaDB, where statements name theirs.
+ * An index with the same columns and another name is enough, except on MySQL and MariaDB, where statements name the index.
  *
- * @returns the statements that create them
+ * @returns the statements that create the missing indexes
  */
 export function* missingIndexes(database: Database): Script<string[]> {
   const missing: string[] = [];
   for (const table of Object.keys(database.tables) as TableName[]) {
     const { metadata, path } = database.tables[table];
-    const standing = yield* query<StandingIndex>(standingIndexes(database, metadata, path));
+    const existing = yield* query<ExistingIndex>(existingIndexes(database, metadata, path));
     for (const index of metadata.indices) {
       const columns = index.columns.map(({ databaseName }) => databaseName);
-      const isThere = standing.some(
+      const exists = existing.some(
         ({ name, isUnique, columns: found }) =>
           name === index.name ||
           (database.dialect !== 'mysql' && found === columns.join() && Boolean(Number(isUnique)) === index.isUnique),
       );
-      if (!isThere) missing.push(creating(metadata, index, columns, path));
+      if (!exists) missing.push(createStatement(metadata, index, columns, path));
     }
   }
   return missing;
 }
 
-function creating(
+function createStatement(
   { connection }: EntityMetadata,
   { name, isUnique, where }: EntityMetadata['indices'][number],
   columns: readonly string[],
@@ -49,7 +49,7 @@ function creating(
   return `CREATE ${isUnique ? 'UNIQUE ' : ''}INDEX ${escape(name)} ON ${path} (${columns.map(escape).join(', ')})${condition}`;
 }
 
-function standingIndexes({ dialect }: Database, { tableName, database }: EntityMetadata, path: string): Sql {
+function existingIndexes({ dialect }: Database, { tableName, database }: EntityMetadata, path: string): Sql {
   switch (dialect) {
     case 'postgres':
       return sql`select i.relname as "name", case when x.indisunique then 1 else 0 end as "isUnique",

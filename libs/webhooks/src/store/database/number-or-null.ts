@@ -1,4 +1,4 @@
-/** A number of a row: drivers give 64-bit integers as text. */
+/** A number of a row: drivers return 64-bit integers as text. */
 export function numberOrNull(value: unknown): number | null {
   return value === null || value === undefined ? null : Number(value);
 }

@@ -7,18 +7,20 @@ import { databaseName } from './table-names.js';
 /** Webhook tables of another prefix in the same schema. */
 export interface OtherTables {
   readonly prefix: string;
-  /** Something there waits to be sent. */
+  /** Whether an event or a delivery there is waiting to be sent. */
   readonly isPending: boolean;
-  /** They have listeners. */
+  /** Whether there are listeners. */
   readonly hasListeners: boolean;
 }
 
 const SUFFIX = databaseName('listenerState');
 
-/** Finds the tables that an instance with another `tablePrefix` has made, by the name of one and then of all that are asked. */
+/**
+ * Finds tables of an instance with another `tablePrefix`: looks for one table name first, then for the names of the tables that it reads.
+ */
 export function* findOtherTables(database: Database): Script<OtherTables[]> {
   const { tableName } = database.tables.listenerState.metadata;
-  if (!tableName.endsWith(SUFFIX)) return []; // a naming strategy of the application's
+  if (!tableName.endsWith(SUFFIX)) return []; // a naming strategy of the application changed the name
   const ours = tableName.slice(0, -SUFFIX.length);
   const names = new Set((yield* query<{ name: string }>(tableNames(database))).map(({ name }) => name));
   const found: OtherTables[] = [];

@@ -1,31 +1,32 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { BadRequestError } from '../../errors.js';
 import { textOf } from '../../foreign-text.js';
+import { show } from '../../show.js';
 import type { DialectName } from '../../dialect.js';
 
 /** One page of a list, newest first. */
 export interface WebhookPage<T> {
   items: T[];
-  /** Give it back as `cursor` for the next page; `null` on the last one. Opaque. */
+  /** Pass it as `cursor` to get the next page; `null` on the last page. Opaque. */
   next: string | null;
 }
 
 export interface WebhookPageOptions {
-  /** Items of a page, 1 to 500. @defaultValue 50 */
+  /** Items per page, 1 to 500. @defaultValue 50 */
   limit?: number;
-  /** `next` of the page before. */
+  /** `next` of the previous page. */
   cursor?: string;
 }
 
-/** Where a page ended: the time of its last item, and its sequence where several share a time. */
+/** The end of a page: the time of the last item, and the sequence for items with the same time. */
 export interface PagePosition {
   readonly at: number;
   readonly seq: string;
 }
 
 /**
- * What comes after a position in a list that is newest first, as a bound of the index over both columns: every page costs the
- * same. MySQL makes none of a comparison of pairs, and PostgreSQL and SQLite none of the long form.
+ * The condition for items after a position in a list that is newest first. It is a bound of the index over both columns, so every page
+ * costs the same. MySQL cannot use the index for a comparison of pairs; PostgreSQL and SQLite cannot use it for the long form.
  */
 export function isAfter(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
   if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) < (${at}, ${last})`;
@@ -40,7 +41,10 @@ const MAX_SEQUENCE = 2n ** 63n - 1n;
 export function readPage(options: WebhookPageOptions): { limit: number; after: PagePosition | null } {
   const limit = options.limit ?? DEFAULT_LIMIT;
   if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
-    throw new BadRequestError('INVALID_LIMIT', `limit must be a whole number from 1 to ${MAX_LIMIT}`);
+    throw new BadRequestError(
+      'INVALID_LIMIT',
+      `Invalid value ${show(limit)} for \`limit\`. Allowed: a whole number from 1 to ${MAX_LIMIT}.`,
+    );
   }
   return { limit, after: options.cursor === undefined ? null : readCursor(options.cursor) };
 }
@@ -66,9 +70,9 @@ function writeCursor({ at, seq }: PagePosition): string {
 
 function readCursor(cursor: string): PagePosition {
   const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(textOf(cursor), 'base64url').toString());
-  // PostgreSQL would answer a sequence beyond bigint with an error of its own.
+  // PostgreSQL would reject a sequence beyond bigint with an error of the database.
   if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) {
-    throw new BadRequestError('INVALID_CURSOR', 'cursor is not one that a list gave');
+    throw new BadRequestError('INVALID_CURSOR', 'Invalid `cursor`. Pass the `next` of an earlier page, unchanged.');
   }
   return { at: Number(match[1]), seq: match[2] as string };
 }

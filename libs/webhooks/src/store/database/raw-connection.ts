@@ -14,19 +14,19 @@ interface SqliteConnection {
   };
 }
 
-/** The part of the client of `pg` that is used here. */
+/** The part of `pg`'s client that is used here. */
 interface PgClient {
   query(text: string, values: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
 }
 
-/** The part of the connection of `mysql2` that is used here. */
+/** The part of `mysql2`'s connection that is used here. */
 interface MysqlConnection {
   query(text: string, values: unknown[], done: (error: unknown, result: unknown) => void): void;
 }
 
 /**
- * The connection of a query runner, past TypeORM. TypeORM's `query()` hands each parameter to the application's logger, and to the
- * error of a statement that fails. Our parameters hold the secrets of listeners.
+ * Sends statements over the query runner's connection, without TypeORM. TypeORM's `query()` passes each parameter to the application's
+ * logger and puts it into the error of a failed statement. Our parameters include the secrets of listeners.
  */
 export async function rawConnection(runner: QueryRunner, dialect: DialectName): Promise<SendRaw> {
   const connection: unknown = await runner.connect();
@@ -42,7 +42,7 @@ export async function rawConnection(runner: QueryRunner, dialect: DialectName): 
 
 function overSqlite(connection: SqliteConnection): SendRaw {
   return (text, values) =>
-    // As a promise, whether it throws or not.
+    // An error that is thrown becomes a rejection.
     Promise.resolve().then(() => {
       const statement = connection.prepare(text);
       if (statement.reader) return { rows: statement.all(...values), affected: 0 };
@@ -68,7 +68,7 @@ function overMysql(connection: MysqlConnection): SendRaw {
     });
 }
 
-/** mysql2 writes the values into the statement, and the statement into the error. */
+/** mysql2 writes the values into the statement, and puts the statement into the error. */
 function withoutStatement(error: Error & { sql?: string }): Error {
   delete error.sql;
   return error;

@@ -2,21 +2,21 @@ import sql from 'sql-template-tag';
 import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 
-/** Of the tables as this version of the library knows them. A migration that is added makes it one more. */
+/** The version of the tables that this release of the library knows. Each new migration increases it by 1. */
 export const SCHEMA_VERSION = 1;
 
-/** What the tables say of themselves. */
-export interface StandingVersion {
+/** The version that is stored in the database. */
+export interface StoredSchemaVersion {
   readonly version: number;
-  /** No process that knows an older version of the tables may work with them. */
+  /** The oldest version of the tables that a process must know to work with them. */
   readonly oldestProcess: number;
 }
 
 /**
- * Reads the version of the tables, and writes it where there is none yet. Each migration after the first inserts a row of its own; the
- * highest numbers count.
+ * Reads the version of the tables, and stores it if there is none yet. Each migration after the first inserts another row; the highest
+ * numbers count.
  */
-export function* readSchemaVersion(database: Database): Script<StandingVersion> {
+export function* readSchemaVersion(database: Database): Script<StoredSchemaVersion> {
   const { schemaVersion: v } = database.tables;
   const [row] = yield* query<{ version: unknown; oldest: unknown }>(
     sql`select max(v.${v.$.version}) as version, max(v.${v.$.oldestProcess}) as oldest from ${v.sql} v`,

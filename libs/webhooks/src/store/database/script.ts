@@ -1,21 +1,21 @@
 import type { Sql } from 'sql-template-tag';
 
-/** A row as the driver gives it; `query<Row>()` says which columns a statement selects. */
+/** A row as the driver returns it; `query<Row>()` declares the columns that a statement selects. */
 export type Row = Record<string, unknown>;
 
 export interface StatementResult {
   rows: Row[];
-  /** Rows changed, where the statement changes any. */
+  /** The number of rows that the statement changed. */
   affected: number;
-  /** Of each, for several statements {@link together}. */
+  /** The result of each statement that was sent with {@link together}. */
   all?: readonly StatementResult[];
 }
 
-/** Several statements, of which none needs the result of another. */
+/** Several statements that do not need each other's results. */
 export class Together {
   constructor(
     readonly statements: readonly Sql[],
-    /** Nothing follows: the COMMIT may go with them. */
+    /** No statement follows: the COMMIT may be sent with these. */
     readonly isEnd: boolean,
   ) {}
 }
@@ -23,32 +23,32 @@ export class Together {
 /**
  * The body of one transaction: a generator that yields statements and receives their results.
  *
- * Written once, it runs asynchronously over a pool on server databases, and synchronously on SQLite, where nothing else
- * of this process can then come between its statements. It may run again from the start after a deadlock, so it changes
- * nothing outside the database before it returns.
+ * A script is written once. On server databases it runs asynchronously over a pool. On SQLite it runs synchronously, so that no other code
+ * of this process runs between its statements. It may run again from the start after a deadlock, so it changes nothing outside the
+ * database before it returns.
  *
- * A statement that fails ends it there, and its transaction with it: a script that went on would commit half of itself on
- * SQLite and MySQL, and on PostgreSQL nothing, without an error.
+ * A statement that fails ends the script and its transaction. A script that continued would commit half of its work on SQLite and MySQL,
+ * and nothing on PostgreSQL, without an error.
  */
 export type Script<T> = Generator<Sql | Together, T, StatementResult>;
 
-/** Runs a statement and gives its rows. */
+/** Runs a statement and returns its rows. */
 export function* query<R = Row>(statement: Sql): Script<R[]> {
   const { rows } = yield statement;
   return rows as R[];
 }
 
-/** Runs a statement and gives the number of rows it changed. */
+/** Runs a statement and returns the number of rows that it changed. */
 export function* execute(statement: Sql): Script<number> {
   const { affected } = yield statement;
   return affected;
 }
 
 /**
- * Runs statements of which none needs the result of another, in their order. PostgreSQL gets them all at once, where its driver can do
- * that: one wait instead of several, and in a busy process a wait is a turn of the event loop.
+ * Runs statements that do not need each other's results, in order. PostgreSQL gets them in one write if the driver can pipeline: one round
+ * trip instead of several.
  *
- * @param isEnd nothing follows in this transaction, so that its COMMIT goes with them
+ * @param isEnd no statement follows in this transaction, so that the COMMIT is sent with these
  */
 export function* together(
   statements: readonly Sql[],

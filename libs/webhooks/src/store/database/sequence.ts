@@ -1,4 +1,4 @@
-/** Compares sequences, whole numbers and never negative, as drivers give them, numbers or texts: as numbers, two beyond 2^53 may be one. */
+/** Compares sequences (whole numbers, not negative), given as numbers or texts. As numbers, two sequences beyond 2^53 may look equal. */
 export function compareSequences(a: unknown, b: unknown): number {
   const first = String(a);
   const second = String(b);

@@ -7,18 +7,18 @@ import type { StatementResult } from './script.js';
 import { endAfterSilence } from './silence.js';
 
 /**
- * How long the server may say nothing while a statement runs. A server that is gone without a word answers nothing for ever, and behind
- * a proxy or a middle box TCP does not notice it either. Limits of the server are no help then, and PgBouncer loses a `SET`.
+ * How long the server may be silent while a statement runs. A server that disappeared never answers, and behind a proxy or a middlebox TCP
+ * does not detect it. Limits of the server do not help then, and PgBouncer loses a `SET`.
  */
 const SILENCE_MS: Readonly<Record<StatementLimit, number>> = {
-  // What the dispatcher asks takes some ten ms. A busy disk makes it wait for seconds, and after 10 s it has to be back.
+  // Statements of the dispatcher take about 10 ms. A busy disk delays them by seconds, and after 10 s the dispatcher must work again.
   work: 6 * SECOND,
-  // Chores and what applications ask: they may read a large table, and the dispatcher does not wait for them.
+  // Chores and calls of the application may read a large table, and the dispatcher does not wait for them.
   page: 30 * SECOND,
 };
-/** How long one waits for a connection: a new one, or one of the pool that others use. */
+/** The limit for getting a connection: a new one, or one from the pool. */
 const CONNECTED_WITHIN_MS = 10 * SECOND;
-/** How long the pool has to say goodbye to the server. */
+/** The limit for the pool to close its connections in an orderly way. */
 const CLOSED_WITHIN_MS = SECOND / 2;
 
 export interface Statement {
@@ -26,14 +26,14 @@ export interface Statement {
   readonly values?: unknown[];
 }
 
-/** Sends statements in one go, and waits for all of them, whatever becomes of one. @throws what the first that failed does */
+/** Sends statements in one write, and waits for all of them, even if some fail. @throws the error of the first that failed */
 type SendAhead = (statements: readonly Statement[]) => Promise<StatementResult[]>;
 
 export interface Connection {
   readonly send: (text: string, values?: unknown[]) => Promise<StatementResult>;
-  /** `null` where the driver sends a statement only when the last one is answered. */
+  /** `null` if the driver sends a statement only after the answer to the previous one. */
   readonly sendAhead: SendAhead | null;
-  /** A statement failed in a way after which the connection is not used again. */
+  /** Whether a statement failed in such a way that the connection must not be used again. */
   readonly isBroken: boolean;
 }
 
@@ -51,14 +51,14 @@ interface Socket {
   uncork?(): void;
 }
 
-/** What is used of `pg`'s client. `pipeline` is there from 8.23; the socket, which is not documented, may be missing. */
+/** The part of `pg`'s client that is used here. `pipeline` exists from 8.23; the socket is undocumented and may be missing. */
 interface PgClient {
   readonly pipeline?: unknown;
   readonly connection?: { readonly stream?: Socket };
   query(text: string, values?: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
 }
 
-/** What is used of `mysql2`'s pooled connection. */
+/** The part of `mysql2`'s pooled connection that is used here. */
 interface MysqlConnection {
   readonly stream?: Socket;
   destroy(): void;
@@ -70,24 +70,24 @@ interface Pool {
   on(event: 'connect' | 'connection', opened: (connection: DriverConnection) => void): unknown;
 }
 
-/** A connection that is taken out of the pool. */
-interface Taken {
+/** A connection that is checked out of the pool. */
+interface BorrowedConnection {
   readonly runner: QueryRunner;
   readonly connection: DriverConnection;
-  /** Why it is closed instead of given back. */
+  /** Why the connection must be closed and not returned to the pool. */
   fault: unknown;
 }
 
 /**
- * The module's own pool: connections that are closed when the server does not answer, and after an error that is neither of the values nor
- * of other transactions. What one connection suffers from, those that are as old may suffer from too: a server that vanished, or that
- * was read-only as they began. They are replaced before they are used again.
+ * The module's own pool. It closes a connection if the server does not answer, and after an error that neither the values nor other
+ * transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
+ * when they were opened. They are replaced before they are used again.
  */
 export class ServerConnections {
   private readonly openedAt = new WeakMap<object, number>();
   private readonly prepared = new WeakSet<object>();
   private readonly open = new Set<DriverConnection>();
-  /** Connections that were opened before are not used any more. */
+  /** Connections that were opened before this time are replaced. */
   private trustedSince = 0;
 
   constructor(
@@ -103,7 +103,7 @@ export class ServerConnections {
     pool?.on('connection', opened);
   }
 
-  /** Lends a connection. @throws what the work does, or `DATABASE_TIMEOUT` */
+  /** Runs work with a connection. @throws the error of the work, or `DATABASE_TIMEOUT` */
   async use<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
     const taken = await this.take();
     try {
@@ -113,7 +113,7 @@ export class ServerConnections {
     }
   }
 
-  /** Closes the pool, whatever the server does. */
+  /** Closes the pool, even if the server does not answer. */
   async close(): Promise<void> {
     const closed = this.dataSource.destroy().catch(() => undefined);
     await Promise.race([closed, pause(CLOSED_WITHIN_MS)]);
@@ -121,23 +121,23 @@ export class ServerConnections {
     await Promise.race([closed, pause(CLOSED_WITHIN_MS)]);
   }
 
-  private async take(): Promise<Taken> {
+  private async take(): Promise<BorrowedConnection> {
     for (;;) {
       const runner = this.dataSource.createQueryRunner('master');
       const connection = await connected(runner);
       this.remember(connection);
-      const taken: Taken = { runner, connection, fault: undefined };
+      const taken: BorrowedConnection = { runner, connection, fault: undefined };
       if ((this.openedAt.get(connection) ?? 0) >= this.trustedSince) {
         if (this.dialect === 'mysql') await this.prepareMysql(taken);
         return taken;
       }
-      taken.fault = new Error('The connection is as old as one that failed');
+      taken.fault = new Error('The connection is as old as a connection that failed');
       await this.dispose(taken);
     }
   }
 
-  /** Once for each session: where the server says `autocommit = 0`, a poll would see the same moment for ever. */
-  private async prepareMysql(taken: Taken): Promise<void> {
+  /** Runs once per session: with the server setting `autocommit = 0`, polls would read the same snapshot again and again. */
+  private async prepareMysql(taken: BorrowedConnection): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
       await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1');
@@ -148,7 +148,7 @@ export class ServerConnections {
     }
   }
 
-  private async giveBack(taken: Taken): Promise<void> {
+  private async giveBack(taken: BorrowedConnection): Promise<void> {
     if (taken.fault === undefined) {
       await taken.runner.release();
       return;
@@ -157,14 +157,14 @@ export class ServerConnections {
     await this.dispose(taken);
   }
 
-  private async dispose({ runner, connection, fault }: Taken): Promise<void> {
+  private async dispose({ runner, connection, fault }: BorrowedConnection): Promise<void> {
     this.destroy(connection, fault);
-    // Told of an error, TypeORM's runner has the pool of `pg` forget the connection; that of `mysql2` has done so.
+    // With an error, TypeORM's runner makes `pg`'s pool remove the connection. `mysql2`'s pool has already removed it.
     const { releasePostgresConnection } = runner as { releasePostgresConnection?: (error: unknown) => Promise<void> };
     await (releasePostgresConnection ? releasePostgresConnection.call(runner, fault) : runner.release());
   }
 
-  /** Closes the socket, which ends every statement that waits for an answer: a goodbye would wait for one as well. */
+  /** Closes the socket, which ends every statement that waits for an answer. An orderly close would also wait for an answer. */
   private destroy(connection: DriverConnection, fault: unknown): void {
     this.open.delete(connection);
     const reason = fault instanceof Error ? fault : new Error(String(fault));
@@ -181,10 +181,10 @@ export class ServerConnections {
   }
 
   /**
-   * On PostgreSQL the client itself, and not through the query runner: that one hands a statement over some turns later, and what is
-   * to go in one go has to be handed over at once.
+   * On PostgreSQL it calls the client directly. TypeORM's query runner passes a statement on some event loop turns later, and statements
+   * that are pipelined must be passed in the same turn.
    */
-  private connectionOf(taken: Taken, limitMs: number): Connection {
+  private connectionOf(taken: BorrowedConnection, limitMs: number): Connection {
     const { runner, connection } = taken;
     const ask = this.dialect === 'postgres' ? askPostgres(connection as PgClient) : askMysql(runner);
     const canPipeline = (connection as PgClient).pipeline === true;
@@ -192,7 +192,7 @@ export class ServerConnections {
       send: (text, values) => this.answered(taken, limitMs, () => ask(text, values)),
       sendAhead: canPipeline
         ? (statements) =>
-            this.answered(taken, limitMs, (heard) => sendTogether(connection as PgClient, ask, statements, heard))
+            this.answered(taken, limitMs, (onAnswer) => sendTogether(connection as PgClient, ask, statements, onAnswer))
         : null,
       get isBroken() {
         return taken.fault !== undefined;
@@ -200,18 +200,22 @@ export class ServerConnections {
     };
   }
 
-  /** @param run is given what to call whenever the server has said something */
-  private async answered<T>(taken: Taken, limitMs: number, run: (heard: () => void) => Promise<T>): Promise<T> {
+  /** @param run gets a callback, and calls it after each answer of the server */
+  private async answered<T>(
+    taken: BorrowedConnection,
+    limitMs: number,
+    run: (onAnswer: () => void) => Promise<T>,
+  ): Promise<T> {
     let expire: (error: Error) => void = () => undefined;
     const silent = new Promise<never>((_, reject) => (expire = reject));
-    const { heard, stop } = endAfterSilence(limitMs, () => {
+    const { restart, stop } = endAfterSilence(limitMs, () => {
       const error = new DatabaseTimeoutError('answer a statement', limitMs);
       taken.fault = error;
       expire(error);
       this.destroy(taken.connection, error);
     });
     try {
-      return await Promise.race([run(heard), silent]);
+      return await Promise.race([run(restart), silent]);
     } catch (error) {
       if (!isRetryable(error) && !isFaultOfData(error)) taken.fault ??= error;
       throw error;
@@ -221,7 +225,7 @@ export class ServerConnections {
   }
 }
 
-/** @throws DatabaseTimeoutError; a connection that comes later is given back to the pool */
+/** @throws DatabaseTimeoutError if there is no connection in time. A connection that is ready later returns to the pool. */
 async function connected(runner: QueryRunner): Promise<DriverConnection> {
   const connecting = runner.connect() as Promise<DriverConnection>;
   let expire: (error: Error) => void = () => undefined;
@@ -254,12 +258,12 @@ function askMysql(runner: QueryRunner): Connection['send'] {
   };
 }
 
-/** One write to the socket instead of one for each statement: each wakes the server up, which on a small machine costs both of them. */
+/** One write to the socket instead of one per statement: each write wakes the server, which on a small machine costs both sides time. */
 async function sendTogether(
   { connection }: PgClient,
   ask: Connection['send'],
   statements: readonly Statement[],
-  heard: () => void,
+  onAnswer: () => void,
 ): Promise<StatementResult[]> {
   const stream = connection?.stream;
   stream?.cork?.();
@@ -269,10 +273,10 @@ async function sendTogether(
   } finally {
     stream?.uncork?.();
   }
-  for (const one of running) one.then(heard, heard);
+  for (const one of running) one.then(onAnswer, onAnswer);
   const results: StatementResult[] = [];
   const failed: unknown[] = [];
-  // The connection is not free before they are all over.
+  // The connection is free only after all of them have ended.
   for (const one of await Promise.allSettled(running)) {
     if (one.status === 'fulfilled') results.push(one.value);
     else failed.push(one.reason);

@@ -19,9 +19,9 @@ import { DataSource } from '../../typeorm-compat.js';
 const MAX_TRIES = 10;
 
 /**
- * The tables of a queue change faster than a server's statistics of them: of 30,000 events stored a moment ago the planner
- * believes that 89 are pending, and sorts them all for each claim of 250 (19 ms instead of 0.3). Every statement of the store
- * has an index that gives its rows in their order; this makes the planner take it. One round trip, and gone at the commit.
+ * The tables of a queue change faster than the server's statistics. Of 30,000 events that were just stored, the planner estimates that 89
+ * are pending, and sorts all 30,000 for each claim of 250 (19 ms instead of 0.3). For every statement of the store an index returns the
+ * rows in order; these settings make the planner use it. They take one round trip, and end with the transaction.
  */
 const BEGIN_POSTGRES =
   'START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off';
@@ -39,7 +39,7 @@ export class ServerDatabase extends Database {
     this.connections = new ServerConnections(dataSource, dialect);
   }
 
-  /** Opens the pool. `synchronize` is taken over from the application: then the tables are made here. */
+  /** Opens the pool. If the application has `synchronize`, it also creates the tables. */
   static async open(application: DataSource, at: WebhookTablesOptions, poolSize: number): Promise<ServerDatabase> {
     const type = application.options.type as SupportedDriver;
     const options = ownDataSourceOptions(
@@ -61,10 +61,10 @@ export class ServerDatabase extends Database {
     return this.retried(limit, async (connection) => {
       try {
         return await (sendsAhead(connection)
-          ? this.playAhead(connection, script())
-          : this.playInTurns(connection, script()));
+          ? this.runPipelined(connection, script())
+          : this.runStepByStep(connection, script()));
       } catch (error) {
-        // A connection that cannot roll back is broken, and the error that broke it is the one to report.
+        // A connection that cannot roll back is broken. Report the error that broke it.
         if (!connection.isBroken) await connection.send('ROLLBACK').catch(() => undefined);
         throw error;
       }
@@ -72,7 +72,7 @@ export class ServerDatabase extends Database {
   }
 
   single<T>(script: () => Script<T>, limit: StatementLimit = 'page'): Promise<T> {
-    return this.retried(limit, (connection) => this.play(connection, script()));
+    return this.retried(limit, (connection) => this.runScript(connection, script()));
   }
 
   private async retried<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
@@ -91,8 +91,8 @@ export class ServerDatabase extends Database {
   }
 
   /**
-   * READ COMMITTED whatever the server's default: at InnoDB's REPEATABLE READ a `SKIP LOCKED` claim takes gap locks
-   * that make users' inserts wait.
+   * READ COMMITTED, whatever the server's default is: at InnoDB's REPEATABLE READ, a `SKIP LOCKED` claim takes gap locks that block inserts
+   * of the application.
    */
   private async begin({ send }: Connection): Promise<void> {
     if (this.dialect === 'postgres') {
@@ -103,18 +103,18 @@ export class ServerDatabase extends Database {
     await send('START TRANSACTION');
   }
 
-  private async playInTurns<T>(connection: Connection, script: Script<T>): Promise<T> {
+  private async runStepByStep<T>(connection: Connection, script: Script<T>): Promise<T> {
     await this.begin(connection);
-    const result = await this.play(connection, script);
+    const result = await this.runScript(connection, script);
     await connection.send('COMMIT');
     return result;
   }
 
   /**
-   * As {@link playInTurns}, without waiting for the BEGIN, nor before the COMMIT where the script says that it ends. What follows a
-   * statement that failed is refused by the server, and a COMMIT then rolls back: nothing half done can stay.
+   * Like {@link runStepByStep}, but does not wait for the BEGIN, nor before the COMMIT if the script declares its end. After a failed
+   * statement the server refuses the rest, and turns the COMMIT into a rollback: no partial work is committed.
    */
-  private async playAhead<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
+  private async runPipelined<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
     let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];
     let isOver = false;
     let step = script.next();
@@ -131,7 +131,7 @@ export class ServerDatabase extends Database {
     return step.value;
   }
 
-  private async play<T>({ send }: Connection, script: Script<T>): Promise<T> {
+  private async runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
     const run = (one: Sql) => {
       const { text, values } = this.statement(one);
       return send(text, values);
@@ -149,7 +149,7 @@ export class ServerDatabase extends Database {
   }
 }
 
-/** The schema builder makes tables, and not the schema that they stand in. */
+/** The schema builder creates tables, but not their schema. */
 async function synchronize(dataSource: DataSource, { tableSchema }: WebhookTablesOptions): Promise<void> {
   if (tableSchema !== undefined) {
     const runner = dataSource.createQueryRunner('master');

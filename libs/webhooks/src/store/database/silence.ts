@@ -1,27 +1,27 @@
-/** A timer that fires so much late shows that this process slept: it was stopped, or its event loop was busy. */
+/** If a timer fires this late, the process was suspended or its event loop was blocked. */
 const SLEPT_MS = 500;
 
-/** Waits for a word of somebody who may be gone. */
+/** A timeout that restarts with each answer. */
 export interface Silence {
-  /** There was one: the wait begins anew. */
-  readonly heard: () => void;
-  /** No more is expected. */
+  /** An answer came: the wait restarts. */
+  readonly restart: () => void;
+  /** No more answers are expected: the wait ends. */
   readonly stop: () => void;
 }
 
 /**
- * Calls `end` when nothing is heard for `limitMs`. What was said while this process slept is not read yet when its timers run, so the wait
- * begins anew then.
+ * Calls `end` if there is no answer for `limitMs`. After this process was suspended, its timers run before it reads answers that came
+ * meanwhile. So a late timer restarts the wait.
  */
 export function endAfterSilence(limitMs: number, end: () => void): Silence {
   let endsAt = performance.now() + limitMs;
-  const heard = () => {
+  const restart = () => {
     endsAt = performance.now() + limitMs;
     timer.refresh();
   };
   const timer = setTimeout(() => {
-    if (performance.now() - endsAt > SLEPT_MS) heard();
+    if (performance.now() - endsAt > SLEPT_MS) restart();
     else end();
   }, limitMs);
-  return { heard, stop: () => clearTimeout(timer) };
+  return { restart, stop: () => clearTimeout(timer) };
 }

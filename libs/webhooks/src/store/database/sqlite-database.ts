@@ -10,7 +10,7 @@ import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 import type { WebhookTablesOptions } from './table-names.js';
 import { TransactionError } from './transaction-errors.js';
 
-/** The part of a better-sqlite3 connection that is used here; the driver itself is never imported. */
+/** The part of a better-sqlite3 connection that is used here. The driver itself is never imported. */
 interface SqliteConnection {
   readonly inTransaction: boolean;
   prepare(sql: string): SqliteStatement;
@@ -22,18 +22,17 @@ interface SqliteStatement {
   run(...values: unknown[]): { changes: number };
 }
 
-/** Somebody's transaction is open on the connection that the driver shares. */
-const NOT_NOW = Symbol('not now');
+/** Another transaction is open on the connection that the driver shares. */
+const CONNECTION_IN_USE = Symbol('connection in use');
 
-/** How long a script waits for another writer before it gives up, as `isolateSqlite` does. */
-const WRITER_PATIENCE_MS = 10_000;
+/** How long a script waits for another writer. `isolateSqlite` has the same default. */
+const WRITER_TIMEOUT_MS = 10_000;
 
 /**
- * SQLite through better-sqlite3: every script is one synchronous transaction, so nothing of this process comes between
- * its statements.
+ * SQLite through better-sqlite3. Every script is one synchronous transaction: no other code of this process runs between its statements.
  *
- * A file has a connection of the module's own. A `:memory:` database has only the application's, which the driver shares
- * among all query runners: scripts then run in the moments in which it is in no transaction.
+ * For a file, the module has a connection of its own. For a `:memory:` database there is only the application's connection, which the
+ * driver shares among all query runners: a script runs when that connection is in no transaction.
  */
 export class SqliteDatabase extends Database {
   readonly dialect = 'sqlite';
@@ -60,20 +59,20 @@ export class SqliteDatabase extends Database {
         }),
         1,
       ),
-      // A busy wait of better-sqlite3 is synchronous and freezes the event loop: the retry is ours, and asynchronous.
+      // better-sqlite3 waits synchronously for a busy file, which blocks the event loop. We retry asynchronously instead.
       timeout: 0,
       ...(file ? {} : { database: ':memory:' }),
     } as DataSource['options']).initialize();
     try {
       const driver = own.driver as unknown as { databaseConnection: SqliteConnection };
-      const isOwn = driver.databaseConnection;
+      const unusedConnection = driver.databaseConnection;
       if (!file) {
         driver.databaseConnection = (application.driver as unknown as typeof driver).databaseConnection;
-        (isOwn as unknown as { close(): void }).close();
+        (unusedConnection as unknown as { close(): void }).close();
       }
       const connection = driver.databaseConnection;
       const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
-      if (application.options.synchronize) await database.exclusively(() => own.synchronize());
+      if (application.options.synchronize) await database.asWriter(() => own.synchronize());
       return database;
     } catch (error) {
       await own.destroy();
@@ -82,12 +81,14 @@ export class SqliteDatabase extends Database {
   }
 
   async transaction<T>(script: () => Script<T>): Promise<T> {
-    return this.exclusively(() => this.once(script));
+    return this.asWriter(() => this.runTransaction(script));
   }
 
   single<T>(script: () => Script<T>): Promise<T> {
-    // A shared `:memory:` connection may be in somebody's transaction; a file's readers wait for nobody.
-    return isFileSqlite(this.application) ? this.patiently(() => this.play(script)) : this.transaction(script);
+    // A shared `:memory:` connection may be in a transaction of the application; readers of a file never wait.
+    return isFileSqlite(this.application)
+      ? this.retryUntilFree(() => this.runScript(script))
+      : this.transaction(script);
   }
 
   async close(): Promise<void> {
@@ -95,25 +96,27 @@ export class SqliteDatabase extends Database {
     if (isFileSqlite(this.application)) await this.own.destroy();
   }
 
-  /** Waits for this process's turn to write, then tries until the file is free. */
-  private async exclusively<T>(work: () => T | Promise<T>): Promise<T> {
+  /** Waits for the writer lock of this process, then tries until the file is free. */
+  private async asWriter<T>(work: () => T | Promise<T>): Promise<T> {
     if (isInTransactionHere(this.application)) throw managerMissing();
-    return this.patiently(async () => {
+    return this.retryUntilFree(async () => {
       const release = await sqliteWriterLock(this.application)?.acquire('the webhooks module');
       try {
-        return this.connection.inTransaction ? NOT_NOW : await work();
+        return this.connection.inTransaction ? CONNECTION_IN_USE : await work();
       } finally {
         release?.();
       }
     });
   }
 
-  private async patiently<T>(work: () => T | typeof NOT_NOW | Promise<T | typeof NOT_NOW>): Promise<T> {
-    const deadline = performance.now() + WRITER_PATIENCE_MS;
+  private async retryUntilFree<T>(
+    work: () => T | typeof CONNECTION_IN_USE | Promise<T | typeof CONNECTION_IN_USE>,
+  ): Promise<T> {
+    const deadline = performance.now() + WRITER_TIMEOUT_MS;
     for (let attempt = 1; ; attempt++) {
       try {
         const result = await work();
-        if (result !== NOT_NOW) return result;
+        if (result !== CONNECTION_IN_USE) return result;
       } catch (error) {
         if (!isRetryable(error) || performance.now() > deadline) throw error;
       }
@@ -121,10 +124,10 @@ export class SqliteDatabase extends Database {
     }
   }
 
-  private once<T>(script: () => Script<T>): T {
+  private runTransaction<T>(script: () => Script<T>): T {
     this.run('BEGIN IMMEDIATE', []);
     try {
-      const result = this.play(script);
+      const result = this.runScript(script);
       this.run('COMMIT', []);
       return result;
     } catch (error) {
@@ -133,7 +136,7 @@ export class SqliteDatabase extends Database {
     }
   }
 
-  private play<T>(script: () => Script<T>): T {
+  private runScript<T>(script: () => Script<T>): T {
     const running = script();
     let step = running.next();
     while (!step.done) step = running.next(this.results(step.value));
@@ -148,7 +151,7 @@ export class SqliteDatabase extends Database {
   private run(text: string, values: unknown[]): StatementResult {
     let statement = this.statements.get(text);
     if (!statement) {
-      // Batches of every size make texts of every size: the cache is emptied before it can grow without bound.
+      // Batches of different sizes have different texts: the cache is emptied before it grows too large.
       if (this.statements.size > 200) this.statements.clear();
       statement = this.connection.prepare(text);
       this.statements.set(text, statement);
@@ -161,6 +164,6 @@ export class SqliteDatabase extends Database {
 function managerMissing(): TransactionError {
   return new TransactionError(
     'MANAGER_MISSING',
-    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, which waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, and the transaction waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
   );
 }

@@ -2,20 +2,20 @@ import type { DataSource } from 'typeorm';
 import { DEFAULT_TABLE_PREFIX, dialectOf, type DialectName } from '../../dialect.js';
 import { ConfigurationError } from '../../errors.js';
 
-/** Which rows stand in a partial index, in the words of its table's columns. */
+/** The condition of a partial index, in SQL, with the column names of its table. */
 export type IndexCondition = (columnOf: (property: string) => string) => string;
 
 /**
- * An index: its columns; or with `where` only some rows, which keeps what is finished out of it. MySQL and MariaDB have no
- * such indexes, and get all rows by other columns, or with `null` another index serves there.
+ * An index: its columns; or with `where` a partial index, for example without finished rows. MySQL and MariaDB have no partial indexes:
+ * there `mysql` names the columns of a full index, or is `null` if another index serves the same statements.
  *
- * A statement that wants a partial index says its condition in words: no parameter proves it to SQLite.
+ * A statement that needs a partial index writes its condition as literal text: SQLite does not match a parameter with the condition.
  */
 export type IndexShape =
   | readonly string[]
   | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] | null };
 
-/** Indexes as a dialect has them. */
+/** The indexes in the form that the dialect supports. */
 export function indexesOf(
   shapes: readonly IndexShape[],
   dialect: DialectName,
@@ -28,12 +28,12 @@ export function indexesOf(
   });
 }
 
-/** `routePaths` -> `route_paths`: our names in the database, before a prefix or a naming strategy. */
+/** `routePaths` -> `route_paths`: our names in the database, without prefix and naming strategy. */
 export function databaseName(property: string): string {
   return property.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** Where a table of ours stands, by the data source's schema, prefix and naming strategy, as TypeORM's metadata has it. */
+/** The path of a webhook table, from the data source's schema, prefix and naming strategy; the same as in TypeORM's metadata. */
 export function tablePathOf(
   dataSource: DataSource,
   { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
@@ -48,13 +48,13 @@ export function tablePathOf(
 }
 
 export interface WebhookTablesOptions {
-  /** Put before each table's name. @defaultValue `'webhook_'` */
+  /** The prefix of each table's name. @defaultValue `'webhook_'` */
   tablePrefix?: string;
   /** PostgreSQL only: the schema of the tables. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
   tableSchema?: string | undefined;
 }
 
-/** The options as an application writes them: nothing where they are the defaults. */
+/** The options as source text for a message, without the defaults; empty if all are defaults. */
 export function writtenTablesOptions({
   tablePrefix = DEFAULT_TABLE_PREFIX,
   tableSchema,
@@ -66,16 +66,16 @@ export function writtenTablesOptions({
   return written.length ? `{ ${written.join(', ')} }` : '';
 }
 
-/** @throws ConfigurationError `INVALID_OPTION` where the database has no schemas */
+/** @throws ConfigurationError `INVALID_OPTION` if the database has no schemas */
 export function assertSchemas({ options: { type } }: DataSource, tableSchema: string): void {
   if (type === 'postgres') return;
   const what = {
     sqlite: 'SQLite has no schemas',
-    mysql: 'MySQL and MariaDB have no schemas inside of a database',
+    mysql: 'MySQL and MariaDB have no schemas inside a database',
     postgres: '',
   }[dialectOf(type)];
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `tableSchema is '${tableSchema}', and the data source is of type ${type}: ${what}. Leave it out. tablePrefix tells the tables apart.`,
+    `Invalid value '${tableSchema}' for \`tableSchema\`: the data source has the type '${type}', and ${what}. Leave it out, and use \`tablePrefix\` to separate the tables.`,
   );
 }

@@ -28,8 +28,8 @@ export const isUnfinishedAndOrdered: IndexCondition = (columnOf) =>
   `"${columnOf('orderKey')}" is not null and "${columnOf('state')}" in ('due', 'leased')`;
 
 /**
- * The tables as they are now; `docs/decisions/0001-tables.md` gives the reason of each column.
- * A trailing `?` means nullable. Migrations keep their own, frozen copy.
+ * The current tables; `docs/decisions/0001-tables.md` gives the reason for each column.
+ * A trailing `?` means nullable. Migrations keep a frozen copy.
  */
 const TABLES = {
   events: {
@@ -237,16 +237,16 @@ interface TableShape {
   indexes: readonly IndexShape[];
 }
 
-/** The name of one of our tables, as code says it. */
+/** The name of a webhook table in code. */
 export type TableName = keyof typeof TABLES;
 type ColumnName<T extends TableName> = keyof (typeof TABLES)[T]['columns'] & string;
 
 /**
  * The entity schemas of the webhook tables, for a plain `data-source.ts`.
  *
- * The module does not need them there: it knows its own tables. List them when your data source should know the tables
- * too, for example to generate migrations from it. `type` is that of your data source, since a long text is another
- * type on each database; `namingStrategy`, too, where that renames columns which have a name.
+ * The module does not need them, because it defines its tables itself. List them if your data source should also know the tables, for
+ * example to generate migrations. `type` is the type of your data source: the column type of a long text differs between databases. Pass
+ * `namingStrategy` if your naming strategy changes column names that are set explicitly.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Order, ...webhookEntities({ type: 'postgres' })] });
@@ -293,22 +293,23 @@ export interface TableSql<T extends TableName> {
   readonly sql: Sql;
   readonly $: Readonly<Record<ColumnName<T>, Sql>>;
   /**
-   * Said after the alias: MySQL and MariaDB read through the index of these columns, and through no other. Their statistics
-   * follow a table some time after its rows: believing it empty, they read all of it instead. Nothing elsewhere.
+   * Goes after the alias. MySQL and MariaDB then read only through the index of these columns; for other databases it is empty. Their
+   * statistics lag behind the rows: after a burst of inserts they take a table for empty, and read all of it.
    */
   through(...columns: ColumnName<T>[]): Sql;
   /**
-   * Said after the path or its alias, where rows are asked for by `seq`: they are found by it, whatever else is said of them.
-   * Through an index of states MySQL locks other workers' rows too, and SQLite reads all of a partial one.
+   * Goes after the path or its alias in statements that search by `seq`. The database then finds the rows by the primary key, whatever the
+   * other conditions are. Through an index of states, MySQL would also lock rows of other workers, and SQLite would read all of a partial
+   * index.
    */
   readonly byKey: Sql;
-  /** An alias for something selected beside the columns. */
+  /** An alias for an expression that is selected beside the columns. */
   as(name: string): Sql;
-  /** `alias.column as "property"` for each, so that rows carry property names whatever the naming strategy. */
+  /** `alias.column as "property"` for each column. Rows have property names under every naming strategy. */
   select(alias: string, ...columns: ColumnName<T>[]): Sql;
 }
 
-/** Every table, with names taken from TypeORM's metadata: `schema`, `entityPrefix` and naming strategies hold. */
+/** Every table, with names from TypeORM's metadata: they respect `schema`, `entityPrefix` and naming strategies. */
 export type TablesSql = { readonly [T in TableName]: TableSql<T> };
 
 /** Reads table paths and column names from a data source that was made with {@link webhookEntities}. */

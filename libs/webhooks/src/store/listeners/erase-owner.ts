@@ -4,21 +4,21 @@ import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** Rows that one transaction looks at: of each, the rows that belong to it go too. */
+/** Rows that one transaction deletes. The rows that belong to them are deleted too. */
 const LISTENERS_PER_BATCH = 100;
 const EVENTS_PER_BATCH = 200;
 const DELIVERIES_PER_BATCH = 500;
 
-/** What one transaction deleted. */
+/** The number of rows that one transaction deleted. */
 export interface ErasedBatch {
   readonly listeners?: number;
   readonly deliveries?: number;
   readonly events?: number;
-  /** Nothing but deliveries that are being sent is left: they stay until that is recorded. */
+  /** Only deliveries that are being sent are left. They stay until their attempts are recorded. */
   readonly isWaiting: boolean;
 }
 
-/** Deletes listeners of an owner, also those that were removed, with their state and routes: nothing more is sent to them. */
+/** Deletes listeners of an owner with their state and routes, including removed listeners. They get no more requests. */
 export function* eraseListeners(database: Database, owner: string): Script<ErasedBatch> {
   const { listeners: l, listenerState: s, routes: r } = database.tables;
   const rows = yield* query<{ seq: unknown; id: string }>(
@@ -31,7 +31,7 @@ export function* eraseListeners(database: Database, owner: string): Script<Erase
   return { listeners: rows.length, isWaiting: false };
 }
 
-/** Deletes deliveries to listeners of an owner, with their attempts. @param now leases that have ended by then hold nothing up */
+/** Deletes deliveries to an owner's listeners, with their attempts. @param now a lease that expired before this time delays nothing */
 export function* eraseDeliveries(database: Database, owner: string, now: number): Script<ErasedBatch> {
   const { deliveries: d } = database.tables;
   return yield* deleteDeliveries(database, {
@@ -41,14 +41,14 @@ export function* eraseDeliveries(database: Database, owner: string, now: number)
   });
 }
 
-/** Deletes events of an owner's rows, with all deliveries of them, whosever listeners these were for. */
+/** Deletes events of an owner's rows, with all deliveries of them, including deliveries to listeners of other owners. */
 export function* eraseEvents(database: Database, owner: string, now: number): Script<ErasedBatch> {
   const { events: e, deliveries: d } = database.tables;
   const found = yield* query<{ seq: unknown }>(
     sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
   if (!found.length) return { isWaiting: false };
-  // Whoever is routing one of them is waited for: its deliveries are there then.
+  // Wait for transactions that fan out these events: afterwards their deliveries are visible.
   const seqs = inList(found.map(({ seq }) => seq));
   yield sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} order by e.${e.$.seq}${database.forUpdate}`;
   const { deliveries = 0, isWaiting } = yield* deleteDeliveries(database, {

@@ -26,7 +26,7 @@ export interface ListenerRow {
   url: string;
   patterns: string;
   filter: string;
-  /** The `where` as it was given, for showing it again. */
+  /** The `where` in its original form, for display. */
   definition: string;
   name: string | null;
   externalId: string | null;
@@ -36,9 +36,9 @@ export interface ListenerRow {
   headers: string;
   secrets: string;
   schemes: string;
-  /** `null`: its server asks for nothing. */
+  /** `null`: its server requires no credentials. */
   auth: string | null;
-  /** `null`: no client certificate, and the public authorities. */
+  /** `null`: no client certificate, and the public certificate authorities. */
   tls: string | null;
   format: string;
   ordering: string;
@@ -46,24 +46,24 @@ export interface ListenerRow {
   /** `{ limit, perSeconds }` as JSON. */
   rateLimit: string | null;
   handshake: string;
-  /** Why its last handshake failed. */
+  /** The error of the last handshake. */
   handshakeError: string | null;
-  /** Requests a minute that its receiver granted. */
+  /** Requests per minute that its receiver granted. */
   allowedRate: unknown;
   state: string;
   disabledReason: string | null;
   createdAt: unknown;
   updatedAt: unknown;
-  /** Of its row in the queue of listeners, see `ListenerState`. */
+  /** From its row in the listener queue; see `ListenerState`. */
   failuresInARow: unknown;
   failingSince: unknown;
   pausedUntil: unknown;
   readyAt: unknown;
 }
 
-/** What a new listener, or one that changes, brings along. */
+/** The values of a new or changed listener. */
 export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]> & {
-  /** As {@link externalKeyOf} makes it. */
+  /** From {@link externalKeyOf}. */
   externalKey: Buffer | null;
 };
 
@@ -99,7 +99,7 @@ const COLUMNS = [
 
 const HEALTH = ['failuresInARow', 'failingSince', 'pausedUntil', 'readyAt'] as const;
 
-/** By subqueries, not by a join: only the listener's row is to be locked, and MariaDB has no words for that. */
+/** Uses subqueries and no join: only the listener's row must be locked, and MariaDB has no syntax for that in a join. */
 function selectRow({ tables }: Database): Sql {
   const { listeners: l, listenerState: s } = tables;
   const health = HEALTH.map(
@@ -109,10 +109,10 @@ function selectRow({ tables }: Database): Sql {
   return join([l.select('l', ...COLUMNS), ...health]);
 }
 
-/** Which listeners a caller may see: `undefined` all, a string those of one owner. */
+/** The listeners that a caller may see: `undefined` for all, or the listeners of one owner. */
 export type OwnerScope = string | undefined;
 
-/** The sequence of the newest event; 0 when there is none. */
+/** The sequence of the newest event; 0 if there is none. */
 export function* lastSequence(database: Database): Script<unknown> {
   const { events } = database.tables;
   const [last] = yield* query<{ seq: unknown }>(
@@ -121,7 +121,7 @@ export function* lastSequence(database: Database): Script<unknown> {
   return last?.seq ?? 0;
 }
 
-/** @param seen the newest event that others have committed, where this transaction may not see it */
+/** @param seen sequence of the newest event that others have committed and that this transaction may not see */
 export function* insertListener(
   database: Database,
   row: ListenerValues,
@@ -130,8 +130,8 @@ export function* insertListener(
   seen: unknown = 0,
 ): Script<void> {
   const { sql: path, $ } = database.tables.listeners;
-  // What has happened by now is not for it, although it may not be routed yet. Told by sequence, since no two clocks agree;
-  // an event that is being written at this moment may go either way.
+  // Earlier events are not for this listener, even if they are not routed yet. The sequence decides, because clocks differ. An event that
+  // is being written at this moment may be included or not.
   const last = yield* lastSequence(database);
   const afterSeq = BigInt(String(last)) > BigInt(String(seen)) ? last : seen;
   const values = [
@@ -170,7 +170,7 @@ export function* insertListener(
   yield* insertRoutes(database, row.id, routes);
 }
 
-/** How many listeners an owner has. Whoever makes another one at the same time waits until it can be counted, after the first. */
+/** Counts the listeners of an owner. A concurrent call waits for this transaction if the owner already has a listener. */
 export function* countListeners(database: Database, owner: string): Script<number> {
   const { listeners: l } = database.tables;
   const ofOwner = sql`from ${l.sql} l${l.through('ownerKey', 'createdAt', 'seq')} where l.${l.$.ownerKey} = ${ownerKeyOf(owner)} and l.${l.$.deletedAt} is null`;
@@ -184,12 +184,12 @@ export function* lockListener(database: Database, id: string, scope: OwnerScope)
   return yield* selectListener(database, id, scope, database.forUpdate);
 }
 
-/** What makes an external id unique for its owner: exactly as it is written, whatever the collation. */
+/** The hash that makes an external id unique for its owner: it depends on the exact text, whatever the collation is. */
 export function externalKeyOf(owner: string | null, externalId: string): Buffer {
   return owner === null ? tupleHash('external', externalId) : tupleHash('external', externalId, owner);
 }
 
-/** The listener that has an external id now. */
+/** The listener that currently has an external id. */
 export function* readByExternalKey(database: Database, key: Buffer): Script<ListenerRow | undefined> {
   const { listeners: l } = database.tables;
   const [row] = yield* query<ListenerRow>(
@@ -213,7 +213,7 @@ function* selectListener(
   const [row] = yield* query<ListenerRow>(
     sql`select ${selectRow(database)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,
   );
-  // Once more with ===: what a collation takes for equal is not.
+  // Compare once more with ===: a collation treats some different texts as equal.
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
 }
@@ -229,7 +229,7 @@ export function* listListeners(
   if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
   if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
   if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
-  // In words, as the index of the disabled ones has it.
+  // As literal text, because the partial index of disabled listeners has this condition.
   if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
@@ -239,7 +239,7 @@ export function* listListeners(
   return yield* withHealth(database, rows);
 }
 
-/** By a statement of its own: with outdated statistics PostgreSQL joins a page with the whole table of states. */
+/** Uses a separate statement: with outdated statistics, PostgreSQL would join a page with the whole table of states. */
 function* withHealth(
   database: Database,
   rows: readonly Omit<ListenerRow, (typeof HEALTH)[number]>[],
@@ -273,24 +273,24 @@ export function* updateListener(
   yield* insertRoutes(database, id, routes);
 }
 
-/** Rows that one transaction seals anew: each is decrypted and encrypted again, and locked meanwhile. */
+/** Rows that one transaction reseals. Each row is decrypted, encrypted again, and locked meanwhile. */
 const RESEAL_BATCH = 100;
 
-/** What {@link resealListeners} did. */
+/** The result of {@link resealListeners}. */
 export interface ResealedPage {
-  /** Rows that were written. */
+  /** The number of rows that were written. */
   readonly resealed: number;
-  /** Listeners of which something could not be read. */
+  /** Listeners with a secret that could not be decrypted. */
   readonly unreadable: readonly string[];
   /** Where the next page begins; `null` after the last one. */
   readonly last: string | null;
 }
 
 /**
- * Seals what a page of listeners keeps secret with the first key, in the order of `seq`, and forgets what is of no use any more. What
- * cannot be read is left as it is.
+ * Encrypts the secrets of a page of listeners with the first key, in the order of `seq`, and removes secrets that are no longer used.
+ * Secrets that cannot be decrypted stay unchanged.
  *
- * @param options `after`: `last` of the page before, '0' for the first one
+ * @param options `after`: `last` of the previous page, '0' for the first page
  */
 export function* resealListeners(
   database: Database,
@@ -316,15 +316,15 @@ export function* resealListeners(
   return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };
 }
 
-/** Rows that one transaction looks through for secrets to erase. */
+/** Rows that one transaction checks for secrets to erase. */
 const ERASE_BATCH = 100;
 
 /**
- * Erases from a page of listeners, in the order of `seq`, the rotated secrets that neither sign nor answer the verify view any
- * more. They are told by their times: no key is needed.
+ * Erases rotated secrets from a page of listeners, in the order of `seq`, if they neither sign nor are accepted by the verify view any
+ * more. Their times decide it, so no key is needed.
  *
- * @param options `after`: the sequence of the last one before the page
- * @returns the sequence of its last one; `null` when that was the end
+ * @param options `after`: the last sequence of the previous page
+ * @returns the last sequence of this page; `null` at the end
  */
 export function* eraseSecrets(
   database: Database,
@@ -336,7 +336,7 @@ export function* eraseSecrets(
   );
   const outdated = page.filter(({ secrets }) => withoutErased(secrets, now) !== secrets).map(({ seq }) => seq);
   if (outdated.length) {
-    // Only these are locked, and read once more: a rotation may have come between.
+    // Lock only these rows, and read them again: a rotation may have changed them meanwhile.
     const rows = yield* query<{ seq: unknown; secrets: string }>(
       sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} ${inList(outdated)} order by l.${l.$.seq}${database.forUpdate}`,
     );
@@ -355,11 +355,14 @@ function withoutErased(text: string, now: number): string {
     const left = verifiableSecrets(secrets, now);
     return left.length === secrets.length ? text : writeSecrets(left);
   } catch {
-    return text; // a row that somebody changed by hand
+    return text; // the row was edited by hand
   }
 }
 
-/** The row stays for the log of its deliveries; its routes go. What waits for it is discarded by {@link discardDue}, here or in the next claim. */
+/**
+ * Removes a listener: the row stays for its delivery log, and the routes are deleted. {@link discardDue} discards its due deliveries, here
+ * or in the next claim.
+ */
 export function* removeListener(database: Database, id: string, now: number): Script<void> {
   const { listeners: l } = database.tables;
   yield* execute(
@@ -369,7 +372,7 @@ export function* removeListener(database: Database, id: string, now: number): Sc
   yield* expectDeliveries(database, new Map([[id, now]]));
 }
 
-/** Stops a listener: what is due to it is held, by its state alone. @returns whether it was not disabled until now */
+/** Disables a listener: its due deliveries are held because of its state. @returns whether it was enabled before */
 export function* disableListener(database: Database, id: string, reason: string, now: number): Script<boolean> {
   const { sql: path, $ } = database.tables.listeners;
   const changed = yield* execute(
@@ -379,11 +382,11 @@ export function* disableListener(database: Database, id: string, reason: string,
 }
 
 /**
- * After a listener was made active or pending in this transaction: what was held may go, and its failures are forgotten.
+ * Call it after this transaction made a listener active or pending. Held deliveries may be sent again, and the failures are reset.
  *
- * @param handshakeAt when its handshake is tried, before what was held may go, unless the pause after the last one is not over;
- * `null`: it has none to pass
- * @param countFrom failures of attempts that began before are those of another URL, and say nothing
+ * @param handshakeAt when the handshake is attempted. Held deliveries are sent only afterwards. If the backoff of the previous handshake is
+ * longer, the attempt is later. `null`: no handshake
+ * @param countFrom ignore failures of attempts that began before this time: they belong to the previous URL
  */
 export function* resumeListener(
   database: Database,
@@ -409,10 +412,10 @@ export function* resumeListener(
 export const DISCARD_BATCH = 1_000;
 
 /**
- * Discards some of what is due to a listener, the longest due first.
+ * Discards due deliveries of a listener, the longest due first.
  *
  * @param upTo only deliveries of events up to this sequence
- * @returns how many; fewer than `limit` when that was all
+ * @returns the number of deliveries; fewer than `limit` at the end
  */
 export function* discardDue(
   database: Database,

@@ -23,7 +23,7 @@ const COLUMNS = [
   'handshakeTries',
 ] as const;
 
-/** The row of a new listener. @param handshakeAt when its handshake is tried first; `null`: it has none */
+/** Inserts the row of a new listener. @param handshakeAt the time of the first handshake attempt; `null`: no handshake */
 export function* insertListenerState(
   database: Database,
   listenerId: string,
@@ -33,7 +33,7 @@ export function* insertListenerState(
   yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.handshakeTries}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${0}, ${handshakeAt})`;
 }
 
-/** Listeners that have something to send at `now`, those that have waited longest first; locked for this transaction. */
+/** Listeners with deliveries to send at `now`, the longest waiting first. Their rows are locked for this transaction. */
 export function* claimReadyListeners(
   database: Database,
   options: { now: number; limit: number; except: readonly string[]; exceptOwners: readonly string[] },
@@ -41,13 +41,13 @@ export function* claimReadyListeners(
   const { listenerState: s } = database.tables;
   const columns = s.select('s', ...COLUMNS);
   const exceptListeners = options.except.length ? sql` and not s.${s.$.listenerId} ${inList(options.except)}` : sql``;
-  const except = sql`${exceptListeners}${isOfNoneOf(database, options.exceptOwners)}`;
+  const except = sql`${exceptListeners}${isNotOwnedBy(database, options.exceptOwners)}`;
   const isReady = sql`s.${s.$.readyAt} <= ${options.now}`;
   const ready = sql`${s.sql} s where ${isReady}${except} order by s.${s.$.readyAt}, s.${s.$.seq} limit ${options.limit}`;
   if (database.dialect !== 'mysql') {
     return (yield* query<StateRow>(sql`select ${columns} from ${ready}${database.skipLocked}`)).map(toState);
   }
-  // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
+  // InnoDB locks every index record that a locking read passes: find candidates by a plain read, then lock them by key.
   const found = yield* query<{ seq: unknown }>(sql`select ${s.select('s', 'seq')} from ${ready}`);
   if (!found.length) return [];
   const rows = yield* query<StateRow>(
@@ -56,19 +56,19 @@ export function* claimReadyListeners(
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
 
-/** Asked only while an owner has no room. One look-up for each listener that is ready, which an owner's quota bounds. */
-function isOfNoneOf(database: Database, owners: readonly string[]): Sql {
+/** Added only while an owner has no free slots. It costs one lookup per ready listener, which an owner's quota limits. */
+function isNotOwnedBy(database: Database, owners: readonly string[]): Sql {
   if (!owners.length) return sql``;
   const { listenerState: s, listeners: l } = database.tables;
-  const isTheirs = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
-  return sql` and coalesce((${isTheirs}), 0) = 0`;
+  const isOwned = sql`select case when l.${l.$.ownerKey} ${inList(owners.map(ownerKeyOf))} then 1 else 0 end from ${l.sql} l where l.${l.$.id} = s.${s.$.listenerId}`;
+  return sql` and coalesce((${isOwned}), 0) = 0`;
 }
 
 /**
- * Locks the rows of these listeners, waiting for those of other transactions.
+ * Locks the rows of these listeners, and waits for other transactions that hold them.
  *
- * In the order of their ids, in all statements together: two transactions never wait for each other. And not in that of
- * `seq`, for which PostgreSQL would read all listeners along the primary key.
+ * All statements lock in the order of the ids, so two transactions never wait for each other. The order is not by `seq`, because PostgreSQL
+ * would then read all listeners along the primary key.
  */
 export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
@@ -83,8 +83,8 @@ export function* lockListenerStates(database: Database, listenerIds: readonly st
 }
 
 /**
- * Writes back rows that this transaction has locked. One that has a handshake to pass is ready for that, and for nothing that is due
- * to it.
+ * Updates rows that this transaction has locked. A listener with a pending handshake becomes ready for the handshake, and not for its due
+ * deliveries.
  */
 export function* writeListenerStates(database: Database, states: readonly ListenerState[]): Script<void> {
   for (const some of chunks(states, 1_000)) {
@@ -129,11 +129,11 @@ export function* writeListenerStates(database: Database, states: readonly Listen
   }
 }
 
-/** When the first due delivery of each of these listeners may be sent, its pause aside; none for those without one. */
+/** When the first due delivery of each listener may be sent, without regard to a pause. Listeners without due deliveries have no entry. */
 export function* nextDueOf(database: Database, listenerIds: readonly string[]): Script<Map<string, number>> {
   const { listenerState: s, deliveries: d } = database.tables;
   const next = new Map<string, number>();
-  // One index lookup a listener: a `min()` with `group by` would read every due delivery of them all.
+  // One index lookup per listener: `min()` with `group by` would read every due delivery of these listeners.
   const first = sql`(select d.${d.$.nextAt} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
   for (const some of chunks(listenerIds)) {
     const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
@@ -144,7 +144,7 @@ export function* nextDueOf(database: Database, listenerIds: readonly string[]): 
   return next;
 }
 
-/** Deliveries of these listeners were made due, at these times: they are looked at by then. */
+/** Call it after deliveries of these listeners became due at these times: the listeners are then checked by that time. */
 export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string, number>): Script<void> {
   if (!dueAt.size) return;
   const states = yield* lockListenerStates(database, [...dueAt.keys()]);
@@ -156,7 +156,7 @@ export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string,
   yield* writeListenerStates(database, earlier);
 }
 
-/** Nothing is sent to these listeners before this time, for a reason that is not theirs: their health stays what it is. */
+/** Pauses these listeners until a time, for a reason that is not their fault: their health stays unchanged. */
 export function* pauseListeners(database: Database, listenerIds: readonly string[], until: number): Script<void> {
   const states = yield* lockListenerStates(database, listenerIds);
   yield* writeListenerStates(
@@ -169,8 +169,8 @@ export function* pauseListeners(database: Database, listenerIds: readonly string
 }
 
 /**
- * Somebody asks for one delivery of a listener that is paused: the pause ends, and this one goes first. Behind an open circuit it is the
- * probe, so that nothing else goes unless it succeeds.
+ * Ends the pause of a listener because a delivery was requested explicitly, and puts that delivery first. If the circuit is open, the
+ * delivery is the probe: nothing else is sent unless it succeeds.
  */
 export function* endPause(database: Database, listenerId: string, deliveryId: string, now: number): Script<void> {
   const [state] = yield* lockListenerStates(database, [listenerId]);
@@ -179,11 +179,11 @@ export function* endPause(database: Database, listenerId: string, deliveryId: st
   const first = (yield* nextDueOf(database, [listenerId])).get(listenerId) ?? now;
   const nextAt = Math.min(now, first - 1);
   yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}`;
-  // An attempt that begins now is no longer one of those that were under way as the pause began.
+  // An attempt that begins now does not belong to the attempts that were in flight when the pause began.
   yield* writeListenerStates(database, [{ ...state, pausedUntil: now, failuresCountFrom: now, readyAt: nextAt }]);
 }
 
-/** `readyAt` of these listeners anew, from what is due. */
+/** Recomputes `readyAt` of these listeners from their due deliveries. */
 export function* refreshReadyAt(database: Database, listenerIds: readonly string[]): Script<void> {
   const states = yield* lockListenerStates(database, listenerIds);
   const next = yield* nextDueOf(database, listenerIds);
@@ -193,7 +193,7 @@ export function* refreshReadyAt(database: Database, listenerIds: readonly string
   );
 }
 
-/** The time to look at a listener: that of its first due delivery, but not before it may be sent. */
+/** When a listener must be checked: at the time of its first due delivery, but not before `notBefore`. */
 export function readyFrom(nextDueAt: number | undefined, notBefore: number | null): number | null {
   return nextDueAt === undefined ? null : Math.max(nextDueAt, notBefore ?? 0);
 }

@@ -8,13 +8,13 @@ import type { PayloadLimits } from '../../events/payload.js';
 import { renderPayload } from '../../events/payload.js';
 import type { NewEvent } from '../../events/webhook-event.js';
 
-/** An event as a row: everything about it is decided, and its text is what will be sent. */
+/** An event as a row: everything about it is decided, and its text is final. */
 export interface EventRow {
   readonly source: NewEvent;
   readonly values: readonly unknown[];
 }
 
-/** `identity`: the fields a thin payload keeps; see {@link renderPayload}. */
+/** @param identity the fields that a thin payload keeps; see {@link renderPayload} */
 export function eventRow(source: NewEvent, identity: readonly string[], limits: PayloadLimits): EventRow {
   const { event } = source;
   const payload = renderPayload(event, identity, limits, source.audience === 'test');
@@ -40,21 +40,21 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
   };
 }
 
-/** By which a customer's replay finds what may reach it, and nothing else. */
+/** The key by which a customer's replay finds the events that may reach the customer, and no others. */
 function ownerKeyFor({ event, audience }: NewEvent): Buffer | null {
   if (audience === 'every') return EVERY_OWNER_KEY;
   return event.owner === null ? null : ownerKeyOf(event.owner);
 }
 
 /**
- * Rows of one statement: 15 parameters each, well under PostgreSQL's 65,535 and SQLite's 32,766. The next are rendered while the server
- * takes these, so fewer begin sooner, and more are fewer round trips.
+ * Rows in one statement: 15 parameters each, well below PostgreSQL's 65,535 and SQLite's 32,766. The next rows are rendered while the
+ * server inserts these. Fewer rows would start earlier, and more rows would need fewer round trips.
  */
 export const ROWS_PER_STATEMENT = 100;
-/** PostgreSQL takes longer to plan thousands of parameters than to insert their rows; few rows cost less so. */
+/** PostgreSQL takes longer to plan thousands of parameters than to insert their rows. For fewer rows than this, parameters are faster. */
 const ROWS_WORTH_LISTS = 8;
 
-/** Multi-row inserts that every database takes: of bounded numbers of rows and lengths of payloads, in their order. */
+/** Multi-row inserts for every database, in order, with a limited number of rows and length of payloads. */
 export function* insertsOfEvents(
   { dialect, tables }: Pick<Database, 'dialect' | 'tables'>,
   rows: readonly EventRow[],
@@ -67,28 +67,28 @@ export function* insertsOfEvents(
   }
 }
 
-/** One insert of few rows; for many there is {@link insertsOfEvents}. What is null in all of them is not named. */
+/** One insert for few rows; for many rows use {@link insertsOfEvents}. It leaves out columns that are null in all rows. */
 export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
-  const said = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
-  const columns = said.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
-  // Plain strings, as nested templates would take longer than the statement does on SQLite.
-  const commas = said.slice(1).map(() => ',');
+  const named = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
+  const columns = named.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
+  // Plain strings: on SQLite, nested templates would take longer than the statement.
+  const commas = named.slice(1).map(() => ',');
   const strings = [`insert into ${path.sql} (${columns.join()}) values (`, ...commas];
   for (let row = 1; row < rows.length; row++) strings.push('),(', ...commas);
   strings.push(')');
   return new Sql(
     strings,
-    rows.flatMap(({ values }) => said.map((n) => values[n])),
+    rows.flatMap(({ values }) => named.map((n) => values[n])),
   );
 }
 
-/** Takes events away that the same transaction has written. @param ids that one statement takes */
+/** Deletes events that the same transaction has inserted. @param ids as many as one statement accepts */
 export function deletionOfEvents({ tables }: Pick<Database, 'tables'>, ids: readonly string[]): Sql {
   const { sql: path, $ } = tables.events;
   return sql`delete from ${path} where ${$.id} ${inList(ids)}`;
 }
 
-/** Columns of `EventRow.values`, in their order, and how they travel in a list. */
+/** Columns of `EventRow.values`, in order, and the type of each in a list. */
 const COLUMNS = {
   id: 'text',
   type: 'text',
@@ -109,14 +109,14 @@ const COLUMNS = {
 
 const PROPERTIES = Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[];
 
-/** Between the values of a list: ASCII's record separator. JSON escapes it. */
+/** Separates the values of a list: ASCII's record separator. JSON escapes it. */
 const SEPARATOR = '\x1e';
 
 /**
- * One insert of many rows on PostgreSQL, each column as one text that is split there; what all rows have in common is said once. Of rows
- * of 1 KB, by the hundred, that takes 11.5 us each, and 18 to 19 us as arrays, as JSON, or as `values`.
+ * One insert of many rows on PostgreSQL. Each column is one text, which the server splits; a value that all rows share is sent once. In
+ * batches of 100 rows of 1 KB it takes 11.5 us per row; arrays, JSON and `values` take 18 to 19 us.
  *
- * @returns `null` where a value cannot stand in a list
+ * @returns `null` if a list cannot hold one of the values
  */
 function insertFromLists({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql | null {
   const [{ values: first }] = rows as readonly [EventRow];
@@ -134,19 +134,19 @@ function insertFromLists({ events: { sql: path, $ } }: TablesSql, rows: readonly
       if (texts.some((text) => text === null)) return null;
       const name = raw(`c${n}`);
       names.push(name);
-      // What is empty is a null.
+      // An empty text becomes a null.
       lists.push(sql`string_to_array(${texts.join(SEPARATOR)}, chr(${raw(String(SEPARATOR.charCodeAt(0)))}), '')`);
       selected.push(kind === 'hash' ? sql`decode(r.${name}, 'hex')` : sql`cast(r.${name} as ${CONSTANTS[kind]})`);
     }
     columns.push($[property]);
   }
-  // Sequences are drawn in this order.
+  // Sequences are assigned in this order.
   return sql`insert into ${path} (${join(columns)}) select ${join(selected)} from unnest(${join(lists)}) with ordinality as r(${join(names)}, n) order by r.n`;
 }
 
 const CONSTANTS = { text: raw('text'), bigint: raw('bigint'), hash: raw('bytea') } as const;
 
-/** A value as it stands in a list; `null` where the list would be split in it, or it be taken for a null. */
+/** A value as text in a list; `null` if it contains the separator, or if it is empty and would become a null. */
 function listed(value: unknown): string | null {
   if (value === null) return '';
   const text = Buffer.isBuffer(value) ? value.toString('hex') : String(value);

@@ -5,45 +5,43 @@ import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
 import { SKIP_MARK } from './marks.js';
 
-/** A change as a trigger has written it down. */
+/** A change that a trigger has stored. */
 export interface StoredImage {
   readonly seq: unknown;
-  /** The path of the table, as TypeORM says it. */
+  /** The path of the table in TypeORM's form. */
   readonly tablePath: string;
   readonly op: string;
-  /** JSON by names of columns; `null` where there was no such row. */
+  /** JSON with column names as keys; `null` if the row did not exist. */
   readonly oldRow: string | null;
   readonly newRow: string | null;
   readonly context: string | null;
-  /** The same in all changes of one row in one transaction that make one event; `null` where each makes its own. */
+  /** The same for all changes of a row in a transaction that are merged into one event; `null` if each change becomes an event. */
   readonly mergeKey: string | null;
   readonly createdAt: unknown;
 }
 
-/** One process converts at a time: the row of this name is locked. */
+/** One process converts at a time: it locks the chore with this name. */
 const CONVERSION = 'convert-images';
 
 /**
- * The first image that may be converted, as an expression: those of tables that this process knows nothing of are left to processes
- * that do, and those that were set aside to somebody who looks. The latter are few, so the primary key is index enough, and costs
- * writers no more.
+ * The first image that may be converted, as an expression. Images of tables that this process does not know are left to other processes.
+ * Images that were set aside are skipped: they are few, so the primary key is enough, and a further index would slow down writers.
  */
 export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
   const { images: i } = database.tables;
-  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isWaiting(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+  const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isConvertible(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
   if (database.dialect !== 'sqlite') return first;
   // A stale mark counts as an image: the next conversion removes it.
   return sql`coalesce((select i.${i.$.seq} from ${i.sql} i where i.${i.$.seq} < 0 limit 1), ${first})`;
 }
 
 /**
- * Deletes marks that a transaction has left behind on SQLite. A mark is a row that says "write no images" or who makes a change. It must
- * never be committed: from then on it would hold for every writer of the file.
+ * Deletes transaction marks that a transaction has left behind on SQLite. A mark is a row that means "store no images", or names who makes
+ * the changes. It must never be committed: it would then affect every writer of the file.
  *
- * Run it in a transaction of the module's own. SQLite has one writer at a time, so a mark that is visible there belongs to no open
- * transaction.
+ * Run it in a transaction of the module. SQLite has one writer at a time, so a mark that is visible there belongs to no open transaction.
  *
- * @returns what the marks said, for the log; `null` where there was none
+ * @returns the kind of mark, for the log; `null` if there was none
  */
 export function* removeStaleMarks(database: Database): Script<'skip' | 'other' | null> {
   if (database.dialect !== 'sqlite') return null;
@@ -55,18 +53,18 @@ export function* removeStaleMarks(database: Database): Script<'skip' | 'other' |
   return found.some(({ seq }) => Number(seq) === SKIP_MARK) ? 'skip' : 'other';
 }
 
-/** Whether any may be converted. */
+/** Whether there is an image that may be converted. */
 export function* hasImages(database: Database, tablePaths: readonly string[]): Script<boolean> {
   const [row] = yield* query<{ first: unknown }>(sql`select ${firstImage(database, tablePaths)} as first`);
   return row?.first !== null && row?.first !== undefined;
 }
 
 /**
- * Makes this transaction the one that converts.
+ * Makes this transaction the only one that converts images.
  *
- * Two at once would each hold half of one row's changes, and commit them in either order.
+ * Two conversions at a time could each hold a part of one row's changes, and commit them in either order.
  *
- * @returns `false` while another one does
+ * @returns `false` while another transaction converts
  */
 export function* lockConversion(database: Database): Script<boolean> {
   if (database.dialect === 'sqlite') return true;
@@ -79,17 +77,17 @@ export function* lockConversion(database: Database): Script<boolean> {
   return (yield* query(find(database.skipLocked))).length > 0;
 }
 
-/** The oldest that wait. A row's changes are in the order of their sequence: it is drawn while its writer holds the row. */
+/** The oldest pending images. The changes of a row are in the order of their sequence, which is assigned while the writer holds the row. */
 export function* readImages(
   database: Database,
   { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
 ): Script<StoredImage[]> {
   return yield* query<StoredImage>(
-    sql`${selection(database)} where ${isWaiting(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
+    sql`${selection(database)} where ${isConvertible(database, tablePaths)} order by i.${database.tables.images.$.seq} limit ${limit}`,
   );
 }
 
-/** What else is to be merged with some of the oldest, in its order: their transactions have committed, so all of it is there. */
+/** The other images that are merged with some of the oldest, in order. Their transactions have committed, so all of them are visible. */
 export function* readRestOfMerged(
   database: Database,
   oldest: readonly StoredImage[],
@@ -99,9 +97,9 @@ export function* readRestOfMerged(
   const last = oldest.at(-1);
   if (!keys.size || !last) return [];
   const { $ } = database.tables.images;
-  // Says that the key is not null for the sake of SQLite's partial index.
+  // `is not null` is there for SQLite's partial index.
   return yield* query<StoredImage>(
-    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isWaiting(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
+    sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isConvertible(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
   );
 }
 
@@ -116,18 +114,18 @@ export function* deleteImages(database: Database, images: readonly Pick<StoredIm
   }
 }
 
-/** It stays where it is, and is not looked at again until somebody empties `reason`. */
+/** Sets an image aside: it stays in the table, and is not converted until `reason` is null again. */
 export function* setImageAside(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`update ${path} set ${$.reason} = ${reason.replaceAll('\0', '\ufffd')} where ${$.seq} = ${seq}`);
 }
 
-/** Images that were set aside before a time go as damaged events do. */
+/** Deletes images that were set aside before a time, with the same retention as damaged events. */
 export function* pruneImages(database: Database, before: number): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);
 }
 
-function isWaiting({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
+function isConvertible({ tables: { images: i } }: Database, tablePaths: readonly string[]): Sql {
   return sql`i.${i.$.reason} is null and i.${i.$.tablePath} ${inList(tablePaths)}`;
 }

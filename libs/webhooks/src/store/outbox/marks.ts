@@ -1,4 +1,4 @@
-/** Rows of the images' table that are none, but say what holds in this transaction: SQLite has no settings of a session. */
+/** Rows of the images table that are no images but transaction marks: SQLite has no session settings. */
 export const SKIP_MARK = -1;
 
 export const CONTEXT_MARK = -2;

@@ -5,7 +5,7 @@ import { anyOf, chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import type { Script } from '../database/script.js';
 
-/** An event's row, as the fan-out takes it. */
+/** An event's row in the form that the fan-out claims. */
 export interface ClaimedEvent {
   seq: unknown;
   id: string;
@@ -22,7 +22,7 @@ export interface ClaimedEvent {
   createdAt: unknown;
 }
 
-/** An event whose text is read. */
+/** An event whose payload is parsed. */
 export interface ReadEvent extends ClaimedEvent {
   types: string[];
   data: JsonObject;
@@ -30,7 +30,7 @@ export interface ReadEvent extends ClaimedEvent {
   dropped?: ReadonlySet<string>;
 }
 
-/** The columns of a {@link ClaimedEvent}, of `e`. */
+/** The columns of a {@link ClaimedEvent}; the alias of the table is `e`. */
 export function selectEvent(database: Database): Sql {
   return database.tables.events.select(
     'e',
@@ -39,21 +39,21 @@ export function selectEvent(database: Database): Sql {
   );
 }
 
-/** @throws when its text is no JSON, or without data: the event is damaged */
+/** @throws if the payload is no JSON or has no data: the event is damaged */
 export function readEvent(event: ClaimedEvent): ReadEvent {
   const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject | null };
   if (typeof data !== 'object') throw new TypeError('its payload has no data');
   const dropped = event.droppedFields === null ? undefined : new Set(JSON.parse(event.droppedFields) as string[]);
-  // The row last: where a spread comes first, V8 (Node.js 20) takes 2 us for what is added to the copy, and 0.2 like this.
+  // The row comes last: if a spread comes first, V8 (Node.js 20) takes 2 us for the properties that follow; in this order it takes 0.2 us.
   return { types: typesOf(event), data, previous: previous ?? undefined, dropped, ...event };
 }
 
-/** Its own type, then the types of its parents. */
+/** The event's type, then the types of its parent classes. */
 export function typesOf({ type, superTypes }: Pick<ClaimedEvent, 'type' | 'superTypes'>): string[] {
   return [type, ...(superTypes === null ? [] : (JSON.parse(superTypes) as string[]))];
 }
 
-/** Where events of the outbox are now; none of them `pending`. */
+/** Moves events of the outbox from `pending` to another state. */
 export function* setState(
   database: Database,
   events: readonly { readonly seq: unknown }[],
@@ -62,7 +62,7 @@ export function* setState(
   for (const statement of settingState(database, events, state)) yield statement;
 }
 
-/** The statements of {@link setState}: none for no events. */
+/** The statements of {@link setState}; none if there are no events. */
 export function settingState(
   { tables, dialect }: Database,
   events: readonly { readonly seq: unknown }[],

@@ -4,31 +4,31 @@ import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
 import { query, type Script } from '../database/script.js';
 
-/** An event that stands already, under the same idempotency key. */
-export interface StandingEvent {
+/** An existing event with the same idempotency key. */
+export interface ExistingEvent {
   readonly id: string;
   readonly payload: string;
   readonly owner: string | null;
   readonly context: string | null;
 }
 
-/** Inserts an event unless its idempotency key stands already. */
+/** Inserts an event unless its idempotency key already exists. */
 export function insertOnce(database: Database, row: EventRow): Sql {
   const { $ } = database.tables.events;
   const skip = skipConflict(database.dialect, [$.dedupeKey], sql` where ${$.dedupeKey} is not null`);
   return sql`${insertEvents(database.tables, [row])}${skip}`;
 }
 
-/** The event that holds an idempotency key. A locking read on MySQL, where a snapshot would not show it. */
+/** Selects the event with an idempotency key. On MySQL it is a locking read, because a snapshot may not show the event. */
 export function selectByKey(database: Database, dedupeKey: Buffer): Sql {
   const { events: e } = database.tables;
   const lock = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
   return sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.dedupeKey} = ${dedupeKey}${lock}`;
 }
 
-/** Inserts, and gives the event that stands afterwards: this one, or the first of its key. */
-export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<StandingEvent | undefined> {
+/** Inserts an event, and returns the event with the key: this one, or an earlier one. */
+export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<ExistingEvent | undefined> {
   yield insertOnce(database, row);
-  const [standing] = yield* query<StandingEvent>(selectByKey(database, dedupeKey));
-  return standing;
+  const [existing] = yield* query<ExistingEvent>(selectByKey(database, dedupeKey));
+  return existing;
 }

@@ -1,13 +1,13 @@
 import type { NextState } from '../../health/next-state.js';
 
-/** One attempt that was made, and what it makes of its delivery. */
+/** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {
   readonly deliverySeq: string;
   readonly leaseToken: string;
   readonly listenerId: string;
-  /** The listener was failing before: a success is to be noted. */
+  /** Whether the listener was failing before: then a success changes its health. */
   readonly wasFailing: boolean;
-  /** Later deliveries of the same row wait for this one. */
+  /** Whether later deliveries of the same row wait for this one. */
   readonly isOrdered: boolean;
   readonly number: number;
   readonly outcome: string;
@@ -22,11 +22,11 @@ export interface AttemptRecord {
 }
 
 export interface RecordResult {
-  /** Sequences of the deliveries that moved. */
+  /** Sequences of the deliveries whose state changed. */
   readonly moved: ReadonlySet<string>;
-  /** Listeners that may not be sent to for a while. */
+  /** Listeners that are paused: nothing may be sent to them for a while. */
   readonly paused: ReadonlySet<string>;
   readonly disabled: readonly { listenerId: string; reason: string }[];
-  /** Listeners whose circuit has opened now. */
+  /** Listeners whose circuit opened with these attempts. */
   readonly opened: readonly { listenerId: string; failuresInARow: number; pausedUntil: number }[];
 }

@@ -9,7 +9,7 @@ import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
-/** A listener's row, with what of its state the fan-out has to know. */
+/** A listener's row, with the part of its state that the fan-out needs. */
 export interface Candidate extends TargetRow {
   owner: string | null;
   ownerKey: Buffer | null;
@@ -19,36 +19,36 @@ export interface Candidate extends TargetRow {
   rateLimit: string | null;
   allowedRate: unknown;
   state: string;
-  /** Sequence of the last event before the listener was made. */
+  /** Sequence of the last event before the listener was created. */
   afterSeq: unknown;
   readyAt: unknown;
   pausedUntil: unknown;
   failuresInARow: unknown;
 }
 
-/** A listener as events are judged by it. */
+/** A listener in the form in which events are matched with it. */
 export interface ReadCandidate extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
   failuresInARow: number;
   target: ListenerTarget;
-  /** Why its row cannot be read. */
+  /** The error of reading its row, if it cannot be read. */
   unreadable?: unknown;
 }
 
-/** Pairs of an event and a listener that one round judges: what bounds its memory and its time, whoever listens to what. */
+/** Pairs of an event and a listener that one round checks. Limits the memory and the time of a round. */
 const PAIRS_PER_ROUND = 5_000;
 
-/** An event that more listeners may want than this is fanned out by itself, page by page. */
-const NARROW = 1_000;
+/** An event with more candidates than this is a wide event: it is fanned out alone, page by page. */
+const MAX_NARROW_CANDIDATES = 1_000;
 
-/** What the routes find. */
+/** The result of the search through the routes. */
 interface Candidates {
-  /** The listeners of each event. They are candidates: owner and filter are judged on each again. */
+  /** The candidates of each event. Owner and filter of each candidate are checked again. */
   readonly listenersOf: ReadonlyMap<ReadEvent, readonly ReadCandidate[]>;
-  /** Events for `fanOutWide`. */
+  /** Wide events, for `fanOutWide`. */
   readonly wide: readonly ReadEvent[];
-  /** What this round does not get to. */
+  /** Events that did not fit into this round. */
   readonly left: readonly ReadEvent[];
 }
 
@@ -57,14 +57,14 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   const paths = isKnown ? known.paths : yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
   const routable: ReadEvent[] = [];
-  // A value that was too large to store gives no key: then every listener is a candidate.
+  // A value that was too large to store has no route key. Then every listener is a candidate.
   for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
   const listenersOf = new Map<ReadEvent, ReadCandidate[]>();
-  const { idsOf, standing } = yield* listenerIdsOf(database, routable, paths);
+  const { idsOf, prefetched } = yield* listenerIdsOf(database, routable, paths);
   const narrow = new Map<ReadEvent, ReadonlySet<string>>();
   let pairs = 0;
   for (const [event, ids] of idsOf) {
-    if (ids === 'wide' || ids.size > NARROW) {
+    if (ids === 'wide' || ids.size > MAX_NARROW_CANDIDATES) {
       wide.push(event);
       continue;
     }
@@ -73,7 +73,7 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
     narrow.set(event, ids);
   }
   const listeners =
-    standing ?? (yield* standingListeners(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
+    prefetched ?? (yield* readCandidates(database, [...new Set([...narrow.values()].flatMap((ids) => [...ids]))]));
   for (const [event, ids] of narrow) {
     const readable: ReadCandidate[] = [];
     for (const id of ids) {
@@ -82,18 +82,18 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
     }
     listenersOf.set(event, readable);
   }
-  const looked = new Set([...narrow.keys(), ...wide]);
+  const handled = new Set([...narrow.keys(), ...wide]);
   return {
     listenersOf,
     wide: wide.toSorted((a, b) => compareSequences(a.seq, b.seq)),
-    left: events.filter((event) => !looked.has(event)),
+    left: events.filter((event) => !handled.has(event)),
   };
 }
 
 /**
- * Whether a listener is to hear of an event: the one place that decides it.
+ * Whether an event is for a listener. Only this function decides it.
  *
- * @throws what the filter does, or why the listener cannot be read: whether the event is for it, nobody knows
+ * @throws the error of the filter, or of reading the listener: then it is unknown whether the event is for it
  */
 export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   if (listener.unreadable !== undefined) throw listener.unreadable;
@@ -105,13 +105,13 @@ export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   );
 }
 
-/** The paths in use for some types, read with the claim: for those that are likely to come. */
+/** The payload paths that the filters of some types use, read together with the claim, for the types that are likely to come. */
 export interface KnownPaths {
   readonly types: ReadonlySet<string>;
   readonly paths: readonly RoutePath[];
 }
 
-/** Read in the transaction of the claim and never kept: a listener made by another process a moment ago counts. */
+/** Read in the transaction of the claim and never cached, so that a listener counts that another process just created. */
 export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
   const types = new Set(events.flatMap((event) => event.types));
   return types.size ? yield* query<RoutePath>(selectPaths(database, types)) : [];
@@ -126,13 +126,13 @@ export function selectPaths(database: Database, types: ReadonlySet<string>): Sql
 
 interface Found {
   readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
-  /** The listeners themselves, where they came along. */
-  readonly standing?: ReadonlyMap<string, ReadCandidate>;
+  /** The listeners, if they were read together with the routes. */
+  readonly prefetched?: ReadonlyMap<string, ReadCandidate>;
 }
 
 /**
- * The ids of the listeners that the routes find for each of the first of these events: all of them, or as many as the rows
- * that one round reads can tell of. An event that alone has more rows is `'wide'`.
+ * Finds the listener ids for the first of these events, through the routes: for all events, or for as many as the rows that one round reads
+ * are enough for. If one event alone has more rows, its value is `'wide'`.
  */
 function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths: readonly RoutePath[]): Script<Found> {
   for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
@@ -152,12 +152,12 @@ function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths:
       }
     }
     let left = PAIRS_PER_ROUND;
-    let standing: Found['standing'];
+    let prefetched: Found['prefetched'];
     const lists = [...chunks(keys)];
     for (const chunk of lists) {
       let found: RouteRow[];
       if (some === events && lists.length === 1)
-        ({ found, standing } = yield* routesAndListeners(database, chunk, left));
+        ({ found, prefetched } = yield* routesAndListeners(database, chunk, left));
       else found = yield* query<RouteRow>(selectRoutes(database, chunk, left + 1));
       left -= found.length;
       if (left < 0) break;
@@ -165,7 +165,7 @@ function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths:
         for (const event of eventsOf.get(Buffer.from(key).toString('latin1')) ?? []) idsOf.get(event)?.add(listenerId);
       }
     }
-    if (left >= 0) return { idsOf, ...(standing ? { standing } : {}) };
+    if (left >= 0) return { idsOf, ...(prefetched ? { prefetched } : {}) };
     if (some.length === 1) return { idsOf: new Map(some.map((event) => [event, 'wide'] as const)) };
   }
 }
@@ -179,35 +179,37 @@ function selectRoutes({ tables: { routes: r } }: Database, keys: readonly Buffer
   return sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit}`;
 }
 
-/** More listeners than this do not come along with their routes: they would be read for nothing where an event is wide. */
+/** The limit of listeners that are read together with their routes: for a wide event they would be read in vain. */
 const LISTENERS_WITH_ROUTES = 500;
 
-/** Where statements go together, the listeners are asked for before it is known which they are: one wait less. */
+/** Where statements can be pipelined, the listeners are selected before their ids are known. That saves one round trip. */
 function* routesAndListeners(
   database: Database,
   keys: readonly Buffer[],
   limit: number,
-): Script<{ found: RouteRow[]; standing: Found['standing'] }> {
+): Script<{ found: RouteRow[]; prefetched: Found['prefetched'] }> {
   const routes = selectRoutes(database, keys, limit + 1);
-  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), standing: undefined };
+  if (database.dialect !== 'postgres') return { found: yield* query<RouteRow>(routes), prefetched: undefined };
   const { listeners: l, routes: r } = database.tables;
   const ids = sql`select x.id from (select r.${r.$.listenerId} as id from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit + 1}) x group by x.id limit ${LISTENERS_WITH_ROUTES}`;
-  const [found, listeners] = yield* together([routes, sql`${selectStanding(database)} and l.${l.$.id} in (${ids})`], {
+  const [found, listeners] = yield* together([routes, sql`${selectCandidates(database)} and l.${l.$.id} in (${ids})`], {
     isEnd: false,
   });
   const rows = (found?.rows ?? []) as unknown as RouteRow[];
   const isWhole = new Set(rows.map(({ listenerId }) => listenerId)).size < LISTENERS_WITH_ROUTES;
   return {
     found: rows,
-    standing: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
+    prefetched: isWhole ? listenersOf((listeners?.rows ?? []) as unknown as Candidate[]) : undefined,
   };
 }
 
-export function* standingListeners(database: Database, ids: readonly string[]): Script<Map<string, ReadCandidate>> {
+export function* readCandidates(database: Database, ids: readonly string[]): Script<Map<string, ReadCandidate>> {
   const { listeners } = database.tables;
   const found: Candidate[] = [];
   for (const some of chunks(ids)) {
-    found.push(...(yield* query<Candidate>(sql`${selectStanding(database)} and l.${listeners.$.id} ${inList(some)}`)));
+    found.push(
+      ...(yield* query<Candidate>(sql`${selectCandidates(database)} and l.${listeners.$.id} ${inList(some)}`)),
+    );
   }
   return listenersOf(found);
 }
@@ -216,8 +218,8 @@ function listenersOf(rows: readonly Candidate[]): Map<string, ReadCandidate> {
   return new Map(rows.map((row) => [row.id, readCandidate(row)]));
 }
 
-/** Disabled ones too: what happens meanwhile is held for them. */
-export function selectStanding(database: Database): Sql {
+/** Includes disabled listeners: their events are held for them. */
+export function selectCandidates(database: Database): Sql {
   const { listeners: l, listenerState: s } = database.tables;
   const columns = l.select(
     'l',
@@ -228,10 +230,10 @@ export function selectStanding(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-/** A listener as events are judged by it, also one that is disabled; `undefined` when it was removed, or never was. */
-export function* standingListener(database: Database, id: string): Script<ReadCandidate | undefined> {
+/** Reads a listener that may be disabled; `undefined` if it was removed or never existed. */
+export function* readCandidateById(database: Database, id: string): Script<ReadCandidate | undefined> {
   const { listeners: l } = database.tables;
-  const [row] = yield* query<Candidate>(sql`${selectStanding(database)} and l.${l.$.id} = ${id}`);
+  const [row] = yield* query<Candidate>(sql`${selectCandidates(database)} and l.${l.$.id} = ${id}`);
   return row && readCandidate(row);
 }
 
@@ -260,7 +262,7 @@ export function readCandidate(row: Candidate): ReadCandidate {
 function parseListener(row: Candidate): ReadCandidate {
   const failuresInARow = Number(row.failuresInARow);
   return {
-    // In front of the row: see readEvent.
+    // The row comes last, because that is faster: see readEvent.
     target: toTarget(row, failuresInARow > 0),
     ...row,
     patterns: JSON.parse(row.patterns) as string[],

@@ -21,34 +21,34 @@ import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';
 import { numberOrNull } from '../database/number-or-null.js';
 
-/** What sending needs to know of a listener. */
+/** The properties of a listener that sending needs. */
 export interface ListenerTarget {
   readonly id: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** As they are stored: sealed, where the application has keys for that. */
+  /** In stored form: sealed, if the application has keys for sealing. */
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
-  /** What its server asks for beside signatures, as it is stored; see `listener-auth.ts`. */
+  /** The credentials that its server requires beside signatures, in stored form; see `listener-auth.ts`. */
   readonly auth: string | null;
-  /** Its client certificate and authorities, as they are stored; see `listener-tls.ts`. */
+  /** Its client certificate and certificate authorities, in stored form; see `listener-tls.ts`. */
   readonly tls: string | null;
   readonly format: string;
   readonly handshake: string;
-  /** It is sent the event's sequence. */
+  /** Whether requests include the event's sequence. */
   readonly sendsSequence: boolean;
-  /** Its last attempt failed, when this was read: the next success is news. */
+  /** Whether its last attempt had failed when this was read. The next success then changes its health. */
   readonly isFailing: boolean;
 }
 
-/** A delivery that this process may send now, with all that is needed to send it. */
+/** A delivery that this process may send now, with everything that sending needs. */
 export interface ClaimedDelivery {
   readonly seq: string;
   readonly id: string;
   readonly leaseToken: string;
   /** Attempts made before this one. */
   readonly attempts: number;
-  /** Attempts since the schedule began, or began again by a resend. */
+  /** Attempts since the schedule began or was restarted by a resend. */
   readonly retries: number;
   readonly type: string;
   readonly owner: string | null;
@@ -56,34 +56,34 @@ export interface ClaimedDelivery {
     readonly id: string;
     readonly seq: string;
     readonly payload: string;
-    /** When it happened, in ms since 1970. */
+    /** Time of the event, in ms since 1970. */
     readonly createdAt: number;
-    /** As it is stored: who made it, and its depth. */
+    /** In stored form: who caused the event, and its depth. */
     readonly context: string | null;
-    /** An example that `sendTest` made. */
+    /** Whether it is an example event from `sendTest`. */
     readonly isTest: boolean;
   };
   readonly body: string;
-  /** That has rendered the body, whatever the listener's is by now; `null`: it is the event's own text. */
+  /** The format that rendered the body, even if the listener has another format now; `null`: the body is the event's own text. */
   readonly format: string | null;
-  /** Later deliveries of the same row wait for it. */
+  /** Whether later deliveries of the same row wait for it. */
   readonly isOrdered: boolean;
-  /** Of a listener with a rate limit: how long after its claim it may start. */
+  /** For a listener with a rate limit: how long after its claim the request may start. */
   readonly startWithinMs?: number | null;
   readonly listener: ListenerTarget;
 }
 
-/** A handshake that this process may try now. */
+/** A handshake that this process may attempt now. */
 export interface ClaimedHandshake {
   readonly listener: ListenerTarget;
   readonly owner: string | null;
-  /** Another process tries it after this time: it tells this try from any other. */
+  /** After this time another process may attempt it. The value also identifies this attempt. */
   readonly leaseUntil: number;
-  /** Tries that failed before this one. */
+  /** Attempts that failed before this one. */
   readonly failures: number;
 }
 
-/** Columns of {@link ListenerTarget}, and how its row is read. */
+/** The columns of a {@link ListenerTarget}. */
 export const TARGET_COLUMNS = [
   'id',
   'url',
@@ -146,7 +146,7 @@ interface ClaimRow {
   audience: string;
 }
 
-/** What one listener may be sent now, and when it is worth looking at again. */
+/** How much one listener may be sent now, and the time of the next check. */
 interface Share {
   readonly state: ListenerState;
   readonly target: ListenerTarget;
@@ -156,25 +156,25 @@ interface Share {
   allowed: number;
 }
 
-/** Where nobody says otherwise: one statement has a branch for each. */
+/** The default. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
- * When due deliveries wait for earlier ones of their row, and the record that ends those is lost to us: another process's. Also when a
- * handshake found no room.
+ * The time until the next check if due deliveries wait for earlier deliveries of their row: the record that finishes those may be lost, if
+ * another process wrote it. Also if there was no slot for a handshake.
  */
-const LOOK_AGAIN_MS = 1_000;
+const RECHECK_MS = 1_000;
 
 /**
- * Leases due deliveries to this process until `now + leaseMs`: a few of each of the listeners that have waited longest.
+ * Leases due deliveries to this process until `now + leaseMs`: some deliveries of each of the listeners that have waited longest.
  *
- * A listener's row in the queue is locked meanwhile, so two processes never share out its deliveries at once: order, rate
- * limits and the single probe of an open circuit hold across processes.
+ * The queue row of each listener is locked meanwhile, so two processes never claim deliveries of one listener at the same time. Order, rate
+ * limits and the single probe of an open circuit therefore hold across processes.
  *
- * A listener with a handshake to pass is given to one process in the same way, and nothing of what is due to it.
+ * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
- * @param options `listeners`: how many are looked at, each by a branch of one statement; `handshakes`: how many of them this process
- * has room for
- * @returns the deliveries, and whether more listeners may be ready than were looked at
+ * @param options `listeners`: how many listeners are read, each by a branch of one statement; `handshakes`: how many handshakes this
+ * process has slots for
+ * @returns the deliveries; `isExhaustive` is false if more listeners may be ready
  */
 export function* claimDeliveries(
   database: Database,
@@ -197,7 +197,7 @@ export function* claimDeliveries(
   const leaseToken = newId('lease');
   const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
-  yield* putBack(database, shares, rows, options);
+  yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
       const { target, rate } = shareOf.get(row.listenerId) as Share;
@@ -208,7 +208,7 @@ export function* claimDeliveries(
   };
 }
 
-/** Shares the room out: every listener gets one before any gets two. */
+/** Divides the slots: every listener gets one before any gets two. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -216,7 +216,7 @@ function* sharesOf(
 ): Script<{ shares: Share[]; idle: ListenerState[]; handshakes: ClaimedHandshake[] }> {
   const { now, room, circuit } = options;
   const { listeners: l } = database.tables;
-  // A statement of its own after the lock: what another transaction changed while it held the lock is seen.
+  // A separate statement after the lock: it sees the changes that another transaction made while it held the lock.
   const rows = yield* query<ListenerRow>(
     sql`select ${l.select('l', ...TARGET_COLUMNS, 'owner', 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
   );
@@ -233,7 +233,7 @@ function* sharesOf(
       const hasRoom = handshakes.length < options.handshakes;
       const leaseUntil = now + options.leaseMs;
       const begun = { ...afterHandshake(state, now), handshakeAt: leaseUntil };
-      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + LOOK_AGAIN_MS });
+      idle.push(hasRoom ? begun : { ...state, handshakeAt: now + RECHECK_MS });
       if (!hasRoom) continue;
       const listener = toTarget(row, false);
       handshakes.push({ listener, owner: row.owner, leaseUntil, failures: state.failuresInARow });
@@ -250,11 +250,11 @@ function* sharesOf(
       shares.push({ state, target, rate, isProbe, owner: row.owner, allowed });
     }
   }
-  shareOut(shares, new RoomLeft(room));
+  divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
 }
 
-function shareOut(shares: readonly Share[], left: RoomLeft): void {
+function divideSlots(shares: readonly Share[], left: RoomLeft): void {
   let waiting = shares.map((share) => ({
     share,
     of: { id: share.target.id, owner: share.owner },
@@ -284,12 +284,12 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
   return found.map(({ seq }) => seq);
 }
 
-/** An ordered delivery goes only while no earlier one of its listener and row is unfinished: judged here, whatever became of that one. */
+/** An ordered delivery is sent only if no earlier delivery of its listener and row is unfinished. The claim checks this each time. */
 function isFirstOfItsRow(database: Database): Sql {
   const { deliveries: d } = database.tables;
   const noEarlier = (isUnfinished: string) =>
     sql`not exists (select 1 from ${d.sql} p${d.through('listenerId', 'orderKey', 'state', 'eventSeq')} where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} ${raw(isUnfinished)})`;
-  // MariaDB would read all that a row has had so far for an `in`, and SQLite has the partial index for no other words.
+  // With `in`, MariaDB would read every past delivery of a row. SQLite uses the partial index only for exactly these words.
   const isFirst =
     database.dialect === 'mysql'
       ? sql`${noEarlier("= 'due'")} and ${noEarlier("= 'leased'")}`
@@ -325,8 +325,8 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
   );
 }
 
-/** Back into the queue of listeners, each at the time at which it is worth looking at again. */
-function* putBack(
+/** Returns the listeners to the queue, each with the time of its next check. */
+function* requeueListeners(
   database: Database,
   shares: readonly Share[],
   rows: readonly ClaimRow[],
@@ -342,14 +342,14 @@ function* putBack(
     database,
     shares.map(({ state, target, rate, isProbe, allowed }) => {
       const count = taken.get(target.id) ?? 0;
-      // Until the probe is recorded, or its process is known to be dead, nobody sends another.
+      // No second probe is sent until the probe is recorded or its lease has expired.
       const pausedUntil = isProbe && count ? now + leaseMs : state.pausedUntil;
-      // Behind those that have waited longer; and what is due but was not found waits for an earlier delivery of its row.
+      // After the listeners that have waited longer. A due delivery that was not found waits for an earlier delivery of its row.
       const notBefore = Math.max(
         now,
         pausedUntil ?? 0,
         rate?.nextAt(count) ?? 0,
-        count < allowed ? now + LOOK_AGAIN_MS : 0,
+        count < allowed ? now + RECHECK_MS : 0,
       );
       const nextAt = next.get(target.id);
       return {
@@ -387,10 +387,10 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
 }
 
 /**
- * Makes deliveries due again whose lease ran out: their worker is dead, or so late that the fencing token makes its record
- * void.
+ * Makes deliveries due again whose lease has expired: their worker is dead, or so late that the fencing token makes its record
+ * invalid.
  *
- * @returns how many
+ * @returns the number of deliveries
  */
 export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
   const { deliveries: d } = database.tables;
@@ -409,23 +409,23 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
   return locked.length;
 }
 
-/** What waits, for a dispatcher that has nothing to do. `null`: nothing of its kind. */
+/** The pending work, for an idle dispatcher. `null`: none of this kind. */
 export interface Outlook {
-  /** Whether an event waits to be routed. */
+  /** Whether an event is waiting for its fan-out. */
   readonly hasEvents: boolean;
-  /** Whether an image waits to become events. */
+  /** Whether an image is waiting for its conversion to events. */
   readonly hasImages: boolean;
-  /** Whether an event is routed page by page. */
+  /** Whether a wide event is being fanned out. */
   readonly hasWide: boolean;
-  /** When a listener is next worth looking at. */
+  /** When the next listener must be checked. */
   readonly readyAt: number | null;
-  /** When the first lease runs out. */
+  /** When the first lease expires. */
   readonly leaseUntil: number | null;
   /** The database's time. */
   readonly databaseMs: number;
 }
 
-/** One query: all that an idle dispatcher asks. @param tablePaths those whose images this process converts */
+/** One query: an idle dispatcher sends nothing else. @param tablePaths the tables whose images this process converts */
 export function* readOutlook(database: Database, tablePaths: readonly string[] = []): Script<Outlook> {
   const { events: e, deliveries: d, listenerState: s } = database.tables;
   const [row] = yield* query<{

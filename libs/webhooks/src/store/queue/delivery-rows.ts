@@ -49,15 +49,15 @@ export interface DeliveryFilterRow {
 }
 
 /**
- * The state of a delivery `d`, where only something else may lead to the row. As a plain column it tempts MariaDB to its index of
- * states: that sorts all that ever failed for each batch, and a locking read would lock it.
+ * The state of a delivery `d` as an expression, for statements that must find the row by other columns. With the plain column, MariaDB may
+ * choose its index of states: it then sorts all deliveries that ever failed for each batch, and a locking read locks them.
  */
 export function stateOf(database: Database): Sql {
   const { deliveries: d } = database.tables;
   return sql`coalesce(d.${d.$.state}, '')`;
 }
 
-/** `held` is no state of a row: it is `due` to a listener that is disabled. */
+/** `held` is no stored state: it is `due`, for a listener that is not active. */
 function shownState(database: Database): Sql {
   const { deliveries: d, listeners: l } = database.tables;
   return sql`case when d.${d.$.state} = ${'due'} and l.${l.$.state} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
@@ -68,7 +68,7 @@ function fromDeliveries(database: Database, path = sql``): Sql {
   return sql`from ${d.sql} d${path} left join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}`;
 }
 
-/** The index that has a list in its order. What is rare is looked for otherwise. */
+/** The index that returns a list in order. Lists of rare rows do without it. */
 function pathOf(database: Database, { scope, owner, listenerId, eventId, state }: DeliveryFilterRow): Sql {
   const { deliveries: d } = database.tables;
   if (eventId !== undefined || (state !== undefined && state !== 'succeeded')) return sql``;
@@ -100,7 +100,7 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
     where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
-  // In words, as the index of the exhausted ones has it.
+  // As literal text, because the partial index of exhausted deliveries has this condition.
   if (state === 'exhausted') where.push(sql`d.${d.$.state} = 'exhausted'`);
   else if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
   if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
@@ -166,7 +166,7 @@ export function* readContextOf(database: Database, delivery: DeliveryRow): Scrip
   return event?.context ?? null;
 }
 
-/** The event of a delivery, as payload formats see it. */
+/** The event of a delivery, as payload formats get it. */
 export function* readEventOf(database: Database, delivery: DeliveryRow): Script<RenderedEvent | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<RenderedEvent>(
@@ -176,10 +176,10 @@ export function* readEventOf(database: Database, delivery: DeliveryRow): Script<
 }
 
 /**
- * Makes a delivery due now, with its schedule from the start, and outside of any order.
+ * Makes a delivery due now, restarts its schedule, and removes it from any order.
  *
- * @param rendered what to send from now on, and by which format; `undefined` leaves it
- * @returns whether it was in a state that allows it
+ * @param rendered the new body and its format; `undefined` leaves them unchanged
+ * @returns whether its state allowed it
  */
 export function* rearmDelivery(
   database: Database,

@@ -13,56 +13,56 @@ import { query, type Script, together } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
 export interface FanOutResult {
-  /** Events taken from the outbox, whether anybody wanted them or not. */
+  /** Events taken from the outbox, including events without listeners. */
   readonly events: number;
-  /** Types of what was claimed, for {@link FanOutOptions.likelyTypes} of the next. */
+  /** Types of the claimed events, for {@link FanOutOptions.likelyTypes} of the next fan-out. */
   readonly types: ReadonlySet<string>;
-  /** Sequence after which some were claimed and not looked at, as the round was full; `null` when all were. */
+  /** The sequence after which claimed events did not fit into the round; `null` if all were processed. */
   readonly leftAfterSeq: number | null;
-  /** Deliveries that were made and leased at once: to be sent by this process. */
+  /** Deliveries that were inserted with a lease: this process sends them. */
   readonly leased: readonly ClaimedDelivery[];
-  /** Whether deliveries were made that wait to be claimed. */
+  /** Whether deliveries were inserted without a lease. They wait for a claim. */
   readonly hasDue: boolean;
-  /** Whether an event was set aside for `fanOutWide`. */
+  /** Whether a wide event was set aside for `fanOutWide`. */
   readonly hasWide: boolean;
-  /** Events that could not be read; they are `damaged` now, and wait for somebody to look. */
+  /** Events that could not be read. They are `damaged` now, and need your attention. */
   readonly damaged: readonly { id: string; type: string; error: unknown }[];
-  /** Deliveries whose format threw; they are `discarded`. */
+  /** Deliveries whose format threw. They are `discarded`. */
   readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
 }
 
-/** What a claim has found, told before anything else is done with it. */
+/** The events that a claim found, reported before the rest of the fan-out. */
 export interface Claimed {
-  /** Sequence of the last event found, also if another worker has it; `null` when there was none. */
+  /** Sequence of the last event found, even if another worker has it; `null` if there was none. */
   readonly lastSeq: number | null;
   readonly count: number;
 }
 
 export interface FanOutOptions {
   readonly now: number;
-  /** The most events to take. */
+  /** The maximum number of events. */
   readonly limit: number;
-  /** Types that the events are likely to have: then nothing has to be asked between the claim and the routes. */
+  /** Types that the events are likely to have. Their paths are read together with the claim. */
   readonly likelyTypes?: ReadonlySet<string>;
-  /** Looks only at events after this sequence: see `OutboxCursor`. */
+  /** Only events after this sequence: see `OutboxCursor`. */
   readonly afterSeq?: number;
-  /** Only these event ids (the inline mode); otherwise the oldest pending ones are taken. */
+  /** Only events with these ids (inline mode). Default: the oldest pending events. */
   readonly only?: readonly string[];
-  /** Deliveries that fit into it are leased as they are made; the others become due. */
+  /** Deliveries that fit into the room are inserted with a lease; the others become due. */
   readonly room: Room;
   readonly leaseMs: number;
   readonly circuit: CircuitPolicy;
   readonly bodyOf: BodyOf;
-  /** Called when the events are claimed: from then on another fan-out would find others. */
+  /** Called after the claim: from then on another fan-out finds other events. */
   readonly claimed?: (claimed: Claimed) => void;
 }
 
 /**
- * Takes events from the outbox and makes a delivery for each listener that wants one, in one transaction: an event is
- * either pending, or routed with all its deliveries there.
+ * Takes events from the outbox and inserts a delivery for each listener that wants one, in one transaction: an event is either pending,
+ * or routed with all its deliveries.
  *
- * What this process can send now is leased as it is inserted, which saves the claim: for most deliveries this insert and
- * their record are all that is ever written.
+ * Deliveries that this process can send now are inserted with a lease, which saves the claim. For most deliveries, this insert and the
+ * record of the attempt are the only writes.
  */
 export function* fanOut(database: Database, options: FanOutOptions): Script<FanOutResult> {
   const { claimed, paths } = yield* claimEvents(database, options);
@@ -99,8 +99,8 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
     deliveries.push(...rendered);
   }
 
-  const early = yield* outOfOrder(database, { routed, wide, deliveries });
-  const isTimely = (event: ReadEvent) => !early.has(event);
+  const overtaking = yield* findOvertaking(database, { routed, wide, deliveries });
+  const isTimely = (event: ReadEvent) => !overtaking.has(event);
   const made = deliveries.filter(({ event }) => isTimely(event));
   const leaseToken = newId('lease');
   leaseWhatFits(made, options);
@@ -123,7 +123,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     const seq = seqs.get(delivery.id);
-    if (delivery.state === 'leased' && seq !== undefined) leased.push(claimedAtOnce(delivery, seq, leaseToken));
+    if (delivery.state === 'leased' && seq !== undefined) leased.push(toClaimedDelivery(delivery, seq, leaseToken));
   }
   const [first] = left;
   const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
@@ -140,20 +140,19 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
 }
 
 /**
- * How many unfinished events before ours are looked at: those that we and others hold at this moment, a batch each, and what they
- * left. Of what comes after so many, an ordered event is not routed yet.
+ * How many unfinished events before ours are checked: a batch in each of the workers at this moment, and events that they left. An ordered
+ * event that comes after more unfinished events than this is not routed yet.
  */
 const UNFINISHED_LOOKED_AT = 5_000;
 
 /**
- * Ordered events that have overtaken an earlier one of their row, which is not routed yet: another worker has claimed it, an inline
- * delivery is ahead of its turn, or it is so wide that it is fanned out by itself. They are left in the outbox, where a later look
- * finds them.
+ * Finds ordered events that have overtaken an earlier event of their row, which is not routed yet: another worker has claimed it, an inline
+ * delivery came early, or it is a wide event. The overtaking events stay in the outbox, and a later fan-out takes them.
  *
- * The earlier event is seen here, whatever the other worker does: it was committed before ours could be written, since its
- * writer held the row until then; and once it is not pending for us, its deliveries are there for the claim to see.
+ * The earlier event is visible here, whatever the other worker does. It was committed before ours could be written, because its writer held
+ * the row until then. Once it is no longer pending for us, the claim sees its deliveries.
  */
-function* outOfOrder(
+function* findOvertaking(
   database: Database,
   {
     routed,
@@ -161,11 +160,11 @@ function* outOfOrder(
     deliveries,
   }: { routed: readonly ReadEvent[]; wide: readonly ReadEvent[]; deliveries: readonly NewDelivery[] },
 ): Script<Set<ReadEvent>> {
-  const early = new Set<ReadEvent>();
-  // Which of its listeners want order is not known yet of a wide one.
+  const overtaking = new Set<ReadEvent>();
+  // For a wide event it is not known yet which of its listeners want order.
   const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
   for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
-  if (!ordered.size) return early;
+  if (!ordered.size) return overtaking;
   const { events: e } = database.tables;
   const last = [...ordered]
     .map(({ seq }) => seq)
@@ -191,17 +190,17 @@ function* outOfOrder(
   for (const event of ordered) {
     const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
     const isOvertaking = first !== undefined && first !== null && compareSequences(first, event.seq) < 0;
-    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) early.add(event);
+    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) overtaking.add(event);
   }
-  return early;
+  return overtaking;
 }
 
-/** Leases what this process has room for, except where something else has to be asked first: that goes through the claim. */
+/** Leases the deliveries that this process has slots for. If order, rate limit or circuit must be checked first, the claim does it. */
 function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   const left = new RoomLeft(room);
   for (const delivery of deliveries) {
     const { listener, orderKey } = delivery;
-    // Behind what is due already, unless somebody waits for this one.
+    // After the deliveries that are already due, except in inline mode, where a caller waits for this delivery.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
     if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
     if (!isFree(listener, now, circuit) || left.ofListener(listener) < 1) continue;
@@ -220,7 +219,7 @@ function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): b
   );
 }
 
-function claimedAtOnce(
+function toClaimedDelivery(
   { id, event, listener, body, format }: NewDelivery,
   seq: string,
   leaseToken: string,
@@ -248,7 +247,7 @@ function claimedAtOnce(
   };
 }
 
-/** Events that are this transaction's now, and what is known of the routes of the types that they were likely to have. */
+/** Events that this transaction has claimed, and the paths of the types that were likely. */
 interface ClaimedEvents {
   readonly claimed: readonly ClaimedEvent[];
   readonly paths: KnownPaths;
@@ -281,7 +280,7 @@ function* claimEvents(
       paths: paths ? { types: likelyTypes, paths: paths.rows as unknown as RoutePath[] } : NO_PATHS,
     };
   }
-  // InnoDB locks every index record that a locking read passes: candidates are found by a plain read, and locked by key.
+  // InnoDB locks every index record that a locking read passes: find candidates by a plain read, then lock them by key.
   const found = yield* query<{ seq: unknown }>(
     sql`select ${events.select('e', 'seq')} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}`,
   );

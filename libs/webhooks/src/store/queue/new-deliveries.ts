@@ -9,10 +9,10 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 
-/** `lastErrorCode` of a delivery that its listener's format could not render. */
+/** `lastErrorCode` of a delivery that the listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
 
-/** What a payload format is shown of an event, as it is stored. */
+/** The part of an event that a payload format gets, in stored form. */
 export interface RenderedEvent {
   readonly id: string;
   readonly type: string;
@@ -20,22 +20,22 @@ export interface RenderedEvent {
   readonly context: string | null;
 }
 
-/** Renders what a listener's format sends. `null`: the event's own payload. Throws when the format does. */
+/** Renders the body in a listener's format. `null`: the event's own payload. Throws the error of the format. */
 export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 
-/** A delivery to be made. */
+/** A delivery to insert. */
 export interface NewDelivery {
   readonly id: string;
   readonly event: ReadEvent;
   readonly listener: ReadCandidate;
   readonly orderKey: Buffer | null;
   readonly body: string | null;
-  /** That has rendered the body; `null` without one. */
+  /** The format that rendered the body; `null` without a body. */
   readonly format: string | null;
   state: 'due' | 'leased' | 'discarded';
 }
 
-/** One event for one listener that wants it, with its body if the listener's format is not the standard one. */
+/** A delivery of one event to one listener that wants it, with a body if the listener's format is not the standard format. */
 export function newDelivery(
   event: ReadEvent,
   listener: ReadCandidate,
@@ -56,14 +56,14 @@ export function newDelivery(
 }
 
 /**
- * Whether the claim has to look for it: it is not leased already. Also when its listener was not active as this transaction read it: it may
- * have become so in another one, which did not see the delivery.
+ * Whether the claim must find this delivery: it has no lease. This includes deliveries of a listener that this transaction saw as not
+ * active: another transaction, which did not see the delivery, may have activated it.
  */
 export function isDue({ state }: NewDelivery): boolean {
   return state === 'due';
 }
 
-/** Deliveries that wait are looked for by the claim. @returns how many do */
+/** Tells the claim to look for the due deliveries. @returns how many there are */
 export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
   const due = made.filter(isDue);
   yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, now])));
@@ -72,7 +72,7 @@ export function* expectDue(database: Database, made: readonly NewDelivery[], now
 
 const DELIVERIES_PER_STATEMENT = 1_000;
 
-/** What a delivery is made of, for {@link insertDeliveries}. */
+/** The values of a delivery, for {@link insertDeliveries}. */
 export interface DeliveryValues {
   readonly id: string;
   readonly event: { readonly seq: unknown; readonly type: string };
@@ -84,8 +84,8 @@ export interface DeliveryValues {
 }
 
 /**
- * @param after statements that follow in any case, and whether they end the transaction
- * @returns sequences by id, of those that were not there yet
+ * @param after statements that are always sent afterwards, and whether they end the transaction
+ * @returns the sequences of the deliveries that did not exist yet, by id
  */
 export function* insertDeliveries(
   database: Database,

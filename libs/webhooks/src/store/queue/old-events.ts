@@ -5,17 +5,17 @@ import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** `lastErrorCode` of a delivery that waited for longer than `dispatcher.maxAgeMs`. */
+/** `lastErrorCode` of a delivery that was pending for longer than `dispatcher.maxAgeMs`. */
 export const TOO_OLD = 'TOO_OLD';
 
-/** Events that one transaction looks at. */
+/** Events that one transaction reads. */
 const EVENTS_PER_BATCH = 200;
-/** Deliveries that it discards or deletes; one event may have a hundred thousand. */
+/** Deliveries that one transaction discards or deletes; one event may have a hundred thousand. */
 const DELIVERIES_PER_BATCH = 500;
-/** Removed listeners that it deletes. */
+/** Removed listeners that one transaction deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
-/** No fan-out will add deliveries to such an event. */
+/** In these states, no fan-out adds deliveries to the event. */
 const FINISHED_STATES: readonly string[] = ['routed', 'damaged'];
 
 export interface OldEvent {
@@ -25,10 +25,11 @@ export interface OldEvent {
 }
 
 /**
- * Events past a sequence that happened before a time, in the order of their sequence: by the primary key alone, so the table
- * needs no further index, and whoever goes on from the last one reads each event once.
+ * Reads events after a sequence and before a time, in the order of their sequence. It uses only the primary key, so the table needs no
+ * further index, and a caller that continues after the last one reads each event once.
  *
- * Sequences and times agree but for what was written at the same moment, so the first batch without an old event is the end.
+ * Sequence and time have the same order, except for events that were written at the same moment. So the first batch without an old event is
+ * the end.
  */
 export function* readOldEvents(
   database: Database,
@@ -46,16 +47,16 @@ export function* readOldEvents(
   };
 }
 
-/** What became of one batch of events. */
+/** The result for one batch of events. */
 export interface DiscardResult {
-  /** How many deliveries were discarded, by listener. */
+  /** The number of discarded deliveries, by listener. */
   readonly discarded: ReadonlyMap<string, number>;
-  /** Events of which this batch left something over: they are still pending, being sent, or too many for one batch. */
+  /** The first event with deliveries left: the event is still pending, a delivery is being sent, or there are too many for one batch. */
   readonly firstLeft: number | null;
 }
 
-/** Discards what waits of these events: it is due, or held, or behind an open circuit. */
-export function* discardWaiting(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
+/** Discards the pending deliveries of these events: due, held, or behind an open circuit. */
+export function* discardPending(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
   const { deliveries: d } = database.tables;
   const discarded = new Map<string, number>();
   const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
@@ -69,7 +70,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   const due = found.filter(({ state }) => state === 'due');
   if (!due.length) return { discarded, firstLeft: firstLeft() };
   const listenerIds = [...new Set(due.map(({ listenerId }) => listenerId))];
-  // First the listeners, as a claim does.
+  // Lock the listeners first, in the same order as a claim.
   yield* lockListenerStates(database, listenerIds);
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
     sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${database.skipLocked}`,
@@ -85,7 +86,7 @@ export function* discardWaiting(database: Database, events: readonly OldEvent[],
   return { discarded, firstLeft: firstLeft() };
 }
 
-/** Events before these times lose their deliveries of an outcome, and go when they have none left. In ms since 1970. */
+/** Finished deliveries of events before these times are deleted, and then events without deliveries. In ms since 1970. */
 export interface RetentionLimits {
   readonly succeededBefore: number;
   /** For exhausted and discarded deliveries, and for damaged events. */
@@ -95,15 +96,15 @@ export interface RetentionLimits {
 export interface PruneResult {
   readonly deliveries: number;
   readonly events: number;
-  /** There was more to delete of these events than fits into a batch. */
+  /** Whether these events have more deliveries to delete than fit into one batch. */
   readonly hasMore: boolean;
 }
 
 /**
- * Deletes finished deliveries of these events with their attempts, then the events that no delivery needs any more. What is
- * due, leased or held stays, and so does its event.
+ * Deletes finished deliveries of these events with their attempts, then the events without deliveries. Due, leased and held deliveries
+ * stay, and so do their events.
  *
- * An event's row is locked before it is asked whether deliveries refer to it, as it is before a replay adds one.
+ * An event's row is locked before the check for deliveries. A replay locks it too before it adds a delivery.
  */
 export function* prune(
   database: Database,
@@ -119,7 +120,7 @@ export function* prune(
   );
   if (!held.length) return nothing;
   const seqs = held.map(({ seq }) => seq);
-  // The events lead, by their key; what stands here only filters.
+  // The statement finds the rows through the events' key; this condition only filters.
   const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
   const found = yield* query<{ seq: unknown }>(
     sql`select ${d.select('d', 'seq')} from ${e.sql} e join ${d.sql} d on d.${d.$.eventSeq} = e.${e.$.seq} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
@@ -129,11 +130,11 @@ export function* prune(
     const locked = yield* query<{ seq: unknown }>(
       sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
-    const going = locked.map(({ seq }) => seq);
-    deleted = going.length;
+    const finishedSeqs = locked.map(({ seq }) => seq);
+    deleted = finishedSeqs.length;
     if (deleted) {
-      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(going)}`);
-      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(going)}`);
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(finishedSeqs)}`);
+      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}`);
     }
   }
   const unneeded = yield* query<{ seq: unknown }>(
@@ -150,15 +151,15 @@ export function* prune(
 }
 
 /**
- * Deletes listeners that were removed before a time, with their state, once no delivery refers to them.
+ * Deletes listeners that were removed before a time, with their state, once they have no deliveries.
  *
- * @returns how many; fewer than {@link LISTENERS_PER_BATCH} when that was all
+ * @returns how many; fewer than {@link LISTENERS_PER_BATCH} at the end
  */
 export function* pruneListeners(database: Database, removedBefore: number): Script<number> {
   const { listeners: l, listenerState: s, routes: r, deliveries: d } = database.tables;
-  // The first delivery at or past the listener, in the order of an index that begins with it: one lookup each. Asked for one of
-  // the listener itself (`not exists`, or `=`), PostgreSQL counts on finding it soon, and reads all deliveries. MariaDB reads
-  // them all when it is asked for a range.
+  // Reads the first delivery at or after the listener, in the order of an index that begins with the listener: one lookup each. For a
+  // delivery of exactly this listener (`not exists`, or `=`), PostgreSQL expects to find one soon, and reads all deliveries. MariaDB reads
+  // all deliveries for a range.
   const reach = raw(database.dialect === 'mysql' ? '=' : '>=');
   const first = sql`(select d.${d.$.listenerId} from ${d.sql} d where d.${d.$.listenerId} ${reach} l.${l.$.id} order by d.${d.$.listenerId}, d.${d.$.createdAt}, d.${d.$.seq} limit 1)`;
   const found = yield* query<{ seq: unknown; id: string }>(

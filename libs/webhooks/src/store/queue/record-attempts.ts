@@ -17,18 +17,18 @@ import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-
 import { STATUS_GONE } from '../../health/next-state.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
 
-/** With 4 KB of response each. */
+/** Each record has up to 4 KB of response. */
 const RECORDS_PER_STATEMENT = 500;
 const DISABLED_BY_410 = 'the endpoint answered 410 Gone';
 
 /**
- * Records attempts, moves their deliveries and judges the health of their listeners, in one transaction. Only a lease that
- * still stands moves anything: an attempt of a worker that lost its lease did happen, and is kept as `superseded`.
+ * Records attempts, changes the state of their deliveries and updates the health of their listeners, in one transaction. An attempt changes
+ * its delivery only if its lease is still valid. The attempt of a worker that lost its lease was still made: it is stored as `superseded`.
  *
- * A listener that succeeds, as it did before, costs nothing here: its row is left alone.
+ * For a listener that succeeds as before, nothing else is written.
  *
  * @param records in the order in which the attempts ended
- * @param options `mayBeStored`: those of which an earlier try may have been committed, although it failed
+ * @param options `mayBeStored`: records that an earlier try may have committed, although it failed
  */
 export function* recordAttempts(
   database: Database,
@@ -60,7 +60,7 @@ export function* recordAttempts(
 
 const NOTHING_STORED: StoredAttempts = { stored: new Set(), moved: new Set() };
 
-/** Whether {@link recordAttempts} is one statement of these: nothing is to be said of their listeners' health. */
+/** Whether {@link recordAttempts} needs only one statement: no listener's health changes. */
 export function isOneStatement(database: Database, records: readonly AttemptRecord[]): boolean {
   return (
     database.dialect === 'postgres' &&
@@ -69,12 +69,12 @@ export function isOneStatement(database: Database, records: readonly AttemptReco
   );
 }
 
-/** Whether its listener's row has to be looked at. */
+/** Whether the state of its listener must be read. */
 function touchesListener({ outcome, wasFailing, isOrdered }: AttemptRecord): boolean {
   return outcome !== 'accepted' || wasFailing || isOrdered;
 }
 
-/** @returns sequences of the deliveries that moved */
+/** @returns sequences of the deliveries whose state changed */
 function record(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
   return database.dialect === 'postgres' ? recordAtOnce(database, records) : recordInSteps(database, records);
 }
@@ -102,7 +102,7 @@ const ATTEMPT_COLUMNS = {
   startedAt: 'bigint',
 } as const;
 
-/** One statement: the leases that stand move, and every attempt is inserted, knowing whether its own did. */
+/** One statement: deliveries with a valid lease change their state, and every attempt is inserted as valid or superseded. */
 function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
   const { deliveries: d, attempts: a } = database.tables;
   const rows = jsonRows(
@@ -128,8 +128,9 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
     ),
   );
   const { $ } = a;
-  // Said twice: the planner knows nothing of the rows in JSON, and would join them by a scan of the whole table. And the state
-  // is not said, although a token stands in leased rows only: it would be read from an index full of rows that were.
+  // The sequences are passed twice: the planner knows nothing about the rows in JSON, and would join them by a scan of the whole table.
+  // There is no condition on the state, because only leased rows have a token: with it, the planner would choose an index full of obsolete
+  // entries.
   const seqs = `{${records.map((r) => r.deliverySeq).join(',')}}`;
   const found = yield* query<{ seq: unknown }>(
     sql`with r as materialized (select * from ${rows}), moved as (
@@ -145,8 +146,8 @@ function* recordAtOnce(database: Database, records: readonly AttemptRecord[]): S
 }
 
 /**
- * Without `returning` for updates: the rows are locked first, so what they were leased by is known. The state
- * is not asked for: a token stands in leased rows only.
+ * For databases without `returning` in updates: it locks the rows first, so their lease tokens are known. There is no condition on the
+ * state, because only leased rows have a token.
  */
 function* recordInSteps(database: Database, records: readonly AttemptRecord[]): Script<string[]> {
   const { deliveries: d } = database.tables;
@@ -190,7 +191,7 @@ function moveOf({ deliverySeq, leaseToken, next, status, errorCode }: AttemptRec
     token: leaseToken,
     state: next.state,
     next: next.at,
-    // A null is a key that is not there.
+    // A null is left out of the JSON.
     finished: next.state === 'due' ? undefined : next.at,
     status: status ?? undefined,
     error: errorCode ?? undefined,
@@ -225,7 +226,7 @@ function* judgeListeners(
 ): Script<Omit<RecordResult, 'moved'>> {
   if (records.every((r) => !touchesListener(r))) return { paused: new Set(), disabled: [], opened: [] };
   const signs = new Map<string, HealthSign[]>();
-  // The next of its row may go now.
+  // The next delivery of the same row may be sent now.
   const freed = new Set<string>();
   const gone = new Set<string>();
   for (const record of records) {
@@ -246,7 +247,7 @@ function* judgeListeners(
   if (changing.size) {
     const states = yield* lockListenerStates(database, [...changing]);
     const next = yield* nextDueOf(database, [...changing]);
-    // What was sent to where it was before says nothing of where it has its handshake to pass.
+    // Attempts at the previous URL are no evidence about the URL that has a pending handshake.
     for (const { listenerId, handshakeAt } of states) if (handshakeAt !== null) gone.delete(listenerId);
     const judged = states.filter(({ handshakeAt }) => handshakeAt === null);
     const after = judged.map((before) => {
@@ -277,7 +278,7 @@ function* judgeListeners(
   return { paused, disabled, opened };
 }
 
-/** Gives leased deliveries back unsent: their process stops, or their listener is paused. */
+/** Releases leased deliveries that were not sent: the process stops, or the listener is paused. */
 export function* releaseDeliveries(
   database: Database,
   leases: readonly { seq: string; leaseToken: string; listener: { id: string } }[],

@@ -4,22 +4,22 @@ import { disableListener, lockListener, resumeListener, updateListener } from '.
 import { lockListenerStates, writeListenerStates } from '../listeners/listener-state.js';
 import type { Script } from '../database/script.js';
 
-/** What one try of a handshake makes of its listener. */
+/** The result of one handshake attempt. */
 export type HandshakeResult =
-  /** `allowedRate`: requests a minute that the receiver granted; `null`: it set no limit. */
+  /** `allowedRate`: requests per minute that the receiver granted; `null`: no limit. */
   | { readonly state: 'passed'; readonly allowedRate: number | null; readonly at: number }
   | { readonly state: 'retry'; readonly error: string; readonly at: number; readonly next: number }
   | { readonly state: 'failed'; readonly error: string; readonly at: number; readonly reason: string }
-  /** Nobody was asked, and it counts as no try. */
+  /** No request was sent, and it does not count as an attempt. */
   | { readonly state: 'postponed'; readonly next: number };
 
 /**
- * Records a try of a handshake: what was held for its listener may go, it is tried again later, or the listener is disabled.
+ * Records a handshake attempt: the listener becomes active, the handshake is retried later, or the listener is disabled.
  *
- * Only while the try's lease stands and the listener is as it was: one that was disabled, sent elsewhere or asked anew meanwhile, or whose
- * lease another process has taken over, is left alone.
+ * It has an effect only while the attempt's lease is valid and the listener is unchanged. It has none if the listener was disabled, got
+ * another URL or handshake, or if another process has taken over the lease.
  *
- * @returns whether it counted
+ * @returns whether it had an effect
  */
 export function* recordHandshake(
   database: Database,
@@ -37,12 +37,12 @@ export function* recordHandshake(
     return true;
   }
   if (result.state === 'postponed') {
-    // Nobody was asked, so the pause does not grow by it.
+    // No request was sent, so the backoff does not grow.
     const handshakeTries = Math.max(0, state.handshakeTries - 1);
     yield* writeListenerStates(database, [{ ...state, handshakeTries, handshakeAt: result.next }]);
     return true;
   }
-  // The time at which the try began, as its end may tell of the inner network.
+  // The start time of the attempt: its end time could reveal facts about the internal network.
   yield* updateListener(database, id, { handshakeError: result.error }, null, result.at);
   const failed = { ...state, failuresInARow: state.failuresInARow + 1, failingSince: state.failingSince ?? result.at };
   if (result.state === 'retry') {

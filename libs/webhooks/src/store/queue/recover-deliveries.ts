@@ -17,12 +17,12 @@ export interface RecoverOptions {
   readonly scope: OwnerScope;
   readonly listenerId: string | undefined;
   readonly states: readonly string[];
-  /** Where the batch before ended; the first begins at `since`. */
+  /** The end of the previous batch; the first batch begins at `since`. */
   readonly after: PagePosition;
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
-  /** Only deliveries with fewer attempts. @defaultValue however many */
+  /** Only deliveries with fewer attempts. Default: any number. */
   readonly attemptsBelow?: number | undefined;
 }
 
@@ -37,9 +37,9 @@ interface FailedRow {
 }
 
 /**
- * Makes a batch of finished deliveries due again, with their schedule from the start and outside of any order. Those of
- * removed listeners are passed over, and so are those that their format cannot render. Found by a plain read, then locked by
- * key: what another transaction holds at this moment is passed over, too.
+ * Makes a batch of finished deliveries due again, restarts their schedule, and removes them from any order. It skips deliveries of removed
+ * listeners, and deliveries that their format cannot render. It finds them by a plain read and then locks them by key, and skips rows that
+ * another transaction has locked.
  */
 export function* recoverDeliveries(
   database: Database,
@@ -56,14 +56,14 @@ export function* recoverDeliveries(
     database,
     found.map(({ listenerId }) => listenerId),
   );
-  // Once more with ===: what a collation takes for equal is not.
-  const theirs = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
-  if (!theirs.length) return { recovered: 0, next };
+  // Compare once more with ===: a collation treats some different texts as equal.
+  const permitted = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
+  if (!permitted.length) return { recovered: 0, next };
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(theirs.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(permitted.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
   );
-  const ours = new Set(locked.map(({ seq }) => String(seq)));
-  const rows = theirs.filter(({ seq }) => ours.has(String(seq)));
+  const lockedSeqs = new Set(locked.map(({ seq }) => String(seq)));
+  const rows = permitted.filter(({ seq }) => lockedSeqs.has(String(seq)));
   const plain = rows.filter(({ lastErrorCode }) => lastErrorCode !== FORMAT_FAILED);
   let recovered = plain.length;
   if (plain.length) {
@@ -99,7 +99,7 @@ function* failedDeliveries(
   );
 }
 
-/** Formats of those of these listeners that were not removed. */
+/** The formats of these listeners, without removed listeners. */
 function* formatsOf(database: Database, listenerIds: readonly string[]): Script<Map<string, string>> {
   const { listeners: l } = database.tables;
   const rows = yield* query<{ id: string; format: string }>(
@@ -108,7 +108,7 @@ function* formatsOf(database: Database, listenerIds: readonly string[]): Script<
   return new Map(rows.map(({ id, format }) => [id, format]));
 }
 
-/** @returns `undefined` when the format still throws */
+/** @returns `undefined` if the format still throws */
 function* render(
   database: Database,
   { eventSeq }: FailedRow,

@@ -11,15 +11,15 @@ import type { PagePosition } from '../database/page.js';
 import { query, type Script } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
-/** Events that one transaction looks at. */
+/** Events that one transaction reads. */
 const EVENTS_PER_BATCH = 200;
-/** Payloads that it reads, in bytes; but always one event. */
+/** Payloads that one transaction reads, in bytes; at least one event. */
 const BYTES_PER_BATCH = 8 * 1_024 * 1_024;
 
 export interface ReplayResult {
-  /** Deliveries that were made, and wait to be sent. */
+  /** Deliveries that were inserted and are waiting to be sent. */
   readonly made: number;
-  /** Where to go on; `null` when that was all. */
+  /** Where to continue; `null` at the end. */
   readonly next: PagePosition | null;
 }
 
@@ -33,11 +33,11 @@ interface PastEvent {
 }
 
 /**
- * Makes deliveries of past events for one listener, where it wants them and has none yet: judged as a fan-out judges, but for
- * when the listener was made. Several events of a row keep their order, for a listener that has one.
+ * Inserts deliveries of past events for one listener that wants them and has none yet. It uses the rules of the fan-out, except that the
+ * events may be older than the listener. Several events of one row keep their order if the listener has an order.
  *
- * Those that are not routed yet are taken only if the listener was made after them: it would never hear of them. The others are on
- * their way to it, in their order if it has one, and would overtake each other. An event's row is locked, so that retention does not delete it meanwhile.
+ * An event that is not routed yet is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers
+ * newer events in their order, and a replay would overtake it. An event's row is locked, so that retention does not delete it meanwhile.
  */
 export function* replayEvents(
   database: Database,
@@ -47,7 +47,7 @@ export function* replayEvents(
   const { events: e } = database.tables;
   const past = yield* pastEvents(database, { ...options, owner: listener.owner });
   const batch = withinBytes(past);
-  const wanted = batch.filter((event) => isOfType(event, listener) && !isOnItsWay(event, listener));
+  const wanted = batch.filter((event) => isOfType(event, listener) && !isStillToBeRouted(event, listener));
   const last = batch.at(-1);
   const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
@@ -61,12 +61,12 @@ export function* replayEvents(
   for (const row of rows) {
     try {
       const event = readEvent(row);
-      // A format that throws leaves a discarded delivery, which `recover` renders again.
+      // If the format throws, the delivery is discarded, and `recover` renders it again.
       if (wants(everything, event)) {
         deliveries.push(newDelivery(event, everything, options.bodyOf, []));
       }
     } catch {
-      continue; // a damaged event, or one that is about to be found so
+      continue; // a damaged event, or an event that the fan-out will mark as damaged
     }
   }
   if (!deliveries.length) return { made: 0, next };
@@ -82,19 +82,19 @@ export function* replayEvents(
 interface PastEventsOptions {
   readonly after: PagePosition;
   readonly until: number;
-  /** Of the listener: only what may reach it is read, so that a customer's replay costs what the customer's events cost. */
+  /** Owner of the listener: only events for this owner are read, so that the cost of a replay depends only on this customer's events. */
   readonly owner: string | null;
 }
 
-/** In the order of their time, which is indexed: what was written by a machine whose clock is off is in its place. */
+/** In the order of their time, which has an index. A row from a machine with a wrong clock is sorted by that clock. */
 function* pastEvents(database: Database, options: PastEventsOptions): Script<PastEvent[]> {
   const { owner } = options;
   if (owner === null) return yield* pastEventsOf(database, options, null);
-  const theirs = yield* pastEventsOf(database, options, ownerKeyOf(owner));
-  const everybodys = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
+  const ofOwner = yield* pastEventsOf(database, options, ownerKeyOf(owner));
+  const ofEveryOwner = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
   const isEarlier = (a: PastEvent, b: PastEvent) =>
     Number(a.createdAt) - Number(b.createdAt) || compareSequences(a.seq, b.seq);
-  return [...theirs, ...everybodys].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
+  return [...ofOwner, ...ofEveryOwner].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
 }
 
 function* pastEventsOf(
@@ -106,7 +106,7 @@ function* pastEventsOf(
   const path = ownerKey === null ? sql`` : e.through('ownerKey', 'createdAt', 'seq');
   const isOwners = ownerKey === null ? sql`` : sql`e.${e.$.ownerKey} = ${ownerKey} and `;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
-  // An example event is its own listener's alone.
+  // An example event is only for the listener that it was made for.
   const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
   return yield* query<PastEvent>(
     sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
@@ -114,7 +114,7 @@ function* pastEventsOf(
 }
 
 function byteLength(database: Database, text: Sql): Sql {
-  // SQLite has octet_length since 3.43 only.
+  // SQLite has octet_length only since 3.43.
   return database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`octet_length(${text})`;
 }
 
@@ -124,7 +124,7 @@ function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
   return end === -1 ? events : events.slice(0, end);
 }
 
-/** What is alone of its row need not wait for what has been sent since. */
+/** A single delivery of a row need not wait for deliveries that were sent since. */
 function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[] {
   const counts = new Map<string, number>();
   const keyOf = ({ orderKey }: NewDelivery) => (orderKey === null ? '' : Buffer.from(orderKey).toString('hex'));
@@ -132,8 +132,8 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
   return deliveries.map((delivery) => (counts.get(keyOf(delivery)) === 1 ? { ...delivery, orderKey: null } : delivery));
 }
 
-/** Whether a fan-out will make its delivery. */
-function isOnItsWay({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
+/** Whether a fan-out will insert its delivery. */
+function isStillToBeRouted({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
   return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
 }
 

@@ -1,16 +1,16 @@
-/** How many deliveries this process has room for. */
+/** The free slots of this process. */
 export interface Room {
   readonly total: number;
   ofListener(listenerId: string): number;
-  /** Of all listeners of an owner together; no limit for the application's own. */
+  /** For all listeners of an owner together; no limit for the application's own listeners. */
   ofOwner(owner: string | null): number;
-  /** Listeners that have none: not to be looked at. */
+  /** Listeners without free slots: the claim skips them. */
   readonly full: readonly string[];
-  /** Owners of whom no listener has any. */
+  /** Owners without free slots: the claim skips their listeners. */
   readonly fullOwners: readonly string[];
 }
 
-/** Room for what somebody waits for: these deliveries are sent whatever else there is. */
+/** For inline deliveries: they are sent regardless of other deliveries. */
 export const UNLIMITED_ROOM: Room = {
   total: Infinity,
   ofListener: () => Infinity,
@@ -19,7 +19,7 @@ export const UNLIMITED_ROOM: Room = {
   fullOwners: [],
 };
 
-/** What is left of a {@link Room} while deliveries are taken out of it. A script that runs again begins a new one. */
+/** The slots of a {@link Room} that are left while deliveries take slots. A script that runs again creates a new one. */
 export class RoomLeft {
   total: number;
   private readonly takenOf = new Map<string, number>();
@@ -29,7 +29,7 @@ export class RoomLeft {
     this.total = room.total;
   }
 
-  /** How many more this listener may have. */
+  /** How many more deliveries this listener may get. */
   ofListener(listener: { readonly id: string; readonly owner: string | null }): number {
     const { id, owner } = listener;
     const ofListener = this.room.ofListener(id) - (this.takenOf.get(id) ?? 0);

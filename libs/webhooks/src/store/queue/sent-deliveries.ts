@@ -2,19 +2,19 @@ import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
 
-/** An event as the verify view needs it. */
+/** The part of an event that the verify view needs. */
 export interface SentEvent {
   readonly seq: unknown;
-  /** What listeners of the standard format were sent; `null` when it has another length than was asked for. */
+  /** The body for listeners with the standard format; `null` if its length differs from the requested length. */
   readonly body: string | null;
 }
 
-/** A delivery of which at least one request may have gone out, with what could have signed it. */
+/** A delivery with at least one request that may have been sent, and the secrets that may have signed it. */
 export interface SentDelivery {
   readonly listenerId: string;
-  /** Whether it was sent the event's own text; otherwise its format's, in `body`. */
+  /** Whether the event's own text was sent; otherwise `body` has the text of its format. */
   readonly hasEventBody: boolean;
-  /** What its format made; `null` when it has another length than was asked for. */
+  /** The text of its format; `null` if its length differs from the requested length. */
   readonly body: string | null;
   readonly secrets: string;
   readonly schemes: readonly string[];
@@ -26,8 +26,8 @@ interface SentDeliveryRow extends Omit<SentDelivery, 'hasEventBody' | 'schemes'>
 }
 
 /**
- * Finds an event by its public id. Texts of another length are not read: they cannot be equal, and up to megabytes of a
- * payload would make a known id slower to refuse than an unknown one.
+ * Finds an event by its public id. Texts of another length are not read, because they cannot be equal. Reading up to megabytes of payload
+ * would make the refusal of a known id slower than the refusal of an unknown id.
  *
  * @param bodyLength in bytes
  */
@@ -41,13 +41,12 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
 }
 
 /**
- * Deliveries of an event, the newest listener first: in the order of the unique key (event, listener), so that a page
- * costs the same wherever it begins.
+ * Deliveries of an event, newest listener first. This is the order of the unique key (event, listener), so every page costs the same.
  *
- * One that is leased counts as sent before its first attempt is recorded: a receiver may ask while it is still answering.
- * A removed listener counts too, as what it was sent stays genuine.
+ * A leased delivery counts as sent before its first attempt is recorded: a receiver may ask before it has answered the request. A removed
+ * listener counts too, because the requests that it got stay genuine.
  *
- * @param options `before` is the listener at which the page before ended; `bodyLength` is in bytes
+ * @param options `before` is the last listener of the previous page; `bodyLength` is in bytes
  */
 export function* readSentDeliveries(
   database: Database,
@@ -72,7 +71,7 @@ export function* readSentDeliveries(
 }
 
 function ofLength(database: Database, text: Sql, bytes: number): Sql {
-  // SQLite has octet_length since 3.43 only.
+  // SQLite has octet_length only since 3.43.
   const length =
     database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`${raw('octet_length')}(${text})`;
   return sql`case when ${length} = ${bytes} then ${text} end`;

@@ -6,7 +6,7 @@ import { lockListenerStates, nextDueOf, readyFrom, writeListenerStates } from '.
 import type { ListenerState } from '../../health/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** How far the clock was ahead of the time that it is now. */
+/** The correct time, and how far the clock was ahead of it. */
 export interface SetBackTime {
   readonly now: number;
   readonly aheadMs: number;
@@ -15,7 +15,7 @@ export interface SetBackTime {
 const LISTENERS_PER_PAGE = 100;
 const DELIVERIES_PER_PAGE = 500;
 
-/** Where a page ended. `listener` is a `seq` of the queue of listeners, and `delivery` one of the deliveries of this page's listeners. */
+/** The end of a page. `listener` is a `seq` of the listener queue; `delivery` is a `seq` of the deliveries of this page's listeners. */
 export interface SetBackPosition {
   readonly listener: string;
   readonly delivery: string;
@@ -24,15 +24,15 @@ export interface SetBackPosition {
 export const SET_BACK_START: SetBackPosition = { listener: '0', delivery: '0' };
 
 /**
- * The next listeners that something is due to, or that have a pause: what was written by a clock that was ahead is brought back.
+ * Corrects a page of listeners that have due deliveries or a pause: times from a clock that was ahead are moved back.
  *
- * A delivery's `nextAt` is such if its last attempt lies in the future, or if it was made due at once, without an attempt since. Pauses and
- * handshakes do not say when they were written; all that have not passed are brought back. At worst one ends early, by as much as the
- * clock was ahead, and its end is a probe.
+ * The `nextAt` of a delivery is such a time if its last attempt is in the future, or if it became due immediately and has had no attempt
+ * since. Pauses and handshakes do not store when they were written, so all that are in the future are moved back. At worst a pause ends too
+ * early, by as much as the clock was ahead, and a probe follows.
  *
- * Processes may do so one after the other: what one has brought back, another leaves, or ends early.
+ * Several processes may do this one after the other: times that one process has corrected, the next process leaves, or ends early.
  *
- * @returns where to go on; `null` at the end
+ * @returns where to continue; `null` at the end
  */
 export function* setBackListeners(
   database: Database,
@@ -46,7 +46,7 @@ export function* setBackListeners(
   const last = found.at(-1);
   if (!last) return null;
   const ids = found.map(({ listenerId }) => listenerId);
-  // A claim takes deliveries only of listeners that it has locked.
+  // A claim takes deliveries only from listeners that it has locked.
   const states = yield* lockListenerStates(database, ids);
   const delivery = yield* setBackDeliveries(database, ids, after.delivery, time);
   if (delivery !== null) return { listener: after.listener, delivery };
@@ -71,13 +71,13 @@ function setBackState(
     failuresCountFrom: back(state.failuresCountFrom),
     failingSince: state.failingSince === null ? null : Math.min(state.failingSince, now),
     handshakeAt: back(state.handshakeAt),
-    rateTaken: takenBy(state.rateTaken, now),
+    rateTaken: takenUntil(state.rateTaken, now),
     readyAt: readyFrom(nextDueAt, pausedUntil),
   };
 }
 
-/** Requests that were counted in the future would count for as long as that lasts. */
-function takenBy(rateTaken: string | null, now: number): string | null {
+/** Drops requests that were counted in the future: they would count until that time. */
+function takenUntil(rateTaken: string | null, now: number): string | null {
   if (rateTaken === null) return null;
   const slots = JSON.parse(rateTaken) as [start: number, count: number][];
   return JSON.stringify(slots.filter(([start]) => start <= now));
@@ -90,7 +90,7 @@ interface DueRow {
   startedAt: unknown;
 }
 
-/** @returns the last delivery of a page that was full; `null` when these were the last */
+/** @returns the last delivery of a full page; `null` at the end */
 function* setBackDeliveries(
   database: Database,
   listenerIds: readonly string[],
@@ -112,7 +112,7 @@ function* setBackDeliveries(
   if (ahead.length) {
     const back = jsonRows(database.dialect, { seq: 'bigint', next: 'bigint' }, ahead);
     yield updateFromRows(database, 'deliveries', back, { nextAt: sql`r.next` });
-    // So that the next process does not bring them back once more.
+    // So that the next process does not move them back again.
     yield* execute(
       sql`update ${a.sql} set ${a.$.startedAt} = ${a.$.startedAt} - ${aheadMs} where ${a.$.deliverySeq} ${inList(ahead.map(({ seq }) => seq))} and ${a.$.startedAt} > ${now}`,
     );
@@ -120,13 +120,17 @@ function* setBackDeliveries(
   return rows.length < DELIVERIES_PER_PAGE ? null : String(rows.at(-1)?.seq);
 }
 
-/** Leases that last longer than any that is written now, with what they are of, and chores. @param leaseMs of a delivery */
+/**
+ * Moves back leases that are longer than a new lease could be, the deliveries under these leases, and chores.
+ *
+ * @param leaseMs of a delivery
+ */
 export function* setBackLeases(database: Database, leaseMs: number, { now, aheadMs }: SetBackTime): Script<void> {
   const { deliveries: d, chores: c } = database.tables;
   yield* execute(
     sql`update ${d.sql} set ${d.$.leaseUntil} = ${d.$.leaseUntil} - ${aheadMs} where ${d.$.state} = 'leased' and ${d.$.leaseUntil} > ${now + leaseMs}`,
   );
-  // Due when it was claimed, and due again when its lease is over.
+  // A leased delivery was due when it was claimed, and is due again when its lease expires.
   yield* execute(
     sql`update ${d.sql} set ${d.$.nextAt} = ${now} where ${d.$.state} = 'leased' and ${d.$.nextAt} > ${now}`,
   );
@@ -136,7 +140,7 @@ export function* setBackLeases(database: Database, leaseMs: number, { now, ahead
   }
 }
 
-/** The time of what was written last: later than now, it was written by a clock that was ahead. `0` when there is nothing. */
+/** The time of the last written row. If it is later than now, a clock was ahead. `0` if there are no rows. */
 export function* readLastWritten(database: Database): Script<number> {
   const { events: e, attempts: a } = database.tables;
   const [row] = yield* query<{ event: unknown; attempt: unknown }>(

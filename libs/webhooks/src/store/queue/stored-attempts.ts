@@ -4,19 +4,19 @@ import type { Database } from '../database/database.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
 import { query, type Script } from '../database/script.js';
 
-/** What an earlier try has stored of some records. */
+/** The records that an earlier try has stored. */
 export interface StoredAttempts {
   /** Records that are stored. */
   readonly stored: ReadonlySet<AttemptRecord>;
-  /** Of these, those whose delivery moved. */
+  /** The stored records whose deliveries changed their state. */
   readonly moved: ReadonlySet<AttemptRecord>;
 }
 
 /**
- * Looks which records an earlier transaction has stored: one whose COMMIT was sent, and whose answer was lost.
+ * Finds the records that an earlier transaction has stored: its COMMIT was sent, and the answer was lost.
  *
- * That transaction may still be at work, on a connection that this process has given up. So the deliveries are locked first, which waits
- * for it; what it committed is seen by the statement after.
+ * That transaction may still run on a connection that this process has closed. So the deliveries are locked first, which waits for its end.
+ * The next statement sees what it committed.
  */
 export function* findStoredAttempts(database: Database, records: readonly AttemptRecord[]): Script<StoredAttempts> {
   const { deliveries: d, attempts: a } = database.tables;
@@ -39,7 +39,7 @@ export function* findStoredAttempts(database: Database, records: readonly Attemp
   return { stored, moved };
 }
 
-/** Another worker's attempt of a delivery may have the same number, and began at another time. */
+/** The attempt of another worker may have the same delivery and number, but another start time. */
 function keyOf({
   deliverySeq,
   number,
@@ -52,7 +52,7 @@ function keyOf({
   return `${String(deliverySeq)}:${String(number)}:${String(startedAt)}`;
 }
 
-/** What a transaction that stored these records, and was not heard of, made of their listeners. */
+/** Reads how an earlier transaction, which stored these records and whose answer was lost, changed their listeners. */
 export function* readVerdicts(
   database: Database,
   records: readonly AttemptRecord[],

@@ -9,19 +9,19 @@ import { endPause, expectDeliveries } from '../listeners/listener-state.js';
 import type { ListenerRow } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** The type of what `sendTest` sends unless it is told one. */
+/** The default type of an event from `sendTest`. */
 export const TEST_EVENT_TYPE = 'webhook.test';
 
 const NO_LIMITS = { maxPayloadBytes: Infinity, maxStoredBytes: Infinity };
 
-/** What an example says. */
+/** The content of an example event. */
 export interface TestExample {
   readonly type: string;
   readonly data: JsonObject;
   readonly previous?: JsonObject;
 }
 
-/** Stores an example event that is routed already, to one listener alone. @returns the id of its delivery */
+/** Stores an example event for one listener; the fan-out skips it. @returns the id of its delivery */
 export function* storeTestEvent(
   database: Database,
   { listener, example }: { listener: ListenerRow; example: TestExample },
@@ -49,7 +49,7 @@ export function* storeTestEvent(
   };
   yield insertEvents(database.tables, [eventRow(source, [], NO_LIMITS)]);
   const { events: e } = database.tables;
-  // Never `pending` to anybody: this is still the transaction that inserted it.
+  // No other transaction sees it as `pending`: the transaction that inserted it is still open.
   yield* execute(sql`update ${e.sql} set ${e.$.state} = ${'routed'} where ${e.$.id} = ${event.id}`);
   const [row] = yield* query<{ seq: unknown; payload: string }>(
     sql`select ${e.select('e', 'seq', 'payload')} from ${e.sql} e where e.${e.$.id} = ${event.id}`,
@@ -59,7 +59,7 @@ export function* storeTestEvent(
   try {
     body = bodyOf(listener.format, { id: event.id, type: event.type, payload: row?.payload ?? '', context: null });
   } catch {
-    isRendered = false; // which is what the test was for: its delivery says so
+    isRendered = false; // the test shows this: the delivery has the error code
   }
   const deliveryId = newId('dlv');
   const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);

@@ -5,8 +5,8 @@ import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-del
 import {
   pathsInUse,
   readCandidate,
-  selectStanding,
-  standingListeners,
+  selectCandidates,
+  readCandidates,
   wants,
   type Candidate,
   type ReadCandidate,
@@ -15,18 +15,18 @@ import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } f
 import type { FanOutResult } from './fan-out.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** Of one page, where nobody says otherwise: a page is one transaction, and holds up nobody for long. */
+/** The default size of a page. A page is one transaction, and must not block others for long. */
 export const LISTENERS_PER_PAGE = 1_000;
 
 export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrendered' | 'hasDue'> {
-  /** Whether there is more to do, of this event or of another one. */
+  /** Whether there is more to do, for this event or another. */
   readonly hasMore: boolean;
 }
 
 /**
- * One page of an event that very many listeners may want: `fanOut` has set it aside as `routing`. Its deliveries are made in the order
- * of the listeners' ids, and the event remembers how far that has come, so a process that dies half way leaves nothing undone and
- * nothing done twice. They are never leased at once: the claim shares the sending out with everybody else's deliveries.
+ * Fans out one page of a wide event, which `fanOut` has set aside as `routing`. It inserts the deliveries in the order of the listeners'
+ * ids and stores the last id in the event. So a process that dies halfway leaves no gap and no duplicate. The deliveries are not leased
+ * here: the claim divides the slots among all deliveries.
  */
 export function* fanOutWide(
   database: Database,
@@ -34,11 +34,11 @@ export function* fanOutWide(
 ): Script<WideFanOutResult> {
   const claimed = yield* claimWideEvent(database);
   if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
-  const event = attempted(() => readEvent(claimed));
+  const event = resultOf(() => readEvent(claimed));
   if ('error' in event) return yield* markDamaged(database, claimed, event.error);
   const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
-  const judged = attempted(() =>
+  const judged = resultOf(() =>
     page.listeners
       .filter((listener) => wants(listener, event.value))
       .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
@@ -54,8 +54,8 @@ export function* fanOutWide(
   return { damaged: [], unrendered, hasDue: due > 0, hasMore: true };
 }
 
-/** Errors of the event are told apart from those of the database, which make the script run again. */
-function attempted<T>(work: () => T): { value: T } | { error: unknown } {
+/** Keeps errors of the event apart from errors of the database, which make the script run again. */
+function resultOf<T>(work: () => T): { value: T } | { error: unknown } {
   try {
     return { value: work() };
   } catch (error) {
@@ -69,7 +69,7 @@ function* markDamaged(database: Database, { seq, id, type }: WideEvent, error: u
 }
 
 interface WideEvent extends ClaimedEvent {
-  /** Id of the last listener that was looked at. */
+  /** Id of the last listener that was processed. */
   readonly routedThrough: string | null;
 }
 
@@ -98,31 +98,31 @@ function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
 
 interface WebhookPage {
   readonly listeners: readonly ReadCandidate[];
-  /** Id of the last listener of the page; `null` when it was the last page. */
+  /** Id of the last listener of the page; `null` on the last page. */
   readonly through: string | null;
 }
 
-/** The next listeners by id: those that the routes name, or all of them where a value that routes was too large to store. */
+/** The next listeners by id: through the routes, or all listeners if a routed value was too large to store. */
 function* nextPage(database: Database, event: ReadEvent, after: string, limit: number): Script<WebhookPage> {
   const { listeners: l, routes: r } = database.tables;
   const paths = yield* pathsInUse(database, [event]);
   if (droppedPaths(event, paths).length) {
     const rows = yield* query<Candidate>(
-      sql`${selectStanding(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
+      sql`${selectCandidates(database)} and l.${l.$.id} > ${after} order by l.${l.$.id} limit ${limit}`,
     );
     const last = rows.length < limit ? undefined : rows.at(-1);
     return { listeners: rows.map((row) => readCandidate(row)), through: last?.id ?? null };
   }
   const keys = keysOfEvent(event, paths);
   if (!keys.length) return { listeners: [], through: null };
-  // One range of the index a key: an `in` would sort all that there is for each page.
+  // One index range per key: with `in`, the database would sort all routes for each page.
   const branches = keys.map(
     (key, n) =>
       sql`select * from (select ${r.select('r', 'listenerId')} from ${r.sql} r where r.${r.$.key} = ${key} and r.${r.$.listenerId} > ${after} order by r.${r.$.listenerId} limit ${limit}) ${raw(`b${n}`)}`,
   );
   const found = yield* query<{ listenerId: string }>(join(branches, ' union all '));
   const ids = [...new Set(found.map(({ listenerId }) => listenerId))].toSorted().slice(0, limit);
-  const listeners = yield* standingListeners(database, ids);
+  const listeners = yield* readCandidates(database, ids);
   return {
     listeners: [...listeners.values()],
     through: ids.length < limit ? null : (ids.at(-1) ?? null),
