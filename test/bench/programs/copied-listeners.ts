@@ -91,7 +91,7 @@ async function copyRows(dataSource: DataSource, table: string, id: string, from:
 }
 
 async function loadRoutesOf(): Promise<RoutesOf> {
-  const file = new URL('./listeners/route-key.js', import.meta.resolve('nestjs-entity-webhooks'));
+  const file = new URL('./routing/route-key.js', import.meta.resolve('nestjs-entity-webhooks'));
   return ((await import(file.href)) as { routesOf: RoutesOf }).routesOf;
 }
 
