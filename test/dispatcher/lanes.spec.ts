@@ -25,7 +25,7 @@ class Bench {
   readonly sent: LanedDelivery[] = [];
   readonly expired: LanedDelivery[] = [];
   readonly free: (() => void)[] = [];
-  hungry = 0;
+  hasRoomAgain = 0;
   readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
   readonly lanes: Lanes;
 
@@ -46,7 +46,7 @@ class Bench {
         return new Promise((resolve) => this.underWay.push({ laned, end: resolve }));
       },
       expired: (laned) => this.expired.push(laned),
-      hungry: () => this.hungry++,
+      hasRoomAgain: () => this.hasRoomAgain++,
     });
   }
 
@@ -152,16 +152,16 @@ describe('the lanes', () => {
     bench.lanes.add(deliveries('a', 8));
     await bench.end();
     // No claim had looked for it.
-    expect(bench.hungry).toBe(0);
+    expect(bench.hasRoomAgain).toBe(0);
     bench.lanes.add(deliveries('a', 3));
     expect(bench.lanes.room('fresh').full).toEqual(['a']);
-    const hungry: number[] = [];
+    const hasRoomAgain: number[] = [];
     while (bench.underWay.length) {
       await bench.end();
-      hungry.push(bench.hungry);
+      hasRoomAgain.push(bench.hasRoomAgain);
     }
     // When at most two of four are left in the queue.
-    expect(hungry).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
+    expect(hasRoomAgain).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
   });
 
   it('queue more deliveries for a listener that answers fast, and fewer when it has become slow', async () => {
@@ -177,9 +177,9 @@ describe('the lanes', () => {
   it('run low while at most two thirds of the queue is filled', () => {
     const { lanes } = new Bench();
     lanes.add(deliveries('a', 24));
-    expect(lanes.isThirsty('fresh')).toBe(true);
+    expect(lanes.isLow('fresh')).toBe(true);
     lanes.add(deliveries('a', 1));
-    expect(lanes.isThirsty('fresh')).toBe(false);
+    expect(lanes.isLow('fresh')).toBe(false);
   });
 
   it('alternate between fresh and backlog deliveries while both exist', async () => {
@@ -190,7 +190,7 @@ describe('the lanes', () => {
     for (const id of ['x', 'y']) bench.lanes.add(deliveries(id, 1));
     while (bench.underWay.length) await bench.end();
     expect(bench.order()).toBe('axbycdef');
-    expect(bench.lanes.isThirsty('backlog')).toBe(true);
+    expect(bench.lanes.isLow('backlog')).toBe(true);
   });
 
   it('remove the queued deliveries of one listener, and let requests in flight continue', async () => {
@@ -249,7 +249,7 @@ describe('the lanes', () => {
     for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'fresh', 'many'));
     expect(bench.lanes.room('fresh').fullOwners).toEqual(['many']);
     while (bench.underWay.length) await bench.end();
-    expect(bench.hungry).toBe(1);
+    expect(bench.hasRoomAgain).toBe(1);
   });
 
   it('give a slot to the next delivery when an attempt frees its slot before it ends, and only once', async () => {

@@ -62,7 +62,7 @@ describe('the cursor of the outbox', () => {
 
   it('moves back to events that a look has found and not taken', () => {
     look(10, 500);
-    cursor.left(300);
+    cursor.notTaken(300);
     expect(look(10, null)).toBe(300);
   });
 });

@@ -37,7 +37,7 @@ async function listening(app: TestApp): Promise<{ pid: number; query: string }[]
   );
 }
 /** Waits until `count` connections listen. @returns the server process of one of them */
-async function heard(app: TestApp, count = 1): Promise<number | undefined> {
+async function untilListening(app: TestApp, count = 1): Promise<number | undefined> {
   await expect.poll(async () => (await listening(app)).length, { timeout: 10_000 }).toBe(count);
   return (await listening(app))[0]?.pid;
 }
@@ -78,7 +78,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       web = await start();
       dispatching = await startDispatching();
       await web.listeners.create({ events: ['*'], url: web.receiver.url });
-      await heard(web);
+      await untilListening(web);
     });
 
     it('wakes a process that dispatches with each commit, resend and test event', async () => {
@@ -126,7 +126,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
     it('is received again after the listening connection was lost, and work that it announced meanwhile is found then', async () => {
       const warn = warnings();
       const log = vi.spyOn(Logger.prototype, 'log').mockImplementation(() => undefined);
-      const pid = await heard(web);
+      const pid = await untilListening(web);
       const name = (fresh.options as { url: string }).url.split('/').at(-1) ?? '';
       // Existing connections continue, but the connection that listens cannot be replaced.
       const allow = (is: boolean) => onServer(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${String(is)}`);
@@ -137,7 +137,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       expect(web.receiver.requests).toEqual([]);
       await allow(true);
       await web.receiver.waitFor(1);
-      await heard(web);
+      await untilListening(web);
       await save(web, 'heard again');
       await web.receiver.waitFor(2);
       expect(warn()).toEqual([
@@ -154,7 +154,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       await dispatching.dispatcher.stop();
       await expect.poll(async () => (await listening(web)).length).toBe(0);
       dispatching.dispatcher.start();
-      await heard(web);
+      await untilListening(web);
       await save(web);
       await web.receiver.waitFor(1);
     });
@@ -163,7 +163,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
   it('a process that dispatches what it commits sends no notification', async () => {
     const app = await startDispatching();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
-    await heard(app);
+    await untilListening(app);
     const seen = statements();
     await save(app);
     await app.receiver.waitFor(1);
@@ -173,7 +173,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
 
   it('a process without a free slot notifies the others of its commits', async () => {
     const full = await startDispatching({ dispatcher: { concurrency: 1 } });
-    await heard(full);
+    await untilListening(full);
     let release = () => undefined as void;
     full.receiver.respond({ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) });
     await full.listeners.create({ events: ['*'], url: full.receiver.url });
@@ -223,7 +223,7 @@ describe.each(postgres)('another process ($name)', (database) => {
       webhooks: { dispatcher: { pollIntervalMs: HOUR } },
     });
     try {
-      await heard(web);
+      await untilListening(web);
       await save(web);
       await web.receiver.waitFor(1);
     } finally {

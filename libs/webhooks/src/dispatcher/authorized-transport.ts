@@ -60,7 +60,7 @@ export class AuthorizedTransport {
    */
   readonly #tokens = new Map<string, Token>();
   /** Token requests in flight. Concurrent deliveries of one listener share one token request. */
-  readonly #asked = new Map<string, Promise<Token | Outcome>>();
+  readonly #tokenRequests = new Map<string, Promise<Token | Outcome>>();
 
   /** Key: listener and stored text. Opening an identity costs more than signing a request. */
   readonly #identities = new Map<string, TlsIdentity>();
@@ -95,8 +95,8 @@ export class AuthorizedTransport {
     const startedAt = performance.now();
     const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
     const name = `${id}:${stored}`;
-    const used = this.kept(name);
-    let outcome = await this.sendWithToken(name, auth, used ? keepingSlotAfter401(left()) : left());
+    const used = this.cachedToken(name);
+    let outcome = await this.sendWithToken(name, auth, used ? keepSlotAfter401(left()) : left());
     if (outcome.status === UNAUTHORIZED && used && left().timeoutMs > 0) {
       // Another attempt may already have replaced the token.
       if (this.#tokens.get(name) === used) this.#tokens.delete(name);
@@ -120,16 +120,16 @@ export class AuthorizedTransport {
     alsoSecret: readonly string[] = [],
   ): Promise<Outcome> {
     const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
-    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
+    return maskSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
   }
 
   private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
-    const kept = this.kept(name);
-    if (kept) return kept;
-    let asking = this.#asked.get(name);
+    const cached = this.cachedToken(name);
+    if (cached) return cached;
+    let asking = this.#tokenRequests.get(name);
     if (!asking) {
-      asking = this.ask(name, auth, request).finally(() => this.#asked.delete(name));
-      this.#asked.set(name, asking);
+      asking = this.ask(name, auth, request).finally(() => this.#tokenRequests.delete(name));
+      this.#tokenRequests.set(name, asking);
     }
     // Another attempt may have started the token request, with more time left than this attempt has.
     const limit = new AbortController();
@@ -143,7 +143,7 @@ export class AuthorizedTransport {
     }
   }
 
-  private kept(name: string): Token | undefined {
+  private cachedToken(name: string): Token | undefined {
     const token = this.#tokens.get(name);
     return token && token.expiresAt > this.parts.clock.now() ? token : undefined;
   }
@@ -182,7 +182,7 @@ export class AuthorizedTransport {
 }
 
 /** The attempt continues after a 401 of a cached token, so its slot must not be freed yet. */
-function keepingSlotAfter401(request: SignedRequest): SignedRequest {
+function keepSlotAfter401(request: SignedRequest): SignedRequest {
   const { onStatus } = request;
   if (!onStatus) return request;
   return { ...request, onStatus: (status) => (status === UNAUTHORIZED ? () => undefined : onStatus(status)) };
@@ -241,7 +241,7 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
 }
 
 /** Masks the credentials in the outcome: a receiver may echo its request, and the response is logged. */
-function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
+function maskSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values
     .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
     .filter((text) => text.length >= MIN_SECRET_LENGTH)
@@ -253,7 +253,7 @@ function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
     const masked = secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
     // Check the original text: masking makes it shorter.
     const mayBeCut = Buffer.byteLength(text) >= limit / 2;
-    return mayBeCut ? withoutBeginnings(masked, secrets) : masked;
+    return mayBeCut ? maskCutSecret(masked, secrets) : masked;
   };
   const response = clean(outcome.response, MAX_RESPONSE_BYTES);
   return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
@@ -264,7 +264,7 @@ function htmlEscaped(text: string): string {
 }
 
 /** The stored response is cut at a limit, which may be in the middle of a secret. */
-function withoutBeginnings(text: string, secrets: readonly string[]): string {
+function maskCutSecret(text: string, secrets: readonly string[]): string {
   for (const secret of secrets) {
     for (let length = Math.min(secret.length - 1, text.length); length >= MIN_SECRET_LENGTH; length--) {
       if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + MASK;

@@ -98,9 +98,9 @@ export class DispatcherService {
   private readonly lanes: Lanes;
   private readonly recorder: Recorder;
   private readonly router: Router;
-  private readonly returned: LanedDelivery[] = [];
+  private readonly toRelease: LanedDelivery[] = [];
   private loop: Promise<void> | null = null;
-  private returning: Promise<void> | null = null;
+  private releasing: Promise<void> | null = null;
   private isStopping = false;
   private stopped = new AbortController();
   /** When to look for images, on the monotonic clock; `null`: not before the next poll. */
@@ -141,8 +141,8 @@ export class DispatcherService {
       concurrencyPerOwner,
       waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
       send: (laned, free) => this.attempt(laned, free),
-      expired: (laned) => this.giveBack([laned]),
-      hungry: () => {
+      expired: (laned) => this.release([laned]),
+      hasRoomAgain: () => {
         this.expect(0);
         this.signal.raise();
       },
@@ -163,10 +163,10 @@ export class DispatcherService {
       troubles: this.troubles,
       // Also while it stops, for as long as `stop()` allows: an attempt that is not recorded is sent again.
       keepsRunning: () => this.loop !== null,
-      refused: () => this.lanes.hold(),
+      refused: () => this.lanes.pause(),
       written: () => this.lanes.resume(),
       expect: (at) => this.expect(at),
-      stopped: (listenerId) => this.giveBack(this.lanes.evict(listenerId)),
+      stopped: (listenerId) => this.release(this.lanes.evict(listenerId)),
       idle: () => this.signal.raise(),
     });
   }
@@ -196,7 +196,7 @@ export class DispatcherService {
     this.isStopping = true;
     this.stopped.abort();
     this.signal.raise();
-    this.giveBack(this.lanes.evict());
+    this.release(this.lanes.evict());
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
@@ -206,7 +206,7 @@ export class DispatcherService {
       await this.parts.wakeUps?.unlisten();
       await this.loop;
       await upkeepEnded;
-      this.giveBack(this.lanes.evict());
+      this.release(this.lanes.evict());
       await this.idle();
     })();
     if ((await Promise.race([ended, limit])) === 'late') {
@@ -279,7 +279,7 @@ export class DispatcherService {
     await this.reclaim();
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
-    await this.returning;
+    await this.releasing;
     await this.handshakes.settled();
     return {
       events: routed.events,
@@ -330,7 +330,7 @@ export class DispatcherService {
     while (!this.isStopping) {
       try {
         work = 'claiming';
-        this.router.assertSound();
+        this.router.throwFailure();
         if (!(await this.fill())) await this.signal.wait(this.sleepMs());
         work = 'polling';
         // Poll even under constant load, so that the leases of a dead process are reclaimed.
@@ -348,13 +348,13 @@ export class DispatcherService {
   }
 
   private get mayPage(): boolean {
-    const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isThirsty('backlog');
+    const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isLow('backlog');
     return this.pace.mayBegin && this.router.mayPage(isClear);
   }
 
   private get mayClaim(): boolean {
     const isDue = this.readyAt !== null && this.readyAt <= this.parts.clock.now();
-    return isDue && this.pace.mayBegin && this.lanes.isThirsty('backlog');
+    return isDue && this.pace.mayBegin && this.lanes.isLow('backlog');
   }
 
   /**
@@ -363,7 +363,7 @@ export class DispatcherService {
    */
   private async fill(): Promise<boolean> {
     let isBusy = await this.convertSome();
-    if (this.router.mayRoute) this.router.routeBeside();
+    if (this.router.mayRoute) this.router.routeInBackground();
     if (this.mayPage) {
       const began = performance.now();
       await this.router.page(this.pace.portion.page);
@@ -424,7 +424,7 @@ export class DispatcherService {
   private sleepMs(): number {
     const waits = this.router.waits;
     if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
-    if (this.readyAt !== null && this.lanes.isThirsty('backlog'))
+    if (this.readyAt !== null && this.lanes.isLow('backlog'))
       waits.push(Math.max(this.readyAt - this.parts.clock.now(), this.pace.waitMs));
     if (!this.pace.mayBegin) waits.push(this.pace.waitMs);
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
@@ -498,7 +498,7 @@ export class DispatcherService {
       const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
       return { delivery, source, startBefore, settled };
     });
-    if (this.isStopping) this.giveBack(laned);
+    if (this.isStopping) this.release(laned);
     else this.lanes.add(laned);
   }
 
@@ -526,7 +526,7 @@ export class DispatcherService {
    * The status has arrived, the body has not: frees the slot for the next attempt. While the recorder is behind, the
    * body is not read, so that the slots limit the senders.
    */
-  private readBody(owner: string | null, free: () => void): (() => void) | null {
+  private beginBody(owner: string | null, free: () => void): (() => void) | null {
     const end = this.recorder.isBehind ? null : this.bodies.begin(owner);
     if (end) free();
     return end;
@@ -541,24 +541,24 @@ export class DispatcherService {
     let outcome: Outcome;
     try {
       const signed = signDelivery(delivery, startedAt, this.parts.signers);
-      const onStatus = () => this.readBody(delivery.owner, free);
-      outcome = recordable(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
+      const onStatus = () => this.beginBody(delivery.owner, free);
+      outcome = checkedOutcome(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
       if (isCausedByOptions(error)) {
-        this.waiting.waits(delivery.listener.id, error, startedAt);
+        this.waiting.add(delivery.listener.id, error, startedAt);
         await this.pause(laned);
         return;
       }
-      outcome = notSent(error);
+      outcome = failedOutcome(error);
     }
-    this.waiting.goesOn(delivery.listener.id);
+    this.waiting.delete(delivery.listener.id);
     if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.keepsRunning) {
       // This machine is at fault, so this counts as no attempt. Its slot pauses, which lowers the number of
       // concurrent requests.
       this.troubles.failed('sending', 'No connection can be opened; this is retried every second', outcome.errorDetail);
       await this.rest();
-      this.giveBack([laned]);
+      this.release([laned]);
       this.ended.raise();
       return;
     }
@@ -598,10 +598,10 @@ export class DispatcherService {
       await database.transaction(() => pauseListeners(database, [id], until), 'work');
       this.expect(until);
     } catch (failure) {
-      this.troubles.failed('returning', `Listener ${id} could not be paused`, failure);
+      this.troubles.failed('releasing', `Listener ${id} could not be paused`, failure);
       await this.rest();
     }
-    this.giveBack([laned, ...this.lanes.evict(id)]);
+    this.release([laned, ...this.lanes.evict(id)]);
     this.ended.raise();
   }
 
@@ -623,50 +623,50 @@ export class DispatcherService {
   }
 
   /** Releases deliveries, unsent, to the database: without delay, and with one statement for all that come together. */
-  private giveBack(laned: readonly LanedDelivery[]): void {
+  private release(laned: readonly LanedDelivery[]): void {
     if (!laned.length) return;
-    this.returned.push(...laned);
-    this.returning ??= this.returnAll();
+    this.toRelease.push(...laned);
+    this.releasing ??= this.releaseAll();
   }
 
-  private async returnAll(): Promise<void> {
+  private async releaseAll(): Promise<void> {
     const { database, clock } = this.parts;
     await Promise.resolve();
-    while (this.returned.length) {
-      const batch = this.returned.splice(0);
+    while (this.toRelease.length) {
+      const batch = this.toRelease.splice(0);
       const leases = batch.map(({ delivery }) => delivery);
       try {
         await database.transaction(() => releaseDeliveries(database, leases, clock.now()), 'work');
-        this.troubles.succeeded('returning');
+        this.troubles.succeeded('releasing');
       } catch (error) {
         this.troubles.failed(
-          'returning',
+          'releasing',
           `${batch.length} deliveries could not be released; they are sent when their leases expire, at the latest`,
           error,
         );
         if (this.keepsRunning) {
-          this.returned.unshift(...batch);
+          this.toRelease.unshift(...batch);
           await this.rest();
           continue;
         }
       }
       for (const { settled } of batch) settled?.();
     }
-    this.returning = null;
+    this.releasing = null;
     this.expect(0);
   }
 
   /** Nothing is being sent, recorded or released. */
   private get isIdle(): boolean {
     return (
-      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle
+      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.releasing && this.handshakes.isIdle
     );
   }
 
   private async idle(): Promise<void> {
     while (!this.isIdle) {
       await this.recorder.recording;
-      await this.returning;
+      await this.releasing;
       await this.handshakes.settled();
       if (this.underWay || !this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }
@@ -702,7 +702,7 @@ const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected'
  * Checks and cleans the outcome of a replaced transport, so that the tables can store it.
  * @throws TypeError when it is no valid outcome
  */
-function recordable(outcome: Outcome): Outcome {
+function checkedOutcome(outcome: Outcome): Outcome {
   const { kind, status, durationMs, retryAfterMs } = outcome;
   const isWhole = [status, retryAfterMs].every((value) => value === null || Number.isSafeInteger(value));
   if (!KINDS.has(kind) || !isWhole || !Number.isFinite(durationMs)) {
@@ -715,7 +715,7 @@ function recordable(outcome: Outcome): Outcome {
 }
 
 /** A signature scheme or a replaced transport threw: nothing was sent, and it is retried like any other failure. */
-function notSent(error: unknown): Outcome {
+function failedOutcome(error: unknown): Outcome {
   return {
     kind: 'unreachable',
     status: null,

@@ -44,7 +44,7 @@ const AT_ONCE = 16;
 /** Handshakes in flight of one owner. */
 const AT_ONCE_PER_OWNER = 4;
 const OWNER_BUSY_MS = 1_000;
-const NOT_ITS_FAULT: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
+const FAULTS_OF_SENDER: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
 /**
  * Limit for schedules that never end, which would send requests to an uninvolved host for ever. The default schedule
@@ -128,26 +128,26 @@ export class Handshakes {
     if (owner !== null) this.runningOf.set(owner, (this.runningOf.get(owner) ?? 0) + 1);
     try {
       const { outcome, verdict } = await this.ask(handshake, startedAt);
-      waiting.goesOn(id);
+      waiting.delete(id);
       if (owner !== null && !showsTiming(outcome)) await this.parts.hideTiming(began);
-      if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
+      if (FAULTS_OF_SENDER.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
       // Customers read these times, and a blocked attempt must not show how long it took.
       return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
     } catch (error) {
       if (isCausedByOptions(error)) {
-        waiting.waits(id, error, startedAt);
+        waiting.add(id, error, startedAt);
         return { state: 'postponed', next: startedAt + WAIT_MS };
       }
       logger.error(`The handshake of listener ${id} could not be sent: ${messageOf(error)}`);
       return this.failure(handshake, 'TRANSPORT_FAILED', startedAt, startedAt, { retryAfterMs: null });
     } finally {
-      if (owner !== null) this.hasEnded(owner);
+      if (owner !== null) this.countEnd(owner);
     }
   }
 
-  private hasEnded(owner: string): void {
+  private countEnd(owner: string): void {
     const left = (this.runningOf.get(owner) ?? 1) - 1;
     if (left) this.runningOf.set(owner, left);
     else this.runningOf.delete(owner);

@@ -53,7 +53,7 @@ export interface LanesOptions {
   /** The lease of this delivery no longer covers an attempt. */
   readonly expired: (laned: LanedDelivery) => void;
   /** A listener or owner that was full at the last claim has room again. */
-  readonly hungry: () => void;
+  readonly hasRoomAgain: () => void;
 }
 
 /** Counters of one listener, or of all listeners of one owner. */
@@ -89,7 +89,7 @@ const RATE_WINDOW_MS = 500;
  * Share of the deliveries in memory that one owner may have. Without this limit the deliveries of other owners could
  * not be claimed.
  */
-const OWNERS_PART = 1 / 3;
+const OWNER_SHARE = 1 / 3;
 /** Number of empty lanes, and of owners without deliveries, that are remembered. */
 const MAX_IDLE = 1_000;
 
@@ -110,7 +110,7 @@ export class Lanes {
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
-  private isHeld = false;
+  private isPaused = false;
 
   constructor(private readonly options: LanesOptions) {}
 
@@ -151,8 +151,8 @@ export class Lanes {
    *
    * @param coming number of deliveries that are being claimed already
    */
-  isThirsty(source: Source, coming = 0): boolean {
-    return !this.isHeld && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
+  isLow(source: Source, coming = 0): boolean {
+    return !this.isPaused && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {
@@ -167,15 +167,15 @@ export class Lanes {
   }
 
   /** Starts no request until {@link resume}. Requests in flight continue. */
-  hold(): void {
-    this.isHeld = true;
+  pause(): void {
+    this.isPaused = true;
   }
 
   resume(): void {
-    if (!this.isHeld) return;
-    this.isHeld = false;
+    if (!this.isPaused) return;
+    this.isPaused = false;
     this.start();
-    this.options.hungry();
+    this.options.hasRoomAgain();
   }
 
   /** Removes the queued deliveries of a listener, or of all listeners, from memory. Requests in flight continue. */
@@ -220,7 +220,7 @@ export class Lanes {
   private roomOf(lane: Lane | undefined, now: number): number {
     const { concurrencyPerListener, waiting } = this.options;
     if (!lane) return 2 * concurrencyPerListener;
-    turnWindow(lane, now);
+    advanceWindow(lane, now);
     const ahead = Math.min(waiting.fresh, Math.max(concurrencyPerListener, 2 * Math.max(lane.ended, lane.endedBefore)));
     return Math.max(0, concurrencyPerListener - lane.running) + ahead - lane.queue.length;
   }
@@ -229,10 +229,10 @@ export class Lanes {
   private roomOfOwner(owner: string | null, source: Source, now: number): number {
     if (owner === null) return Infinity;
     const { concurrencyPerOwner, waiting } = this.options;
-    const part = Math.max(1, Math.floor(waiting[source] * OWNERS_PART));
+    const part = Math.max(1, Math.floor(waiting[source] * OWNER_SHARE));
     const lanes = this.owners.get(owner);
     if (!lanes) return concurrencyPerOwner + Math.min(part, concurrencyPerOwner);
-    turnWindow(lanes, now);
+    advanceWindow(lanes, now);
     const ahead = Math.min(part, Math.max(concurrencyPerOwner, 2 * Math.max(lanes.ended, lanes.endedBefore)));
     return Math.max(0, concurrencyPerOwner - lanes.running) + ahead - lanes.queued[source];
   }
@@ -276,7 +276,7 @@ export class Lanes {
   }
 
   private start(): void {
-    while (!this.isHeld && this.running < this.options.concurrency) {
+    while (!this.isPaused && this.running < this.options.concurrency) {
       const lane = this.takeTurn();
       if (!lane) return;
       const laned = lane.queue.shift();
@@ -311,7 +311,7 @@ export class Lanes {
   private ended(lane: Lane): void {
     const now = performance.now();
     for (const load of [lane, lane.ownerLanes]) {
-      turnWindow(load, now);
+      advanceWindow(load, now);
       load.ended++;
       load.running--;
     }
@@ -320,18 +320,18 @@ export class Lanes {
     this.offerOwner(lane.ownerLanes);
     this.forget(lane);
     this.start();
-    this.lookForMore(lane);
+    this.signalRoom(lane);
   }
 
   /** Only when half empty, so that not every request that ends causes a claim. */
-  private lookForMore(lane: Lane): void {
+  private signalRoom(lane: Lane): void {
     const { concurrencyPerListener, concurrencyPerOwner } = this.options;
     const { queued } = lane.ownerLanes;
     const isLaneLow = lane.wasFull && lane.queue.length * 2 <= concurrencyPerListener;
     const isOwnerLow = lane.ownerLanes.wasFull && (queued.fresh + queued.backlog) * 2 <= concurrencyPerOwner;
     if (isLaneLow) lane.wasFull = false;
     if (isOwnerLow) lane.ownerLanes.wasFull = false;
-    if (isLaneLow || isOwnerLow) this.options.hungry();
+    if (isLaneLow || isOwnerLow) this.options.hasRoomAgain();
   }
 
   /** Lanes exist only as long as their deliveries, so a million listeners do not fill the memory. */
@@ -348,7 +348,7 @@ function noLoad(): Load {
   return { running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
 }
 
-function turnWindow(load: Load, now: number): void {
+function advanceWindow(load: Load, now: number): void {
   const passed = now - load.since;
   if (passed < RATE_WINDOW_MS) return;
   load.endedBefore = passed < 2 * RATE_WINDOW_MS ? load.ended : 0;

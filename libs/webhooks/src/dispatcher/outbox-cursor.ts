@@ -41,7 +41,7 @@ export class OutboxCursor {
   }
 
   /** Events after this sequence were found but not taken, so the next look must find them again. */
-  left(afterSeq: number): void {
+  notTaken(afterSeq: number): void {
     this.afterSeq = Math.min(this.afterSeq, afterSeq);
   }
 

@@ -9,7 +9,7 @@ const TRAFFIC_MS = 1_000;
  */
 const REST_FACTOR = 2;
 /** Pages and claims wait at most this long for consecutive fan-outs. */
-const PATIENCE_MS = 50;
+const MAX_FAN_OUT_WAIT_MS = 50;
 
 /** How much one transaction takes of the work that is not urgent. */
 export interface Portion {
@@ -47,7 +47,7 @@ export class Pace {
 
   /** How much one page or claim may take now. */
   get portion(): Portion {
-    return this.isPolite ? SMALL : WHOLE;
+    return this.hasFreshTraffic ? SMALL : WHOLE;
   }
 
   /** Whether the next page or claim may begin. */
@@ -60,9 +60,9 @@ export class Pace {
    * now.
    */
   get waitMs(): number {
-    if (!this.isPolite) return 0;
-    const patience = this.fresh.isRouting ? PATIENCE_MS : 0;
-    return this.restUntil + patience - performance.now();
+    if (!this.hasFreshTraffic) return 0;
+    const fanOutWait = this.fresh.isRouting ? MAX_FAN_OUT_WAIT_MS : 0;
+    return this.restUntil + fanOutWait - performance.now();
   }
 
   /**
@@ -74,7 +74,7 @@ export class Pace {
     this.restUntil = isMany ? now + (now - began) * REST_FACTOR : -Infinity;
   }
 
-  private get isPolite(): boolean {
+  private get hasFreshTraffic(): boolean {
     const { isBacklog, routedAt } = this.fresh;
     return !isBacklog && performance.now() - routedAt < TRAFFIC_MS;
   }

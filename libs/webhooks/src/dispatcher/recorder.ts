@@ -63,7 +63,7 @@ export class Recorder {
   /** In the order in which they ended. Attempts that are being recorded are at the front. */
   private readonly attempted: Attempted[] = [];
   /** Frees the slots of attempts that keep them until other attempts are recorded. */
-  private readonly held: (() => void)[] = [];
+  private readonly waitingForSlot: (() => void)[] = [];
   /** Raised when a caller waits for a record, or when there are enough records for a batch. */
   private readonly now = new Signal();
   /**
@@ -103,10 +103,10 @@ export class Recorder {
     const { laned, outcome } = attempted;
     this.attempted.push(attempted);
     const isEnough = this.attempted.length * 2 >= eventsPerBatch;
-    const isAwaited = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
-    if (isLast || isEnough || isAwaited) this.now.raise();
+    const isUrgent = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
+    if (isLast || isEnough || isUrgent) this.now.raise();
     this.loop ??= this.recordAll();
-    return this.attempted.length > eventsPerBatch ? new Promise((free) => this.held.push(free)) : undefined;
+    return this.attempted.length > eventsPerBatch ? new Promise((free) => this.waitingForSlot.push(free)) : undefined;
   }
 
   /**
@@ -179,7 +179,8 @@ export class Recorder {
       this.uncertain.delete(one);
       one.laned.settled?.();
     }
-    if (this.attempted.length <= this.parts.options.eventsPerBatch) for (const free of this.held.splice(0)) free();
+    if (this.attempted.length <= this.parts.options.eventsPerBatch)
+      for (const free of this.waitingForSlot.splice(0)) free();
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {

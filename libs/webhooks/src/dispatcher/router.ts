@@ -42,12 +42,12 @@ export interface BatchOfEvents {
  * Batches that are routed at the same time: while the rows of one batch are written, the next batch is claimed and
  * matched.
  */
-const ROUTED_AT_ONCE = 2;
+const MAX_BATCHES = 2;
 /**
  * A batch that takes longer, for example for very many listeners, is not waited for: the next batch is routed at the
  * same time.
  */
-const BATCH_PATIENCE_MS = 15;
+const BATCH_WAIT_MS = 15;
 /** Number of event types that are remembered as likely to come again. */
 const LIKELY_TYPES = 200;
 
@@ -90,7 +90,7 @@ export class Router implements FreshTraffic {
   }
 
   /** @throws the error of the last batch in the background, if it failed */
-  assertSound(): void {
+  throwFailure(): void {
     if (this.failure) throw this.failure.error;
   }
 
@@ -105,32 +105,30 @@ export class Router implements FreshTraffic {
     while (this.routing.size) await Promise.all(this.routing.keys());
   }
 
-  /** Whether {@link routeBeside} should be called now. */
+  /** Whether {@link routeInBackground} should be called now. */
   get mayRoute(): boolean {
     const { lanes } = this.parts;
     const isLooking = this.routing.size > 0;
-    if (this.routing.size >= this.atOnce || !this.hasClaimed || this.failure) return false;
+    if (this.routing.size >= this.maxBatches || !this.hasClaimed || this.failure) return false;
     // A larger batch is better than two small ones, because each batch has a commit. Events that are committed
     // meanwhile make up the next batch.
-    if (isLooking && !this.isBacklog && this.patienceMs > 0) return false;
+    if (isLooking && !this.isBacklog && this.batchWaitMs > 0) return false;
     // Only a batch that runs alone can sweep: a sweep would find the events of the other batches again.
     if (isLooking && this.cursor.isSweepOverdue) return false;
     // A look that was no sweep may have missed an event that was committed late. Without another look the loop would
     // wait for the sweep in steps of 1 ms.
-    return (
-      (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isThirsty('fresh', this.beingRouted)
-    );
+    return (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isLow('fresh', this.beingRouted);
   }
 
   /** Each batch needs a connection; claims and polls need one, and records need one. */
-  private get atOnce(): number {
+  private get maxBatches(): number {
     const { database, options } = this.parts;
-    return database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+    return database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(MAX_BATCHES, options.poolSize - 2));
   }
 
   /** Time in ms until the loop stops waiting for the batch that is being routed. */
-  private get patienceMs(): number {
-    return this.batchAt + BATCH_PATIENCE_MS - performance.now();
+  private get batchWaitMs(): number {
+    return this.batchAt + BATCH_WAIT_MS - performance.now();
   }
 
   /**
@@ -148,10 +146,10 @@ export class Router implements FreshTraffic {
   get waits(): number[] {
     const { lanes, options } = this.parts;
     const { untilSweepMs } = this.cursor;
-    const mayGoBeside = this.hasEvents && this.isRouting && this.hasClaimed && this.routing.size < this.atOnce;
+    const mayRouteAnother = this.hasEvents && this.isRouting && this.hasClaimed && this.routing.size < this.maxBatches;
     return [
-      ...(mayGoBeside && this.patienceMs > 0 ? [this.patienceMs] : []),
-      ...(untilSweepMs !== null && lanes.isThirsty('fresh') ? [untilSweepMs] : []),
+      ...(mayRouteAnother && this.batchWaitMs > 0 ? [this.batchWaitMs] : []),
+      ...(untilSweepMs !== null && lanes.isLow('fresh') ? [untilSweepMs] : []),
       ...(this.hasWide ? [this.pagedAt + options.pollIntervalMs - performance.now()] : []),
     ];
   }
@@ -160,7 +158,7 @@ export class Router implements FreshTraffic {
    * Routes the next batch of events in the background. Wakes the loop when the batch has claimed its events, and when
    * it has ended.
    */
-  routeBeside(): void {
+  routeInBackground(): void {
     const { options, lanes, routed, expect, wake } = this.parts;
     const limit = Math.max(1, Math.min(options.eventsPerBatch, lanes.room('fresh').total - this.beingRouted));
     const look = this.cursor.look(this.routing.size === 0);
@@ -184,7 +182,7 @@ export class Router implements FreshTraffic {
       .then(
         (batch) => {
           if (batch.events) this.routedAt = performance.now();
-          if (batch.leftAfterSeq !== null) this.cursor.left(batch.leftAfterSeq);
+          if (batch.leftAfterSeq !== null) this.cursor.notTaken(batch.leftAfterSeq);
           // Some events were not taken: they come after an earlier event of their row that is still pending, or
           // another process took them.
           if (batch.events < found) this.hasEvents = true;

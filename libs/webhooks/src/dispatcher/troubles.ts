@@ -2,7 +2,7 @@ import type { LoggerService } from '@nestjs/common';
 import { messageOf } from '../foreign-text.js';
 
 /** Work of the dispatcher that may fail for all listeners together, because of its tables or of sockets. */
-export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'returning' | 'sending';
+export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'releasing' | 'sending';
 
 /** Minimum time between two log lines about one trouble. A trouble that comes and goes would fill the log. */
 const AT_MOST_EVERY_MS = 60_000;
@@ -21,7 +21,7 @@ export class TroubleLog {
   }
 
   /** The work succeeded. @returns whether to log it, because the failure was logged */
-  mended(): boolean {
+  recovered(): boolean {
     const { isLogged } = this;
     this.isLogged = false;
     return isLogged;
@@ -48,6 +48,6 @@ export class Troubles {
 
   succeeded(work: Work): void {
     if (!this.failing.delete(work) || this.failing.size) return;
-    if (this.log.mended()) this.logger.log('The dispatcher works again.');
+    if (this.log.recovered()) this.logger.log('The dispatcher works again.');
   }
 }

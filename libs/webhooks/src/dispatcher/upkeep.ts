@@ -199,7 +199,7 @@ export class Upkeep {
     const trouble = this.troubleOf(name);
     try {
       await work();
-      if (trouble.mended()) this.parts.logger.log(`The chore '${name}' works again.`);
+      if (trouble.recovered()) this.parts.logger.log(`The chore '${name}' works again.`);
     } catch (error) {
       if (trouble.failed()) this.parts.logger.error(`The chore '${name}' failed and is retried: ${messageOf(error)}`);
     }

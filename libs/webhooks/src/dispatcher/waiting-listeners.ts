@@ -11,10 +11,10 @@ export const WAIT_MS = 60_000;
  * is counted.
  */
 export function isCausedByOptions(error: unknown): error is UnreadableSecretError | MissingOriginError {
-  return optionToBlame(error) !== null;
+  return missingOption(error) !== null;
 }
 
-function optionToBlame(error: unknown): string | null {
+function missingOption(error: unknown): string | null {
   if (error instanceof UnreadableSecretError) {
     return error.code === 'SECRET_NOT_SEALED' ? 'secrets.requireSealed' : 'secrets.keys';
   }
@@ -27,10 +27,10 @@ export class WaitingListeners {
 
   constructor(private readonly logger: LoggerService) {}
 
-  waits(listenerId: string, error: ConfigurationError, now: number): void {
+  add(listenerId: string, error: ConfigurationError, now: number): void {
     // Forget listeners that were deleted since, or that have nothing more to send.
     for (const [other, { at }] of this.waiting) if (now - at > 3 * WAIT_MS) this.waiting.delete(other);
-    const option = optionToBlame(error);
+    const option = missingOption(error);
     if (![...this.waiting.values()].some((other) => other.option === option)) {
       this.logger.error(
         `${error.code}: ${error.message}Deliveries to this listener, and to every other listener with this problem, stay pending; none is lost. A single process without the option pauses a listener in all processes, a minute at a time. Give every process the same ${option}.`,
@@ -39,7 +39,7 @@ export class WaitingListeners {
     this.waiting.set(listenerId, { option, at: now });
   }
 
-  goesOn(listenerId: string): void {
+  delete(listenerId: string): void {
     if (this.waiting.delete(listenerId) && !this.waiting.size) {
       this.logger.log('No listener waits for a missing option of this application any more.');
     }

@@ -22,7 +22,7 @@ interface PgClient {
   connect(): Promise<unknown>;
   query(text: string): Promise<unknown>;
   end(): Promise<void>;
-  on(event: 'notification', heard: (message: { payload?: string }) => void): void;
+  on(event: 'notification', notified: (message: { payload?: string }) => void): void;
   on(event: 'error', failed: (error: Error) => void): void;
   on(event: 'end', ended: () => void): void;
 }
@@ -33,17 +33,17 @@ interface PgClient {
  */
 const AT_MOST_EVERY_MS = 20;
 /** A connection that has not received this process's own notification within this time passes no notifications on. */
-const HEARD_WITHIN_MS = 5 * SECOND;
+const OWN_NOTIFICATION_WITHIN_MS = 5 * SECOND;
 const CONNECTED_WITHIN_MS = 10 * SECOND;
 /** If the server does not close the connection within this time, the process stops waiting for it. */
 const ENDED_WITHIN_MS = SECOND;
 /** A connection that was silent for this long is checked with a query, because a server that vanished sends nothing. */
-const ASKED_EVERY_MS = 30 * SECOND;
+const CHECK_EVERY_MS = 30 * SECOND;
 const ANSWERED_WITHIN_MS = 3 * SECOND;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30 * SECOND;
 /** A pooler stays a pooler; a server that was slow recovers. */
-const PAUSE_WHEN_DEAF_MS = 10 * MINUTE;
+const PAUSE_WHEN_SILENT_MS = 10 * MINUTE;
 
 /**
  * Wakes the other processes on one PostgreSQL database when there may be work.
@@ -69,7 +69,7 @@ export class WakeUps {
   private listening: { readonly stop: AbortController; readonly ended: Promise<void> } | null = null;
   private readonly lost = new TroubleLog();
   /** The log says already that no notifications arrive. */
-  private isKnownDeaf = false;
+  private isSilentLogged = false;
 
   /** @param url of a direct connection for LISTEN, if the data source connects through a pooler */
   constructor(
@@ -94,10 +94,10 @@ export class WakeUps {
    * Listens until {@link unlisten}, and reconnects when needed. Does nothing if it listens already.
    * @param notified called when there may be work
    */
-  listen(heard: () => void): void {
+  listen(notified: () => void): void {
     if (this.listening || this.isClosed) return;
     const stop = new AbortController();
-    this.listening = { stop, ended: this.keepListening(heard, stop.signal) };
+    this.listening = { stop, ended: this.keepListening(notified, stop.signal) };
   }
 
   /** Ends {@link listen}. */
@@ -136,25 +136,25 @@ export class WakeUps {
     }, 'work');
   }
 
-  private async keepListening(heard: () => void, stopped: AbortSignal): Promise<void> {
+  private async keepListening(notified: () => void, stopped: AbortSignal): Promise<void> {
     let pauseMs = FIRST_PAUSE_MS;
     while (!stopped.aborted) {
       let nextMs = pauseMs;
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
       try {
-        const isHeard = await this.hear(stopped, heard, () => {
+        const isWorking = await this.listenOnce(stopped, notified, () => {
           nextMs = FIRST_PAUSE_MS;
           pauseMs = 2 * FIRST_PAUSE_MS;
-          this.works();
+          this.logWorks();
           // Earlier notifications are lost.
-          heard();
+          notified();
         });
-        if (!isHeard) {
-          nextMs = PAUSE_WHEN_DEAF_MS;
-          this.isDeaf();
+        if (!isWorking) {
+          nextMs = PAUSE_WHEN_SILENT_MS;
+          this.logSilent();
         }
       } catch (error) {
-        if (!stopped.aborted) this.isLost(error);
+        if (!stopped.aborted) this.logLost(error);
       }
       await pause(nextMs * (0.5 + Math.random() / 2), undefined, { signal: stopped, ref: false }).catch(
         () => undefined,
@@ -168,17 +168,17 @@ export class WakeUps {
    * @param works called when the connection has received this process's own notification
    * @returns `false` when the connection passes no notifications on
    */
-  private async hear(stopped: AbortSignal, heard: () => void, works: () => void): Promise<false> {
+  private async listenOnce(stopped: AbortSignal, notified: () => void, works: () => void): Promise<false> {
     const client = this.newClient();
     let lose: (error: Error) => void = () => undefined;
     const lost = new Promise<never>((_, reject) => (lose = reject));
     const stop = () => lose(new Error('listening was stopped'));
-    let hearItself: (is: true) => void = () => undefined;
-    const itself = new Promise<true>((resolve) => (hearItself = resolve));
+    let receiveOwn: (is: true) => void = () => undefined;
+    const own = new Promise<true>((resolve) => (receiveOwn = resolve));
     // Without this listener an error of the connection ends the process.
     client.on('error', lose);
     client.on('end', () => lose(new Error('the connection was closed')));
-    client.on('notification', ({ payload }) => (payload === this.id ? hearItself(true) : heard()));
+    client.on('notification', ({ payload }) => (payload === this.id ? receiveOwn(true) : notified()));
     stopped.addEventListener('abort', stop);
     const timeout = new AbortController();
     try {
@@ -186,12 +186,12 @@ export class WakeUps {
         await client.connect();
         await client.query(`LISTEN ${this.channel}`);
         await this.notify();
-        return Promise.race([itself, pause(HEARD_WITHIN_MS, false, { signal: timeout.signal })]);
+        return Promise.race([own, pause(OWN_NOTIFICATION_WITHIN_MS, false, { signal: timeout.signal })]);
       };
-      const isHeard = await Promise.race([within(2 * CONNECTED_WITHIN_MS, check(), timeout.signal), lost]);
-      if (!isHeard) return false;
+      const isWorking = await Promise.race([within(2 * CONNECTED_WITHIN_MS, check(), timeout.signal), lost]);
+      if (!isWorking) return false;
       works();
-      return await Promise.race([this.keepAsking(client, timeout.signal), lost]);
+      return await Promise.race([this.keepChecking(client, timeout.signal), lost]);
     } finally {
       stopped.removeEventListener('abort', stop);
       const ended = client.end().catch(() => undefined);
@@ -201,9 +201,9 @@ export class WakeUps {
   }
 
   /** Rejects when the server does not answer. */
-  private async keepAsking(client: PgClient, ended: AbortSignal): Promise<never> {
+  private async keepChecking(client: PgClient, ended: AbortSignal): Promise<never> {
     for (;;) {
-      await pause(ASKED_EVERY_MS, undefined, { signal: ended, ref: false });
+      await pause(CHECK_EVERY_MS, undefined, { signal: ended, ref: false });
       await within(ANSWERED_WITHIN_MS, client.query('SELECT 1'), ended);
     }
   }
@@ -226,22 +226,22 @@ export class WakeUps {
     });
   }
 
-  private works(): void {
-    if (this.lost.mended() || this.isKnownDeaf)
+  private logWorks(): void {
+    if (this.lost.recovered() || this.isSilentLogged)
       this.logger.log('This process receives wake-ups of other processes again.');
-    this.isKnownDeaf = false;
+    this.isSilentLogged = false;
   }
 
-  private isLost(error: unknown): void {
-    if (this.isKnownDeaf || !this.lost.failed()) return;
+  private logLost(error: unknown): void {
+    if (this.isSilentLogged || !this.lost.failed()) return;
     this.logger.warn(
       `The connection that listens for commits of other processes was lost and is being replaced. Until then the poll finds these commits: ${messageOf(error)}`,
     );
   }
 
-  private isDeaf(): void {
-    if (this.isKnownDeaf) return;
-    this.isKnownDeaf = true;
+  private logSilent(): void {
+    if (this.isSilentLogged) return;
+    this.isSilentLogged = true;
     this.logger.warn(
       'LISTEN receives no notifications, as behind a pooler in transaction mode. Only the poll finds commits of other processes. Set `wakeUp.url` to a direct connection to the server, or set `wakeUp: false`.',
     );
