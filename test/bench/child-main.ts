@@ -1,4 +1,4 @@
-// The other end of child.ts: imports one program and calls its functions as it is told.
+// The child side of child.ts: imports one program and calls its functions as messages ask for.
 import 'reflect-metadata';
 import type { Answer, Call } from './child.js';
 
@@ -14,7 +14,7 @@ process.on('message', ({ id, name, args }: Call) => {
         answer({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
     );
 });
-// Whatever is still open there: what was measured has been said.
+// Ends the process even if connections are still open: the results were sent already.
 process.on('disconnect', () => process.exit());
 
 function answer(answer: Answer): void {

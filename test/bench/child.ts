@@ -2,7 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-/** The programs that run in processes of their own: each exports functions, and keeps its state in its module. */
+/** The programs that run in child processes. Each exports functions, and keeps its state in its module. */
 export interface Programs {
   application: typeof import('./programs/application.js');
   posts: typeof import('./programs/posts.js');
@@ -10,25 +10,25 @@ export interface Programs {
   receiver: typeof import('./programs/receiver.js');
 }
 
-/** A function of a program, as a message. @internal */
+/** A call of a function of a program, as a message. @internal */
 export interface Call {
   readonly id: number;
   readonly name: string;
   readonly args: readonly unknown[];
 }
 
-/** What came of it. @internal */
+/** The result of a call. @internal */
 export interface Answer {
   readonly id: number;
   readonly value?: unknown;
-  /** The stack of what was thrown. */
+  /** The stack of the error that the function threw. */
   readonly error?: string;
 }
 
 type Parameters<F> = F extends (...args: infer A) => unknown ? A : never;
 type Answered<F> = F extends (...args: never[]) => infer R ? Awaited<R> : never;
 
-/** One program in a process of its own. */
+/** One program in a child process. */
 export class Child<P> {
   private readonly waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   private calls = 0;
@@ -51,7 +51,7 @@ export class Child<P> {
     });
   }
 
-  /** @param profileFolder where the process leaves a CPU profile when it ends */
+  /** @param profileFolder where the process writes a CPU profile when it ends */
   static start<N extends keyof Programs>(program: N, profileFolder: string | null = null): Child<Programs[N]> {
     const child = fork(fileURLToPath(new URL('child-main.js', import.meta.url)), [program], {
       serialization: 'advanced',
@@ -64,7 +64,10 @@ export class Child<P> {
     return this.process.pid ?? 0;
   }
 
-  /** Calls a function of the program there. @throws what it throws, or that the process ended */
+  /**
+   * Calls a function of the program in the child process. @throws the error that the function throws, or an error if
+   * the process has ended
+   */
   call<K extends keyof P & string>(name: K, ...args: Parameters<P[K]>): Promise<Answered<P[K]>> {
     return new Promise((resolve, reject) => {
       if (!this.process.connected) {
@@ -77,7 +80,7 @@ export class Child<P> {
     });
   }
 
-  /** Ends it: by itself, or when it does not, or with `SIGKILL`, without asking. */
+  /** Ends the process: asks it to end, and kills it if it does not. `SIGKILL` kills it without asking. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     const exited = once(this.process, 'exit');

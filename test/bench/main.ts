@@ -1,4 +1,4 @@
-// npm run bench, and see docs/performance.md
+// Run with `npm run bench`; see docs/performance.md.
 import { writeFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -10,15 +10,15 @@ import { scenarios } from './scenarios/index.js';
 import { DATABASES, findServers, type DatabaseName, type Servers } from './servers.js';
 
 const USAGE = `npm run bench -- [options]
-  --only NAME[,NAME]   these scenarios, and before them what they are compared with
-  --alone              with --only: without what they are compared with
-  --databases NAME[,…] of ${DATABASES.join(', ')}
-  --json FILE          writes the results there, one object per scenario and database
-  --short              small sizes, which only show that every scenario runs and counts right
-  --full               the sizes that the targets are about; by default some are smaller
+  --only NAME[,NAME]   runs these scenarios, and before them the ones they are compared with
+  --alone              with --only: runs no others for comparison
+  --databases NAME[,…] runs on these databases: ${DATABASES.join(', ')}
+  --json FILE          writes the results to this file, one object per scenario and database
+  --short              small sizes, which only show that every scenario runs and its counts are right
+  --full               the sizes that the targets apply to; by default some sizes are smaller
   --scale NUMBER       multiplies every size
-  --repeat NUMBER      runs everything so often, and tells the medians
-  --profile FOLDER     leaves CPU profiles of what is measured there, and names the functions that took longest
+  --repeat NUMBER      runs everything this many times, and reports the medians
+  --profile FOLDER     writes CPU profiles of the measured processes to this folder, and names the slowest functions
   --list               names the scenarios`;
 
 interface Arguments {
@@ -46,14 +46,14 @@ process.exitCode = failed.length ? 1 : process.exitCode;
 async function runAll(given: Arguments, servers: Servers) {
   const { json, repeat } = given;
   console.log(`On ${machine()}, Node.js ${process.versions.node}, ${servers.found.join(', ')}`);
-  if (servers.missing.length) console.log(`Left out for want of a server: ${servers.missing.join(', ')}`);
+  if (servers.missing.length) console.log(`Left out because a server is missing: ${servers.missing.join(', ')}`);
   const began = performance.now();
   const rounds: Result[][] = [];
   for (let round = 1; round <= repeat; round++) {
     if (repeat > 1) console.log(`\nround ${round} of ${repeat}`);
     rounds.push(await runRound(given, servers));
   }
-  const results = middle(rounds.flat());
+  const results = medianOf(rounds.flat());
   console.log(`\n${table(results)}\n\n${settings(results)}\n`);
   if (json !== undefined) await writeFile(json, `${JSON.stringify(results.map(asJson), null, 2)}\n`);
   console.log(
@@ -64,9 +64,9 @@ async function runAll(given: Arguments, servers: Servers) {
 async function runRound({ chosen, databases, size, scale, profileFolder }: Arguments, servers: Servers) {
   const results: Result[] = [];
   for (const scenario of chosen) {
-    const leftOut = whyNot(scenario, servers);
+    const leftOut = missingServer(scenario, servers);
     if (leftOut) {
-      console.log(`\n${scenario.name}: left out, it needs ${leftOut}`);
+      console.log(`\n${scenario.name}: left out because it needs ${leftOut}`);
       continue;
     }
     const places = scenario.databases?.filter((name) => databases.has(name) && servers.databases.has(name)) ?? [null];
@@ -94,8 +94,8 @@ async function runRound({ chosen, databases, size, scale, profileFolder }: Argum
   return results;
 }
 
-/** Of several rounds: the median of each value and ratio. Ratios were made within a round. */
-function middle(results: readonly Result[]): Result[] {
+/** Over several rounds: the median of each value and ratio. A ratio is made within a round. */
+function medianOf(results: readonly Result[]): Result[] {
   const isFirst = (result: Result, i: number) => results.findIndex((other) => isSame(other, result)) === i;
   return results.filter(isFirst).map((first) => {
     const group = results.filter((other) => isSame(other, first));
@@ -111,12 +111,12 @@ function isSame(a: Result, b: Result): boolean {
   return a.name === b.name && a.database === b.database;
 }
 
-/** Targets are about real sizes. */
+/** Without targets, which apply to the full sizes only. */
 function untargeted({ targets: _, ...result }: Result): Result {
   return result;
 }
 
-function whyNot(scenario: Scenario, servers: Servers): string | undefined {
+function missingServer(scenario: Scenario, servers: Servers): string | undefined {
   if (scenario.needsRedis && servers.redisUrl === null) return 'Redis';
   if (scenario.databases && !scenario.databases.some((name) => servers.databases.has(name))) {
     return scenario.databases.join(' or ');
@@ -155,7 +155,7 @@ function readArguments(): Arguments | undefined {
   );
   const databases = names(values.databases, DATABASES, 'database');
   const scale = Number(values.scale);
-  if (!(scale > 0)) throw new RangeError(`--scale ${values.scale}: give a number above 0`);
+  if (!(scale > 0)) throw new RangeError(`Invalid value '${values.scale}' for --scale. Allowed: a number above 0.`);
   return {
     chosen: choose(only, values.alone),
     databases: new Set(databases.length ? databases : DATABASES),
@@ -167,7 +167,7 @@ function readArguments(): Arguments | undefined {
   };
 }
 
-/** In the order of the list; nothing named means all of them. */
+/** In the order of the list; an empty list means all scenarios. */
 function choose(only: readonly string[], alone: boolean): Scenario[] {
   if (!only.length) return [...scenarios];
   const wanted = new Set(only);
@@ -179,7 +179,7 @@ function choose(only: readonly string[], alone: boolean): Scenario[] {
 function names<N extends string>(list: string | undefined, known: readonly N[], what: string): N[] {
   const given = (list ?? '').split(',').filter(Boolean);
   const unknown = given.filter((name) => !known.includes(name as N));
-  if (unknown.length) throw new RangeError(`No ${what} is called ${unknown.join(', ')}: ${known.join(', ')}`);
+  if (unknown.length) throw new RangeError(`Unknown ${what}: ${unknown.join(', ')}. Allowed: ${known.join(', ')}.`);
   return given as N[];
 }
 

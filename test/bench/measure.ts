@@ -1,12 +1,12 @@
-/** How long a number of things took. */
+/** How long a number of operations took. */
 export interface Measurement {
   readonly count: number;
   readonly seconds: number;
-  /** CPU time of the process that did it, user and system, per thing, in microseconds. */
+  /** CPU time, user and system, of the process per operation, in microseconds. */
   readonly cpuUs: number;
 }
 
-/** Times `work`, which does `count` things. */
+/** Times `work`, which does `count` operations. */
 export async function measure(count: number, work: () => Promise<unknown>): Promise<Measurement> {
   const cpu = process.cpuUsage();
   const start = performance.now();
@@ -16,12 +16,12 @@ export async function measure(count: number, work: () => Promise<unknown>): Prom
   return { count, seconds, cpuUs: (user + system) / count };
 }
 
-/** Things per second. */
+/** Operations per second. */
 export function rate({ count, seconds }: Pick<Measurement, 'count' | 'seconds'>): number {
   return count / seconds;
 }
 
-/** Does a thing `count` times, so many of them at a time. Rejects with the first that does. */
+/** Runs an operation `count` times, at most `concurrency` at a time. Rejects with the first error. */
 export async function atATime(concurrency: number, count: number, work: () => Promise<void>): Promise<void> {
   let begun = 0;
   const worker = async (): Promise<void> => {
@@ -33,7 +33,7 @@ export async function atATime(concurrency: number, count: number, work: () => Pr
   await Promise.all(Array.from({ length: concurrency }, worker));
 }
 
-/** The value that so many percent of the values do not exceed. */
+/** The value that `percent` of the values do not exceed. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? Number.NaN;
@@ -43,7 +43,7 @@ export function median(values: readonly number[]): number {
   return percentile(values, 50);
 }
 
-/** Milliseconds on the clock that all processes of a host share: `performance.now()` begins anew in each. */
+/** Milliseconds on the clock that all processes of a host share: `performance.now()` begins anew in each process. */
 export function monotonicMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** What we read of a `.cpuprofile`. */
+/** The parts of a `.cpuprofile` that are used here. */
 interface Profile {
   readonly nodes: readonly {
     id: number;
@@ -13,7 +13,7 @@ interface Profile {
 
 const TOP = 15;
 
-/** The functions that a process spent its time in, themselves and not in what they called; the longest first. */
+/** The functions with the most self time, the longest first. */
 export async function topFunctions(file: string): Promise<string> {
   const { nodes, samples, timeDeltas } = JSON.parse(await readFile(file, 'utf8')) as Profile;
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
@@ -34,7 +34,7 @@ export async function topFunctions(file: string): Promise<string> {
     .join('\n');
 }
 
-/** The profiles in a folder; none when it is not there. */
+/** The profiles in a folder; none if the folder does not exist. */
 export async function profilesIn(folder: string): Promise<string[]> {
   const names = await readdir(folder).catch(() => []);
   return names.filter((name) => name.endsWith('.cpuprofile')).map((name) => join(folder, name));

@@ -10,7 +10,7 @@ interface Line {
   readonly met: '' | 'met' | 'missed' | 'not compared';
 }
 
-/** As the file of `--json` has it: one flat object per result. */
+/** One flat object per result, for the file of `--json`. */
 export function asJson({ name, database, unit, value, ratios, targets, options, details }: Result): object {
   return { name, database, unit, value, ...ratios, targets: targets ?? {}, options, details: details ?? {} };
 }
@@ -28,7 +28,7 @@ export function table(results: readonly Result[]): string {
   return [row(header), rule, ...lines.map(row)].join('\n');
 }
 
-/** How a scenario ran, below its lines: sizes, options, and what else was seen. */
+/** The settings of each scenario, for below its lines: sizes, options, and other observations. */
 export function settings(results: readonly Result[]): string {
   return results
     .map(({ name, database, options, details = {} }) => {
@@ -72,7 +72,7 @@ function verdict(measured: number | undefined, target: Target | undefined): Line
   return measured >= (target.atLeast ?? -Infinity) && measured <= (target.atMost ?? Infinity) ? 'met' : 'missed';
 }
 
-/** Three digits are what such a measurement is good for. */
+/** Three digits, because such a measurement is not more precise. */
 export function number(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString('en-US');

@@ -7,20 +7,23 @@ import { createMysql, createPostgres, createSqlite, type FreshDatabase } from '.
 export const DATABASES = ['sqlite', 'postgres', 'mariadb'] as const;
 export type DatabaseName = (typeof DATABASES)[number];
 
-/** What this run can use. */
+/** The servers that this run can use. */
 export interface Servers {
-  /** Makes a fresh database of each kind that is there. */
+  /** Creates a fresh database, for each available kind. */
   readonly databases: ReadonlyMap<DatabaseName, () => Promise<FreshDatabase>>;
   readonly postgresUrl: string | null;
   readonly redisUrl: string | null;
-  /** What there is, with versions. */
+  /** Available servers, with versions. */
   readonly found: readonly string[];
-  /** What there is not, and how to have it. */
+  /** Missing servers, and how to provide them. */
   readonly missing: readonly string[];
   stop(): Promise<void>;
 }
 
-/** Finds the servers at `POSTGRES_URL`, `MYSQL_URL` and `REDIS_URL`; without the first, starts a PostgreSQL of its own. */
+/**
+ * Finds the servers at `POSTGRES_URL`, `MYSQL_URL` and `REDIS_URL`. Starts an embedded PostgreSQL if `POSTGRES_URL`
+ * is not set.
+ */
 export async function findServers(wanted: ReadonlySet<DatabaseName>): Promise<Servers> {
   const { POSTGRES_URL, MYSQL_URL, REDIS_URL } = process.env;
   const databases = new Map<DatabaseName, () => Promise<FreshDatabase>>();
@@ -34,9 +37,7 @@ export async function findServers(wanted: ReadonlySet<DatabaseName>): Promise<Se
   const postgresUrl = POSTGRES_URL ?? embedded?.url ?? null;
   if (wanted.has('postgres') && postgresUrl !== null) {
     databases.set('postgres', () => createPostgres(postgresUrl));
-    const how = embedded
-      ? ', embedded, which writes nothing durably: set POSTGRES_URL to a server for real numbers'
-      : '';
+    const how = embedded ? ', embedded and without durable writes: set POSTGRES_URL to a server for real numbers' : '';
     found.push(`PostgreSQL (${await postgresSettings(postgresUrl)}${how})`);
   }
   if (wanted.has('mariadb') && MYSQL_URL) {

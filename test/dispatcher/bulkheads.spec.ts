@@ -8,7 +8,7 @@ import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
-/** Answers 200 at once, and drips a body without end. */
+/** Answers 200 with the headers, and sends its body slowly and without end. */
 async function dripping() {
   let arrivals = 0;
   const waiting: (() => void)[] = [];
@@ -53,7 +53,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     );
   const nameOf = ({ url }: { url: string }) => url.slice(url.lastIndexOf('/') + 1);
 
-  it('are never sent more requests at once than both limits allow', async () => {
+  it('never get more requests in flight than both limits allow', async () => {
     const app = await start({ concurrency: 5, concurrencyPerListener: 2 });
     const names = ['a', 'b', 'c', 'd'];
     for (const name of names) await listen(app, name);
@@ -71,11 +71,11 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     });
     app.dispatcher.start();
     await app.receiver.waitFor(60, { timeoutMs: 20_000 });
-    // As many as allowed, and not one more.
+    // Exactly the allowed number.
     expect(most).toEqual({ all: 5, one: 2 });
   });
 
-  it('do not wait for one that answers nothing', async () => {
+  it('do not wait for a listener that never answers', async () => {
     const app = await start({ concurrency: 6, concurrencyPerListener: 2, eventsPerBatch: 10 });
     await listen(app, 'dead');
     await listen(app, 'alive');
@@ -94,14 +94,14 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     release();
   });
 
-  it('have their turn although ten thousand deliveries of another one are due before', async () => {
+  it('get their turn although ten thousand deliveries to another listener are due earlier', async () => {
     const app = await start({ concurrencyPerListener: 4, eventsPerBatch: 1_000, concurrency: 8 });
     const many = await listen(app, 'many');
     const single = await listen(app, 'single');
     for (const { id } of [many, single]) await app.listeners.disable(id);
     await place(app, 'many', 10_000);
     await place(app, 'single', 1);
-    // What is for a disabled listener is held: routed, and due as soon as it is enabled.
+    // Deliveries to a disabled listener are held: created, and due as soon as the listener is enabled.
     while ((await app.dispatcher.runOnce()).events);
     for (const { id } of [many, single]) await app.listeners.enable(id);
     expect(await app.deliveries.counts()).toMatchObject({ due: 10_001 });
@@ -109,11 +109,11 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     await app.receiver.waitForRequest((request) => nameOf(request) === 'single');
     await app.dispatcher.stop();
     const before = app.receiver.requests.findIndex((request) => nameOf(request) === 'single');
-    // A claim takes 8 at most of a listener that it knows nothing of, twice its limit.
+    // A claim takes at most 8 deliveries of a new listener, twice its limit.
     expect(before).toBeLessThanOrEqual(8);
   }, 120_000);
 
-  it('are each sent no more than their rate limit by all processes together', async () => {
+  it('each receive at most their rate limit from all processes together', async () => {
     const app = await start();
     const other = await start();
     other.clock.set(app.clock.now());
@@ -139,7 +139,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 13, due: 0 });
   });
 
-  it('wait for no body of another owner: a slot is free when the status is known', async () => {
+  it('do not wait for a response body of another owner: a slot is free when the status is known', async () => {
     const app = await start({ concurrency: 4, concurrencyPerListener: 2, concurrencyPerOwner: 2 });
     const drip = await dripping();
     for (let n = 0; n < 20; n++) {
@@ -148,7 +148,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url, owner: 'acme' });
     await app.dataSource.getRepository(Order).save({ customerId: 'bad' });
     app.dispatcher.start();
-    // More than have a slot, or a body that is read, while not one body has ended.
+    // More requests than there are slots and bodies being read, although no body has ended.
     await drip.arrived(20);
     await place(app, 'any', 30);
     await app.receiver.waitFor(30, { timeoutMs: 10_000 });
@@ -157,7 +157,7 @@ describeDatabases('listeners that share a dispatcher', (database) => {
     expect(succeeded).toBe(50);
   });
 
-  it('of one owner never take more slots than that owner has, and those of another owner go on', async () => {
+  it('of one owner never take more slots than the owner has, and listeners of another owner continue', async () => {
     const app = await start({ concurrency: 6, concurrencyPerListener: 2, concurrencyPerOwner: 3, eventsPerBatch: 30 });
     let release = () => undefined as void;
     const held = new Promise<void>((resolve) => (release = resolve));

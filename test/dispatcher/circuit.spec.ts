@@ -6,7 +6,7 @@ import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
 import type { TestApp } from '../support/webhooks-app.js';
 
-/** A minute apart, for as long as it takes. */
+/** Retries every minute, without end. */
 class EveryMinute extends RetrySchedule {
   override delayMs(): number {
     return 60_000;
@@ -19,7 +19,7 @@ const HOUR = 3_600_000;
 describeDatabases('a listener that fails', (database) => {
   const apps = appsOn(database);
   let app: TestApp;
-  /** Another process on the same database. */
+  /** A dispatcher in another process on the same database. */
   let other: TestApp;
 
   const start = () =>
@@ -28,7 +28,8 @@ describeDatabases('a listener that fails', (database) => {
       others: [Audit],
       webhooks: {
         parts: { retrySchedule: EveryMinute },
-        // A batch is sent at once and recorded before the next one: so none is under way when the circuit opens.
+        // A batch is sent together and recorded before the next one, so no request is in flight when the circuit
+        // opens.
         dispatcher: { circuit: CIRCUIT, eventsPerBatch: 3, retryAfterCapMs: 2 * HOUR },
       },
     });
@@ -49,7 +50,7 @@ describeDatabases('a listener that fails', (database) => {
   const { advance } = apps;
   const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
 
-  it('is left alone by every process, once it has failed so often', async () => {
+  it('gets no more requests from any process after the limit of consecutive failures', async () => {
     await listen();
     app.receiver.respond({ status: 500 });
     await placeOrders(6);
@@ -61,7 +62,7 @@ describeDatabases('a listener that fails', (database) => {
     expect(app.receiver.requests).toHaveLength(3);
   });
 
-  it('costs those that wait no attempts and no claims', async () => {
+  it('costs its pending deliveries no attempts and no claims', async () => {
     const { id } = await listen();
     app.receiver.respond({ status: 500 });
     await placeOrders(6);
@@ -71,7 +72,7 @@ describeDatabases('a listener that fails', (database) => {
     await placeOrders(1);
     await drainBoth();
     expect((await waiting()).slice(0, 6)).toEqual(before);
-    // The listener itself is not looked at either, although deliveries are due to it, and a new one was made.
+    // The claim skips the listener, although deliveries to it are due and a new one was created.
     const [{ ready_at: readyAt }] = await app.dataSource.query<[{ ready_at: unknown }]>(
       `SELECT ready_at FROM webhook_listener_state WHERE listener_id = '${id}'`,
     );
@@ -83,7 +84,7 @@ describeDatabases('a listener that fails', (database) => {
     return items.toReversed().map(({ id, state, attemptCount }) => ({ id, state, attemptCount }));
   }
 
-  it('is tried again with the one that has waited longest, by one process alone', async () => {
+  it('gets one probe after the pause, from one process, with its oldest delivery', async () => {
     await listen();
     app.receiver.respond({ status: 500 });
     await placeOrders(6);
@@ -92,7 +93,7 @@ describeDatabases('a listener that fails', (database) => {
     advance(600_000);
     await drainBoth();
     expect(told()).toEqual(['order 3']);
-    // It failed: the pause is twice as long now.
+    // The probe failed, so the pause is twice as long now.
     advance(20 * 60_000 - 1);
     await drainBoth();
     expect(told()).toEqual(['order 3']);
@@ -101,7 +102,7 @@ describeDatabases('a listener that fails', (database) => {
     expect(told()).toEqual(['order 3', 'order 4']);
   });
 
-  it('is sent everything that waits, once the probe succeeds', async () => {
+  it('gets all pending deliveries once the probe succeeds', async () => {
     await listen();
     app.receiver.failTimes(3);
     await placeOrders(6);
@@ -114,7 +115,7 @@ describeDatabases('a listener that fails', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 6, due: 0 });
   });
 
-  it('has failed in a row only if no other process was answered between', async () => {
+  it('has consecutive failures only if no other process had a success between them', async () => {
     await listen();
     app.receiver.respond((_, index) => ({ status: index === 2 ? 204 : 500 }));
     await placeOrders(2);
@@ -123,7 +124,7 @@ describeDatabases('a listener that fails', (database) => {
     await other.dispatcher.drain();
     await placeOrders(3);
     await app.dispatcher.drain();
-    // Two failures, a success, and three failures more.
+    // Two failures, a success, and three more failures.
     expect(app.receiver.requests).toHaveLength(6);
     await placeOrders(1);
     await app.dispatcher.drain();
@@ -146,7 +147,7 @@ describeDatabases('a listener that fails', (database) => {
       `SELECT paused_until FROM webhook_listener_state WHERE listener_id = '${id}'`,
     );
     const pausedFor = Number(pausedUntil) - app.clock.now();
-    // A date is read by the machine's clock, which has gone on while the test's stands.
+    // Retry-After has a date of the machine's clock, which runs while the clock of the test stands still.
     expect(pausedFor).toBeGreaterThan(expected - 1_000);
     expect(pausedFor).toBeLessThan(expected + 60_000);
     advance(pausedFor - 1);
@@ -157,7 +158,7 @@ describeDatabases('a listener that fails', (database) => {
     expect(app.receiver.requests).toHaveLength(3);
   });
 
-  it('is disabled by a 410, and what waits for it is held', async () => {
+  it('is disabled by a 410, and its pending deliveries are held', async () => {
     const { id } = await listen();
     app.receiver.respond({ status: 410 });
     await placeOrders(1);
@@ -174,7 +175,7 @@ describeDatabases('a listener that fails', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, held: 2 });
   });
 
-  it('is disabled once after failing for so long, with an event and its reason', async () => {
+  it('is disabled once after it has failed for the time limit, with an event and its reason', async () => {
     const { id } = await listen();
     app.receiver.respond({ status: 500 });
     const since = new Date(app.clock.now()).toISOString();
@@ -188,7 +189,8 @@ describeDatabases('a listener that fails', (database) => {
     const reason = `every attempt has failed since ${since}`;
     expect(facts.flat()).toEqual([{ listenerId: id, ...ours(), reason }]);
     expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason: reason });
-    // Three that opened the circuit, then probes only: after 10, 20 and 40 minutes of pause, then one an hour, until a day had passed.
+    // Three attempts opened the circuit. After them only probes: after pauses of 10, 20 and 40 minutes, then one an
+    // hour, until a day had passed.
     const attempts = app.receiver.requests.length;
     expect(attempts).toBe(3 + 24);
     const { items } = await app.deliveries.list();
@@ -204,7 +206,7 @@ describeDatabases('a listener that fails', (database) => {
     return facts;
   }
 
-  it('is given time by the ordinary schedule: what waits behind a circuit uses up no attempts', async () => {
+  it('uses up no attempts of deliveries that are pending behind an open circuit', async () => {
     await listen();
     app.receiver.respond({ status: 500 });
     await placeOrders(6);
@@ -214,7 +216,7 @@ describeDatabases('a listener that fails', (database) => {
       advance(600_000);
     }
     const { items } = await app.deliveries.list();
-    // Three at first, and probes at 10 and 30 minutes.
+    // Three attempts first, and probes at 10 and 30 minutes.
     expect(items.map(({ attemptCount }) => attemptCount).toSorted()).toEqual([0, 1, 1, 1, 1, 1]);
   });
 });

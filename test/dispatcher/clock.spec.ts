@@ -19,12 +19,12 @@ describe('the clock', () => {
   const read = (clock: SystemWebhookClock, databaseMs: number, roundTripMs: number) =>
     clock.read({ databaseMs, askedAt: monotonic - roundTripMs, answeredAt: monotonic });
 
-  it('is the host’s until the database was asked', () => {
+  it('shows the time of the host until the database was read', () => {
     vi.spyOn(Date, 'now').mockReturnValue(1_234);
     expect(new SystemWebhookClock().now()).toBe(1_234);
   });
 
-  it('is the database’s, plus half of the round trip, and goes on by itself', () => {
+  it('shows the time of the database, plus half of the round trip, and continues from there', () => {
     const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 10);
     expect(clock.now()).toBe(1_000_005);
@@ -32,21 +32,21 @@ describe('the clock', () => {
     expect(clock.now()).toBe(1_060_005);
   });
 
-  it('is not moved by an answer that took long and does not contradict it', () => {
+  it('is not moved by a slow answer that does not contradict it', () => {
     const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 2);
     monotonic += 1_000;
-    // The database was at 1,001,001 when it was asked, and the answer was 800 ms on its way back.
+    // The database read 1,001,001 at the time of the query, and the answer took 800 ms to come back.
     read(clock, 1_000_201, 800);
     expect(clock.now()).toBe(1_001_001);
   });
 
-  it('follows a drift, as far as a slower answer proves it', () => {
+  it('follows a drift as far as a slower answer proves it', () => {
     const clock = new SystemWebhookClock();
     read(clock, 1_000_000, 2);
     monotonic += 1_000;
     read(clock, 1_001_300, 10);
-    // It was at least 1,001,300 when the answer came, and nothing says that it was more.
+    // The database was at 1,001,300 or later when the answer came. Nothing proves a later time.
     expect(clock.now()).toBe(1_001_300);
   });
 
@@ -64,7 +64,7 @@ describe('the clock', () => {
 });
 
 describe('a clock that was far ahead', () => {
-  it('is set back at once, and goes on from there', () => {
+  it('is set back, and continues from there', () => {
     let monotonic = 5_000;
     vi.spyOn(performance, 'now').mockImplementation(() => monotonic);
     const clock = new SystemWebhookClock();
@@ -80,7 +80,7 @@ describe('a clock that was far ahead', () => {
   });
 });
 
-describe('the database is asked for its time', () => {
+describe('the time of the database', () => {
   const answering = () => {
     const single = vi.fn(() => Promise.resolve({ databaseMs: 5 }));
     return {
@@ -91,7 +91,7 @@ describe('the database is asked for its time', () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] }));
   afterEach(() => void vi.useRealTimers());
 
-  it('at the start and each minute, until it stops', async () => {
+  it('is read at the start and each minute, until the reader stops', async () => {
     const { single, time } = answering();
     await time.start();
     expect(single).toHaveBeenCalledTimes(1);
@@ -102,7 +102,7 @@ describe('the database is asked for its time', () => {
     expect(single).toHaveBeenCalledTimes(4);
   });
 
-  it('by no query of its own while polls bring it along', async () => {
+  it('is read without a separate query while polls return it', async () => {
     const { single, time } = answering();
     await time.start();
     for (let second = 0; second < 180; second++) {
@@ -120,7 +120,8 @@ beforeAll(async () => {
 }, 5 * MINUTE);
 afterAll(() => processes.remove());
 
-// One pair of processes for all: each takes seconds to start, and what one does too early the other cannot undo.
+// All tests share one pair of processes, because each takes seconds to start. A process that acts too early fails the
+// test, whatever the other one does.
 describeDatabases('two processes, on hosts 10 minutes ahead and 10 minutes behind', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
@@ -152,26 +153,26 @@ describeDatabases('two processes, on hosts 10 minutes ahead and 10 minutes behin
     await expect.poll(() => app.deliveries.counts(), { timeout: 20_000 }).toMatchObject({ succeeded: count });
   };
 
-  it('say when something happened, and sign when it is sent, by the database', async () => {
+  it('take the time of events and signatures from the database', async () => {
     await succeeded(2);
     for (const [request] of [requestsOf('ahead'), requestsOf('behind')]) {
-      // Far from ten minutes, and long enough for a slow machine.
+      // Far less than ten minutes, and long enough for a slow machine.
       const { timestamp } = request?.json as { timestamp: string };
       expect(Math.abs(Date.parse(timestamp) - Date.now())).toBeLessThan(2 * MINUTE);
       expect(Math.abs(Number(request?.headers['webhook-timestamp']) * SECOND - Date.now())).toBeLessThan(2 * MINUTE);
     }
   });
 
-  it('try again when it is time by the database', async () => {
+  it('retry when the retry is due by the time of the database', async () => {
     app.receiver.failTimes(1);
     await save('retried');
     await succeeded(3);
     const [first, second] = requestsOf('retried');
-    // Five seconds after the attempt ended, which is later than it came in; a fifth more at most, and a poll.
+    // Five seconds after the attempt ended, which is later than it was received; at most a fifth more, and a poll.
     expect((second?.receivedAt ?? 0) - (first?.receivedAt ?? 0)).toBeGreaterThanOrEqual(5 * SECOND);
   });
 
-  it('take over what another leased when that lease is over, and not before', async () => {
+  it('reclaim a lease of another process when it expires, and not before', async () => {
     const leaseUntil = Date.now() + 3 * SECOND;
     await app.dataSource.query(
       `UPDATE webhook_deliveries SET state = 'leased', lease_token = 'lease_of_the_dead', lease_until = ${leaseUntil}, finished_at = NULL
@@ -182,7 +183,7 @@ describeDatabases('two processes, on hosts 10 minutes ahead and 10 minutes behin
     expect(taken?.receivedAt).toBeGreaterThanOrEqual(leaseUntil);
   });
 
-  it('never send one delivery at once', async () => {
+  it('never send one delivery at the same time', async () => {
     const names = Array.from({ length: 40 }, (_, index) => `p${index}`);
     for (const name of names) await save(name);
     await succeeded(3 + names.length);

@@ -48,7 +48,7 @@ describeDatabases('a listener with a handshake', (database) => {
   const listen = (input: object = {}, by = app) =>
     by.listeners.create({ events: ['tried'], url: app.receiver.url, handshake: 'challenge', ...input });
   const publish = (n: number) => app.webhooks.publish('tried', { n });
-  /** Drains what there is, and gives what arrived meanwhile. */
+  /** Drains the dispatcher, and returns the requests that were received meanwhile. */
   async function drained(by = app): Promise<ReceivedRequest[]> {
     app.receiver.clear();
     await by.dispatcher.drain();
@@ -60,7 +60,7 @@ describeDatabases('a listener with a handshake', (database) => {
   afterEach(() => vi.restoreAllMocks());
 
   describe('of the kind challenge', () => {
-    it('is asked by a signed request before anything else, and then sent what was held', async () => {
+    it('gets a signed request before anything else, and then the deliveries that were held', async () => {
       const { id, state, secret } = await listen();
       expect(state).toBe('pending');
       await publish(1);
@@ -110,14 +110,14 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(id)).toMatchObject(expected);
     });
 
-    it('takes a redirect to where it would be given for none, and does not follow it', async () => {
+    it('counts a redirect as a refusal, and does not follow it', async () => {
       const { id } = await listen();
       app.receiver.respond({ status: 307, headers: { location: `${app.receiver.url}/other` } });
       expect(await drained()).toHaveLength(1);
       expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', handshakeError: 'REDIRECT' });
     });
 
-    it('is disabled with a reason when the schedule is over, and asked anew when it is enabled', async () => {
+    it('is disabled with a reason when the schedule ends, and gets a new handshake when it is enabled', async () => {
       const { id } = await listen();
       const facts: ListenerDisabledLifecycleEvent[] = [];
       app.app
@@ -139,7 +139,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(kinds(await drained())).toEqual(['webhook.challenge', 'tried']);
     });
 
-    it('is asked anew at a new URL, and not for anything else that changes', async () => {
+    it('gets a new handshake for a new URL, and not for other changes', async () => {
       app.receiver.passHandshakes();
       const { id } = await listen();
       await drained();
@@ -149,7 +149,7 @@ describeDatabases('a listener with a handshake', (database) => {
       const url = `${app.receiver.url}/moved`;
       expect(await app.listeners.update(id, { url })).toMatchObject({ state: 'pending' });
       await publish(1);
-      // The pause after the handshake before.
+      // The pause after the previous handshake.
       advance(5_000);
       const requests = await drained();
       expect(kinds(requests)).toEqual(['webhook.challenge', 'tried']);
@@ -159,7 +159,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await drained()).toEqual([]);
     });
 
-    it('is asked no more often for being enabled, or sent to other URLs, again and again', async () => {
+    it('gets no more handshakes when it is enabled or moved to other URLs again and again', async () => {
       const { id } = await listen();
       const asked: number[] = [];
       for (let second = 0; second < 100; second++) {
@@ -171,7 +171,7 @@ describeDatabases('a listener with a handshake', (database) => {
         if (length) asked.push(second);
         advance(1_000);
       }
-      // 5 s, and twice as long each time.
+      // A pause of 5 s, which doubles each time.
       expect(asked).toEqual([0, 5, 15, 35, 75]);
     });
 
@@ -197,10 +197,10 @@ describeDatabases('a listener with a handshake', (database) => {
       }
     });
 
-    it('asks a host so many times a minute, whosever listeners name it, and leaves some of that to other owners', async () => {
+    it('sends a host a limited number of requests a minute, whoever owns the listeners, and leaves some of them to other owners', async () => {
       const named = (owner: string | null, count: number) =>
         Promise.all(Array.from({ length: count }, (_, n) => listen({ owner, url: `${app.receiver.url}/${n}` })));
-      /** Within a few seconds: a process asks for four of one owner at a time. */
+      /** Within a few seconds: a process sends four handshakes of one owner at a time. */
       const asked = async () => {
         let count = 0;
         for (let second = 0; second < 5; second++) {
@@ -214,14 +214,14 @@ describeDatabases('a listener with a handshake', (database) => {
       await named('few', 3);
       expect(await asked()).toBe(3);
       await named(null, 60);
-      // What is left of the 60 of the host.
+      // The rest of the 60 requests to the host.
       expect(await asked()).toBe(47);
-      // A minute later it begins anew; what was asked before is tried again.
+      // The limit begins anew after a minute. Handshakes that were already sent are tried again.
       advance(MINUTE);
       expect(await asked()).toBe(60);
     });
 
-    it('does not pass by the answer of where it was before', async () => {
+    it('does not pass by an answer from its former URL', async () => {
       const { id } = await listen();
       let moved: Promise<unknown> | undefined;
       app.receiver.respond((request) => {
@@ -235,7 +235,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', url: `${app.receiver.url}/moved` });
     });
 
-    it('is neither disabled nor counted down by what was sent to where it was before', async () => {
+    it('is neither disabled nor counted down by requests to its former URL', async () => {
       app.receiver.passHandshakes();
       const { id } = await listen();
       await drained();
@@ -247,7 +247,7 @@ describeDatabases('a listener with a handshake', (database) => {
       });
       await app.dispatcher.runOnce();
       expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', disabledReason: null });
-      // It has its three tries there.
+      // The listener has its three tries there.
       for (let n = 0; n < 2; n++) {
         advance(MINUTE);
         await app.dispatcher.drain();
@@ -258,7 +258,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(id)).toMatchObject({ disabledReason: 'the handshake failed: CONNECTION_REFUSED' });
     });
 
-    it('is asked by one process at a time, and by another one when that has died', async () => {
+    it('gets the handshake from one process at a time, and from another when that process has died', async () => {
       const other = await start();
       other.clock.set(app.clock.now());
       await listen();
@@ -276,11 +276,11 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(kinds(app.receiver.requests)).toEqual(['webhook.challenge', 'webhook.challenge']);
       answer();
       await draining;
-      // What the first one says late is void.
+      // A late answer of the first process is ignored.
       expect(await app.listeners.list()).toMatchObject({ items: [{ state: 'active', handshakeError: null }] });
     });
 
-    it('counts no try whose lease was over', async () => {
+    it('counts no try whose lease had expired', async () => {
       const other = await start();
       other.clock.set(app.clock.now());
       await listen();
@@ -297,11 +297,11 @@ describeDatabases('a listener with a handshake', (database) => {
       advance(MINUTE);
       await other.dispatcher.drain();
       expect(app.receiver.requests).toHaveLength(3);
-      // Two tries that counted, of three.
+      // Two of three tries counted.
       expect(await app.listeners.list()).toMatchObject({ items: [{ state: 'pending' }] });
     });
 
-    it('is asked by a dispatcher that runs, without being told', async () => {
+    it('gets the handshake from a running dispatcher without a wake-up', async () => {
       app.receiver.passHandshakes();
       app.dispatcher.start();
       const arrived = app.receiver.waitForRequest(({ json }) => (json as { type: string }).type === 'tried');
@@ -311,7 +311,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(kinds(app.receiver.requests)).toEqual(['webhook.challenge', 'tried']);
     });
 
-    it('shows its owner of a blocked address no more than that it was', async () => {
+    it('shows its owner only that an address was blocked', async () => {
       dns.set('rebind.example', '93.184.215.14');
       const { id } = await listen({ url: 'https://rebind.example/', owner: 'acme' });
       dns.set('rebind.example', '10.11.12.13');
@@ -321,14 +321,15 @@ describeDatabases('a listener with a handshake', (database) => {
       const shown = await app.listeners.forOwner('acme').get(id);
       expect(shown).toMatchObject({ state: 'pending', handshakeError: 'ADDRESS_BLOCKED' });
       expect(JSON.stringify(shown)).not.toContain('10.11');
-      // The next try is counted from the beginning of this one: its time, which is shown, would say how long resolving took.
+      // The next try is timed from the start of this one. Its time is shown, and would reveal how long the name
+      // lookup took.
       const asked = dns.queries.length;
       advance(MINUTE - RESOLVING_MS);
       await drained();
       expect(dns.queries).toHaveLength(asked + 1);
     });
 
-    it('is sent no test and no resend before it has passed', async () => {
+    it('gets no test event and no resend before its handshake has passed', async () => {
       const { id } = await listen();
       await publish(1);
       await drained();
@@ -337,7 +338,7 @@ describeDatabases('a listener with a handshake', (database) => {
       await expect(app.deliveries.resend(items[0]?.id ?? '')).rejects.toMatchObject({ code: 'LISTENER_PENDING' });
     });
 
-    it('is listed by its state, disabled and removed like any other', async () => {
+    it('is listed by its state, and can be disabled and removed like any other listener', async () => {
       const { id } = await listen();
       const { id: other } = await listen();
       expect((await app.listeners.list({ state: 'pending' })).items).toHaveLength(2);
@@ -353,7 +354,7 @@ describeDatabases('a listener with a handshake', (database) => {
     const grant = (headers: Record<string, string>, status = 200) =>
       app.receiver.respond((request) => (request.method === 'OPTIONS' ? { status, headers } : { status: 204 }));
 
-    it('is asked by OPTIONS, and names the sender in each delivery', async () => {
+    it('gets an OPTIONS request, and the name of the sender in each delivery', async () => {
       await listen({ handshake: 'cloudevents' });
       await publish(1);
       grant({ 'webhook-allowed-origin': ORIGIN.toUpperCase(), 'webhook-allowed-rate': '*' });
@@ -374,7 +375,7 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(await app.listeners.get(id)).toMatchObject({ state: 'pending', handshakeError: 'HANDSHAKE_REFUSED' });
     });
 
-    it('is sent no more requests a minute than its receiver granted', async () => {
+    it('gets at most as many requests a minute as its receiver granted', async () => {
       const { id } = await listen({ handshake: 'cloudevents' });
       for (let n = 0; n < 5; n++) await publish(n);
       grant({ 'webhook-allowed-origin': '*', 'webhook-allowed-rate': '2' });
@@ -386,14 +387,14 @@ describeDatabases('a listener with a handshake', (database) => {
       expect(kinds(await drained())).toEqual(['tried', 'tried']);
     });
 
-    it('needs a name of the sender', async () => {
+    it('needs a name for the sender', async () => {
       const nameless = await start({ origin: undefined as never });
       await expect(listen({ handshake: 'cloudevents' }, nameless)).rejects.toMatchObject({
         code: 'HANDSHAKE_ORIGIN_MISSING',
       });
     });
 
-    it('waits, uses up no attempt and is told of once while its sender has no name any more', async () => {
+    it('keeps its deliveries pending without an attempt, with one log line, while its sender has no name any more', async () => {
       grant({ 'webhook-allowed-origin': '*' });
       const { id } = await listen({ handshake: 'cloudevents' });
       await drained();
@@ -405,7 +406,7 @@ describeDatabases('a listener with a handshake', (database) => {
       nameless.clock.set(app.clock.now());
       for (let n = 0; n < 4; n++) {
         await publish(n);
-        expect(kinds(await drained(nameless))).toEqual(['tried']); // to the other one
+        expect(kinds(await drained(nameless))).toEqual(['tried']); // The request goes to the other listener.
         advance(MINUTE);
       }
       expect(said.errors).toEqual([
@@ -420,24 +421,24 @@ describeDatabases('a listener with a handshake', (database) => {
         );
       }
 
-      // The name is back.
+      // `handshake.origin` is set again.
       await app.listeners.remove(other);
       const arrived = await drained();
       expect(kinds(arrived).toSorted()).toEqual(['OPTIONS', ...Array<string>(8).fill('tried')]);
       expect(new Set(arrived.map(({ headers }) => headers['webhook-request-origin']))).toEqual(new Set([ORIGIN]));
 
-      // Nor need it be, once nobody asks for it.
+      // The option is not needed either when no listener needs it.
       for (const listenerId of [id, unasked]) await app.listeners.update(listenerId, { handshake: 'none' });
       await publish(4);
       advance(MINUTE);
       expect(kinds(await drained(nameless))).toEqual(['tried', 'tried']);
       expect(said.errors).toHaveLength(1);
-      expect(said.news).toEqual(['No listener has to wait for an option of this application any more.']);
+      expect(said.news).toEqual(['No listener waits for a missing option of this application any more.']);
     });
   });
 
   describe('that the application requires', () => {
-    it('is the default, which a customer cannot turn off, at no URL of theirs', async () => {
+    it('is the default, which a customer cannot turn off at any URL', async () => {
       const strict = await start({ default: 'challenge' });
       const mine = strict.listeners.forOwner('acme');
       const input = { events: ['tried'], url: app.receiver.url };

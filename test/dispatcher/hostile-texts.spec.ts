@@ -8,14 +8,14 @@ import { startApp } from '../support/webhooks-app.js';
 const EVIL = 'x\n\u001b[2J[Nest] 1  LOG refund approved\r\u2028\u202e';
 const ESCAPED = String.raw`x\n\u001b[2J[Nest] 1  LOG refund approved\r\u2028\u202e`;
 
-describe('text of somebody else', () => {
-  it('stands in one line, with what a terminal obeys escaped', () => {
+describe('foreign text', () => {
+  it('is put on one line, with control characters of terminals escaped', () => {
     expect(oneLine(EVIL)).toBe(ESCAPED);
     expect(oneLine('ä 😀 "quoted" \\ plain')).toBe('ä 😀 "quoted" \\ plain');
     expect(oneLine(ESCAPED)).toBe(ESCAPED);
   });
 
-  it('is the text, or says what was given in its place', () => {
+  it('is shown as text, or named by its type if it is no text', () => {
     const given: unknown[] = ['a', 7, 7n, true, undefined, null, {}, { toString: 1 }, [], Symbol('s'), () => 1];
     expect(given.map(textOf)).toEqual([
       ...['a', '7', '7', 'true', 'undefined', '(null)', '(object)', '(object)', '(object)', '(symbol)', '(function)'],
@@ -27,7 +27,7 @@ describe('text of somebody else', () => {
   });
 });
 
-/** Says in its error what a receiver chose: the name in a certificate. */
+/** Has text in its error that a receiver chose: the name in a certificate. */
 class Quoting extends WebhookTransport {
   override send(): Promise<Outcome> {
     const nothing = { status: null, durationMs: 1, response: null, retryAfterMs: null };
@@ -35,7 +35,7 @@ class Quoting extends WebhookTransport {
   }
 }
 
-/** The same as an exception. */
+/** Throws the same text as an exception. */
 class Throwing extends WebhookTransport {
   override send(): Promise<Outcome> {
     return Promise.reject(new Error(EVIL));
@@ -45,7 +45,7 @@ class Throwing extends WebhookTransport {
 describe.each([Quoting, Throwing])('a transport that repeats what a receiver said (%o)', (transport) => {
   afterEach(() => vi.restoreAllMocks());
 
-  it('writes no line of its own into the log, and stores none', async () => {
+  it('cannot write a separate line into the log or the database', async () => {
     const lines: string[] = [];
     for (const way of ['log', 'warn', 'error'] as const) {
       vi.spyOn(Logger.prototype, way).mockImplementation((text: unknown) => void lines.push(String(text)));

@@ -27,7 +27,7 @@ describeDatabases("dispatch: 'inline'", (database) => {
 
   const orders = () => app.dataSource.getRepository(Order);
 
-  it('has the first attempt made when the write returns', async () => {
+  it('has made the first attempt when the write returns', async () => {
     await start();
     await orders().save({ status: 'a' });
     expect(app.receiver.requests).toHaveLength(1);
@@ -47,7 +47,7 @@ describeDatabases("dispatch: 'inline'", (database) => {
     const slow = new Promise<void>((resolve) => (release = resolve));
     app.receiver.respond({ status: 204, delayUntil: slow });
     const writes = Array.from({ length: 20 }, (_, index) => orders().save({ status: `s${index}` }));
-    // As many as the pool lets commit at once are being sent; none has returned.
+    // As many deliveries are in flight as the pool allows commits. No write has returned.
     await app.receiver.waitFor(1);
     release();
     await Promise.all(writes);
@@ -55,7 +55,7 @@ describeDatabases("dispatch: 'inline'", (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 20 });
   });
 
-  it('never rejects a write for what a receiver does, and goes on as queued', async () => {
+  it('never rejects a write because of a receiver, and continues as a queued delivery', async () => {
     await start();
     app.receiver.failTimes(1);
     await expect(orders().save({ status: 'a' })).resolves.toMatchObject({ status: 'a' });
@@ -65,11 +65,11 @@ describeDatabases("dispatch: 'inline'", (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
   });
 
-  it('lets the write go after timeoutMs', async () => {
+  it('lets the write return after timeoutMs', async () => {
     await start(200);
     let release = () => undefined as void;
     app.receiver.respond({ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) });
-    // The receiver never answers, and the write returns all the same; the attempt ends by its own limit.
+    // The receiver never answers, and the write returns anyway. The attempt ends at its own time limit.
     await orders().save({ status: 'a' });
     await app.dispatcher.drain();
     release();

@@ -19,7 +19,7 @@ class Parcel {
   name: string;
 }
 
-/** An application that says on its output what it has done, and is killed for it. */
+/** An application that prints what it has done, and is killed after that. */
 const WRITER = `
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
@@ -85,7 +85,7 @@ describeDatabases('a process killed with SIGKILL', (database) => {
     await fresh.drop();
   });
 
-  /** Starts the application and returns when it is ready; its output stays readable. */
+  /** Starts the application, and returns when it is ready; its output can still be read. */
   async function startWriter(autoStart: boolean): Promise<void> {
     writer = spawn(process.execPath, [join(scratch.folder, 'dist/writer.js')], {
       env: { ...process.env, WRITER: JSON.stringify({ database: fresh.options, autoStart }) },
@@ -103,14 +103,14 @@ describeDatabases('a process killed with SIGKILL', (database) => {
 
   const names = () => app.receiver.requests.map(({ json }) => (json as { data: { name: string } }).data.name);
 
-  it('between commit and send loses nothing, and what it had not committed is never sent', async () => {
+  it('between commit and send loses no event, and never sends uncommitted changes', async () => {
     await startWriter(false);
     await kill();
     await app.dispatcher.drain();
     expect(names()).toEqual(['committed']);
   });
 
-  it('between send and record makes one more attempt under the same id, once its lease is over', async () => {
+  it('between send and record makes one more attempt under the same id, once its lease has expired', async () => {
     let release = () => undefined as void;
     app.receiver.respond([
       { status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) },

@@ -20,12 +20,12 @@ function deliveries(
   }));
 }
 
-/** Lanes whose requests end when a test ends them. */
+/** Lanes whose requests end when the test ends them. */
 class Bench {
   readonly sent: LanedDelivery[] = [];
   readonly expired: LanedDelivery[] = [];
   readonly free: (() => void)[] = [];
-  hungry = 0;
+  hasRoomAgain = 0;
   readonly underWay: { laned: LanedDelivery; end: () => void }[] = [];
   readonly lanes: Lanes;
 
@@ -46,7 +46,7 @@ class Bench {
         return new Promise((resolve) => this.underWay.push({ laned, end: resolve }));
       },
       expired: (laned) => this.expired.push(laned),
-      hungry: () => this.hungry++,
+      hasRoomAgain: () => this.hasRoomAgain++,
     });
   }
 
@@ -74,7 +74,7 @@ describe('the lanes', () => {
     vi.useRealTimers();
   });
 
-  it('send to one listener what its limit allows, and the next when one ends', async () => {
+  it('send one listener as many requests as its limit allows, and the next when one ends', async () => {
     const bench = new Bench();
     bench.lanes.add(deliveries('a', 10));
     expect(bench.sent).toHaveLength(4);
@@ -82,14 +82,14 @@ describe('the lanes', () => {
     expect(bench.sent).toHaveLength(5);
   });
 
-  it('let listeners take turns, however much one of them has', async () => {
+  it('let listeners take turns, however many deliveries one of them has', async () => {
     const bench = new Bench({ concurrency: 2 });
     bench.lanes.add([...deliveries('a', 20), ...deliveries('b', 2), ...deliveries('c', 2)]);
     while (bench.sent.length < 8) await bench.end();
     expect(bench.order()).toBe('abcabcaa');
   });
 
-  it('give every slot to the others while one listener answers nothing', async () => {
+  it('give all other slots to the others while one listener never answers', async () => {
     const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4 });
     bench.lanes.add(deliveries('a', 20));
     bench.lanes.add(deliveries('b', 10));
@@ -101,7 +101,7 @@ describe('the lanes', () => {
     expect(bench.sent).toHaveLength(14);
   });
 
-  it('never send more at once than either limit, and everything in the end, in the order of each lane', async () => {
+  it('never exceed either limit, and send everything in the end, in the order of each lane', async () => {
     const listeners = fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 40 });
     const limits = fc.record({
       concurrency: fc.integer({ min: 1, max: 6 }),
@@ -138,7 +138,7 @@ describe('the lanes', () => {
     expect(lanes.room('fresh').total).toBe(8 + 30);
   });
 
-  it('have no room for a listener that answers nothing, and name it', () => {
+  it('have no room for a listener that never answers, and name the listener', () => {
     const { lanes } = new Bench();
     lanes.add(deliveries('a', 8));
     const room = lanes.room('fresh');
@@ -147,42 +147,42 @@ describe('the lanes', () => {
     expect(room.total).toBe(4 + 26);
   });
 
-  it('say so once, when a listener that had no room has some again', async () => {
+  it('signal once when a listener that had no room has room again', async () => {
     const bench = new Bench();
     bench.lanes.add(deliveries('a', 8));
     await bench.end();
-    // Nobody had asked.
-    expect(bench.hungry).toBe(0);
+    // No claim had looked for it.
+    expect(bench.hasRoomAgain).toBe(0);
     bench.lanes.add(deliveries('a', 3));
     expect(bench.lanes.room('fresh').full).toEqual(['a']);
-    const hungry: number[] = [];
+    const hasRoomAgain: number[] = [];
     while (bench.underWay.length) {
       await bench.end();
-      hungry.push(bench.hungry);
+      hasRoomAgain.push(bench.hasRoomAgain);
     }
-    // When no more than half of four wait.
-    expect(hungry).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
+    // When at most two of four are left in the queue.
+    expect(hasRoomAgain).toEqual([0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
   });
 
-  it('take more in advance for a listener that answers fast, and less when it has become slow', async () => {
+  it('queue more deliveries for a listener that answers fast, and fewer when it has become slow', async () => {
     const bench = new Bench();
     bench.lanes.add(deliveries('a', 20));
     for (let ended = 0; ended < 16; ended++) await bench.end();
-    // 16 ended lately: twice as many are taken in advance, but no more than may wait at all.
+    // Sixteen ended lately, so twice as many are taken in advance, but no more than fit into memory.
     expect(bench.lanes.room('fresh').ofListener('a')).toBe(30);
     vi.advanceTimersByTime(1_000);
     expect(bench.lanes.room('fresh').ofListener('a')).toBe(4);
   });
 
-  it('are thirsty while less than two thirds of what may wait is waiting', () => {
+  it('run low while at most two thirds of the queue is filled', () => {
     const { lanes } = new Bench();
     lanes.add(deliveries('a', 24));
-    expect(lanes.isThirsty('fresh')).toBe(true);
+    expect(lanes.isLow('fresh')).toBe(true);
     lanes.add(deliveries('a', 1));
-    expect(lanes.isThirsty('fresh')).toBe(false);
+    expect(lanes.isLow('fresh')).toBe(false);
   });
 
-  it('send what is fresh and what is backlog in turns, while there is room for both', async () => {
+  it('alternate between fresh and backlog deliveries while both exist', async () => {
     const bench = new Bench({ concurrency: 1 });
     for (const id of ['a', 'b', 'c', 'd', 'e', 'f']) bench.lanes.add(deliveries(id, 1, Infinity, 'backlog'));
     expect(bench.lanes.room('backlog').total).toBe(10 - 5);
@@ -190,10 +190,10 @@ describe('the lanes', () => {
     for (const id of ['x', 'y']) bench.lanes.add(deliveries(id, 1));
     while (bench.underWay.length) await bench.end();
     expect(bench.order()).toBe('axbycdef');
-    expect(bench.lanes.isThirsty('backlog')).toBe(true);
+    expect(bench.lanes.isLow('backlog')).toBe(true);
   });
 
-  it('take out what waits for one listener, and let go on what is being sent', async () => {
+  it('remove the queued deliveries of one listener, and let requests in flight continue', async () => {
     const bench = new Bench();
     bench.lanes.add([...deliveries('a', 6), ...deliveries('b', 1)]);
     expect(bench.lanes.evict('a')).toHaveLength(2);
@@ -203,7 +203,7 @@ describe('the lanes', () => {
     expect(bench.lanes.sending).toBe(4);
   });
 
-  it('send nothing whose lease no longer covers an attempt, and use up no slot for it', async () => {
+  it('do not send a delivery whose lease no longer covers an attempt, and use no slot for it', async () => {
     const bench = new Bench();
     const now = performance.now();
     bench.lanes.add([...deliveries('a', 4), ...deliveries('a', 3, now + 100), ...deliveries('a', 1)]);
@@ -223,7 +223,7 @@ describe('the lanes', () => {
     expect(bench.order()).toBe('azbzcabc');
   });
 
-  it('leave slots to other owners, however many listeners one has', async () => {
+  it('leave slots to other owners, however many listeners one owner has', async () => {
     const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 5 });
     for (const id of 'abcdef') bench.lanes.add(deliveries(id, 2, Infinity, 'fresh', 'many'));
     expect(bench.underWay).toHaveLength(5);
@@ -235,7 +235,7 @@ describe('the lanes', () => {
     expect(bench.sending('own')).toBe(1);
   });
 
-  it('hold only a part of what may wait in memory for one owner, and name an owner that has no room', () => {
+  it('queue only a share of the memory for one owner, and name an owner that has no room', () => {
     const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 2 });
     expect(bench.lanes.room('backlog').ofOwner('many')).toBe(2 + 2);
     for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'backlog', 'many'));
@@ -244,15 +244,15 @@ describe('the lanes', () => {
     expect([room.ofOwner('one'), room.ofOwner(null)]).toEqual([4, Infinity]);
   });
 
-  it('say so once, when an owner that had no room has some again', async () => {
+  it('signal once when an owner that had no room has room again', async () => {
     const bench = new Bench({ concurrency: 8, concurrencyPerListener: 4, concurrencyPerOwner: 2 });
     for (const id of 'abcd') bench.lanes.add(deliveries(id, 1, Infinity, 'fresh', 'many'));
     expect(bench.lanes.room('fresh').fullOwners).toEqual(['many']);
     while (bench.underWay.length) await bench.end();
-    expect(bench.hungry).toBe(1);
+    expect(bench.hasRoomAgain).toBe(1);
   });
 
-  it('give a slot to the next when an attempt frees its own before it ends, and only once', async () => {
+  it('give a slot to the next delivery when an attempt frees its slot before it ends, and only once', async () => {
     const bench = new Bench({ concurrency: 1 });
     bench.lanes.add(deliveries('a', 3));
     bench.free[0]?.();

@@ -20,10 +20,13 @@ class Parcel {
 }
 
 const SECOND = 1_000;
-/** An attempt may start for as long as its lease covers its time limit and a second: 60 - 15 - 1 by default. */
+/**
+ * An attempt may start while the rest of its lease covers its time limit and a margin of a second: 60 - 15 - 1 by
+ * default.
+ */
 const MAY_START_MS = 44 * SECOND;
 
-/** Makes the transaction that leases a delivery take so long on the monotonic clock, which a test has in its hands. */
+/** Makes the transaction that leases a delivery slow on the monotonic clock, which the test controls. */
 class SlowFormat extends PayloadFormat {
   static takesMs = 0;
   override readonly name = 'slow';
@@ -57,7 +60,10 @@ describeDatabases('an attempt', (database) => {
   const send = (count: number) =>
     app.dataSource.getRepository(Parcel).save(Array.from({ length: count }, (_, n) => ({ name: `parcel ${n}` })));
 
-  /** Two deliveries; the second waits in memory while the first one takes `ms`. @returns how many requests were made */
+  /**
+   * Two deliveries; the second is queued in memory while the first one takes `ms`.
+   * @returns how many requests were made
+   */
   async function behindOneThatTakes(ms: number, rateLimit: RateLimit | null = null): Promise<number> {
     await app.listeners.create({ events: ['*'], url: app.receiver.url, rateLimit });
     let release = () => undefined as void;
@@ -75,7 +81,7 @@ describeDatabases('an attempt', (database) => {
     expect(await behindOneThatTakes(MAY_START_MS - SECOND)).toBe(2);
   });
 
-  it('does not start when the rest of its lease does not cover it: the delivery is given back, unsent', async () => {
+  it('does not start when the rest of its lease does not cover it: the delivery is released, unsent', async () => {
     expect(await behindOneThatTakes(MAY_START_MS + 1)).toBe(1);
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, due: 1, leased: 0 });
     const [second] = (await app.deliveries.list({ state: 'due' })).items;
@@ -87,16 +93,16 @@ describeDatabases('an attempt', (database) => {
 
   describe('to a listener with a rate limit', () => {
     const rateLimit = { limit: 10, perSeconds: 60 };
-    /** A twentieth of the stretch. */
+    /** A twentieth of the window. */
     const SLOT_MS = 3 * SECOND;
 
     beforeEach(() => app.clock.set(Math.floor(Date.now() / SLOT_MS) * SLOT_MS));
 
-    it('starts in the part of the stretch in which it was counted', async () => {
+    it('starts in the part of the window in which it was counted', async () => {
       expect(await behindOneThatTakes(SLOT_MS - SECOND, rateLimit)).toBe(2);
     });
 
-    it('does not start later, and is counted anew when it does', async () => {
+    it('does not start later without being counted again', async () => {
       expect(await behindOneThatTakes(SLOT_MS + SECOND, rateLimit)).toBe(1);
       expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, due: 1, leased: 0 });
       await app.dispatcher.drain();
@@ -162,7 +168,7 @@ describe('a worker that is stopped', () => {
   }, 240_000);
   afterAll(() => scratch.remove());
 
-  describeDatabases('past its lease and goes on', (database) => {
+  describeDatabases('until its lease has expired, and continues', (database) => {
     let fresh: FreshDatabase;
     let app: TestApp;
     let worker: ChildProcess | undefined;
@@ -178,11 +184,11 @@ describe('a worker that is stopped', () => {
       await fresh.drop();
     });
 
-    it('has sent again only what it was sending, under the same ids, and changes nothing', async () => {
+    it('causes repeats only of its deliveries in flight, under the same ids, and changes nothing', async () => {
       let release = () => undefined as void;
       const held = new Promise<void>((resolve) => (release = resolve));
       app.receiver.respond((_, index) => ({ status: 204, ...(index < 2 ? { delayUntil: held } : {}) }));
-      // Two are being sent, and two more wait in its memory.
+      // Two are in flight, and two more are queued in memory.
       const dispatcher = { concurrencyPerListener: 2, timeoutMs: 4 * SECOND, leaseMs: 6 * SECOND };
       worker = spawn(process.execPath, [join(scratch.folder, 'dist/worker.js')], {
         env: { ...process.env, WORKER: JSON.stringify({ database: fresh.options, dispatcher }) },

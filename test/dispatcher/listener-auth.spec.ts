@@ -10,7 +10,7 @@ const TYPE = 'note.sent';
 const MINUTE = 60 * 1_000;
 const HOUR = 60 * MINUTE;
 
-describeDatabases('what the server of a listener asks for', (database) => {
+describeDatabases('auth of a listener', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   const tokens = new TestReceiver();
@@ -58,7 +58,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
 
   it.each<[ListenerAuth, Record<string, string>, ListenerAuth]>([
     [
-      // The example of RFC 7617, 2.1: a password that is not ASCII.
+      // The example of RFC 7617, section 2.1: a password that is not ASCII.
       { type: 'basic', username: 'test', password: '123£' },
       { authorization: 'Basic dGVzdDoxMjPCow==' },
       { type: 'basic', username: 'test', password: '***' },
@@ -88,7 +88,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
     for (const hidden of ['123£', 'mF_9.B5f-4.1JqM', 'k-123', 'Key 42']) expect(row?.auth).not.toContain(hidden);
   });
 
-  it('stays when something else is changed, goes with null, and does not follow to another server', async () => {
+  it('is kept when other values change, is removed by null, and is not sent to another server', async () => {
     const { id } = await listen({ type: 'bearer', token: 'abc' });
     await app.listeners.update(id, { description: 'x', url: `${app.receiver.url}/other` });
     await publish();
@@ -206,7 +206,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
         }),
       }));
 
-    it('is not shown by what keeps it, neither the secret nor the token, and masked in the listener', async () => {
+    it('shows neither the secret nor the token in the objects that hold them, and is masked in the listener', async () => {
       tokens.respond({ status: 200, body: JSON.stringify({ access_token: 'a.token.to-keep', token_type: 'Bearer' }) });
       const { id } = await listen(oauth2());
       await publish();
@@ -219,7 +219,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       for (const secret of ['a.token.to-keep', 'p:ss+word']) expect(keeper).not.toContain(secret);
     });
 
-    it('is a token asked for once for many deliveries, and again half a minute before it ends', async () => {
+    it('requests a token once for many deliveries, and again half a minute before it expires', async () => {
       give();
       await listen({ ...oauth2(), scope: 'hooks:write', audience: 'https://api.example/' });
       await publish(20);
@@ -229,7 +229,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       expect(more).toEqual([]);
       expect(asked?.method).toBe('POST');
       expect(asked?.headers['content-type']).toBe('application/x-www-form-urlencoded');
-      // RFC 6749, 2.3.1: both parts are form-encoded first.
+      // RFC 6749, section 2.3.1: both parts are form-encoded first.
       expect(asked?.headers.authorization).toBe(`Basic ${Buffer.from('the+shop:p%3Ass%2Bword').toString('base64')}`);
       expect(Object.fromEntries(new URLSearchParams(String(asked?.rawBody)))).toEqual({
         ...{ grant_type: 'client_credentials', scope: 'hooks:write', audience: 'https://api.example/' },
@@ -239,7 +239,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       expect(authorizations().at(-1)).toBe('Bearer t1');
     });
 
-    it('names the client in the form where the server wants that', async () => {
+    it('names the client in the form if the server wants that', async () => {
       give();
       await listen({ ...oauth2(), clientAuth: 'body' });
       await publish();
@@ -250,7 +250,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       });
     });
 
-    it('is asked for anew once after a 401, within the same attempt', async () => {
+    it('requests a new token once after a 401, within the same attempt', async () => {
       give();
       const { id } = await listen(oauth2());
       await publish();
@@ -258,7 +258,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       await publish();
       expect(authorizations()).toEqual(['Bearer t0', 'Bearer t0', 'Bearer t1']);
       expect(await app.deliveries.counts({ listenerId: id })).toMatchObject({ succeeded: 2 });
-      // Whose new token is refused, too, is refused.
+      // The attempt fails when the new token is refused, too.
       app.receiver.respond({ status: 401 });
       await publish();
       expect(authorizations().slice(3)).toEqual(['Bearer t1', 'Bearer t2']);
@@ -266,7 +266,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       expect(tokens.requests).toHaveLength(3);
     });
 
-    it('is asked for anew once for all that are refused together', async () => {
+    it('requests one new token for all attempts that are refused together', async () => {
       give();
       await listen(oauth2());
       await publish();
@@ -279,19 +279,19 @@ describeDatabases('what the server of a listener asks for', (database) => {
     it.each([
       ['an error', { status: 400, body: '{"error":"invalid_client"}' }, 'the token endpoint: status 400'],
       ['a redirect', { status: 302, headers: { location: '/x' } }, 'the token endpoint: status 302'],
-      ['no JSON', { status: 200, body: '<html>' }, 'the token endpoint gave no bearer token'],
-      ['null', { status: 200, body: 'null' }, 'the token endpoint gave no bearer token'],
+      ['no JSON', { status: 200, body: '<html>' }, 'the token endpoint returned no bearer token'],
+      ['null', { status: 200, body: 'null' }, 'the token endpoint returned no bearer token'],
       [
         'a token of another type',
         { status: 200, body: '{"access_token":"t","token_type":"mac"}' },
-        'the token endpoint gave no bearer token',
+        'the token endpoint returned no bearer token',
       ],
       [
         'a token that would be two headers',
         { status: 200, body: JSON.stringify({ access_token: 't\r\nx: y', token_type: 'bearer' }) },
-        'the token endpoint gave no bearer token',
+        'the token endpoint returned no bearer token',
       ],
-    ])('fails the attempt when the endpoint answers with %s, and is tried again', async (_what, answer, detail) => {
+    ])('fails the attempt when the endpoint answers with %s, and is retried', async (_what, answer, detail) => {
       tokens.respond(answer);
       const { id } = await listen(oauth2());
       await publish();
@@ -308,7 +308,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       expect(authorizations()).toEqual(['Bearer t0']);
     });
 
-    it('keeps to the one time limit of the attempt, whoever is slow', async () => {
+    it('keeps the one time limit of the attempt, whichever server is slow', async () => {
       let release = () => undefined as void;
       const slow = new Promise<void>((resolve) => (release = resolve));
       tokens.respond({ status: 200, delayUntil: slow });
@@ -319,7 +319,7 @@ describeDatabases('what the server of a listener asks for', (database) => {
       release();
       expect(await attemptOf(id)).toMatchObject({
         errorCode: 'AUTH_FAILED',
-        errorDetail: expect.stringMatching(/^the token (?:endpoint: TIMEOUT|took the whole time limit)$/),
+        errorDetail: expect.stringMatching(/^the token (?:endpoint: TIMEOUT|request took the whole time limit)$/),
       });
     });
   });

@@ -28,7 +28,7 @@ const MINUTE = 60 * 1_000;
 const DAY = 24 * 60 * MINUTE;
 const K1: SealingKeyOptions = { id: 'k1', key: Buffer.alloc(32, 1) };
 const K2: SealingKeyOptions = { id: 'k2', key: Buffer.alloc(32, 2) };
-/** What `certificateFor` and `authorityOf` last for. */
+/** Lifetime of the certificates of `certificateFor` and `authorityOf`. */
 const EXPIRES_IN = 2 * DAY;
 
 let authority: TestAuthority;
@@ -50,13 +50,13 @@ interface Arrival {
   readonly path: string;
   /** Common name of the client's certificate. */
   readonly client: string | undefined;
-  /** Of the connection: no two that are open have the same. */
+  /** Port of the client. Two open connections never have the same port. */
   readonly port: number | undefined;
   readonly headers: Record<string, string>;
   readonly body: Buffer;
 }
 
-/** A server that lets in nobody but those whom the private authority knows, unless it is `open`. */
+/** A server that accepts only certificates of the private authority, unless it is `open`. */
 class StrictServer {
   readonly arrivals: Arrival[] = [];
   readonly #server = createServer((incoming, response) => {
@@ -142,7 +142,7 @@ describeDatabases('tls of a listener', (database) => {
     return (await app.deliveries.get(items[0]?.id ?? '')).attempts.at(-1);
   };
 
-  it('is the client of its requests, shown without the key, and stored sealed', async () => {
+  it('identifies the client of its requests, is shown without the key, and is stored sealed', async () => {
     const { secret, ...created } = await listen(as(acme));
     const of = (pem: string) => {
       const { fingerprint256, validTo } = new X509Certificate(pem);
@@ -169,7 +169,7 @@ describeDatabases('tls of a listener', (database) => {
     expect(text).not.toContain('BEGIN');
   });
 
-  it('is asked for by its server: without a certificate, or with a stranger’s, the attempt fails', async () => {
+  it('is required by the server: without a certificate, or with one of another authority, the attempt fails', async () => {
     const without = await listen({ ca: authority.cert });
     const other = await listen(as(await stranger.issue('acme')));
     await send();
@@ -211,11 +211,11 @@ describeDatabases('tls of a listener', (database) => {
     }
     for (const clients of clientsOf.values()) expect(clients.size).toBe(1);
     expect(new Set(server.clients)).toEqual(new Set(['acme', 'globex']));
-    // Connections are kept: had each request one of its own, the above would say nothing.
+    // Connections are reused. If each request had its own connection, the check above would prove nothing.
     expect(clientsOf.size).toBeLessThan(server.arrivals.length);
   });
 
-  it('changes with the next request, stays when something else changes, and goes with null', async () => {
+  it('changes with the next request, is kept when other values change, and is removed by null', async () => {
     const { id } = await listen(as(acme));
     await send();
     expect((await app.listeners.update(id, { tls: as(globex) })).tls?.certificate?.subject).toBe('CN=globex');
@@ -227,10 +227,10 @@ describeDatabases('tls of a listener', (database) => {
     expect(await stored()).toEqual([null]);
     await send();
     expect(server.arrivals).toHaveLength(3);
-    expect(await lastAttempt(id)).toMatchObject({ errorCode: 'TLS_FAILED' }); // its authority is no public one
+    expect(await lastAttempt(id)).toMatchObject({ errorCode: 'TLS_FAILED' }); // its authority is not a public one
   });
 
-  it('does not follow to another server, and is not what is shown', async () => {
+  it('is not sent to another server, and cannot be set to the shown value', async () => {
     const { id, tls } = await listen(as(acme));
     const code = (input: unknown) =>
       app.listeners.update(id, input as UpdateListenerInput).then(
@@ -250,7 +250,7 @@ describeDatabases('tls of a listener', (database) => {
     expect(server.clients).toEqual(['acme', 'acme']);
   });
 
-  it('is sealed anew with the next key, and waits for a key that is missing', async () => {
+  it('is sealed again with the next key, and its deliveries stay pending while a key is missing', async () => {
     const said = listenToLog();
     const { id } = await listen(as(acme));
     const restart = async (...keys: SealingKeyOptions[]) => {
@@ -258,7 +258,7 @@ describeDatabases('tls of a listener', (database) => {
       await start(keys);
     };
     await restart(K2);
-    await app.listeners.rotateSecret(id, { overlapMs: 0 }); // its secret is sealed by the new key, its tls is not
+    await app.listeners.rotateSecret(id, { overlapMs: 0 }); // its secret is sealed with the new key, its tls is not
     expect((await app.listeners.resealSecrets()).unreadable).toEqual([id]);
     await send();
     expect(said.errors).toEqual([expect.stringMatching(`^SECRET_KEY_MISSING: A secret of listener ${id} `)]);
@@ -273,7 +273,7 @@ describeDatabases('tls of a listener', (database) => {
     expect(server.clients).toEqual(['acme']);
   });
 
-  it('opens in the row of no other listener', async () => {
+  it('cannot be opened in the row of another listener', async () => {
     const said = listenToLog();
     const mine = await listen(undefined, app.receiver.url);
     const theirs = await listen(as(acme));
@@ -287,7 +287,7 @@ describeDatabases('tls of a listener', (database) => {
     expect(said.errors).toEqual([expect.stringMatching(`^SECRET_UNREADABLE: A secret of listener ${mine.id} `)]);
   });
 
-  it('is also that of the token request when the token comes from the same server, and of no other one', async () => {
+  it('is used for the token request of the same server, and of no other server', async () => {
     const elsewhere = await new StrictServer().start({ open: true });
     try {
       const oauth2 = { type: 'oauth2', clientId: 'a', clientSecret: 'b' } as const;
@@ -307,7 +307,7 @@ describeDatabases('tls of a listener', (database) => {
       expect(server.arrivals.at(-1)?.headers.authorization).toBe('Bearer t');
       const { id } = await of(`${elsewhere.url}/token`);
       await send();
-      // The public authorities know nothing of that server.
+      // The public authorities do not know that server.
       expect(await lastAttempt(id)).toMatchObject({
         errorCode: 'AUTH_FAILED',
         errorDetail: 'the token endpoint: TLS_FAILED',
@@ -319,7 +319,7 @@ describeDatabases('tls of a listener', (database) => {
   });
 });
 
-describe('tls of a listener that is not accepted', () => {
+describe('tls of a listener that is rejected', () => {
   let app: TestApp;
   beforeAll(async () => {
     app = await startApp({
@@ -391,11 +391,11 @@ describe('tls of a listener that is not accepted', () => {
     expect(JSON.stringify([error, (error as Error).message, (error as Error).stack])).not.toContain(key);
   });
 
-  it('is one for a URL without TLS', async () => {
+  it('belongs to a URL without TLS', async () => {
     await expect(create(as(acme), app.receiver.url)).rejects.toMatchObject({ code: 'INVALID_TLS' });
   });
 
-  it('is expired, or a certificate that leads to it or an authority is', async () => {
+  it('has expired, or a certificate of its chain or an authority has', async () => {
     app.clock.advance(EXPIRES_IN + MINUTE);
     try {
       const own = await certificateFor('own');
@@ -408,7 +408,7 @@ describe('tls of a listener that is not accepted', () => {
     await create(as(acme));
   });
 
-  it('has a key that its passphrase does not open, or that takes long to open', async () => {
+  it('has a key that its passphrase does not open, or that takes too long to open', async () => {
     const passphrase = generateSecret();
     const key = await encryptedKey(acme.key, passphrase);
     expect(key).toContain('BEGIN ENCRYPTED PRIVATE KEY');
@@ -423,7 +423,7 @@ describe('tls of a listener that is not accepted', () => {
     }
     const just = await encryptedKey(acme.key, passphrase, '-iter', '100000');
     await create({ ...as(acme), key: just, passphrase });
-    // A number in the file is all that it takes: 8 million rounds, seconds of a frozen process.
+    // A number in the file is enough: 8 million rounds, which freeze the process for seconds.
     const der = Buffer.from(just.replaceAll(/-.*-|\n/g, ''), 'base64').toString('hex');
     const bomb = Buffer.from(der.replace('02030186a0', '02037fffff'), 'hex').toString('base64');
     const startedAt = performance.now();

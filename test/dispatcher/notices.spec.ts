@@ -18,7 +18,7 @@ class ThreeAttempts extends RetrySchedule {
   }
 }
 
-describe('somebody notices', () => {
+describe('the log warns', () => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let warned: string[];
@@ -62,19 +62,19 @@ describe('somebody notices', () => {
   const named = () => `${id} (${app.receiver.url}, owner ${JSON.stringify(OWNER)})`;
   const url = () => `${app.receiver.url}?token=hidden`;
 
-  it('that a circuit has opened, once, and which delivery is exhausted', async () => {
+  it('that a circuit has opened, once, and that a delivery is exhausted', async () => {
     await publish();
     await attempts(3);
     expect(warned).toEqual([
       expect.stringContaining(`Delivery ${exhausted[0]?.deliveryId} to ${named()} is exhausted after 3 attempts: 500.`),
-      expect.stringContaining(`The circuit of listener ${named()} is open: 3 attempts in a row failed.`),
+      expect.stringContaining(`The circuit of listener ${named()} is open: 3 consecutive attempts failed.`),
     ]);
     expect(opened).toMatchObject([{ listenerId: id, url: url(), owner: OWNER, failuresInARow: 3 }]);
     expect(exhausted).toMatchObject([{ listenerId: id, url: url(), owner: OWNER }]);
     expect(warned.join()).not.toContain('hidden');
   });
 
-  it('of a listener with many exhausted deliveries once a minute, and of how many there were', async () => {
+  it('once a minute about a listener with many exhausted deliveries, with their number', async () => {
     for (let n = 0; n < 4; n++) await publish();
     await attempts(20);
     expect(exhausted).toHaveLength(4);
@@ -85,10 +85,10 @@ describe('somebody notices', () => {
     await publish();
     await attempts(4);
     expect(ofExhausted()).toHaveLength(2);
-    expect(ofExhausted()[1]).toContain('So are 3 others of this listener.');
+    expect(ofExhausted()[1]).toContain('3 more deliveries of this listener are exhausted.');
   });
 
-  it('that a listener is disabled, whoever does it', async () => {
+  it('that a listener is disabled, by the application or by the library', async () => {
     await app.listeners.disable(id, 'no more');
     await app.listeners.enable(id);
     app.receiver.respond({ status: 410 });

@@ -19,7 +19,7 @@ class Ticket {
   customerId: string;
 }
 
-/** Not ordered by itself: a listener may ask for it. */
+/** Not ordered by default, but a listener may ask for order. */
 @Webhook()
 @Entity('ordered_note')
 class Note {
@@ -30,14 +30,14 @@ class Note {
   step: number;
 }
 
-/** Three attempts, a minute apart: the clock of a test moves by hand. */
+/** Three attempts, a minute apart; the test moves the clock by hand. */
 class EveryMinute extends RetrySchedule {
   override delayMs(failures: number): number | null {
     return failures < 3 ? 60_000 : null;
   }
 }
 
-/** One attempt more, at once. */
+/** One retry, without a pause. */
 class AtOnce extends RetrySchedule {
   override delayMs(failures: number): number | null {
     return failures < 5 ? 0 : null;
@@ -71,14 +71,14 @@ describeDatabases('the events of one row, ordered', (database) => {
       .filter(({ data }) => data.id === id)
       .map(({ data }) => data.step);
 
-  /** `count` changes of each of these rows, one transaction each. */
+  /** Makes `count` changes of each of these rows, one transaction each. */
   async function change(entity: typeof Ticket | typeof Note, ids: readonly number[], count: number): Promise<void> {
     const repository = app.dataSource.getRepository(entity);
     for (const id of ids) await repository.save({ id, step: 0 });
     for (let step = 1; step <= count; step++) for (const id of ids) await repository.save({ id, step });
   }
 
-  it('arrive one at a time and in the order of their commits, with four workers that take one event each', async () => {
+  it('arrive one at a time and in the order of their commits, with four workers that claim one event each', async () => {
     const rows = [1, 2, 3];
     const ordered = await listen();
     const asked = await listen({ events: ['note.*'], ordering: 'entity', url: `${app.receiver.url}/notes` });
@@ -91,7 +91,7 @@ describeDatabases('the events of one row, ordered', (database) => {
       underWay.set(key, now);
       await new Promise((resolve) => setImmediate(resolve));
       underWay.set(key, now - 1);
-      // Every seventh is refused, and goes again before anything of its row that came later.
+      // Every seventh request is refused, and is retried before any later event of its row.
       return { status: index % 7 === 6 ? 500 : 204 };
     });
     const options: WebhooksModuleOptions = {
@@ -105,7 +105,8 @@ describeDatabases('the events of one row, ordered', (database) => {
       },
     };
     for (let worker = 0; worker < 4; worker++) await start(options);
-    // Four clocks that stand still at four times would wait for each other for ever.
+    // Each process has its own clock. Four clocks that stand still at different times would wait for each other for
+    // ever.
     const ticking = setInterval(() => apps.running.forEach(({ clock }) => clock.set(Date.now())), 5);
     try {
       await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);
@@ -120,7 +121,7 @@ describeDatabases('the events of one row, ordered', (database) => {
       const path = new URL(url).pathname;
       const requests = app.receiver.requests.filter((request) => request.url === path);
       for (const id of rows) {
-        // What was refused stands there again at once.
+        // A refused event appears again directly after itself.
         const seen = steps({ requests }, id).filter((step, index, all) => step !== all[index - 1]);
         expect(seen).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
       }
@@ -128,7 +129,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(most).toBe(1);
   }, 90_000);
 
-  it('wait for a retry of the one before, and only those of that row', async () => {
+  it('wait for a retry of the event before, and do not delay other rows', async () => {
     await listen();
     app.receiver.failTimes(1);
     await change(Ticket, [1], 2);
@@ -142,7 +143,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(steps()).toEqual([0, 0, 1, 2]);
   });
 
-  it('go on when the one before is exhausted', async () => {
+  it('continue when the event before is exhausted', async () => {
     await listen();
     app.receiver.failTimes(3);
     await change(Ticket, [1], 1);
@@ -154,7 +155,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, succeeded: 1 });
   });
 
-  it('are not held back by a resend, which goes outside of the order', async () => {
+  it('are not delayed by a resend, which is not ordered', async () => {
     await listen();
     app.receiver.failTimes(1);
     await change(Ticket, [1], 1);
@@ -163,11 +164,11 @@ describeDatabases('the events of one row, ordered', (database) => {
     app.receiver.respond({ status: 500 });
     await app.deliveries.resend(first?.id ?? '');
     await app.dispatcher.drain();
-    // The resent one and, although that failed again, the next of the row.
+    // The resent event and, although it failed again, the next event of the row.
     expect(steps().toSorted()).toEqual([0, 0, 1]);
   });
 
-  it('go to another listener although one is behind', async () => {
+  it('reach another listener although one listener is behind', async () => {
     await listen();
     await listen({ url: `${app.receiver.url}/other` });
     app.receiver.respond(({ url }) => ({ status: url.endsWith('/other') ? 204 : 500 }));
@@ -177,7 +178,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(steps({ requests: others })).toEqual([0, 1, 2]);
   });
 
-  it('tell the old owner last that the row is gone, and the new one everything from then on', async () => {
+  it('end for the old owner with a deletion, and continue for the new owner', async () => {
     const old = await listen({ owner: 'acme', url: `${app.receiver.url}/acme` });
     const next = await listen({ owner: 'globex', url: `${app.receiver.url}/globex` });
     const tickets = app.dataSource.getRepository(Ticket);
@@ -200,7 +201,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(told(next)).toEqual(['ticket.updated 2', 'ticket.updated 3']);
   });
 
-  it('come in the order in which two writers got hold of the row', async () => {
+  it('arrive in the order in which two writers locked the row', async () => {
     await listen();
     const tickets = app.dataSource.getRepository(Ticket);
     await tickets.save({ id: 1, step: 0 });
@@ -216,7 +217,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     expect(told).toEqual(stored.map(({ payload }) => (JSON.parse(payload) as Body).data.step));
   });
 
-  it('include what is published with an order key, for a listener that is ordered', async () => {
+  it('include published events with an order key, for a listener that is ordered', async () => {
     await listen({ events: ['invoice.*'], ordering: 'entity' });
     await listen({ events: ['invoice.*'], url: `${app.receiver.url}/unordered` });
     app.receiver.respond((request, index) => ({ status: index < 2 ? 500 : 204 }));
@@ -240,14 +241,14 @@ describeDatabases('the events of one row, ordered', (database) => {
     await change(Ticket, [1], 0);
     await change(Ticket, [2], 2);
     await app.dataSource.getRepository(Ticket).save({ id: 1, step: 1 });
-    // One event a round: the inline one's delivery is there long before that of the one before it.
+    // One event a round: the delivery of the inline event exists long before the delivery of the event before it.
     const inline = await start({ dispatch: 'inline', dispatcher: { eventsPerBatch: 1 } });
     await inline.dataSource.getRepository(Ticket).save({ id: 1, step: 2 });
     await inline.dispatcher.drain();
     expect(steps()).toEqual([0, 1, 2]);
   });
 
-  it.skipIf(database.name === 'sqlite')('are not overtaken while another worker holds an earlier one', async () => {
+  it.skipIf(database.name === 'sqlite')('are not overtaken while another worker holds an earlier event', async () => {
     await listen();
     await change(Ticket, [1, 2], 2);
     const holder = await stalledOn(app, 1);
@@ -255,7 +256,7 @@ describeDatabases('the events of one row, ordered', (database) => {
       await app.dispatcher.drain();
       expect(steps()).toEqual([]);
       expect(steps(app.receiver, 2)).toEqual([0, 1, 2]);
-      // It had taken it: nothing of the row is lost with it.
+      // The worker had claimed the event, but no event of the row is lost with it.
       await holder.rollbackTransaction();
       await app.dispatcher.drain();
       expect(steps()).toEqual([0, 1, 2]);
@@ -264,26 +265,29 @@ describeDatabases('the events of one row, ordered', (database) => {
     }
   });
 
-  it.skipIf(database.name === 'sqlite')('let others through, when there are more of them than a batch', async () => {
-    await listen();
-    await change(Ticket, [1], 9);
-    await change(Ticket, [2], 0);
-    const other = await start({ dispatcher: { eventsPerBatch: 4, pollIntervalMs: 3_600_000 } });
-    const holder = await stalledOn(app, 1);
-    try {
-      other.dispatcher.start();
-      await app.receiver.waitForRequest((request) => bodyOf(request).data.id === 2);
-      expect(steps()).toEqual([]);
-      // And not by the poll, once it is free.
-      await holder.rollbackTransaction();
-      await waitUntil(() => steps().length === 10);
-      expect(steps()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    } finally {
-      await holder.release();
-    }
-  });
+  it.skipIf(database.name === 'sqlite')(
+    'let other events through when more of them are blocked than fit into a batch',
+    async () => {
+      await listen();
+      await change(Ticket, [1], 9);
+      await change(Ticket, [2], 0);
+      const other = await start({ dispatcher: { eventsPerBatch: 4, pollIntervalMs: 3_600_000 } });
+      const holder = await stalledOn(app, 1);
+      try {
+        other.dispatcher.start();
+        await app.receiver.waitForRequest((request) => bodyOf(request).data.id === 2);
+        expect(steps()).toEqual([]);
+        // Not only by the poll, once the event is released.
+        await holder.rollbackTransaction();
+        await waitUntil(() => steps().length === 10);
+        expect(steps()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+      } finally {
+        await holder.release();
+      }
+    },
+  );
 
-  it('carry a number that grows in their order, for a listener that wants it', async () => {
+  it('carry a number that grows in their order, for a listener that asks for it', async () => {
     await listen({ sequence: true });
     await listen({ url: `${app.receiver.url}/plain` });
     await change(Ticket, [1], 3);
@@ -325,7 +329,7 @@ describeDatabases('the events of one row, ordered', (database) => {
   });
 });
 
-/** A worker that has taken the first event of a row and gets no further. */
+/** A worker that has claimed the first event of a row and then stops working. */
 async function stalledOn({ dataSource }: TestApp, id: number): Promise<QueryRunner> {
   const runner = dataSource.createQueryRunner();
   await runner.startTransaction('READ COMMITTED');

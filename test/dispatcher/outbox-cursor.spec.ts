@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OutboxCursor } from '../../libs/webhooks/src/dispatcher/outbox-cursor.js';
 
-describe('where the outbox is looked at', () => {
+describe('the cursor of the outbox', () => {
   let cursor: OutboxCursor;
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['performance'] });
@@ -11,7 +11,7 @@ describe('where the outbox is looked at', () => {
     vi.useRealTimers();
   });
 
-  /** A look that takes `ms` and finds events up to `lastSeq`. @returns where it began */
+  /** A look that takes `ms` and finds events up to `lastSeq`. @returns where the look began */
   const look = (ms: number, lastSeq: number | null) => {
     const from = cursor.look();
     vi.advanceTimersByTime(ms);
@@ -19,28 +19,28 @@ describe('where the outbox is looked at', () => {
     return from.afterSeq;
   };
 
-  it('is the start at first, and then past the last event, for nine tenths of the time', () => {
+  it('looks from the start first, and then past the last event for nine tenths of the time', () => {
     expect(look(10, 250)).toBe(0);
     expect(look(10, 500)).toBe(250);
     expect(look(89, 750)).toBe(500);
-    // 100 ms after the sweep that took 10.
+    // 100 ms after the sweep that took 10 ms.
     expect(look(1, 760)).toBe(750);
     expect(look(10, 900)).toBe(0);
     expect(look(10, null)).toBe(900);
   });
 
-  it('never goes back, when the start has an event that was committed late', () => {
+  it('does not move back when a sweep finds an event that was committed late', () => {
     look(10, 500);
     vi.advanceTimersByTime(100);
     expect(look(10, 3)).toBe(0);
     expect(look(10, null)).toBe(500);
   });
 
-  it('is the start at once again, where looking there takes no time', () => {
+  it('sweeps at every look if a sweep takes no time', () => {
     expect([look(0, 10), look(0, 20), look(0, 30)]).toEqual([0, 0, 0]);
   });
 
-  it('says when a look past the last event is to be followed by one from the start', () => {
+  it('knows when a look past the last event must be followed by a sweep', () => {
     look(10, 250);
     expect(cursor.untilSweepMs).toBeNull();
     look(30, null);
@@ -51,7 +51,7 @@ describe('where the outbox is looked at', () => {
     expect(cursor.untilSweepMs).toBeNull();
   });
 
-  it('is never the start while other events are being routed, which would be found there again', () => {
+  it('does not sweep while other events are being routed, because it would find them again', () => {
     const first = cursor.look();
     cursor.found(first, 250);
     const second = cursor.look(false);
@@ -60,9 +60,9 @@ describe('where the outbox is looked at', () => {
     expect(cursor.look(true).afterSeq).toBe(0);
   });
 
-  it('goes back to what a look has found and left', () => {
+  it('moves back to events that a look has found and not taken', () => {
     look(10, 500);
-    cursor.left(300);
+    cursor.notTaken(300);
     expect(look(10, null)).toBe(300);
   });
 });

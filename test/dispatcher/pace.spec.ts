@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Pace, type FreshTraffic } from '../../libs/webhooks/src/dispatcher/pace.js';
 
-// What other listeners feel of it is measured by `npm run bench -- --only wide-fanout`.
+// `npm run bench -- --only wide-fanout` measures the effect on other listeners.
 
 type Traffic = { -readonly [K in keyof FreshTraffic]: FreshTraffic[K] };
 let traffic: Traffic;
@@ -13,14 +13,14 @@ beforeEach(() => {
 });
 afterEach(() => void vi.useRealTimers());
 
-/** A page or a claim that takes so long. */
+/** A page or a claim that takes `ms`. */
 function work(ms: number, isMany = true): void {
   const began = performance.now();
   vi.advanceTimersByTime(ms);
   pace.ended(began, isMany);
 }
 
-it('takes small portions beside fresh events, and rests twice as long as each took', () => {
+it('takes small portions beside fresh events, and pauses twice as long as each took', () => {
   expect(pace.portion).toEqual({ page: 50, claim: 8 });
   expect(pace.mayBegin).toBe(true);
   work(10);
@@ -29,7 +29,7 @@ it('takes small portions beside fresh events, and rests twice as long as each to
   expect(pace.mayBegin).toBe(true);
 });
 
-it('waits for a fan-out that is under way, but not for ever for one after the other', () => {
+it('waits for a running fan-out, but only for a limited time for consecutive ones', () => {
   work(10);
   traffic.isRouting = true;
   vi.advanceTimersByTime(69);
@@ -41,7 +41,7 @@ it('waits for a fan-out that is under way, but not for ever for one after the ot
   expect(pace.mayBegin).toBe(true);
 });
 
-it('does not rest where fewer listeners waited than one claim takes', () => {
+it('does not pause when fewer listeners were ready than one claim takes', () => {
   work(10, false);
   expect(pace.mayBegin).toBe(true);
 });

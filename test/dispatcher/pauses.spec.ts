@@ -47,11 +47,11 @@ describeDatabases('a listener that is paused', (database) => {
     await save(3);
     await app.dispatcher.drain();
     app.receiver.respond({ status: 204 }).clear();
-    // Retries are due by then, and wait behind the circuit.
+    // Retries are due by then, and are pending behind the open circuit.
     apps.advance(2 * MINUTE);
   };
 
-  it('says so: since when it fails, until when it is paused, and when something goes next', async () => {
+  it('shows since when it fails, until when it is paused, and when the next attempt is due', async () => {
     expect(await app.listeners.get(id)).toMatchObject({ failuresInARow: 0, failingSince: null, pausedUntil: null });
     const since = app.clock.now();
     await pauseByReceiver();
@@ -65,7 +65,7 @@ describeDatabases('a listener that is paused', (database) => {
     expect(await app.listeners.get(id)).toMatchObject({ failuresInARow: 0, failingSince: null, nextAttemptAt: null });
   });
 
-  it('is sent what somebody sends again, and the pause that it asked for ends', async () => {
+  it('gets a resend, and the pause that it asked for ends', async () => {
     await pauseByReceiver();
     const [delivery] = (await app.deliveries.list()).items;
     await app.deliveries.resend(delivery!.id);
@@ -74,7 +74,7 @@ describeDatabases('a listener that is paused', (database) => {
     expect(await app.listeners.get(id)).toMatchObject({ failuresInARow: 0, pausedUntil: null });
   });
 
-  it('is sent a test event', async () => {
+  it('gets a test event', async () => {
     await pauseByReceiver();
     await app.listeners.sendTest(id);
     await app.dispatcher.drain();
@@ -82,7 +82,7 @@ describeDatabases('a listener that is paused', (database) => {
     expect(await app.listeners.get(id)).toMatchObject({ failuresInARow: 0, pausedUntil: null });
   });
 
-  it('with an open circuit is sent that one alone, and is left alone again when it fails', async () => {
+  it('with an open circuit gets only the resent delivery, and is paused again when it fails', async () => {
     await openCircuit();
     app.receiver.respond({ status: 500 });
     await app.listeners.sendTest(id);
@@ -93,7 +93,7 @@ describeDatabases('a listener that is paused', (database) => {
     expect(Number(listener.pausedUntil)).toBeGreaterThan(app.clock.now() + 60 * MINUTE);
   });
 
-  it('with an open circuit is sent the rest when that one succeeds', async () => {
+  it('with an open circuit gets the other deliveries when the resent one succeeds', async () => {
     await openCircuit();
     await app.listeners.sendTest(id);
     await app.dispatcher.drain();
@@ -101,7 +101,7 @@ describeDatabases('a listener that is paused', (database) => {
     expect(names().toSorted()).toEqual(['p0', 'p1', 'p2', 'test']);
   });
 
-  it('starts afresh with a new URL', async () => {
+  it('starts with a closed circuit at a new URL', async () => {
     await openCircuit();
     await app.listeners.update(id, { description: 'the same URL' });
     expect(await app.listeners.get(id)).toMatchObject({ failuresInARow: 3 });

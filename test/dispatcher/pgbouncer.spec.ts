@@ -7,7 +7,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const HOUR = 60 * 60 * 1_000;
 
-/** The clock of a test moves by hand. */
+/** Retries every minute; the test moves the clock by hand. */
 class EveryMinute extends RetrySchedule {
   override delayMs(): number {
     return 60_000;
@@ -43,7 +43,7 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
   const names = (app: TestApp) =>
     app.receiver.requests.map(({ json }) => (json as { data: { name: string } }).data.name);
 
-  it('what is committed is delivered, what is rolled back is not, and what failed is retried', async () => {
+  it('committed changes are delivered, changes that are rolled back are not, and failed attempts are retried', async () => {
     const app = await start();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     app.receiver.failTimes(1);
@@ -72,7 +72,7 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
     expect(names(writer).toSorted()).toEqual(saved.toSorted());
   });
 
-  it('an ordered listener hears of a row in the order of its commits, also when a retry is in the middle', async () => {
+  it('an ordered listener gets the events of a row in the order of their commits, also when a retry is in the middle', async () => {
     const app = await start();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await app.dataSource.query("UPDATE webhook_listeners SET ordering = 'entity'");
@@ -88,13 +88,13 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
     expect(names(app)).toEqual(['first', 'second', 'second', 'third']);
   });
 
-  it('the sessions keep nothing of ours', async () => {
+  it('the sessions keep no settings of this library', async () => {
     const app = await start({ dispatcher: { autoStart: true, pollIntervalMs: 20 } });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await Promise.all(Array.from({ length: 20 }, (_, index) => save(app, `p${index}`)));
     await app.receiver.waitFor(20);
     await app.dispatcher.stop();
-    // Two transactions at once have both of the pooler's connections.
+    // Two concurrent transactions use both connections of the pooler.
     const sessions = [0, 1].map(() => app.dataSource.createQueryRunner());
     const pids = new Set<unknown>();
     for (const session of sessions) {
@@ -114,7 +114,7 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
     }
   });
 
-  it('LISTEN hears nothing: that is said once, and the poll finds what there is', async () => {
+  it('LISTEN receives no notifications: that is logged once, and the poll finds the work', async () => {
     const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
     const web = await start({ wakeUp: {} });
     await start({ wakeUp: {}, dispatcher: { autoStart: true, pollIntervalMs: 50 } });
@@ -122,10 +122,12 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
     await save(web, 'polled');
     await web.receiver.waitFor(1);
     const said = () => warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('LISTEN'));
-    await expect.poll(said, { timeout: 15_000 }).toEqual([expect.stringMatching(/^LISTEN hears nothing.*wakeUp\.url/)]);
+    await expect
+      .poll(said, { timeout: 15_000 })
+      .toEqual([expect.stringMatching(/^LISTEN receives no notifications.*wakeUp\.url/)]);
   });
 
-  it('with wakeUp.url past it a commit wakes the others', async () => {
+  it('a commit wakes the other processes when wakeUp.url bypasses the pooler', async () => {
     const wakeUp = { url: fresh.directUrl };
     const web = await start({ wakeUp });
     await start({ wakeUp, dispatcher: { autoStart: true, pollIntervalMs: HOUR } });

@@ -7,7 +7,7 @@ import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Line, Order } from '../capture/shop.js';
 
-/** Three attempts, a minute apart: the clock of a test moves by hand. */
+/** Three attempts, a minute apart; the test moves the clock by hand. */
 class EveryMinute extends RetrySchedule {
   override delayMs(failures: number): number | null {
     return failures < 3 ? 60_000 : null;
@@ -39,7 +39,7 @@ describeDatabases('a delivery', (database) => {
   const bodies = () =>
     app.receiver.requests.map((request) => request.json as { type: string; data: { status: string } });
 
-  it('says what was when it happened, not what is when it is sent', async () => {
+  it('has the row as it was at the change, not as it is when sent', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     const order = await orders().save({ status: 'then' });
     await orders().save({ id: order.id, status: 'now' });
@@ -50,7 +50,7 @@ describeDatabases('a delivery', (database) => {
     ]);
   });
 
-  it('tells a new listener nothing of what happened before it was made, though it is not routed yet', async () => {
+  it('is not made to a listener that was created after the change, even if the event was not routed yet', async () => {
     await orders().save({ status: 'before' });
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     await orders().save({ status: 'after' });
@@ -58,7 +58,7 @@ describeDatabases('a delivery', (database) => {
     expect(bodies().map(({ data }) => data.status)).toEqual(['after']);
   });
 
-  it('tells of a delete, with the row as it was', async () => {
+  it('reports a delete, with the row as it was', async () => {
     await app.listeners.create({ events: ['order.deleted'], url: app.receiver.url });
     const order = await orders().save({ status: 'gone' });
     await orders().remove(order);
@@ -80,7 +80,7 @@ describeDatabases('a delivery', (database) => {
     expect(verified).toMatchObject({ type: 'order.created', data: { status: 'a' } });
   });
 
-  it('is retried after a 500 and not marked done, under the same id with a new signature', async () => {
+  it('is retried after a 500, under the same id with a new signature', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     app.receiver.failTimes(2);
     await orders().save({ status: 'a' });
@@ -107,7 +107,7 @@ describeDatabases('a delivery', (database) => {
     ]);
   });
 
-  it('is exhausted when the schedule ends, and the facts are told in process', async () => {
+  it('is exhausted when the schedule ends, and lifecycle events are emitted', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     app.receiver.failTimes(99);
     const told: string[] = [];
@@ -143,7 +143,7 @@ describeDatabases('a delivery', (database) => {
     expect(app.receiver.requests).toHaveLength(2);
   });
 
-  it('disables its listener on 410 Gone, and what waits is held', async () => {
+  it('disables its listener on 410 Gone, and pending deliveries are held', async () => {
     const listener = await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     app.receiver.respond([{ status: 500 }, { status: 410 }]);
     const disabled = vi.fn();
@@ -164,7 +164,7 @@ describeDatabases('a delivery', (database) => {
     expect(bodies().map(({ data }) => data.status)).toEqual(['waits', 'gone', 'waits']);
   });
 
-  it('brings 256 KiB of four-byte characters byte for byte', async () => {
+  it('transfers 256 KiB of four-byte characters byte for byte', async () => {
     const { secret } = await app.listeners.create({ events: ['article.written'], url: app.receiver.url });
     const text = '\u{1F980}'.repeat(65_000);
     await app.webhooks.publish('article.written', { text });
@@ -187,7 +187,7 @@ describeDatabases('a delivery', (database) => {
     expect(app.receiver.requests[0]?.headers).not.toHaveProperty('authorization');
   });
 
-  it('does not go to a private address, and says so', async () => {
+  it('is not sent to a private address, and records why', async () => {
     const guarded = await startApp({
       database: fresh.options,
       entities: [Order, Line],
@@ -198,7 +198,7 @@ describeDatabases('a delivery', (database) => {
       await expect(guarded.listeners.create({ events: ['order.*'], url: guarded.receiver.url })).rejects.toMatchObject({
         code: 'URL_ADDRESS_BLOCKED',
       });
-      // One that was made under a laxer rule.
+      // A listener that was created under a less strict rule.
       await app.listeners.create({ events: ['order.*'], url: guarded.receiver.url });
       await guarded.dataSource.getRepository(Order).save({ status: 'a' });
       await guarded.dispatcher.drain();
@@ -241,7 +241,7 @@ describeDatabases('a delivery', (database) => {
     }
   });
 
-  it('is taken over when its lease runs out, and the late worker changes nothing', async () => {
+  it('is reclaimed when its lease expires, and the late worker changes nothing', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     await orders().save({ status: 'a' });
     let release = () => undefined as void;
@@ -271,7 +271,7 @@ describeDatabases('a delivery', (database) => {
     }
   });
 
-  it('waits for what is being sent when the dispatcher stops', async () => {
+  it('in flight is completed when the dispatcher stops', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     let release = () => undefined as void;
     app.receiver.respond([{ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) }]);
@@ -284,7 +284,7 @@ describeDatabases('a delivery', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, leased: 0 });
   });
 
-  it('sets an event aside that cannot be read, and goes on with the others', async () => {
+  it('is not made for an event that cannot be read, and the other events continue', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     await orders().save({ status: 'torn' });
     await app.dataSource.query("UPDATE webhook_events SET payload = '{'");

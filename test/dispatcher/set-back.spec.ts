@@ -7,7 +7,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const SECOND = 1_000;
 const HOUR = 60 * 60 * SECOND;
-/** The retry of a test, and what a busy machine adds. */
+/** The retry delay of the test, and some more for a busy machine. */
 const RETRY_MS = 2 * SECOND;
 const MOMENT_MS = 10 * SECOND;
 const WAIT = { timeout: 20_000, interval: 20 };
@@ -18,7 +18,7 @@ class SoonSchedule extends RetrySchedule {
   }
 }
 
-/** What a server says whose clock a test sets. */
+/** The clock of a server, which the test sets. */
 class ServersClock extends SystemWebhookClock {
   aheadMs = 0;
 
@@ -67,7 +67,7 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
     await vi.waitFor(async () => expect((await timesOf(urlOf('paused')))?.paused).toBeTruthy(), WAIT);
     await vi.waitFor(async () => expect((await timesOf(urlOf('failing')))?.state).toBe('due'), WAIT);
     await vi.waitFor(async () => expect((await timesOf(urlOf('dead')))?.state).toBe('succeeded'), WAIT);
-    // Of a process that has died since.
+    // A lease of a process that has died since.
     await app.dataSource.query(
       `update webhook_deliveries set state = 'leased', lease_token = 'lease_dead', lease_until = ${clock.now() + MOMENT_MS}, finished_at = null where state = 'succeeded'`,
     );
@@ -79,7 +79,7 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
     vi.restoreAllMocks();
   });
 
-  it('has retries, leases and pauses brought back, signs the right time, and says so once', async () => {
+  it('moves retries, leases and pauses back, signs the right time, and logs it once', async () => {
     clock.aheadMs = 0;
     await vi.waitFor(() => expect(warned.filter((text) => text.includes('clock'))).toHaveLength(1), WAIT);
     await vi.waitFor(async () => expect((await timesOf(urlOf('failing')))?.state).toBe('succeeded'), WAIT);
@@ -93,7 +93,7 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
     expect(warned.filter((text) => text.includes('3600 s ahead'))).toHaveLength(1);
   });
 
-  it('has them brought back, too, when all processes were started anew meanwhile', async () => {
+  it('moves them back, too, when all processes were restarted meanwhile', async () => {
     await app.dispatcher.stop();
     clock.aheadMs = 0;
     const { receiver } = app;

@@ -8,7 +8,7 @@ import { databases, describeDatabases, type FreshDatabase } from '../support/dat
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const NEVER = new Promise<never>(() => undefined);
-/** For what stopping takes beside the attempt's own limit: the margin of a lease, and a busy machine. */
+/** Time for the stop beside the time limit of the attempt: the margin of a lease, and some more for a busy machine. */
 const MOMENT_MS = 4_000;
 
 let fresh: FreshDatabase;
@@ -37,7 +37,7 @@ describeDatabases('a dispatcher that stops', (database) => {
     await fresh.drop();
   });
 
-  it('gives back at once what waits, for another process to send, and waits for what is under way', async () => {
+  it('releases queued deliveries for another process, and completes requests in flight', async () => {
     await save(app, 3);
     app.dispatcher.start();
     await app.receiver.waitFor(1);
@@ -45,13 +45,13 @@ describeDatabases('a dispatcher that stops', (database) => {
     const stopped = app.dispatcher.stop().then(() => (hasStopped = true));
     const other = await start();
     try {
-      // Without waiting for a lease: the clock stands still.
+      // Without waiting for a lease to expire, because the clock stands still.
       other.dispatcher.start();
       await app.receiver.waitFor(3, { timeoutMs: 10_000 });
       expect(hasStopped).toBe(false);
       release();
       await stopped;
-      // Its record is there when it has stopped; the other may still be writing its own.
+      // A dispatcher that has stopped has written its records; the other may still be writing.
       await other.dispatcher.stop();
       expect(await app.deliveries.counts()).toMatchObject({ succeeded: 3, due: 0, leased: 0 });
       expect(new Set(app.receiver.requests.map(({ headers }) => headers['webhook-id'])).size).toBe(3);
@@ -73,7 +73,7 @@ describeDatabases('a dispatcher that stops', (database) => {
   });
 });
 
-it('a receiver that never answers holds the end of the application for timeoutMs and a moment', async () => {
+it('a receiver that never answers delays the end of the application by timeoutMs and about a second', async () => {
   fresh = await databases[0]!.create();
   const timeoutMs = 500;
   app = await start({ timeoutMs, leaseMs: 60_000 });
@@ -85,7 +85,7 @@ it('a receiver that never answers holds the end of the application for timeoutMs
   const began = performance.now();
   await app.close();
   expect(performance.now() - began).toBeLessThan(timeoutMs + MOMENT_MS);
-  // The attempt was recorded as what it was.
+  // The attempt was recorded with its real outcome.
   const next = await start();
   expect((await next.deliveries.list()).items).toMatchObject([
     { state: 'due', lastErrorCode: 'TIMEOUT', attemptCount: 1 },
@@ -94,7 +94,7 @@ it('a receiver that never answers holds the end of the application for timeoutMs
   await fresh.drop();
 });
 
-it('a second SIGTERM neither hangs the process nor cuts its ending short', { timeout: 150_000 }, async () => {
+it('a second SIGTERM neither hangs the process nor ends it early', { timeout: 150_000 }, async () => {
   fresh = await databases[0]!.create();
   const scratch = await buildWorkers();
   app = await start();

@@ -20,7 +20,7 @@ describe('a trouble that comes and goes', () => {
     troubles.succeeded('claiming');
   };
 
-  it('is a pair of lines a minute', () => {
+  it('is logged as one pair of lines a minute', () => {
     for (let n = 0; n < 10; n++, now += 1_000) flap();
     expect(lines).toEqual(['It fails: why', 'The dispatcher works again.']);
     now += 60_000;
@@ -28,7 +28,7 @@ describe('a trouble that comes and goes', () => {
     expect(lines).toHaveLength(4);
   });
 
-  it('is logged when it stays for longer than that', () => {
+  it('is logged when it lasts longer than a minute', () => {
     flap();
     now += 1_000;
     troubles.failed('claiming', 'It fails', 'why');

@@ -25,7 +25,7 @@ async function start(webhooks: WebhooksModuleOptions = {}): Promise<TestApp> {
   running.push(app);
   return app;
 }
-/** Dispatches, and polls so seldom that no poll helps it. */
+/** Starts an application that dispatches, and polls so rarely that no poll helps it. */
 const startDispatching = (webhooks: WebhooksModuleOptions = {}) =>
   start({ ...webhooks, dispatcher: { pollIntervalMs: HOUR, autoStart: true, ...webhooks.dispatcher } });
 const save = (app: TestApp, name = 'a') => app.dataSource.getRepository(Parcel).save({ name });
@@ -36,13 +36,13 @@ async function listening(app: TestApp): Promise<{ pid: number; query: string }[]
     "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'",
   );
 }
-/** Settles when so many listen. @returns the server process of one of them */
-async function heard(app: TestApp, count = 1): Promise<number | undefined> {
+/** Waits until `count` connections listen. @returns the server process of one of them */
+async function untilListening(app: TestApp, count = 1): Promise<number | undefined> {
   await expect.poll(async () => (await listening(app)).length, { timeout: 10_000 }).toBe(count);
   return (await listening(app))[0]?.pid;
 }
 
-/** What is warned of from now on, but for what Nest says of two applications in one process. */
+/** Warnings from now on, except for Nest's warnings about two applications in one process. */
 function warnings(): () => string[] {
   const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
   return () => warn.mock.calls.map(([text]) => String(text)).filter((text) => !text.startsWith('A data source'));
@@ -71,17 +71,17 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
   beforeEach(() => create(database));
   afterEach(remove);
 
-  describe('one that only serves requests', () => {
+  describe('a process that only serves requests', () => {
     let web: TestApp;
     let dispatching: TestApp;
     beforeEach(async () => {
       web = await start();
       dispatching = await startDispatching();
       await web.listeners.create({ events: ['*'], url: web.receiver.url });
-      await heard(web);
+      await untilListening(web);
     });
 
-    it('wakes one that dispatches by each commit, resend and test event', async () => {
+    it('wakes a process that dispatches with each commit, resend and test event', async () => {
       await save(web);
       await web.receiver.waitFor(1);
       await expect.poll(() => web.deliveries.counts()).toMatchObject({ succeeded: 1 });
@@ -93,7 +93,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       await web.receiver.waitFor(3);
     });
 
-    it('says nothing of what it rolls back, and nothing within a transaction', async () => {
+    it('sends no notification for a rollback, and none within a transaction', async () => {
       const seen = statements();
       await web.dataSource
         .transaction(async (manager) => {
@@ -112,23 +112,23 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       }
     });
 
-    it('says it at most once in 20 ms, however much it commits', async () => {
+    it('notifies at most once in 20 ms, however much it commits', async () => {
       const seen = statements();
       await Promise.all(Array.from({ length: 200 }, (_, index) => save(web, `p${index}`)));
       await web.receiver.waitFor(200, { timeoutMs: 20_000 });
       const times = notifications(seen).map(({ at }) => at);
       expect(times.length).toBeGreaterThan(0);
       const gaps = times.slice(1).map((at, index) => at - (times[index] ?? 0));
-      // A timer may be a millisecond early.
+      // A timer may fire a millisecond early.
       for (const gap of gaps) expect(gap).toBeGreaterThan(18);
     });
 
-    it('is heard again when the connection that listens was lost, and what it said meanwhile is found then', async () => {
+    it('is received again after the listening connection was lost, and work that it announced meanwhile is found then', async () => {
       const warn = warnings();
       const log = vi.spyOn(Logger.prototype, 'log').mockImplementation(() => undefined);
-      const pid = await heard(web);
+      const pid = await untilListening(web);
       const name = (fresh.options as { url: string }).url.split('/').at(-1) ?? '';
-      // Connections that stand go on; the one that listens cannot come back.
+      // Existing connections continue, but the connection that listens cannot be replaced.
       const allow = (is: boolean) => onServer(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${String(is)}`);
       await allow(false);
       await web.dataSource.query('SELECT pg_terminate_backend($1)', [pid]);
@@ -137,11 +137,11 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       expect(web.receiver.requests).toEqual([]);
       await allow(true);
       await web.receiver.waitFor(1);
-      await heard(web);
+      await untilListening(web);
       await save(web, 'heard again');
       await web.receiver.waitFor(2);
       expect(warn()).toEqual([
-        expect.stringContaining("The connection that hears of other processes' commits is lost") as string,
+        expect.stringContaining('The connection that listens for commits of other processes was lost') as string,
       ]);
       expect(
         log.mock.calls
@@ -150,20 +150,20 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       ).toHaveLength(1);
     });
 
-    it('is heard as long as the other dispatches, which listens no longer when it stops', async () => {
+    it('is received while the other process dispatches, which stops listening when it stops', async () => {
       await dispatching.dispatcher.stop();
       await expect.poll(async () => (await listening(web)).length).toBe(0);
       dispatching.dispatcher.start();
-      await heard(web);
+      await untilListening(web);
       await save(web);
       await web.receiver.waitFor(1);
     });
   });
 
-  it('one that dispatches what it commits says nothing', async () => {
+  it('a process that dispatches what it commits sends no notification', async () => {
     const app = await startDispatching();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
-    await heard(app);
+    await untilListening(app);
     const seen = statements();
     await save(app);
     await app.receiver.waitFor(1);
@@ -171,9 +171,9 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
     expect(notifications(seen)).toEqual([]);
   });
 
-  it('one that has no slot free tells the others of what it commits', async () => {
+  it('a process without a free slot notifies the others of its commits', async () => {
     const full = await startDispatching({ dispatcher: { concurrency: 1 } });
-    await heard(full);
+    await untilListening(full);
     let release = () => undefined as void;
     full.receiver.respond({ status: 204, delayUntil: new Promise<void>((resolve) => (release = resolve)) });
     await full.listeners.create({ events: ['*'], url: full.receiver.url });
@@ -185,7 +185,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
     release();
   });
 
-  it('with wakeUp: false none listens and none says anything', async () => {
+  it('with wakeUp: false no process listens or notifies', async () => {
     const web = await start({ wakeUp: false });
     const dispatching = await startDispatching({ wakeUp: false, dispatcher: { pollIntervalMs: 100 } });
     await web.listeners.create({ events: ['*'], url: web.receiver.url });
@@ -197,7 +197,7 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
     expect(await listening(web)).toEqual([]);
   });
 
-  it('of two instances, by their table prefixes, do not wake each other', async () => {
+  it('of two instances, with different table prefixes, do not wake each other', async () => {
     const one = await startDispatching({ tablePrefix: 'one_' });
     await startDispatching({ tablePrefix: 'other_' });
     await expect.poll(async () => (await listening(one)).length).toBe(2);
@@ -215,7 +215,7 @@ describe.each(postgres)('another process ($name)', (database) => {
   }, 300_000);
   afterAll(() => processes.remove());
 
-  it('sends at once what one that only serves requests has committed', async () => {
+  it('sends the commits of a process that only serves requests without delay', async () => {
     const web = await start();
     await web.listeners.create({ events: ['*'], url: web.receiver.url });
     const other = await processes.start({
@@ -223,7 +223,7 @@ describe.each(postgres)('another process ($name)', (database) => {
       webhooks: { dispatcher: { pollIntervalMs: HOUR } },
     });
     try {
-      await heard(web);
+      await untilListening(web);
       await save(web);
       await web.receiver.waitFor(1);
     } finally {
@@ -260,12 +260,12 @@ describeDatabases('an idle application', (database) => {
       const intervals = (performance.now() - startedAt) / POLL_MS;
       return { intervals, transactions: transaction.mock.calls.length, timers: timers.mock.calls.length };
     };
-    // What follows a delivery is over in a moment.
+    // The work that follows a delivery ends after a moment.
     await expect.poll(async () => (await measure()).transactions, { timeout: 20_000 }).toBe(0);
     const idle = await measure();
     expect(idle.transactions).toBe(0);
     expect(idle.intervals).toBeGreaterThan(4);
-    // One to sleep, and one or two of the pool; a loop that does not sleep has a thousand a second.
+    // One timer for the sleep, and one or two of the pool. A loop that does not sleep makes a thousand a second.
     expect(idle.timers).toBeLessThan(6 * (idle.intervals + 1));
   });
 });

@@ -21,7 +21,7 @@ class Remark {
   id: number;
 }
 
-/** More than are routed at once, so that there are two pages. */
+/** More listeners than one page takes, so that there are two pages. */
 const LISTENERS = 1_010;
 
 describeDatabases('an event that very many listeners want', (database) => {
@@ -73,7 +73,7 @@ describeDatabases('an event that very many listeners want', (database) => {
     expect(new Set(ids).size).toBe(LISTENERS);
   });
 
-  it('holds up no event that comes after it', async () => {
+  it('delays no later event', async () => {
     await app.listeners.create({ entity: Remark, url: `${app.receiver.url}/remarks` });
     await save({ text: 'hello' });
     await app.dataSource.manager.save(Remark, {});
@@ -84,7 +84,7 @@ describeDatabases('an event that very many listeners want', (database) => {
     expect(received()).toHaveLength(LISTENERS + 1);
   });
 
-  it('is gone on with by another process where the first had come to', async () => {
+  it('is continued by another process where the first one stopped', async () => {
     await save({ text: 'hello' });
     await app.dispatcher.runOnce();
     expect(received().length).toBeLessThan(LISTENERS);
@@ -101,7 +101,7 @@ describeDatabases('an event that very many listeners want', (database) => {
     expect(received()).toHaveLength(LISTENERS);
   });
 
-  it('comes before the next one of its row, at every listener that wants order', async () => {
+  it('arrives before the next event of its row at every ordered listener', async () => {
     const notice = await save({ text: 'first' });
     await save({ ...notice, text: 'second' });
     await app.dispatcher.drain();

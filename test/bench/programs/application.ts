@@ -35,13 +35,13 @@ import { CapturedParcel, Crate, LoadedParcel, Parcel, PlainCrate, PlainParcel } 
 
 export interface ApplicationOptions {
   readonly database: DataSourceOptions;
-  /** Make the tables: once per database. */
+  /** Create the tables; needed once per database. */
   readonly synchronize?: boolean;
-  /** Over the defaults. `security` is set, and the dispatcher waits for {@link start}. */
+  /** Options beside the defaults. `security` is set, and the dispatcher does not run until {@link start}. */
   readonly webhooks?: WebhooksOptions;
   /** Name servers never answer for `*.never.test`. */
   readonly areNameServersSilent?: boolean;
-  /** Add an interceptor to the module's `HttpService`, as somebody does who signs for a gateway. */
+  /** Add an interceptor to the module's `HttpService`, as an application does that signs for a gateway. */
   readonly isIntercepted?: boolean;
 }
 
@@ -82,7 +82,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
   });
 }
 
-/** Listeners to `url/0`, `url/1`, …, each of which asks for a topic of its own. */
+/** Creates listeners to `url/0`, `url/1`, …, each with its own topic. */
 export async function addListeners(url: string, count: number): Promise<void> {
   const listeners = app.get(ListenerService);
   for (let topic = 0; topic < count; topic++) {
@@ -90,7 +90,7 @@ export async function addListeners(url: string, count: number): Promise<void> {
   }
 }
 
-/** One listener that asks for a topic. */
+/** Creates one listener of a topic. */
 export async function addListener(url: string, topic: number): Promise<void> {
   await app.get(ListenerService).create({ entity: Parcel, where: { topic }, url });
 }
@@ -103,7 +103,7 @@ export function publish(what: PublishedTraffic): Promise<Written[]> {
   return publishAt(app, what);
 }
 
-/** Stores events by `save()` of 1,000 entities at a time, whose topics go round. */
+/** Stores events by `save()` of 1,000 entities at a time; the topics repeat in order. */
 export async function fill(count: number, topics: number): Promise<void> {
   for (let from = 0; from < count; from += 1_000) {
     await save(Array.from({ length: Math.min(1_000, count - from) }, (_, i) => (from + i) % topics));
@@ -118,12 +118,12 @@ export async function save(topics: readonly number[]): Promise<void> {
   }
 }
 
-/** Listeners by the thousands, on PostgreSQL. */
+/** Creates thousands of listeners, on PostgreSQL. */
 export function addManyListeners(what: CopiedListeners): Promise<void> {
   return copyListeners(app.get(DataSource), app.get(ListenerService), what);
 }
 
-/** Routes all that is pending and sends what comes of it, one batch after the other. */
+/** Routes all pending events and sends their deliveries, one batch after the other. */
 export async function route(count: number): Promise<Measurement & { events: number; attempts: number }> {
   let did = { events: 0, attempts: 0 };
   const measurement = await measure(count, async () => {
@@ -143,8 +143,8 @@ function progressOne(): void {
 /**
  * Starts the dispatcher, and leaves it running.
  *
- * @param isCounting whether this process counts its successes, as a subscriber of the library's facts. Node.js 20 makes every promise of
- * the process dearer then: what is measured by its speed is counted from outside.
+ * @param isCounting whether this process counts its successes, by subscribing to lifecycle events. A subscription
+ * makes every promise of a Node.js 20 process slower, so speed is measured from outside
  */
 export function start(isCounting = false): void {
   progress.succeeded = 0;
@@ -153,7 +153,7 @@ export function start(isCounting = false): void {
   app.get(DispatcherService).start();
 }
 
-/** Stops it again. @returns the CPU time that this process took since {@link start}, in microseconds */
+/** Stops the dispatcher. @returns the CPU time of this process since {@link start}, in microseconds */
 export async function halt(): Promise<number> {
   const { user, system } = process.cpuUsage(cpuAtStart);
   await app.get(DispatcherService).stop();
@@ -161,19 +161,19 @@ export async function halt(): Promise<number> {
   return user + system;
 }
 
-/** Deliveries that this process has recorded since {@link start}, where it counts, and when the last was. */
+/** Deliveries that this process has recorded since {@link start}, if it counts, and the time of the last one. */
 export function progressed(): { succeeded: number; lastAt: number } {
   return { ...progress };
 }
 
-/** The largest resident size since this was last asked, in MB. */
+/** The largest resident size since the last call, in MB. */
 export function largestRss(): number {
   const largest = Math.max(peakRss, process.memoryUsage.rss()) / MB;
   peakRss = 0;
   return largest;
 }
 
-/** Whether a delivery waits for its first or another attempt, or for its record. */
+/** Whether a delivery is pending, or its record is. */
 export async function isUnfinished(): Promise<boolean> {
   const [row] = await app
     .get(DataSource)
@@ -183,7 +183,7 @@ export async function isUnfinished(): Promise<boolean> {
   return Boolean(row?.found);
 }
 
-/** Events stored that no worker has routed yet. */
+/** Stored events that no worker has routed yet. */
 export async function pending(): Promise<number> {
   const [row] = await app
     .get(DataSource)
@@ -191,22 +191,24 @@ export async function pending(): Promise<number> {
   return Number(row?.count);
 }
 
-/** One write among many. */
+/** One of many writes. */
 export interface Written {
-  /** Path of the listener, and `webhook-id`, as the receiver tells them. */
+  /** Path of the listener, and `webhook-id`, as the receiver reports them. */
   readonly key: string;
-  /** When its COMMIT was done, by the host's monotonic clock, in milliseconds. */
+  /** When the COMMIT was done, by the host's monotonic clock, in milliseconds. */
   readonly committedAt: number;
 }
 
 export interface Traffic {
   readonly perSecond: number;
   readonly seconds: number;
-  /** The topics of the rows go round from the first to the last. */
+  /** The topics of the rows repeat from the first to the last. */
   readonly topics: readonly [first: number, last: number];
 }
 
-/** Saves one row after the other, each in its own transaction, at a pace that does not wait for those before. */
+/**
+ * Saves one row after the other, each in its own transaction, at a fixed rate that does not wait for earlier writes.
+ */
 export async function write({ perSecond, seconds, topics: [first, last] }: Traffic): Promise<Written[]> {
   const dataSource = app.get(DataSource);
   const emitter = app.get(EventEmitter2);
@@ -242,7 +244,7 @@ export async function write({ perSecond, seconds, topics: [first, last] }: Traff
   }));
 }
 
-/** Notes when the COMMIT of each inserted row was done. */
+/** Records when the COMMIT of each inserted row was done. */
 class CommitTimes implements EntitySubscriberInterface<Parcel> {
   readonly at = new Map<number, number>();
   private readonly inserted = new WeakMap<QueryRunner, number>();
@@ -264,12 +266,12 @@ export interface WriteTimes {
   readonly plain: number[];
 }
 
-/** Of `save()`: also of the twin with `exactPrevious: false`. */
+/** Times of `save()`, with those of the twin with `exactPrevious: false`. */
 export interface SaveTimes extends WriteTimes {
   readonly loaded: number[];
 }
 
-/** Saves rows of all three entities in turn, so that whatever slows the machine slows all. */
+/** Saves rows of all three entities in turn, so that a slow moment of the machine slows all of them. */
 export async function timeWrites(what: 'updated' | 'inserted', times: number, rowsEach: number): Promise<SaveTimes> {
   const dataSource = app.get(DataSource);
   const found: SaveTimes = { decorated: [], loaded: [], plain: [] };
@@ -281,7 +283,7 @@ export async function timeWrites(what: 'updated' | 'inserted', times: number, ro
   const some = (topic: number) => Array.from({ length: rowsEach }, () => ({ topic, text: FILLING }));
   const standing = await Promise.all(twins.map(({ rows }) => rows.save(rows.create(some(0)))));
   for (let topic = 1; topic <= times; topic++) {
-    // Each twin has its turn at each place: one cleans up the garbage of the one before.
+    // Each twin takes each place in turn, because a twin also collects the garbage of the twin before it.
     for (let place = 0; place < twins.length; place++) {
       const i = (topic + place) % twins.length;
       const { rows, into } = twins[i] as (typeof twins)[number];
@@ -296,7 +298,7 @@ export async function timeWrites(what: 'updated' | 'inserted', times: number, ro
   return found;
 }
 
-/** A write of query builders' kind, as an application makes it; `rows` stand in the table when it begins. */
+/** A write through a query builder, as an application makes it; the table has `rows` when it begins. */
 const BUILDER_WRITES = {
   updateOne: ({ rows, ids }) => rows.update(ids[0] as number, { topic: () => 'topic + 1' }),
   updateThousand: ({ rows }) => rows.update({ isHeld: 0 }, { topic: () => 'topic + 1' }),
@@ -312,8 +314,8 @@ const BUILDER_WRITES = {
 export type BuilderWrite = keyof typeof BUILDER_WRITES;
 
 /**
- * In two statements: of a thousand rows TypeORM itself cannot read the generated columns again on SQLite ("Expression tree is too
- * large").
+ * In two statements: with a thousand rows TypeORM itself cannot read the generated columns back on SQLite
+ * ("Expression tree is too large").
  */
 async function insertThousand(rows: Repository<Crate>, isHeld: number): Promise<void> {
   for (let half = 0; half < 2; half++) {
@@ -351,7 +353,7 @@ export async function timeBuilderWrites(what: BuilderWrite, times: number): Prom
 /** How long each statement took, in ms. */
 export type TriggerTimes = Record<'inserted' | 'updated' | 'deleted', { captured: number[]; plain: number[] }>;
 
-/** Inserts, updates and deletes so many rows by one SQL statement each, in two tables in turn. */
+/** Inserts, updates and deletes a number of rows by one SQL statement each, in two tables in turn. */
 export async function timeTriggers(times: number, rowsEach: number): Promise<TriggerTimes> {
   const runner = app.get(DataSource).createQueryRunner();
   const found: TriggerTimes = {
@@ -375,14 +377,14 @@ export async function timeTriggers(times: number, rowsEach: number): Promise<Tri
       await timed('updated', `update ${table} set topic = topic + 1`);
       await timed('deleted', `delete from ${table}`);
     }
-    // What piles up is not what is measured.
+    // Delete the rows that pile up: their number is not measured.
     if (rowsEach > 1 || time % 500 === 0) await runner.query('delete from webhook_images');
   }
   await runner.release();
   return found;
 }
 
-/** Of the event that was stored last: its deliveries, and the listeners that they are for. */
+/** The deliveries of the event that was stored last, and their listeners. */
 export async function lastEvent(): Promise<{ deliveries: number; listeners: number }> {
   const [row] = await app
     .get(DataSource)
@@ -392,7 +394,7 @@ export async function lastEvent(): Promise<{ deliveries: number; listeners: numb
   return { deliveries: Number(row?.deliveries), listeners: Number(row?.listeners) };
 }
 
-/** What stands in the tables. */
+/** The rows of the tables. */
 export async function stored(): Promise<{ deliveries: Record<DeliveryState, number>; attempts: number }> {
   const deliveries = await app.get(DeliveryService).counts();
   const [row] = await app.get(DataSource).query<{ count: unknown }[]>('select count(*) as count from webhook_attempts');

@@ -2,24 +2,30 @@ import type { ListenerService } from 'nestjs-entity-webhooks';
 import type { DataSource } from 'typeorm';
 import { Parcel } from './parcel.js';
 
-/** Which listeners to make, and how the n-th differs from the first. */
+/** Which listeners to create, and how the n-th differs from the first. */
 export interface CopiedListeners {
   readonly count: number;
-  /** Topic `n`; `same`: all of them topic 0; `range`: every topic above 0, with a filter that has no equality. */
+  /**
+   * `own`: topic `n`; `same`: topic 0 for all listeners; `range`: every topic above 0, with a filter without
+   * equality.
+   */
   readonly topics: 'own' | 'same' | 'range';
   /** `url/0`, `url/1`, … */
   readonly url: string;
 }
 
-/** Stands in the first listener where a copy has its own number; no other text there has these digits. */
+/**
+ * Marks the place in the first listener where a copy has its own number; no other text of the listener has these
+ * digits.
+ */
 const NUMBER = 987_654_321;
 const CHUNK = 10_000;
 
 type RoutesOf = (listener: { owner: null; patterns: readonly string[]; filter: unknown }) => { keys: Buffer[] };
 
 /**
- * Makes listeners on PostgreSQL faster than one by one: the service makes the first, and its rows are copied with another id,
- * another number in filter and URL, and the keys that the library itself gives that filter.
+ * Creates listeners on PostgreSQL faster than one by one. The service creates the first listener. Its rows are copied
+ * with another id, another number in filter and URL, and the route keys that the library computes for that filter.
  */
 export async function copyListeners(
   dataSource: DataSource,
@@ -32,7 +38,7 @@ export async function copyListeners(
     'select patterns, filter from webhook_listeners where id = $1',
     [first.id],
   );
-  if (!row) throw new Error('the listener that was made is not there');
+  if (!row) throw new Error('The first listener is not in the table');
   const routesOf = await loadRoutesOf();
   const patterns = JSON.parse(row.patterns) as string[];
   const keysOf = (n: number): Buffer[] =>
@@ -51,7 +57,7 @@ export async function copyListeners(
     );
   }
   await listeners.remove(first.id);
-  // What a server with these rows has done long ago.
+  // A server with these rows has run ANALYZE long ago.
   await dataSource.query(
     'vacuum analyze webhook_listeners, webhook_listener_state, webhook_routes, webhook_route_paths',
   );
@@ -65,7 +71,7 @@ function numbered(text: string, n: number): string {
   return text.replaceAll(String(NUMBER), String(n));
 }
 
-/** Every column of a table as it is, but for the id of the listener and its number. */
+/** Copies every column of a table, except for the id of the listener and its number. */
 async function copyRows(dataSource: DataSource, table: string, id: string, from: number, to: number): Promise<void> {
   const columns = await dataSource.query<{ name: string; type: string }[]>(
     `select column_name as name, data_type as type from information_schema.columns
@@ -85,11 +91,11 @@ async function copyRows(dataSource: DataSource, table: string, id: string, from:
 }
 
 async function loadRoutesOf(): Promise<RoutesOf> {
-  const file = new URL('./listeners/route-key.js', import.meta.resolve('nestjs-entity-webhooks'));
+  const file = new URL('./routing/route-key.js', import.meta.resolve('nestjs-entity-webhooks'));
   return ((await import(file.href)) as { routesOf: RoutesOf }).routesOf;
 }
 
-/** The copies are only like the original if these are. */
+/** Checks that the copied rows equal rows that the library writes. */
 async function expectKeys(dataSource: DataSource, id: string, keys: readonly Buffer[]): Promise<void> {
   const rows = await dataSource.query<{ key: Buffer }[]>('select key from webhook_routes where listener_id = $1', [id]);
   const hex = (all: readonly Buffer[]): string =>
@@ -97,5 +103,6 @@ async function expectKeys(dataSource: DataSource, id: string, keys: readonly Buf
       .map((key) => key.toString('hex'))
       .toSorted()
       .join();
-  if (hex(rows.map(({ key }) => key)) !== hex(keys)) throw new Error('routes are made in another way now');
+  if (hex(rows.map(({ key }) => key)) !== hex(keys))
+    throw new Error('The library computes other route keys than the copied rows have: adapt copyListeners()');
 }

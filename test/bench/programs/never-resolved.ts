@@ -7,27 +7,28 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** glibc gives up after two tries of five seconds. */
-const GIVES_UP_AFTER_MS = 10_000;
-/** One FIFO each: letting one go lets all of its readers go. */
-const MOST_AT_ONCE = 256;
+/** glibc stops after two tries of five seconds. */
+const LOOKUP_TIMEOUT_MS = 10_000;
+/** Number of FIFOs. Opening one to write releases all of its readers. */
+const FIFO_COUNT = 256;
 
 /**
- * Makes the name server of `*.never.test` one that never answers, for this process, whichever way names are looked up.
+ * Makes the name server of `*.never.test` one that never answers, for this process, in every way to look up a name.
  *
- * `dns.lookup` calls getaddrinfo on one of libuv's four threads, which it keeps as long as the server is silent. Reading a
- * FIFO that nobody writes to keeps a thread just so, and needs no change to the machine. What asks name servers by itself
- * is sent to a socket that does not answer.
+ * `dns.lookup` calls getaddrinfo on one of libuv's four threads, and keeps the thread as long as the server is
+ * silent. Reading a FIFO without a writer blocks a thread in the same way, and needs no change to the machine. Code
+ * that queries name servers itself is sent to a socket that does not answer.
  *
- * Called before the module is wired: it takes `dns.lookup` as it finds it then.
+ * Call this before the module is wired, because the module takes `dns.lookup` as it is then.
  */
 export async function silenceNameServers(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'webhooks-bench-'));
-  const fifos = Array.from({ length: MOST_AT_ONCE }, (_, i) => join(folder, String(i)));
+  const fifos = Array.from({ length: FIFO_COUNT }, (_, i) => join(folder, String(i)));
   execFileSync('mkfifo', fifos);
   process.once('exit', () => {
-    // Node.js waits for its threads: those that read are let go, and those that come after them find nothing to read.
-    for (const fifo of fifos) letGo(fifo);
+    // Node.js waits for its threads at exit. So release the threads that read, and leave nothing to read for later
+    // ones.
+    for (const fifo of fifos) openToWrite(fifo);
     rmSync(folder, { recursive: true, force: true });
   });
   let lookups = 0;
@@ -38,14 +39,14 @@ export async function silenceNameServers(): Promise<void> {
       lookup(...args);
       return;
     }
-    const fifo = fifos[lookups++ % MOST_AT_ONCE] as string;
+    const fifo = fifos[lookups++ % FIFO_COUNT] as string;
     const callback = args.at(-1) as (error: Error) => void;
-    // Opening a FIFO to read waits in its thread until somebody opens it to write.
+    // Opening a FIFO to read blocks its thread until the FIFO is opened to write.
     open(fifo, 'r', (error, fd) => {
       if (!error) closeSync(fd);
       callback(Object.assign(new Error('getaddrinfo EAI_AGAIN'), { code: 'EAI_AGAIN' }));
     });
-    setTimeout(() => closeSync(letGo(fifo)), GIVES_UP_AFTER_MS).unref();
+    setTimeout(() => closeSync(openToWrite(fifo)), LOOKUP_TIMEOUT_MS).unref();
   };
   Object.assign(dns, { lookup: patched });
   syncBuiltinESMExports();
@@ -55,7 +56,7 @@ export async function silenceNameServers(): Promise<void> {
   dns.setServers([`127.0.0.1:${silent.address().port}`]);
 }
 
-/** Opens it to write, which does not wait as it is opened to read, too. */
-function letGo(fifo: string): number {
+/** Opens the FIFO to write, which does not block because it is opened to read as well. */
+function openToWrite(fifo: string): number {
   return openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
 }

@@ -5,7 +5,7 @@ abstract class Row {
   @PrimaryGeneratedColumn()
   id: number;
 
-  /** What listeners ask for. */
+  /** Listeners filter by this column. */
   @Column({ type: 'int' })
   topic: number;
 
@@ -17,26 +17,26 @@ abstract class Row {
 @Entity('parcel')
 export class Parcel extends Row {}
 
-/** Its twin, whose `previous` comes from what TypeORM has loaded. */
+/** A twin whose `previous` comes from the row that TypeORM has loaded. */
 @Webhook({ exactPrevious: false })
 @Entity('loaded_parcel')
 export class LoadedParcel extends Row {}
 
-/** Its twin, whose events come from triggers. */
+/** A twin whose events come from triggers. */
 @Webhook({ capture: 'trigger' })
 @Entity('captured_parcel')
 export class CapturedParcel extends Row {}
 
-/** Its twin, which makes no events. */
+/** A twin that makes no events. */
 @Entity('plain_parcel')
 export class PlainParcel extends Row {}
 
-/** What query builders write: with a unique column and a date of deletion. */
+/** The entity that query builders write, with a unique column and a deletion date. */
 abstract class CrateRow extends Row {
   @Column({ type: 'varchar', length: 50, nullable: true, unique: true })
   code: string | null;
 
-  /** What is written together. */
+  /** Identifies rows that are written together. */
   @Index()
   @Column({ type: 'int' })
   isHeld: number;

@@ -2,7 +2,10 @@ import { Pool } from 'undici';
 import { BODY, SECRET, signed } from '../signed.js';
 import { atATime, measure, type Measurement } from '../measure.js';
 
-/** POSTs with a bare undici pool: nothing is read, stored, or decided. The limit that the rest is divided by. */
+/**
+ * Sends POSTs with a bare undici pool, without reading, storing or deciding anything. Other results are divided by
+ * this limit.
+ */
 export async function post(url: string, count: number, concurrency: number): Promise<Measurement> {
   const { origin, pathname } = new URL(url);
   const pool = new Pool(origin, { connections: concurrency, pipelining: 1 });

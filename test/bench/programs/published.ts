@@ -3,17 +3,17 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { monotonicMs } from '../measure.js';
 import type { Written } from './application.js';
 
-/** The type that owners publish; applications of the bench declare it. */
+/** The event type that owners publish; applications of the benchmark declare it. */
 export const PUBLISHED_TYPE = 'bench.published';
 
-/** Events that one owner publishes at a pace. */
+/** Events that one owner publishes at a fixed rate. */
 export interface PublishedTraffic {
   readonly owner: string;
   readonly perSecond: number;
   readonly seconds: number;
 }
 
-/** Listeners of one owner, to `url/0`, `url/1`, …: each receives every event of the owner. */
+/** Creates listeners of one owner, to `url/0`, `url/1`, …; each receives every event of the owner. */
 export async function addListenersOf(
   app: INestApplicationContext,
   { owner, url, count }: { owner: string; url: string; count: number },
@@ -22,7 +22,10 @@ export async function addListenersOf(
   for (let n = 0; n < count; n++) await listeners.create({ events: [PUBLISHED_TYPE], url: `${url}/${n}`, owner });
 }
 
-/** Publishes at a pace that does not wait for the events before. @returns each, as the first listener of the owner receives it */
+/**
+ * Publishes at a fixed rate that does not wait for earlier events. @returns each event, as the first listener of the
+ * owner receives it
+ */
 export async function publishAt(
   app: INestApplicationContext,
   { owner, perSecond, seconds }: PublishedTraffic,

@@ -21,16 +21,18 @@ import { LOOPBACK } from '../loopback.js';
 import { measure, type Measurement } from '../measure.js';
 import { BODY, SECRET, signed } from '../signed.js';
 
-// What teams run instead of an outbox: a BullMQ worker that posts what its jobs hold.
+// The usual alternative to an outbox: a BullMQ worker that posts the content of its jobs.
 
 export interface QueueOptions {
   readonly redis: string;
   readonly url: string;
   readonly count: number;
   readonly concurrency: number;
-  /** `axios`: with its defaults and a keep-alive agent; `library`: the transport that the library ships. */
+  /** `axios`: with its defaults and a keep-alive agent; `library`: the transport of the library. */
   readonly client: 'axios' | 'library';
-  /** Where each attempt is saved as a row, with a TypeORM repository. @defaultValue nowhere */
+  /**
+   * Database in which each attempt is saved as a row, with a TypeORM repository. @defaultValue attempts are not saved
+   */
   readonly log?: DataSourceOptions;
 }
 
@@ -40,7 +42,7 @@ interface Job {
   readonly body: string;
 }
 
-/** One row per attempt, as it is written by hand. */
+/** One row per attempt, as an application would write it. */
 @Entity('delivery_log')
 class DeliveryLog {
   @PrimaryGeneratedColumn()
@@ -65,14 +67,17 @@ class DeliveryLog {
   createdAt: Date;
 }
 
-/** What one attempt came back with. */
+/** The response to one attempt. */
 interface Answer {
   readonly status: number;
   readonly response: string;
 }
 type Send = (job: Job) => Promise<Answer>;
 
-/** Jobs added in bulk, then worked off; only the second is timed. @returns rows in the log beside the measurement */
+/**
+ * Adds jobs in bulk, then works them off; only the second part is timed. @returns the measurement and the number of
+ * rows in the log
+ */
 export async function workOff(options: QueueOptions): Promise<Measurement & { logged: number }> {
   const { count, concurrency } = options;
   const { hostname, port, username, password } = new URL(options.redis);
@@ -146,7 +151,7 @@ function axiosClient(concurrency: number): Send {
   };
 }
 
-/** The transport as the module wires it, taken from an application of its own that does nothing else. */
+/** The transport as the module wires it, taken from a separate application that does nothing else. */
 async function libraryTransport(): Promise<Send> {
   @Module({
     imports: [

@@ -3,17 +3,17 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { monotonicMs } from '../measure.js';
 
-// An endpoint that answers 204 as soon as it has read the body, and counts. One process serves all listeners of a scenario,
-// told apart by their paths.
+// An endpoint that answers 204 as soon as it has read the body, and counts requests. One process serves all listeners
+// of a scenario, which differ by their paths.
 
-/** What has been received since {@link reset}. */
+/** Requests received since {@link reset}. */
 export interface Received {
   readonly requests: number;
   /** Different pairs of path and `webhook-id`. */
   readonly unique: number;
 }
 
-/** When each pair of path and `webhook-id` first came, by {@link monotonicMs}. */
+/** When each pair of path and `webhook-id` was first received, by {@link monotonicMs}. */
 const arrivals = new Map<string, number>();
 let requests = 0;
 let silentPath: string | null = null;
@@ -24,7 +24,7 @@ const server = createServer((request, response) => {
   const key = `${request.url} ${String(request.headers['webhook-id'])}`;
   requests++;
   if (!arrivals.has(key)) arrivals.set(key, monotonicMs());
-  // Read to the end, as every framework does, or the connection could not be used again.
+  // Read the body to the end, as every framework does, or the connection could not be reused.
   request.on('data', () => undefined);
   request.on('end', () => {
     if (dripMs === null) {
@@ -40,7 +40,7 @@ const server = createServer((request, response) => {
 });
 server.keepAliveTimeout = 60_000;
 
-/** @param silent requests to this path are never answered, nor counted @returns its URL, without a path */
+/** @param silent requests to this path are neither answered nor counted @returns its URL, without a path */
 export async function listen(silent: string | null = null): Promise<string> {
   silentPath = silent;
   server.listen(0, '127.0.0.1');
@@ -48,7 +48,7 @@ export async function listen(silent: string | null = null): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** From now on every answer is 200 at once, and a byte of its body each `ms`, without end. */
+/** From now on every response is a 200 whose body sends one byte each `ms`, without end. */
 export function drip(ms: number): void {
   dripMs = ms;
 }
@@ -57,7 +57,10 @@ export function received(): Received {
   return { requests, unique: arrivals.size };
 }
 
-/** When these came; `null` for those that did not. @param keys a path, a space and a `webhook-id` each */
+/**
+ * When these requests were received; `null` for requests that were not. @param keys a path, a space and a
+ * `webhook-id` each
+ */
 export function arrivedAt(keys: readonly string[]): (number | null)[] {
   return keys.map((key) => arrivals.get(key) ?? null);
 }

@@ -6,15 +6,18 @@ import { until } from './traffic.js';
 
 const MINUTE = 60 * 1000;
 
-/** Of the comparators; the default of the library. */
+/** Concurrency of the alternatives, equal to the default of the library. */
 export const CONCURRENCY = 64;
-/** Deliveries made before the clock starts, by everything that is compared: a process that runs for weeks is warm. */
+/**
+ * Deliveries before the clock starts, for every program that is compared, because a real process runs for weeks and
+ * is warm.
+ */
 export const WARM_UP: Readonly<Record<Size, number>> = { short: 200, usual: 10_000, full: 10_000 };
 const DRAINED_WITHIN_MS = 20 * MINUTE;
-/** How often the receiver and the tables are asked whether it is done. */
+/** How often to query the receiver and the tables whether the backlog is empty. */
 const POLL_MS = 10;
 
-/** What every scenario changes of the library's options. */
+/** Options that every scenario changes. */
 export const CHANGED_OPTIONS = {
   'security.allowedAddresses': 'loopback',
   'security.allowHttp': true,
@@ -26,18 +29,21 @@ export interface Backlog {
   readonly listeners: number;
   readonly webhooks?: WebhooksOptions;
   readonly isIntercepted?: boolean;
-  /** Begins something that goes on while the backlog is drained. @param url of the database @returns what ends it */
+  /**
+   * Starts an activity that runs while the backlog is drained. @param url of the database @returns a function that
+   * ends the activity
+   */
   readonly during?: (url: string) => Promise<() => Promise<void>>;
 }
 
-/** One tenth of a backlog, as it came to the receiver. */
+/** One tenth of a backlog, as the receiver got it. */
 export interface Tenth {
   readonly perSecond: number;
-  /** The largest resident size of the sending process in it. */
+  /** The largest resident size of the sending process during it. */
   readonly rssMb: number;
 }
 
-/** Who takes part: one process sends, one receives, and one that does neither asks the tables. */
+/** The processes: one sends, one receives, and one that does neither queries the tables. */
 interface Parties {
   readonly worker: Child<Programs['application']>;
   readonly writer: Child<Programs['application']>;
@@ -50,10 +56,10 @@ export interface Drained extends Measurement {
 }
 
 /**
- * A backlog of events, each for exactly one of the listeners, stored by one process and drained by another; checked to the
- * last row.
+ * Stores a backlog of events, each for exactly one of the listeners, in one process and drains it in another. Checks
+ * the result to the last row.
  *
- * @returns how fast, over all and by tenths of the backlog
+ * @returns the speed, over all and by tenths of the backlog
  */
 export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drained> {
   const { events, listeners, webhooks = {}, isIntercepted = false, during } = backlog;
@@ -81,8 +87,8 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
 }
 
 /**
- * From the start of the dispatcher until so many requests were received and each is recorded, as seen from outside: the process that is
- * measured counts nothing.
+ * Measures from the start of the dispatcher until `count` requests were received and recorded. It measures from
+ * outside, so that the measured process counts nothing.
  */
 async function drainAll(
   { worker, writer, receiver }: Parties,
@@ -110,7 +116,7 @@ async function drainAll(
   return { count, seconds, cpuUs, tenths };
 }
 
-/** Each delivery succeeded, with one attempt in the log, and was received once. @throws WrongCount */
+/** Checks that each delivery succeeded, with one attempt in the log, and was received once. @throws WrongCount */
 export async function expectDelivered(
   application: Child<Programs['application']>,
   receiver: Child<Programs['receiver']>,

@@ -4,7 +4,7 @@ import { CONCURRENCY, WARM_UP } from './backlog.js';
 
 export const ceiling: Scenario = {
   name: 'ceiling',
-  what: 'bare POSTs of an undici pool, signed: the limit that the rest is divided by',
+  what: 'bare signed POSTs of an undici pool: the limit that other results are divided by',
   async run(bench) {
     const count = bench.count({ short: 1_000, usual: 30_000, full: 30_000 });
     const receiver = bench.start('receiver');

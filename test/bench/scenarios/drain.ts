@@ -18,7 +18,7 @@ const INTERCEPTED_TARGET: Record<string, Target> = { ratioToCeiling: { atLeast: 
 
 export const drain: Scenario = {
   name: 'drain',
-  what: 'a backlog of events, each for one of 50 listeners, to empty',
+  what: 'draining a backlog of events, each for one of 50 listeners',
   comparedWith: ['ceiling', 'bullmq', 'bullmq-undici', 'by-hand'],
   databases: DATABASES,
   async run(bench) {

@@ -12,7 +12,7 @@ import { triggerCost } from './trigger-cost.js';
 import { wideFanout } from './wide-fanout.js';
 import { writeCost } from './write-cost.js';
 
-/** In the order in which they run: what is compared with comes first. */
+/** In the order of the run: scenarios that others are compared with come first. */
 export const scenarios: readonly Scenario[] = [
   ...[ceiling, bullmq, bullmqUndici, byHand, drain, singleListener],
   ...[latency, writeCost, triggerCost, manyListeners, noEquality, wideFanout, badNeighbour, slowDns, drippingOwner],

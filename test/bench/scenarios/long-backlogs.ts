@@ -36,7 +36,7 @@ export const memory: Scenario = {
     const events = bench.count({ short: 1_000, usual: 200_000, full: 1_000_000 });
     const { perSecond, tenths } = await drainBacklog(bench, { events, listeners: LISTENERS });
     const sizes = tenths.map(({ rssMb }) => rssMb);
-    // Against the second tenth: in the first the heap still grows to what a batch takes.
+    // Compared with the second tenth, because in the first tenth the heap still grows to the size of a batch.
     const growth = Math.max(...sizes.slice(8)) / (sizes[1] ?? Number.NaN);
     return [
       {
@@ -57,12 +57,12 @@ function rateOf(tenths: readonly Tenth[]): number {
   return tenths.length / tenths.reduce((sum, { perSecond }) => sum + 1 / perSecond, 0);
 }
 
-/** Opens a transaction that sees the database as it is now. @returns what ends it */
+/** Opens a transaction whose snapshot is the database as it is now. @returns a function that ends it */
 async function openTransaction(url: string): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   await client.query('begin isolation level repeatable read');
-  // It takes its snapshot with its first statement.
+  // The first statement takes the snapshot.
   await client.query('select count(*) from webhook_events');
   return async () => {
     await client.query('rollback');

@@ -1,13 +1,13 @@
 import { expectCount, type Bench, type Scenario } from '../scenario.js';
 import { CHANGED_OPTIONS } from './backlog.js';
 
-/** Of 100 events one is for somebody: the rest is nothing but routing. */
+/** One of 100 events has a listener. The other events are only routed. */
 const WANTED_OF = 100;
 const NOBODYS_TOPIC = -1;
 
 export const manyListeners: Scenario = {
   name: 'many-listeners',
-  what: 'the time to route an event among many listeners that each ask for another value',
+  what: 'the time to route an event among many listeners, each of which filters for a different value',
   databases: ['postgres'],
   async run(bench) {
     const events = bench.count({ short: 200, usual: 10_000, full: 20_000 });
@@ -70,7 +70,7 @@ async function routingUs(
   await writer.call('addManyListeners', { count: listeners, topics, url });
   const worker = bench.start('application', true);
   await worker.call('open', { database });
-  // Once to warm up, once to be measured.
+  // Once to warm up, and once to measure.
   let us = Number.NaN;
   for (let round = 0; round < 2; round++) {
     await writer.call('save', topicsOf(events, wanted, listeners));
@@ -85,7 +85,7 @@ async function routingUs(
   return us;
 }
 
-/** Topics of events: those that somebody asks for are spread over the backlog and over the listeners. */
+/** Topics of events. Events with a listener are spread over the backlog and over the listeners. */
 function topicsOf(events: number, wanted: number, listeners: number): number[] {
   const every = wanted ? Math.floor(events / wanted) : Infinity;
   const stride = wanted ? Math.max(1, Math.floor(listeners / wanted)) : 0;

@@ -10,26 +10,26 @@ const BAD_TOPIC = 0;
 
 export const badNeighbour: Scenario = {
   name: 'bad-neighbour',
-  what: '20 listeners, of which one never answers and has thousands of deliveries due: what the others feel',
+  what: '20 listeners, of which one never answers and has thousands of deliveries due: the latency of the others',
   databases: ['postgres'],
   run: (bench) => compared(bench, 'bad-neighbour', { path: `/${BAD_TOPIC}` }),
 };
 
 export const slowDns: Scenario = {
   name: 'slow-dns',
-  what: 'the same when the name server of the bad one never answers',
+  what: 'the same when the name server of the bad listener never answers',
   databases: ['postgres'],
   run: (bench) => compared(bench, 'slow-dns', { host: 'bad.never.test' }),
 };
 
-/** How the bad one is bad: its receiver never answers at this path, or nothing ever says where this host is. */
+/** How the bad listener fails: its receiver never answers at this path, or no name server answers for this host. */
 interface Badness {
   readonly path?: string;
   readonly host?: string;
 }
 
 async function compared(bench: Bench, name: string, bad: Badness): Promise<Result[]> {
-  // Long enough to see the time limit of the first attempts, 15 s, and what comes after it.
+  // Long enough to include the time limit of the first attempts, 15 s, and the time after it.
   const seconds = bench.count({ short: 1, usual: 20, full: 40 });
   const due = bench.count({ short: 100, usual: 10_000, full: 10_000 });
   const without = await othersLatency(bench, bad, { seconds, due: 0 });
@@ -59,7 +59,7 @@ async function compared(bench: Bench, name: string, bad: Badness): Promise<Resul
 async function othersLatency(bench: Bench, bad: Badness, of: { seconds: number; due: number }): Promise<Latency> {
   const receiver = bench.start('receiver');
   const url = new URL(await receiver.call('listen', bad.path));
-  // By name, so that the others need a name server, too.
+  // A host name, so that the other listeners need a name server, too.
   url.hostname = 'localhost';
   const badUrl = new URL(`/${BAD_TOPIC}`, url);
   if (bad.host !== undefined) badUrl.hostname = bad.host;
@@ -84,12 +84,12 @@ async function othersLatency(bench: Bench, bad: Badness, of: { seconds: number; 
 const DRIPPING_LISTENERS = 300;
 const OTHERS_PER_SECOND = 50;
 const DRIP_MS = 500;
-/** What a neighbour may add to p99 where twice of very little would be less than the noise of a machine. */
+/** What a neighbour may add to p99 if twice a very small p99 would be less than the noise of a machine. */
 const MAY_ADD_MS = 50;
 
 export const drippingOwner: Scenario = {
   name: 'dripping-owner',
-  what: '300 listeners of one owner answer 200 and drip a body without end: what another owner feels at 50 events/s',
+  what: '300 listeners of one owner answer 200 and send a body slowly and without end: the latency of another owner at 50 events/s',
   databases: DATABASES,
   async run(bench) {
     const seconds = bench.count({ short: 1, usual: 20, full: 60 });
@@ -121,7 +121,7 @@ export const drippingOwner: Scenario = {
   },
 };
 
-/** The bad owner's events come once a second, so that each of the listeners is always being sent something. */
+/** The events of the bad owner come once a second, so that each listener always has a request in flight. */
 async function otherOwnersLatency(
   bench: Bench,
   seconds: number,

@@ -5,14 +5,14 @@ import { CONCURRENCY, WARM_UP } from './backlog.js';
 
 export const bullmq: Scenario = {
   name: 'bullmq',
-  what: 'a BullMQ worker that posts with axios, and keeps no log',
+  what: 'a BullMQ worker that posts with axios, without a log',
   needsRedis: true,
   run: (bench) => worked(bench, 'bullmq', { client: 'axios' }),
 };
 
 export const bullmqUndici: Scenario = {
   name: 'bullmq-undici',
-  what: 'a BullMQ worker that posts with the transport of the library, and keeps no log',
+  what: 'a BullMQ worker that posts with the transport of the library, without a log',
   needsRedis: true,
   run: (bench) => worked(bench, 'bullmq-undici', { client: 'library' }),
 };

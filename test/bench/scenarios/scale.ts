@@ -9,7 +9,7 @@ const PROCESSES = [1, 2, 4];
 
 export const scale: Scenario = {
   name: 'scale',
-  what: 'the backlog of drain, shared by several processes',
+  what: 'the backlog of the scenario drain, shared by several processes',
   databases: ['postgres'],
   async run(bench) {
     const events = bench.count({ short: 500, usual: 30_000, full: 100_000 });

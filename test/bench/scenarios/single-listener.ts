@@ -4,7 +4,7 @@ import { CHANGED_OPTIONS, drainBacklog } from './backlog.js';
 
 export const singleListener: Scenario = {
   name: 'single-listener',
-  what: 'the backlog of drain, all of it for one URL',
+  what: 'the backlog of the scenario drain, all of it for one URL',
   comparedWith: ['drain'],
   databases: DATABASES,
   async run(bench) {

@@ -12,11 +12,11 @@ export interface Latency {
   readonly p50: number;
   readonly p99: number;
   readonly writes: number;
-  /** Writes committed per second, as it came out. */
+  /** Writes committed per second, as measured. */
   readonly perSecond: number;
 }
 
-/** Writes at a pace and waits for the webhook of each. @throws WrongCount when one does not come */
+/** Writes at a fixed rate and waits for the webhook of each write. @throws WrongCount when a webhook does not arrive */
 export async function latencyOf(
   writer: Child<Programs['application']>,
   receiver: Child<Programs['receiver']>,
@@ -25,7 +25,7 @@ export async function latencyOf(
   return latencyOfWritten(receiver, await writer.call('write', traffic));
 }
 
-/** Waits for the webhook of each. @throws WrongCount when one does not come */
+/** Waits for the webhook of each write. @throws WrongCount when a webhook does not arrive */
 export async function latencyOfWritten(
   receiver: Child<Programs['receiver']>,
   written: readonly Written[],
@@ -48,7 +48,7 @@ async function allArrived(receiver: Child<Programs['receiver']>, written: readon
   }
 }
 
-/** Asks again and again until it holds. @throws when it does not in time */
+/** Repeats a check until it succeeds. @throws when it does not succeed in time */
 export async function until(
   what: string,
   timeoutMs: number,
@@ -57,7 +57,7 @@ export async function until(
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`Timeout after ${timeoutMs} ms: ${what}`);
     await pause(pollMs);
   }
 }

@@ -4,7 +4,10 @@ import { DATABASES } from '../servers.js';
 
 const ROWS = 1_000;
 
-/** Of PostgreSQL; the others are reported beside it. The one for a thousand deleted rows is hard: such a delete hardly writes anything itself. */
+/**
+ * Targets for PostgreSQL; the other databases are reported without targets. The target for 1,000 deleted rows is hard
+ * to reach, because such a delete itself writes very little.
+ */
 const TARGETS: Record<string, Target> = {
   ratioInserted: { atMost: 1.8 },
   ratioUpdated: { atMost: 1.8 },
@@ -14,10 +17,10 @@ const TARGETS: Record<string, Target> = {
   ratioBulkDeleted: { atMost: 4 },
 };
 
-/** What a trigger costs the writer, by raw SQL: nothing of TypeORM is in it, so no ratio is flattered. */
+/** What a trigger costs the writer, with raw SQL. TypeORM takes no part, so its own time does not improve the ratio. */
 export const triggerCost: Scenario = {
   name: 'trigger-cost',
-  what: 'writes in SQL to a table with triggers against those to its twin without, in turn; medians',
+  what: 'SQL writes to a table with triggers compared with writes to its twin without triggers, in turn; medians',
   databases: DATABASES,
   async run(bench) {
     const singles = bench.count({ short: 50, usual: 1_000, full: 3_000 });

@@ -9,7 +9,7 @@ const MINUTE = 60 * SECOND;
 const PER_SECOND = 50;
 const WIDE_TOPIC = 0;
 const OTHERS_TOPIC = 1;
-/** Of a process that is killed nothing is sent again before its leases are over: by default that takes a minute. */
+/** The deliveries of a killed process are sent again when its leases expire, which takes a minute by default. */
 const leaseMs = ({ size }: Bench): number => (size === 'short' ? 4 * SECOND : 20 * SECOND);
 const webhooks = (bench: Bench): WebhooksOptions => ({
   dispatcher: { leaseMs: leaseMs(bench), timeoutMs: leaseMs(bench) / 2 },
@@ -18,7 +18,7 @@ const MAX_HELD = 64 + 250;
 
 export const wideFanout: Scenario = {
   name: 'wide-fanout',
-  what: 'one event for very many listeners: what others feel, and a process that is killed half way',
+  what: 'one event for very many listeners: the latency of other listeners, and a process that is killed half way',
   databases: ['postgres'],
   async run(bench) {
     const listeners = bench.count({ short: 1_000, usual: 100_000, full: 100_000 });
@@ -30,8 +30,8 @@ export const wideFanout: Scenario = {
     await writer.call('addManyListeners', { count: listeners, topics: 'same', url: `${url}/wide` });
     await writer.call('addListener', `${url}/${OTHERS_TOPIC}`, OTHERS_TOPIC);
     return [
-      await felt(bench, database, { receiver, listeners }),
-      await killed(bench, database, { receiver, listeners }),
+      await latencyOfOthers(bench, database, { receiver, listeners }),
+      await killedHalfWay(bench, database, { receiver, listeners }),
     ];
   },
 };
@@ -42,8 +42,10 @@ interface Place {
   readonly listeners: number;
 }
 
-/** The p99 of another listener, before the wide event and from it until its last delivery. */
-async function felt(bench: Bench, database: Database, { receiver, listeners }: Place): Promise<Result> {
+/**
+ * The p99 of another listener, before the wide event (more than 1,000 listeners) and from it until its last delivery.
+ */
+async function latencyOfOthers(bench: Bench, database: Database, { receiver, listeners }: Place): Promise<Result> {
   const seconds = bench.count({ short: 1, usual: 10, full: 20 });
   const traffic = { perSecond: PER_SECOND, seconds, topics: [OTHERS_TOPIC, OTHERS_TOPIC] } as const;
   const application = bench.start('application', true);
@@ -69,8 +71,8 @@ async function felt(bench: Bench, database: Database, { receiver, listeners }: P
   };
 }
 
-/** A second wide event, whose process is killed when half of it has been received. */
-async function killed(bench: Bench, database: Database, { receiver, listeners }: Place): Promise<Result> {
+/** A second wide event, whose process is killed after half of the deliveries. */
+async function killedHalfWay(bench: Bench, database: Database, { receiver, listeners }: Place): Promise<Result> {
   await receiver.call('reset');
   const victim = bench.start('application');
   await victim.call('open', { database, webhooks: webhooks(bench) });

@@ -12,14 +12,17 @@ const targets = (inserted: number): Record<string, Target> => ({
   ratioBulkInserted: { atMost: 2 },
   ratioBulkUpdated: { atMost: 1.5 },
 });
-/** With the image before read under lock. MariaDB is reported. */
+/** With the before image read under a lock. MariaDB is reported without a target. */
 const TARGETS: Record<DatabaseName, Record<string, Target>> = {
   postgres: targets(1.55),
   sqlite: targets(1.7),
   mariadb: {},
 };
 
-/** Of writes through query builders, against the twin's: one statement there, a transaction with its event here. */
+/**
+ * Targets of writes through query builders, compared with the twin: one statement for the twin, a transaction with an
+ * event for the entity.
+ */
 const BUILDER_TARGETS: Record<BuilderWrite, Target> = {
   updateOne: { atMost: 4 },
   updateThousand: { atMost: 5 },
@@ -32,14 +35,14 @@ const BUILDER_TARGETS: Record<BuilderWrite, Target> = {
 
 export const writeCost: Scenario = {
   name: 'write-cost',
-  what: 'save() of a decorated entity, and of one with exactPrevious: false, against that of their undecorated twin, in turn; medians',
+  what: 'save() of a decorated entity, and of one with exactPrevious: false, compared with save() of their undecorated twin, in turn; medians',
   databases: DATABASES,
   async run(bench) {
     const singles = bench.count({ short: 20, usual: 1_000, full: 3_000 });
     const bulks = bench.count({ short: 2, usual: 20, full: 50 });
     const application = bench.start('application', true);
     await application.call('open', { database: await bench.freshDatabase(), synchronize: true });
-    // Twice as many as it takes to warm up; what is measured follows.
+    // Twice as many as the warm-up needs; the measured writes follow.
     for (const what of ['updated', 'inserted'] as const) await compare(application, what, Math.min(singles, 200), 1);
     const updated = await compare(application, 'updated', singles, 1);
     const inserted = await compare(application, 'inserted', singles, 1);

@@ -15,14 +15,14 @@ import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome
 import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
 
-/** What {@link AuthorizedTransport} works with. */
+/** Dependencies of {@link AuthorizedTransport}. */
 export interface AuthorizedTransportParts {
   readonly transport: WebhookTransport;
   readonly sealing: Sealing;
   readonly clock: WebhookClock;
 }
 
-/** A token, or the attempt's outcome when there is none. */
+/** The headers that carry the credentials, or the outcome of the attempt if no token was obtained. */
 type Authorized = { readonly headers: Readonly<Record<string, string>> } | { readonly outcome: Outcome };
 
 interface Token {
@@ -30,39 +30,44 @@ interface Token {
   readonly expiresAt: number;
 }
 
-/** Listeners whose tokens are kept. */
+/** Maximum number of cached tokens. */
 const MAX_TOKENS = 10_000;
-/** Identities that are kept open: each is up to 40 KiB, and its row as much again. */
+/** Maximum number of cached identities. Each takes up to 40 KiB, and its key in the map up to 40 KiB more. */
 const MAX_IDENTITIES = 1_000;
-/** How long before its end a token is not used any more: the request has to arrive. */
+/**
+ * A token is not used any more when its remaining lifetime is shorter than this, because the request has to arrive in
+ * time.
+ */
 const EXPIRES_EARLY_MS = 30_000;
-/** Of a token whose server does not say (RFC 6749, 5.1, only recommends it). */
+/** Lifetime of a token without `expires_in`, which RFC 6749, section 5.1, only recommends. */
 const DEFAULT_LIFETIME_MS = 5 * 60_000;
 const UNAUTHORIZED = 401;
-/** What is shorter is found in every text, and is no secret. */
+/** Shorter values are not masked: they are part of almost every text, and they are no secret. */
 const MIN_SECRET_LENGTH = 4;
-const TOO_SLOW = 'the token took the whole time limit';
+const TOO_SLOW = 'the token request took the whole time limit';
 
 /**
- * Sends with what the listener's server asks for beside the signature, credentials and a client certificate, through
- * the transport: a token endpoint is guarded as
- * the listener's own address is.
+ * Sends requests with the credentials and the client certificate of the listener. A request to a token endpoint goes
+ * through the same transport, so it is guarded as a request to the listener is.
  *
- * Everything counts against the one time limit of the attempt: a token, the request, and once more after a 401 of a token that had been
- * kept. A token that cannot be had is the outcome of the attempt.
+ * One time limit covers the whole attempt: the token request, the request, and one more try after a 401 of a cached
+ * token. If no token is obtained, that is the outcome of the attempt.
  */
 export class AuthorizedTransport {
-  /** By listener and stored credentials, so that new ones get a new token. Private by `#`: its values are secrets. */
+  /**
+   * Key: listener and stored credentials, so that changed credentials get a new token. A `#` field, because the
+   * values are secrets.
+   */
   readonly #tokens = new Map<string, Token>();
-  /** Tokens that are being asked for: many deliveries of one listener ask once. */
-  readonly #asked = new Map<string, Promise<Token | Outcome>>();
+  /** Token requests in flight. Concurrent deliveries of one listener share one token request. */
+  readonly #tokenRequests = new Map<string, Promise<Token | Outcome>>();
 
-  /** By listener and stored text: opening one costs more than signing a request. */
+  /** Key: listener and stored text. Opening an identity costs more than signing a request. */
   readonly #identities = new Map<string, TlsIdentity>();
 
   constructor(private readonly parts: AuthorizedTransportParts) {}
 
-  /** @throws UnreadableSecretError, and nothing else that {@link WebhookTransport.send} does not */
+  /** @throws UnreadableSecretError, and whatever {@link WebhookTransport.send} throws */
   send(request: SignedRequest, target: ListenerTarget): Promise<Outcome> {
     const { auth, tls } = target;
     return auth === null && tls === null ? this.parts.transport.send(request) : this.sendAs(request, target);
@@ -90,10 +95,10 @@ export class AuthorizedTransport {
     const startedAt = performance.now();
     const left = () => ({ ...request, timeoutMs: Math.floor(request.timeoutMs - (performance.now() - startedAt)) });
     const name = `${id}:${stored}`;
-    const used = this.kept(name);
-    let outcome = await this.sendWithToken(name, auth, used ? keepingSlotAfter401(left()) : left());
+    const used = this.cachedToken(name);
+    let outcome = await this.sendWithToken(name, auth, used ? keepSlotAfter401(left()) : left());
     if (outcome.status === UNAUTHORIZED && used && left().timeoutMs > 0) {
-      // Another attempt may have a new one already.
+      // Another attempt may already have replaced the token.
       if (this.#tokens.get(name) === used) this.#tokens.delete(name);
       outcome = await this.sendWithToken(name, auth, left());
     }
@@ -115,18 +120,18 @@ export class AuthorizedTransport {
     alsoSecret: readonly string[] = [],
   ): Promise<Outcome> {
     const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
-    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
+    return maskSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
   }
 
   private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
-    const kept = this.kept(name);
-    if (kept) return kept;
-    let asking = this.#asked.get(name);
+    const cached = this.cachedToken(name);
+    if (cached) return cached;
+    let asking = this.#tokenRequests.get(name);
     if (!asking) {
-      asking = this.ask(name, auth, request).finally(() => this.#asked.delete(name));
-      this.#asked.set(name, asking);
+      asking = this.ask(name, auth, request).finally(() => this.#tokenRequests.delete(name));
+      this.#tokenRequests.set(name, asking);
     }
-    // Asked for by another attempt, perhaps, which has more time left than this one.
+    // Another attempt may have started the token request, with more time left than this attempt has.
     const limit = new AbortController();
     const late = sleep(request.timeoutMs, failed(TOO_SLOW, 'unreachable'), { signal: limit.signal });
     late.catch(() => undefined);
@@ -138,7 +143,7 @@ export class AuthorizedTransport {
     }
   }
 
-  private kept(name: string): Token | undefined {
+  private cachedToken(name: string): Token | undefined {
     const token = this.#tokens.get(name);
     return token && token.expiresAt > this.parts.clock.now() ? token : undefined;
   }
@@ -150,22 +155,24 @@ export class AuthorizedTransport {
   ): Promise<Token | Outcome> {
     const { transport, clock } = this.parts;
     const askedAt = clock.now();
-    // The identity is for the origin of the listener: elsewhere a private authority would only keep the public ones out.
+    // The identity is meant for the origin of the listener. At another origin its private authority would only
+    // exclude the public ones.
     const isSameServer = new URL(url).origin === new URL(auth.tokenUrl).origin;
     const outcome = await transport.send({
       ...tokenRequest(auth),
       timeoutMs,
       ...(tls !== undefined && isSameServer ? { tls } : {}),
     });
-    // Nobody's fault but this process': it is no attempt, or the last one.
+    // This process is at fault, not the token endpoint. OUT_OF_SOCKETS counts as no attempt; TRANSPORT_CLOSED means
+    // that the process stops.
     if (outcome.errorCode === 'OUT_OF_SOCKETS' || outcome.errorCode === 'TRANSPORT_CLOSED') return outcome;
     if (outcome.kind !== 'accepted') {
-      // Of the answer nothing is kept: it may be a token all the same.
+      // Do not keep the response body: it may contain a token even if the status is an error.
       const why = outcome.status === null ? String(outcome.errorCode) : `status ${outcome.status}`;
       return failed(`the token endpoint: ${why}`, showsTiming(outcome) ? 'unreachable' : 'blocked');
     }
     const token = readToken(outcome.response);
-    if (token === null) return failed('the token endpoint gave no bearer token', 'unreachable');
+    if (token === null) return failed('the token endpoint returned no bearer token', 'unreachable');
     const headers = { authorization: `Bearer ${token.text}` };
     const made = { headers, expiresAt: askedAt + token.lifetimeMs - EXPIRES_EARLY_MS };
     if (this.#tokens.size >= MAX_TOKENS) this.#tokens.clear();
@@ -174,8 +181,8 @@ export class AuthorizedTransport {
   }
 }
 
-/** The attempt goes on after a 401 of a kept token, so its slot is not free yet. */
-function keepingSlotAfter401(request: SignedRequest): SignedRequest {
+/** The attempt continues after a 401 of a cached token, so its slot must not be freed yet. */
+function keepSlotAfter401(request: SignedRequest): SignedRequest {
   const { onStatus } = request;
   if (!onStatus) return request;
   return { ...request, onStatus: (status) => (status === UNAUTHORIZED ? () => undefined : onStatus(status)) };
@@ -204,7 +211,7 @@ function tokenRequest(auth: OAuth2ClientCredentials): Omit<SignedRequest, 'timeo
     form.set('client_id', auth.clientId);
     form.set('client_secret', auth.clientSecret);
   } else {
-    // RFC 6749, 2.3.1: both are form-encoded before they are joined.
+    // RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
     headers.authorization = `Basic ${base64(`${formEncoded(auth.clientId)}:${formEncoded(auth.clientSecret)}`)}`;
   }
   return { url: auth.tokenUrl, headers, body: Buffer.from(form.toString()) };
@@ -233,20 +240,20 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
   return { text, lifetimeMs: isLifetime ? Number(seconds) * 1_000 : DEFAULT_LIFETIME_MS };
 }
 
-/** A receiver that answers with what it was sent must not have it written into the log. */
-function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
+/** Masks the credentials in the outcome: a receiver may echo its request, and the response is logged. */
+function maskSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values
     .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
     .filter((text) => text.length >= MIN_SECRET_LENGTH)
     .flatMap((text) => [text, JSON.stringify(text).slice(1, -1), htmlEscaped(text), encodeURIComponent(text)])
-    // One may begin with another.
+    // Replace longer secrets first, because one secret may begin with another.
     .toSorted((a, b) => b.length - a.length);
   const clean = (text: string | null, limit: number) => {
     if (text === null) return null;
     const masked = secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
-    // Asked of the text as it came: what is masked of it is shorter.
+    // Check the original text: masking makes it shorter.
     const mayBeCut = Buffer.byteLength(text) >= limit / 2;
-    return mayBeCut ? withoutBeginnings(masked, secrets) : masked;
+    return mayBeCut ? maskCutSecret(masked, secrets) : masked;
   };
   const response = clean(outcome.response, MAX_RESPONSE_BYTES);
   return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
@@ -256,8 +263,8 @@ function htmlEscaped(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 }
 
-/** What is kept of a response is cut somewhere, perhaps in the middle of a secret. */
-function withoutBeginnings(text: string, secrets: readonly string[]): string {
+/** The stored response is cut at a limit, which may be in the middle of a secret. */
+function maskCutSecret(text: string, secrets: readonly string[]): string {
   for (const secret of secrets) {
     for (let length = Math.min(secret.length - 1, text.length); length >= MIN_SECRET_LENGTH; length--) {
       if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + MASK;

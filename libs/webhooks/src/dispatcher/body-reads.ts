@@ -1,12 +1,13 @@
-/** How many answers are read at once. */
+/** Maximum number of response bodies that are read at the same time. */
 export interface BodyReadLimits {
   readonly concurrency: number;
   readonly concurrencyPerOwner: number;
 }
 
 /**
- * Answers whose status is known and whose body is still coming. They are read beside the slots, so that a receiver that drips its
- * body holds up nobody. An owner who has as many as it may gets no more of them read.
+ * Counts response bodies that are still being read after the status has arrived. They do not use slots, so that a
+ * receiver that sends its body slowly delays no other. When an owner has reached the limit, further bodies of that
+ * owner are not read.
  */
 export class BodyReads {
   private readonly byOwner = new Map<string | null, number>();
@@ -14,7 +15,10 @@ export class BodyReads {
 
   constructor(private readonly limits: BodyReadLimits) {}
 
-  /** @returns what to call at the end of the body; `null` when it is not to be read */
+  /**
+   * @returns a function to call at the end of the body; `null` when the body must not be read, because the limit is
+   * reached
+   */
   begin(owner: string | null): (() => void) | null {
     const { concurrency, concurrencyPerOwner } = this.limits;
     const ofOwner = this.byOwner.get(owner) ?? 0;

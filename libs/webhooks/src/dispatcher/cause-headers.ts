@@ -3,8 +3,8 @@ import { readTraceContext } from '../events/trace-context.js';
 import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
- * Headers that say what an event was caused by: the trace it belongs to, where the application told of one, and its depth
- * where something led to it. Most events have neither.
+ * Returns the headers that name the cause of an event: its trace, if the application gave one, and its causation
+ * depth, if another event caused it. Most events have neither.
  */
 export function causeHeaders(storedContext: string | null): Record<string, string> {
   if (storedContext === null) return {};

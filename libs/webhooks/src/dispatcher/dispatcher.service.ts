@@ -40,7 +40,7 @@ import { isCausedByOptions, WAIT_MS, WaitingListeners } from './waiting-listener
 import type { WakeUps } from './wake-ups.js';
 import type { Cause } from '../cause.js';
 
-/** What the dispatcher works with. @internal */
+/** Dependencies of the dispatcher. @internal */
 export interface DispatcherParts {
   readonly database: Database;
   readonly clock: WebhookClock;
@@ -55,7 +55,7 @@ export interface DispatcherParts {
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
-  /** `null` where processes do not hear of each other. */
+  /** `null` where processes cannot notify each other. */
   readonly wakeUps: WakeUps | null;
 }
 
@@ -63,44 +63,47 @@ export interface DispatcherParts {
 export interface RoundResult {
   /** Events taken from the outbox. */
   readonly events: number;
-  /** Requests made, those of handshakes among them. */
+  /** Requests sent, including handshakes. */
   readonly attempts: number;
 }
 
-/** How long the loop rests after an error of the database, before it tries again. */
+/** Pause of the loop after an error of the database. */
 const REST_AFTER_ERROR_MS = 1_000;
-/** Expired leases are taken back in batches of this size. */
+/** Number of expired leases that one transaction reclaims. */
 const RECLAIM_BATCH = 500;
-/** How soon images are looked for again while another process converts some: it may have looked before these were there. */
+/**
+ * Pause before the next look for images while another process converts some: it may have looked before the newest
+ * were written.
+ */
 const CONVERTED_ELSEWHERE_MS = 25;
-/** How much longer than the attempt itself a lease must last: its record takes a moment, too. */
+/** How much longer than the attempt a lease must last, because recording takes time, too. */
 const LEASE_MARGIN_MS = 1_000;
 
 /**
- * Takes events from the outbox, makes a delivery for each listener that wants one, and sends what is due: signed, leased
- * so that no other process sends it too, and recorded.
+ * Takes events from the outbox, creates a delivery for each listener that wants the event, and sends the deliveries
+ * that are due. Each delivery is signed, is leased so that no other process sends it, and is recorded.
  *
- * At least once: an attempt whose record was lost with its process is made again, under the same `webhook-id`. An
- * endpoint that fails is a value; only the database makes methods reject.
+ * Deliveries are made at least once. If a process dies before it has recorded an attempt, the attempt is made again
+ * under the same `webhook-id`. A failing endpoint makes no method reject; only the database does.
  *
- * The loop fills the {@link Lanes}, which send by themselves, and looks for more when these run low: first past the end of
- * the outbox, leasing deliveries as they are made, then in the queue of listeners, for retries and whatever had to wait.
- * Outcomes are recorded in batches of whatever has come together while the last batch was written. With nothing to do it
- * sleeps until a commit of this process, another process' word, the next retry or the poll.
+ * The loop fills the {@link Lanes}, which send independently, and looks for more when the lanes run low. It looks in
+ * the outbox first, past the last known event, and leases deliveries when it creates them. Then it looks in the queue
+ * of listeners for retries and other pending deliveries. Outcomes are recorded in batches. With nothing to do, the
+ * loop sleeps until a commit of this process, a notification of another process, the next retry or the poll.
  */
 export class DispatcherService {
   private readonly signal = new Signal();
-  /** A request has ended. */
+  /** Raised when an attempt has ended. */
   private readonly ended = new Signal();
   private readonly lanes: Lanes;
   private readonly recorder: Recorder;
   private readonly router: Router;
-  private readonly returned: LanedDelivery[] = [];
+  private readonly toRelease: LanedDelivery[] = [];
   private loop: Promise<void> | null = null;
-  private returning: Promise<void> | null = null;
+  private releasing: Promise<void> | null = null;
   private isStopping = false;
   private stopped = new AbortController();
-  /** When images are worth looking for, on the monotonic clock; `null`: not before the next poll. */
+  /** When to look for images, on the monotonic clock; `null`: not before the next poll. */
   private imagesAt: number | null = 0;
   /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
   private readyAt: number | null = 0;
@@ -112,7 +115,7 @@ export class DispatcherService {
   private readonly pace: Pace;
   private readonly bodies: BodyReads;
   private readonly ownerTurns = new OwnerTurns();
-  /** Attempts that have not ended: those with a slot, and those whose body is still being read. */
+  /** Attempts that have not ended: attempts that have a slot, and attempts whose response body is still being read. */
   private underWay = 0;
 
   /** @internal */
@@ -138,8 +141,8 @@ export class DispatcherService {
       concurrencyPerOwner,
       waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
       send: (laned, free) => this.attempt(laned, free),
-      expired: (laned) => this.giveBack([laned]),
-      hungry: () => {
+      expired: (laned) => this.release([laned]),
+      hasRoomAgain: () => {
         this.expect(0);
         this.signal.raise();
       },
@@ -158,17 +161,19 @@ export class DispatcherService {
     this.recorder = new Recorder({
       ...parts,
       troubles: this.troubles,
-      // Also while it stops, as long as that may take: what is not recorded is sent again.
+      // Also while it stops, for as long as `stop()` allows: an attempt that is not recorded is sent again.
       keepsRunning: () => this.loop !== null,
-      refused: () => this.lanes.hold(),
+      refused: () => this.lanes.pause(),
       written: () => this.lanes.resume(),
       expect: (at) => this.expect(at),
-      stopped: (listenerId) => this.giveBack(this.lanes.evict(listenerId)),
+      stopped: (listenerId) => this.release(this.lanes.evict(listenerId)),
       idle: () => this.signal.raise(),
     });
   }
 
-  /** Starts the loop; does nothing when it runs. The module calls it unless `dispatcher.autoStart` is `false`. */
+  /**
+   * Starts the loop; does nothing if it runs already. The module calls this unless `dispatcher.autoStart` is `false`.
+   */
   start(): void {
     if (this.loop) return;
     this.isStopping = false;
@@ -182,15 +187,16 @@ export class DispatcherService {
   }
 
   /**
-   * Ends the loop: nothing more is claimed, what waits in memory is given back at once, and what is being sent is waited for
-   * and recorded. Settles after `dispatcher.timeoutMs` and a moment at the latest, whatever receivers and the database do;
-   * what was not recorded by then is sent again when its lease is over.
+   * Stops the loop. Nothing more is claimed, queued deliveries are released for other processes, and requests in
+   * flight are completed and recorded. Settles after `dispatcher.timeoutMs` plus about a second at the latest,
+   * whatever receivers and the database do. An attempt that is not recorded by then is sent again when its lease
+   * expires.
    */
   async stop(): Promise<void> {
     this.isStopping = true;
     this.stopped.abort();
     this.signal.raise();
-    this.giveBack(this.lanes.evict());
+    this.release(this.lanes.evict());
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, this.parts.options.timeoutMs + LEASE_MARGIN_MS, 'late');
@@ -200,12 +206,12 @@ export class DispatcherService {
       await this.parts.wakeUps?.unlisten();
       await this.loop;
       await upkeepEnded;
-      this.giveBack(this.lanes.evict());
+      this.release(this.lanes.evict());
       await this.idle();
     })();
     if ((await Promise.race([ended, limit])) === 'late') {
       this.parts.logger.error(
-        'The dispatcher could not finish in time; what it was sending is sent again after its lease.',
+        'The dispatcher did not stop in time. Deliveries in flight are sent again when their leases expire.',
       );
     }
     clearTimeout(timer);
@@ -217,12 +223,12 @@ export class DispatcherService {
     return this.loop !== null;
   }
 
-  /** Whether what is due is sent by this process at once: it runs and has a slot free. */
+  /** Whether this process sends a due delivery without delay: its loop runs, and it has a free slot. */
   get hasRoom(): boolean {
     return this.isRunning && !this.isStopping && this.lanes.sending < this.parts.options.concurrency;
   }
 
-  /** There may be work: the loop looks now instead of at its next poll. */
+  /** There may be work: the loop looks now instead of at the next poll. */
   wake(): void {
     this.router.expectEvents();
     this.readyAt = 0;
@@ -235,17 +241,20 @@ export class DispatcherService {
     this.signal.raise();
   }
 
-  /** One round by hand: takes one batch of events, sends one batch of what is due, and waits for the outcomes. */
+  /**
+   * Does one round without the loop: takes one batch of events, sends one batch of due deliveries, and waits for the
+   * outcomes.
+   */
   async runOnce(): Promise<RoundResult> {
     const { events, attempts } = await this.round();
     return { events, attempts };
   }
 
   /**
-   * Rounds until no event is pending, nothing is due now and nothing is being sent by this process. Retries that are due
-   * later are left to wait. For scripts and tests.
+   * Runs rounds until no event is pending, nothing is due, and this process sends nothing. Retries that are due later
+   * stay pending. For scripts and tests.
    *
-   * @returns what all rounds did
+   * @returns the sum of all rounds
    */
   async drain(): Promise<RoundResult> {
     let events = 0;
@@ -259,7 +268,10 @@ export class DispatcherService {
     }
   }
 
-  /** @returns also whether it looked at all there is: a round may find only listeners that have nothing, or make one page */
+  /**
+   * @returns also whether the round looked at everything; it may have looked only at listeners with nothing due, or
+   * have made one page of a wide event
+   */
   private async round(): Promise<RoundResult & { isExhaustive: boolean }> {
     await this.convertAll();
     const routed = await this.router.route({ limit: this.parts.options.eventsPerBatch });
@@ -267,7 +279,7 @@ export class DispatcherService {
     await this.reclaim();
     const claimed = await this.claim();
     await Promise.all([this.takeAndWait(routed), this.takeAndWait(claimed)]);
-    await this.returning;
+    await this.releasing;
     await this.handshakes.settled();
     return {
       events: routed.events,
@@ -277,18 +289,20 @@ export class DispatcherService {
   }
 
   /**
-   * Does by hand what a running dispatcher does beside sending, as far as it is due: discards what waited for longer than
-   * `maxAgeMs`, and deletes what `retention` keeps no longer. For scripts that drain instead of running, and for tests.
+   * Runs the chores that are due, which a running dispatcher does beside sending: discards deliveries that were
+   * pending for longer than `maxAgeMs`, and deletes rows older than `retention`. For scripts that call `drain()`, and
+   * for tests.
    *
-   * @returns what this process did; nothing when another one is at it
+   * @returns what this process did; nothing if another process runs the chores
    */
   runChores(): Promise<UpkeepResult> {
     return this.parts.upkeep.runDue();
   }
 
   /**
-   * Fans out these events and makes the first attempt of their deliveries: the inline mode. Settles after `timeoutMs` at
-   * the latest, and never rejects; what is left goes on as queued. @internal
+   * Fans out these events and makes the first attempt of their deliveries, for the inline mode. Settles after
+   * `timeoutMs` at the latest, and never rejects. Deliveries that are unfinished by then continue as queued
+   * deliveries. @internal
    */
   async deliverNow(eventIds: readonly string[]): Promise<void> {
     const { timeoutMs } = this.parts.options;
@@ -302,7 +316,7 @@ export class DispatcherService {
     try {
       await Promise.race([limit, firstAttempts()]);
     } catch (error) {
-      this.parts.logger.error(`An inline delivery goes on as queued: ${messageOf(error)}`);
+      this.parts.logger.error(`An inline delivery failed and continues as a queued delivery: ${messageOf(error)}`);
     } finally {
       clearTimeout(timer);
       this.wake();
@@ -316,13 +330,13 @@ export class DispatcherService {
     while (!this.isStopping) {
       try {
         work = 'claiming';
-        this.router.assertSound();
+        this.router.throwFailure();
         if (!(await this.fill())) await this.signal.wait(this.sleepMs());
         work = 'polling';
-        // Also when there is no end of work: what a dead process held is somebody's, too.
+        // Poll even under constant load, so that the leases of a dead process are reclaimed.
         if (this.untilPollMs <= 0) await this.poll();
       } catch (error) {
-        this.troubles.failed(work, 'The dispatcher cannot work with its tables, and tries again every second', error);
+        this.troubles.failed(work, 'The dispatcher cannot use its tables, and retries every second', error);
         await this.router.settled();
         this.router.reset();
         this.imagesAt = 0;
@@ -334,19 +348,22 @@ export class DispatcherService {
   }
 
   private get mayPage(): boolean {
-    const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isThirsty('backlog');
+    const isClear = (this.readyAt === null || this.readyAt > this.parts.clock.now()) && this.lanes.isLow('backlog');
     return this.pace.mayBegin && this.router.mayPage(isClear);
   }
 
   private get mayClaim(): boolean {
     const isDue = this.readyAt !== null && this.readyAt <= this.parts.clock.now();
-    return isDue && this.pace.mayBegin && this.lanes.isThirsty('backlog');
+    return isDue && this.pace.mayBegin && this.lanes.isLow('backlog');
   }
 
-  /** Looks for work while the lanes are thirsty. @returns whether it is worth looking again at once */
+  /**
+   * Looks for work while the lanes run low.
+   * @returns whether to look again without sleeping
+   */
   private async fill(): Promise<boolean> {
     let isBusy = await this.convertSome();
-    if (this.router.mayRoute) this.router.routeBeside();
+    if (this.router.mayRoute) this.router.routeInBackground();
     if (this.mayPage) {
       const began = performance.now();
       await this.router.page(this.pace.portion.page);
@@ -366,7 +383,10 @@ export class DispatcherService {
     return isBusy || this.router.mayRoute;
   }
 
-  /** One batch of images, if any are expected. @returns whether there may be more */
+  /**
+   * Converts one batch of images, if any are expected.
+   * @returns whether there may be more
+   */
   private async convertSome(): Promise<boolean> {
     if (this.imagesAt === null || this.imagesAt > performance.now()) return false;
     this.imagesAt = null;
@@ -374,10 +394,10 @@ export class DispatcherService {
     try {
       made = await this.parts.images.convert();
     } catch (error) {
-      // What triggers wrote down waits; what is in the outbox already need not wait with it.
+      // The images stay pending. Events that are already in the outbox need not wait for them.
       this.troubles.failed(
         'converting',
-        'What triggers wrote down cannot be read, which is tried again every second',
+        'Rows captured by triggers cannot be turned into events; this is retried every second',
         error,
       );
       this.imagesAt = performance.now() + REST_AFTER_ERROR_MS;
@@ -391,7 +411,7 @@ export class DispatcherService {
     return true;
   }
 
-  /** All that there are, also what another process is at. */
+  /** Converts all images, and waits for another process that converts some. */
   private async convertAll(): Promise<void> {
     for (;;) {
       const made = await this.parts.images.convert();
@@ -400,11 +420,11 @@ export class DispatcherService {
     }
   }
 
-  /** How long nothing is to be done, unless the signal is raised: as it is when something that is being sent ends. */
+  /** How long there is nothing to do, unless the signal is raised. It is raised when a request ends, for example. */
   private sleepMs(): number {
     const waits = this.router.waits;
     if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
-    if (this.readyAt !== null && this.lanes.isThirsty('backlog'))
+    if (this.readyAt !== null && this.lanes.isLow('backlog'))
       waits.push(Math.max(this.readyAt - this.parts.clock.now(), this.pace.waitMs));
     if (!this.pace.mayBegin) waits.push(this.pace.waitMs);
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
@@ -421,7 +441,7 @@ export class DispatcherService {
       database.single(() => readOutlook(database, this.parts.images.tablePaths), 'work'),
     );
     const isExpired = outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now();
-    // What this process cannot record yet was sent: it may be its own lease that has run out.
+    // While records are refused, an expired lease may be a lease of this process, whose request was sent.
     if (isExpired && !this.recorder.isRefused) await this.reclaim();
     if (outlook.hasImages) this.imagesAt = 0;
     if (outlook.hasEvents) this.router.expectEvents();
@@ -446,7 +466,7 @@ export class DispatcherService {
     const room = this.lanes.room('backlog');
     const leasedAt = performance.now();
     if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
-    // By hand there are no turns: a round takes what has waited longest.
+    // Without the loop there are no turns: a round takes the listeners that have waited longest.
     const except = this.keepsRunning ? this.ownerTurns.except : [];
     const { deliveries, handshakes, isExhaustive } = await database.transaction(
       () =>
@@ -466,7 +486,10 @@ export class DispatcherService {
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
   }
 
-  /** Puts leased deliveries into their lanes. @param settled called for each, when it is recorded or given back */
+  /**
+   * Adds leased deliveries to the lanes.
+   * @param settled called for each delivery, when it is recorded or released
+   */
   private take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
@@ -475,7 +498,7 @@ export class DispatcherService {
       const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
       return { delivery, source, startBefore, settled };
     });
-    if (this.isStopping) this.giveBack(laned);
+    if (this.isStopping) this.release(laned);
     else this.lanes.add(laned);
   }
 
@@ -500,16 +523,16 @@ export class DispatcherService {
   }
 
   /**
-   * The status is here, and the body is not: its slot is for the next one. Not while records wait for the database: then slots are
-   * what holds the senders back.
+   * The status has arrived, the body has not: frees the slot for the next attempt. While the recorder is behind, the
+   * body is not read, so that the slots limit the senders.
    */
-  private readBody(owner: string | null, free: () => void): (() => void) | null {
+  private beginBody(owner: string | null, free: () => void): (() => void) | null {
     const end = this.recorder.isBehind ? null : this.bodies.begin(owner);
     if (end) free();
     return end;
   }
 
-  /** Settles when the request has ended; its record follows. Never rejects. */
+  /** Settles when the attempt has ended; it is recorded later. Never rejects. */
   private async send(laned: LanedDelivery, free: () => void): Promise<void> {
     const { clock } = this.parts;
     const { delivery } = laned;
@@ -518,27 +541,24 @@ export class DispatcherService {
     let outcome: Outcome;
     try {
       const signed = signDelivery(delivery, startedAt, this.parts.signers);
-      const onStatus = () => this.readBody(delivery.owner, free);
-      outcome = recordable(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
+      const onStatus = () => this.beginBody(delivery.owner, free);
+      outcome = checkedOutcome(await this.authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
       if (isCausedByOptions(error)) {
-        this.waiting.waits(delivery.listener.id, error, startedAt);
+        this.waiting.add(delivery.listener.id, error, startedAt);
         await this.pause(laned);
         return;
       }
-      outcome = notSent(error);
+      outcome = failedOutcome(error);
     }
-    this.waiting.goesOn(delivery.listener.id);
+    this.waiting.delete(delivery.listener.id);
     if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && this.keepsRunning) {
-      // Nobody's fault but this machine's: no attempt. Its slot rests, so fewer are asked for at once.
-      this.troubles.failed(
-        'sending',
-        'No connection can be opened, which is tried again every second',
-        outcome.errorDetail,
-      );
+      // This machine is at fault, so this counts as no attempt. Its slot pauses, which lowers the number of
+      // concurrent requests.
+      this.troubles.failed('sending', 'No connection can be opened; this is retried every second', outcome.errorDetail);
       await this.rest();
-      this.giveBack([laned]);
+      this.release([laned]);
       this.ended.raise();
       return;
     }
@@ -567,8 +587,8 @@ export class DispatcherService {
   }
 
   /**
-   * The application lacks an option, which is not the listener's fault: no attempt. What is for it waits, and is tried again in a
-   * minute, so that an option that comes back is enough.
+   * The application lacks an option. The listener is not at fault, so this counts as no attempt. Its deliveries stay
+   * pending and are tried again in a minute, so that it suffices to set the option again.
    */
   private async pause(laned: LanedDelivery): Promise<void> {
     const { database, clock } = this.parts;
@@ -578,88 +598,91 @@ export class DispatcherService {
       await database.transaction(() => pauseListeners(database, [id], until), 'work');
       this.expect(until);
     } catch (failure) {
-      this.troubles.failed('returning', `Listener ${id} could not be paused`, failure);
+      this.troubles.failed('releasing', `Listener ${id} could not be paused`, failure);
       await this.rest();
     }
-    this.giveBack([laned, ...this.lanes.evict(id)]);
+    this.release([laned, ...this.lanes.evict(id)]);
     this.ended.raise();
   }
 
-  /** A schedule that throws, or says nothing that is a time, neither stops the lane nor spoils the record. */
+  /** A schedule that throws or returns no valid time must not stop the lane or damage the record. */
   private nextOf(outcome: Outcome, delivery: ClaimedDelivery, startedAt: number): AttemptRecord['next'] {
     const { clock, options, retrySchedule, logger } = this.parts;
-    // Customers read these times, and what is blocked must not show them how long anything took.
+    // Customers read these times, and a blocked attempt must not show how long it took.
     const now = showsTiming(outcome) ? clock.now() : startedAt;
-    // What is sent later than that was made due by hand, and has its whole schedule.
+    // A delivery that is sent later than this was resent by hand, and gets its whole schedule.
     const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
     try {
       const next = nextState(outcome, delivery.retries, retrySchedule, now, startedAt > tooOldAt ? Infinity : tooOldAt);
       if (Number.isSafeInteger(next.at)) return next;
-      throw new TypeError(`it gave ${next.at - now} ms`);
+      throw new TypeError(`it returned ${next.at - now} ms`);
     } catch (error) {
-      logger.error(`The retry schedule failed, and ${delivery.id} is tried again in a minute: ${messageOf(error)}`);
+      logger.error(`The retry schedule failed; delivery ${delivery.id} is retried in a minute: ${messageOf(error)}`);
       return { state: 'due', at: now + 60_000 };
     }
   }
 
-  /** Back to the database, unsent: at once, and in one statement for all that come together. */
-  private giveBack(laned: readonly LanedDelivery[]): void {
+  /** Releases deliveries, unsent, to the database: without delay, and with one statement for all that come together. */
+  private release(laned: readonly LanedDelivery[]): void {
     if (!laned.length) return;
-    this.returned.push(...laned);
-    this.returning ??= this.returnAll();
+    this.toRelease.push(...laned);
+    this.releasing ??= this.releaseAll();
   }
 
-  private async returnAll(): Promise<void> {
+  private async releaseAll(): Promise<void> {
     const { database, clock } = this.parts;
     await Promise.resolve();
-    while (this.returned.length) {
-      const batch = this.returned.splice(0);
+    while (this.toRelease.length) {
+      const batch = this.toRelease.splice(0);
       const leases = batch.map(({ delivery }) => delivery);
       try {
         await database.transaction(() => releaseDeliveries(database, leases, clock.now()), 'work');
-        this.troubles.succeeded('returning');
+        this.troubles.succeeded('releasing');
       } catch (error) {
         this.troubles.failed(
-          'returning',
-          `${batch.length} deliveries could not be given back: they are sent when their lease is over, at the latest`,
+          'releasing',
+          `${batch.length} deliveries could not be released; they are sent when their leases expire, at the latest`,
           error,
         );
         if (this.keepsRunning) {
-          this.returned.unshift(...batch);
+          this.toRelease.unshift(...batch);
           await this.rest();
           continue;
         }
       }
       for (const { settled } of batch) settled?.();
     }
-    this.returning = null;
+    this.releasing = null;
     this.expect(0);
   }
 
-  /** Nothing is being sent, recorded or given back. */
+  /** Nothing is being sent, recorded or released. */
   private get isIdle(): boolean {
     return (
-      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.returning && this.handshakes.isIdle
+      !this.underWay && this.lanes.isEmpty && !this.recorder.recording && !this.releasing && this.handshakes.isIdle
     );
   }
 
   private async idle(): Promise<void> {
     while (!this.isIdle) {
       await this.recorder.recording;
-      await this.returning;
+      await this.releasing;
       await this.handshakes.settled();
       if (this.underWay || !this.lanes.isEmpty) await this.ended.wait(this.parts.options.pollIntervalMs);
     }
   }
 
-  /** Whether it is worth trying again what the database refused: by hand, and while it stops, it is tried once. */
+  /**
+   * Whether to retry a write that the database refused. Without the loop, and while the loop stops, it is tried once.
+   */
   private get keepsRunning(): boolean {
     return this.loop !== null && !this.isStopping;
   }
 
   /**
-   * An attempt that was blocked is recorded when its time limit is over: its owner sees states and counts change, and how long it took
-   * tells of the inner network. @param began on the monotonic clock
+   * Delays the record of a blocked attempt until its time limit is over. The owner of the listener sees when states
+   * and counts change, and the duration would reveal facts about the internal network.
+   * @param began on the monotonic clock
    */
   private async hideTiming(began: number): Promise<void> {
     if (!this.keepsRunning) return;
@@ -667,7 +690,7 @@ export class DispatcherService {
     await sleep(Math.max(0, left), undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }
 
-  /** After an error of the database; {@link stop} ends it. */
+  /** Pause after an error of the database; {@link stop} ends it. */
   private async rest(): Promise<void> {
     await sleep(REST_AFTER_ERROR_MS, undefined, { signal: this.stopped.signal }).catch(() => undefined);
   }
@@ -675,21 +698,24 @@ export class DispatcherService {
 
 const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected', 'unreachable', 'blocked']);
 
-/** What a replaced transport gave, as the tables take it. @throws when it is no outcome */
-function recordable(outcome: Outcome): Outcome {
+/**
+ * Checks and cleans the outcome of a replaced transport, so that the tables can store it.
+ * @throws TypeError when it is no valid outcome
+ */
+function checkedOutcome(outcome: Outcome): Outcome {
   const { kind, status, durationMs, retryAfterMs } = outcome;
   const isWhole = [status, retryAfterMs].every((value) => value === null || Number.isSafeInteger(value));
   if (!KINDS.has(kind) || !isWhole || !Number.isFinite(durationMs)) {
     throw new TypeError(
-      `the transport gave no outcome but ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
+      `the transport returned an invalid outcome: ${JSON.stringify({ kind, status, durationMs, retryAfterMs })}`,
     );
   }
   const errorDetail = outcome.errorDetail === null ? null : oneLine(outcome.errorDetail);
   return { ...outcome, errorDetail, durationMs: Math.round(durationMs) };
 }
 
-/** A scheme or a replaced transport threw: nothing went out, and it is tried again like any failure. */
-function notSent(error: unknown): Outcome {
+/** A signature scheme or a replaced transport threw: nothing was sent, and it is retried like any other failure. */
+function failedOutcome(error: unknown): Outcome {
   return {
     kind: 'unreachable',
     status: null,

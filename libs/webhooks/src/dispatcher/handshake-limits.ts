@@ -1,21 +1,24 @@
 import { PerMinute } from '../per-minute.js';
 
-/** Whoever was refused comes back within this time after the next minute has begun, and not all at once. */
+/** A refused handshake is tried again within this time after the next minute has begun, at a random moment. */
 const SPREAD_MS = 5_000;
 
-/** Requests of handshakes a minute, by one process: to one host, to one host by one owner, and by one owner. */
+/**
+ * Maximum number of handshake requests a minute from one process: to one host, to one host by one owner, and by one
+ * owner.
+ */
 const HANDSHAKES_PER_MINUTE = { host: 60, ownersHost: 10, owner: 30 } as const;
 
 /**
- * How often handshakes may ask. The pause between two handshakes of one listener does not help a stranger whom many listeners name, and
- * the limits of one owner keep room for the others at a host that many use.
+ * Limits how often handshakes are sent. The pause between two handshakes of one listener does not protect a host that
+ * many listeners name. The limits for one owner keep room for other owners at a shared host.
  */
 export class HandshakeLimits {
   private readonly counts = new PerMinute();
 
   /**
-   * @param hosts that would be asked; the same one may stand twice
-   * @returns when to come back; `null`: it may be asked now, and is counted
+   * @param hosts hosts that the handshake would send requests to; a host may occur twice
+   * @returns when to try again; `null` when the handshake may be sent now, and is counted
    */
   take(owner: string | null, hosts: readonly string[], now: number): number | null {
     const limits = new Map<string, number>();

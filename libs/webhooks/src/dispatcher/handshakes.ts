@@ -20,7 +20,7 @@ import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { isCausedByOptions, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
 import { messageOf } from '../foreign-text.js';
 
-/** What handshakes work with, and whom they tell. @internal */
+/** Dependencies and callbacks of the handshakes. @internal */
 export interface HandshakesParts {
   readonly database: Database;
   readonly clock: WebhookClock;
@@ -30,26 +30,33 @@ export interface HandshakesParts {
   readonly logger: LoggerService;
   readonly waiting: WaitingListeners;
   readonly notices: Notices;
-  /** Settles when the time limit of what began then is over: see the dispatcher. */
+  /** Settles when the time limit of a request that began then is over; see `hideTiming` of the dispatcher. */
   readonly hideTiming: (began: number) => Promise<void>;
   /** A listener may be ready at this time. */
   readonly expect: (at: number) => void;
 }
 
-/** Under way at once in this process. They are few, and whoever makes many listeners has them wait for each other. */
+/**
+ * Handshakes in flight in this process. Handshakes are rare, and those of an application that creates many listeners
+ * wait for each other.
+ */
 const AT_ONCE = 16;
-/** Of these by one owner. */
+/** Handshakes in flight of one owner. */
 const AT_ONCE_PER_OWNER = 4;
 const OWNER_BUSY_MS = 1_000;
-const NOT_ITS_FAULT: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
+const FAULTS_OF_SENDER: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
-/** Whatever the schedule says: one that never ends would ask a stranger for ever. The shipped one makes ten. */
+/**
+ * Limit for schedules that never end, which would send requests to an uninvolved host for ever. The default schedule
+ * makes ten tries.
+ */
 const MAX_TRIES = 20;
 
 /**
- * Asks receivers whether they want to be sent anything, before the first delivery. Each try was claimed as deliveries are, goes out as
- * they do (address guard, time limit, credentials, no redirects), and is recorded under its lease. Until one passes nothing else is sent
- * to its listener. When the retry schedule ends, or after {@link MAX_TRIES}, the listener is disabled.
+ * Asks receivers before the first delivery whether they want webhooks. A handshake is claimed, sent (address guard,
+ * time limit, credentials, no redirects) and recorded under its lease, as a delivery is. Nothing else is sent to a
+ * listener until its handshake passes. When the retry schedule ends, or after {@link MAX_TRIES}, the listener is
+ * disabled.
  */
 export class Handshakes {
   private readonly running = new Set<Promise<void>>();
@@ -73,7 +80,10 @@ export class Handshakes {
     }
   }
 
-  /** When to come back, if it may not ask now. Receivers that answer slowly hold up no other owner. */
+  /**
+   * When to try again, if the handshake may not be sent now. The limit keeps slow receivers of one owner from
+   * delaying other owners.
+   */
   private postponedUntil({ owner, listener }: ClaimedHandshake, now: number): number | null {
     if (owner !== null && (this.runningOf.get(owner) ?? 0) >= AT_ONCE_PER_OWNER) return now + OWNER_BUSY_MS;
     const auth = shownAuth(listener.auth);
@@ -102,7 +112,7 @@ export class Handshakes {
       }
       expect('next' in result ? result.next : 0);
     } catch (error) {
-      logger.error(`The handshake of listener ${id} could not be recorded, and is made again: ${messageOf(error)}`);
+      logger.error(`The handshake of listener ${id} could not be recorded and is repeated: ${messageOf(error)}`);
       expect(handshake.leaseUntil);
     }
   }
@@ -118,26 +128,26 @@ export class Handshakes {
     if (owner !== null) this.runningOf.set(owner, (this.runningOf.get(owner) ?? 0) + 1);
     try {
       const { outcome, verdict } = await this.ask(handshake, startedAt);
-      waiting.goesOn(id);
+      waiting.delete(id);
       if (owner !== null && !showsTiming(outcome)) await this.parts.hideTiming(began);
-      if (NOT_ITS_FAULT.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
+      if (FAULTS_OF_SENDER.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
-      // Customers read these times, and what is blocked must not show them how long anything took.
+      // Customers read these times, and a blocked attempt must not show how long it took.
       return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
     } catch (error) {
       if (isCausedByOptions(error)) {
-        waiting.waits(id, error, startedAt);
+        waiting.add(id, error, startedAt);
         return { state: 'postponed', next: startedAt + WAIT_MS };
       }
       logger.error(`The handshake of listener ${id} could not be sent: ${messageOf(error)}`);
       return this.failure(handshake, 'TRANSPORT_FAILED', startedAt, startedAt, { retryAfterMs: null });
     } finally {
-      if (owner !== null) this.hasEnded(owner);
+      if (owner !== null) this.countEnd(owner);
     }
   }
 
-  private hasEnded(owner: string): void {
+  private countEnd(owner: string): void {
     const left = (this.runningOf.get(owner) ?? 1) - 1;
     if (left) this.runningOf.set(owner, left);
     else this.runningOf.delete(owner);
@@ -157,7 +167,7 @@ export class Handshakes {
       const outcome = await transport.send(request, listener);
       return { outcome, verdict: judgePermission(outcome, origin) };
     }
-    // A new one each time: what was overheard once is of no use.
+    // A new challenge for each try, so that an intercepted one is useless.
     const challenge = randomBytes(CHALLENGE_BYTES).toString('base64url');
     const body = JSON.stringify({
       type: CHALLENGE_TYPE,
@@ -183,15 +193,15 @@ export class Handshakes {
     return { state: 'failed', error, at: startedAt, reason: `the handshake failed: ${error}` };
   }
 
-  /** A schedule that throws, or says nothing that is a time, is no end of it. */
+  /** A schedule that throws or returns no valid time must not end the handshake. */
   private delayMs(failures: number, listenerId: string): number | null {
     try {
       const delay = this.parts.retrySchedule.delayMs(failures);
       if (delay === null || Number.isSafeInteger(Math.ceil(delay))) return delay;
-      throw new TypeError(`it gave ${delay} ms`);
+      throw new TypeError(`it returned ${delay} ms`);
     } catch (error) {
       this.parts.logger.error(
-        `The retry schedule failed, and the handshake of listener ${listenerId} is tried again in a minute: ${messageOf(error)}`,
+        `The retry schedule failed; the handshake of listener ${listenerId} is retried in a minute: ${messageOf(error)}`,
       );
       return WAIT_MS;
     }

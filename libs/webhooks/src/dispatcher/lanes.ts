@@ -1,19 +1,23 @@
 import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
 import type { Room } from '../store/queue/room.js';
 
-/** A delivery in the memory of this process, leased to it. */
+/** A delivery that is leased to this process and in its memory. */
 export interface LanedDelivery {
   readonly delivery: ClaimedDelivery;
-  /** Until when an attempt may start, on the monotonic clock: its lease must cover the attempt, and its rate limit its start. */
+  /**
+   * Latest start of the attempt, on the monotonic clock. The lease must cover the attempt, and the rate limit must
+   * allow its start.
+   */
   readonly startBefore: number;
-  /** Called once, when its attempt is recorded or it was given back. */
+  /** Called once, when the attempt is recorded or the delivery is released. */
   readonly settled: (() => void) | undefined;
   readonly source: Source;
 }
 
 /**
- * Where a delivery came from: `fresh` ones were leased as they were made, `backlog` ones had to wait in the database. Each has room of
- * its own, and they take turns, so that a hundred thousand deliveries of one event delay nobody's next one.
+ * Where a delivery came from: a `fresh` delivery was leased when it was created, a `backlog` delivery was pending in
+ * the database. Each source has its own room in memory, and the sources alternate, so that 100,000 deliveries of one
+ * event delay no other event.
  */
 export type Source = 'fresh' | 'backlog';
 const SOURCES: readonly Source[] = ['fresh', 'backlog'];
@@ -22,33 +26,42 @@ const SOURCES: readonly Source[] = ['fresh', 'backlog'];
 export interface Leased {
   readonly source: Source;
   readonly leased: readonly ClaimedDelivery[];
-  /** Before the transaction that leased them began, on the monotonic clock: however long it took, no lease is older. */
+  /**
+   * A time before the transaction that leased them began, on the monotonic clock. No lease is older, however long the
+   * transaction took.
+   */
   readonly leasedAt: number;
 }
 
 export interface LanesOptions {
-  /** Requests under way at once. */
+  /** Maximum number of requests in flight. */
   readonly concurrency: number;
-  /** Of these to one listener. */
+  /** Maximum number of requests in flight to one listener. */
   readonly concurrencyPerListener: number;
-  /** Of these to all listeners of one owner; the application's own, which have none, are not limited. */
+  /**
+   * Maximum number of requests in flight to all listeners of one owner. The application's own listeners have no owner
+   * and no such limit.
+   */
   readonly concurrencyPerOwner: number;
-  /** Deliveries that wait in memory, at most. */
+  /** Maximum number of deliveries in memory that are not in flight. */
   readonly waiting: Readonly<Record<Source, number>>;
-  /** Makes the attempt; settles when it has ended. Its slot is free then, or when it calls `free`. Never rejects. */
+  /**
+   * Makes the attempt, and settles when it has ended. The slot is free then, or earlier when `send` calls `free`.
+   * Never rejects.
+   */
   readonly send: (laned: LanedDelivery, free: () => void) => Promise<void>;
-  /** Its lease no longer covers an attempt. */
+  /** The lease of this delivery no longer covers an attempt. */
   readonly expired: (laned: LanedDelivery) => void;
-  /** A listener that had no room when it was last asked about has some again. */
-  readonly hungry: () => void;
+  /** A listener or owner that was full at the last claim has room again. */
+  readonly hasRoomAgain: () => void;
 }
 
-/** What is counted of a listener, and of all listeners of an owner. */
+/** Counters of one listener, or of all listeners of one owner. */
 interface Load {
   running: number;
-  /** It had no room when {@link Lanes.room} was called, so nobody looked for what is due to it. */
+  /** There was no room when {@link Lanes.room} was called, so the claim did not look for its deliveries. */
   wasFull: boolean;
-  /** Attempts that ended in the current stretch of {@link RATE_WINDOW_MS}, and in the one before. */
+  /** Attempts that ended in the current window of {@link RATE_WINDOW_MS}, and in the window before it. */
   ended: number;
   endedBefore: number;
   since: number;
@@ -58,7 +71,10 @@ interface Load {
 interface OwnerLanes extends Load {
   readonly owner: string | null;
   readonly queued: Record<Source, number>;
-  /** Lanes with something to send and a slot of their own, in the order of their turns, by the source of what is first in them. */
+  /**
+   * Lanes that have a delivery to send and a free slot, in the order of their turns, by the source of their first
+   * delivery.
+   */
   readonly turns: Readonly<Record<Source, Set<Lane>>>;
 }
 
@@ -69,42 +85,49 @@ interface Lane extends Load {
 }
 
 const RATE_WINDOW_MS = 500;
-/** What one owner may hold of the deliveries that wait in memory, as a part of them: nobody else could be fetched otherwise. */
-const OWNERS_PART = 1 / 3;
-/** Lanes, and owners, that are remembered although nothing is in them. */
+/**
+ * Share of the deliveries in memory that one owner may have. Without this limit the deliveries of other owners could
+ * not be claimed.
+ */
+const OWNER_SHARE = 1 / 3;
+/** Number of empty lanes, and of owners without deliveries, that are remembered. */
 const MAX_IDLE = 1_000;
 
 /**
- * A lane for each listener, and lanes together for each owner: the bulkheads. A slow listener fills its own lane, and a slow owner
- * its own lanes.
+ * Isolates listeners and owners from each other. A lane is the queue of one listener in the memory of this process,
+ * with a limit on its requests in flight; the lanes of one owner share a second limit. A slow listener fills only its
+ * own lane, and a slow owner only its own lanes.
  *
- * A lane takes in advance what it sent in the last second, and at least `concurrencyPerListener`: enough never to run dry before the next claim,
- * and of a receiver that is slow or dead no more than a handful, so that other processes can take the rest. Owners take turns for
- * free slots, and the lanes of an owner take turns for the owner's.
+ * A lane holds as many deliveries in advance as it sent in the last second, and at least `concurrencyPerListener`.
+ * That is enough until the next claim. Of a slow or dead receiver it is only a handful, so other processes can claim
+ * the rest. Owners take turns for free slots, and the lanes of one owner take turns for the slots of that owner.
  */
 export class Lanes {
   private readonly lanes = new Map<string, Lane>();
   private readonly owners = new Map<string | null, OwnerLanes>();
-  /** Owners with such lanes and a slot of their own, in the order of their turns. */
+  /** Owners with such lanes and a free slot, in the order of their turns. */
   private readonly turns: Readonly<Record<Source, Set<OwnerLanes>>> = { fresh: new Set(), backlog: new Set() };
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
-  private isHeld = false;
+  private isPaused = false;
 
   constructor(private readonly options: LanesOptions) {}
 
-  /** Deliveries that are being sent. */
+  /** Number of requests in flight. */
   get sending(): number {
     return this.running;
   }
 
-  /** Nothing is in memory. */
+  /** No delivery is in memory. */
   get isEmpty(): boolean {
     return this.running + this.queued.fresh + this.queued.backlog === 0;
   }
 
-  /** What may be taken now, seen at once: a script that runs again after a deadlock decides the same. */
+  /**
+   * How many deliveries may be claimed now. This is a snapshot, so that a script that the database repeats after a
+   * deadlock decides the same.
+   */
   room(source: Source): Room {
     const { concurrency, waiting } = this.options;
     const now = performance.now();
@@ -123,12 +146,13 @@ export class Lanes {
   }
 
   /**
-   * Whether so few wait that it is time to take more: while these are fetched, the others are sent.
+   * Whether the queue is at most two thirds full, so that it is time to claim more. While the claim runs, the others
+   * are sent.
    *
-   * @param coming how many are being fetched already
+   * @param coming number of deliveries that are being claimed already
    */
-  isThirsty(source: Source, coming = 0): boolean {
-    return !this.isHeld && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
+  isLow(source: Source, coming = 0): boolean {
+    return !this.isPaused && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
   add(laned: readonly LanedDelivery[]): void {
@@ -142,19 +166,19 @@ export class Lanes {
     this.start();
   }
 
-  /** Sends nothing more until {@link resume}. What is being sent goes on. */
-  hold(): void {
-    this.isHeld = true;
+  /** Starts no request until {@link resume}. Requests in flight continue. */
+  pause(): void {
+    this.isPaused = true;
   }
 
   resume(): void {
-    if (!this.isHeld) return;
-    this.isHeld = false;
+    if (!this.isPaused) return;
+    this.isPaused = false;
     this.start();
-    this.options.hungry();
+    this.options.hasRoomAgain();
   }
 
-  /** Takes what waits for a listener out of memory, or for all of them. What is being sent goes on. */
+  /** Removes the queued deliveries of a listener, or of all listeners, from memory. Requests in flight continue. */
   evict(listenerId?: string): LanedDelivery[] {
     const lanes = listenerId === undefined ? [...this.lanes.values()] : [this.lanes.get(listenerId)];
     const evicted: LanedDelivery[] = [];
@@ -178,7 +202,7 @@ export class Lanes {
       lane = { listenerId: id, ownerLanes: this.ownerLanes(owner), queue: [], ...noLoad() };
       this.lanes.set(id, lane);
     }
-    // Its owner may have been forgotten since.
+    // The owner may have been forgotten in the meantime.
     if (!lane.running && !lane.queue.length) lane.ownerLanes = this.ownerLanes(owner);
     return lane;
   }
@@ -196,19 +220,19 @@ export class Lanes {
   private roomOf(lane: Lane | undefined, now: number): number {
     const { concurrencyPerListener, waiting } = this.options;
     if (!lane) return 2 * concurrencyPerListener;
-    turnWindow(lane, now);
+    advanceWindow(lane, now);
     const ahead = Math.min(waiting.fresh, Math.max(concurrencyPerListener, 2 * Math.max(lane.ended, lane.endedBefore)));
     return Math.max(0, concurrencyPerListener - lane.running) + ahead - lane.queue.length;
   }
 
-  /** As {@link roomOf}, of all listeners of an owner together; in either source no more than its part. */
+  /** As {@link roomOf}, for all listeners of an owner together, with at most the owner's share of one source. */
   private roomOfOwner(owner: string | null, source: Source, now: number): number {
     if (owner === null) return Infinity;
     const { concurrencyPerOwner, waiting } = this.options;
-    const part = Math.max(1, Math.floor(waiting[source] * OWNERS_PART));
+    const part = Math.max(1, Math.floor(waiting[source] * OWNER_SHARE));
     const lanes = this.owners.get(owner);
     if (!lanes) return concurrencyPerOwner + Math.min(part, concurrencyPerOwner);
-    turnWindow(lanes, now);
+    advanceWindow(lanes, now);
     const ahead = Math.min(part, Math.max(concurrencyPerOwner, 2 * Math.max(lanes.ended, lanes.endedBefore)));
     return Math.max(0, concurrencyPerOwner - lanes.running) + ahead - lanes.queued[source];
   }
@@ -237,7 +261,7 @@ export class Lanes {
     if (!lane.ownerLanes.turns[source].size) this.turns[source].delete(lane.ownerLanes);
   }
 
-  /** The lane whose turn it is: one with something fresh, then one with backlog, as long as there are both. */
+  /** Picks the next lane: lanes with a fresh delivery and lanes with a backlog delivery alternate while both exist. */
   private takeTurn(): Lane | undefined {
     const other: Source = this.nextTurn === 'fresh' ? 'backlog' : 'fresh';
     const source = this.turns[this.nextTurn].size ? this.nextTurn : other;
@@ -246,13 +270,13 @@ export class Lanes {
     const [lane] = owner?.turns[source] ?? [];
     if (!owner || !lane) return undefined;
     owner.turns[source].delete(lane);
-    // Behind the others, when it is offered again.
+    // The owner goes to the end of the queue when it is offered again.
     this.turns[source].delete(owner);
     return lane;
   }
 
   private start(): void {
-    while (!this.isHeld && this.running < this.options.concurrency) {
+    while (!this.isPaused && this.running < this.options.concurrency) {
       const lane = this.takeTurn();
       if (!lane) return;
       const laned = lane.queue.shift();
@@ -287,7 +311,7 @@ export class Lanes {
   private ended(lane: Lane): void {
     const now = performance.now();
     for (const load of [lane, lane.ownerLanes]) {
-      turnWindow(load, now);
+      advanceWindow(load, now);
       load.ended++;
       load.running--;
     }
@@ -296,21 +320,21 @@ export class Lanes {
     this.offerOwner(lane.ownerLanes);
     this.forget(lane);
     this.start();
-    this.lookForMore(lane);
+    this.signalRoom(lane);
   }
 
-  /** Half empty, so that not every request that ends makes a claim. */
-  private lookForMore(lane: Lane): void {
+  /** Only when half empty, so that not every request that ends causes a claim. */
+  private signalRoom(lane: Lane): void {
     const { concurrencyPerListener, concurrencyPerOwner } = this.options;
     const { queued } = lane.ownerLanes;
     const isLaneLow = lane.wasFull && lane.queue.length * 2 <= concurrencyPerListener;
     const isOwnerLow = lane.ownerLanes.wasFull && (queued.fresh + queued.backlog) * 2 <= concurrencyPerOwner;
     if (isLaneLow) lane.wasFull = false;
     if (isOwnerLow) lane.ownerLanes.wasFull = false;
-    if (isLaneLow || isOwnerLow) this.options.hungry();
+    if (isLaneLow || isOwnerLow) this.options.hasRoomAgain();
   }
 
-  /** Lanes come and go with their deliveries: a million listeners leave nothing behind. */
+  /** Lanes exist only as long as their deliveries, so a million listeners do not fill the memory. */
   private forget(lane: Lane): void {
     if (lane.running || lane.queue.length) return;
     if (this.lanes.size > MAX_IDLE) this.lanes.delete(lane.listenerId);
@@ -324,7 +348,7 @@ function noLoad(): Load {
   return { running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
 }
 
-function turnWindow(load: Load, now: number): void {
+function advanceWindow(load: Load, now: number): void {
   const passed = now - load.since;
   if (passed < RATE_WINDOW_MS) return;
   load.endedBefore = passed < 2 * RATE_WINDOW_MS ? load.ended : 0;

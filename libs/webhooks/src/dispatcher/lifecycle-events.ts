@@ -1,14 +1,17 @@
 import type { OutcomeKind } from '../sending/outcome.js';
 
-/** Emitted as `webhooks.delivery.succeeded`, `.failed` (one attempt; more will follow) and `.exhausted` (the end). */
+/**
+ * Emitted as `webhooks.delivery.succeeded`, as `webhooks.delivery.failed` after each failed attempt, and also as
+ * `webhooks.delivery.exhausted` when no attempt follows.
+ */
 export interface DeliveryLifecycleEvent {
   readonly deliveryId: string;
   readonly eventId: string;
   readonly listenerId: string;
-  /** Where it was sent. */
+  /** URL that the request was sent to. */
   readonly url: string;
   readonly type: string;
-  /** The listener's owner. */
+  /** Owner of the listener; `null` for the application's own listeners. */
   readonly owner: string | null;
   /** Number of the attempt, from 1. */
   readonly attempt: number;
@@ -16,7 +19,7 @@ export interface DeliveryLifecycleEvent {
   readonly status: number | null;
   readonly errorCode: string | null;
   readonly durationMs: number;
-  /** When the next attempt is due; `null` when none is. */
+  /** When the next attempt is due; `null` when there is no next attempt. */
   readonly nextAttemptAt: Date | null;
 }
 
@@ -28,36 +31,45 @@ export interface ListenerDisabledLifecycleEvent {
   readonly reason: string;
 }
 
-/** Emitted as `webhooks.listener.circuit_opened`: so many attempts in a row failed that only one at a time is made. */
+/**
+ * Emitted as `webhooks.listener.circuit_opened`: after `failuresInARow` consecutive failures, only one probe at a
+ * time is sent.
+ */
 export interface CircuitOpenedLifecycleEvent {
   readonly listenerId: string;
   readonly url: string;
   readonly owner: string | null;
   readonly failuresInARow: number;
-  /** When the next attempt is made. */
+  /** When the next attempt is due. */
   readonly pausedUntil: Date;
 }
 
-/** Emitted as `webhooks.delivery.discarded`: deliveries that waited too long, once for each listener and look. */
+/**
+ * Emitted as `webhooks.delivery.discarded`, once for each listener and run of the chore, for deliveries that were
+ * pending too long.
+ */
 export interface DeliveriesDiscardedLifecycleEvent {
   readonly listenerId: string;
   readonly count: number;
-  /** `TOO_OLD`, as in their `lastErrorCode`: they waited for longer than `dispatcher.maxAgeMs`. */
+  /** `TOO_OLD`, as in their `lastErrorCode`: they were pending for longer than `dispatcher.maxAgeMs`. */
   readonly reason: string;
 }
 
-/** Emitted as `webhooks.outbox.damaged`: it could not be read, and nobody receives it until somebody repairs it. */
+/** Emitted as `webhooks.outbox.damaged`: the event cannot be read. No listener receives it until you repair its row. */
 export interface EventDamagedLifecycleEvent {
   readonly eventId: string;
   readonly type: string;
   readonly reason: string;
 }
 
-/** Emitted as `webhooks.image.damaged`: no event can be made of what a trigger wrote down, until somebody mends the cause. */
+/**
+ * Emitted as `webhooks.image.damaged`: a row captured by a trigger cannot be turned into an event until you fix the
+ * cause.
+ */
 export interface ImageDamagedLifecycleEvent {
   /** `seq` of the image. */
   readonly seq: string;
-  /** The table whose row it is of, as TypeORM says it. */
+  /** Table of the captured row, as TypeORM names it. */
   readonly tablePath: string;
   readonly reason: string;
 }
@@ -70,7 +82,10 @@ export type LifecycleEvent =
   | EventDamagedLifecycleEvent
   | ImageDamagedLifecycleEvent;
 
-/** Names of what is emitted on EventEmitter2, beside `webhooks.event.<type>`. */
+/**
+ * Names of the lifecycle events on EventEmitter2. Captured and published events are emitted as
+ * `webhooks.event.<type>`.
+ */
 export const LIFECYCLE_EVENTS = {
   succeeded: 'webhooks.delivery.succeeded',
   failed: 'webhooks.delivery.failed',
@@ -82,7 +97,7 @@ export const LIFECYCLE_EVENTS = {
   imageDamaged: 'webhooks.image.damaged',
 } as const;
 
-/** The name under which an event of a type is emitted in process: `webhooks.event.order.created`. */
+/** The name under which an event of a type is emitted in this process: `webhooks.event.order.created`. */
 export function eventName(type: string): string {
   return `webhooks.event.${type}`;
 }

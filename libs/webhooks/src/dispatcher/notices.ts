@@ -6,21 +6,27 @@ import {
   type LifecycleEvent,
 } from './lifecycle-events.js';
 
-/** Which listener something has happened to. */
+/** The listener that a notice is about. */
 export interface NoticedListener {
   readonly id: string;
   readonly url: string;
   readonly owner: string | null;
 }
 
-/** No listener has its exhausted deliveries named more often: after an outage there may be thousands. */
+/**
+ * Minimum time between two notices about exhausted deliveries of one listener: after an outage there may be
+ * thousands.
+ */
 const AT_MOST_EVERY_MS = 60_000;
-/** Listeners that are remembered for that. */
+/** Maximum number of listeners that are remembered for this limit. */
 const REMEMBERED = 10_000;
 
-/** Sees to it that somebody notices: a warning in the log, and an event, each with the listener's URL and owner. */
+/** Logs a warning and emits a lifecycle event, each with the URL and the owner of the listener. */
 export class Notices {
-  /** When a listener's exhausted delivery was named last, on the monotonic clock, and how many were exhausted since. */
+  /**
+   * When the last exhausted delivery of a listener was logged, on the monotonic clock, and how many were exhausted
+   * since.
+   */
   private readonly named = new Map<string, { at: number; others: number }>();
 
   constructor(
@@ -43,13 +49,13 @@ export class Notices {
   ): void {
     const { logger, emit } = this.parts;
     logger.warn(
-      `The circuit of listener ${nameOf(listener)} is open: ${opened.failuresInARow} attempts in a row failed. Nothing is sent to it until ${opened.pausedUntil.toISOString()}, then one delivery at a time.`,
+      `The circuit of listener ${nameOf(listener)} is open: ${opened.failuresInARow} consecutive attempts failed. Nothing is sent to it until ${opened.pausedUntil.toISOString()}, then one delivery at a time.`,
     );
     const { id: listenerId, url, owner } = listener;
     emit(LIFECYCLE_EVENTS.circuitOpened, { listenerId, url, owner, ...opened });
   }
 
-  /** The event is emitted by whoever records the attempt. */
+  /** Only logs. The recorder emits the lifecycle event. */
   exhausted({ deliveryId, listenerId, url, owner, attempt, status, errorCode }: DeliveryLifecycleEvent): void {
     const now = performance.now();
     const before = this.named.get(listenerId);
@@ -59,14 +65,14 @@ export class Notices {
     }
     if (this.named.size >= REMEMBERED) this.named.clear();
     this.named.set(listenerId, { at: now, others: 0 });
-    const others = before?.others ? ` So are ${before.others} others of this listener.` : '';
+    const others = before?.others ? `${before.others} more deliveries of this listener are exhausted.` : '';
     this.parts.logger.warn(
       `Delivery ${deliveryId} to ${nameOf({ id: listenerId, url, owner })} is exhausted after ${attempt} ${attempt === 1 ? 'attempt' : 'attempts'}: ${status ?? errorCode ?? 'no answer'}.${others}`,
     );
   }
 }
 
-/** Without the query, in which some receivers expect a token. JSON keeps an owner on its line. */
+/** Without the query, which may contain a token. JSON escapes line breaks in the owner. */
 function nameOf({ id, url, owner }: NoticedListener): string {
   const { origin, pathname } = new URL(url);
   return `${id} (${origin}${pathname}, ${owner === null ? 'no owner' : `owner ${JSON.stringify(owner)}`})`;

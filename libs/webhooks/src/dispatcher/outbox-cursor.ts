@@ -1,17 +1,18 @@
-/** How much of the time may be spent on looking from the start. */
+/** Maximum share of the time that sweeps take. */
 const SWEEP_SHARE = 0.1;
-/** However long one took, perhaps because it had to wait for a lock, the next is not put off for longer. */
+/** Maximum pause between sweeps, however long one sweep took, for example because it waited for a lock. */
 const SWEEP_WITHIN_MS = 5_000;
-/** How much later than it may be a sweep is waited for. */
+/** A sweep that is later than this is overdue. */
 const SWEEP_LATE_MS = 250;
 
 /**
- * Where to look for pending events.
+ * Decides from which sequence to look for pending events.
  *
- * Looking from the start each time passes every event that was routed lately and is not vacuumed yet: with one old snapshot
- * open on a PostgreSQL server these are all of them, and a drain becomes quadratic. Looking only past the last one taken
- * would miss what commits late under a lower sequence. So both: mostly past the last one, and from the start, which is called
- * a sweep here, as often as {@link SWEEP_SHARE} of the time allows. Where sweeps are cheap, that is all the time.
+ * A look from the start passes every event that was routed lately and is not vacuumed yet. With one old snapshot open
+ * on a PostgreSQL server these are all events, and a drain becomes quadratic. A look only past the last event would
+ * miss an event that is committed late under a lower sequence. So most looks begin past the last event, and some from
+ * the start. A look from the start is called a sweep. Sweeps take at most {@link SWEEP_SHARE} of the time; where
+ * sweeps are cheap, every look is one.
  */
 export class OutboxCursor {
   private afterSeq = 0;
@@ -21,7 +22,7 @@ export class OutboxCursor {
   /**
    * Begins a look.
    *
-   * @param isAlone no other look's events are still being routed; a sweep would find them again
+   * @param isAlone no other batch is being routed; a sweep would find the events of that batch again
    */
   look(isAlone = true): Look {
     const at = performance.now();
@@ -29,24 +30,27 @@ export class OutboxCursor {
     return { afterSeq: this.isSweep ? 0 : this.afterSeq, isSweep: this.isSweep, at };
   }
 
-  /** Ends it. @param lastSeq of the last event that it found, if any */
+  /**
+   * Ends a look.
+   * @param lastSeq sequence of the last event that the look found, if any
+   */
   found(look: Look, lastSeq: number | null): void {
     const now = performance.now();
     if (look.isSweep) this.sweepAt = now + Math.min((now - look.at) / SWEEP_SHARE, SWEEP_WITHIN_MS);
     if (lastSeq !== null) this.afterSeq = Math.max(this.afterSeq, lastSeq);
   }
 
-  /** What was found after this sequence was left where it is, and has to be found again. */
-  left(afterSeq: number): void {
+  /** Events after this sequence were found but not taken, so the next look must find them again. */
+  notTaken(afterSeq: number): void {
     this.afterSeq = Math.min(this.afterSeq, afterSeq);
   }
 
-  /** So many looks have not been alone that the next one has to be. */
+  /** The sweep is so late that the next look must be one. */
   get isSweepOverdue(): boolean {
     return performance.now() > this.sweepAt + SWEEP_LATE_MS;
   }
 
-  /** How long until a look that found nothing is worth repeating from the start, in ms; `null` when it was a sweep itself. */
+  /** Time in ms until a look that found nothing should be followed by a sweep; `null` when it was a sweep itself. */
   get untilSweepMs(): number | null {
     return this.isSweep ? null : Math.max(0, this.sweepAt - performance.now());
   }
@@ -54,9 +58,9 @@ export class OutboxCursor {
 
 /** One look into the outbox. */
 export interface Look {
-  /** The sequence after which to look. */
+  /** The look finds events after this sequence. */
   readonly afterSeq: number;
   readonly isSweep: boolean;
-  /** When it began, on the monotonic clock. */
+  /** When the look began, on the monotonic clock. */
   readonly at: number;
 }

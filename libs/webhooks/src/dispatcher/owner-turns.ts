@@ -1,21 +1,22 @@
 /**
- * Turns of owners in the queue of listeners, which is in the order of waiting: with hundreds of listeners that are ready an owner would
- * stand before all others in it. Whoever a claim served is left out of the next ones, until nobody else is found.
+ * Lets owners take turns in the queue of listeners. The queue is sorted by waiting time, so an owner with hundreds of
+ * ready listeners would come before all others. An owner that a claim has served is excluded from the next claims,
+ * until no other owner is found.
  */
 export class OwnerTurns {
   private served: ReadonlySet<string> = new Set();
 
-  /** Owners to leave out of the next claim. */
+  /** Owners to exclude from the next claim. */
   get except(): readonly string[] {
     return [...this.served];
   }
 
   /**
-   * After a claim that left out {@link except}.
+   * Called after a claim that excluded {@link except}.
    *
-   * @param owners whose listeners it found something for
-   * @param isExhaustive it looked at all listeners that were ready, but for those left out
-   * @returns whether all that are ready were looked at
+   * @param owners owners of the listeners with claimed deliveries
+   * @param isExhaustive the claim looked at all ready listeners, except the excluded ones
+   * @returns whether all ready listeners were looked at
    */
   claimed(owners: Iterable<string | null>, isExhaustive: boolean): boolean {
     if (isExhaustive) {

@@ -1,46 +1,53 @@
 import { LISTENERS_PER_CLAIM } from '../store/queue/claim-deliveries.js';
 import { LISTENERS_PER_PAGE } from '../store/queue/wide-fan-out.js';
 
-/** For so long after a fresh event was routed more of them are expected. */
+/** Traffic counts as fresh for this long after the last fresh event was fanned out. */
 const TRAFFIC_MS = 1_000;
-/** What may wait has a third of the time: on a machine that is busy with it, whatever begins meanwhile waits for a core. */
+/**
+ * Pages and claims get a third of the time. On a machine that is busy with them, a new fresh event would wait for a
+ * CPU core.
+ */
 const REST_FACTOR = 2;
-/** Fan-outs that follow each other without a break are waited for no longer. */
-const PATIENCE_MS = 50;
+/** Pages and claims wait at most this long for consecutive fan-outs. */
+const MAX_FAN_OUT_WAIT_MS = 50;
 
-/** How much one transaction takes of what may wait. */
+/** How much one transaction takes of the work that is not urgent. */
 export interface Portion {
-  /** Listeners of one page of a wide event. */
+  /** Number of listeners in one page of a wide event. */
   readonly page: number;
-  /** Listeners that one claim looks at. */
+  /** Number of listeners that one claim looks at. */
   readonly claim: number;
 }
 
 const WHOLE: Portion = { page: LISTENERS_PER_PAGE, claim: LISTENERS_PER_CLAIM };
 const SMALL: Portion = { page: 50, claim: 8 };
 
-/** What the fan-out of fresh events is at. */
+/** The state of the fan-out of fresh events. */
 export interface FreshTraffic {
   /** A batch is being fanned out. */
   readonly isRouting: boolean;
-  /** There are more than one batch takes: they wait for each other, and a pause would only make all of it longer. */
+  /**
+   * There are more pending events than one batch takes. These wait for each other, so a pause would only delay all of
+   * them.
+   */
   readonly isBacklog: boolean;
-  /** When one was last fanned out, on the monotonic clock. */
+  /** When a fresh event was last fanned out, on the monotonic clock. */
   readonly routedAt: number;
 }
 
 /**
- * Keeps the deliveries of very many listeners out of the way of fresh events: as long as those come, and are no backlog themselves, pages of
- * wide events and claims from a long queue of listeners are small, begin while nothing is being fanned out, and rest in between.
+ * Keeps very many listeners from delaying fresh events. While fresh events arrive and form no backlog, pages of wide
+ * events (more than 1,000 listeners) and claims from a long queue of listeners are small. They begin only while no
+ * fan-out runs, and pause in between.
  */
 export class Pace {
   private restUntil = -Infinity;
 
   constructor(private readonly fresh: FreshTraffic) {}
 
-  /** How much may be taken at once now. */
+  /** How much one page or claim may take now. */
   get portion(): Portion {
-    return this.isPolite ? SMALL : WHOLE;
+    return this.hasFreshTraffic ? SMALL : WHOLE;
   }
 
   /** Whether the next page or claim may begin. */
@@ -48,20 +55,26 @@ export class Pace {
     return this.waitMs <= 0;
   }
 
-  /** How long until it may, unless a fan-out ends before, in ms; not more than 0 when it may. */
+  /**
+   * Time in ms until the next page or claim may begin, unless a fan-out ends earlier; 0 or less when it may begin
+   * now.
+   */
   get waitMs(): number {
-    if (!this.isPolite) return 0;
-    const patience = this.fresh.isRouting ? PATIENCE_MS : 0;
-    return this.restUntil + patience - performance.now();
+    if (!this.hasFreshTraffic) return 0;
+    const fanOutWait = this.fresh.isRouting ? MAX_FAN_OUT_WAIT_MS : 0;
+    return this.restUntil + fanOutWait - performance.now();
   }
 
-  /** @param began when a page or a claim began, on the monotonic clock @param isMany whether more of the kind wait */
+  /**
+   * @param began when a page or a claim began, on the monotonic clock
+   * @param isMany whether more work of the same kind is pending
+   */
   ended(began: number, isMany: boolean): void {
     const now = performance.now();
     this.restUntil = isMany ? now + (now - began) * REST_FACTOR : -Infinity;
   }
 
-  private get isPolite(): boolean {
+  private get hasFreshTraffic(): boolean {
     const { isBacklog, routedAt } = this.fresh;
     return !isBacklog && performance.now() - routedAt < TRAFFIC_MS;
   }

@@ -16,14 +16,14 @@ import { storedCause } from '../events/event-context.js';
 import type { Cause } from '../cause.js';
 import { messageOf } from '../foreign-text.js';
 
-/** One attempt that was made and waits to be recorded. */
+/** An attempt that has ended and is not recorded yet. */
 export interface Attempted {
   readonly laned: LanedDelivery;
   readonly outcome: Outcome;
   readonly record: AttemptRecord;
 }
 
-/** What the recorder works with, and whom it tells. */
+/** Dependencies and callbacks of the recorder. */
 export interface RecorderParts {
   readonly database: Database;
   readonly clock: WebhookClock;
@@ -32,100 +32,103 @@ export interface RecorderParts {
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
   readonly troubles: Troubles;
-  /** Whether it is worth trying again what the database refused. */
+  /** Whether to retry a write that the database refused. */
   readonly keepsRunning: () => boolean;
-  /** The database refuses writes: nothing may be sent that could not be recorded. */
+  /** The database refuses writes, so no request may be sent whose outcome could not be recorded. */
   readonly refused: () => void;
-  /** It takes them again. */
+  /** The database accepts writes again. */
   readonly written: () => void;
   /** A delivery may be due at this time. */
   readonly expect: (at: number) => void;
-  /** Nothing more is sent to this listener for now. */
+  /** The listener is paused or disabled, so nothing more is sent to it for now. */
   readonly stopped: (listenerId: string) => void;
   /** Everything is recorded. */
   readonly idle: () => void;
 }
 
 /**
- * How long an outcome waits for others to be recorded with it. Without it there is a commit for each handful that ended while the last
- * one was written, and the database spends more on them than on the rows.
+ * How long an outcome waits for others, so that they are recorded together. Without this pause there is a commit for
+ * each handful of outcomes, and the database spends more time on commits than on rows.
  */
 const RECORD_TOGETHER_MS = 20;
-/** After a refusal of the database. */
+/** Pause after the database refused a write. */
 const REST_MS = 1_000;
 
 /**
- * Writes down what came of attempts, in batches: of whatever has come together while the last one was written, or within
- * {@link RECORD_TOGETHER_MS}. What is not recorded would be repeated if this process died now, so it is never more than a batch, beside
- * what has a slot.
+ * Records the outcomes of attempts in batches. A batch has the outcomes that came while the last batch was written,
+ * or within {@link RECORD_TOGETHER_MS}. An attempt that is not recorded is repeated if this process dies, so at most
+ * one batch is unrecorded, beside the attempts that have a slot.
  */
 export class Recorder {
-  /** In the order in which they ended; those that are being recorded stand in front. */
+  /** In the order in which they ended. Attempts that are being recorded are at the front. */
   private readonly attempted: Attempted[] = [];
-  /** Attempts that keep their slot until others are recorded. */
-  private readonly held: (() => void)[] = [];
-  /** Somebody waits for what is to be recorded, or there is enough of it. */
+  /** Frees the slots of attempts that keep them until other attempts are recorded. */
+  private readonly waitingForSlot: (() => void)[] = [];
+  /** Raised when a caller waits for a record, or when there are enough records for a batch. */
   private readonly now = new Signal();
-  /** Listeners of which this process has recorded a failure, and no success since: their next success is news. */
+  /**
+   * Listeners whose last recorded attempt in this process failed. Their next success changes the state of the
+   * listener.
+   */
   private readonly failing = new Set<string>();
-  /** A try to record these failed, and may have been committed all the same. */
+  /** A try to record these attempts failed, but may have been committed. */
   private readonly uncertain = new Set<Attempted>();
   private loop: Promise<void> | null = null;
 
   constructor(private readonly parts: RecorderParts) {}
 
-  /** More attempts wait to be recorded than one batch takes. */
+  /** More attempts are unrecorded than fit into one batch. */
   get isBehind(): boolean {
     return this.attempted.length > this.parts.options.eventsPerBatch;
   }
 
-  /** Settles when nothing waits to be recorded; `null` when nothing does. */
+  /** Settles when everything is recorded; `null` when nothing is unrecorded. */
   get recording(): Promise<void> | null {
     return this.loop;
   }
 
-  /** The database has refused what is to be recorded. */
+  /** The database has refused the current records. */
   get isRefused(): boolean {
     return this.uncertain.size > 0;
   }
 
   /**
-   * Takes an attempt over.
+   * Adds an attempt.
    *
-   * @param isLast nothing else is being sent, so there is nothing to wait for
-   * @returns a promise when its slot is to be kept for a while
+   * @param isLast no other request is in flight, so there is no reason to wait
+   * @returns a promise if the attempt keeps its slot for now; it settles when the slot is free
    */
   add(attempted: Attempted, { isLast }: { isLast: boolean }): Promise<void> | undefined {
     const { eventsPerBatch } = this.parts.options;
     const { laned, outcome } = attempted;
     this.attempted.push(attempted);
     const isEnough = this.attempted.length * 2 >= eventsPerBatch;
-    const isAwaited = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
-    if (isLast || isEnough || isAwaited) this.now.raise();
+    const isUrgent = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
+    if (isLast || isEnough || isUrgent) this.now.raise();
     this.loop ??= this.recordAll();
-    return this.attempted.length > eventsPerBatch ? new Promise((free) => this.held.push(free)) : undefined;
+    return this.attempted.length > eventsPerBatch ? new Promise((free) => this.waitingForSlot.push(free)) : undefined;
   }
 
   /**
-   * One batch after the other: what comes while one is written makes up the next.
+   * Records one batch after the other. Outcomes that come while a batch is written make up the next batch.
    *
-   * What the database refuses is tried again for as long as the dispatcher runs, as these requests were made; smaller each time, so that
-   * a record that cannot be written ends up alone. It is given up only when its own values are at fault: a server that refuses writes
-   * would have everything sent again.
+   * A refused batch is retried as long as the dispatcher runs, because its requests were sent. Each retry is smaller,
+   * so that a record that cannot be written ends up alone. A record is dropped only if its own values are at fault:
+   * if a server refuses all writes, dropping the records would send everything again.
    */
   private async recordAll(): Promise<void> {
     const { eventsPerBatch } = this.parts.options;
     let size = eventsPerBatch;
     while (this.attempted.length) {
       if (this.attempted.length * 2 < eventsPerBatch) await this.now.wait(RECORD_TOGETHER_MS);
-      // What ends in the same turn of the event loop goes into the same batch.
+      // Outcomes of the same turn of the event loop go into the same batch.
       await new Promise((resolve) => setImmediate(resolve));
       const some = this.attempted.slice(0, size);
       const isPart = some.length < this.attempted.length;
       try {
         await this.record(some);
         size = Math.min(eventsPerBatch, 2 * size);
-        // A part that could be written does not end it: what could not is still there.
+        // A part that was written does not end the trouble: the refused record is still there.
         if (size === eventsPerBatch || !isPart) this.parts.troubles.succeeded('recording');
         this.parts.written();
         this.forget(some);
@@ -138,7 +141,10 @@ export class Recorder {
     this.parts.idle();
   }
 
-  /** After a batch that could not be recorded. @returns how many to try next */
+  /**
+   * After a batch that could not be recorded.
+   * @returns the size of the next try
+   */
   private async failed(some: readonly Attempted[], error: unknown): Promise<number> {
     const { keepsRunning, refused, troubles, logger } = this.parts;
     const isOfValues = isFaultOfData(error);
@@ -147,29 +153,34 @@ export class Recorder {
     if (isOfValues && some.length > 1) return smaller;
     if (!isOfValues && keepsRunning()) {
       refused();
-      troubles.failed('recording', 'Attempts cannot be recorded, so nothing is sent until they can be', error);
-      // If something about this one is at fault after all, the others do not wait behind it.
+      troubles.failed(
+        'recording',
+        'Attempts cannot be recorded; nothing is sent until the database accepts them',
+        error,
+      );
+      // If this record is at fault after all, the others must not wait behind it.
       if (some.length === 1) this.attempted.push(...this.attempted.splice(0, 1));
       await pause(REST_MS);
       return smaller;
     }
-    // By hand, and when the dispatcher has stopped, the database is asked once for all of them.
+    // With `runOnce()`, and when the dispatcher has stopped, all records are tried only once.
     const lost = isOfValues ? some : [...this.attempted];
     logger.error(
-      `${lost.length === 1 ? `The attempt of delivery ${lost[0]?.laned.delivery.id}` : `${lost.length} attempts`} could not be recorded, and will be repeated: ${messageOf(error)}`,
+      `${lost.length === 1 ? `The attempt of delivery ${lost[0]?.laned.delivery.id}` : `${lost.length} attempts`} could not be recorded and will be repeated: ${messageOf(error)}`,
     );
     this.forget(lost);
     return smaller;
   }
 
-  /** These are recorded, or given up. */
+  /** Removes attempts that are recorded or dropped. */
   private forget(some: readonly Attempted[]): void {
     this.attempted.splice(0, some.length);
     for (const one of some) {
       this.uncertain.delete(one);
       one.laned.settled?.();
     }
-    if (this.attempted.length <= this.parts.options.eventsPerBatch) for (const free of this.held.splice(0)) free();
+    if (this.attempted.length <= this.parts.options.eventsPerBatch)
+      for (const free of this.waitingForSlot.splice(0)) free();
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
@@ -179,7 +190,7 @@ export class Recorder {
     );
     const mayBeStored = records.filter((_, index) => this.uncertain.has(batch[index] as Attempted));
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit, mayBeStored });
-    // One statement needs no transaction around it: two round trips less.
+    // One statement needs no transaction, which saves two round trips.
     const { moved, paused, disabled, opened } = await (!mayBeStored.length && isOneStatement(database, records)
       ? database.single(script, 'work')
       : database.transaction(script, 'work'));
@@ -230,7 +241,7 @@ export class Recorder {
   }
 }
 
-/** The listener of one of these, as it was when that was sent. */
+/** The listener as it was when the request was sent. */
 function noticed(batch: readonly Attempted[], listenerId: string): NoticedListener {
   const { delivery } = (batch.find(({ record }) => record.listenerId === listenerId) as Attempted).laned;
   return { id: listenerId, url: delivery.listener.url, owner: delivery.owner };

@@ -12,7 +12,7 @@ import { OutboxCursor } from './outbox-cursor.js';
 import type { FreshTraffic } from './pace.js';
 import { messageOf } from '../foreign-text.js';
 
-/** What the router works with, and whom it tells. */
+/** Dependencies and callbacks of the router. */
 export interface RouterParts {
   readonly database: Database;
   readonly clock: WebhookClock;
@@ -21,50 +21,57 @@ export interface RouterParts {
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
   readonly lanes: Lanes;
-  /** A batch that was routed beside: its deliveries are to be sent. */
+  /** Called with a batch that was routed in the background: its deliveries can be sent. */
   readonly routed: (batch: Leased) => void;
   /** Deliveries may be due at this time. */
   readonly expect: (at: number) => void;
-  /** It is worth looking again. */
+  /** The loop should look again. */
   readonly wake: () => void;
 }
 
-/** A batch of events to take. */
+/** Which events to route. */
 export interface BatchOfEvents {
   readonly limit: number;
-  /** These alone, whatever room there is. */
+  /** Only these events, without a limit on leased deliveries. */
   readonly only?: readonly string[];
   readonly afterSeq?: number;
   readonly claimed?: (claimed: Claimed) => void;
 }
 
-/** Batches of events that are routed at once: while the rows of one are being written, the next is claimed and judged. */
-const ROUTED_AT_ONCE = 2;
-/** A batch that takes longer, for very many listeners perhaps, is not waited for: the next one is routed beside it. */
-const BATCH_PATIENCE_MS = 15;
-/** Types of events that are remembered as likely to come again. */
+/**
+ * Batches that are routed at the same time: while the rows of one batch are written, the next batch is claimed and
+ * matched.
+ */
+const MAX_BATCHES = 2;
+/**
+ * A batch that takes longer, for example for very many listeners, is not waited for: the next batch is routed at the
+ * same time.
+ */
+const BATCH_WAIT_MS = 15;
+/** Number of event types that are remembered as likely to come again. */
 const LIKELY_TYPES = 200;
 
 /**
- * The first half of the dispatcher: takes events from the outbox and makes a delivery for each listener that wants one.
+ * Routes events: takes events from the outbox and creates a delivery for each listener that wants the event.
  *
- * Batches go beside the dispatcher's loop; of a backlog two at once. A very wide event goes page by page, when the loop says so.
+ * Batches are routed in the background of the dispatcher's loop, two at a time if there is a backlog. A wide event
+ * (more than 1,000 listeners) is routed page by page, when the loop asks for a page.
  */
 export class Router implements FreshTraffic {
   private readonly cursor = new OutboxCursor();
   /** Types of the events that were routed lately. */
   private likelyTypes: ReadonlySet<string> = new Set();
-  /** Batches that are being routed, by how many events they may be. */
+  /** Batches that are being routed, each with its maximum number of events. */
   private readonly routing = new Map<Promise<void>, number>();
-  /** The last of them has taken its events: the next one would find others. */
+  /** The last batch has claimed its events, so the next batch would find other events. */
   private hasClaimed = true;
-  /** It has taken as many as it could. */
+  /** The last batch was full. */
   isBacklog = false;
   routedAt = -Infinity;
   private failure: { error: unknown } | null = null;
   /** There may be pending events. */
   private hasEvents = true;
-  /** There may be events that are fanned out page by page. */
+  /** There may be wide events. */
   hasWide = true;
   private pagedAt = 0;
   /** When the last batch began, on the monotonic clock. */
@@ -72,7 +79,7 @@ export class Router implements FreshTraffic {
 
   constructor(private readonly parts: RouterParts) {}
 
-  /** There may be pending events, or with `wide` events that are fanned out page by page. */
+  /** There may be pending events, or wide events. */
   expectEvents(kind: 'pending' | 'wide' = 'pending'): void {
     if (kind === 'wide') this.hasWide = true;
     else this.hasEvents = true;
@@ -82,12 +89,12 @@ export class Router implements FreshTraffic {
     return this.routing.size > 0;
   }
 
-  /** @throws why the last batch beside could not be routed */
-  assertSound(): void {
+  /** @throws the error of the last batch in the background, if it failed */
+  throwFailure(): void {
     if (this.failure) throw this.failure.error;
   }
 
-  /** After a failure, when {@link settled}: as if nothing had been looked at. */
+  /** Forgets a failure, when {@link settled}, and looks for events again. */
   reset(): void {
     this.failure = null;
     this.hasEvents = true;
@@ -98,35 +105,36 @@ export class Router implements FreshTraffic {
     while (this.routing.size) await Promise.all(this.routing.keys());
   }
 
-  /** Whether {@link routeBeside} is worth it now. */
+  /** Whether {@link routeInBackground} should be called now. */
   get mayRoute(): boolean {
     const { lanes } = this.parts;
     const isLooking = this.routing.size > 0;
-    if (this.routing.size >= this.atOnce || !this.hasClaimed || this.failure) return false;
-    // Few at a time go together better: what commits meanwhile makes up the next batch, and each batch has its own commit.
-    if (isLooking && !this.isBacklog && this.patienceMs > 0) return false;
-    // A sweep is made alone: what the others are at would be found again.
+    if (this.routing.size >= this.maxBatches || !this.hasClaimed || this.failure) return false;
+    // A larger batch is better than two small ones, because each batch has a commit. Events that are committed
+    // meanwhile make up the next batch.
+    if (isLooking && !this.isBacklog && this.batchWaitMs > 0) return false;
+    // Only a batch that runs alone can sweep: a sweep would find the events of the other batches again.
     if (isLooking && this.cursor.isSweepOverdue) return false;
-    // A look that was no sweep may have missed what committed late: without one more the loop would wait for it, 1 ms at a time.
-    return (
-      (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isThirsty('fresh', this.beingRouted)
-    );
+    // A look that was no sweep may have missed an event that was committed late. Without another look the loop would
+    // wait for the sweep in steps of 1 ms.
+    return (this.hasEvents || (!isLooking && this.cursor.untilSweepMs === 0)) && lanes.isLow('fresh', this.beingRouted);
   }
 
-  /** A connection each for them, one for claims and polls, and one for records. */
-  private get atOnce(): number {
+  /** Each batch needs a connection; claims and polls need one, and records need one. */
+  private get maxBatches(): number {
     const { database, options } = this.parts;
-    return database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(ROUTED_AT_ONCE, options.poolSize - 2));
+    return database.dialect === 'sqlite' ? 1 : Math.max(1, Math.min(MAX_BATCHES, options.poolSize - 2));
   }
 
-  /** For how long the batch that is being routed is still waited for, in ms. */
-  private get patienceMs(): number {
-    return this.batchAt + BATCH_PATIENCE_MS - performance.now();
+  /** Time in ms until the loop stops waiting for the batch that is being routed. */
+  private get batchWaitMs(): number {
+    return this.batchAt + BATCH_WAIT_MS - performance.now();
   }
 
   /**
-   * Whether a page of a wide event may be made: when the one before is being sent, so that what is due to others waits behind a page, and
-   * not behind a hundred thousand deliveries. Where there is always something due, one page is made each poll interval.
+   * Whether to route a page of a wide event. It is routed when the page before is being sent, so that other due
+   * deliveries wait behind one page and not behind 100,000 deliveries. If deliveries are always due, one page is
+   * routed in each poll interval.
    *
    * @param isClear nothing is due now, and there is room
    */
@@ -134,20 +142,23 @@ export class Router implements FreshTraffic {
     return this.hasWide && (isClear || performance.now() - this.pagedAt >= this.parts.options.pollIntervalMs);
   }
 
-  /** How long until there is something to look for, unless somebody says so before, in ms. */
+  /** Times in ms after which there is something to look for, unless a signal comes first. */
   get waits(): number[] {
     const { lanes, options } = this.parts;
     const { untilSweepMs } = this.cursor;
-    const mayGoBeside = this.hasEvents && this.isRouting && this.hasClaimed && this.routing.size < this.atOnce;
+    const mayRouteAnother = this.hasEvents && this.isRouting && this.hasClaimed && this.routing.size < this.maxBatches;
     return [
-      ...(mayGoBeside && this.patienceMs > 0 ? [this.patienceMs] : []),
-      ...(untilSweepMs !== null && lanes.isThirsty('fresh') ? [untilSweepMs] : []),
+      ...(mayRouteAnother && this.batchWaitMs > 0 ? [this.batchWaitMs] : []),
+      ...(untilSweepMs !== null && lanes.isLow('fresh') ? [untilSweepMs] : []),
       ...(this.hasWide ? [this.pagedAt + options.pollIntervalMs - performance.now()] : []),
     ];
   }
 
-  /** Routes the next batch of events, and wakes the loop twice: when it has claimed them, and at its end. */
-  routeBeside(): void {
+  /**
+   * Routes the next batch of events in the background. Wakes the loop when the batch has claimed its events, and when
+   * it has ended.
+   */
+  routeInBackground(): void {
     const { options, lanes, routed, expect, wake } = this.parts;
     const limit = Math.max(1, Math.min(options.eventsPerBatch, lanes.room('fresh').total - this.beingRouted));
     const look = this.cursor.look(this.routing.size === 0);
@@ -158,7 +169,7 @@ export class Router implements FreshTraffic {
     let isReported = false;
     const claimed = ({ lastSeq, count }: Claimed) => {
       found = count;
-      // A script that runs again after a deadlock claims again.
+      // A script that the database repeats after a deadlock claims again.
       if (isReported) return;
       isReported = true;
       this.cursor.found(look, lastSeq);
@@ -171,8 +182,9 @@ export class Router implements FreshTraffic {
       .then(
         (batch) => {
           if (batch.events) this.routedAt = performance.now();
-          if (batch.leftAfterSeq !== null) this.cursor.left(batch.leftAfterSeq);
-          // Some were left for later: behind an earlier event of their row, or to another process.
+          if (batch.leftAfterSeq !== null) this.cursor.notTaken(batch.leftAfterSeq);
+          // Some events were not taken: they come after an earlier event of their row that is still pending, or
+          // another process took them.
           if (batch.events < found) this.hasEvents = true;
           if (batch.hasDue) expect(0);
           routed(batch);
@@ -189,7 +201,7 @@ export class Router implements FreshTraffic {
     this.routing.set(routing, limit);
   }
 
-  /** Routes a batch of events. @throws what the database does */
+  /** Routes a batch of events. @throws errors of the database */
   async route(what: BatchOfEvents): Promise<FanOutResult & Leased> {
     const { database, clock, options, bodyOf, lanes } = this.parts;
     const room = lanes.room('fresh');
@@ -214,10 +226,10 @@ export class Router implements FreshTraffic {
     return { ...result, source: 'fresh', leasedAt };
   }
 
-  /** The next page of a wide event, in its turn. @throws what the database does */
+  /** Routes the next page of a wide event. @throws errors of the database */
   async page(listeners: number): Promise<void> {
     this.pagedAt = performance.now();
-    // A batch that is routed beside may find another one meanwhile.
+    // A batch in the background may find another wide event meanwhile.
     this.hasWide = false;
     try {
       if (await this.routeWide(listeners)) this.hasWide = true;
@@ -227,7 +239,7 @@ export class Router implements FreshTraffic {
     }
   }
 
-  /** One page of an event with very many listeners, if there is such an event. @returns whether there may be more to do */
+  /** Routes one page of a wide event, if there is one. @returns whether there may be another page */
   async routeWide(listeners: number): Promise<boolean> {
     const { database, clock, bodyOf, expect } = this.parts;
     const result = await database.transaction(
@@ -246,7 +258,7 @@ export class Router implements FreshTraffic {
   private emitDamaged({ damaged, unrendered }: Pick<FanOutResult, 'damaged' | 'unrendered'>): void {
     const { logger, emit } = this.parts;
     for (const { id, type, error } of damaged) {
-      logger.error(`Event ${id} cannot be read and was set aside as damaged: ${messageOf(error)}`);
+      logger.error(`Event ${id} cannot be read and is marked as damaged: ${messageOf(error)}`);
       emit(LIFECYCLE_EVENTS.eventDamaged, { eventId: id, type, reason: messageOf(error) });
     }
     for (const { listenerId, eventId, error } of unrendered) {

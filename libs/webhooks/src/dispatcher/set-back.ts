@@ -12,19 +12,22 @@ import {
 } from '../store/queue/set-back.js';
 import { messageOf } from '../foreign-text.js';
 
-/** What {@link SetBack} works with. @internal */
+/** Dependencies of {@link SetBack}. @internal */
 export interface SetBackParts {
   readonly database: Database;
   readonly clock: WebhookClock;
   readonly leaseMs: number;
   readonly logger: LoggerService;
-  /** Something may be due earlier than it was. */
+  /** Called when deliveries may be due earlier than before. */
   readonly done: () => void;
 }
 
 const TRIED_EVERY_MS = 1_000;
 
-/** Brings back what was written while the clock was ahead: otherwise it waits until real time has caught up. */
+/**
+ * Moves times back that were written while the clock was ahead. Otherwise these rows wait until real time has caught
+ * up.
+ */
 export class SetBack {
   private aheadMs = 0;
   private running: Promise<void> | null = null;
@@ -32,19 +35,19 @@ export class SetBack {
 
   constructor(private readonly parts: SetBackParts) {}
 
-  /** The clock was set back by so much. */
+  /** The clock was set back by this many ms. */
   begin(aheadMs: number): void {
     this.parts.logger.warn(
-      `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead, and has been set back. Leases, retries and pauses that were written in the meantime are moved back, too.`,
+      `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead and was set back. Leases, retries and pauses that were written in the meantime are moved back, too.`,
     );
     this.aheadMs = Math.max(this.aheadMs, aheadMs);
     this.running ??= this.run();
   }
 
-  /** As it starts: all processes may have been started anew since the clock was ahead. Never rejects. */
+  /** Called at the start: all processes may have been restarted since the clock was ahead. Never rejects. */
   async look(): Promise<void> {
     const { database, clock } = this.parts;
-    // A clock that does not ask the database is set by hand, as in tests.
+    // A clock that does not read the time of the database is set by hand, as in tests.
     if (!clock.read) return;
     const last = await database.single(() => readLastWritten(database), 'work').catch(() => 0);
     const aheadMs = last - clock.now();
@@ -62,11 +65,13 @@ export class SetBack {
       const { aheadMs } = this;
       try {
         await this.bringBack(aheadMs);
-        // It may have been set back again meanwhile.
+        // The clock may have been set back again meanwhile.
         if (this.aheadMs === aheadMs) this.aheadMs = 0;
         this.parts.done();
       } catch (error) {
-        this.parts.logger.error(`Moving times back failed, and is tried again: ${messageOf(error)}`);
+        this.parts.logger.error(
+          `Times written while the clock was ahead could not be moved back; this is retried every second: ${messageOf(error)}`,
+        );
         await pause(TRIED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
       }
     }

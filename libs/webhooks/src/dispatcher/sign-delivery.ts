@@ -7,11 +7,11 @@ import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import type { ClaimedDelivery, ListenerTarget } from '../store/queue/claim-deliveries.js';
 
-/** What signing needs to know beside the delivery. */
+/** Keys, schemes and formats that signing needs beside the delivery. */
 export interface Signers {
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
-  /** Whether a format sends the event's own text: then it may be the listener's of today. */
+  /** Whether a format sends the stored text of the event. Then the listener's current format may be used. */
   readonly isOwnText: (format: string) => boolean;
   readonly sealing: Sealing;
   readonly timeoutMs: number;
@@ -19,23 +19,26 @@ export interface Signers {
   readonly origin: string | undefined;
 }
 
-/** A receiver was told a name of this application, as its handshake `cloudevents` asks for, and the application has none any more. */
+/**
+ * A listener has the handshake `cloudevents`, which gave its receiver the name of this application, but
+ * `handshake.origin` is no longer set.
+ */
 export class MissingOriginError extends ConfigurationError {}
 
 /**
- * A delivery as the request of one attempt: the stored bytes, signed at `now` by each of the listener's schemes with each of
- * its present keys.
+ * Builds the request of one attempt: the stored bytes, signed at `now` with each scheme of the listener and each
+ * valid key.
  *
- * @throws UnreadableSecretError when a key cannot be read, and MissingOriginError: nothing that the listener did
- * @throws when a scheme does, or is not registered any more
+ * @throws UnreadableSecretError when a key cannot be read, and MissingOriginError; the listener is not at fault
+ * @throws the error of a scheme, or an error when a scheme is not registered any more
  */
 export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Signers): SignedRequest {
   const { listener } = delivery;
   const body = Buffer.from(delivery.body, 'utf8');
   const { id } = delivery.event;
-  // A listener may have another format by now than the one that rendered this body.
+  // The format of the listener may have changed since this body was rendered.
   const format = signers.formats.get(delivery.format ?? (signers.isOwnText(listener.format) ? listener.format : ''));
-  // Not a spread: V8 (Node.js 20) takes 2 us for what is added to an object that begins with one.
+  // Not a spread: V8 (Node.js 20) takes 2 us for each property that is added to an object that begins with a spread.
   const headers: Record<string, string> = Object.assign(
     {},
     listener.headers,
@@ -50,9 +53,10 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
 }
 
 /**
- * A body as the request that carries it, with the headers that it is signed by.
+ * Builds the signed request that carries a body.
  *
- * @param request `headers`: the others, with the content type among them; those of the signature are added to them
+ * @param request `headers` has all headers except those of the signature, including the content type; this function
+ * adds to it
  * @throws as {@link signDelivery}
  */
 export function signRequest(
@@ -70,24 +74,24 @@ export function signRequest(
   const signatures: Record<string, string> = {};
   for (const name of listener.schemes) {
     const scheme = signers.schemes.get(name);
-    if (!scheme) throw new Error(`there is no signature scheme '${name}' in this application`);
+    if (!scheme) throw new Error(`this application has no signature scheme '${name}'`);
     const signed = scheme.sign({ id, timestamp, body, secrets: keysOf(scheme.keyType ?? 'secret') });
     for (const [header, value] of Object.entries(signed)) {
       const before = signatures[header];
       signatures[header] = before === undefined ? value : `${before} ${value}`;
-      // A listener's own header of that name, which is in lower case, would stand beside the signature.
+      // A header of the listener with the same name, which is in lower case, would be sent beside the signature.
       delete headers[header.toLowerCase()];
     }
   }
   return { url: listener.url, headers: Object.assign(headers, signatures), body, timeoutMs: signers.timeoutMs };
 }
 
-/** What a listener's receiver knows this application by. @throws MissingOriginError */
+/** The name by which the receiver of a listener knows this application. @throws MissingOriginError */
 export function originOf({ id }: ListenerTarget, { origin }: Signers): string {
   if (origin !== undefined) return origin;
   throw new MissingOriginError(
     'HANDSHAKE_ORIGIN_MISSING',
-    `Listener ${id} has the handshake cloudevents, and handshake.origin, which each request to it has to name, is not set: set it again, or give the listener another handshake.`,
+    `Listener ${id} has the handshake 'cloudevents', but handshake.origin is not set. Each request to the listener must name it. Set it again, or give the listener another handshake.`,
     { details: { listenerId: id } },
   );
 }

@@ -1,4 +1,4 @@
-/** Something happened: wakes whoever waits, and is remembered when nobody does. */
+/** Wakes the task that waits. A signal that is raised while no task waits is remembered for the next `wait`. */
 export class Signal {
   private raised = false;
   private wakeUp: (() => void) | null = null;

@@ -1,18 +1,18 @@
 import type { LoggerService } from '@nestjs/common';
 import { messageOf } from '../foreign-text.js';
 
-/** What the dispatcher does that may go wrong for all listeners at once: with its tables, and with sockets. */
-export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'returning' | 'sending';
+/** Work of the dispatcher that may fail for all listeners together, because of its tables or of sockets. */
+export type Work = 'claiming' | 'converting' | 'polling' | 'recording' | 'releasing' | 'sending';
 
-/** How often one trouble is logged. What flaps would fill the log. */
+/** Minimum time between two log lines about one trouble. A trouble that comes and goes would fill the log. */
 const AT_MOST_EVERY_MS = 60_000;
 
-/** One trouble in a log: that it began, and that it is over, a pair of lines a minute at most. */
+/** Limits the log of one trouble: one line when it begins and one when it is over, at most one such pair a minute. */
 export class TroubleLog {
   private loggedAt = -Infinity;
   private isLogged = false;
 
-  /** It is there. @returns whether it is to be logged now */
+  /** The work failed. @returns whether to log it now */
   failed(): boolean {
     if (this.isLogged || performance.now() - this.loggedAt < AT_MOST_EVERY_MS) return false;
     this.loggedAt = performance.now();
@@ -20,8 +20,8 @@ export class TroubleLog {
     return true;
   }
 
-  /** It is over. @returns whether that is to be logged: its beginning was */
-  mended(): boolean {
+  /** The work succeeded. @returns whether to log it, because the failure was logged */
+  recovered(): boolean {
     const { isLogged } = this;
     this.isLogged = false;
     return isLogged;
@@ -29,10 +29,11 @@ export class TroubleLog {
 }
 
 /**
- * A log that says once what happened, and once that it is over.
+ * Logs once that work fails, and once that all work succeeds again.
  *
- * An outage meets all kinds of work, each at another moment, and again at every try: the first is told. It is over when
- * each that failed has succeeded again: that the tables can be read says nothing of whether attempts can be recorded.
+ * An outage affects each kind of work at a different moment, and again at each try. Only the first failure is logged.
+ * The outage is over when each kind of work that failed has succeeded: that the tables can be read does not prove
+ * that attempts can be recorded.
  */
 export class Troubles {
   private readonly failing = new Set<Work>();
@@ -47,6 +48,6 @@ export class Troubles {
 
   succeeded(work: Work): void {
     if (!this.failing.delete(work) || this.failing.size) return;
-    if (this.log.mended()) this.logger.log('The dispatcher works again.');
+    if (this.log.recovered()) this.logger.log('The dispatcher works again.');
   }
 }

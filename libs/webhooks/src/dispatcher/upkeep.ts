@@ -29,7 +29,7 @@ import { Signal } from './signal.js';
 import { TroubleLog } from './troubles.js';
 import { messageOf } from '../foreign-text.js';
 
-/** What upkeep works with. @internal */
+/** Dependencies of the upkeep. @internal */
 export interface UpkeepParts {
   readonly database: Database;
   readonly clock: WebhookClock;
@@ -39,9 +39,9 @@ export interface UpkeepParts {
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
 }
 
-/** What chores did in this process. */
+/** What the chores did in this process. */
 export interface UpkeepResult {
-  /** Deliveries discarded because they waited for too long. */
+  /** Deliveries discarded because they were pending for too long. */
   readonly discarded: number;
   /** Deliveries deleted, with their attempts. */
   readonly deliveries: number;
@@ -49,9 +49,9 @@ export interface UpkeepResult {
   readonly events: number;
 }
 
-/** One transaction of a chore. */
+/** Result of one transaction of a chore. */
 interface Batch {
-  /** Sequence, of an event or a listener, from which the next batch goes on. */
+  /** Sequence of an event or a listener, after which the next batch begins. */
   readonly position: number;
   /** Nothing is left to do until the chore is due again. */
   readonly isDone: boolean;
@@ -66,23 +66,24 @@ interface Chore {
   batch(position: number, now: number): Script<Batch>;
 }
 
-/** How often one looks for chores that are due: one cheap query. */
+/** How often to look for due chores, which is one cheap query. */
 const LOOK_EVERY_MS = MINUTE;
 const OFTEN_MS = 5 * MINUTE;
 const DAILY_MS = DAY;
-/** After this another process goes on with a chore whose process died. */
+/** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
 
 /**
- * Periodic work in the process whose dispatcher runs, one process at a time for each chore: a leased row says whose it is and
- * how far it has come, so the next one goes on there.
+ * Runs periodic chores in the process whose dispatcher runs. Only one process at a time runs a chore: a row stores
+ * the lease and the position, so that the next process continues there.
  *
- * Rotated secrets that are of no use any more are erased daily, along the listeners. The rest passes along the events
- * in the order of their sequence, and each event is passed three times in its life: when
- * what waits of it is too old, when the younger of the two ages of retention is over, and when every age is. The last pass
- * is made daily, from the first event that is left: few are, and among them what had been under way before.
+ * One chore erases rotated secrets that are no longer valid; it passes along the listeners daily. The other chores
+ * pass along the events in the order of their sequence. Each event is passed three times: when its pending deliveries
+ * are too old, when the shorter retention period is over, and when both retention periods are over. The last pass
+ * begins daily at the first event that is left. Few events are left, for example events that had unfinished
+ * deliveries before.
  *
- * It rests after each batch for as long as that took, so it never takes more than half of one connection.
+ * A chore pauses after each batch for as long as the batch took, so it uses at most half of one connection.
  */
 export class Upkeep {
   private readonly chores: readonly Chore[];
@@ -96,14 +97,14 @@ export class Upkeep {
     this.chores = choresOf(parts);
   }
 
-  /** Does nothing when it runs. */
+  /** Does nothing if it runs already. */
   start(): void {
     if (this.loop) return;
     this.isStopping = false;
     this.loop = this.run();
   }
 
-  /** Waits for the batch under way; the rest is for whoever runs next. */
+  /** Waits for the current batch. The next process continues with the rest. */
   async stop(): Promise<void> {
     this.isStopping = true;
     this.signal.raise();
@@ -111,7 +112,10 @@ export class Upkeep {
     this.loop = null;
   }
 
-  /** Does what is due now, and not being done by another process. @throws what the database does */
+  /**
+   * Runs the chores that are due and that no other process runs.
+   * @throws errors of the database
+   */
   async runDue(): Promise<UpkeepResult> {
     const total = { discarded: 0, deliveries: 0, events: 0 };
     for (const chore of await this.due()) await this.attend(chore, total);
@@ -120,7 +124,7 @@ export class Upkeep {
 
   private async run(): Promise<void> {
     while (!this.isStopping) {
-      // Processes that started together do not look together.
+      // Random, so that processes that started together do not look at the same time.
       await this.signal.wait(LOOK_EVERY_MS * (0.5 + Math.random()));
       if (this.isStopping) return;
       let due: readonly Chore[] = [];
@@ -190,15 +194,14 @@ export class Upkeep {
     }
   }
 
-  /** A chore that fails stops nothing, and is tried again. */
+  /** A chore that fails does not stop the other chores, and is retried. */
   private async guarded(name: string, work: () => Promise<void>): Promise<void> {
     const trouble = this.troubleOf(name);
     try {
       await work();
-      if (trouble.mended()) this.parts.logger.log(`The chore '${name}' works again.`);
+      if (trouble.recovered()) this.parts.logger.log(`The chore '${name}' works again.`);
     } catch (error) {
-      if (trouble.failed())
-        this.parts.logger.error(`The chore '${name}' failed, and is tried again: ${messageOf(error)}`);
+      if (trouble.failed()) this.parts.logger.error(`The chore '${name}' failed and is retried: ${messageOf(error)}`);
     }
   }
 
@@ -217,7 +220,8 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before: now - maxAgeMs });
       const { discarded, firstLeft } = yield* discardPending(database, events, now);
       if (firstLeft === null) return { position: events.at(-1)?.seq ?? afterSeq, isDone: isEnd, discarded };
-      // What could not be judged yet is met again: this chore passes an event but once.
+      // Go back to the first event with pending work, for example a leased delivery, because this chore passes an
+      // event only once.
       return { position: Math.max(afterSeq, firstLeft - 1), isDone: discarded.size === 0, discarded };
     },
   };

@@ -3,42 +3,45 @@ import type { ConfigurationError } from '../errors.js';
 import { UnreadableSecretError } from '../secrets/sealing.js';
 import { MissingOriginError } from './sign-delivery.js';
 
-/** How long a listener is left alone, before one looks whether it can be served. */
+/** Pause of a listener for which an option is missing, before it is tried again. */
 export const WAIT_MS = 60_000;
 
-/** Whether an option of the application is to blame, and not the listener: what is for it waits, and no attempt is counted. */
+/**
+ * Whether an option of the application is at fault, and not the listener. Its deliveries stay pending, and no attempt
+ * is counted.
+ */
 export function isCausedByOptions(error: unknown): error is UnreadableSecretError | MissingOriginError {
-  return optionToBlame(error) !== null;
+  return missingOption(error) !== null;
 }
 
-function optionToBlame(error: unknown): string | null {
+function missingOption(error: unknown): string | null {
   if (error instanceof UnreadableSecretError) {
     return error.code === 'SECRET_NOT_SEALED' ? 'secrets.requireSealed' : 'secrets.keys';
   }
   return error instanceof MissingOriginError ? 'handshake.origin' : null;
 }
 
-/** Listeners that wait for an option of the application: a log that says once what is missing, and once that nobody waits any more. */
+/** Logs once which option is missing for listeners, and once that no listener lacks an option any more. */
 export class WaitingListeners {
   private readonly waiting = new Map<string, { readonly option: string | null; readonly at: number }>();
 
   constructor(private readonly logger: LoggerService) {}
 
-  waits(listenerId: string, error: ConfigurationError, now: number): void {
-    // Those that are gone since, or have nothing more to send, are no longer news that was told.
+  add(listenerId: string, error: ConfigurationError, now: number): void {
+    // Forget listeners that were deleted since, or that have nothing more to send.
     for (const [other, { at }] of this.waiting) if (now - at > 3 * WAIT_MS) this.waiting.delete(other);
-    const option = optionToBlame(error);
+    const option = missingOption(error);
     if (![...this.waiting.values()].some((other) => other.option === option)) {
       this.logger.error(
-        `${error.code}: ${error.message} What is for this listener, and for others of which this is true, waits; nothing is lost. One process without it is enough to pause a listener for all, a minute at a time: give every process the same ${option}.`,
+        `${error.code}: ${error.message}Deliveries to this listener, and to every other listener with this problem, stay pending; none is lost. A single process without the option pauses a listener in all processes, a minute at a time. Give every process the same ${option}.`,
       );
     }
     this.waiting.set(listenerId, { option, at: now });
   }
 
-  goesOn(listenerId: string): void {
+  delete(listenerId: string): void {
     if (this.waiting.delete(listenerId) && !this.waiting.size) {
-      this.logger.log('No listener has to wait for an option of this application any more.');
+      this.logger.log('No listener waits for a missing option of this application any more.');
     }
   }
 }

@@ -8,7 +8,10 @@ import { TroubleLog } from './troubles.js';
 import { SECOND, MINUTE } from '../time.js';
 import { messageOf } from '../foreign-text.js';
 
-/** The parts of `pg` that are used here; the driver is the one that TypeORM has loaded, and never imported. */
+/**
+ * The parts of `pg` that are used here. The driver is the one that TypeORM has loaded; this module never imports
+ * `pg`.
+ */
 interface PgDriver {
   readonly postgres: { Client: new (options: object) => PgClient };
   readonly master: { readonly options: { readonly password?: unknown; readonly connectionTimeoutMillis?: number } };
@@ -19,39 +22,43 @@ interface PgClient {
   connect(): Promise<unknown>;
   query(text: string): Promise<unknown>;
   end(): Promise<void>;
-  on(event: 'notification', heard: (message: { payload?: string }) => void): void;
+  on(event: 'notification', notified: (message: { payload?: string }) => void): void;
   on(event: 'error', failed: (error: Error) => void): void;
   on(event: 'end', ended: () => void): void;
 }
 
-/** No process notifies more often. What comes within it is one notification: those who hear it look for all there is. */
+/**
+ * Minimum time between two notifications of a process. Commits within it share one notification: the receiver looks
+ * for all pending work.
+ */
 const AT_MOST_EVERY_MS = 20;
-/** A connection on which this process has not heard its own notification by then passes none on. */
-const HEARD_WITHIN_MS = 5 * SECOND;
+/** A connection that has not received this process's own notification within this time passes no notifications on. */
+const OWN_NOTIFICATION_WITHIN_MS = 5 * SECOND;
 const CONNECTED_WITHIN_MS = 10 * SECOND;
-/** A connection that its server does not let go of is left to itself. */
+/** If the server does not close the connection within this time, the process stops waiting for it. */
 const ENDED_WITHIN_MS = SECOND;
-/** A connection that heard nothing for so long is asked whether it is there: a server that vanished tells nobody. */
-const ASKED_EVERY_MS = 30 * SECOND;
+/** A connection that was silent for this long is checked with a query, because a server that vanished sends nothing. */
+const CHECK_EVERY_MS = 30 * SECOND;
 const ANSWERED_WITHIN_MS = 3 * SECOND;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30 * SECOND;
-/** A pooler will not change its ways; a server that was slow will. */
-const PAUSE_WHEN_DEAF_MS = 10 * MINUTE;
+/** A pooler stays a pooler; a server that was slow recovers. */
+const PAUSE_WHEN_SILENT_MS = 10 * MINUTE;
 
 /**
- * What processes on one PostgreSQL database say to each other: there may be work.
+ * Wakes the other processes on one PostgreSQL database when there may be work.
  *
- * Said after the commit and over the module's own pool: a NOTIFY within a user's transaction makes all commits of the server
- * queue up for one lock (13,500 transactions/s became 4,600). It carries nothing, so it may be lost: the poll finds what it
- * would have told of.
+ * A process notifies after the commit and over the module's own pool. A NOTIFY inside the user's transaction makes
+ * all commits of the server queue for one lock (13,500 transactions/s became 4,600). A notification carries no data,
+ * so it may be lost: the poll finds the same work.
  *
- * Heard over a connection of its own, only while this process dispatches. A connection counts when it has heard this process'
- * own notification, as a pooler in transaction mode accepts LISTEN and then passes nothing on. When one is lost it is
- * replaced, after a pause that doubles, and as soon as the new one hears there may be work: what was said meanwhile is lost.
+ * A dispatcher listens on a separate connection, and only while it runs. The connection counts as working once it has
+ * received this process's own notification, because a pooler in transaction mode accepts LISTEN and then passes
+ * nothing on. A lost connection is replaced after a pause that doubles. Notifications in between are lost, so the new
+ * connection starts with a wake-up.
  */
 export class WakeUps {
-  /** What this process says, so that it knows its own voice. */
+  /** Payload of the notifications of this process, to recognize its own. */
   private readonly id = randomUUID();
   private readonly channel: string;
   private readonly driver: PgDriver;
@@ -61,10 +68,10 @@ export class WakeUps {
   private isClosed = false;
   private listening: { readonly stop: AbortController; readonly ended: Promise<void> } | null = null;
   private readonly lost = new TroubleLog();
-  /** The log has been told that nothing can be heard. */
-  private isKnownDeaf = false;
+  /** The log says already that no notifications arrive. */
+  private isSilentLogged = false;
 
-  /** @param url of a direct connection to listen on, where the data source goes through a pooler */
+  /** @param url of a direct connection for LISTEN, if the data source connects through a pooler */
   constructor(
     private readonly database: ServerDatabase,
     private readonly url: string | undefined,
@@ -72,22 +79,25 @@ export class WakeUps {
   ) {
     this.driver = database.dataSource.driver as unknown as PgDriver;
     const { schema, tableName } = database.tables.events.metadata;
-    // PostgreSQL itself keeps the databases of a server apart.
+    // Channels are separate for each database of a PostgreSQL server.
     this.channel = `webhooks_${tupleHash(schema ?? this.driver.schema ?? '', tableName).toString('hex')}`;
   }
 
-  /** Tells the other processes that there may be work: at once, or with what else there is to tell within 20 ms. */
+  /** Notifies the other processes that there may be work, now or within 20 ms, together with later calls. */
   announce(): void {
     if (this.willAnnounce || this.isClosed) return;
     this.willAnnounce = true;
     this.announced = this.announced.then(() => this.announceInTurn());
   }
 
-  /** Hears from now on, and keeps hearing; does nothing when it does. @param heard called when there may be work */
-  listen(heard: () => void): void {
+  /**
+   * Listens until {@link unlisten}, and reconnects when needed. Does nothing if it listens already.
+   * @param notified called when there may be work
+   */
+  listen(notified: () => void): void {
     if (this.listening || this.isClosed) return;
     const stop = new AbortController();
-    this.listening = { stop, ended: this.keepListening(heard, stop.signal) };
+    this.listening = { stop, ended: this.keepListening(notified, stop.signal) };
   }
 
   /** Ends {@link listen}. */
@@ -98,23 +108,23 @@ export class WakeUps {
     if (this.listening === listening) this.listening = null;
   }
 
-  /** Says what was still to be said, and nothing more. */
+  /** Sends a notification that is still pending, and no more after it. */
   async close(): Promise<void> {
     this.isClosed = true;
     await this.unlisten();
-    // What a server that does not answer is not told, others find by their poll.
+    // If the server does not answer, other processes find the work by their poll.
     await Promise.race([this.announced, pause(ENDED_WITHIN_MS, undefined, { ref: false })]);
   }
 
   private async announceInTurn(): Promise<void> {
     const waitMs = this.nextAt - performance.now();
     if (waitMs > 0) await pause(waitMs);
-    // What happens from here on may not be seen by those who hear this one.
+    // Commits from here on may come too late for this notification, so they need another one.
     this.willAnnounce = false;
     try {
       await this.notify();
     } catch (error) {
-      this.logger.debug?.(`Other processes were not woken, and find what there is by their poll: ${messageOf(error)}`);
+      this.logger.debug?.(`Other processes could not be notified and find the work by their poll: ${messageOf(error)}`);
     }
     this.nextAt = performance.now() + AT_MOST_EVERY_MS;
   }
@@ -126,25 +136,25 @@ export class WakeUps {
     }, 'work');
   }
 
-  private async keepListening(heard: () => void, stopped: AbortSignal): Promise<void> {
+  private async keepListening(notified: () => void, stopped: AbortSignal): Promise<void> {
     let pauseMs = FIRST_PAUSE_MS;
     while (!stopped.aborted) {
       let nextMs = pauseMs;
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
       try {
-        const isHeard = await this.hear(stopped, heard, () => {
+        const isWorking = await this.listenOnce(stopped, notified, () => {
           nextMs = FIRST_PAUSE_MS;
           pauseMs = 2 * FIRST_PAUSE_MS;
-          this.works();
-          // What was said before is lost.
-          heard();
+          this.logWorks();
+          // Earlier notifications are lost.
+          notified();
         });
-        if (!isHeard) {
-          nextMs = PAUSE_WHEN_DEAF_MS;
-          this.isDeaf();
+        if (!isWorking) {
+          nextMs = PAUSE_WHEN_SILENT_MS;
+          this.logSilent();
         }
       } catch (error) {
-        if (!stopped.aborted) this.isLost(error);
+        if (!stopped.aborted) this.logLost(error);
       }
       await pause(nextMs * (0.5 + Math.random() / 2), undefined, { signal: stopped, ref: false }).catch(
         () => undefined,
@@ -153,22 +163,22 @@ export class WakeUps {
   }
 
   /**
-   * Hears on a new connection, until it is lost, which makes it reject.
+   * Listens on a new connection. Rejects when the connection is lost.
    *
-   * @param works called when it has heard itself
-   * @returns `false` when it does not
+   * @param works called when the connection has received this process's own notification
+   * @returns `false` when the connection passes no notifications on
    */
-  private async hear(stopped: AbortSignal, heard: () => void, works: () => void): Promise<false> {
+  private async listenOnce(stopped: AbortSignal, notified: () => void, works: () => void): Promise<false> {
     const client = this.newClient();
     let lose: (error: Error) => void = () => undefined;
     const lost = new Promise<never>((_, reject) => (lose = reject));
-    const stop = () => lose(new Error('it was stopped'));
-    let hearItself: (is: true) => void = () => undefined;
-    const itself = new Promise<true>((resolve) => (hearItself = resolve));
-    // Without a listener an error of a connection ends the process.
+    const stop = () => lose(new Error('listening was stopped'));
+    let receiveOwn: (is: true) => void = () => undefined;
+    const own = new Promise<true>((resolve) => (receiveOwn = resolve));
+    // Without this listener an error of the connection ends the process.
     client.on('error', lose);
     client.on('end', () => lose(new Error('the connection was closed')));
-    client.on('notification', ({ payload }) => (payload === this.id ? hearItself(true) : heard()));
+    client.on('notification', ({ payload }) => (payload === this.id ? receiveOwn(true) : notified()));
     stopped.addEventListener('abort', stop);
     const timeout = new AbortController();
     try {
@@ -176,12 +186,12 @@ export class WakeUps {
         await client.connect();
         await client.query(`LISTEN ${this.channel}`);
         await this.notify();
-        return Promise.race([itself, pause(HEARD_WITHIN_MS, false, { signal: timeout.signal })]);
+        return Promise.race([own, pause(OWN_NOTIFICATION_WITHIN_MS, false, { signal: timeout.signal })]);
       };
-      const isHeard = await Promise.race([within(2 * CONNECTED_WITHIN_MS, check(), timeout.signal), lost]);
-      if (!isHeard) return false;
+      const isWorking = await Promise.race([within(2 * CONNECTED_WITHIN_MS, check(), timeout.signal), lost]);
+      if (!isWorking) return false;
       works();
-      return await Promise.race([this.keepAsking(client, timeout.signal), lost]);
+      return await Promise.race([this.keepChecking(client, timeout.signal), lost]);
     } finally {
       stopped.removeEventListener('abort', stop);
       const ended = client.end().catch(() => undefined);
@@ -191,16 +201,16 @@ export class WakeUps {
   }
 
   /** Rejects when the server does not answer. */
-  private async keepAsking(client: PgClient, ended: AbortSignal): Promise<never> {
+  private async keepChecking(client: PgClient, ended: AbortSignal): Promise<never> {
     for (;;) {
-      await pause(ASKED_EVERY_MS, undefined, { signal: ended, ref: false });
+      await pause(CHECK_EVERY_MS, undefined, { signal: ended, ref: false });
       await within(ANSWERED_WITHIN_MS, client.query('SELECT 1'), ended);
     }
   }
 
   private newClient(): PgClient {
     const { postgres, master } = this.driver;
-    // The pool hides its password from copies.
+    // The pool makes its password non-enumerable, so a spread does not copy it.
     const {
       options,
       options: { password },
@@ -210,35 +220,35 @@ export class WakeUps {
       keepAlive: true,
       keepAliveInitialDelayMillis: CONNECTED_WITHIN_MS,
       ...options,
-      // Otherwise its goodbye waits for the answer to a statement that has none.
+      // Otherwise `end()` waits for the answer to a statement that is never answered.
       pipeline: false,
       ...(this.url === undefined ? { password } : { connectionString: this.url }),
     });
   }
 
-  private works(): void {
-    if (this.lost.mended() || this.isKnownDeaf)
+  private logWorks(): void {
+    if (this.lost.recovered() || this.isSilentLogged)
       this.logger.log('This process receives wake-ups of other processes again.');
-    this.isKnownDeaf = false;
+    this.isSilentLogged = false;
   }
 
-  private isLost(error: unknown): void {
-    if (this.isKnownDeaf || !this.lost.failed()) return;
+  private logLost(error: unknown): void {
+    if (this.isSilentLogged || !this.lost.failed()) return;
     this.logger.warn(
-      `The connection that hears of other processes' commits is lost, and made again; until then they are found by the poll: ${messageOf(error)}`,
+      `The connection that listens for commits of other processes was lost and is being replaced. Until then the poll finds these commits: ${messageOf(error)}`,
     );
   }
 
-  private isDeaf(): void {
-    if (this.isKnownDeaf) return;
-    this.isKnownDeaf = true;
+  private logSilent(): void {
+    if (this.isSilentLogged) return;
+    this.isSilentLogged = true;
     this.logger.warn(
-      "LISTEN hears nothing, as behind a pooler in transaction mode: other processes' commits are found by the poll only. Give wakeUp.url, a direct connection to the server, or say so with wakeUp: false.",
+      'LISTEN receives no notifications, as behind a pooler in transaction mode. Only the poll finds commits of other processes. Set `wakeUp.url` to a direct connection to the server, or set `wakeUp: false`.',
     );
   }
 }
 
-/** @throws when it takes longer */
+/** @throws when the answer takes longer */
 async function within<T>(limitMs: number, answer: Promise<T>, ended: AbortSignal): Promise<T> {
   const late = pause(limitMs, undefined, { signal: ended, ref: false }).then(() => {
     throw new Error(`the server did not answer within ${limitMs / SECOND} s`);
