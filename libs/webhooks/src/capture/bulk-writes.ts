@@ -44,7 +44,7 @@ type Run = (builder: WriteBuilder) => Promise<unknown>;
 export class BulkWrites implements WriteInterceptor {
   /** `null` for tables without events. */
   private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
-  private tablesOf = 0;
+  private tablesMadeFor = 0;
   private readonly warned = new Set<string>();
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
@@ -77,7 +77,7 @@ export class BulkWrites implements WriteInterceptor {
 
   private inTurn<T>(builder: WriteBuilder, write: () => Promise<T>): Promise<T> {
     const { queryRunner } = builder;
-    return queryRunner ? this.options.log.writesOf(queryRunner).take(() => labelOf(builder), write) : write();
+    return queryRunner ? this.options.log.writesOf(queryRunner).runWrite(() => labelOf(builder), write) : write();
   }
 
   persist(runner: QueryRunner, { label, data }: Persisting, run: () => Promise<unknown>): Promise<unknown> {
@@ -89,8 +89,8 @@ export class BulkWrites implements WriteInterceptor {
   }
 
   clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
-    const write = () => this.empty(asked, given, clearing);
-    return given ? this.options.log.writesOf(given).take(() => `clear() of ${asked.name}`, write) : write();
+    const write = () => this.captureClear(asked, given, clearing);
+    return given ? this.options.log.writesOf(given).runWrite(() => `clear() of ${asked.name}`, write) : write();
   }
 
   private write(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
@@ -167,7 +167,7 @@ export class BulkWrites implements WriteInterceptor {
     });
   }
 
-  private async empty(
+  private async captureClear(
     asked: EntityMetadata,
     given: QueryRunner | undefined,
     { run, options }: Clearing,
@@ -207,9 +207,9 @@ export class BulkWrites implements WriteInterceptor {
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
     // After the first write, entities may be registered and definitions built again.
-    if (this.tablesOf !== registry.definitionsMade) {
+    if (this.tablesMadeFor !== registry.definitionsMade) {
       this.tables = new WeakMap();
-      this.tablesOf = registry.definitionsMade;
+      this.tablesMadeFor = registry.definitionsMade;
     }
     let table = this.tables.get(metadata);
     if (table === undefined) {

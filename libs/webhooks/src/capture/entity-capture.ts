@@ -151,12 +151,12 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** Runs a write of this module on a caller's query runner. @param label names the write in an error */
   inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T> {
-    return this.writesOf(runner).take(() => label, write);
+    return this.writesOf(runner).runWrite(() => label, write);
   }
 
   /** Records a published event among the changes of a query runner's transaction, in program order. */
   add(runner: QueryRunner, row: EventRow): Promise<void> {
-    return this.writesOf(runner).take(
+    return this.writesOf(runner).runWrite(
       () => `publish('${row.source.event.type}')`,
       async () => this.record(runner, [row]),
     );
@@ -305,13 +305,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     const followed = statements.flatMap((statement, n) =>
       statement ? [[statement, this.followOne(writes, statement, results[n])] as const] : [],
     );
-    const unseen = this.followServer(queryRunner, rawResults);
+    const endedByServer = this.followServer(queryRunner, rawResults);
     if (!writes.log.isOpen) leaveTransaction(queryRunner);
     for (const [statement, committed] of followed) {
       await this.marks.afterEnd(queryRunner, statement);
       await this.afterEnd(queryRunner, committed);
     }
-    if (unseen) await this.afterEnd(queryRunner, unseen);
+    if (endedByServer) await this.afterEnd(queryRunner, endedByServer);
   }
 
   private followOne(writes: RunnerWrites, statement: TransactionStatement, result: unknown): Committed {
@@ -328,14 +328,14 @@ export class EntityCapture implements EntitySubscriberInterface {
   private followServer(runner: QueryRunner, rawResults: unknown): Committed | undefined {
     const state = serverState(runner, this.options.database.dialect, rawResults);
     const writes = this.writes.get(runner);
-    if (state === 'open' && !writes?.log.isOpen) this.logOf(runner).begunUnseen();
+    if (state === 'open' && !writes?.log.isOpen) this.logOf(runner).begunByServer();
     if (state !== 'none' || !writes?.log.isOpen) return undefined;
     if (writes.log.wroteImages) this.options.onImages();
-    return writes.endedUnseen();
+    return writes.endedByServer();
   }
 
-  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost, works }: Committed): Promise<void> {
-    for (const work of works) work();
+  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost, callbacks }: Committed): Promise<void> {
+    for (const callback of callbacks) callback();
     if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
     if (events.length) await this.options.onCommitted(events, isUncertain);
   }
@@ -360,12 +360,12 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
   record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
-    return this.writesOf(runner).inside(() => this.note(runner, items));
+    return this.writesOf(runner).inside(() => this.addPending(runner, items));
   }
 
-  private note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
+  private addPending(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     const log = this.logOf(runner);
-    this.refuseOver(runner, items);
+    this.refuseIfTransactionOver(runner, items);
     for (const item of items) {
       if (!('values' in item)) item.cause ??= currentCause();
       log.pending.push(item);
@@ -381,7 +381,7 @@ export class EntityCapture implements EntitySubscriberInterface {
    *
    * @throws CaptureError `TRANSACTION_ENDED`, `EVENTS_LOST`
    */
-  private refuseOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
+  private refuseIfTransactionOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
     const work = writeOn(runner);
     const transaction = work?.wroteIn;
     if (!work || !transaction?.end) return;
@@ -399,7 +399,7 @@ export class EntityCapture implements EntitySubscriberInterface {
       log.pending = []; // the row is already committed: a later, unrelated write must not fail because of it
       throw error;
     }
-    const written = log.written.take(false);
+    const written = log.written.takeAll(false);
     if (written.length) await this.options.onCommitted(written, false);
   }
 
@@ -455,7 +455,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   private askServer(writes: RunnerWrites): void {
     const { log } = writes;
     const question = this.options.database.dialect === 'mysql' ? 'DO 0' : 'SELECT 1';
-    const asking: Promise<void> = writes.ask(question).then(nothing, nothing);
+    const asking: Promise<void> = writes.ask(question).then(noop, noop);
     log.asking = asking;
     void asking.then(() => {
       if (log.asking === asking) log.asking = undefined;
@@ -463,7 +463,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 }
 
-function nothing(): void {}
+function noop(): void {}
 
 /** Names a change in an error. */
 function nameOf(item: RowChange | EventRow): string {

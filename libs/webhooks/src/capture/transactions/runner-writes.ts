@@ -72,7 +72,7 @@ export class RunnerWrites {
   }
 
   /** Runs a write: in its turn, or without waiting if a transaction of the application is open. */
-  take<T>(label: () => string, write: () => Promise<T>): Promise<T> {
+  runWrite<T>(label: () => string, write: () => Promise<T>): Promise<T> {
     return this.run(new Work('write', this.runner, label), write);
   }
 
@@ -81,7 +81,7 @@ export class RunnerWrites {
     const work = new Work('transaction', this.runner, () => 'transaction()');
     // After another write's turn it begins a new transaction.
     const isBehindTurn = this.queueHere.length > 0;
-    if (!isBehindTurn && this.ends.endBefore(work)) await this.ends.pass(work);
+    if (!isBehindTurn && this.ends.endBefore(work)) await this.ends.waitForEnds(work);
     return this.underWay(work, run, isBehindTurn ? null : this.log.current);
   }
 
@@ -126,15 +126,15 @@ export class RunnerWrites {
     const { current } = this.log;
     const committed = this.log.follow(statement, this.options.dialect);
     if (statement.kind === 'begin') this.begun();
-    this.ends.over(current);
+    this.ends.transactionOver(current);
     return committed;
   }
 
   /** The driver reports that the transaction is over, although no statement has ended it. */
-  endedUnseen(): Committed {
+  endedByServer(): Committed {
     const { current } = this.log;
-    const committed = this.log.endedUnseen();
-    this.ends.over(current);
+    const committed = this.log.endedByServer();
+    this.ends.transactionOver(current);
     return committed;
   }
 
@@ -142,7 +142,7 @@ export class RunnerWrites {
   rolledBackByServer(): void {
     const { current } = this.log;
     this.log.rolledBackByServer();
-    this.ends.over(current);
+    this.ends.transactionOver(current);
   }
 
   /** The works that began a transaction may end it, even if a BEGIN of the application came before. */
@@ -186,11 +186,11 @@ export class RunnerWrites {
   /** Waits for a turn, and for ends that were called before. Returns a function that ends the turn, or `undefined` without a turn. */
   private async admit(work: Work): Promise<(() => void) | undefined> {
     for (;;) {
-      if (this.waitsForTurn) this.ends.putBack(work);
+      if (this.waitsForTurn) this.ends.suspend(work);
       const leave = await this.turn();
       if (!this.ends.endBefore(work)) return leave;
       leave?.();
-      await this.ends.pass(work);
+      await this.ends.waitForEnds(work);
     }
   }
 
@@ -287,7 +287,7 @@ export class RunnerWrites {
         work.statements--;
         work.lastStatementAt = performance.now();
       }
-      this.ends.moved();
+      this.ends.statementDone();
     }
   }
 
@@ -310,12 +310,12 @@ export class RunnerWrites {
       return Promise.reject(transactionOpen());
     }
     const refuse = (stuck: readonly Work[]) => this.refuse(stuck, undefined);
-    return this.whole({ isRollback: false, refuse }, () => this.stockCall('startTransaction', args));
+    return this.runEnd({ isRollback: false, refuse }, () => this.stockCall('startTransaction', args));
   }
 
   private commit(): Promise<unknown> {
     const refuse = (stuck: readonly Work[]) => this.refuse(stuck, () => this.stockCall('rollbackTransaction'));
-    return this.whole({ isRollback: false, refuse }, async () => {
+    return this.runEnd({ isRollback: false, refuse }, async () => {
       const { current, hasEvents } = this.log;
       const result = await this.stockCall('commitTransaction');
       if (current?.end === 'rolled back' && hasEvents) throw transactionAborted();
@@ -324,18 +324,18 @@ export class RunnerWrites {
   }
 
   private rollBack(): Promise<unknown> {
-    return this.whole({ isRollback: true }, () => this.stockCall('rollbackTransaction'));
+    return this.runEnd({ isRollback: true }, () => this.stockCall('rollbackTransaction'));
   }
 
   private release(): Promise<unknown> {
-    return this.whole({ isRollback: true }, async () => {
+    return this.runEnd({ isRollback: true }, async () => {
       if (this.log.isOpen && !this.runner.isReleased) await this.rollBackLeftover();
       return this.stockCall('release');
     });
   }
 
   /** Runs an end of a transaction. If no write was called on the runner so far, there is nothing to wait for, and its statement checks again. */
-  private whole(options: Omit<EndOptions, 'entersChain'>, run: () => Promise<unknown>): Promise<unknown> {
+  private runEnd(options: Omit<EndOptions, 'entersChain'>, run: () => Promise<unknown>): Promise<unknown> {
     return this.hasChains ? this.ends.run({ ...options, entersChain: true }, run) : run();
   }
 

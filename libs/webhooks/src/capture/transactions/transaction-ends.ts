@@ -51,28 +51,28 @@ export class TransactionEnds {
   remove(work: Work): void {
     work.isOver = true;
     this.works.delete(work);
-    this.changed();
+    this.notifyWatchers();
   }
 
   /** Unregisters a work that waits for a turn again: no end waits for it then. */
-  putBack(work: Work): void {
+  suspend(work: Work): void {
     this.works.delete(work);
   }
 
   /** Called when a statement of a write is done. */
-  moved(): void {
-    if (this.ends.size) this.changed();
+  statementDone(): void {
+    if (this.ends.size) this.notifyWatchers();
   }
 
   /** Called when a transaction is over. Works of this transaction that are still under way may send no more statements. */
-  over(transaction: Transaction | null): void {
+  transactionOver(transaction: Transaction | null): void {
     if (!transaction?.end) return;
     const isByServer = transaction.end === 'rolled back by the server';
     for (const work of this.works) {
       if (work.transaction !== transaction && !(isByServer && work.begun === transaction)) continue;
       work.ended ??= transactionEnded(work, transaction);
     }
-    this.changed();
+    this.notifyWatchers();
   }
 
   /** Returns an end that `work` has to wait for: an end that does not itself wait for `work` or its callers. */
@@ -91,7 +91,8 @@ export class TransactionEnds {
   async run<T>(options: EndOptions, send: () => Promise<T>): Promise<T> {
     const work = new Work('end', this.runner, () => 'an end of the transaction');
     refuseEnded(this.runner, options.isRollback);
-    for (let end = this.endBefore(work); end; end = this.endBefore(work)) await this.change(this.timeLeftOf(end, work));
+    for (let end = this.endBefore(work); end; end = this.endBefore(work))
+      await this.waitForChange(this.timeLeftOf(end, work));
     const end: End = {
       ...options,
       work,
@@ -107,7 +108,7 @@ export class TransactionEnds {
     } finally {
       work.isOver = true;
       this.ends.delete(end);
-      this.changed();
+      this.notifyWatchers();
     }
   }
 
@@ -134,10 +135,10 @@ export class TransactionEnds {
       if (!blockers.length || left <= 0) {
         // In the same tick, so that of two ends that wait for each other only one is sent.
         end.sentAt = performance.now();
-        this.changed();
+        this.notifyWatchers();
         return blockers;
       }
-      await this.change(left);
+      await this.waitForChange(left);
     }
   }
 
@@ -159,7 +160,7 @@ export class TransactionEnds {
   }
 
   /** Waits until a work or an end has changed, at most `ms` milliseconds. */
-  private change(ms: number): Promise<void> {
+  private waitForChange(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = ms === Infinity ? undefined : setTimeout(() => done(), ms);
       const done = () => {
@@ -171,15 +172,15 @@ export class TransactionEnds {
     });
   }
 
-  private changed(): void {
+  private notifyWatchers(): void {
     for (const watcher of [...this.watchers]) watcher();
   }
 
   /** Waits for the ends before `work`. @throws CaptureError `TRANSACTION_ENDED`: the transaction of `work` is over by then */
-  async pass(work: Work): Promise<void> {
+  async waitForEnds(work: Work): Promise<void> {
     const { current } = this.log;
     for (let end = this.endBefore(work); end; end = this.endBefore(work)) {
-      await this.change(this.timeLeftOf(end, work));
+      await this.waitForChange(this.timeLeftOf(end, work));
       if (current?.end) throw transactionEnded(work, current);
       const isTakenBack = end.isRollback && !this.ends.has(end) && end.scope && work.isInside(end.scope);
       if (isTakenBack) throw transactionEnded(work, { end: 'rolled back' });

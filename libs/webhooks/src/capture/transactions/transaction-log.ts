@@ -18,10 +18,10 @@ export interface Committed {
   /** Changes that were committed before their events were written. */
   readonly lost: readonly (RowChange | EventRow)[];
   /** Callbacks to run after the commit. */
-  readonly works: readonly (() => void)[];
+  readonly callbacks: readonly (() => void)[];
 }
 
-const NOTHING: Committed = { events: [], isUncertain: false, lost: [], works: [] };
+const NOTHING: Committed = { events: [], isUncertain: false, lost: [], callbacks: [] };
 
 /**
  * The changes of one query runner since its transaction began, and which of them are in the outbox already.
@@ -52,7 +52,7 @@ export class TransactionLog {
   private isUncertain = false;
   /** MySQL's `autocommit` is off: each end of a transaction opens the next one. */
   private isManual = false;
-  private savepoints: { name: string; mark: WrittenMark; works: number }[] = [];
+  private savepoints: { name: string; mark: WrittenMark; callbacks: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   get isOpen(): boolean {
@@ -87,7 +87,7 @@ export class TransactionLog {
         this.rolledBack(statement.chain);
         return NOTHING;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, mark: this.written.mark, works: this.afterCommit.length });
+        this.savepoints.push({ name: statement.name, mark: this.written.mark, callbacks: this.afterCommit.length });
         return NOTHING;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -101,12 +101,12 @@ export class TransactionLog {
   }
 
   /** The driver reports that a transaction is open, although no statement has begun it. */
-  begunUnseen(): void {
+  begunByServer(): void {
     this.current = {};
   }
 
   /** The driver reports that the transaction is over, although no statement has ended it. */
-  endedUnseen(): Committed {
+  endedByServer(): Committed {
     if (this.hasFailed) {
       this.rolledBackByServer();
       return NOTHING;
@@ -141,11 +141,11 @@ export class TransactionLog {
   }
 
   private committed(chain: boolean): Committed {
-    const { isUncertain, pending: lost, afterCommit: works } = this;
+    const { isUncertain, pending: lost, afterCommit: callbacks } = this;
     this.pending = [];
-    const events = this.written.take(isUncertain);
+    const events = this.written.takeAll(isUncertain);
     this.end('committed', chain || this.isManual);
-    return { events, isUncertain, lost, works };
+    return { events, isUncertain, lost, callbacks };
   }
 
   private setAutocommit(isOn: boolean): Committed {
@@ -163,14 +163,14 @@ export class TransactionLog {
     const savepoint = index === undefined ? undefined : this.savepoints[index];
     if (index === undefined || !savepoint) return this.becomeUncertain();
     this.written.returnTo(savepoint.mark);
-    this.afterCommit.length = savepoint.works;
+    this.afterCommit.length = savepoint.callbacks;
     this.savepoints.length = index + 1;
   }
 
   private end(how: NonNullable<Transaction['end']>, opensNext: boolean): void {
     if (this.current) this.current.end = how;
     this.current = opensNext ? {} : null;
-    this.written.take(false);
+    this.written.takeAll(false);
     this.savepoints = [];
     this.hasFailed = false;
     this.isUncertain = false;

@@ -84,7 +84,7 @@ export class WrittenEvents {
   }
 
   /** Removes and returns all events, in their order. @param isUncertain includes withdrawn events, because a rollback may have restored them */
-  take(isUncertain: boolean): EventRow[] {
+  takeAll(isUncertain: boolean): EventRow[] {
     const withdrawn = new Set(isUncertain ? [] : this.withdrawn);
     const { events } = this;
     this.events = [];
