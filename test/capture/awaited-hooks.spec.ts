@@ -38,17 +38,17 @@ const SHARED: Scene = {
   sqlite: { isolate: false },
 };
 
-/** Lets everything run that is ready, a few times over. */
+/** Runs all ready callbacks, a few times. */
 async function othersWork(): Promise<void> {
   for (let n = 0; n < 5; n++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-// The query runners of TypeORM 0.3 leave out some of it: docs/decisions/0005-typeorm-0.3.md.
+// The query runners of TypeORM 0.3 lack some of this: docs/decisions/0005-typeorm-0.3.md.
 describe.each([MEMORY, SHARED, ...databases])('a statement and the hooks around it ($name)', (scene: Scene) => {
   let database: Awaited<ReturnType<Scene['create']>>;
   let app: TestApp;
   let manager: EntityManager;
-  let heard: string[];
+  let called: string[];
   let subscriber: EntitySubscriberInterface;
 
   beforeEach(async () => {
@@ -61,18 +61,18 @@ describe.each([MEMORY, SHARED, ...databases])('a statement and the hooks around 
       webhooks: sqlite ? { sqlite } : {},
     });
     ({ manager } = app.dataSource);
-    heard = [];
+    called = [];
     subscriber = {
       async beforeQuery({ query }) {
         if (query !== 'SELECT 1 AS one') return;
         await othersWork();
-        heard.push('before');
+        called.push('before');
       },
       async afterQuery({ query, success }) {
-        if (query === 'SELECT nothing') heard.push(success ? 'succeeded' : 'failed');
+        if (query === 'SELECT nothing') called.push(success ? 'succeeded' : 'failed');
         if (query !== 'SELECT 1 AS one') return;
         await othersWork();
-        heard.push('after');
+        called.push('after');
       },
     };
     app.dataSource.subscribers.push(subscriber);
@@ -82,14 +82,14 @@ describe.each([MEMORY, SHARED, ...databases])('a statement and the hooks around 
     await database.drop();
   });
 
-  it('waits for the hook before it, and its caller for the one after it', async () => {
+  it('waits for beforeQuery, and its caller waits for afterQuery', async () => {
     await manager.query('SELECT 1 AS one');
-    expect(heard).toEqual(['before', 'after']);
+    expect(called).toEqual(['before', 'after']);
   });
 
-  it('calls the hook after it when it fails, too', async () => {
+  it('calls afterQuery also when it fails', async () => {
     await expect(manager.query('SELECT nothing')).rejects.toMatchObject({ name: 'QueryFailedError' });
-    expect(heard).toEqual(['failed']);
+    expect(called).toEqual(['failed']);
   });
 
   it('is a COMMIT that stores the events, or a ROLLBACK that leaves none', async () => {

@@ -87,7 +87,7 @@ describeDatabases('the context of an event', (database) => {
     return row?.context == null ? null : (JSON.parse(row.context) as unknown);
   };
 
-  it('is that of all contexts around the write, the inner one over the outer', async () => {
+  it('merges all contexts around the write, and the inner one wins', async () => {
     await app.webhooks.withContext({ actor: 'john', requestId: 'r1', tags: ['a'] }, () =>
       app.webhooks.withContext({ requestId: 'r2', job: { name: 'nightly', run: 7 }, absent: undefined }, () =>
         app.dataSource.transaction(async (manager) => {
@@ -105,7 +105,7 @@ describeDatabases('the context of an event', (database) => {
     expect(await lastStored()).toBeNull();
   });
 
-  it('is told apart for writes of one transaction, and for those that run at the same time', async () => {
+  it('is separate for each write of a transaction, and for writes at the same time', async () => {
     await app.dataSource.transaction(async (manager) => {
       await app.webhooks.withContext({ actor: 'one' }, () => manager.save(Order, { status: 'of one' }));
       await app.webhooks.withContext({ actor: 'two' }, () => manager.save(Order, { status: 'of two' }));
@@ -124,7 +124,7 @@ describeDatabases('the context of an event', (database) => {
     }
   });
 
-  it('is seen by handlers, the delivery log and payload formats, and not by receivers nor by owners', async () => {
+  it('is visible to handlers, the delivery log and payload formats, and not to receivers or owners', async () => {
     const handled = vi.fn<(event: WebhookEvent) => void>();
     app.app.get(EventEmitter2).once('webhooks.event.order.created', handled);
     const audit = await app.listeners.create({ events: ['order.*'], url: app.receiver.url, format: 'audit' });
@@ -146,7 +146,7 @@ describeDatabases('the context of an event', (database) => {
     await app.listeners.remove(owned.id);
   });
 
-  it('goes with what a handler of its event writes', async () => {
+  it('applies to the writes of a handler of its event', async () => {
     const written = new Promise<unknown>((resolve) => {
       app.app.get(EventEmitter2).once('webhooks.event.order.created', () => resolve(orders().save({ status: 'then' })));
     });
@@ -155,7 +155,7 @@ describeDatabases('the context of an event', (database) => {
     expect(await lastStored()).toEqual({ requestId: 'r1', webhookDepth: 1 });
   });
 
-  it('is taken by publish(), and given back with the first event of an idempotency key', async () => {
+  it('is accepted by publish(), which returns the first event of an idempotency key with its context', async () => {
     const options = { context: { actor: 'john' }, idempotencyKey: 'k' };
     const event = await app.webhooks.withContext({ requestId: 'r1' }, () =>
       app.webhooks.publish('shop.opened', { id: 1 }, options),
@@ -165,7 +165,7 @@ describeDatabases('the context of an event', (database) => {
     expect(again).toEqual(event);
   });
 
-  it('sends its trace as headers, again with a retry, and none where there is no trace', async () => {
+  it('sends its trace as headers, also with a retry, and sends none without a trace', async () => {
     app.receiver.failTimes(1);
     await app.webhooks.withContext({ traceparent: TRACEPARENT, tracestate: 'a=1, b=2' }, () =>
       orders().save({ status: 'traced' }),
@@ -199,14 +199,14 @@ describeDatabases('the context of an event', (database) => {
     expect(await lastStored()).toEqual({ traceparent: other });
   });
 
-  it('is filled from a request by an interceptor', async () => {
+  it('is set from a request by an interceptor', async () => {
     const headers = { 'x-request-id': 'r7', traceparent: TRACEPARENT, 'content-type': 'application/json' };
     const response = await fetch(`${url}/orders`, { method: 'POST', headers, body: '{"a":1}' });
     expect(response.status).toBe(201);
     expect(await lastStored()).toEqual({ requestId: 'r7', traceparent: TRACEPARENT });
   });
 
-  it('is a copy: what is changed in it later is not stored', async () => {
+  it('is a copy: later changes of the object are not stored', async () => {
     const given = { user: { name: 'john' } };
     await app.webhooks.withContext(given, () => {
       given.user.name = 'jane';
@@ -215,7 +215,7 @@ describeDatabases('the context of an event', (database) => {
     expect(await lastStored()).toEqual({ user: { name: 'john' } });
   });
 
-  it('is refused, before anything runs, when it is no JSON or too large', async () => {
+  it('is refused before the work runs if it is not JSON or too large', async () => {
     const work = vi.fn<() => void>();
     const circular: Record<string, unknown> = {};
     circular['self'] = circular;
@@ -241,7 +241,7 @@ describeDatabases('the context of an event', (database) => {
   });
 });
 
-it('is filled in docs/capture.md by the interceptor that this file runs', async () => {
+it('is set in docs/capture.md by the interceptor that this file runs', async () => {
   const { readFile } = await import('node:fs/promises');
   const own = await readFile(new URL(import.meta.url), 'utf8');
   const shown = await codeBlock('docs/capture.md', 'interceptor');

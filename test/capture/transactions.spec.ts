@@ -45,7 +45,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await stories(app)).toEqual([]);
   });
 
-  it('sends nothing of what a hand-written ROLLBACK TO SAVEPOINT took back', async () => {
+  it('is not sent when a hand-written ROLLBACK TO SAVEPOINT undoes it', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Order, { status: 'before' });
       await manager.query('SAVEPOINT "Mine"'.replaceAll('"', fresh.options.type.startsWith('m') ? '`' : '"'));
@@ -62,7 +62,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await statuses()).toEqual(await stories(app));
   });
 
-  it('emits in process what stands, and nothing that a savepoint took back', async () => {
+  it('is emitted in process after the commit, and not if a savepoint was rolled back', async () => {
     const emitted: string[] = [];
     const { EventEmitter2 } = await import('@nestjs/event-emitter');
     app.app.get(EventEmitter2).on('webhooks.event.order.created', (event: { data: { status: string } }) => {
@@ -82,7 +82,7 @@ describeDatabases('a change and its transaction', (database) => {
     await vi.waitFor(() => expect(emitted).toEqual(['a', 'b']));
   });
 
-  it('keeps a nested transaction that rolls back alone apart from the rest', async () => {
+  it('makes events although a nested transaction in it rolls back, which makes none', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Order, { status: 'outer' });
       const inner = manager.transaction(async (nested) => {
@@ -95,20 +95,20 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await stories(app)).toEqual(['order.created outer', 'order.created last']);
   });
 
-  it('loses nothing to a hand-written COMMIT, nor to what is written after it', async () => {
+  it('keeps its events through a hand-written COMMIT, and so do writes after it', async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.manager.save(Order, { status: 'a' });
     await runner.query('COMMIT');
     expect(await stories(app)).toEqual(['order.created a']);
-    // TypeORM still believes in its transaction; the database does not.
+    // TypeORM still counts an open transaction. The database has none.
     await runner.manager.save(Order, { status: 'b' });
     expect(await stories(app)).toEqual(['order.created a', 'order.created b']);
     await runner.release();
     expect(await statuses()).toEqual(await stories(app));
   });
 
-  it('is not lost when save() is given data of its own inside a transaction', async () => {
+  it('makes events when save() gets its own data inside a transaction', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Order, { status: 'a' }, { data: { request: 1 } });
       await manager.save(Order, { status: 'b' }, { data: { request: 2 } });
@@ -116,7 +116,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await stories(app)).toEqual(['order.created a', 'order.created b']);
   });
 
-  it('includes what another subscriber saves before the commit', async () => {
+  it('makes events also for what another subscriber saves before the commit', async () => {
     class Auditor implements EntitySubscriberInterface {
       private done = false;
       async beforeTransactionCommit(event: TransactionCommitEvent): Promise<void> {
@@ -131,7 +131,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await statuses()).toEqual(await stories(app));
   });
 
-  it('stays subscribed when the data source is closed and opened again', async () => {
+  it('is captured after the data source was closed and opened again', async () => {
     if (database.name === 'sqlite') await orders().save({ status: 'first' });
     const { subscribers } = app.dataSource;
     await app.dataSource.destroy();
@@ -141,7 +141,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect((await stories(app)).at(-1)).toBe('order.created a');
   });
 
-  it('tells each of several changes of one row as it was at that moment', async () => {
+  it('makes one event for each of several changes of a row, with the row as it was at that moment', async () => {
     await app.dataSource.transaction(async (manager) => {
       const order = await manager.save(Order, { status: 'one' });
       order.status = 'two';
@@ -160,7 +160,7 @@ describeDatabases('a change and its transaction', (database) => {
     ]);
   });
 
-  it('tells the whole row when two writers change different columns of it', async () => {
+  it('has the whole row in its event when two writers change different columns', async () => {
     const { id } = await orders().save({ status: 'a', total: 1 });
     const first = app.dataSource.createQueryRunner();
     await first.startTransaction();
@@ -181,14 +181,14 @@ describeDatabases('a change and its transaction', (database) => {
     expect(await orders().findOneByOrFail({ id })).toMatchObject({ status: 'b', total: 2 });
   });
 
-  it('tells nothing of an update that changes nothing that goes out', async () => {
+  it('makes no event if an update changes no exposed value', async () => {
     const order = await orders().save({ status: 'a' });
     await orders().save(order);
     await orders().save({ id: order.id, status: 'a' });
     expect(await stories(app)).toEqual(['order.created a']);
   });
 
-  it('tells the whole row after a partial save, without false nulls', async () => {
+  it('has the whole row in its event after a partial save, without false nulls', async () => {
     const { id } = await orders().save({ status: 'a', note: 'keep', total: 7 });
     await orders().save({ id, status: 'b' });
     const [, update] = await storedEvents(app);
@@ -196,30 +196,30 @@ describeDatabases('a change and its transaction', (database) => {
     expect(Object.keys(update?.previous ?? {})).toEqual(['status']);
   });
 
-  it('writes the event of save(x, { transaction: false }) at once, through the same connection', async () => {
+  it('writes the event of save(x, { transaction: false }) immediately, on the same connection', async () => {
     await orders().save({ status: 'a' }, { transaction: false });
     expect(await stories(app)).toEqual(['order.created a']);
   });
 
-  it('is told in the order of the writes, also without a transaction', async () => {
+  it('makes its event in the order of the writes, also without a transaction', async () => {
     const statuses = Array.from({ length: 20 }, (_, n) => `${n}`);
     const many = orders().create(statuses.map((status) => ({ status, lines: [{ article: `line ${status}` }] })));
     await orders().save(many, { transaction: false });
     for (const order of many) order.status += '!';
     await orders().save(many.toReversed(), { transaction: false });
-    const told = (await stories(app)).filter((story) => story.startsWith('order.'));
-    expect(told).toEqual([
+    const ofOrders = (await stories(app)).filter((story) => story.startsWith('order.'));
+    expect(ofOrders).toEqual([
       ...statuses.map((status) => `order.created ${status}`),
       ...statuses.toReversed().map((status) => `order.updated ${status}!`),
     ]);
   });
 
-  it('is passed by with save(x, { listeners: false })', async () => {
+  it('makes no event with save(x, { listeners: false })', async () => {
     await orders().save({ status: 'a' }, { listeners: false });
     expect(await stories(app)).toEqual([]);
   });
 
-  it('follows cascades, orphans and soft deletes', async () => {
+  it('makes events for cascades, orphans and soft deletes', async () => {
     const order = await orders().save({ status: 'a', lines: [{ article: 'pen' }, { article: 'ink' }] } as Order);
     expect((await stories(app)).toSorted()).toEqual(['line.created ink', 'line.created pen', 'order.created a']);
     order.lines = order.lines.filter((line) => line.article === 'pen');
@@ -235,7 +235,7 @@ describeDatabases('a change and its transaction', (database) => {
     expect((await stories(app)).at(-1)).toBe('order.deleted a');
   });
 
-  it('names the row that a foreign key points to', async () => {
+  it('has the id of the row that a foreign key points to', async () => {
     const order = await orders().save({ status: 'a', lines: [{ article: 'pen' }] } as Order);
     const line = (await storedEvents(app)).find((event) => event.type === 'line.created');
     expect(line?.data).toEqual({ id: 1, article: 'pen', order: order.id });
@@ -256,7 +256,7 @@ describeDatabases('a change and its transaction', (database) => {
   });
 
   if (database.name === 'postgres' || database.name === 'sqlite') {
-    it('tells nothing of a COMMIT that fails, and goes on afterwards', async () => {
+    it('makes no event if the COMMIT fails, and the next transaction does', async () => {
       const unique = database.name === 'postgres';
       await app.dataSource.query(
         unique
@@ -276,7 +276,7 @@ describeDatabases('a change and its transaction', (database) => {
   }
 
   if (database.name === 'postgres') {
-    it('fails a COMMIT that the server would turn into a ROLLBACK, because an error was swallowed', async () => {
+    it('fails at a COMMIT that the server would turn into a ROLLBACK, because an error was swallowed', async () => {
       const swallowing = app.dataSource.transaction(async (manager) => {
         await manager.save(Order, { status: 'a' });
         await manager.query('SELECT nonsense').catch(() => undefined);
@@ -287,7 +287,7 @@ describeDatabases('a change and its transaction', (database) => {
   }
 
   if (database.name === 'mariadb' || database.name === 'mysql2') {
-    it('tells exactly the rows that stand after a deadlock that the caller caught', async () => {
+    it('makes events for exactly the committed rows after a deadlock that the caller caught', async () => {
       const [x, y] = await orders().save([{ status: 'x' }, { status: 'y' }]);
       const lock = (runner: QueryRunner, id: number) =>
         runner.query('SELECT id FROM shop_order WHERE id = ? FOR UPDATE', [id]);
@@ -297,7 +297,7 @@ describeDatabases('a change and its transaction', (database) => {
       await winner.startTransaction();
       await victim.manager.save(Order, { status: 'lost' });
       await victim.manager.save(Audit, { text: 'lost' });
-      // The one that wrote less is the victim: the winner writes more.
+      // The server rolls back the transaction that wrote less, so the winner writes more.
       await winner.query("INSERT INTO shop_audit (text) VALUES ('1'), ('2'), ('3'), ('4'), ('5'), ('6'), ('7'), ('8')");
       await lock(victim, x?.id as number);
       await lock(winner, y?.id as number);
@@ -306,7 +306,7 @@ describeDatabases('a change and its transaction', (database) => {
       await waiting;
       expect(error).toMatchObject({ errno: 1213 });
       await winner.commitTransaction();
-      // The caller goes on: the server has rolled back by itself, and writes at once what comes now.
+      // The caller goes on. The server has rolled back, so the next writes are in no transaction.
       await victim.manager.save(Order, { status: 'stands' });
       await victim.rollbackTransaction();
       await victim.release();

@@ -16,14 +16,14 @@ class Card {
   title: string;
 }
 
-/** Has no webhooks. */
+/** An entity without webhooks. */
 @Entity('unseen_plain')
 class Plain {
   @PrimaryColumn({ type: 'int' })
   id: number;
 }
 
-describeDatabases('a transaction that ends where no statement of its own says so', (database) => {
+describeDatabases('a transaction that ends without a separate statement', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let runner: QueryRunner;
@@ -55,18 +55,19 @@ describeDatabases('a transaction that ends where no statement of its own says so
   });
 
   const insert = (id: number) => manager.insert(Card, { id });
-  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`).toSorted();
+  const createdEvents = async () =>
+    (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`).toSorted();
   const expectCreated = async (...ids: number[]) => {
     const cards = await app.dataSource.manager.find(Card, { order: { id: 'ASC' } });
     expect(cards.map(({ id }) => id)).toEqual(ids);
-    expect(await told()).toEqual(ids.map((id) => `card.created ${id}`).toSorted());
+    expect(await createdEvents()).toEqual(ids.map((id) => `card.created ${id}`).toSorted());
   };
-  /** For whatever is left of a transaction of the application's own. */
+  /** Ends the application's transaction, if it is still open. */
   const end = () => runner.query('ROLLBACK').catch(() => undefined);
 
   if (database.name !== 'sqlite') {
     describe('in a text of several statements', () => {
-      it('keeps the events of what such a text commits', async () => {
+      it('keeps the events of the writes that such a text commits', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query('SELECT 1; COMMIT; SELECT 2');
@@ -77,10 +78,10 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(1, 2);
       });
 
-      it('begins in one, and ends in one', async () => {
+      it('begins and ends in such texts', async () => {
         await runner.query('SELECT 1; BEGIN');
         await insert(1);
-        expect(await told()).toEqual([]);
+        expect(await createdEvents()).toEqual([]);
         await runner.query('ROLLBACK; BEGIN');
         await insert(2);
         await runner.query('COMMIT; BEGIN');
@@ -89,7 +90,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(2);
       });
 
-      it('follows savepoints in one', async () => {
+      it('follows savepoints in such a text', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query('SELECT 1; SAVEPOINT mine');
@@ -100,7 +101,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(1, 3);
       });
 
-      it('sees no statement in a text, a name or a comment', async () => {
+      it('finds no statement in a string, a name or a comment', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query("SELECT 'x; COMMIT; y' /* ; COMMIT */; SELECT 2 -- ; COMMIT\n");
@@ -109,7 +110,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated();
       });
 
-      it('knows nothing of one that fails half-way, and asks the server', async () => {
+      it('asks the server after such a text has failed half-way', async () => {
         await runner.startTransaction();
         await insert(1);
         await expect(runner.query('COMMIT; SELECT * FROM nothing')).rejects.toThrow();
@@ -124,7 +125,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
     describe('after an error that was swallowed', () => {
       const fail = () => runner.query('SELECT nonsense').catch(() => undefined);
 
-      it('is rolled back by commitTransaction(), which says so', async () => {
+      it('is rolled back by commitTransaction(), which throws TRANSACTION_ABORTED', async () => {
         await runner.startTransaction();
         await insert(1);
         await fail();
@@ -134,7 +135,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(2);
       });
 
-      it('is rolled back by a COMMIT of the application, as without events', async () => {
+      it('is rolled back by a COMMIT statement, as without events', async () => {
         await runner.query('BEGIN');
         await insert(1);
         await fail();
@@ -143,7 +144,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(2);
       });
 
-      it('goes on from a savepoint', async () => {
+      it('continues from a savepoint', async () => {
         await runner.startTransaction();
         await insert(1);
         await manager
@@ -180,7 +181,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         }
       });
 
-      it('keeps the events of what it commits', async () => {
+      it('keeps the events of the writes that it commits', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query('CALL unseen_commits()');
@@ -189,7 +190,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(1, 2);
       });
 
-      it('keeps no events of what it rolls back', async () => {
+      it('keeps no events of the writes that it rolls back', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query('CALL unseen_rolls_back()');
@@ -198,16 +199,16 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(2);
       });
 
-      it('begins in it', async () => {
+      it('begins in a procedure', async () => {
         await runner.query('CALL unseen_begins()');
         await insert(1);
-        expect(await told()).toEqual([]);
+        expect(await createdEvents()).toEqual([]);
         await runner.query('ROLLBACK');
         await insert(2);
         await expectCreated(2);
       });
 
-      it('goes on after one that does nothing to it', async () => {
+      it('continues after a procedure that does not end it', async () => {
         await runner.startTransaction();
         await insert(1);
         await runner.query('CALL unseen_does_nothing()');
@@ -217,7 +218,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
       });
     });
 
-    it('keeps its events where a statement commits by itself', async () => {
+    it('keeps its events when a statement commits implicitly', async () => {
       await runner.startTransaction();
       await insert(1);
       await runner.query('CREATE TABLE IF NOT EXISTS unseen_other (id int)');
@@ -229,7 +230,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
     it('is open at all times while autocommit is off', async () => {
       await runner.query('SET autocommit = 0');
       await insert(1);
-      expect(await told()).toEqual([]);
+      expect(await createdEvents()).toEqual([]);
       await runner.query('ROLLBACK');
       await insert(2);
       await runner.query('COMMIT');
@@ -239,7 +240,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
       await expectCreated(2, 3, 4);
     });
 
-    it('is not ended by SET autocommit = 1 where that is on', async () => {
+    it('is not ended by SET autocommit = 1 while autocommit is on', async () => {
       await runner.startTransaction();
       await insert(1);
       await runner.query('SET SESSION autocommit = 1');
@@ -248,7 +249,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
       await expectCreated();
     });
 
-    it('keeps the events of what a prepared statement commits', async () => {
+    it('keeps the events of the writes that a prepared statement commits', async () => {
       await runner.startTransaction();
       await insert(1);
       await runner.query("PREPARE done FROM 'COMMIT'");
@@ -258,8 +259,8 @@ describeDatabases('a transaction that ends where no statement of its own says so
       await expectCreated(1, 2);
     });
 
-    describe('by an error after which the server has rolled back', () => {
-      /** Another connection changes a row that this one has seen. */
+    describe('by an error after which the server rolls back', () => {
+      /** Another connection changes a row that this connection has read. */
       async function snapshot(): Promise<boolean> {
         const [variable] = (await runner.query("SHOW VARIABLES LIKE 'innodb_snapshot_isolation'")) as unknown[];
         if (!variable) return false;
@@ -273,14 +274,14 @@ describeDatabases('a transaction that ends where no statement of its own says so
       }
       const conflict = () => manager.query('UPDATE unseen_plain SET id = 3 WHERE id = 1');
 
-      it('keeps no events of what is gone (1020 of MariaDB)', async ({ skip }) => {
+      it('keeps no events of rolled back writes (error 1020 of MariaDB)', async ({ skip }) => {
         if (!(await snapshot())) return skip();
         await expect(conflict()).rejects.toMatchObject({ errno: 1020 });
         await runner.commitTransaction();
         await expectCreated();
       });
 
-      it('keeps those of writes that were sent at once with what fails', async ({ skip }) => {
+      it('keeps the events of writes that were sent at the same time as the failing statement', async ({ skip }) => {
         if (!(await snapshot())) return skip();
         const outcomes = await Promise.allSettled([insert(2), conflict(), insert(3), manager.save(Card, { id: 4 })]);
         expect(outcomes[1]).toMatchObject({ status: 'rejected', reason: { errno: 1020 } });
@@ -290,7 +291,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(...ids.toSorted());
       });
 
-      it('lets a write that is under way send nothing more (1213)', async () => {
+      it('makes a write that is under way send no more statements (error 1213)', async () => {
         await app.dataSource.manager.insert(Plain, [{ id: 1 }, { id: 2 }]);
         const lock = (one: QueryRunner, id: number) =>
           one.query('SELECT id FROM unseen_plain WHERE id = ? FOR UPDATE', [id]);
@@ -303,7 +304,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         const won = lock(winner, 1);
         const subscriber = {
           listenTo: () => Card,
-          // A hook that swallows the error.
+          // This hook swallows the error.
           beforeInsert: () => lock(runner, 2).catch((error: unknown) => error),
         };
         app.dataSource.subscribers.push(subscriber as never);
@@ -317,7 +318,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated();
       });
 
-      it('goes on after one that takes back its statement alone', async () => {
+      it('continues after an error that rolls back only its statement', async () => {
         await app.dataSource.manager.insert(Card, { id: 5 });
         await app.dataSource.query('DELETE FROM webhook_events');
         await runner.startTransaction();
@@ -325,14 +326,14 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expect(insert(5)).rejects.toThrow(/Duplicate/);
         await insert(2);
         await runner.commitTransaction();
-        expect(await told()).toEqual(['card.created 1', 'card.created 2']);
+        expect(await createdEvents()).toEqual(['card.created 1', 'card.created 2']);
       });
     });
   }
 
   if (database.name === 'sqlite') {
-    describe('and that a BEGIN of the application has begun', () => {
-      it('is still open when save() could not begin its own', async () => {
+    describe('and that a BEGIN statement of the application has begun', () => {
+      it('is still open after save() could not begin a transaction', async () => {
         await runner.query('BEGIN');
         await insert(1);
         await expect(manager.save(Card, { id: 2 })).rejects.toMatchObject({ code: 'TRANSACTION_OPEN' });
@@ -342,7 +343,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
         await expectCreated(1, 4);
       });
 
-      it('takes everything with it', async () => {
+      it('is rolled back with all its writes', async () => {
         await runner.query('BEGIN');
         await manager.save(Card, { id: 1 }).catch(() => undefined);
         await insert(2);
@@ -353,17 +354,17 @@ describeDatabases('a transaction that ends where no statement of its own says so
       });
     });
 
-    it('is begun and committed by a savepoint outside of one', async () => {
+    it('is begun and committed by a savepoint outside a transaction', async () => {
       await runner.query('SAVEPOINT mine');
       await insert(1);
       await runner.query('ROLLBACK TO mine');
       await insert(2);
-      expect(await told()).toEqual([]);
+      expect(await createdEvents()).toEqual([]);
       await runner.query('RELEASE mine');
       await expectCreated(2);
     });
 
-    it('is rolled back by a trigger: nothing of it is told', async () => {
+    it('makes no events when a trigger rolls it back', async () => {
       await app.dataSource.query(
         "CREATE TRIGGER refuses BEFORE INSERT ON unseen_plain BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
       );
@@ -378,7 +379,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
   }
 
   describe('by release()', () => {
-    it('is rolled back, and one warning says so', async () => {
+    it('is rolled back, and one warning is logged', async () => {
       const warn = vi.spyOn((await import('@nestjs/common')).Logger.prototype, 'warn').mockImplementation(() => {});
       for (const id of [1, 2]) {
         const one = app.dataSource.createQueryRunner();
@@ -388,13 +389,13 @@ describeDatabases('a transaction that ends where no statement of its own says so
       }
       await app.dataSource.transaction((inner) => inner.insert(Card, { id: 3 }));
       await expectCreated(3);
-      const said = warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('RELEASED_IN_'));
-      expect(said).toHaveLength(1);
+      const log = warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('RELEASED_IN_'));
+      expect(log).toHaveLength(1);
     });
   });
 
-  it('past TypeORM: changes without events are named in one error, and their own write fails', async () => {
-    const said = listenToLog();
+  it('makes its write fail, and logs one error with the changes without events, if it ends past TypeORM', async () => {
+    const log = listenToLog();
     const commit = async () => {
       const connection = (await runner.connect()) as Record<'query' | 'exec', (text: string) => unknown> & {
         promise?(): { query(text: string): unknown };
@@ -417,7 +418,7 @@ describeDatabases('a transaction that ends where no statement of its own says so
     await expect(manager.save(Card, { id: 2 })).rejects.toMatchObject({ code: 'TRANSACTION_ENDED' });
     app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(subscriber as never), 1);
     await end();
-    const errors = said.errors.filter((text) => text.includes('EVENTS_LOST'));
+    const errors = log.errors.filter((text) => text.includes('EVENTS_LOST'));
     expect(errors).toHaveLength(1);
     expect(errors[0]).toContain('Card');
   });

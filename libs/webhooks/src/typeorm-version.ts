@@ -5,22 +5,20 @@ import * as typeorm from 'typeorm';
 import { ConfigurationError } from './errors.js';
 
 /**
- * Also the peer range of package.json. 0.3.20 and older do not wait for `beforeQuery`, 0.3.24 and older lack methods of the insert builder by
- * which capture finds the rows that were written; 1.0 does not wait for `beforeQuery` on better-sqlite3.
+ * The supported versions, equal to the peer range in package.json. 0.3.20 and older do not wait for `beforeQuery`. 0.3.24 and older lack
+ * methods of the insert builder that capture needs to find the written rows. 1.0 does not wait for `beforeQuery` on better-sqlite3.
  */
 export const SUPPORTED_TYPEORM = '^0.3.25 || ^1.1.0';
 
 /** The TypeORM that this library imports. */
 export interface FoundTypeorm {
-  /** As its package.json says, or `older than 0.3.25` and the like where no package.json is to be found, as in a bundle. */
+  /** The version in its package.json. Without a package.json, as in a bundle: `older than 0.3.25` or `1.0`. */
   readonly version: string;
-  /** `undefined` where no package.json is to be found. */
+  /** The folder of its package.json, or `undefined` if none was found. */
   readonly folder: string | undefined;
 }
 
-/**
- * @throws ConfigurationError `TYPEORM_UNSUPPORTED`
- */
+/** @throws ConfigurationError `TYPEORM_UNSUPPORTED`: the installed TypeORM is not one of {@link SUPPORTED_TYPEORM} */
 export function assertSupportedTypeorm(found: FoundTypeorm | undefined = installedTypeorm()): void {
   if (!found || isSupported(found.version)) return;
   const { version, folder } = found;
@@ -31,21 +29,21 @@ export function assertSupportedTypeorm(found: FoundTypeorm | undefined = install
   );
 }
 
-/** Prereleases count as what they lead to. */
+/** A prerelease counts as its release. */
 function isSupported(version: string): boolean {
   const [major, minor, patch] = (/^(\d+)\.(\d+)\.(\d+)/.exec(version)?.slice(1) ?? []).map(Number);
   if (major === undefined || minor === undefined || patch === undefined) return false;
   return major === 0 ? minor === 3 && patch >= 25 : major === 1 && minor >= 1;
 }
 
-/** `undefined` when nothing says that it is too old and no package.json says what it is. */
+/** Returns `undefined` if there is no package.json and the exports look like a supported version. */
 export function installedTypeorm(): FoundTypeorm | undefined {
   return fromPackage() ?? fromFeatures(typeorm);
 }
 
 /**
- * TypeORM does not export its package.json, and jest runs this file as CommonJS, where there is no `import.meta.url` to resolve from:
- * a frame of TypeORM's own names the folder. That is the copy in use, however it was found.
+ * Finds the folder from a stack frame in TypeORM's code, so it is always the copy in use. TypeORM does not export its package.json, and jest
+ * runs this file as CommonJS, which has no `import.meta.url` to resolve from.
  */
 function fromPackage(): FoundTypeorm | undefined {
   const frame = /(?:\(|at )([^()]+?):\d+:\d+\)?$/.exec(callerOf(typeormCode))?.[1];
@@ -58,7 +56,7 @@ function fromPackage(): FoundTypeorm | undefined {
   return undefined;
 }
 
-/** Code of TypeORM that calls back. */
+/** Makes code of TypeORM call `callback`. */
 function typeormCode(callback: () => string): void {
   const options = {
     get name() {
@@ -68,11 +66,11 @@ function typeormCode(callback: () => string): void {
   void new typeorm.Table(options);
 }
 
-/** The frame in which `code` calls back. */
+/** Returns the stack frame that called the callback. */
 function callerOf(code: (callback: () => string) => void): string {
   let frame = '';
   code(() => {
-    // Error, this function, the getter, its caller.
+    // The lines of the stack: 'Error', this function, the getter, the caller of the getter.
     frame = new Error().stack?.split('\n')[3] ?? '';
     return 'any';
   });
@@ -87,7 +85,7 @@ function readPackage(folder: string): { name?: unknown; version?: unknown } {
   }
 }
 
-/** Each release by what the one before it lacks. */
+/** Guesses the version from the exports: each release added a name that older ones lack. */
 export function fromFeatures(exported: object): FoundTypeorm | undefined {
   const { InsertQueryBuilder, NamedPlaceholdersNotSupportedError, DateUtils } = exported as Record<
     string,

@@ -33,18 +33,18 @@ export interface BulkWritesOptions {
   readonly log: ChangeLog;
 }
 
-/** What TypeORM does itself. */
+/** Runs TypeORM's own `execute()`. */
 type Run = (builder: WriteBuilder) => Promise<unknown>;
 
 /**
- * Captures what query builders write to decorated entities, and with them `insert()`, `update()`, `delete()`, `softDelete()`,
- * `restore()`, `upsert()`, `increment()`, `decrement()`: a statement runs in a transaction, the caller's or one of its own, with the
- * images of the rows that it touches before and after it. docs/decisions/0006-query-builder-writes.md has the ways that were tried.
+ * Captures writes of query builders to decorated entities. `insert()`, `update()`, `delete()`, `softDelete()`, `restore()`, `upsert()`,
+ * `increment()` and `decrement()` use query builders, too. Each statement runs in the caller's transaction, or in a new one, and capture
+ * reads the before and after images of its rows there. docs/decisions/0006-query-builder-writes.md explains the choice.
  */
 export class BulkWrites implements WriteInterceptor {
   /** `null` for tables without events. */
   private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
-  private tablesOf = 0;
+  private tablesMadeFor = 0;
   private readonly warned = new Set<string>();
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
@@ -71,13 +71,13 @@ export class BulkWrites implements WriteInterceptor {
 
   execute(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const write = () => this.write(builder, run, saving);
-    // The statements of a `save()` are in its turn already, or on a query runner of its own.
+    // The statements of a `save()` run in the turn of that `save()`, or on a query runner that it has created.
     return saving ? write() : this.inTurn(builder, write);
   }
 
   private inTurn<T>(builder: WriteBuilder, write: () => Promise<T>): Promise<T> {
     const { queryRunner } = builder;
-    return queryRunner ? this.options.log.writesOf(queryRunner).take(() => labelOf(builder), write) : write();
+    return queryRunner ? this.options.log.writesOf(queryRunner).runWrite(() => labelOf(builder), write) : write();
   }
 
   persist(runner: QueryRunner, { label, data }: Persisting, run: () => Promise<unknown>): Promise<unknown> {
@@ -89,8 +89,8 @@ export class BulkWrites implements WriteInterceptor {
   }
 
   clear(asked: EntityMetadata, given: QueryRunner | undefined, clearing: Clearing): Promise<unknown> {
-    const write = () => this.empty(asked, given, clearing);
-    return given ? this.options.log.writesOf(given).take(() => `clear() of ${asked.name}`, write) : write();
+    const write = () => this.captureClear(asked, given, clearing);
+    return given ? this.options.log.writesOf(given).runWrite(() => `clear() of ${asked.name}`, write) : write();
   }
 
   private write(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
@@ -114,9 +114,9 @@ export class BulkWrites implements WriteInterceptor {
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
     if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
-    // Triggers would show a delete date that is set again as an update.
+    // If a delete date is set again, triggers would write that as an update.
     if (metadata && this.mayDeleteAgain(builder, metadata)) onlyOnce(builder, metadata);
-    // Pending changes show the row as they left it, not as this write leaves it.
+    // Pending changes need the images from before this write.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
   }
@@ -134,9 +134,10 @@ export class BulkWrites implements WriteInterceptor {
   ): Promise<unknown> {
     const { expressionMap } = builder;
     const table = this.tableWritten(builder) as WrittenTable;
-    // A copy, so that a builder that runs twice at once has two query runners, and keeps none of what capture adds. TypeORM's own run once.
+    // A copy: an application may run one builder twice at the same time, which needs two query runners, and must not see what capture
+    // adds. TypeORM runs the builders of a `save()` once, so these need no copy.
     const copy = onRecorded ? builder : builder.clone();
-    // A locking read of what may be there takes no locks on gaps then, in which two upserts at once would wait for each other.
+    // With READ COMMITTED a locking read takes no gap locks. Two concurrent upserts would deadlock on these.
     const isolation = this.options.dialect === 'mysql' && meetsConflicts(expressionMap) ? 'READ COMMITTED' : undefined;
     return this.inTransaction(builder.queryRunner, isolation, async (runner) => {
       copy.expressionMap.useTransaction = false;
@@ -166,12 +167,12 @@ export class BulkWrites implements WriteInterceptor {
     });
   }
 
-  private async empty(
+  private async captureClear(
     asked: EntityMetadata,
     given: QueryRunner | undefined,
     { run, options }: Clearing,
   ): Promise<unknown> {
-    // TRUNCATE empties a single table of all of its kinds.
+    // With single-table inheritance TRUNCATE deletes the rows of all entities in the table.
     const metadata = rootOf(asked);
     const table = this.options.log.isCaptured(given) ? this.tableOf(metadata) : undefined;
     const { dataSource, dialect, log } = this.options;
@@ -180,11 +181,11 @@ export class BulkWrites implements WriteInterceptor {
       return run();
     }
     if (dialect === 'mysql') {
-      // TRUNCATE commits by itself there: its events would stand before it, or without it.
+      // TRUNCATE commits implicitly there. Its events would be committed before it runs, even if it then fails.
       this.warn(
         table,
         'CLEAR_NOT_CAPTURED',
-        `clear() of ${metadata.name} makes no events on MySQL and MariaDB, where TRUNCATE is in no transaction. Use deleteAll() where they are wanted.`,
+        `clear() of ${metadata.name} makes no events on MySQL and MariaDB, because TRUNCATE cannot run in a transaction there. Use deleteAll() if you need the events.`,
       );
       return run();
     }
@@ -197,7 +198,7 @@ export class BulkWrites implements WriteInterceptor {
     );
   }
 
-  /** An upsert of one kind of a single table may meet a row of another. */
+  /** With single-table inheritance, an upsert of one entity may conflict with a row of another entity in the table. */
   private tableWritten(builder: WriteBuilder): WrittenTable | undefined {
     const metadata = metadataOf(builder);
     return metadata && this.tableOf(builder.expressionMap.onUpdate ? rootOf(metadata) : metadata);
@@ -205,10 +206,10 @@ export class BulkWrites implements WriteInterceptor {
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
     const { registry, dataSource } = this.options;
-    // Entities may be registered, and definitions made anew, after the first write.
-    if (this.tablesOf !== registry.definitionsMade) {
+    // After the first write, entities may be registered and definitions built again.
+    if (this.tablesMadeFor !== registry.definitionsMade) {
       this.tables = new WeakMap();
-      this.tablesOf = registry.definitionsMade;
+      this.tablesMadeFor = registry.definitionsMade;
     }
     let table = this.tables.get(metadata);
     if (table === undefined) {
@@ -233,7 +234,7 @@ export class BulkWrites implements WriteInterceptor {
       dialect,
       change(action, definition, before, image) {
         const id = idOfImage(definition, image);
-        // Triggers of the table may change what a statement returns of an inserted row.
+        // With `readInserted`, triggers of the table may change an inserted row after the statement has returned it.
         const isKnown = action !== 'created' || !definition.options.readInserted;
         return { definition, action, id, key: image.key, at: clock.now(), before, image: isKnown ? image : null };
       },
@@ -251,7 +252,7 @@ export class BulkWrites implements WriteInterceptor {
     };
   }
 
-  /** Runs in the caller's transaction, or in one of its own. */
+  /** Runs `work` in the caller's transaction, or in a new one. */
   private async inTransaction<T>(
     given: QueryRunner | undefined,
     isolation: 'READ COMMITTED' | undefined,
@@ -267,7 +268,7 @@ export class BulkWrites implements WriteInterceptor {
         result = await work(runner);
         await runner.commitTransaction();
       } catch (error) {
-        // What failed first is what the caller wants to know.
+        // If the ROLLBACK fails too, the caller gets the first error.
         if (runner.isTransactionActive) await runner.rollbackTransaction().catch(() => undefined);
         throw error;
       }
@@ -281,7 +282,7 @@ export class BulkWrites implements WriteInterceptor {
     const key = `${code} ${table.metadata.name}`;
     if (this.warned.has(key)) return;
     this.warned.add(key);
-    this.options.logger.warn(`${code}: ${message} (Said once.)`);
+    this.options.logger.warn(`${code}: ${message} (Logged once for each entity.)`);
   }
 }
 

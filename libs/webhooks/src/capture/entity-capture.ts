@@ -37,7 +37,11 @@ import {
 import { outsideChains, writeOn } from './transactions/work.js';
 import { interceptWrites, restoreWrites } from './typeorm/write-builder.js';
 
-/** What happens with events once they are committed. Awaited before the writer's promise settles; must not throw. */
+/**
+ * Called with events after their commit. It must not throw. The writer's promise settles after it.
+ *
+ * @param isUncertain some of these events may have been rolled back
+ */
 type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
 
 export interface EntityCaptureOptions {
@@ -50,20 +54,20 @@ export interface EntityCaptureOptions {
   readonly unfinishedWritesTimeoutMs: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
-  /** Called after a commit that may have left images: triggers wrote them, not this process. Must not throw. */
+  /** Called after a commit in which triggers may have written images. It must not throw. */
   readonly onImages: () => void;
 }
 
-/** After these InnoDB has rolled the whole transaction back. After others it may have: it is asked. */
+/** After these two errors InnoDB has rolled back the whole transaction. After other errors the server is asked. */
 const ER_LOCK_DEADLOCK = 1213;
 const ER_LOCK_TABLE_FULL = 1206;
 const RELEASED_IN_TRANSACTION = 'RELEASED_IN_TRANSACTION';
-/** PostgreSQL runs nothing more in a transaction in which a statement has failed. */
+/** After a statement has failed, PostgreSQL rejects every other statement of the transaction with this SQLSTATE. */
 const IN_FAILED_TRANSACTION = '25P02';
 
 /**
- * Turns what TypeORM persists into events in the writer's own transaction: the one subscriber of a module instance. {@link BulkWrites}
- * captures the statements. This class keeps the pending changes of each transaction, and writes them before its COMMIT.
+ * The TypeORM subscriber of a module instance. {@link BulkWrites} captures the statements. This class keeps the pending changes of each
+ * transaction, and writes their events to the outbox before its COMMIT.
  */
 export class EntityCapture implements EntitySubscriberInterface {
   private readonly writes = new WeakMap<QueryRunner, RunnerWrites>();
@@ -88,9 +92,10 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /**
-   * Subscribes, and stays subscribed: `destroy()` and `initialize()` of a data source make a new list of subscribers.
+   * Subscribes to the data source. The subscription survives `destroy()` and `initialize()`, which replace the list of subscribers.
    *
-   * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each would know half of the entities; `UNKNOWN_TYPEORM`
+   * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each of two instances would know only a part of the entities
+   * @throws ConfigurationError `UNKNOWN_TYPEORM`: this version of TypeORM lacks a method that capture uses
    */
   attach(): void {
     const { dataSource, database, registry, clock, logger } = this.options;
@@ -98,7 +103,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
       throw new ConfigurationError(
         'DATA_SOURCE_SERVED_TWICE',
-        'WebhooksModule.forRoot() was called twice for one data source. Import it once, in your root module; other modules say WebhooksModule.forFeature([...]) only.',
+        'WebhooksModule.forRoot() was called twice for one data source. Import it once, in your root module. In other modules, import WebhooksModule.forFeature([...]).',
       );
     }
     Object.defineProperty(dataSource, 'subscribers', {
@@ -128,7 +133,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     });
   }
 
-  /** What is under way on a query runner, and its transaction. */
+  /** The writes of a query runner that are under way, and the log of its transaction. */
   writesOf(runner: QueryRunner): RunnerWrites {
     let writes = this.writes.get(runner);
     if (!writes) this.writes.set(runner, (writes = new RunnerWrites(runner, this.writesOptions)));
@@ -139,44 +144,44 @@ export class EntityCapture implements EntitySubscriberInterface {
     return this.writesOf(runner).log;
   }
 
-  /** For one that nothing was written through yet, nor a transaction begun. */
+  /** Returns `undefined` for a query runner without writes and transactions so far. */
   private logIn(runner: QueryRunner): TransactionLog | undefined {
     return this.writes.get(runner)?.log;
   }
 
-  /** Runs a write of this module on a query runner that a caller has given. @param label names it in an error */
+  /** Runs a write of this module on a caller's query runner. @param label names the write in an error */
   inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T> {
-    return this.writesOf(runner).take(() => label, write);
+    return this.writesOf(runner).runWrite(() => label, write);
   }
 
-  /** Puts a published event among the changes of a query runner's transaction, in program order. */
+  /** Records a published event among the changes of a query runner's transaction, in program order. */
   add(runner: QueryRunner, row: EventRow): Promise<void> {
-    return this.writesOf(runner).take(
+    return this.writesOf(runner).runWrite(
       () => `publish('${row.source.event.type}')`,
       async () => this.record(runner, [row]),
     );
   }
 
-  /** Takes note of an event that was written through a query runner already. */
+  /** Records an event that is already in the outbox, written through this query runner. */
   async written(runner: QueryRunner, row: EventRow): Promise<void> {
     const log = this.logOf(runner);
     if (log.isOpen) log.written.add(row);
     else await this.options.onCommitted([row], false);
   }
 
-  /** Runs work when the transaction of a query runner has committed; at once where none is open. Must not throw. */
+  /** Runs `work` after the commit of the query runner's transaction, or immediately if none is open. `work` must not throw. */
   afterCommit(runner: QueryRunner, work: () => void): void {
     const log = this.logOf(runner);
     if (log.isOpen) log.afterCommit.push(work);
     else work();
   }
 
-  /** Whether the database is in a transaction, whatever TypeORM believes. */
+  /** Whether the connection is in a transaction. `isTransactionActive` of TypeORM may differ. */
   isOpen(runner: QueryRunner): boolean {
     return this.logIn(runner)?.isOpen ?? false;
   }
 
-  /** Reads what earlier changes of a table have left, before a statement that may write any of its rows again. */
+  /** Reads the after images of pending changes of a table, before a statement that may write any of its rows again. */
   settle(
     runner: QueryRunner,
     { tablePath }: EntityMetadata,
@@ -211,12 +216,12 @@ export class EntityCapture implements EntitySubscriberInterface {
     return log.exclusively(() => this.outbox.readImages(runner, log, isWanted));
   }
 
-  /** A statement has written rows that nobody knows: whatever becomes of its error, the transaction must not be committed. */
+  /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
   refuse(runner: QueryRunner, definition: EntityDefinition, cause: unknown): void {
     const { name } = definition.metadata;
     const refusal = new CaptureError(
       'ROWS_UNKNOWN',
-      `A statement on ${name} has written rows, and reading them failed (see cause). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
+      `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
       { cause, details: { entity: name } },
     );
     const at = this.options.clock.now();
@@ -224,16 +229,16 @@ export class EntityCapture implements EntitySubscriberInterface {
     this.logOf(runner).pending.push({ ...nothing, definition, at, refusal });
   }
 
-  /** Writes what waits in a query runner's transaction. */
+  /** Writes the pending events of a query runner's transaction to the outbox. */
   async flush(runner: QueryRunner): Promise<void> {
     const log = this.logIn(runner);
     if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
-  /** Passed by every statement of the application: what is not to be awaited is no promise. */
+  /** Every statement of the application passes here. It returns a promise only if there is something to await. */
   beforeQuery({ queryRunner, query }: QueryEvent): Promise<void> | undefined {
     const isMarked = this.marks.has(queryRunner);
-    // Once a mark is set, every write has to say what is true of it: its foreign keys may reach such a table.
+    // Once a mark is set, every write needs its correct mark: a cascade of its foreign keys may reach a table with triggers.
     const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
     const mayFire = isWrite && !this.marks.isOwn(query);
     if (!mayFire && !isMarked && !this.logIn(queryRunner)?.pending.length) return undefined;
@@ -248,13 +253,13 @@ export class EntityCapture implements EntitySubscriberInterface {
     const statements = transactionStatements(query, this.options.database.dialect);
     const first = statements.find((statement) => statement !== undefined);
     if (first ? writesBefore(first) : changesSchema(query)) await this.flushBeforeEnd(queryRunner);
-    // After the flush: its statements pass here too, and set the mark again.
+    // After the flush: the statements of the flush pass here too, and set the mark again.
     for (const statement of statements) {
       if (statement && this.marks.has(queryRunner)) await this.marks.beforeEnd(queryRunner, statement);
     }
   }
 
-  /** PostgreSQL rolls an aborted transaction back, whatever ends it: then there is nothing to write. */
+  /** PostgreSQL always rolls back an aborted transaction, so its events need not be written. */
   private async flushBeforeEnd(runner: QueryRunner): Promise<void> {
     try {
       await this.flush(runner);
@@ -296,17 +301,17 @@ export class EntityCapture implements EntitySubscriberInterface {
   ): Promise<void> {
     const writes = this.writesOf(queryRunner);
     const results = Array.isArray(rawResults) && statements.length > 1 ? (rawResults as unknown[]) : [rawResults];
-    // All of it at once, before anybody else's statement: what is awaited comes after.
+    // First follow all statements without an `await`, so that no other statement comes between. Then await the rest.
     const followed = statements.flatMap((statement, n) =>
       statement ? [[statement, this.followOne(writes, statement, results[n])] as const] : [],
     );
-    const unseen = this.followServer(queryRunner, rawResults);
+    const endedByServer = this.followServer(queryRunner, rawResults);
     if (!writes.log.isOpen) leaveTransaction(queryRunner);
     for (const [statement, committed] of followed) {
       await this.marks.afterEnd(queryRunner, statement);
       await this.afterEnd(queryRunner, committed);
     }
-    if (unseen) await this.afterEnd(queryRunner, unseen);
+    if (endedByServer) await this.afterEnd(queryRunner, endedByServer);
   }
 
   private followOne(writes: RunnerWrites, statement: TransactionStatement, result: unknown): Committed {
@@ -319,23 +324,23 @@ export class EntityCapture implements EntitySubscriberInterface {
     return committed;
   }
 
-  /** What has begun or ended where no text says it: in a procedure, or by a statement that commits by itself. */
+  /** Follows a transaction that began or ended without a statement of its own: in a procedure, or by an implicit commit. */
   private followServer(runner: QueryRunner, rawResults: unknown): Committed | undefined {
     const state = serverState(runner, this.options.database.dialect, rawResults);
     const writes = this.writes.get(runner);
-    if (state === 'open' && !writes?.log.isOpen) this.logOf(runner).begunUnseen();
+    if (state === 'open' && !writes?.log.isOpen) this.logOf(runner).begunByServer();
     if (state !== 'none' || !writes?.log.isOpen) return undefined;
     if (writes.log.wroteImages) this.options.onImages();
-    return writes.endedUnseen();
+    return writes.endedByServer();
   }
 
-  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost, works }: Committed): Promise<void> {
-    for (const work of works) work();
+  private async afterEnd(runner: QueryRunner, { events, isUncertain, lost, callbacks }: Committed): Promise<void> {
+    for (const callback of callbacks) callback();
     if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
     if (events.length) await this.options.onCommitted(events, isUncertain);
   }
 
-  /** Called before `startTransaction()` waits for anything, for savepoints too. */
+  /** TypeORM calls this before `startTransaction()` awaits anything. It also calls it for savepoints. */
   beforeTransactionStart({ queryRunner }: TransactionStartEvent): void {
     if (this.options.database.dialect === 'sqlite' && !this.isOpen(queryRunner)) enterTransaction(queryRunner);
   }
@@ -346,37 +351,37 @@ export class EntityCapture implements EntitySubscriberInterface {
     else this.options.onImages();
   }
 
-  /** `data` is what `save(x, { data })` was given, whatever that is. */
+  /** The `data` of `save(x, { data })` may be any value. */
   isCaptured(runner: QueryRunner | undefined): boolean {
     if (!isCapturedHere(this.options.dataSource)) return false;
     const data = runner && ((this.writes.get(runner) ?? runner).data as { webhooks?: unknown } | null | undefined);
     return data?.webhooks !== false;
   }
 
-  /** Outside a transaction the row stands already, and its event is written at once through the same connection. */
+  /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
   record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
-    return this.writesOf(runner).inside(() => this.note(runner, items));
+    return this.writesOf(runner).inside(() => this.addPending(runner, items));
   }
 
-  private note(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
+  private addPending(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     const log = this.logOf(runner);
-    this.refuseOver(runner, items);
+    this.refuseIfTransactionOver(runner, items);
     for (const item of items) {
       if (!('values' in item)) item.cause ??= currentCause();
       log.pending.push(item);
     }
     if (!log.isOpen) return this.writeAtOnce(runner, log);
-    // Said at once, and again before the COMMIT to whoever swallows it.
+    // Fail the write now. If the caller swallows the error, the COMMIT fails with it again.
     for (const item of items) this.outbox.refuse(item);
     return undefined;
   }
 
   /**
-   * What was written in a transaction that is over is gone with it, or stands without its event.
+   * Refuses changes whose transaction is over: their rows were rolled back, or were committed without events.
    *
    * @throws CaptureError `TRANSACTION_ENDED`, `EVENTS_LOST`
    */
-  private refuseOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
+  private refuseIfTransactionOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
     const work = writeOn(runner);
     const transaction = work?.wroteIn;
     if (!work || !transaction?.end) return;
@@ -388,13 +393,13 @@ export class EntityCapture implements EntitySubscriberInterface {
 
   private async writeAtOnce(runner: QueryRunner, log: TransactionLog): Promise<void> {
     try {
-      // A write whose transaction is over may have sent this before it learned that.
+      // A write whose transaction is over may have sent its statement before it noticed.
       await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
     } catch (error) {
-      log.pending = []; // the row stands already: a later, unrelated write must not fail for it
+      log.pending = []; // the row is already committed: a later, unrelated write must not fail because of it
       throw error;
     }
-    const written = log.written.take(false);
+    const written = log.written.takeAll(false);
     if (written.length) await this.options.onCommitted(written, false);
   }
 
@@ -402,18 +407,18 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (this.hasWarnedOfLeftover) return;
     this.hasWarnedOfLeftover = true;
     this.options.logger.warn(
-      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Said once.)`,
+      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Logged once.)`,
     );
   }
 
-  /** Where changes of one transaction are merged, and the database does not tell its triggers which it is. */
+  /** Gives the transaction an id if triggers coalesce its changes and cannot ask the database for an id. PostgreSQL has one. */
   private nameTransaction(runner: QueryRunner, query: string): void {
     const log = this.logIn(runner);
     if (!log?.isOpen || log.id !== null || this.options.database.dialect === 'postgres') return;
     if (this.triggerTables.isMerged(query)) log.id = newId('txn');
   }
 
-  /** What triggers are to know of a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
+  /** The transaction mark for a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
   private markOf(runner: QueryRunner): TriggerMark {
     const skip = !this.isCaptured(runner);
     const cause = currentCause();
@@ -436,21 +441,21 @@ export class EntityCapture implements EntitySubscriberInterface {
     log.hasFailed = true;
     const { dialect } = this.options.database;
     const { errno } = error as { errno?: number };
-    // A COMMIT that fails ends the transaction, except on SQLite, where it may be mended and tried again.
+    // A COMMIT that fails ends the transaction. On SQLite the transaction stays open, and the COMMIT can be repeated.
     const isCommit = statements.length === 1 && statements[0]?.kind === 'commit' && dialect !== 'sqlite';
     if (isCommit || errno === ER_LOCK_DEADLOCK || errno === ER_LOCK_TABLE_FULL) return writes.rolledBackByServer();
     const isOneOfSeveral = statements.length > 1;
     if (isOneOfSeveral) log.becomeUncertain();
-    // `pg` rejects before the server has said in which state it is: after a text of several statements its last word is outdated.
+    // `pg` rejects before it has received the new transaction status. After a text of several statements the last known status is outdated.
     if (dialect === 'mysql' || (dialect === 'postgres' && isOneOfSeveral)) return this.askServer(writes);
     if (serverState(runner, dialect, undefined) === 'none') writes.rolledBackByServer();
   }
 
-  /** Whether the transaction outlived an error: every answer to a statement that succeeds says it. Followed by {@link afterQuery}. */
+  /** Asks whether the transaction survived an error. {@link afterQuery} reads it from the answer to this statement. */
   private askServer(writes: RunnerWrites): void {
     const { log } = writes;
     const question = this.options.database.dialect === 'mysql' ? 'DO 0' : 'SELECT 1';
-    const asking: Promise<void> = writes.ask(question).then(nothing, nothing);
+    const asking: Promise<void> = writes.ask(question).then(noop, noop);
     log.asking = asking;
     void asking.then(() => {
       if (log.asking === asking) log.asking = undefined;
@@ -458,14 +463,14 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 }
 
-function nothing(): void {}
+function noop(): void {}
 
-/** In a message. */
+/** Names a change in an error. */
 function nameOf(item: RowChange | EventRow): string {
   return 'values' in item ? item.source.event.type : `${item.definition.metadata.name} ${item.key} (${item.action})`;
 }
 
 function writesBefore(statement: TransactionStatement): boolean {
-  // What waits at a ROLLBACK TO came after its savepoint, and on PostgreSQL nothing could be written any more.
+  // Changes that are pending at a ROLLBACK TO came after its savepoint. In an aborted transaction PostgreSQL would refuse them anyway.
   return statement.kind !== 'rollback' && statement.kind !== 'rollback_to';
 }

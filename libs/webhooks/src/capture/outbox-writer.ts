@@ -22,15 +22,15 @@ export interface OutboxWriterOptions {
 }
 
 /**
- * Writes what waits in the log of a transaction to the outbox, through the query runner of that transaction: the images of changed rows are
- * read, what belongs together is merged, and the events are rendered and inserted. Only one call at a time for one log.
+ * Writes the pending changes of a transaction to the outbox, through the query runner of that transaction: reads the images of the changed
+ * rows, coalesces changes, renders the events and inserts them. For one log, only one call may run at a time.
  */
 export class OutboxWriter {
   private readonly warned = new Set<string>();
 
   constructor(private readonly options: OutboxWriterOptions) {}
 
-  /** What cannot be written stays pending: a caller who swallows the error cannot commit without it. */
+  /** Changes that cannot be written stay pending. So if the caller swallows the error, the COMMIT fails again. */
   async write(runner: QueryRunner, log: TransactionLog): Promise<void> {
     const items = log.pending;
     if (!items.length) return;
@@ -48,7 +48,8 @@ export class OutboxWriter {
     let sending: Promise<void> | undefined;
     try {
       for (const some of chunks(changes, ROWS_PER_STATEMENT)) {
-        // Lets the insert before go out: these are rendered while the server takes those; SQLite has done its work by then.
+        // Lets the driver send the insert of the previous chunk, so that the server runs it while this chunk is rendered. SQLite runs it
+        // synchronously.
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
         const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
         const rows = events.flat();
@@ -69,7 +70,7 @@ export class OutboxWriter {
         });
       }
     } finally {
-      // The connection is not free before.
+      // Until then the connection is busy.
       await (sending ?? Promise.resolve()).finally(() => {
         const unwritten = changes.slice(done);
         for (const item of unwritten) {
@@ -88,13 +89,14 @@ export class OutboxWriter {
     inserts: readonly Statement[],
   ): Promise<void> {
     for (const { text, values } of inserts) await runner.query(text, values);
-    // What is emitted after the commit; the texts are in the outbox.
+    // Kept to be emitted after the commit. The payloads are in the outbox, so the values are dropped.
     for (const { source } of rows) log.written.add({ source, values: [] });
   }
 
   /**
-   * Takes back what was told of rows that have changed again. It was written before a savepoint, so that a rollback to that would
-   * leave it; had it waited in memory instead, a savepoint that was set unseen could not have taken it.
+   * Deletes the events of rows that have changed again, whose merged event is written next. Those events are in the outbox already,
+   * because they were written before a savepoint: a rollback to the savepoint must keep them. If they were kept in memory instead, a rollback
+   * to a savepoint that capture has not seen could not remove them.
    */
   private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
     const events = histories.flatMap(({ last }) => log.written.lastRecorded(last.definition, last.key)?.events ?? []);
@@ -123,14 +125,15 @@ export class OutboxWriter {
     if (ownership !== 'declared' || !rows.some((row) => row.source.audience === 'application')) return rows;
     this.warnOnce(
       `${name} without an owner`,
-      `A row of ${metadata.name} declares an owner and has none: its events reach listeners without an owner only. (Said once.)`,
+      `A row of ${metadata.name} has no owner, although the entity declares one. Its events reach only listeners without an owner. (Logged once for each entity.)`,
     );
     return rows;
   }
 
-  /** Reads the rows of changes that wait, as they are now. What is gone is known to be. */
+  /** Reads the after images of pending changes. A row that no longer exists gets 'gone'. */
   async readImages(runner: QueryRunner, log: TransactionLog, isWanted: (change: RowChange) => boolean): Promise<void> {
-    // There an update that sets what another writer has set already writes nothing, and a plain read shows the row as it was before both.
+    // On MySQL an update writes nothing if another writer has already set the same values. Then a plain read returns the row from before both
+    // updates, because of its snapshot. A locking read returns the current row.
     const isMysql = this.options.database.dialect === 'mysql';
     const byDefinition = new Map<EntityDefinition, RowChange[]>();
     for (const item of log.pending) {
@@ -153,7 +156,7 @@ export class OutboxWriter {
   }
 }
 
-/** Unless the transaction was rolled back meanwhile, and all of it dropped. */
+/** Does nothing if the transaction was rolled back in the meantime, which drops all pending changes. */
 function keepUnwritten(log: TransactionLog, items: TransactionLog['pending'], rest: TransactionLog['pending']): void {
   if (log.pending === items) log.pending = rest;
 }

@@ -141,7 +141,7 @@ export class WebhooksService {
       return event;
     }
     const label = () => `publish('${row.source.event.type}')`;
-    return capture.writesOf(runner).take(label, async () => {
+    return capture.writesOf(runner).runWrite(label, async () => {
       // Changes made before this call come before its event in the outbox.
       await capture.flush(runner);
       const insert = database.statement(insertOnce(database, row));

@@ -16,7 +16,7 @@ interface ChangeEvent {
   previous?: JsonObject;
 }
 
-/** The events of one change: none, one, or two when the row passes to another owner. */
+/** The events of one change: none, one, or two if the owner of the row has changed. */
 export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
   const { definition, action, image } = change;
   if (!image || image === 'gone' || !definition.wants(action, image)) return [];
@@ -26,7 +26,7 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
 
   const { before } = change;
   if (before.owner.owner !== now.owner || before.owner.audience !== now.audience) {
-    return passedOn(change, image, before, { action, ...now, data }, limits);
+    return ownerChanged(change, image, before, { action, ...now, data }, limits);
   }
   if (action !== 'updated') return [row(change, image, { action, ...now, data }, limits)];
   const previous = previousOf(definition, before, image);
@@ -34,10 +34,10 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
 }
 
 /**
- * The new owner may not see what the old one had, and the old one may not see the row any more: it learns that the row is
- * gone, and its id. Both halves are facts of one update, so they share its order key.
+ * The row has a new owner. The new owner must not see the old values, so its event has no `previous`. The old owner must not see the new
+ * values, so it gets a 'deleted' event with the id alone. Both events belong to one update, so they share its order key.
  */
-function passedOn(
+function ownerChanged(
   change: RowChange,
   image: RowImage,
   before: Before,
@@ -60,7 +60,7 @@ function passedOn(
   return events;
 }
 
-/** Old values of what changed, or `undefined` when nothing that goes out did. */
+/** The old values of the changed fields, or `undefined` if no exposed field has changed. */
 function previousOf(definition: EntityDefinition, before: Before, image: RowImage): JsonObject | undefined {
   const previous: JsonObject = {};
   let changed = false;
@@ -73,7 +73,7 @@ function previousOf(definition: EntityDefinition, before: Before, image: RowImag
   return changed ? previous : undefined;
 }
 
-/** JSON objects are compared by content: a json column may give its keys in another order. */
+/** Compares JSON objects by content: a database may return the keys of a json column in another order. */
 function sameJson(a: Json, b: Json): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;

@@ -5,14 +5,14 @@ import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
 /**
- * What several changes of one row come to, for somebody who sees the row only before the first and after the last. Each action,
- * and two that end where they began: `unmade` was created and deleted again, `unrestored` was restored and deleted again.
+ * The net effect of several changes of one row: the difference between the row before the first change and after the last one. Besides the
+ * actions there are two values for no difference: `unmade` (created, then deleted) and `unrestored` (restored, then deleted).
  */
 export type NetChange = EntityAction | 'unmade' | 'unrestored';
 
 /**
- * What a row has come to, and what happens to it next. A row may be deleted softly and come back (`restored`), or hardly and be
- * `created` again under its key: for whoever knew it, it was `updated`. What is written to a row while it is deleted tells nobody.
+ * The next net change, by the net change so far and the next action. A row may be soft-deleted and restored, or deleted and created again
+ * under the same key: the net change of both is `updated`. Writes to a deleted row do not change the net effect.
  */
 const NEXT: Readonly<Record<NetChange, Readonly<Record<EntityAction, NetChange>>>> = {
   created: { created: 'created', updated: 'created', deleted: 'unmade', restored: 'created' },
@@ -27,36 +27,36 @@ export function netChange([first, ...later]: readonly [EntityAction, ...EntityAc
   return later.reduce<NetChange>((net, action) => NEXT[net][action], first);
 }
 
-/** What several changes of one row have come to so far. */
+/** The changes of one row so far, merged. */
 export interface RowHistory {
   readonly net: NetChange;
-  /** What stood before the first of them, as far as it is known. */
+  /** The before image of the first change, as far as it is known. */
   readonly before: Before | null;
-  /** Whose image is the last that anybody sees. */
+  /** The change whose after image goes into the event. */
   readonly last: RowChange;
 }
 
-/** What waits to be written, with one change of each row whose entity says `coalesce: true`. */
+/** Pending changes and events. Entities with `coalesce: true` have one change for each row. */
 export interface Coalesced {
   readonly items: readonly (RowChange | EventRow)[];
-  /** What led to a change of these. */
+  /** The history of each merged change among `items`. */
   readonly histories: ReadonlyMap<RowChange, RowHistory>;
-  /** Of rows that came to nothing. */
+  /** Histories whose net effect is no difference. */
   readonly ended: readonly RowHistory[];
 }
 
 /**
- * Makes one change of all changes of a row, where its entity says `coalesce: true`: the first `previous`, the last `data`, in the
- * place of the first. The others stay as they are.
+ * Merges all changes of a row into one, for entities with `coalesce: true`: with the `previous` of the first change and the `data` of the
+ * last one, at the position of the first. Changes of other entities stay as they are.
  *
- * @param items what is written to the outbox together, with the images read
- * @param earlier what the same transaction has told of a row already
+ * @param items the changes and events that are written to the outbox together; their images are read
+ * @param earlier returns the history of a row whose events this transaction has already written
  */
 export function coalesced(
   items: readonly (RowChange | EventRow)[],
   earlier: (change: RowChange) => RowHistory | undefined = () => undefined,
 ): Coalesced {
-  // As mostly, nothing is merged.
+  // The usual case: no entity coalesces.
   if (!items.some((item) => !('values' in item) && item.definition.options.coalesce)) {
     return { items: [...items], histories: new Map(), ended: [] };
   }
@@ -98,28 +98,28 @@ function following(earlier: RowHistory | undefined, change: RowChange): RowHisto
   const before = beforeLaterChange(change);
   if (!earlier) return { net: change.action, before, last: change };
   const net = NEXT[earlier.net][change.action];
-  const isOfDeleted = net === 'deleted' && change.action !== 'deleted';
-  const last = isOfDeleted && !isOfOneOwner(earlier.last, change) ? earlier.last : change;
-  return { net, before: firstOf(earlier.before, before), last };
+  const isWriteToDeleted = net === 'deleted' && change.action !== 'deleted';
+  const last = isWriteToDeleted && !haveSameOwner(earlier.last, change) ? earlier.last : change;
+  return { net, before: mergeBefore(earlier.before, before), last };
 }
 
-/** Whoever a deleted row is given to has never had it. */
-function isOfOneOwner({ definition, image }: RowChange, { image: later }: RowChange): boolean {
+/** A deleted row may get a new owner. That owner has never seen the row, so the event must not carry the new image. */
+function haveSameOwner({ definition, image }: RowChange, { image: later }: RowChange): boolean {
   if (!image || image === 'gone' || !later || later === 'gone') return false;
   const before = definition.ownerOf(image);
   const after = definition.ownerOf(later);
   return before.owner === after.owner && before.audience === after.audience;
 }
 
-/** `null` where it all came to nothing. */
+/** The merged change, or `null` if the net effect is no difference. */
 function changeOf({ net, before, last }: RowHistory): RowChange | null {
   if (net === 'unmade' || net === 'unrestored') return null;
   const isKnownBefore = net === 'updated' || net === 'deleted';
   return { ...last, action: net, before: isKnownBefore ? before : null };
 }
 
-/** Where the later one says something of a field that the earlier one has said, the earlier counts. */
-function firstOf(earlier: Before | null, later: Before | null): Before | null {
+/** Merges two before images. If both have a value of a field, the earlier value counts. */
+function mergeBefore(earlier: Before | null, later: Before | null): Before | null {
   if (!earlier || !later) return earlier ?? later;
   return {
     values: new Map([...later.values, ...earlier.values]),
@@ -133,7 +133,7 @@ function beforeLaterChange({ definition, action, before, image }: RowChange): Be
   return asDeleted(definition, image);
 }
 
-/** The row as it was when it was deleted. A soft delete has set the columns that tell of it: what they were is not known, and no news. */
+/** The row as it was when it was deleted. Automatic columns and the delete date are left out: a soft delete has set them, and their old values are unknown. */
 function asDeleted(definition: EntityDefinition, image: RowImage): Before {
   const { deleteDateColumn } = definition.metadata;
   const values = new Map<string, Json>();

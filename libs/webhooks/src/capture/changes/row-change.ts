@@ -4,26 +4,26 @@ import type { EntityDefinition, RowImage } from '../../entities/entity-definitio
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { Json } from '../../json.js';
 
-/** A row was written; its event is made when its image is known. */
+/** A row was written. Its event is made when its after image is known. */
 export interface RowChange {
   readonly definition: EntityDefinition;
   readonly action: EntityAction;
   readonly id: ObjectLiteral;
   readonly key: string;
   readonly at: number;
-  /** For updates, and what was updated before it was deleted: what was there before. */
+  /** The before image. For an update, and for a row that the same transaction updated and then deleted. */
   readonly before: Before | null;
-  /** `null` until it is read; `gone` when the row was no longer there. */
+  /** The after image. `null` until it is read, `'gone'` if the row no longer existed then. */
   image: RowImage | 'gone' | null;
-  /** What surrounded the write; noted when it is recorded. */
+  /** The context and depth of the write, set when the change is recorded. */
   cause?: Cause;
-  /** Its rows are not known: thrown before the COMMIT. */
+  /** Set if a statement has written rows that could not be read. It is thrown before the COMMIT. */
   readonly refusal?: Error;
 }
 
-/** What an update replaced. */
+/** The before image of an update, as far as its event needs it. */
 export interface Before {
-  /** Old values of the fields that the writer changed, and of the automatic ones. */
+  /** Old values of the fields that the writer changed, and of automatic fields such as `updatedAt`. */
   readonly values: ReadonlyMap<string, Json>;
   /** Paths of the fields that the writer changed. */
   readonly touched: ReadonlySet<string>;

@@ -9,41 +9,44 @@ import { isWriteStatement } from './write-statement.js';
 import { Queue, refuseEnded, Work, worksOn, writeOn } from './work.js';
 import { dataSourceOf, isAsyncDisposable } from '../../typeorm-compat.js';
 
-/** What the objects of one data source share. */
+/** Options that all query runners of a data source share. */
 export interface RunnerWritesOptions {
   readonly dialect: DialectName;
   /** The subscriber of this library. */
   readonly subscriber: object;
-  /** How long an end of a transaction waits for unfinished writes while none of them has a statement under way. */
+  /** How long, in milliseconds, an end of a transaction waits for unfinished writes while none of them has a statement under way. */
   readonly timeoutMs: number;
-  /** A query runner was released in a transaction, which is rolled back now. */
+  /** Called when a query runner was released in an open transaction, after that was rolled back. */
   onLeftover(): void;
 }
 
 /** The saves that run on one query runner. */
 interface Saves {
   count: number;
-  /** `data` of the query runner when there was none. */
+  /** The `data` of the query runner before the first of these saves. */
   readonly data: ObjectLiteral;
 }
 
 type Method = (...args: unknown[]) => Promise<unknown>;
 
 /**
- * What is under way on one query runner, which is one connection with one transaction at a time. `docs/states.md` draws it.
+ * The writes that are under way on one query runner. A query runner is one connection with at most one transaction. `docs/states.md`
+ * draws the states of a write.
  *
- * **Outside a transaction** a write of an application that has its own query runner takes a *turn*: it has the runner to itself, as it
- * may open a transaction there. Others wait: writes, statements, what begins or ends a transaction, and `release()`.
+ * **Outside a transaction** a write on an application's query runner takes a *turn*: it alone uses the runner, because it may open a
+ * transaction there. All other calls wait: writes, statements, BEGIN, COMMIT, ROLLBACK and `release()`.
  *
- * **In a transaction** writes run at once, and its *ends* wait for them: COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO and `release()`
- * wait for the writes that others have begun before. A write that is called after an end waits for it, and fails when the transaction
- * is over then. So no statement of a write comes after the transaction that it belongs to, and no event of one is missed.
+ * **In a transaction** writes do not wait for a turn. The *ends* of the transaction wait for the writes: COMMIT, ROLLBACK, SAVEPOINT,
+ * RELEASE, ROLLBACK TO and `release()` wait for the writes that began before them. A write that is called after an end waits for the end. It
+ * fails if the transaction is over then. So a write sends no statement after its transaction, and no event is missed.
  *
- * What a write calls itself (its own COMMIT, its hooks, and what these write) is known by its chain of calls, and never waits for it. Two
- * writes whose hooks wait for each other's savepoints do not wait: an end inside a write passes others that wait at an end of their own.
+ * An AsyncLocalStorage identifies the calls inside a write: its own COMMIT, its hooks, and the writes of the hooks. These never wait for
+ * that write. Two writes whose hooks wait for each other's savepoints do not deadlock: an end inside a write does not wait for a write that
+ * waits at its own end.
  *
- * It is made by the first write or transaction on a runner, and puts methods of its own on that. A `save()` that makes its own query
- * runner enters no chain: entering one for each write makes all promises of a process dearer on Node.js 20 and 22, 4 % of a `save()`.
+ * The first write or transaction on a query runner creates this object, which replaces methods of the runner. A `save()` on a query runner
+ * that it has created itself enters no AsyncLocalStorage: entering one for each write slows down all promises of a process on Node.js 20 and
+ * 22, by 4 % of a `save()`.
  */
 export class RunnerWrites {
   readonly log = new TransactionLog();
@@ -68,23 +71,23 @@ export class RunnerWrites {
     return this.runner.isTransactionActive || this.log.isOpen;
   }
 
-  /** Runs a write: in its turn, or at once in a transaction that is the application's. */
-  take<T>(label: () => string, write: () => Promise<T>): Promise<T> {
+  /** Runs a write: in its turn, or without waiting if a transaction of the application is open. */
+  runWrite<T>(label: () => string, write: () => Promise<T>): Promise<T> {
     return this.run(new Work('write', this.runner, label), write);
   }
 
   /** Runs a `manager.transaction()` on this query runner. */
   async transaction<T>(run: () => Promise<T>): Promise<T> {
     const work = new Work('transaction', this.runner, () => 'transaction()');
-    // Behind a turn it begins a transaction of its own.
+    // After another write's turn it begins a new transaction.
     const isBehindTurn = this.queueHere.length > 0;
-    if (!isBehindTurn && this.ends.endBefore(work)) await this.ends.pass(work);
+    if (!isBehindTurn && this.ends.endBefore(work)) await this.ends.waitForEnds(work);
     return this.underWay(work, run, isBehindTurn ? null : this.log.current);
   }
 
   /**
-   * Runs what a hook does for its write: at once in a transaction, or in a turn inside that write. Who has to wait for others waits
-   * here, before anything that they may wait for is taken.
+   * Runs what a hook does for its write: without waiting in a transaction, or in a turn inside that write. The hook waits for its turn
+   * here, before it takes a lock that the other calls may wait for.
    */
   inside<T>(part: () => Promise<T> | T): Promise<T> | T {
     if (!this.waitsForTurn) return part();
@@ -92,8 +95,9 @@ export class RunnerWrites {
   }
 
   /**
-   * Runs a `save()`, `remove()`, `softRemove()` or `recover()`. TypeORM puts its `data` on the query runner, where others would see
-   * it that run at the same time in one transaction, and puts back what it found there, which may be another's.
+   * Runs a `save()`, `remove()`, `softRemove()` or `recover()`. TypeORM sets its `data` on the query runner and afterwards restores the
+   * previous value. If several saves run at the same time in one transaction, one may see the `data` of another, and the restored value may
+   * be that of another. So this restores the value from before the first save when the last one is done.
    */
   save<T>(label: () => string, data: unknown, save: () => Promise<T>): Promise<T> {
     return this.run(new Work('write', this.runner, label, data), async () => {
@@ -110,7 +114,7 @@ export class RunnerWrites {
     });
   }
 
-  /** What the save that is under way here was given as `data`, whatever others put on the query runner meanwhile. */
+  /** The `data` of the save in this chain of calls, even if another save has set its `data` on the query runner in the meantime. */
   get data(): unknown {
     if (!this.saves) return this.runner.data;
     for (const { data } of worksOn(this.runner)) if (data) return data;
@@ -122,26 +126,26 @@ export class RunnerWrites {
     const { current } = this.log;
     const committed = this.log.follow(statement, this.options.dialect);
     if (statement.kind === 'begin') this.begun();
-    this.ends.over(current);
+    this.ends.transactionOver(current);
     return committed;
   }
 
-  /** The driver says that the transaction is over, and no statement has ended it. */
-  endedUnseen(): Committed {
+  /** The driver reports that the transaction is over, although no statement has ended it. */
+  endedByServer(): Committed {
     const { current } = this.log;
-    const committed = this.log.endedUnseen();
-    this.ends.over(current);
+    const committed = this.log.endedByServer();
+    this.ends.transactionOver(current);
     return committed;
   }
 
-  /** The server has rolled back by itself. */
+  /** The server has rolled back the transaction because of an error. */
   rolledBackByServer(): void {
     const { current } = this.log;
     this.log.rolledBackByServer();
-    this.ends.over(current);
+    this.ends.transactionOver(current);
   }
 
-  /** Whoever began it may end it, also where a BEGIN of the application was there before. */
+  /** The works that began a transaction may end it, even if a BEGIN of the application came before. */
   private begun(): void {
     for (const work of worksOn(this.runner)) {
       work.transaction = null;
@@ -149,7 +153,7 @@ export class RunnerWrites {
     }
   }
 
-  /** Sends a statement past everything that waits. */
+  /** Sends a statement without waiting for a turn. */
   ask(text: string): Promise<unknown> {
     return this.stockCall('query', [text]);
   }
@@ -157,7 +161,7 @@ export class RunnerWrites {
   private async run<T>(work: Work, write: () => Promise<T>): Promise<T> {
     let leave: (() => void) | undefined;
     try {
-      // Known at once where it does not wait: an end that is asked for in the same breath has to see it.
+      // Without a wait the write is registered synchronously, so that an end that is called in the same tick sees it.
       if (this.waitsForTurn || this.ends.endBefore(work)) leave = await this.admit(work);
       return await this.underWay(work, write);
     } finally {
@@ -179,14 +183,14 @@ export class RunnerWrites {
     }
   }
 
-  /** Waits for a turn, and for an end that was asked for before. Returns what ends the turn, if it is one. */
+  /** Waits for a turn, and for ends that were called before. Returns a function that ends the turn, or `undefined` without a turn. */
   private async admit(work: Work): Promise<(() => void) | undefined> {
     for (;;) {
-      if (this.waitsForTurn) this.ends.putBack(work);
+      if (this.waitsForTurn) this.ends.suspend(work);
       const leave = await this.turn();
       if (!this.ends.endBefore(work)) return leave;
       leave?.();
-      await this.ends.pass(work);
+      await this.ends.waitForEnds(work);
     }
   }
 
@@ -194,12 +198,12 @@ export class RunnerWrites {
     return this.queueHere.length > 0 || !this.isInTransaction;
   }
 
-  /** `undefined` in a transaction, where nobody waits for a turn. */
+  /** Waits for a turn. Returns a function that ends it, or `undefined` in a transaction, where writes take no turn. */
   private async turn(): Promise<(() => void) | undefined> {
     if (!this.waitsForTurn) return undefined;
     const leave = await this.queueHere.enter();
     if (!this.isInTransaction) return leave;
-    // Of the application, begun while this waited: those who come next belong to it, too.
+    // The application began a transaction while this waited. The calls that wait next belong to the transaction, too.
     leave();
     return undefined;
   }
@@ -208,7 +212,7 @@ export class RunnerWrites {
     return writeOn(this.runner)?.queue ?? this.queue;
   }
 
-  /** Puts methods of its own on the query runner. Returns those that were there. */
+  /** Replaces methods of the query runner. Returns the original methods. */
   private intercept(): Record<string | symbol, Method> {
     const own: Record<string | symbol, (...args: never[]) => Promise<unknown>> = {
       query: (text: string, ...rest: unknown[]) => this.query(text, rest),
@@ -245,7 +249,7 @@ export class RunnerWrites {
     return this.inTurn(() => this.ends.run(this.endOptions(statements), () => this.counted(text, pass)));
   }
 
-  /** A BEGIN in a transaction ends that on MySQL. */
+  /** On MySQL a BEGIN in a transaction commits that transaction. */
   private isEnd({ kind }: TransactionStatement): boolean {
     return kind !== 'begin' || this.log.isOpen;
   }
@@ -269,9 +273,9 @@ export class RunnerWrites {
   private async count(text: string, pass: () => Promise<unknown>): Promise<unknown> {
     const works = [...worksOn(this.runner)];
     const [here] = works;
-    // The last write of one came after its transaction: that stands, and its rows are read for its event.
+    // The last statement of the write was sent after its transaction was over, so it is committed. Its rows are read for the event.
     const isRead = here?.wroteIn === null && !isWriteStatement(text);
-    // The end of a transaction that is being sent has looked before.
+    // An end of a transaction has made this check before it is sent.
     if (here?.kind !== 'end' && !isRead) refuseEnded(this.runner, false);
     for (const work of works) work.statements++;
     try {
@@ -283,35 +287,35 @@ export class RunnerWrites {
         work.statements--;
         work.lastStatementAt = performance.now();
       }
-      this.ends.moved();
+      this.ends.statementDone();
     }
   }
 
-  /** Which transaction a write was sent in, if any: after an error only the server knows whether it is still there. */
+  /** Records the transaction that a write was sent in. After an error only the server knows whether that transaction is still open. */
   private async noteTransaction([work]: readonly Work[]): Promise<void> {
     if (!work) return;
     if (this.log.asking) await this.log.asking;
     const { current } = this.log;
     work.wroteIn = current;
-    // It was called when the transaction was about to begin.
+    // The write was called shortly before the transaction began.
     if (work.begun !== current) work.transaction ??= current;
   }
 
   /**
-   * TypeORM counts the open transactions before it sends a statement, and again after it. So nobody else may begin or end one meanwhile, and
-   * what has to be waited for is waited for before.
+   * TypeORM changes its count of open transactions before and after the statement. So no other call may begin or end a transaction in
+   * between, and all waiting happens before TypeORM's method is called.
    */
   private start(args: readonly unknown[]): Promise<unknown> {
     if (this.options.dialect === 'sqlite' && this.log.isOpen && !this.runner.isTransactionActive) {
       return Promise.reject(transactionOpen());
     }
     const refuse = (stuck: readonly Work[]) => this.refuse(stuck, undefined);
-    return this.whole({ isRollback: false, refuse }, () => this.stockCall('startTransaction', args));
+    return this.runEnd({ isRollback: false, refuse }, () => this.stockCall('startTransaction', args));
   }
 
   private commit(): Promise<unknown> {
     const refuse = (stuck: readonly Work[]) => this.refuse(stuck, () => this.stockCall('rollbackTransaction'));
-    return this.whole({ isRollback: false, refuse }, async () => {
+    return this.runEnd({ isRollback: false, refuse }, async () => {
       const { current, hasEvents } = this.log;
       const result = await this.stockCall('commitTransaction');
       if (current?.end === 'rolled back' && hasEvents) throw transactionAborted();
@@ -320,22 +324,22 @@ export class RunnerWrites {
   }
 
   private rollBack(): Promise<unknown> {
-    return this.whole({ isRollback: true }, () => this.stockCall('rollbackTransaction'));
+    return this.runEnd({ isRollback: true }, () => this.stockCall('rollbackTransaction'));
   }
 
   private release(): Promise<unknown> {
-    return this.whole({ isRollback: true }, async () => {
+    return this.runEnd({ isRollback: true }, async () => {
       if (this.log.isOpen && !this.runner.isReleased) await this.rollBackLeftover();
       return this.stockCall('release');
     });
   }
 
-  /** Where no write was ever called on the runner itself, there is nothing to wait for: the statement in it looks again. */
-  private whole(options: Omit<EndOptions, 'entersChain'>, run: () => Promise<unknown>): Promise<unknown> {
+  /** Runs an end of a transaction. If no write was called on the runner so far, there is nothing to wait for, and its statement checks again. */
+  private runEnd(options: Omit<EndOptions, 'entersChain'>, run: () => Promise<unknown>): Promise<unknown> {
     return this.hasChains ? this.ends.run({ ...options, entersChain: true }, run) : run();
   }
 
-  /** The next one who gets the connection would commit it, without its events. */
+  /** Rolls back an open transaction. Otherwise the next user of the connection might commit it, without its events. */
   private async rollBackLeftover(): Promise<void> {
     const isDone = await this.runner.query('ROLLBACK').then(
       () => true,
@@ -354,7 +358,7 @@ export class RunnerWrites {
   }
 }
 
-/** Without `isolateSqlite` all of SQLite's transactions share one query runner, which nobody may release. */
+/** Without `isolateSqlite` all SQLite transactions share one query runner, which must not be released. */
 function isShared(runner: QueryRunner): boolean {
   return (dataSourceOf(runner).driver as { queryRunner?: QueryRunner }).queryRunner === runner;
 }

@@ -2,20 +2,21 @@ import type { QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** Whether a connection is in a transaction; `failed`: in one that PostgreSQL only rolls back any more. */
+/** Whether a connection is in a transaction. `failed`: in an aborted transaction of PostgreSQL, which can only be rolled back. */
 export type ServerState = 'none' | 'open' | 'failed';
 
-/** A flag of MySQL's protocol, `SERVER_STATUS_IN_TRANS`. */
+/** The flag `SERVER_STATUS_IN_TRANS` of MySQL's protocol. */
 const IN_TRANSACTION = 1;
 
 /**
- * What the driver knows of the transaction after a statement. It shows the ends that no text shows: in a procedure, by an error after which the
- * server rolls back by itself, by a DDL statement.
+ * The state of the transaction after a statement, as the driver knows it. It also shows ends without a statement: in a procedure, by an
+ * error after which the server rolls back, by a DDL statement.
  *
- * PostgreSQL says it after every statement, MySQL and MariaDB with every result that is no list of rows, SQLite always.
+ * PostgreSQL reports the state after every statement. MySQL and MariaDB report it with every result that is not a list of rows. SQLite
+ * always knows it.
  *
- * @param raw what the statement returned
- * @returns `undefined` where the driver does not say it
+ * @param raw the raw result of the statement
+ * @returns `undefined` if the driver does not know the state
  */
 export function serverState(runner: QueryRunner, dialect: DialectName, raw: unknown): ServerState | undefined {
   switch (dialect) {
@@ -43,7 +44,7 @@ function ofPostgres(runner: QueryRunner): ServerState | undefined {
 }
 
 function ofMysql(raw: unknown): ServerState | undefined {
-  // Several statements, and procedures, give a list of results.
+  // Several statements, and procedures, return a list of results.
   const last: unknown = Array.isArray(raw) ? raw.at(-1) : raw;
   const status: unknown = (last as { serverStatus?: unknown } | null | undefined)?.serverStatus;
   if (typeof status !== 'number') return undefined;
@@ -51,7 +52,7 @@ function ofMysql(raw: unknown): ServerState | undefined {
 }
 
 function ofSqlite(runner: QueryRunner): ServerState | undefined {
-  // `isolateSqlite` gives each runner a connection; without it the driver has one.
+  // With `isolateSqlite` each query runner has a connection. Without it the driver has one connection for all.
   const { isInTransaction } = runner as { isInTransaction?: boolean };
   const { databaseConnection } = dataSourceOf(runner).driver as { databaseConnection?: { inTransaction?: boolean } };
   const isOpen = isInTransaction ?? databaseConnection?.inTransaction;

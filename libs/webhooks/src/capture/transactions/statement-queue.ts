@@ -2,29 +2,30 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { EntitySubscriberInterface, QueryRunner } from 'typeorm';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** A statement that is being sent, with what hooks of the application do meanwhile. */
+/** A statement that is being sent. Hooks of the application may run meanwhile. */
 interface Sending {
   readonly runner: QueryRunner;
-  /** The statement whose hook sends this one. */
+  /** The statement whose hook sends this statement. */
   readonly outer: Sending | undefined;
   isOver: boolean;
 }
 
-// It holds nothing by itself: what stands in it belongs to one chain of calls.
+// The store belongs to one chain of calls, so that no state is shared between instances.
 const sendings = new AsyncLocalStorage<Sending>();
 
-/** Hooks that run inside of a captured statement. */
+/** Hooks that run inside a captured statement. */
 const HOOKS = ['beforeQuery', 'afterQuery', 'afterLoad'] as const;
 
 /**
- * Lets the captured statements of one query runner come one after the other: each with the read of the rows before it, as a statement
- * of another `save()` in the same transaction could come between. Hooks of writes are no part of it, so that they may write. A hook of the
- * statement itself (`beforeQuery`, `afterQuery`, `afterLoad`) may write, too: it is told by its chain of calls, only where there is such a hook.
+ * Runs the captured statements of one query runner one after the other, each together with the read of its rows. Otherwise a statement of
+ * another `save()` in the same transaction could come between. Hooks of writes (`afterInsert` and the like) run outside the queue, so they
+ * may write. Hooks of the statement itself (`beforeQuery`, `afterQuery`, `afterLoad`) may write, too: an AsyncLocalStorage identifies their
+ * writes. It is used only if the application has such a hook.
  */
 export class StatementQueue {
-  /** How many writes have begun, those that are not captured among them. */
+  /** How many writes have begun, including writes that are not captured. */
   count = 0;
-  /** How many captured statements are under way or wait. */
+  /** How many captured statements are under way or queued. */
   private length = 0;
   private last: Promise<unknown> = Promise.resolve();
 
@@ -51,7 +52,7 @@ export class StatementQueue {
     });
   }
 
-  /** Whether hooks of the application run while a statement is sent, or while TypeORM reads again what it has written. */
+  /** Whether hooks of the application run while a statement is sent, or while TypeORM reads the written rows. */
   private hasHooks(): boolean {
     const subscribers: readonly EntitySubscriberInterface[] = dataSourceOf(this.runner).subscribers;
     return subscribers.some((one) => one !== this.own && HOOKS.some((hook) => hook in one));

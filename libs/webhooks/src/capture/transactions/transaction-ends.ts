@@ -3,31 +3,31 @@ import { calledTooLate, transactionEnded } from './transaction-errors.js';
 import type { Transaction, TransactionLog } from './transaction-log.js';
 import { refuseEnded, Work, worksOn } from './work.js';
 
-/** What is asked of a statement that ends or divides a transaction. */
+/** How a statement that ends or divides a transaction is run. */
 export interface EndOptions {
-  /** It takes back what was written: all of it, or what came after a savepoint. */
+  /** It rolls back the transaction, or the part after a savepoint. */
   readonly isRollback: boolean;
-  /** What it calls is told from what others call by its chain of calls. */
+  /** It enters the AsyncLocalStorage, so that calls inside it can be identified. */
   readonly entersChain: boolean;
-  /** What to do where writes do not finish; for a rollback, they are of no interest any more. */
+  /** Called with writes that do not finish in time. A rollback has none: it ends these writes and is sent. */
   refuse?(stuck: readonly Work[]): Promise<never>;
 }
 
-/** A statement that ends or divides a transaction, from the time when it was asked for. */
+/** A call that ends or divides a transaction, from the call on. */
 interface End extends EndOptions {
   readonly work: Work;
-  /** The write or `transaction()` that it was asked for in. */
+  /** The write or `transaction()` that has called it. */
   readonly scope: Work | undefined;
-  /** What was under way then, and what that has called since. */
+  /** The works that were under way at the time of the call, and works that these have called since. */
   readonly waitFor: Set<Work>;
-  /** When its wait was over. */
+  /** When its wait was over, by `performance.now()`. */
   sentAt: number | undefined;
 }
 
 /**
- * What is under way on one query runner, and the statements that end or divide its transaction: COMMIT, ROLLBACK, SAVEPOINT, RELEASE,
- * ROLLBACK TO, and `release()` of the runner. An end waits for the writes that others have begun before it. What is called after it waits
- * for it in turn, unless the end waits for that: as part of a write that it waits for.
+ * The works that are under way on one query runner, and the ends of its transaction: COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO, and
+ * `release()` of the runner. An end waits for the writes that began before it. A work that is called after the end waits for the end, except
+ * a work inside a write that the end waits for.
  */
 export class TransactionEnds {
   private readonly works = new Set<Work>();
@@ -40,58 +40,59 @@ export class TransactionEnds {
     private readonly timeoutMs: number,
   ) {}
 
-  /** Something has begun. @param transaction that it belongs to */
+  /** Registers a work that begins. @param transaction the transaction that it belongs to */
   add(work: Work, transaction: Transaction | null): void {
     work.transaction = transaction;
     this.works.add(work);
     for (const end of this.ends) if (this.delays(work, end)) end.waitFor.add(work);
   }
 
-  /** It is over, one way or the other. */
+  /** Unregisters a work that has finished or failed. */
   remove(work: Work): void {
     work.isOver = true;
     this.works.delete(work);
-    this.changed();
+    this.notifyWatchers();
   }
 
-  /** It waits for a turn again, and nobody waits for it. */
-  putBack(work: Work): void {
+  /** Unregisters a work that waits for a turn again: no end waits for it then. */
+  suspend(work: Work): void {
     this.works.delete(work);
   }
 
-  /** A statement of a write is done. */
-  moved(): void {
-    if (this.ends.size) this.changed();
+  /** Called when a statement of a write is done. */
+  statementDone(): void {
+    if (this.ends.size) this.notifyWatchers();
   }
 
-  /** A transaction is over. What was called in it, and is still under way, sends nothing more. */
-  over(transaction: Transaction | null): void {
+  /** Called when a transaction is over. Works of this transaction that are still under way may send no more statements. */
+  transactionOver(transaction: Transaction | null): void {
     if (!transaction?.end) return;
     const isByServer = transaction.end === 'rolled back by the server';
     for (const work of this.works) {
       if (work.transaction !== transaction && !(isByServer && work.begun === transaction)) continue;
       work.ended ??= transactionEnded(work, transaction);
     }
-    this.changed();
+    this.notifyWatchers();
   }
 
-  /** An end that `work` has to wait for: it waits for nothing that `work` belongs to. */
+  /** Returns an end that `work` has to wait for: an end that does not itself wait for `work` or its callers. */
   endBefore(work: Work): End | undefined {
     for (const end of this.ends) if (!work.isInside(end.work) && !this.delays(work, end)) return end;
     return undefined;
   }
 
-  /** Whether an end waits for `work`, or for what has called it. */
+  /** Whether an end waits for `work`, or for one of its callers. */
   private delays(work: Work, end: End): boolean {
     for (const one of end.waitFor) if ((one === work || work.isInside(one)) && this.blocks(one, end)) return true;
     return false;
   }
 
-  /** Runs an end when the writes are done that others began before it. */
+  /** Runs an end after the writes that began before it are done. */
   async run<T>(options: EndOptions, send: () => Promise<T>): Promise<T> {
     const work = new Work('end', this.runner, () => 'an end of the transaction');
     refuseEnded(this.runner, options.isRollback);
-    for (let end = this.endBefore(work); end; end = this.endBefore(work)) await this.change(this.timeLeftOf(end, work));
+    for (let end = this.endBefore(work); end; end = this.endBefore(work))
+      await this.waitForChange(this.timeLeftOf(end, work));
     const end: End = {
       ...options,
       work,
@@ -107,11 +108,11 @@ export class TransactionEnds {
     } finally {
       work.isOver = true;
       this.ends.delete(end);
-      this.changed();
+      this.notifyWatchers();
     }
   }
 
-  /** In another end, which has waited for the others, only what that has called itself. */
+  /** The works that an end waits for. Inside another end, which has waited already, these are only the works of that outer end. */
   private begunBefore(work: Work): Set<Work> {
     const around = [...this.ends].find((end) => work.isInside(end.work));
     return new Set(around ? [...this.works].filter((one) => one.isInside(around.work)) : this.works);
@@ -123,7 +124,7 @@ export class TransactionEnds {
     return send();
   }
 
-  /** Waits. Returns the writes that have had no statement under way for too long. */
+  /** Waits for the writes before an end. Returns the writes that have had no statement under way for `timeoutMs`. */
   private async stuckBefore(end: End): Promise<readonly Work[]> {
     const since = performance.now();
     for (;;) {
@@ -132,25 +133,25 @@ export class TransactionEnds {
       const last = Math.max(since, ...blockers.map(({ lastStatementAt }) => lastStatementAt));
       const left = isAtWork ? Infinity : last + this.timeoutMs - performance.now();
       if (!blockers.length || left <= 0) {
-        // At once: of two that wait for each other only one goes.
+        // In the same tick, so that of two ends that wait for each other only one is sent.
         end.sentAt = performance.now();
-        this.changed();
+        this.notifyWatchers();
         return blockers;
       }
-      await this.change(left);
+      await this.waitForChange(left);
     }
   }
 
   private blocks(work: Work, { work: end, scope }: End): boolean {
     if (work.isOver || work.ended || work.kind === 'other' || end.isInside(work)) return false;
     const isWithin = !scope || work.isInside(scope);
-    // One that has not begun yet waits for its turn.
+    // A `transaction()` without a transaction still waits for its turn.
     if (work.kind === 'transaction') return isWithin && (work.transaction ?? work.begun) !== null;
     if (isWithin) return true;
     return ![...this.ends].some((other) => other.sentAt === undefined && other.work.isInside(work));
   }
 
-  /** The innermost write or `transaction()` around an end; none where it ends the whole transaction that this has begun. */
+  /** The innermost write or `transaction()` around an end. `undefined` if the end is that of the transaction which this work has begun. */
   private scopeOf(end: Work): Work | undefined {
     for (const work of worksOn(this.runner, end.outer)) {
       if (work.kind !== 'end') return work.begun && work.begun === this.log.current ? undefined : work;
@@ -158,8 +159,8 @@ export class TransactionEnds {
     return undefined;
   }
 
-  /** Waits until something has changed, or for a time. */
-  private change(ms: number): Promise<void> {
+  /** Waits until a work or an end has changed, at most `ms` milliseconds. */
+  private waitForChange(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = ms === Infinity ? undefined : setTimeout(() => done(), ms);
       const done = () => {
@@ -171,24 +172,24 @@ export class TransactionEnds {
     });
   }
 
-  private changed(): void {
+  private notifyWatchers(): void {
     for (const watcher of [...this.watchers]) watcher();
   }
 
-  /** @throws CaptureError `TRANSACTION_ENDED`: what `work` was called in is over by then */
-  async pass(work: Work): Promise<void> {
+  /** Waits for the ends before `work`. @throws CaptureError `TRANSACTION_ENDED`: the transaction of `work` is over by then */
+  async waitForEnds(work: Work): Promise<void> {
     const { current } = this.log;
     for (let end = this.endBefore(work); end; end = this.endBefore(work)) {
-      await this.change(this.timeLeftOf(end, work));
+      await this.waitForChange(this.timeLeftOf(end, work));
       if (current?.end) throw transactionEnded(work, current);
       const isTakenBack = end.isRollback && !this.ends.has(end) && end.scope && work.isInside(end.scope);
       if (isTakenBack) throw transactionEnded(work, { end: 'rolled back' });
     }
-    // Before an end that has waited for the same one looks.
+    // Registered before another end that has waited for the same end checks the works.
     this.works.add(work);
   }
 
-  /** @throws CaptureError `TRANSACTION_ENDED`: `work` is perhaps of a hook of the end itself, which its chain of calls does not show */
+  /** @throws CaptureError `TRANSACTION_ENDED`: `work` may belong to a hook of this very end, which the AsyncLocalStorage does not show */
   private timeLeftOf({ sentAt }: End, work: Work): number {
     if (sentAt === undefined) return Infinity;
     const { timeoutMs } = this;

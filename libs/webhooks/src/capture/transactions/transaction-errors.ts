@@ -2,41 +2,41 @@ import { CaptureError } from '../../entities/errors.js';
 import type { Transaction } from './transaction-log.js';
 import type { Work } from './work.js';
 
-/** Changes that a message names. */
+/** How many changes a message names. */
 const NAMED = 10;
-const MEANT = 'Await every write before its transaction ends.';
+const AWAIT_WRITES = 'Await every write before its transaction ends.';
 
-/** `TRANSACTION_ENDED`, the fate of a write that belongs to a transaction which is over. */
+/** `TRANSACTION_ENDED`: the transaction of a write was over before the write was done. */
 export function transactionEnded({ label }: Work, { end = 'committed' }: Transaction): CaptureError {
   const write = label();
   return new CaptureError(
     'TRANSACTION_ENDED',
-    `The transaction of ${write} was ${end} before ${write} was done. Nothing more of it was sent. ${MEANT}`,
+    `The transaction of ${write} was ${end} before ${write} was done. It sent no more statements. ${AWAIT_WRITES}`,
     { details: { write, transaction: end } },
   );
 }
 
-/** `TRANSACTION_ENDED`, of a write that was called while its transaction was ending, and may be what that waits for. */
+/** `TRANSACTION_ENDED`: a write was called while its transaction was ending. The end may be waiting for this write. */
 export function calledTooLate({ label }: Work, timeoutMs: number): CaptureError {
   const write = label();
   return new CaptureError(
     'TRANSACTION_ENDED',
-    `${write} was called while its transaction was ending, and waited ${timeoutMs} ms for that. Nothing of it was sent. ${MEANT}`,
+    `${write} was called while its transaction was ending, and waited ${timeoutMs} ms for the end (\`unfinishedWritesTimeoutMs\`). It sent no statement. ${AWAIT_WRITES}`,
     { details: { write, transaction: 'ending' } },
   );
 }
 
-/** `WRITES_UNFINISHED`, the answer to a COMMIT. @param isRolledBack whether the transaction, or the savepoint, is gone */
+/** `WRITES_UNFINISHED`, thrown by a COMMIT. @param isRolledBack whether the transaction, or its part after a savepoint, was rolled back */
 export function writesUnfinished(stuck: readonly Work[], timeoutMs: number, isRolledBack: boolean): CaptureError {
   const writes = stuck.map(({ label }) => label());
   return new CaptureError(
     'WRITES_UNFINISHED',
-    `The transaction was not committed${isRolledBack ? ', but rolled back' : ''}: ${writes.join(', ')} did not finish, and had no statement under way for ${timeoutMs} ms (\`unfinishedWritesTimeoutMs\`). ${MEANT} A hook must not wait for work that waits for this COMMIT.`,
+    `The transaction was not committed${isRolledBack ? ', but rolled back' : ''}: ${writes.join(', ')} did not finish, and had no statement under way for ${timeoutMs} ms (\`unfinishedWritesTimeoutMs\`). ${AWAIT_WRITES} A hook must not wait for work that waits for this COMMIT.`,
     { details: { writes, timeoutMs } },
   );
 }
 
-/** `TRANSACTION_ABORTED`, the answer to a COMMIT that PostgreSQL has turned into a ROLLBACK. */
+/** `TRANSACTION_ABORTED`, thrown by a COMMIT that PostgreSQL has turned into a ROLLBACK. */
 export function transactionAborted(): CaptureError {
   return new CaptureError(
     'TRANSACTION_ABORTED',
@@ -44,20 +44,20 @@ export function transactionAborted(): CaptureError {
   );
 }
 
-/** `TRANSACTION_OPEN`: SQLite refuses a BEGIN inside a transaction, and TypeORM would then roll that back. */
+/** `TRANSACTION_OPEN`: SQLite refuses a BEGIN inside a transaction, and TypeORM would then roll back that transaction. */
 export function transactionOpen(): CaptureError {
   return new CaptureError(
     'TRANSACTION_OPEN',
-    'This query runner is in a transaction that a BEGIN of your own has opened, so save(), transaction() and startTransaction() cannot begin a transaction. It is still open. Use startTransaction() instead of BEGIN.',
+    'This query runner is in a transaction that a BEGIN statement of the application has opened, so save(), transaction() and startTransaction() cannot begin a transaction. The transaction is still open. Use startTransaction() instead of BEGIN.',
   );
 }
 
-/** `EVENTS_LOST`, of changes that are committed without an event. */
+/** `EVENTS_LOST`: changes were committed without events. */
 export function eventsLost(what: readonly string[]): CaptureError {
   const changes = what.length > NAMED ? [...what.slice(0, NAMED), `and ${what.length - NAMED} more`] : what;
   return new CaptureError(
     'EVENTS_LOST',
-    `Changes were committed without events, because their transaction ended before the events were written: ${changes.join(', ')}. Await every write before its transaction ends, and end it by a COMMIT or ROLLBACK of its own.`,
+    `Changes were committed without events, because their transaction ended before the events were written: ${changes.join(', ')}. Await every write before its transaction ends, and end it by a separate COMMIT or ROLLBACK statement.`,
     { details: { changes } },
   );
 }

@@ -10,68 +10,68 @@ export interface Transaction {
   end?: 'committed' | 'rolled back' | 'rolled back by the server';
 }
 
-/** What a statement has committed. */
+/** The result of a statement that committed. */
 export interface Committed {
   readonly events: EventRow[];
-  /** Whether each of them stands, only the database knows. */
+  /** Some of these events may have been rolled back: only the database knows which. */
   readonly isUncertain: boolean;
-  /** Changes whose events were not written before: they are lost. */
+  /** Changes that were committed before their events were written. */
   readonly lost: readonly (RowChange | EventRow)[];
-  /** What is to run now. */
-  readonly works: readonly (() => void)[];
+  /** Callbacks to run after the commit. */
+  readonly callbacks: readonly (() => void)[];
 }
 
-const NOTHING: Committed = { events: [], isUncertain: false, lost: [], works: [] };
+const NOTHING: Committed = { events: [], isUncertain: false, lost: [], callbacks: [] };
 
 /**
- * What one query runner has written since its transaction began, and which part of it is in the outbox already.
+ * The changes of one query runner since its transaction began, and which of them are in the outbox already.
  *
- * Its truth is the statements that pass and what the driver says after them, not TypeORM's flags: a hand-written COMMIT or ROLLBACK TO,
- * and an error after which the server rolled back by itself, change no flag. Changes wait in `pending` and are written before the next
- * COMMIT, SAVEPOINT or RELEASE, so that a rolled back savepoint takes its event rows with it; those that still wait
- * then came after the savepoint and are dropped. Outside a transaction nothing waits.
+ * It follows the statements that pass and the state that the driver reports after them, not TypeORM's flags. A hand-written COMMIT or
+ * ROLLBACK TO changes no flag, and neither does an error after which the server rolled back. Changes are `pending` until the next COMMIT,
+ * SAVEPOINT or RELEASE, and are written before it. So a ROLLBACK TO removes the event rows from after its savepoint. Changes that are
+ * pending then also came after the savepoint, and are dropped. Outside a transaction no change stays pending.
  */
 export class TransactionLog {
-  /** In the order of the program. */
+  /** In the order in which the application made them. */
   pending: (RowChange | EventRow)[] = [];
-  /** Written in this transaction, not yet committed. */
+  /** Events that this transaction has written to the outbox. */
   readonly written = new WrittenEvents();
   /** The open transaction. */
   current: Transaction | null = null;
-  /** A statement has failed in it: should it end unseen, then by a rollback. */
+  /** A statement of this transaction has failed. If the transaction then ends without a statement, it was rolled back. */
   hasFailed = false;
-  /** Settled when the server has said whether the transaction outlived an error. */
+  /** Settled when the server has answered whether the transaction survived an error. */
   asking: Promise<void> | undefined;
-  /** What triggers are told that this transaction is, once they want to know. */
+  /** The id of this transaction in transaction marks. Set when a trigger needs it. */
   id: string | null = null;
-  /** A table with triggers was written to: there will be images. */
+  /** A table with triggers was written to, so triggers may have written images. */
   wroteImages = false;
-  /** What is to run once the transaction has committed. */
+  /** Callbacks to run after the commit. */
   afterCommit: (() => void)[] = [];
-  /** A savepoint of an unknown name was rolled back: only the database knows which of `written` still stand. */
+  /** A savepoint of an unknown name was rolled back, so only the database knows which events of `written` still exist. */
   private isUncertain = false;
-  /** MySQL's `autocommit` is off: after each transaction the next one is open. */
+  /** MySQL's `autocommit` is off: each end of a transaction opens the next one. */
   private isManual = false;
-  private savepoints: { name: string; mark: WrittenMark; works: number }[] = [];
+  private savepoints: { name: string; mark: WrittenMark; callbacks: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   get isOpen(): boolean {
     return this.current !== null;
   }
 
-  /** Whether a rollback would take an event with it. */
+  /** Whether a rollback would remove an event. */
   get hasEvents(): boolean {
     return this.pending.length > 0 || this.written.mark.events > 0;
   }
 
-  /** One after the other: several writes may run at once, and a connection cannot. */
+  /** Runs works one after the other: several writes may run at the same time, but the connection runs one statement at a time. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.last.then(work);
     this.last = result.catch(() => undefined);
     return result;
   }
 
-  /** Follows a statement that succeeded. @param dialect decides what a BEGIN in a transaction does */
+  /** Follows a statement that succeeded. @param dialect decides the effect of a BEGIN in a transaction */
   follow(statement: TransactionStatement, dialect: DialectName): Committed {
     switch (statement.kind) {
       case 'begin':
@@ -80,14 +80,14 @@ export class TransactionLog {
         return this.committed(statement.chain);
       case 'autocommit':
         return this.setAutocommit(statement.isOn);
-      case 'prepare': // committed later, perhaps by another connection: the dispatcher's poll finds its events
+      case 'prepare': // committed later, perhaps by another connection: the dispatcher finds the events when it polls
         this.end('committed', false);
         return NOTHING;
       case 'rollback':
         this.rolledBack(statement.chain);
         return NOTHING;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, mark: this.written.mark, works: this.afterCommit.length });
+        this.savepoints.push({ name: statement.name, mark: this.written.mark, callbacks: this.afterCommit.length });
         return NOTHING;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -100,13 +100,13 @@ export class TransactionLog {
     }
   }
 
-  /** The driver says that a transaction is open which no statement has begun. */
-  begunUnseen(): void {
+  /** The driver reports that a transaction is open, although no statement has begun it. */
+  begunByServer(): void {
     this.current = {};
   }
 
-  /** The driver says that the transaction is over, and no statement has ended it. */
-  endedUnseen(): Committed {
+  /** The driver reports that the transaction is over, although no statement has ended it. */
+  endedByServer(): Committed {
     if (this.hasFailed) {
       this.rolledBackByServer();
       return NOTHING;
@@ -115,7 +115,7 @@ export class TransactionLog {
     return this.committed(false);
   }
 
-  /** A text of several statements has failed in one of them. */
+  /** A text of several statements has failed: it is unknown which of them succeeded. */
   becomeUncertain(): void {
     this.isUncertain = true;
     this.written.forgetRows();
@@ -126,14 +126,14 @@ export class TransactionLog {
     this.end('rolled back', chain || this.isManual);
   }
 
-  /** Everything since BEGIN is gone, and no statement says so. */
+  /** The server has rolled back the transaction because of an error, without a ROLLBACK statement. */
   rolledBackByServer(): void {
     this.pending = [];
     this.end('rolled back by the server', this.isManual);
   }
 
   private begin(dialect: DialectName): Committed {
-    // PostgreSQL warns, and the transaction goes on. MySQL commits it.
+    // In a transaction PostgreSQL ignores a BEGIN with a warning. MySQL commits the transaction.
     if (this.current && dialect === 'postgres') return NOTHING;
     const committed = this.current ? this.committed(false) : NOTHING;
     this.end('committed', true);
@@ -141,15 +141,15 @@ export class TransactionLog {
   }
 
   private committed(chain: boolean): Committed {
-    const { isUncertain, pending: lost, afterCommit: works } = this;
+    const { isUncertain, pending: lost, afterCommit: callbacks } = this;
     this.pending = [];
-    const events = this.written.take(isUncertain);
+    const events = this.written.takeAll(isUncertain);
     this.end('committed', chain || this.isManual);
-    return { events, isUncertain, lost, works };
+    return { events, isUncertain, lost, callbacks };
   }
 
   private setAutocommit(isOn: boolean): Committed {
-    // It commits only where it was off.
+    // `SET autocommit = 1` commits only if autocommit was off.
     if (isOn === !this.isManual) return NOTHING;
     this.isManual = !isOn;
     if (isOn) return this.committed(false);
@@ -163,14 +163,14 @@ export class TransactionLog {
     const savepoint = index === undefined ? undefined : this.savepoints[index];
     if (index === undefined || !savepoint) return this.becomeUncertain();
     this.written.returnTo(savepoint.mark);
-    this.afterCommit.length = savepoint.works;
+    this.afterCommit.length = savepoint.callbacks;
     this.savepoints.length = index + 1;
   }
 
   private end(how: NonNullable<Transaction['end']>, opensNext: boolean): void {
     if (this.current) this.current.end = how;
     this.current = opensNext ? {} : null;
-    this.written.take(false);
+    this.written.takeAll(false);
     this.savepoints = [];
     this.hasFailed = false;
     this.isUncertain = false;

@@ -1,10 +1,10 @@
 import type { DialectName } from '../../dialect.js';
 
 /**
- * What a statement does to the transaction it runs in; `undefined` for the great rest of them.
+ * The effect of a statement on its transaction. Most statements have none.
  *
  * - `autocommit`: MySQL's `SET autocommit`. While it is off, a transaction is always open.
- * - `unknown`: MySQL may end the transaction in it, and only its answer says so: `CALL`, `EXECUTE`, a block of statements.
+ * - `unknown`: the statement may end the transaction on MySQL, and only its result shows that: `CALL`, `EXECUTE`, a block of statements.
  */
 export type TransactionStatement =
   | { kind: 'begin' | 'prepare' | 'unknown' }
@@ -12,11 +12,11 @@ export type TransactionStatement =
   | { kind: 'autocommit'; isOn: boolean }
   | { kind: 'savepoint' | 'release' | 'rollback_to'; name: string };
 
-/** In front of a statement's first word, as `.comment()` of query builders writes it. */
+/** Comments before the first word of a statement. `.comment()` of query builders writes one there. */
 export const LEADING_COMMENTS = String.raw`(?:\s|--[^\n]*\n|#[^\n]*\n|/\*[\s\S]*?\*/)*`;
 const IDENTIFIER = String.raw`("(?:[^"]|"")+"|\`[^\`]+\`|\[[^\]]+\]|[^\s;]+)`;
 
-// Looked at for every statement of the application, so the first words decide with one sticky test.
+// Run for every statement of the application, so one anchored test of the first word decides.
 const FIRST_WORD = new RegExp(
   `^${LEADING_COMMENTS}(begin|start|commit|end|rollback|abort|savepoint|release|prepare|xa)\\b`,
   'i',
@@ -33,7 +33,7 @@ const IMPLICIT_COMMIT = new RegExp(
   `^${LEADING_COMMENTS}(?:(?:create|drop)(?!\\s+temporary)|alter|truncate|rename|lock\\s+tables?|grant|revoke|analyze|optimize|repair|check|cache|flush|reset|install|uninstall|import|stop|change|set\\s+password|load\\s+index)\\b`,
   'i',
 );
-// What is none of these may run other statements, which may commit.
+// Any other statement may run further statements, which may commit.
 const ENDS_NOTHING_ON_MYSQL = new RegExp(
   `^${LEADING_COMMENTS}(?:$|\\(|(?:select|insert|update|delete|replace|with|table|values|show|explain|describe|desc|set|use|do|help|handler|load|kill|deallocate|create|drop)\\b)`,
   'i',
@@ -42,7 +42,7 @@ const SET_AUTOCOMMIT = new RegExp(
   `^${LEADING_COMMENTS}set\\b[^;]*?\\bautocommit\\s*:?=\\s*(?:(1|on|true)|(0|off|false))\\b`,
   'i',
 );
-/** Statements inside these are no statements of the text. */
+/** Statements with a body. The statements in the body are not statements of the text. */
 const HAS_BODY = new RegExp(
   `^${LEADING_COMMENTS}(?:begin\\s+not\\s+atomic|create\\s+(?:or\\s+replace\\s+)?(?:definer\\s*=\\s*\\S+\\s+)?(?:(?:temp|temporary|constraint|aggregate)\\s+)*(?:procedure|function|trigger|event|package))\\b`,
   'i',
@@ -50,9 +50,9 @@ const HAS_BODY = new RegExp(
 const QUOTED = /'(?:[^'\\]|\\[\s\S]|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$[\s\S]*?\$\1\$|--[^\n]*|\/\*[\s\S]*?\*\//g;
 
 /**
- * Recognises the statements that begin, end or divide a transaction, TypeORM's own and hand-written ones.
+ * Finds the statements that begin, end or divide a transaction, both those of TypeORM and hand-written ones.
  *
- * @returns one entry for each statement of the text, if any of them does; nothing for other texts
+ * @returns one entry for each statement of the text if there is such a statement among them, otherwise an empty list
  */
 export function transactionStatements(
   text: string,
@@ -137,7 +137,7 @@ function named(
   return { kind, name: /^["`[]/.test(name) ? name.slice(1, -1) : name.toLowerCase() };
 }
 
-/** Whether the names of tables mean others afterwards: what is pending must be read and written before it runs. */
+/** Whether table names may refer to other tables after this statement. Pending changes must be read and written before it. */
 export function changesSchema(text: string): boolean {
   return /\bsearch_path\b|^\s*use\s/i.test(text);
 }

@@ -3,13 +3,13 @@ import type { QueryRunner } from 'typeorm';
 import type { CaptureError } from '../../entities/errors.js';
 import type { Transaction } from './transaction-log.js';
 
-/** Who comes one after the other. */
+/** A queue of calls that run one after the other. */
 export class Queue {
-  /** Who waits, and who had their turn and has not left. */
+  /** How many calls wait or have their turn. */
   length = 0;
   private last: Promise<void> = Promise.resolve();
 
-  /** Waits for all that came before. Returns what lets the next one in. */
+  /** Waits for all earlier calls. Returns a function that ends the turn. */
   async enter(): Promise<() => void> {
     this.length++;
     const before = this.last;
@@ -29,35 +29,35 @@ export class Queue {
  * - `write`: a write of the application.
  * - `transaction`: a call of `manager.transaction()`.
  * - `end`: a statement that ends or divides a transaction.
- * - `other`: a read or another statement that has waited for its turn.
+ * - `other`: a read, or another statement that waited for its turn.
  */
 export type WorkKind = 'write' | 'transaction' | 'end' | 'other';
 
-// The store of one chain of calls, like the scopes of `cause.ts`: nothing is kept in it.
+// The store belongs to one chain of calls, as in `cause.ts`, so that no state is shared between instances.
 const chains = new AsyncLocalStorage<Work | undefined>();
 
-/** Something under way on one query runner, together with all that its chain of calls does: hooks, and what these write. */
+/** A call that is under way on one query runner. The calls of its hooks belong to it: `isInside()` finds them by an AsyncLocalStorage. */
 export class Work {
   readonly outer = chains.getStore();
-  /** For what is written inside. It never waits for what is outside, which may wait for it. */
+  /** The queue for writes inside this work. These never wait for works outside, which may wait for this work. */
   readonly queue = new Queue();
-  /** Whatever goes on in this chain of calls has nothing to do with it any more. */
+  /** The work is done. Later calls in its chain of calls do not belong to it. */
   isOver = false;
-  /** Set when its transaction has ended under it: it sends nothing more. */
+  /** Set if its transaction has ended before it was done: it sends no more statements. */
   ended: CaptureError | undefined;
-  /** Statements of its chain of calls that are under way. */
+  /** How many statements of its chain of calls are under way. */
   statements = 0;
   lastStatementAt = performance.now();
-  /** The transaction that it was called in. */
+  /** The transaction in which it was called. */
   transaction: Transaction | null = null;
-  /** The transaction that it has begun itself. */
+  /** The transaction that it has begun. */
   begun: Transaction | null = null;
-  /** The transaction that its last write was sent in; `undefined` before the first. */
+  /** The transaction in which its last write statement was sent. `undefined` before the first one, `null` if none was open. */
   wroteIn: Transaction | null | undefined;
 
   /**
-   * @param label names it in an error; called only for one
-   * @param data what `save(x, { data })` was given
+   * @param label names the work in an error; called only for an error
+   * @param data the `data` of `save(x, { data })`
    */
   constructor(
     readonly kind: WorkKind,
@@ -66,7 +66,7 @@ export class Work {
     readonly data?: unknown,
   ) {}
 
-  /** Whether it was called in another one, at whatever depth. */
+  /** Whether it was called inside `other`, at any depth. */
   isInside(other: Work): boolean {
     for (let work = this.outer; work; work = work.outer) if (work === other) return true;
     return false;
@@ -77,26 +77,26 @@ export class Work {
   }
 }
 
-/** What is under way on a query runner in this chain of calls, from the inside out. */
+/** The works of a query runner in this chain of calls, from the inside out. */
 export function* worksOn(runner: QueryRunner, from: Work | undefined = chains.getStore()): Generator<Work> {
   for (let work = from; work; work = work.outer) if (work.runner === runner && !work.isOver) yield work;
 }
 
-/** The write that this chain of calls is in. A `transaction()` or a COMMIT around it is none. */
+/** The innermost write or statement around this call. A `transaction()` or a COMMIT does not count. */
 export function writeOn(runner: QueryRunner): Work | undefined {
   for (const work of worksOn(runner)) if (work.kind === 'write' || work.kind === 'other') return work;
   return undefined;
 }
 
 /**
- * @param isRollback whoever has begun a transaction itself may roll it back, although the server has
- * @throws CaptureError `TRANSACTION_ENDED`: this chain of calls is of a write whose transaction is over
+ * @param isRollback a work that has begun the transaction may roll it back, even if the server has rolled it back already
+ * @throws CaptureError `TRANSACTION_ENDED`: this chain of calls belongs to a write whose transaction is over
  */
 export function refuseEnded(runner: QueryRunner, isRollback: boolean): void {
   for (const work of worksOn(runner)) if (work.ended && !(isRollback && work.begun)) throw work.ended;
 }
 
-/** Runs something outside every chain of calls. */
+/** Runs `part` outside every chain of calls. */
 export function outsideChains<T>(part: () => T): T {
   return chains.run(undefined, part);
 }

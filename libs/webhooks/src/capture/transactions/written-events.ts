@@ -3,16 +3,16 @@ import type { RowHistory } from '../changes/coalesce.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import type { RowChange } from '../changes/row-change.js';
 
-/** What was told of a row in this transaction, where its entity says `coalesce: true`. */
+/** The events of a row in this transaction, for an entity with `coalesce: true`. */
 interface RecordedRow {
-  /** The row, by one of its changes. */
+  /** One change of the row, which identifies it. */
   readonly change: RowChange;
   readonly history: RowHistory | undefined;
-  /** Ids of the events that tell of it; none where it came to nothing. */
+  /** Ids of the events of this row. Empty if the net effect of its changes is no difference. */
   readonly events: readonly string[];
 }
 
-/** A moment of a transaction, to return to. */
+/** The lengths of the lists at a savepoint. */
 export interface WrittenMark {
   readonly events: number;
   readonly withdrawn: number;
@@ -20,10 +20,11 @@ export interface WrittenMark {
 }
 
 /**
- * What a transaction has in the outbox, not yet committed: a list of what was done, that a savepoint cuts off.
+ * The events that a transaction has written to the outbox. The lists only grow, so that a rollback to a savepoint
+ * can cut them back to their lengths at the savepoint.
  *
- * An event that tells of a row which changes again is withdrawn, and one of both changes takes its place. The database takes both back
- * with the savepoint in which that was done, and so does this.
+ * If a row changes again, its event is withdrawn, and one event of both changes replaces it. A rollback to an earlier savepoint undoes both
+ * steps, in the database and here.
  */
 export class WrittenEvents {
   private events: EventRow[] = [];
@@ -48,12 +49,12 @@ export class WrittenEvents {
     this.events.push(row);
   }
 
-  /** @param events ids of those that tell of it */
+  /** @param events ids of the events of this row */
   record(history: RowHistory, events: readonly string[]): void {
     this.push({ change: history.last, history, events });
   }
 
-  /** What was told of a row is withdrawn, and what takes its place waits, with all that led to it. */
+  /** Records that the events of a row are withdrawn, and that the merged change which replaces them is still pending. */
   withdrawRow({ last }: RowHistory): void {
     this.push({ change: last, history: undefined, events: [] });
   }
@@ -76,14 +77,14 @@ export class WrittenEvents {
     for (const id of events) this.withdrawn.push(id);
   }
 
-  /** From here on nothing that was told is told again: what of it stands is not known any more. */
+  /** Forgets which rows have events: after a rollback to an unknown savepoint we cannot know which events still exist. */
   forgetRows(): void {
     this.recorded = [];
     this.byRow.clear();
   }
 
-  /** Takes all events out, in their order. @param isUncertain also those that were withdrawn, which may stand again */
-  take(isUncertain: boolean): EventRow[] {
+  /** Removes and returns all events, in their order. @param isUncertain includes withdrawn events, because a rollback may have restored them */
+  takeAll(isUncertain: boolean): EventRow[] {
     const withdrawn = new Set(isUncertain ? [] : this.withdrawn);
     const { events } = this;
     this.events = [];

@@ -3,12 +3,12 @@ import { queryWithHooks, runStatement } from '../../sqlite/query-with-hooks.js';
 import { internalsChanged, type SqliteStatement } from '../../sqlite/typeorm-driver.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** A query runner of TypeORM 0.3, with what its types keep to themselves. */
+/** A query runner of TypeORM 0.3, with a parameter that its types do not declare. */
 interface Runner extends QueryRunner {
   query(query: string, values?: unknown[], useStructuredResult?: boolean): Promise<never>;
 }
 
-/** The one for better-sqlite3. */
+/** The query runner for better-sqlite3. */
 interface SqliteRunner extends Runner {
   getStmt?(query: string): Promise<SqliteStatement>;
 }
@@ -24,24 +24,24 @@ interface MysqlConnection {
 
 type Execute<R extends Runner> = (runner: R, query: string, values: unknown[] | undefined) => Promise<QueryResult>;
 
-/** On data sources whose statements wait, and on the method that looks for it. Symbols of the process: two copies of this library find both. */
+/** Set on data sources whose statements wait, and on the replaced method. A global symbol, so that two copies of this library share it. */
 const WAITS = Symbol.for('nestjs-entity-webhooks:waits-for-hooks');
 type Waiting = DataSource & { [WAITS]?: true };
 
 /**
- * Makes the statements of a data source wait for the hooks around them, as they do with TypeORM 1.1. With 0.3 they do not:
+ * Makes the statements of a data source wait for their hooks, as they do with TypeORM 1.1. TypeORM 0.3 lacks this:
  *
- * | database | what 0.3 leaves out |
+ * | database | difference in 0.3 |
  * |---|---|
- * | better-sqlite3 | waits neither for `beforeQuery` nor for `afterQuery`, and calls no `afterQuery` for a statement that failed |
+ * | better-sqlite3 | waits neither for `beforeQuery` nor for `afterQuery`, and does not call `afterQuery` for a statement that failed |
  * | MySQL, MariaDB | does not wait for `afterQuery` |
  *
- * Events are written in the `beforeQuery` of a COMMIT, and would come after it. `query()` is replaced on the prototype of the query
- * runners, once per process, by a method that does what it did for all other data sources.
+ * Events are written in the `beforeQuery` of a COMMIT. Without the wait they would be written after it. `query()` is replaced on the prototype
+ * of the query runners, once per process. For all other data sources the new method calls the original one.
  *
- * A better-sqlite3 data source that `isolateSqlite` has taken over needs none of this: its query runner is a class of ours.
+ * A better-sqlite3 data source with `isolateSqlite` does not need this, because the query runners are then our own class.
  *
- * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED`
+ * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED`: the query runner lacks a method that the new `query()` needs
  */
 export function awaitHooks(dataSource: DataSource): void {
   const runner = dataSource.createQueryRunner('master') as SqliteRunner;
@@ -61,13 +61,13 @@ function replaceQuery<R extends Runner>(runner: R, execute: Execute<R>): void {
   async function query(this: R, text: string, values?: unknown[], useStructuredResult = false): Promise<never> {
     if (!(dataSourceOf(this) as Waiting)[WAITS]) return original.call(this, text, values, useStructuredResult);
     const result = await queryWithHooks(this, text, values, () => execute(this, text, values));
-    // TypeORM declares `any`: rows, a row id or a QueryResult, as the caller knows.
+    // TypeORM declares `any`, because the caller knows what it gets: rows, a row id or a QueryResult.
     return (useStructuredResult ? result : result.raw) as never;
   }
   prototype.query = Object.assign(query, { [WAITS]: true as const });
 }
 
-/** Not of the runner itself, which may have an own method of capture by now: a data source may be served by one module after the other. */
+/** Finds the prototype. The runner itself may have a method of capture, if a module was closed and another one uses the data source. */
 function prototypeWith(name: string, runner: object): object {
   let prototype = Object.getPrototypeOf(runner) as object;
   while (!Object.hasOwn(prototype, name)) prototype = Object.getPrototypeOf(prototype) as object;

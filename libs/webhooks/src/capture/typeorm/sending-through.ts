@@ -2,7 +2,7 @@ import type { QueryRunner } from 'typeorm';
 
 export type SendStatement = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
-/** The query runner, except that the builder's own statement, the first one with a structured result, is sent by `send`. */
+/** A query runner that sends the statement of the builder by `send`. This is the first statement with a structured result. */
 export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryRunner {
   let isSent = false;
   return Object.create(runner, {
@@ -16,7 +16,7 @@ export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryR
   }) as QueryRunner;
 }
 
-/** What a query runner answers, structured. */
+/** The structured result of a query runner. */
 export interface BuilderResult {
   raw: unknown;
   records: Record<string, unknown>[];

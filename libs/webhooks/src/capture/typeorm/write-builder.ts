@@ -6,10 +6,10 @@ import { ConfigurationError } from '../../errors.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { dataSourceOf, type OfDataSource } from '../../typeorm-compat.js';
 
-/** Where a builder keeps the criteria that it was given. A symbol of the process, like {@link INTERCEPTOR}. */
+/** The property of a builder that holds its criteria. A global symbol, like {@link INTERCEPTOR}. */
 export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');
 
-/** What a write builder says; the part of TypeORM's expression map that is read here. */
+/** The expression map of a write builder, as far as capture reads it. */
 export interface WriteExpression {
   readonly queryType: string;
   readonly mainAlias?: { readonly hasMetadata: boolean; readonly metadata: EntityMetadata };
@@ -33,13 +33,13 @@ export interface WriteExpression {
 }
 
 /**
- * TypeORM's insert, update, delete and soft-delete builders, with the protected methods of which capture composes its own
- * statements. {@link checkTypeorm} looks whether they are there.
+ * TypeORM's insert, update, delete and soft-delete builders, with the protected methods that capture uses to compose its own statements.
+ * {@link checkTypeorm} checks that these methods exist.
  */
 export type WriteBuilder = OfDataSource & WriteBuilderParts;
 
 interface WriteBuilderParts {
-  /** Of a `save()`'s own statement: what was given to `where()`. */
+  /** The criteria that a `save()` has passed to `where()` of its own statement. */
   [CRITERIA]?: unknown;
   queryRunner?: QueryRunner;
   readonly expressionMap: WriteExpression;
@@ -65,7 +65,7 @@ interface WriteBuilderParts {
   createUpsertConditionExpression?(table: string): string;
 }
 
-/** Lists of `SubjectExecutor`: the rows that one `save()` or its like writes. */
+/** The lists of `SubjectExecutor`: the rows that one `save()`, `remove()`, `softRemove()` or `recover()` writes. */
 const SAVED_ROWS = [
   'insertSubjects',
   'updateSubjects',
@@ -74,77 +74,83 @@ const SAVED_ROWS = [
   'recoverSubjects',
 ] as const;
 
-/** The rows of one `save()` by what it does to them, as far as TypeORM knows them by now. */
+/** The rows of one `save()`, by the kind of write, as far as TypeORM knows them by now. */
 type SavedRows = Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>>;
 
-/** A `save()`, `remove()`, `softRemove()` or `recover()` that sends its statements. */
+/** A `save()`, `remove()`, `softRemove()` or `recover()` that is sending its statements. */
 export interface Saving {
   readonly queryRunner: QueryRunner;
-  /** Whether it calls hooks: `listeners: false` turns capture off, too. */
+  /** Whether it calls hooks. `listeners: false` also turns capture off. */
   readonly firesListeners: boolean;
   readonly rows: SavedRows;
 }
 
-/** A row that it writes: the part of TypeORM's `Subject` that is read here. */
+/** A row that a `save()` writes: TypeORM's `Subject`, as far as capture reads it. */
 export interface SavedRow {
   readonly metadata: EntityMetadata;
   /** Known once the row is inserted. */
   readonly identifier?: ObjectLiteral;
   /** The row as TypeORM has loaded it, without a lock. */
   readonly databaseEntity?: ObjectLiteral;
-  /** What TypeORM sets; a relation stands for a foreign key. */
+  /** The columns that TypeORM sets. An entry with a relation sets its foreign key. */
   readonly changeMaps: readonly { readonly relation?: unknown }[];
 }
 
-/** What stands between the builders of one data source and the database. */
+/** Called instead of TypeORM's own methods, for the writes of one data source. */
 export interface WriteInterceptor {
   /**
-   * @param run what TypeORM does itself
-   * @param saving the statement is one of this `save()` or `remove()`
+   * Executes a query builder.
+   *
+   * @param run calls TypeORM's own method
+   * @param saving the `save()` or `remove()` that the statement belongs to
    */
   execute(
     builder: WriteBuilder,
     run: (builder: WriteBuilder) => Promise<unknown>,
     saving: Saving | undefined,
   ): Promise<unknown>;
-  /** A `save()` or `remove()` has sent its statements and called its hooks, or has failed on the way. */
+  /** Called after a `save()` or `remove()` has sent its statements and called its hooks, or has failed. */
   saved(saving: Saving): Promise<void>;
   /**
-   * @param runner of the manager that was asked to `save()`, `remove()`, `softRemove()` or `recover()`
-   * @param run what TypeORM does itself
+   * Runs a `save()`, `remove()`, `softRemove()` or `recover()`.
+   *
+   * @param runner the query runner of the manager that was called
+   * @param run calls TypeORM's own method
    */
   persist(runner: QueryRunner, persisting: Persisting, run: () => Promise<unknown>): Promise<unknown>;
   /**
-   * @param runner of the manager that was asked for a `transaction()`
-   * @param run what TypeORM does itself
+   * Runs a `manager.transaction()`.
+   *
+   * @param runner the query runner of the manager that was called
+   * @param run calls TypeORM's own method
    */
   transaction(runner: QueryRunner, run: () => Promise<unknown>): Promise<unknown>;
-  /** @param runner of the manager that was asked, if it has one */
+  /** Runs a `clear()`. @param runner the query runner of the manager that was called, if it has one */
   clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
 }
 
 /** A call of `save()`, `remove()`, `softRemove()` or `recover()`. */
 export interface Persisting {
-  /** Names it in an error. */
+  /** Names the call in an error. */
   readonly label: () => string;
-  /** The `data` that it was given. */
+  /** The `data` option of the call. */
   readonly data: unknown;
 }
 
 /** A call of `clear()`. */
 export interface Clearing {
-  /** What TypeORM does itself. */
+  /** Calls TypeORM's own method. */
   readonly run: () => Promise<unknown>;
-  /** As the caller has given them. */
+  /** The options of the caller. */
   readonly options: { cascade?: boolean } | undefined;
 }
 
-/** Where a data source carries its hold. A symbol of the process: two copies of this package find each other's. */
-const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-hold');
-const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-held');
+/** The property of a data source that holds its interceptor. A global symbol, so that two copies of this package share it. */
+const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-interceptor');
+const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-intercepted');
 type Intercepted = DataSource & { [INTERCEPTOR]?: WriteInterceptor };
 
-/** The TypeORM release that the suite of write operations runs on. */
+/** The TypeORM release that the tests of write operations run on. */
 const KNOWN_GOOD = '1.1.1';
 
 const OF_EVERY_BUILDER = [
@@ -163,22 +169,24 @@ const OF_BUILDER = {
   delete: ['where', 'createDeleteExpression'],
   softDelete: ['where', ...ORDERED],
 } as const;
-/** What TypeORM makes to send the statements of one `save()` or its like: the part that is read here. */
+
+/** TypeORM's `SubjectExecutor`, which sends the statements of one `save()` or `remove()`, as far as capture reads it. */
 interface SubjectSender extends SavedRows {
   queryRunner: QueryRunner;
   readonly options?: { readonly listeners?: boolean };
 }
 
 /**
- * The `save()` or `remove()` that is sending its own statements, by the query runner as it sees it: those come from the same builders.
- * `callListeners(false)`, which they say, is what an application may say, too.
+ * The `save()` or `remove()` that is sending its statements, by its own proxy of the query runner. It uses the same builder classes as an
+ * application, and its `callListeners(false)` does not identify it, because an application may call that, too.
  *
- * No AsyncLocalStorage: entering one for each write makes all promises of a process dearer on Node.js 20 and 22, 4 % of a `save()`.
+ * An AsyncLocalStorage would identify it, too. But entering one for each write slows down all promises of a process on Node.js 20 and 22, by 4 %
+ * of a `save()`.
  */
 const savings = new WeakMap<QueryRunner, Saving>();
 
-/** The query runner of a `save()` as it alone sees it: builders that it makes by the manager there are known by it. */
-function asSeenBy(saving: Saving): QueryRunner {
+/** A proxy of the query runner for one `save()` alone. Builders that the `save()` creates by the proxy's manager refer to the proxy, which identifies them. */
+function runnerFor(saving: Saving): QueryRunner {
   const seen: QueryRunner = new Proxy(saving.queryRunner, {
     get: (runner, key) => (key === 'manager' ? manager : (Reflect.get(runner, key) as unknown)),
   });
@@ -189,7 +197,7 @@ function asSeenBy(saving: Saving): QueryRunner {
   return seen;
 }
 
-/** What TypeORM makes for each `save()` and its like. */
+/** TypeORM's `EntityPersistExecutor`. TypeORM creates one for each `save()`, `remove()`, `softRemove()` and `recover()`. */
 type Persistence = OfDataSource & PersistenceParts;
 
 interface PersistenceParts {
@@ -203,14 +211,14 @@ interface PersistenceParts {
 type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefined>;
 
 /**
- * Makes TypeORM ask `hold` before a builder of this data source writes.
+ * Makes TypeORM call `interceptor` before a builder of this data source writes.
  *
- * `execute()` is replaced on the prototypes of TypeORM's four write builders, once per process, by a method that looks whether the
- * builder's data source has a hold, and otherwise does what it did: nothing is kept outside the data source. The prototypes are the one
- * place that every builder passes, however it was made: TypeORM's registry of builder classes is written anew by each `new
- * DataSource()`, and what is made by `clone()`, `createQueryBuilder()` or a relation builder passes no method of the data source.
+ * `execute()` is replaced on the prototypes of TypeORM's four write builders, once per process. The new method calls the interceptor of the
+ * builder's data source, or the original method if there is none. No state is kept outside the data source. Every builder uses these
+ * prototypes, however it was made. Other places do not work: each `new DataSource()` overwrites TypeORM's registry of builder classes, and
+ * builders from `clone()`, `createQueryBuilder()` or a relation builder call no method of the data source.
  *
- * @throws ConfigurationError `UNKNOWN_TYPEORM`
+ * @throws ConfigurationError `UNKNOWN_TYPEORM`: a method or property that capture uses does not exist
  */
 export function interceptWrites(dataSource: DataSource, interceptor: WriteInterceptor): void {
   const prototypes = checkTypeorm(dataSource);
@@ -225,12 +233,12 @@ export function interceptWrites(dataSource: DataSource, interceptor: WriteInterc
   (dataSource as Intercepted)[INTERCEPTOR] = interceptor;
 }
 
-/** Gives the data source back: its builders write as TypeORM does. */
+/** Removes the interceptor: the builders of the data source call TypeORM's own methods again. */
 export function restoreWrites(dataSource: DataSource): void {
   delete (dataSource as Intercepted)[INTERCEPTOR];
 }
 
-/** @throws ConfigurationError `UNKNOWN_TYPEORM`: what capture relies on is not there */
+/** Returns the prototypes. @throws ConfigurationError `UNKNOWN_TYPEORM`: a method or property that capture uses does not exist */
 function checkTypeorm(dataSource: DataSource): Record<'persist' | 'persistence' | 'manager', Methods> & {
   builders: Methods[];
 } {
@@ -270,7 +278,7 @@ function refuseMissing(what: string, missing: readonly string[]): void {
   if (!missing.length) return;
   throw new ConfigurationError(
     'UNKNOWN_TYPEORM',
-    `This TypeORM cannot be listened to: ${what} has no ${missing.join(', ')}, so that writes of query builders would make no events. Install a version that is known to work (typeorm ${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
+    `Unknown TypeORM: ${what} has no ${missing.join(', ')}, so writes of query builders would make no events. Install a version that is known to work (typeorm ${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
     { details: { missing } },
   );
 }
@@ -288,7 +296,7 @@ function replaceExecute(prototype: Methods): void {
   });
 }
 
-/** Keeps the criteria of a `save()`'s own statement as they were given: TypeORM names rows without an entity by them. */
+/** Keeps the original criteria of a statement of `save()`. TypeORM identifies rows without an entity by them. */
 function replaceWhere(prototype: Methods): void {
   replace(prototype, 'where', (original) => {
     return function where(this: WriteBuilder, ...args: never[]): unknown {
@@ -298,7 +306,7 @@ function replaceWhere(prototype: Methods): void {
   });
 }
 
-/** Where no query runner was given, it makes one, which nobody else has. */
+/** Without a caller's query runner it creates one, which no other call uses. So it is not intercepted then. */
 function replacePersist(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return function execute(this: Persistence, ...args: never[]): unknown {
@@ -317,7 +325,7 @@ function labelOf({ mode = 'save', target, entity }: Persistence): string {
   return `${mode}() of ${name}`;
 }
 
-/** One without a query runner makes its own, which nobody else has. */
+/** A manager without a query runner creates one, which no other call uses. So it is not intercepted then. */
 function replaceTransaction(prototype: Methods): void {
   replace(prototype, 'transaction', (original) => {
     return function transaction(this: EntityManager, ...args: never[]): unknown {
@@ -339,11 +347,11 @@ function replacePersistence(prototype: Methods): void {
         firesListeners: this.options?.listeners !== false,
         rows: this,
       };
-      this.queryRunner = asSeenBy(saving);
+      this.queryRunner = runnerFor(saving);
       try {
         await original.apply(this as never, args);
       } catch (error) {
-        // The caller may swallow it and commit what was written before.
+        // The caller may swallow the error, and commit the statements that succeeded.
         await interceptor.saved(saving).catch(() => undefined);
         throw error;
       } finally {
@@ -366,7 +374,7 @@ function replaceClear(prototype: Methods): void {
   });
 }
 
-/** Once, and for every instance of the module: a second one would hold each write twice. */
+/** Replaces a method once per process, for all instances of the module. A second replacement would intercept each write twice. */
 function replace(
   prototype: Methods,
   name: string,
