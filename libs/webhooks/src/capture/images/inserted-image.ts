@@ -16,7 +16,7 @@ export type InsertedValues = readonly unknown[];
  * Whether the image of an inserted row may ever be told from what the writer sent: not when a function of the application is to see
  * the row, as it would see the writer's object instead, and not when links go out, which are written after it.
  */
-export function mayKnowInserted({ options, linkFields }: EntityDefinition): boolean {
+export function canUseSentValues({ options, linkFields }: EntityDefinition): boolean {
   return (
     !linkFields.length && !options.readInserted && options.when === undefined && typeof options.owner !== 'function'
   );
@@ -39,13 +39,13 @@ export function insertedValues(
   return [
     ...columnsNeeded.map((column): unknown => column.getEntityValue(entity)),
     ...relationsNeeded.map(
-      (relation): unknown => idOfOther(relation, relation.getEntityValue(entity)) ?? relation.getEntityValue(entity),
+      (relation): unknown => foreignKeyOf(relation, relation.getEntityValue(entity)) ?? relation.getEntityValue(entity),
     ),
   ];
 }
 
 /** The id that a foreign key holds. */
-function idOfOther(relation: EntityDefinition['relationsNeeded'][number], other: unknown): unknown {
+function foreignKeyOf(relation: EntityDefinition['relationsNeeded'][number], other: unknown): unknown {
   const [join] = relation.joinColumns;
   if (typeof other !== 'object' || other === null) return other;
   return join?.referencedColumn?.getEntityValue(other as ObjectLiteral);
@@ -73,13 +73,13 @@ export function insertedImage(
     if (value === undefined && fetched.has(column)) {
       value = fetchedValue(column, generated, dataSource);
       if (value === undefined) return null;
-    } else if (!column.isInsert || !isKeptAsSent(value, column, dialect)) return null;
+    } else if (!column.isInsert || !isStoredAsSent(value, column, dialect)) return null;
     exact.set(column.propertyPath, value);
   }
   for (const [n, relation] of relationsNeeded.entries()) {
-    const value = idOfOther(relation, sent[columnsNeeded.length + n]);
+    const value = foreignKeyOf(relation, sent[columnsNeeded.length + n]);
     const [join, ...others] = relation.joinColumns;
-    if (others.length || !join?.referencedColumn || !isKeptAsSent(value, join.referencedColumn, dialect)) return null;
+    if (others.length || !join?.referencedColumn || !isStoredAsSent(value, join.referencedColumn, dialect)) return null;
     exact.set(relation.propertyPath, value);
   }
   return { key, entity, exact };
@@ -138,7 +138,7 @@ const MYSQL_LENGTHS: ReadonlyMap<unknown, number> = new Map<unknown, number>([
 ]);
 
 /** Whether reading the column would give the same value, in the same words. In doubt, no. */
-function isKeptAsSent(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
+function isStoredAsSent(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
   if (value === null) return true;
   if (value === undefined || column.transformer || column.isArray || column.asExpression !== undefined) return false;
   const { type } = column;
@@ -150,13 +150,13 @@ function isKeptAsSent(value: unknown, column: ColumnMetadata, dialect: DialectNa
     case 'bigint':
       return isWhole(value);
     case 'decimal':
-      return isKeptDecimal(value, column, dialect);
+      return isStoredDecimal(value, column, dialect);
     case 'date':
       return typeof value === 'string' && /^\d{4}-\d\d-\d\d$/.test(value);
     case 'time':
       return typeof value === 'string' && /^\d\d:\d\d:\d\d$/.test(value) && !column.precision;
     case 'instant':
-      return value instanceof Date && INSTANT_TYPES[dialect].has(type) && isKeptInstant(value, column);
+      return value instanceof Date && INSTANT_TYPES[dialect].has(type) && isStoredInstant(value, column);
     case 'json':
     case 'bits':
     case 'zonedTime':
@@ -172,7 +172,7 @@ function isKeptAsSent(value: unknown, column: ColumnMetadata, dialect: DialectNa
       if (type === 'uuid') return UUID.test(value);
       // MySQL finds the word of an enum in any case, and keeps it in its own.
       if (type === 'enum' || type === 'simple-enum') return dialect !== 'mysql';
-      return TEXT_TYPES.has(type) && isKeptText(value, column, dialect);
+      return TEXT_TYPES.has(type) && isStoredText(value, column, dialect);
   }
 }
 
@@ -181,20 +181,20 @@ function isWhole(value: unknown): boolean {
   return typeof value === 'bigint' || (typeof value === 'string' && WHOLE.test(value));
 }
 
-function isKeptDecimal(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
+function isStoredDecimal(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
   // Without a scale each database has another idea of the digits.
   if (column.scale === undefined || (dialect === 'sqlite' && mayLoseDigitsOnSqlite(column))) return false;
   const match = typeof value === 'string' ? DECIMAL.exec(value) : null;
   return match !== null && (match[1] ?? '').length <= column.scale;
 }
 
-function isKeptInstant(value: Date, { precision }: ColumnMetadata): boolean {
+function isStoredInstant(value: Date, { precision }: ColumnMetadata): boolean {
   const year = value.getUTCFullYear();
   return year >= 1 && year <= 9_999 && (precision ?? 6) >= 3;
 }
 
 /** Longer than the column it would be cut (spaces on PostgreSQL), and half a surrogate pair is replaced. */
-function isKeptText(value: string, { type, length }: ColumnMetadata, dialect: DialectName): boolean {
+function isStoredText(value: string, { type, length }: ColumnMetadata, dialect: DialectName): boolean {
   const given = length ? Number(length) : Infinity;
   const limit = dialect === 'mysql' ? Math.min(given, MYSQL_LENGTHS.get(type) ?? Infinity) : given;
   return value.length <= limit && !/\p{Surrogate}/u.test(value);

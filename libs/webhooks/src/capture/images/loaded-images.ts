@@ -6,7 +6,7 @@ import type { Before } from '../changes/row-change.js';
 import type { SavedRow } from '../typeorm/write-builder.js';
 
 /** Whether the row that TypeORM loaded shows all that an event needs, with these foreign keys; only with `exactPrevious: false`. */
-export function isLoadedEnough(
+export function isFullyLoaded(
   definition: EntityDefinition,
   { databaseEntity }: SavedRow,
   relations: EntityDefinition['relationsNeeded'],
@@ -23,7 +23,7 @@ export function loadedImage(
   relations: EntityDefinition['relationsNeeded'],
   dataSource: DataSource,
 ): RowImage | null {
-  if (!row?.databaseEntity || !isLoadedEnough(definition, row, relations, dataSource)) return null;
+  if (!row?.databaseEntity || !isFullyLoaded(definition, row, relations, dataSource)) return null;
   return { key: rowKey(definition, row.databaseEntity), entity: row.databaseEntity, exact: new Map() };
 }
 

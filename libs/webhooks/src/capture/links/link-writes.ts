@@ -1,7 +1,7 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf, escapedPath } from '../../dialect.js';
 import { chunks } from '../../store/database/chunks.js';
-import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from '../statements/affected-rows.js';
+import { changesOf, noteRows, ROWS_PER_BATCH, rowsMissed, type NotedRow } from '../statements/affected-rows.js';
 import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
 import type { LinkOwners } from '../../entities/entity-registry.js';
 import { CaptureError } from '../../entities/errors.js';
@@ -38,7 +38,7 @@ interface Owner {
 }
 
 /** Owning rows as they were before the first statement on their links, by the texts of their keys. */
-type Noted = Map<LinkOwners, Map<string, Remembered>>;
+type Noted = Map<LinkOwners, Map<string, NotedRow>>;
 
 /**
  * Captures what is written to the junction of a `@JoinTable` as an update of the rows that own the links, where their entity names the
@@ -134,7 +134,7 @@ export class LinkWrites {
       const write = this.writeOf(runner, owners);
       if (!write) continue;
       const keys = some.map(([, key]) => key);
-      for (const row of await rememberRows(write, keys)) {
+      for (const row of await noteRows(write, keys)) {
         const { definition } = row;
         if (definition.linkFields.length && definition.needs('updated')) known.set(rowKey(definition, row.id), row);
       }

@@ -55,7 +55,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     if (keys.length && result.affected === 0) await refuseLostKeys(write, keys.length);
     if (isDelete)
       await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
-    else await write.record(await changesOf(write, action, found.map(remember)));
+    else await write.record(await changesOf(write, action, found.map(noteOf)));
     return result;
   };
 }
@@ -266,21 +266,21 @@ function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[
  *
  * @param keys as parameters, in the order of the primary columns; no more than a statement may have
  */
-export async function rememberRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<Remembered[]> {
+export async function noteRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<NotedRow[]> {
   restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
   const rows = await readAffected(write, { isDelete: false, limit: keys.length, after: [] });
-  return (await write.table.complete(write.runner, readRowsOf(rows))).map(remember);
+  return (await write.table.complete(write.runner, readRowsOf(rows))).map(noteOf);
 }
 
 /** What is kept of a row until its statement has run. */
-export interface Remembered {
+export interface NotedRow {
   readonly definition: EntityDefinition;
   readonly id: ObjectLiteral;
   /** As JSON: the old values of the fields, and the owner. */
   readonly before: string;
 }
 
-function remember({ definition, image }: ReadRow): Remembered {
+function noteOf({ definition, image }: ReadRow): NotedRow {
   const values = definition.fields.map((field) => definition.valueOf(field, image));
   return { definition, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
 }
@@ -291,7 +291,7 @@ export function beforeImageOf(definition: EntityDefinition, image: RowImage): Be
   return { values, touched: touchedOf(definition), owner: definition.ownerOf(image) };
 }
 
-function recall({ definition, before }: Remembered): Before {
+function beforeOfNote({ definition, before }: NotedRow): Before {
   const [values, owner] = JSON.parse(before) as [Json[], Before['owner']];
   return {
     values: new Map(definition.fields.map((field, n) => [field.path, values[n] ?? null])),
@@ -316,7 +316,7 @@ function touchedOf(definition: EntityDefinition): ReadonlySet<string> {
 export async function changesOf(
   write: CapturedWrite,
   action: EntityAction,
-  rows: readonly Remembered[],
+  rows: readonly NotedRow[],
 ): Promise<RowChange[]> {
   const changes: RowChange[] = [];
   for (const definition of write.table.definitions) {
@@ -326,7 +326,7 @@ export async function changesOf(
     const images = await write.table.imagesNow(write.runner, definition, ids);
     own.forEach((row, n) => {
       const image = images.get(rowKey(definition, ids[n] as ObjectLiteral));
-      if (image) changes.push(write.change(action, definition, action === 'updated' ? recall(row) : null, image));
+      if (image) changes.push(write.change(action, definition, action === 'updated' ? beforeOfNote(row) : null, image));
     });
   }
   return changes;
@@ -374,11 +374,11 @@ async function batchByBatch(
   const { runner } = write;
   await runner.query('SAVEPOINT webhooks_batches');
   try {
-    const rows: Remembered[] = [];
+    const rows: NotedRow[] = [];
     const count = isDelete
       ? await recordDeleted(write)
       : await eachBatch(write, false, (batch) => {
-          for (const row of batch) rows.push(remember(row));
+          for (const row of batch) rows.push(noteOf(row));
         });
     const [text, parameters] = compose();
     const result = await send(text, parameters);

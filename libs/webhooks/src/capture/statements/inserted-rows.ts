@@ -2,7 +2,7 @@ import type { ObjectLiteral } from 'typeorm';
 import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
-import { notesOf } from './noted-rows.js';
+import { createNotes } from './noted-rows.js';
 import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
 import { insertUnreturned } from './unreturned-rows.js';
@@ -16,7 +16,7 @@ type Row = Record<string, unknown>;
 export async function insertRows(write: CapturedWrite, send: Send): Promise<Send> {
   const { insertFromSelect } = write.builder.expressionMap;
   if (!returns(write)) return insertFromSelect ? uncaptured(write, send) : insertUnreturned(write, send);
-  if (isUpsert(write)) return insertReturned(write, send, await notesOf(write));
+  if (isUpsert(write)) return insertReturned(write, send, await createNotes(write));
   return insertFromSelect ? insertSelected(write, send) : insertReturned(write, send, null);
 }
 
@@ -60,7 +60,7 @@ function sendReturning(
   notes: RowNotes | null,
 ): Promise<BuilderResult> {
   const { dialect, table } = write;
-  const [statement, values] = notes?.noting(text, parameters) ?? [text, parameters];
+  const [statement, values] = notes?.notingStatement(text, parameters) ?? [text, parameters];
   const list = [table.list('wh_n', ''), ...(notes ? [notes.returned.list] : [])];
   if (dialect === 'sqlite' && !table.metadata.withoutRowid) list.push('rowid AS "wh_rowid"');
   const join = hasOwnReturning(write) ? ', ' : ' RETURNING ';

@@ -14,7 +14,7 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 type Row = Record<string, unknown>;
 
 /** @param write whose statement has yet to be composed */
-export async function notesOf(write: CapturedWrite): Promise<RowNotes> {
+export async function createNotes(write: CapturedWrite): Promise<RowNotes> {
   if (write.dialect === 'sqlite') return SqliteNotes.on(write);
   return write.dialect === 'postgres' ? new PostgresNotes(write) : new MysqlNotes(write);
 }
@@ -52,7 +52,7 @@ class PostgresNotes implements RowNotes {
 
   end(): void {}
 
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     return [text, parameters];
   }
 
@@ -95,7 +95,7 @@ class MysqlNotes implements RowNotes {
 
   end(): void {}
 
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     return [assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`), parameters];
   }
 
@@ -181,11 +181,11 @@ function mysqlValue({ name, column }: SelectedColumn, dataSource: DataSource): s
 }
 
 function mysqlNoted(column: ColumnMetadata, dataSource: DataSource): ReturnType<typeof mysqlColumn> {
-  const travelling = mysqlColumn(column, dataSource);
-  if (!dataSource.driver.spatialTypes.includes(column.type)) return travelling;
+  const noted = mysqlColumn(column, dataSource);
+  if (!dataSource.driver.spatialTypes.includes(column.type)) return noted;
   const { legacySpatialSupport: isLegacy } = dataSource.options as { legacySpatialSupport?: boolean };
   // As TypeORM reads it.
-  return { ...travelling, written: (value) => `${isLegacy ? 'AsText' : 'ST_AsText'}(${value})` };
+  return { ...noted, written: (value) => `${isLegacy ? 'AsText' : 'ST_AsText'}(${value})` };
 }
 
 function isJson({ type, isArray }: ColumnMetadata): boolean {

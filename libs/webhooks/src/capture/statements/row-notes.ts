@@ -10,7 +10,7 @@ export interface RowNotes {
   /** When it has been sent and the rows were read, or when it has failed. */
   end(): void;
   /** The statement that notes. */
-  noting(text: string, parameters: unknown[]): [string, unknown[]];
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]];
   /** What the statement returns beside each row, and its parameters. */
   readonly returned: { readonly list: string; readonly parameters: readonly unknown[] };
   /** The rows as they were, one for each record that the statement returned; `null` for a row that it inserted. */

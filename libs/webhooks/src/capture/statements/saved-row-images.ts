@@ -1,7 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './captured-write.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { isLoadedEnough, relationsOfUpdate } from '../images/loaded-images.js';
+import { isFullyLoaded, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from '../images/row-reader.js';
 import type { RowChange } from '../changes/row-change.js';
 import type { SavedRow, Saving } from '../typeorm/write-builder.js';
@@ -78,7 +78,7 @@ export class SavedRowImages {
 
   /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes; once. */
   async lock(definition: EntityDefinition, lock: 'update' | 'delete'): Promise<Images> {
-    this.forgetWhatOthersMayHaveWritten();
+    this.forgetImagesAfterOtherStatements();
     const known = this.images[lock].get(definition);
     if (known) return known;
     const { updateSubjects, removeSubjects } = this.saving.rows;
@@ -94,7 +94,7 @@ export class SavedRowImages {
   }
 
   /** The rows are read again, one by one. Links count as they were before this `save()` wrote any. */
-  private forgetWhatOthersMayHaveWritten(): void {
+  private forgetImagesAfterOtherStatements(): void {
     const others = this.options.log.writesOf(this.saving.queryRunner).statements.count - this.own;
     const isSame = this.others === null || this.others === others;
     this.others = others;
@@ -109,7 +109,7 @@ export class SavedRowImages {
     if (definition.options.exactPrevious !== false) return false;
     const isChanged = (relation: unknown) => row.changeMaps.some((change) => change.relation === relation);
     const relations = lock === 'delete' ? definition.relationsNeeded : relationsOfUpdate(definition, isChanged);
-    return isLoadedEnough(definition, row, relations, dataSourceOf(this.saving.queryRunner));
+    return isFullyLoaded(definition, row, relations, dataSourceOf(this.saving.queryRunner));
   }
 
   private async read(

@@ -6,7 +6,7 @@ import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
-import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from '../images/inserted-image.js';
+import { insertedImage, insertedValues, canUseSentValues, type InsertedRow } from '../images/inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, imageSelectOf, readRows, rowKey } from '../images/row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
@@ -107,7 +107,7 @@ export class SavedWrites {
     const { builder, runner, definition } = statement;
     const sets = setsOf(builder.expressionMap);
     // TypeORM completes the sets with the values that the database fills in.
-    const sent = mayKnowInserted(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
+    const sent = canUseSentValues(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
     let isSent = false;
     try {
       const result = (await this.send(statement, ({ affected }) => {

@@ -40,7 +40,7 @@ export class SqliteNotes implements RowNotes {
   }
 
   /** TypeORM writes no condition for SQLite. */
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     const calls: string[] = [];
     for (let start = 0; start < this.values.length; start += VALUES_PER_CALL) {
       const some = this.values.slice(start, start + VALUES_PER_CALL);

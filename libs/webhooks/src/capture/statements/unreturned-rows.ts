@@ -21,7 +21,7 @@ interface KeyedRow {
 }
 
 /** A row that an upsert has updated: as it was, and its key before and after. */
-interface MetRow {
+interface UpdatedRow {
   readonly old: ReadRow | null;
   readonly oldKey: string;
   readonly key: string;
@@ -29,7 +29,7 @@ interface MetRow {
 
 /** A row that was written. */
 interface WrittenRow extends KeyedRow {
-  readonly met: MetRow | null;
+  readonly updated: UpdatedRow | null;
 }
 
 /**
@@ -42,22 +42,22 @@ export function insertUnreturned(write: CapturedWrite, send: Send): Send {
   const ignores = onIgnore === true || (onUpdate !== undefined && !updates);
   return async (text, parameters) => {
     const known = conflictConditions(write, updates || ignores);
-    const there = updates || ignores ? await keysBefore(write, known) : new Set<string>();
-    const result = await send(updates ? noting(write, text) : text, parameters);
-    const met = updates ? await metRows(write) : [];
-    const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - met.length;
+    const existing = updates || ignores ? await keysBefore(write, known) : new Set<string>();
+    const result = await send(updates ? notingStatement(write, text) : text, parameters);
+    const updated = updates ? await readUpdatedRows(write) : [];
+    const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - updated.length;
     // Another writer was first.
-    if (expected === 0 && !met.length) return result;
+    if (expected === 0 && !updated.length) return result;
     const numbered = expected > 0 ? await numbersCondition(write, result, updates || ignores) : [];
-    const conditions = [...known, ...numbered, ...metConditions(write, met)];
-    const written = writtenRows(await readWhere(write, conditions), there, met);
-    await recordInserted(write, newAndMet(write, written, there, expected));
+    const conditions = [...known, ...numbered, ...updatedConditions(write, updated)];
+    const written = writtenRows(await readWhere(write, conditions), existing, updated);
+    await recordInserted(write, newAndUpdated(write, written, existing, expected));
     return result;
   };
 }
 
 /** In variables of the connection: the rows as they were, and the keys that they have afterwards. */
-function noting(write: CapturedWrite, text: string): string {
+function notingStatement(write: CapturedWrite, text: string): string {
   const note = mysqlNote(write, ["'wh_key'", keyText(write)]);
   const comma = "IF(@webhooks_met = '', '', ',')";
   const first = assigningFirst(write, text, `@webhooks_met := CONCAT(@webhooks_met, ${comma}, ${note})`);
@@ -81,20 +81,20 @@ async function keysBefore(write: CapturedWrite, conditions: readonly string[]): 
   const reset = "(SELECT @webhooks_met := '' AS wh_met, @webhooks_keys := '' AS wh_keys) wh_reset";
   const { name } = write.table;
   const on = conditions.length ? conditions.join(' OR ') : '1 = 0';
-  const rows = await ask(
+  const rows = await queryRows(
     write,
     `SELECT ${keyText(write)} AS wh_key FROM ${reset} LEFT JOIN ${name} ON ${on} FOR UPDATE`,
   );
   return new Set(rows.map(({ wh_key: key }) => String(key)));
 }
 
-async function metRows(write: CapturedWrite): Promise<MetRow[]> {
-  const [noted] = await ask(write, 'SELECT @webhooks_met AS wh_met, @webhooks_keys AS wh_keys');
-  const { wh_met: met, wh_keys: keys } = noted ?? {};
-  if (typeof met !== 'string' || typeof keys !== 'string') throw tooLarge(write);
+async function readUpdatedRows(write: CapturedWrite): Promise<UpdatedRow[]> {
+  const [noted] = await queryRows(write, 'SELECT @webhooks_met AS wh_met, @webhooks_keys AS wh_keys');
+  const { wh_met: updated, wh_keys: keys } = noted ?? {};
+  if (typeof updated !== 'string' || typeof keys !== 'string') throw tooLarge(write);
   if (keys === '') return [];
-  const notes = JSON.parse(`[${met}]`) as { wh_key: string }[];
-  const rows = await readNotes(write, met);
+  const notes = JSON.parse(`[${updated}]`) as { wh_key: string }[];
+  const rows = await readNotes(write, updated);
   const after = keys.split(',').slice(1);
   return notes.map(({ wh_key: oldKey }, n) => ({ old: rows[n] ?? null, oldKey, key: after[n] ?? oldKey }));
 }
@@ -110,9 +110,13 @@ function tooLarge({ table }: CapturedWrite): CaptureError {
 }
 
 /** The rows that the statement has written: not those that were there and that it has left alone. */
-function writtenRows(rows: readonly KeyedRow[], there: ReadonlySet<string>, met: readonly MetRow[]): WrittenRow[] {
-  const byKey = new Map<string, MetRow>();
-  for (const one of met) {
+function writtenRows(
+  rows: readonly KeyedRow[],
+  existing: ReadonlySet<string>,
+  updated: readonly UpdatedRow[],
+): WrittenRow[] {
+  const byKey = new Map<string, UpdatedRow>();
+  for (const one of updated) {
     // One statement may meet a row twice.
     const first = byKey.get(one.oldKey) ?? one;
     byKey.delete(one.oldKey);
@@ -120,7 +124,7 @@ function writtenRows(rows: readonly KeyedRow[], there: ReadonlySet<string>, met:
   }
   return rows.flatMap((row) => {
     const one = byKey.get(row.key) ?? null;
-    return one || !there.has(row.key) ? [{ ...row, met: one }] : [];
+    return one || !existing.has(row.key) ? [{ ...row, updated: one }] : [];
   });
 }
 
@@ -130,15 +134,15 @@ function writtenRows(rows: readonly KeyedRow[], there: ReadonlySet<string>, met:
  * @param expected how many rows the statement has inserted
  * @throws CaptureError `ROWS_MISSED`: another writer has inserted one of them, and nobody can tell which
  */
-function newAndMet(
+function newAndUpdated(
   write: CapturedWrite,
   written: readonly WrittenRow[],
-  there: ReadonlySet<string>,
+  existing: ReadonlySet<string>,
   expected: number,
 ): InsertedRow[] {
-  const found = written.filter(({ met }) => !met).length;
+  const found = written.filter(({ updated }) => !updated).length;
   if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
-  const unseen = new Set(written.filter(({ met }) => met && !there.has(met.oldKey)));
+  const unseen = new Set(written.filter(({ updated }) => updated && !existing.has(updated.oldKey)));
   const missing = expected - found;
   // Some of them were inserted and met by this statement, and the others were inserted by another writer.
   if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
@@ -148,7 +152,7 @@ function newAndMet(
   if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
   return written.flatMap((row): InsertedRow[] => {
     if (!row.now) return [];
-    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.met?.old ?? null) }];
+    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.updated?.old ?? null) }];
   });
 }
 
@@ -157,11 +161,11 @@ async function readWhere(write: CapturedWrite, conditions: readonly string[]): P
   if (!conditions.length) return [];
   const { table, runner } = write;
   const list = `${table.list('wh_n', '')}, ${keyText(write)} AS wh_key`;
-  const rows = await ask(write, `SELECT ${list} FROM ${table.name} WHERE ${conditions.join(' OR ')}`);
+  const rows = await queryRows(write, `SELECT ${list} FROM ${table.name} WHERE ${conditions.join(' OR ')}`);
   return rows.map((row) => ({ now: table.read(runner, row, 'wh_n'), key: String(row['wh_key']) }));
 }
 
-async function ask({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
+async function queryRows({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   return (await runner.query(sql, parameters)) as Row[];
 }
@@ -230,9 +234,9 @@ async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, ma
 }
 
 /** The rows that were met, by the keys that they had: whatever they conflicted by, no value of the statement need say it. */
-function metConditions({ builder, table, runner }: CapturedWrite, met: readonly MetRow[]): string[] {
+function updatedConditions({ builder, table, runner }: CapturedWrite, updated: readonly UpdatedRow[]): string[] {
   const dataSource = dataSourceOf(runner);
-  const tuples = met.flatMap(({ old }) => {
+  const tuples = updated.flatMap(({ old }) => {
     if (!old) return [];
     const { entity, exact } = old.image;
     const values = table.metadata.primaryColumns.map((column): unknown =>

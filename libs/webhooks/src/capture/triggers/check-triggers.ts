@@ -39,9 +39,13 @@ export async function checkTriggers({
   try {
     if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options, tables);
     const { missing, outdated, left } = await compareTriggers(runner, options, tables);
-    if (missing.length) throw wrong('TRIGGERS_MISSING', 'are missing', missing);
+    if (missing.length) throw triggersError('TRIGGERS_MISSING', 'are missing', missing);
     if (outdated.length) {
-      throw wrong('TRIGGERS_OUTDATED', 'are not those that the entities need by now, or are switched off', outdated);
+      throw triggersError(
+        'TRIGGERS_OUTDATED',
+        'are not those that the entities need by now, or are switched off',
+        outdated,
+      );
     }
     const leftOn = left.flatMap(({ table }) => table ?? []);
     if (leftOn.length) {
@@ -55,7 +59,7 @@ export async function checkTriggers({
   }
 }
 
-function wrong(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {
+function triggersError(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {
   const tables = [...new Set(objects.map(({ table, name }) => table ?? name))];
   return new ConfigurationError(
     code,

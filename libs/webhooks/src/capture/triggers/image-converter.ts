@@ -114,7 +114,7 @@ export class ImageConverter {
       } catch (error) {
         if (isRetryable(error) || !isFaultOfImage(error, taken)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
-        await database.transaction(() => setAside(database, damaged), 'work');
+        await database.transaction(() => markDamaged(database, damaged), 'work');
         this.emitDamaged(damaged);
       }
       result = 'some';
@@ -177,7 +177,7 @@ export class ImageConverter {
     });
     taken.step = 'writing';
     for (const statement of insertsOfEvents(database, events)) yield statement;
-    yield* setAside(database, damaged);
+    yield* markDamaged(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(
       database,
@@ -238,7 +238,7 @@ export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerS
   );
 }
 
-function* setAside(database: Database, damaged: readonly Damaged[]): Script<void> {
+function* markDamaged(database: Database, damaged: readonly Damaged[]): Script<void> {
   for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
 }
 

@@ -17,7 +17,7 @@ export const keyOf = ({ skip, context, transaction }: TriggerMark): string =>
 export const NO_KEY = keyOf(NO_MARK);
 
 /** How long a write waits for one with another mark that does not come back: another subscriber's hook failed before it was sent. */
-const PATIENCE_MS = 10_000;
+const MAX_WAIT_MS = 10_000;
 
 /** A write that wants to pass. */
 interface MarkedWrite {
@@ -50,7 +50,7 @@ export class MarkedWrites {
   private marking: Promise<void> | null = null;
 
   /** Whether a statement was let through and has not come back. */
-  holds(query: string): boolean {
+  isUnderWay(query: string): boolean {
     return this.underWay.has(query);
   }
 
@@ -134,7 +134,7 @@ export class MarkedWrites {
       const timer = setTimeout(() => {
         this.waiting.splice(this.waiting.indexOf(entry), 1);
         start();
-      }, PATIENCE_MS);
+      }, MAX_WAIT_MS);
       this.waiting.push(entry);
     });
   }

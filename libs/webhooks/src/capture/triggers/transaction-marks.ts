@@ -24,8 +24,8 @@ export class TransactionMarks {
   }
 
   /** Whether a statement passed {@link beforeWrite} and is under way. */
-  holds(runner: QueryRunner, query: string): boolean {
-    return this.writes.get(runner)?.holds(query) ?? false;
+  isUnderWay(runner: QueryRunner, query: string): boolean {
+    return this.writes.get(runner)?.isUnderWay(query) ?? false;
   }
 
   /** Whether a statement is one that sets marks: these pass the hooks, too. */
@@ -60,7 +60,7 @@ export class TransactionMarks {
   /** After it, whether it succeeded or not. @param isOpen whether a transaction of the application is */
   async afterWrite(runner: QueryRunner, query: string, hasSucceeded: boolean, isOpen: boolean): Promise<void> {
     const writes = this.writes.get(runner);
-    if (!writes?.holds(query)) return;
+    if (!writes?.isUnderWay(query)) return;
     try {
       await this.unmark(runner, writes, hasSucceeded, isOpen);
     } finally {
