@@ -71,7 +71,7 @@ describe('writes of one query runner with different marks', () => {
       mark: () => Promise.reject(new Error('aborted')),
     });
     await expect(failing).rejects.toThrow('aborted');
-    expect(writes.holds('a')).toBe(false);
+    expect(writes.isUnderWay('a')).toBe(false);
     void enter('b', 'b');
     void enter('c', 'c');
     await settle();

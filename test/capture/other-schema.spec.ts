@@ -148,7 +148,7 @@ describe.each(matrix)('entities of another schema or database, captured by $capt
       const log = listenToLog();
       const { Order, PlainOrder, Line, app: running } = await start();
       if (!isPostgres)
-        expect(log.warnings.join('\n')).toMatch(/The foreign key \S+ of order_line says ON DELETE CASCADE/);
+        expect(log.warnings.join('\n')).toMatch(/The foreign key \S+ of order_line has ON DELETE CASCADE/);
       await running.close();
       app = undefined;
       const again = await startApp({

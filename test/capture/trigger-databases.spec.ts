@@ -157,7 +157,7 @@ describe.runIf(databases.some(({ name }) => name === 'mariadb'))('triggers on Ma
   startOn('mariadb');
 
   it('name each foreign key whose cascade they do not hear of', () => {
-    expect(warnings.join('\n')).toMatch(/The foreign key FK_\w+ of td_child says ON DELETE CASCADE/);
+    expect(warnings.join('\n')).toMatch(/The foreign key FK_\w+ of td_child has ON DELETE CASCADE/);
     expect(warnings.join('\n')).not.toMatch(/of td_parent/);
   });
 

@@ -3,12 +3,12 @@ import { dialectOf } from '../../dialect.js';
 import { mayLoseDigitsOnSqlite, valueKindOf, type ColumnMetadata } from '../../entities/canonical-value.js';
 import { INTERVAL_FORMAT } from '../../entities/database-text.js';
 
-/** Whether what TypeORM reads of a column may differ from what stands in it. */
+/** Whether the value that TypeORM reads from a column may differ from the stored value. */
 export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource): boolean {
   return exactExpression(column, '', dataSource) !== null;
 }
 
-/** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
+/** The SQL that selects a value without loss in the driver; `null` if the driver loses nothing of this column. */
 export function exactExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   switch (dialectOf(dataSource.options.type)) {
     case 'sqlite':
@@ -24,7 +24,7 @@ export function exactExpression(column: ColumnMetadata, value: string, dataSourc
   }
 }
 
-/** What shows in another form in another session, or what the driver makes numbers of. */
+/** For types whose text depends on settings of the session, and for decimals that the driver would turn into numbers. */
 function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   const { type, isArray } = column;
   const kind = valueKindOf(column);
@@ -35,18 +35,21 @@ function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   }
   if (kind !== 'decimal') return null;
   const list = isArray ? '[]' : '';
-  // Not `::`, which a query builder takes for a parameter.
+  // CAST instead of `::`, because a query builder would take `:numeric` for a parameter.
   if (type === 'money') return `CAST(CAST(${value} AS numeric${list}) AS text${list})`;
   return isArray ? `CAST(${value} AS text[])` : null;
 }
 
-/** As {@link exactExpression}, for a statement that is kept: right in every zone that the process may be in by then. */
+/** Like {@link exactExpression}, but for a cached statement: it stays correct if the time zone of the process changes. */
 export function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
   return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
 }
 
-/** mysql2 makes a Date of a day in the zone of its option, TypeORM the day of that Date in the process's: another one. */
+/**
+ * mysql2 turns a day into a Date in the zone of its `timezone` option. TypeORM turns that Date back into a day in the zone of the
+ * process. If the zones differ, so may the days.
+ */
 function readsDatesInAnotherZone({ options }: DataSource): boolean {
   const { timezone = 'local' } = options as { timezone?: string };
   if (timezone === 'local') return false;

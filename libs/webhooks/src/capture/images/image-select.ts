@@ -3,37 +3,37 @@ import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js'
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { hasOwnColumn, isUnset, partOf, typingColumn, withPart } from '../../entities/foreign-keys.js';
 
-/** How a value is selected so that the driver cannot spoil it; `null` where it does not. */
+/** Returns the SQL that selects a value without loss in the driver; `null` if the driver loses nothing of this column. */
 export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;
 
-/** A column of the table that a value is selected from. */
+/** A column from which a value is selected. */
 export interface SelectedColumn {
   readonly databaseName: string;
-  /** The same, quoted. */
+  /** The `databaseName`, quoted. */
   readonly name: string;
-  /** Its type is that of the column pointed to, where it is a foreign key. */
+  /** The column that gives the type. For a foreign key, this is the referenced column. */
   readonly column: ColumnMetadata;
 }
 
-/** The name or alias of a table in a statement, quoted, with its dot; or nothing; or a function that gives the value of a column. */
+/** The quoted name or alias of a table with its dot, or an empty string, or a function that returns the SQL value of a column. */
 export type ValueSource = string | ((column: SelectedColumn) => string);
 
-/** One selected value: a column of the entity, or a value that hydration loses. */
+/** One selected value: a column of the entity, or the exact form of a value that hydration changes or drops. */
 interface Selected extends SelectedColumn {
-  /** Where it goes in {@link RowImage.exact}; `null` for the entity's own property. */
+  /** The path of the value in {@link RowImage.exact}; `null` if the value is set on the entity. */
   readonly exactPath: string | null;
-  /** Of a foreign key of several columns: which one. */
+  /** For a foreign key of several columns: the column of this value. */
   readonly part: ColumnMetadata | null;
 }
 
-/** The columns that make the image of a row, in any statement that reads the table or returns its rows. */
+/** The columns of a row image, for any statement that reads the table or returns its rows. */
 export class ImageSelect {
   private constructor(
     private readonly definition: EntityDefinition,
     private readonly selected: readonly Selected[],
     private readonly dataSource: DataSource,
     private readonly exactOf: ExactOf,
-    /** Whether the image is whole; otherwise it holds the key only, by which TypeORM's own query builder has to read the row. */
+    /** Whether the image is whole. Otherwise it holds only the key, and TypeORM's query builder must read the row by that key. */
     readonly isWhole: boolean,
   ) {}
 
@@ -42,8 +42,8 @@ export class ImageSelect {
   }
 
   /**
-   * The values of a row that a statement notes while it runs, where only the columns of the table are known: all but virtual columns and
-   * links.
+   * The values of a row that a statement notes while it runs. At that point only the columns of the table are available, so virtual
+   * columns and links are left out.
    */
   static noted(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): ImageSelect {
     return ImageSelect.ofColumns(definition, dataSource, exactOf, true);
@@ -57,7 +57,7 @@ export class ImageSelect {
   ): ImageSelect {
     const { metadata, options } = definition;
     const { driver } = dataSource;
-    // A function of the application sees the whole row; otherwise only what goes out is read.
+    // `when` and an `owner` function see the whole row. Without them, only the values that an event needs are read.
     const readsWholeEntity = options.when !== undefined || typeof options.owner === 'function';
     const needed = new Set<ColumnMetadata>([
       ...metadata.primaryColumns,
@@ -70,7 +70,7 @@ export class ImageSelect {
         !(isNoted && column.isVirtualProperty) &&
         (needed.has(column) || (readsWholeEntity && column.isSelect)),
     );
-    // Spatial and virtual columns are read by expressions of TypeORM's, and links in another table.
+    // TypeORM reads spatial and virtual columns by expressions of its own, and links are in another table.
     const isWhole =
       isNoted ||
       (!definition.linkFields.length &&
@@ -91,7 +91,7 @@ export class ImageSelect {
         selected.push({ databaseName, name, column, exactPath: propertyPath, part: null });
       }
     }
-    // Hydration leaves a foreign key out.
+    // TypeORM's hydration leaves foreign keys out.
     for (const { joinColumns, propertyPath } of relations.filter((relation) => isWhole || keys.has(relation))) {
       for (const join of joinColumns) {
         const part = joinColumns.length > 1 ? join : null;
@@ -104,9 +104,9 @@ export class ImageSelect {
   }
 
   /**
-   * What to select, separated by commas.
+   * The select list, separated by commas.
    *
-   * @param prefix of the names that the values get
+   * @param prefix of the aliases
    */
   list(prefix: string, source: ValueSource): string {
     const { driver } = this.dataSource;
@@ -115,7 +115,7 @@ export class ImageSelect {
       .join(', ');
   }
 
-  /** The values of {@link list}, without their names. */
+  /** The values of {@link list}, without aliases. */
   values(source: ValueSource): string[] {
     return this.selected.map((selected) => {
       const { name, column, exactPath } = selected;
@@ -124,17 +124,17 @@ export class ImageSelect {
     });
   }
 
-  /** The columns of the table that the values come from. */
+  /** The columns of the selected values. */
   get columns(): readonly SelectedColumn[] {
     return this.selected;
   }
 
-  /** The names of {@link list}. */
+  /** The aliases of {@link list}. */
   names(prefix: string): string[] {
     return this.selected.map((_, n) => `${prefix}${n}`);
   }
 
-  /** The image of a row, of what {@link list} selected. */
+  /** Builds the image of a row that was selected with {@link list}. */
   image(runner: QueryRunner, row: Readonly<Record<string, unknown>>, prefix: string): RowImage {
     const { definition, selected } = this;
     const { driver } = this.dataSource;
@@ -151,7 +151,7 @@ export class ImageSelect {
   }
 }
 
-/** `order.customer.id` is there for the application's functions, as it is in what TypeORM loads before a write. */
+/** Sets `order.customer.id` for functions of the application, as TypeORM does when it loads an entity before a write. */
 export function setForeignKeys(
   { metadata }: EntityDefinition,
   entity: ObjectLiteral,
@@ -167,7 +167,7 @@ export function setForeignKeys(
   }
 }
 
-/** The text of a row's primary key, as `rowKey` gives that of an entity. */
+/** The text of the primary key of a row, in the form of `rowKey`. */
 export function keyOfImage(
   definition: EntityDefinition,
   entity: ObjectLiteral,
@@ -178,7 +178,7 @@ export function keyOfImage(
   );
 }
 
-/** The primary key of a row, as it is read by and as TypeORM names it; digits that a driver loses are in it. */
+/** The primary key of a row, in the shape that TypeORM takes to find the row. It keeps digits that the driver would lose. */
 export function idOfImage({ metadata }: EntityDefinition, { entity, exact }: RowImage): ObjectLiteral {
   const id: ObjectLiteral = {};
   for (const column of metadata.primaryColumns) {
@@ -191,7 +191,7 @@ export function idOfImage({ metadata }: EntityDefinition, { entity, exact }: Row
   return id;
 }
 
-/** One column of a row's primary key, as the application knows it. */
+/** The value of one primary key column, in the form that the application uses. */
 export function keyValue(column: ColumnMetadata, entity: ObjectLiteral, exact: ReadonlyMap<string, unknown>): unknown {
   const { relationMetadata: relation } = column;
   if (!relation || !column.isVirtual) {

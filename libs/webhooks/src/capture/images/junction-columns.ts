@@ -3,7 +3,7 @@ import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { lastingExpression } from './exact-expression.js';
 import { referredPath } from '../../entities/foreign-keys.js';
 
-/** Columns of a junction, read as values of the columns that they refer to. */
+/** Columns of a junction, read with the types of the columns that they reference. */
 export class JunctionColumns {
   constructor(
     private readonly columns: readonly ColumnMetadata[],
@@ -11,7 +11,7 @@ export class JunctionColumns {
     private readonly dataSource: DataSource,
   ) {}
 
-  /** What to select. */
+  /** The select list, separated by commas. */
   get list(): string {
     const { driver } = this.dataSource;
     return this.columns
@@ -23,7 +23,7 @@ export class JunctionColumns {
       .join(', ');
   }
 
-  /** Of a row that {@link list} has selected: values by the paths of the columns referred to. */
+  /** The values of a row that was selected with {@link list}, by the property paths of the referenced columns. */
   values(row: Readonly<Record<string, unknown>>): Map<string, unknown> {
     const { driver } = this.dataSource;
     return new Map(
@@ -35,7 +35,7 @@ export class JunctionColumns {
   }
 }
 
-/** A column of a junction has the type of the one that it refers to, which may refer to yet another. */
+/** The column that gives the type: the referenced column, which may reference another column in turn. */
 export function referredType(column: ColumnMetadata): ColumnMetadata {
   const { referencedColumn } = column;
   return referencedColumn ? (referencedColumn.referencedColumn ?? referencedColumn) : column;

@@ -9,14 +9,14 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** The text of an owning row's primary key, as `rowKey` gives that of an entity. */
+/** The text of the primary key of an owning row, in the form of `rowKey`. */
 export function ownerText(metadata: EntityMetadata, values: ReadonlyMap<string, unknown>): string {
   return JSON.stringify(metadata.primaryColumns.map((column) => keyText(values.get(column.propertyPath), column)));
 }
 
 /**
- * The ids of what rows are linked with, by the text of their primary keys, as they are now: on MySQL and MariaDB a plain read shows
- * them as they were when the transaction began. Not in any order.
+ * Reads the current ids of the linked rows, by the text of the primary key of the owning row. The ids have no order. On MySQL and MariaDB
+ * the read locks, because a plain read would show the links as they were when the transaction began.
  */
 export async function readLinks(
   runner: QueryRunner,
@@ -56,14 +56,18 @@ export async function readLinks(
   return links;
 }
 
-/** One value, or the parts of it by the paths of their columns. */
+/** The id of a linked row: one value, or for a key of several columns an object of values by property path. */
 function idOf(columns: readonly ColumnMetadata[], values: ReadonlyMap<string, unknown>): unknown {
   const [first, ...others] = columns;
   if (first && !others.length) return values.get(referredPath(first));
   return columns.reduce<unknown>((id, column) => withPart(id, column, values.get(referredPath(column))), {});
 }
 
-/** @param tuples the values of one key each, as a statement names them, separated by commas */
+/**
+ * The SQL condition that matches rows by their keys.
+ *
+ * @param tuples one text for each key: its values as SQL, separated by commas
+ */
 export function isOneOf(names: readonly string[], tuples: readonly string[], dataSource: DataSource): string {
   if (!tuples.length) return '1 = 0';
   if (names.length === 1) return `${names[0]} IN (${tuples.join(', ')})`;

@@ -5,8 +5,8 @@ import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
 import type { Before } from '../changes/row-change.js';
 import type { SavedRow } from '../typeorm/write-builder.js';
 
-/** Whether the row that TypeORM loaded shows all that an event needs, with these foreign keys; only with `exactPrevious: false`. */
-export function isLoadedEnough(
+/** Whether the row that TypeORM loaded has all values that an event needs, with these foreign keys. Used only with `exactPrevious: false`. */
+export function isFullyLoaded(
   definition: EntityDefinition,
   { databaseEntity }: SavedRow,
   relations: EntityDefinition['relationsNeeded'],
@@ -16,18 +16,18 @@ export function isLoadedEnough(
   return !isLoadedInexactly(definition, dataSource) && !lacksForeignKeys(relations, databaseEntity);
 }
 
-/** The row as TypeORM loaded it; `null` where that is not enough. */
+/** The image of the row that TypeORM loaded; `null` if the loaded row lacks values that an event needs. */
 export function loadedImage(
   definition: EntityDefinition,
   row: SavedRow | undefined,
   relations: EntityDefinition['relationsNeeded'],
   dataSource: DataSource,
 ): RowImage | null {
-  if (!row?.databaseEntity || !isLoadedEnough(definition, row, relations, dataSource)) return null;
+  if (!row?.databaseEntity || !isFullyLoaded(definition, row, relations, dataSource)) return null;
   return { key: rowKey(definition, row.databaseEntity), entity: row.databaseEntity, exact: new Map() };
 }
 
-/** The foreign keys that an event of an update needs: those that decide the owner, and those that change. */
+/** The foreign keys that the event of an update needs: the keys that decide the owner, and the changed keys. */
 export function relationsOfUpdate(
   { ownerRelations, relationsNeeded }: EntityDefinition,
   isChanged: (relation: EntityDefinition['relationsNeeded'][number]) => boolean,
@@ -35,7 +35,7 @@ export function relationsOfUpdate(
   return relationsNeeded.filter((relation) => ownerRelations.includes(relation) || isChanged(relation));
 }
 
-/** What an update replaces, where only the values that it sets are known for sure. */
+/** The before image of an update, of the columns that it sets: other columns of a loaded row may be out of date. */
 export function loadedBefore(definition: EntityDefinition, image: RowImage, set: ObjectLiteral): Before {
   const values = new Map<string, Json>();
   const touched = new Set<string>();
@@ -47,7 +47,7 @@ export function loadedBefore(definition: EntityDefinition, image: RowImage, set:
   return { values, touched, owner: definition.ownerOf(image) };
 }
 
-/** Links are no part of the statement: those that were read are compared. */
+/** A statement does not set links, so links count as set if they were read. */
 function isSetBy({ relation, column, isLinks, path }: OutField, set: ObjectLiteral, { exact }: RowImage): boolean {
   if (isLinks) return exact.has(path);
   return (relation ? relation.getEntityValue(set) : column.getEntityValue(set)) !== undefined;

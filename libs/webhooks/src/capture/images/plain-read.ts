@@ -5,11 +5,11 @@ import { ImageSelect, type ExactOf } from './image-select.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 import { escapedPath } from '../../dialect.js';
 
-/** How the rows of one entity are read by their key. */
+/** The prepared statement text that reads rows of one entity by their keys. */
 interface PlainRead {
-  /** Up to the list of keys. */
+  /** The statement up to the list of keys. */
   readonly text: string;
-  /** By primary key: the order in which rows are locked. */
+  /** The ORDER BY clause for reads that lock: rows are locked in the order of the primary key. */
   readonly order: string;
   readonly key: ColumnMetadata;
   readonly select: ImageSelect;
@@ -21,11 +21,11 @@ const reads = new WeakMap<EntityDefinition, PlainRead | 'none'>();
 const PREFIX = 'c';
 
 /**
- * The statement that reads rows of an entity by their keys, made once: a query builder takes longer to write it than the database
- * takes to answer.
+ * The statement that reads rows of an entity by their keys. It is composed once, because a query builder takes longer to compose it than
+ * the database takes to answer.
  *
- * @param exactOf how a value is selected so that the driver cannot spoil it; `null` where it does not
- * @returns `null` for entities that need the query builder: keys of several parts or with transformers, spatial and virtual columns
+ * @param exactOf returns the SQL that selects a value without loss in the driver; `null` if the driver loses nothing
+ * @returns `null` for entities that need the query builder: keys of several columns or with transformers, spatial or virtual columns, links
  */
 export function plainRead(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): PlainRead | null {
   let read = reads.get(definition);
@@ -45,7 +45,7 @@ export async function readPlainly(
   return rows.map((row) => select.image(runner, row, PREFIX));
 }
 
-/** Keys whose value is a parameter as it is. */
+/** Kinds of keys whose value can be sent as a parameter without conversion. */
 const KEY_KINDS: ReadonlySet<string> = new Set(['any', 'bigint']);
 
 function makePlainRead(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): PlainRead | null {

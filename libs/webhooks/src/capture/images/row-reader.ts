@@ -9,31 +9,31 @@ import { readLinks } from './links.js';
 import { plainRead, readPlainly } from './plain-read.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** SQLite refuses deep OR chains, which TypeORM makes of keys with several columns: rows are read in chunks. */
+/** TypeORM turns keys of several columns into a chain of ORs, and SQLite refuses deep chains. */
 const ROWS_PER_SELECT = 500;
-/** SQLite takes 32,766 parameters, PostgreSQL twice as many. */
+/** SQLite takes at most 32,766 parameters, PostgreSQL 65,535. */
 const ROWS_PER_PLAIN_SELECT = 5_000;
 
-/** How rows are locked that are read: `update` and `delete` name the statement that follows. */
+/** How a read locks its rows: `update` and `delete` name the statement that follows the read. */
 export type RowLock = 'none' | 'update' | 'delete';
 
-/** One row, by the text of its primary key. */
+/** The text of a primary key, which identifies a row among the rows of its entity. */
 export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: ObjectLiteral): string {
   return JSON.stringify(metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
 }
 
-/** The primary key alone: TypeORM merges other values into the identifiers of its subjects. */
+/** The primary key without other values: TypeORM merges other values, such as a version, into the identifiers of its subjects. */
 export function idOf({ metadata }: EntityDefinition, identifier: ObjectLiteral): ObjectLiteral {
   return metadata.getEntityIdMap(identifier) ?? identifier;
 }
 
 /**
- * Reads rows as they are now, in the writer's own transaction: what it has written is locked by it, so no other writer's
- * half of the row can be missed or mixed in.
+ * Reads the current state of rows in the transaction of the writer. Rows that this transaction has written are locked by it, so another
+ * writer cannot change them in between.
  *
- * @param lock the writer has not written them yet: they are locked here, by primary key, as the next writer's change could come in
- * between, and InnoDB's REPEATABLE READ would show them as they were when the transaction began
- * @returns images by {@link rowKey}; a row that is gone has none
+ * @param lock for rows that are not written yet: the read locks them in the order of the primary key. Without the lock another writer
+ * could change them between the read and the write, and REPEATABLE READ of InnoDB would show them as they were when the transaction began.
+ * @returns images by {@link rowKey}; a deleted row has none
  */
 export async function readRows(
   runner: QueryRunner,
@@ -45,7 +45,7 @@ export async function readRows(
   const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
   const isPlain = plainRead(definition, dataSourceOf(runner), lastingExpression) !== null;
   const most = isPlain ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
-  // All writers take the locks of several chunks in the same order; within a chunk the database sorts.
+  // All writers lock several chunks in the same order, which avoids deadlocks. Within a chunk the database sorts.
   if (lock !== 'none' && wanted.length > most) wanted.sort(([a], [b]) => (a < b ? -1 : 1));
   for (let start = 0; start < wanted.length; start += most) {
     const chunk = wanted.slice(start, start + most);
@@ -61,7 +61,8 @@ export async function readRows(
       if (image) images.set(key, image);
       read.delete(key);
     }
-    // The database wrote a key otherwise than the writer did (a padded `char`, another case): asked for alone, it is found.
+    // The database stores a key in another spelling than the writer (a padded `char`, another case). To match row and key, read each
+    // missing key alone.
     if (!read.size) continue;
     for (const [key, id] of missing) {
       const [alone] = (await readChunk(runner, definition, [id], lock)).values();
@@ -74,14 +75,14 @@ export async function readRows(
 /** A definition belongs to one data source. */
 const selects = new WeakMap<EntityDefinition, ImageSelect>();
 
-/** What to select for the images of an entity in a statement of our own. */
+/** The columns of the images of an entity, for statements that capture composes. Cached for each definition. */
 export function imageSelectOf(definition: EntityDefinition, dataSource: DataSource): ImageSelect {
   let select = selects.get(definition);
   if (!select) selects.set(definition, (select = ImageSelect.of(definition, dataSource, lastingExpression)));
   return select;
 }
 
-/** Whether what TypeORM loads of an entity differs from the row in a value that goes out. */
+/** Whether TypeORM may load a value of the event inexactly. */
 export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
   const isInexact = (column: ColumnMetadata) => isReadInexactly(column, dataSource);
   return (
@@ -92,12 +93,15 @@ export function isLoadedInexactly(definition: EntityDefinition, dataSource: Data
   );
 }
 
-/** Whether an entity that TypeORM loaded lacks a foreign key: it loads those that the writer's entity has, and never lazy ones. */
+/**
+ * Whether a loaded entity lacks a foreign key. Before a write, TypeORM loads only the relations that are set on the entity of the writer,
+ * and never lazy relations.
+ */
 export function lacksForeignKeys(relations: EntityDefinition['relationsNeeded'], loaded: ObjectLiteral): boolean {
   return relations.some((relation) => relation.getEntityValue(loaded) === undefined);
 }
 
-/** How a query builder names a part of the primary key, which may be a foreign key without a property of its own. */
+/** The path of a primary key column in a query builder. The column may be a foreign key without its own property. */
 function pathOfKey({ isVirtual, relationMetadata, propertyPath }: ColumnMetadata): string {
   return isVirtual && relationMetadata ? relationMetadata.propertyPath : propertyPath;
 }
@@ -111,9 +115,9 @@ async function readChunk(
   const { metadata } = definition;
   const dataSource = dataSourceOf(runner.manager);
   const dialect = dialectOf(dataSource.options.type);
-  // SQLite has one writer at a time, and no words for it.
+  // SQLite has one writer at a time and no syntax for row locks.
   const isLocking = rowLock !== 'none' && dialect !== 'sqlite';
-  // There FOR UPDATE makes writers wait that only refer to the row.
+  // On PostgreSQL, FOR UPDATE would also block writers that only reference the row by a foreign key.
   const isWeak = dialect === 'postgres' && rowLock === 'update';
   const plain = plainRead(definition, dataSource, lastingExpression);
   if (plain) {
@@ -138,7 +142,7 @@ async function readChunk(
     exact.push({ path, part, column, alias });
     builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
   };
-  // Hydration leaves a foreign key out unless the relation is joined.
+  // TypeORM's hydration leaves a foreign key out unless the relation is joined.
   for (const { joinColumns, propertyPath } of metadata.relations.filter(hasOwnColumn)) {
     for (const join of joinColumns) {
       const name = `${dataSource.driver.escape('e')}.${dataSource.driver.escape(join.databaseName)}`;
@@ -156,7 +160,7 @@ async function readChunk(
   entities.forEach((entity, index) => {
     const values = new Map<string, unknown>();
     for (const { path, part, column, alias } of exact) {
-      // As hydration would have done: a transformer's value is the application's.
+      // Convert as TypeORM's hydration does, so that a transformer returns the value of the application.
       const value: unknown = driver.prepareHydratedValue(raw[index]?.[alias] ?? null, column) ?? null;
       if (part === null) values.set(path, value);
       else values.set(path, withPart(values.get(path), part, value));

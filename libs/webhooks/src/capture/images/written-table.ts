@@ -8,7 +8,7 @@ import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import { escapedPath } from '../../dialect.js';
 
-/** A row as a statement gave it: which entity it is, and its image. */
+/** A row that a statement returned: its entity definition and its image. */
 export interface ReadRow {
   readonly definition: EntityDefinition;
   readonly image: RowImage;
@@ -16,24 +16,24 @@ export interface ReadRow {
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** An entity's table as a statement names it. */
+/** The escaped path of the table of an entity, for use in a statement. */
 export function tableName({ tablePath }: EntityMetadata, { driver }: DataSource): string {
   return escapedPath(tablePath, driver);
 }
 
-/** The table of an entity that is written, with the entities whose rows may stand in it. */
+/** The table that a statement writes, with the captured entities whose rows it may hold. */
 export class WrittenTable {
   private readonly selects: readonly ImageSelect[];
   private notedTwin: WrittenTable | undefined;
   private readonly discriminator: EntityMetadata['columns'][number] | undefined;
-  /** Whether a statement can give whole images; otherwise it gives keys, and {@link complete} reads the rows. */
+  /** Whether a statement can return whole images. Otherwise it returns keys, and {@link complete} reads the rows. */
   readonly isWhole: boolean;
-  /** Whether its rows may be of other entities, too: those of a single table. */
+  /** Whether the table holds rows of several entities (single-table inheritance). */
   readonly isShared: boolean;
 
   constructor(
     readonly metadata: EntityMetadata,
-    /** More than one in a single table of several entities. */
+    /** Several definitions if the table holds rows of several entities. */
     readonly definitions: readonly EntityDefinition[],
     private readonly dataSource: DataSource,
     isNoted = false,
@@ -46,12 +46,12 @@ export class WrittenTable {
     this.isShared = kindsInTable(metadata).length > 1;
   }
 
-  /** The table as a statement names it. */
+  /** The escaped path of the table, for use in a statement. */
   get name(): string {
     return tableName(this.metadata, this.dataSource);
   }
 
-  /** The same table, for images of rows that a statement notes while it runs. */
+  /** The same table, but for images of rows that a statement notes while it runs. */
   get noted(): WrittenTable {
     this.notedTwin ??= new WrittenTable(this.metadata, this.definitions, this.dataSource, true);
     return this.notedTwin;
@@ -73,12 +73,12 @@ export class WrittenTable {
     }
   }
 
-  /** Whether an action on any of its rows has to be known. */
+  /** Whether any entity of the table needs this action to be captured. */
   has(action: EntityAction): boolean {
     return this.definitions.some((definition) => definition.needs(action));
   }
 
-  /** What a statement selects or returns for the images of its rows. */
+  /** The select or RETURNING list for the images of rows. */
   list(prefix: string, source: ValueSource): string {
     const { driver } = this.dataSource;
     const names = this.valueNames(prefix);
@@ -87,7 +87,7 @@ export class WrittenTable {
       .join(', ');
   }
 
-  /** The values of {@link list}, without their names. */
+  /** The values of {@link list}, without aliases. */
   values(source: ValueSource): string[] {
     const kind = this.kindColumn;
     const values = this.selects.flatMap((select) => select.values(source));
@@ -95,18 +95,18 @@ export class WrittenTable {
     return values;
   }
 
-  /** A row as {@link list} would give it, of its {@link values}. */
+  /** Builds the row that {@link list} would return from the values of {@link values}. */
   rowOf(prefix: string, values: readonly unknown[]): Row {
     return Object.fromEntries(this.valueNames(prefix).map((name, n) => [name, values[n]]));
   }
 
-  /** Every column of the table that {@link list} takes a value from, once. */
+  /** Every column of the table that {@link list} uses, each once. */
   get columns(): SelectedColumn[] {
     const all = [...this.selects.flatMap(({ columns }) => columns), ...(this.kindColumn ? [this.kindColumn] : [])];
     return [...new Map(all.map((column) => [column.databaseName, column])).values()];
   }
 
-  /** The names of {@link list}, of a row source that has selected it. */
+  /** The aliases of {@link list}, qualified with the name of a row source that selected them. */
   names(prefix: string, qualifier: string): string {
     const { driver } = this.dataSource;
     return this.valueNames(prefix)
@@ -119,7 +119,7 @@ export class WrittenTable {
     return this.discriminator ? [...names, `${prefix}kind`] : names;
   }
 
-  /** `null` for a row of an entity that tells nothing. */
+  /** Builds the image of a returned row; `null` for a row of an entity that is not captured. */
   read(runner: QueryRunner, row: Row, prefix: string): ReadRow | null {
     const n = this.indexOf(row[`${prefix}kind`]);
     const definition = this.definitions[n];
@@ -127,7 +127,7 @@ export class WrittenTable {
     return definition && image ? { definition, image } : null;
   }
 
-  /** Whole images of rows, read once more where a statement could give their keys only. Rows that are gone are left out. */
+  /** Returns whole images. If the statement could return only keys, the rows are read again, and deleted rows are left out. */
   async complete(runner: QueryRunner, rows: readonly ReadRow[]): Promise<ReadRow[]> {
     if (this.isWhole) return [...rows];
     const found: ReadRow[] = [];
@@ -139,7 +139,7 @@ export class WrittenTable {
     return found;
   }
 
-  /** Rows of one entity as they are now, locked, by their key. */
+  /** Reads the current images of rows of one entity, by key. In a transaction the rows are locked. */
   imagesNow(
     runner: QueryRunner,
     definition: EntityDefinition,

@@ -1,7 +1,7 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf, escapedPath } from '../../dialect.js';
 import { chunks } from '../../store/database/chunks.js';
-import { changesOf, rememberRows, ROWS_PER_BATCH, rowsMissed, type Remembered } from '../statements/affected-rows.js';
+import { changesOf, noteRows, ROWS_PER_BATCH, rowsMissed, type NotedRow } from '../statements/affected-rows.js';
 import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
 import type { LinkOwners } from '../../entities/entity-registry.js';
 import { CaptureError } from '../../entities/errors.js';
@@ -15,36 +15,37 @@ import type { RowChange } from '../changes/row-change.js';
 import type { Saving, WriteBuilder } from '../typeorm/write-builder.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
-/** Rows that are read by one statement: PostgreSQL takes 65,535 parameters, SQLite half of them, and a key may have several. */
+/** Rows read by one statement. PostgreSQL takes 65,535 parameters, SQLite 32,766, and a key may have several columns. */
 const OWNERS_PER_READ = 500;
 
 export interface LinkWritesOptions {
   readonly dataSource: DataSource;
   readonly log: ChangeLog;
-  /** Runs in the caller's transaction, or in one of its own. */
+  /** Runs the work in the transaction of the caller, or in a new transaction. */
   inTransaction<T>(given: QueryRunner | undefined, work: (runner: QueryRunner) => Promise<T>): Promise<T>;
-  /** `undefined` for an entity that tells nothing. */
+  /** `undefined` for an entity that is not captured. */
   writeOf(builder: WriteBuilder, runner: QueryRunner, metadata: EntityMetadata): CapturedWrite | undefined;
-  /** The images of the rows that a `save()` writes. */
+  /** The before images of the rows that a `save()` writes. */
   imagesOf(saving: Saving): SavedRowImages;
 }
 
 /** A row that owns links. */
 interface Owner {
-  /** Of its primary key, as `rowKey` gives it. */
+  /** The text of its primary key, in the form of `rowKey`. */
   readonly text: string;
   /** Its primary key, as parameters. */
   readonly key: readonly unknown[];
 }
 
-/** Owning rows as they were before the first statement on their links, by the texts of their keys. */
-type Noted = Map<LinkOwners, Map<string, Remembered>>;
+/** Owning rows as they were before the first statement on their links, by the text of their keys. */
+type Noted = Map<LinkOwners, Map<string, NotedRow>>;
 
 /**
- * Captures what is written to the junction of a `@JoinTable` as an update of the rows that own the links, where their entity names the
- * relation in `fields`: they are read and locked with their links before a statement, and read again after it. A `save()` or `remove()`
- * writes links by several statements, and some owners by statements of their own, whose events hold the links: the others are told of when
- * it has run.
+ * Captures a write to the junction of a `@JoinTable` as an update of the rows that own the links, if their entity names the relation in
+ * `fields`. The owning rows are read and locked with their links before the statement, and read again after it.
+ *
+ * A `save()` or `remove()` writes links by several statements. It also writes some owning rows by statements on their own table, and the
+ * events of these statements contain the links. The updates of the other owning rows are recorded when the `save()` or `remove()` has run.
  */
 export class LinkWrites {
   private readonly noted = new WeakMap<Saving, Noted>();
@@ -61,7 +62,7 @@ export class LinkWrites {
       if (saving.firesListeners) await this.noteSaved(builder, saving, owners);
       return run(builder);
     }
-    // A copy, as of every captured statement: it has the runner of the transaction.
+    // Like every captured statement, run a copy of the builder, which gets the query runner of the transaction.
     const copy = builder.clone();
     return this.options.inTransaction(builder.queryRunner, async (runner) => {
       copy.queryRunner = runner;
@@ -71,7 +72,7 @@ export class LinkWrites {
       for (const one of owners) links = await this.note(copy, runner, one, noted, new Set());
       const result = await run(copy);
       const { affected } = result as { affected?: number | null };
-      // One more came in between, of a row that was not read.
+      // Another writer has added a link in between, and its owning row was not read.
       if (affected != null && affected > links)
         throw rowsMissed(copy.expressionMap.mainAlias?.metadata.name ?? '', links, affected);
       await this.recordNoted(runner, noted, () => false);
@@ -98,7 +99,7 @@ export class LinkWrites {
     if (!noted) this.noted.set(saving, (noted = new Map()));
     const images = this.options.imagesOf(saving);
     for (const one of owners) {
-      // As they are before their links change; their own statements may come later.
+      // Read the before images now, before the links change: the statements on the owning rows may run later.
       for (const definition of this.writeOf(saving.queryRunner, one)?.table.definitions ?? []) {
         if (!definition.linkFields.length) continue;
         await images.lock(definition, 'update');
@@ -109,11 +110,11 @@ export class LinkWrites {
   }
 
   /**
-   * Reads and locks the rows whose links a statement will write, but for those that are noted already.
+   * Reads and locks the rows whose links a statement will write, except the rows that are noted already.
    *
-   * @param captured texts of rows that need no noting
-   * @param unsettled changes whose images are read later
-   * @returns how many links the statement may change
+   * @param captured the key texts of rows that are captured by their own statements
+   * @param unsettled changes whose after images are read later
+   * @returns the number of links that the statement may change
    * @throws CaptureError `LINKS_UNKNOWN`
    */
   private async note(
@@ -134,7 +135,7 @@ export class LinkWrites {
       const write = this.writeOf(runner, owners);
       if (!write) continue;
       const keys = some.map(([, key]) => key);
-      for (const row of await rememberRows(write, keys)) {
+      for (const row of await noteRows(write, keys)) {
         const { definition } = row;
         if (definition.linkFields.length && definition.needs('updated')) known.set(rowKey(definition, row.id), row);
       }
@@ -158,19 +159,19 @@ export class LinkWrites {
     }
   }
 
-  /** An update of the owners that sets nothing. */
+  /** A captured update of the owning rows that sets nothing. */
   private writeOf(runner: QueryRunner, { metadata }: LinkOwners): CapturedWrite | undefined {
     const update = this.options.dataSource.createQueryBuilder(runner).update(metadata.target).set({});
     return this.options.writeOf(update as unknown as WriteBuilder, runner, metadata);
   }
 }
 
-/** The rows that a `save()` writes by statements of their own, by the texts of their keys. */
+/** The key texts of the owning rows that a `save()` writes by statements on their own table. */
 function writtenOwners({ rows }: Saving, { metadata }: LinkOwners): Set<string> {
   const written = new Set<string>();
   const { insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects } = rows;
   for (const row of [insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects].flat()) {
-    // Where it stands for rows of several entities, its statement is captured by itself.
+    // A statement on a table of several entities is captured by its criteria, so its event does not contain the links of this `save()`.
     const isShared = kindsInTable(row.metadata).length > 1 && !insertSubjects.includes(row);
     if (row.identifier && rootOf(row.metadata) === metadata && !isShared) written.add(rowKey(row, row.identifier));
   }
@@ -206,7 +207,7 @@ async function ownersOf(
 }
 
 /**
- * What a statement sets of the junction's columns that hold the owner's key, by the paths of the columns referred to.
+ * The values that a statement sets in the junction columns that reference the owning row, by the paths of the referenced columns.
  *
  * @throws CaptureError `LINKS_UNKNOWN`
  */
@@ -214,7 +215,7 @@ function writtenValues(builder: WriteBuilder, junction: EntityMetadata, set: Obj
   const { queryType, mainAlias } = builder.expressionMap;
   const values = new Map<string, unknown>();
   for (const column of junction.ownerColumns) {
-    // An entity of the application's may stand for the same table.
+    // The statement may name another entity of the application that maps the same table.
     const written = mainAlias?.metadata.columns.find(({ databaseName }) => databaseName === column.databaseName);
     const value: unknown = written?.getEntityValue(set);
     if (typeof value === 'function' || (value === undefined && queryType === 'insert')) {
@@ -228,12 +229,15 @@ function writtenValues(builder: WriteBuilder, junction: EntityMetadata, set: Obj
 function linksUnknown(junction: EntityMetadata, how: string): CaptureError {
   return new CaptureError(
     'LINKS_UNKNOWN',
-    `A statement on the junction ${junction.tableName} ${how}, so that nobody knows whose links it writes; nothing was written. Give values, or write inside webhooks.withoutCapture().`,
+    `A statement on the junction ${junction.tableName} ${how}, so the owning rows of its links are unknown. Nothing was written. Use values, or run the statement inside webhooks.withoutCapture().`,
     { details: { junction: junction.tableName } },
   );
 }
 
-/** Whose links a statement's condition finds now, and how many. On MySQL and MariaDB a plain read would show older ones. */
+/**
+ * The current owners of the links that match the condition of a statement, and the number of links of each. On MySQL and MariaDB the read
+ * locks, because a plain read would show the links as they were when the transaction began.
+ */
 async function readOwners(
   builder: WriteBuilder,
   runner: QueryRunner,

@@ -13,24 +13,25 @@ import type { WriteBuilder } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
-/** Rows whose images are in memory at once. A statement that touches more of them is captured batch by batch. */
+/** How many rows have images in memory at the same time. A statement that writes more rows is captured batch by batch. */
 export const ROWS_PER_BATCH = 1_000;
 
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
-/** What an update, soft delete or restore does to the rows that it finds. */
+/** Captures the rows that an update, soft delete or restore writes. */
 export function updateAffected(write: CapturedWrite, send: Send): Send {
   const { queryType } = write.builder.expressionMap;
   const action = queryType === 'soft-delete' ? 'deleted' : queryType === 'restore' ? 'restored' : 'updated';
   return affecting(write, send, action, false);
 }
 
+/** Captures the rows that a delete removes. */
 export function deleteAffected(write: CapturedWrite, send: Send): Send {
   return affecting(write, send, 'deleted', true);
 }
 
 function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDelete: boolean): Send {
-  // Composed when the hooks before the statement have run: they may change what it sets.
+  // The statement is composed after the hooks that run before it, because they may change the values that it sets.
   write.builder.getQueryAndParameters = () => ['', []];
   const compose = () => {
     delete (write.builder as Partial<typeof write.builder>).getQueryAndParameters;
@@ -41,7 +42,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
       const result = await inOneStatement(write, send, action, isDelete, compose);
       if (result) return result;
     }
-    // Before anything is written: a caller who swallows the error must not be able to commit what nobody is told of.
+    // Refuse before anything is written: a caller who swallows the error must not be able to commit a change without its event.
     if (!isDelete) refuseUnknownKeys(write);
     const rows = await readAffected(write, { isDelete, limit: ROWS_PER_BATCH + 1 });
     if (rows.length > ROWS_PER_BATCH && !hasOwnLimit(write))
@@ -55,14 +56,14 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     if (keys.length && result.affected === 0) await refuseLostKeys(write, keys.length);
     if (isDelete)
       await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
-    else await write.record(await changesOf(write, action, found.map(remember)));
+    else await write.record(await changesOf(write, action, found.map(noteOf)));
     return result;
   };
 }
 
 /**
- * Nothing was written. Either no key found its row again (a time with more digits than a Date has), or no value changed, on a MySQL
- * whose client counts changed rows instead of found ones (`-FOUND_ROWS`).
+ * Called when a statement reports no affected row. Either no key matched its row (a time with more digits than a Date has), or no value
+ * changed and the MySQL client counts changed rows instead of found rows (`-FOUND_ROWS`). Only the second case is no error.
  *
  * @throws CaptureError `ROWS_MISSED`
  */
@@ -71,7 +72,7 @@ async function refuseLostKeys(write: CapturedWrite, expected: number): Promise<v
   if (found.length < expected) throw rowsMissed(write.table.metadata.name, expected, found.length);
 }
 
-/** `clear()`: every row of the table, which nobody else writes meanwhile. */
+/** Captures `clear()` as deletes of all rows. On PostgreSQL the table is locked, so that no other writer adds a row meanwhile. */
 export async function emptyTable(write: CapturedWrite, truncate: () => Promise<unknown>): Promise<unknown> {
   if (write.dialect === 'postgres') {
     await write.runner.query(`LOCK TABLE ${write.table.name} IN ACCESS EXCLUSIVE MODE`);
@@ -81,10 +82,10 @@ export async function emptyTable(write: CapturedWrite, truncate: () => Promise<u
 }
 
 /**
- * PostgreSQL chooses and locks the rows, writes them and returns both images in one statement. The rows are chosen once: criteria
- * with RANDOM() and concurrent writers make no difference between what is written and what is told.
+ * On PostgreSQL one statement selects and locks the rows, writes them and returns both images. The rows are selected only once, so the
+ * captured rows are always the written rows, even with RANDOM() in the criteria and with concurrent writers.
  *
- * @returns `null` when there are more rows than a batch: then nothing was written
+ * @returns `null` if there are more rows than one batch; then nothing was written
  */
 async function inOneStatement(
   write: CapturedWrite,
@@ -140,7 +141,7 @@ async function inOneStatement(
   return withoutImages(result, { hasAsked: asked !== '', isInsert: false });
 }
 
-/** Nothing was returned: there were no rows, or too many. */
+/** If the statement returned nothing, there were either no rows or too many. Returns whether there are more rows than one batch. */
 async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string, where: string): Promise<boolean> {
   const text = `${cte}SELECT count(*) AS "n" FROM (SELECT 1 FROM ${table.name}${where} LIMIT ${ROWS_PER_BATCH + 1}) "t"`;
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
@@ -148,7 +149,7 @@ async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string
   return Number(row?.n) > ROWS_PER_BATCH;
 }
 
-/** What the caller sees of a result: not what capture has asked for. */
+/** Removes the columns that capture added from a result, so that the caller sees only what the statement asked for. */
 export function withoutImages(
   result: BuilderResult,
   { hasAsked, isInsert }: { hasAsked: boolean; isInsert: boolean },
@@ -156,13 +157,13 @@ export function withoutImages(
   const records = hasAsked
     ? result.records.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => !name.startsWith('wh_'))))
     : [];
-  // As the drivers give them.
+  // The shape of `raw` is that of the drivers.
   return Object.assign(result, { records, raw: isInsert ? records : [records, result.affected] });
 }
 
 interface AffectedRow {
   readonly row: ReadRow | null;
-  /** Its primary key, as parameters. */
+  /** The primary key, as parameters. */
   readonly key: readonly unknown[];
 }
 
@@ -214,7 +215,7 @@ function readRowsOf(rows: readonly AffectedRow[]): ReadRow[] {
   return rows.flatMap(({ row }) => row ?? []);
 }
 
-/** The builder's own condition; a soft delete adds to it that the row is not deleted yet. */
+/** The condition of the builder. For a soft delete or a restore it also requires that the row is not yet deleted or restored. */
 function conditionOf({ builder, runner, table }: CapturedWrite): string {
   const { queryType, wheres } = builder.expressionMap;
   const isSoft = table.metadata.deleteDateColumn !== undefined && ['soft-delete', 'restore'].includes(queryType);
@@ -222,7 +223,7 @@ function conditionOf({ builder, runner, table }: CapturedWrite): string {
     wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(runner), table.metadata, queryType) });
   }
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
-  // TypeORM adds it, too; 0.3 does not, and writes the rows that are read here.
+  // Remove the condition again. TypeORM 1.x adds it itself. TypeORM 0.3 does not, but its statement is restricted to the rows read here.
   if (isSoft) wheres.pop();
   return where;
 }
@@ -233,7 +234,7 @@ export function onlyOnce(builder: WriteBuilder, metadata: EntityMetadata): void 
   wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
 }
 
-/** That a soft delete meets a row which is not deleted yet, or a restore one which is. */
+/** The condition that a soft delete matches only rows that are not deleted, and a restore only rows that are deleted. */
 function changesDeletion({ driver }: DataSource, { deleteDateColumn }: EntityMetadata, queryType: string): string {
   return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
 }
@@ -242,7 +243,7 @@ const COMPOSED = ['createWhereExpression', 'createOrderByExpression', 'createLim
 
 function restrictTo({ builder }: CapturedWrite, where: string): void {
   builder.createWhereExpression = () => where;
-  // The rows are chosen.
+  // The rows are already selected, so order and limit no longer apply.
   if (builder.createOrderByExpression) builder.createOrderByExpression = () => '';
   if (builder.createLimitExpression) builder.createLimitExpression = () => '';
 }
@@ -262,25 +263,25 @@ function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[
 }
 
 /**
- * Rows by their keys, locked, as they are before something else than their own statement changes what is told of them.
+ * Reads and locks rows by their keys, before a statement on another table (a junction) changes values of their events.
  *
- * @param keys as parameters, in the order of the primary columns; no more than a statement may have
+ * @param keys as parameters, in the order of the primary columns; at most as many as one statement may have
  */
-export async function rememberRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<Remembered[]> {
+export async function noteRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<NotedRow[]> {
   restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
   const rows = await readAffected(write, { isDelete: false, limit: keys.length, after: [] });
-  return (await write.table.complete(write.runner, readRowsOf(rows))).map(remember);
+  return (await write.table.complete(write.runner, readRowsOf(rows))).map(noteOf);
 }
 
-/** What is kept of a row until its statement has run. */
-export interface Remembered {
+/** The part of a row that is kept in memory until its statement has run. */
+export interface NotedRow {
   readonly definition: EntityDefinition;
   readonly id: ObjectLiteral;
-  /** As JSON: the old values of the fields, and the owner. */
+  /** JSON of the old field values and the owner. */
   readonly before: string;
 }
 
-function remember({ definition, image }: ReadRow): Remembered {
+function noteOf({ definition, image }: ReadRow): NotedRow {
   const values = definition.fields.map((field) => definition.valueOf(field, image));
   return { definition, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
 }
@@ -291,7 +292,7 @@ export function beforeImageOf(definition: EntityDefinition, image: RowImage): Be
   return { values, touched: touchedOf(definition), owner: definition.ownerOf(image) };
 }
 
-function recall({ definition, before }: Remembered): Before {
+function beforeOfNote({ definition, before }: NotedRow): Before {
   const [values, owner] = JSON.parse(before) as [Json[], Before['owner']];
   return {
     values: new Map(definition.fields.map((field, n) => [field.path, values[n] ?? null])),
@@ -302,7 +303,7 @@ function recall({ definition, before }: Remembered): Before {
 
 const touched = new WeakMap<EntityDefinition, ReadonlySet<string>>();
 
-/** Both images are exact: what differs was changed, by the statement or by what the database makes of it. */
+/** Every field counts as touched: both images are exact, so a field that differs was changed by the statement or by the database. */
 function touchedOf(definition: EntityDefinition): ReadonlySet<string> {
   let paths = touched.get(definition);
   if (!paths) {
@@ -312,11 +313,11 @@ function touchedOf(definition: EntityDefinition): ReadonlySet<string> {
   return paths;
 }
 
-/** The changes of rows that were written, with their images read again. */
+/** The changes of written rows. Reads the after images. */
 export async function changesOf(
   write: CapturedWrite,
   action: EntityAction,
-  rows: readonly Remembered[],
+  rows: readonly NotedRow[],
 ): Promise<RowChange[]> {
   const changes: RowChange[] = [];
   for (const definition of write.table.definitions) {
@@ -326,13 +327,13 @@ export async function changesOf(
     const images = await write.table.imagesNow(write.runner, definition, ids);
     own.forEach((row, n) => {
       const image = images.get(rowKey(definition, ids[n] as ObjectLiteral));
-      if (image) changes.push(write.change(action, definition, action === 'updated' ? recall(row) : null, image));
+      if (image) changes.push(write.change(action, definition, action === 'updated' ? beforeOfNote(row) : null, image));
     });
   }
   return changes;
 }
 
-/** @throws CaptureError `KEY_UNKNOWN` for an update that sets a key by an expression: the database alone knows what it becomes */
+/** @throws CaptureError `KEY_UNKNOWN` if an update sets a key by an expression: only the database knows the new key */
 function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
   const { queryType, valuesSet } = builder.expressionMap;
   if (queryType !== 'update' || !valuesSet) return;
@@ -340,12 +341,12 @@ function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
   if (!column) return;
   throw new CaptureError(
     'KEY_UNKNOWN',
-    `An update of ${table.metadata.name} sets its primary key ${column.propertyPath} by an expression, so that its rows could not be found again; nothing was written. Set a value instead.`,
+    `An update of ${table.metadata.name} sets the primary key ${column.propertyPath} by an expression, so its rows could not be found afterwards. Nothing was written. Set the key to a value.`,
     { details: { entity: table.metadata.name, column: column.propertyPath } },
   );
 }
 
-/** Where a row is after an update that may set its key. */
+/** The primary key of a row after an update, which may set the key. */
 function idAfter({ builder, table }: CapturedWrite, definition: EntityDefinition, id: ObjectLiteral): ObjectLiteral {
   const { queryType, valuesSet } = builder.expressionMap;
   if (queryType !== 'update' || !valuesSet) return id;
@@ -360,9 +361,10 @@ function idAfter({ builder, table }: CapturedWrite, definition: EntityDefinition
 }
 
 /**
- * More rows than a batch. The events of a delete are written before it, and nothing of its rows is kept; of other writes the keys and
- * old values are remembered as text, and images are in memory for one batch at a time. Where the statement fails, or wrote other rows
- * than these, the savepoint takes back what was written, so that a caller who swallows the error commits nothing by halves.
+ * Captures a statement that writes more rows than one batch. The events of a delete are written before the statement, so none of its rows
+ * stays in memory. For other writes, the keys and old values stay in memory as text, and the images of one batch at a time. If the
+ * statement fails or writes other rows than were read, the savepoint is rolled back. So a caller who swallows the error cannot commit half
+ * of the write.
  */
 async function batchByBatch(
   write: CapturedWrite,
@@ -374,16 +376,16 @@ async function batchByBatch(
   const { runner } = write;
   await runner.query('SAVEPOINT webhooks_batches');
   try {
-    const rows: Remembered[] = [];
+    const rows: NotedRow[] = [];
     const count = isDelete
       ? await recordDeleted(write)
       : await eachBatch(write, false, (batch) => {
-          for (const row of batch) rows.push(remember(row));
+          for (const row of batch) rows.push(noteOf(row));
         });
     const [text, parameters] = compose();
     const result = await send(text, parameters);
     const { affected = count } = result;
-    // A server that counts changed rows instead of found ones says less of an update.
+    // If the client counts changed rows instead of found rows, an update may report fewer rows than were read.
     if (isDelete ? affected !== count : affected > count) throw rowsMissed(write.table.metadata.name, count, affected);
     for (let start = 0; start < rows.length; start += ROWS_PER_BATCH) {
       await write.recordBatch(await changesOf(write, action, rows.slice(start, start + ROWS_PER_BATCH)));
@@ -391,7 +393,7 @@ async function batchByBatch(
     await runner.query('RELEASE SAVEPOINT webhooks_batches');
     return result;
   } catch (error) {
-    // After a deadlock or a lost connection there is no savepoint any more, and no transaction.
+    // After a deadlock or a lost connection, neither the savepoint nor the transaction exists any longer.
     await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').then(write.undone, () => undefined);
     throw error;
   }
@@ -403,7 +405,7 @@ function recordDeleted(write: CapturedWrite): Promise<number> {
   );
 }
 
-/** The affected rows in the order of their keys, locked. @returns how many */
+/** Reads and locks the affected rows batch by batch, in the order of their keys. @returns the number of rows */
 async function eachBatch(
   write: CapturedWrite,
   isDelete: boolean,
@@ -424,7 +426,7 @@ async function eachBatch(
 export function rowsMissed(entity: string, expected: number, written: number | undefined): CaptureError {
   return new CaptureError(
     'ROWS_MISSED',
-    `A statement on ${entity} wrote ${written} rows where ${expected} had been read and locked: other writers came between, or its criteria give another answer each time (RANDOM()). The write is rolled back, since events would be missing; run it again.`,
+    `A statement on ${entity} wrote ${written} rows, but ${expected} rows were read and locked before it. Either another writer changed rows in between, or the criteria match different rows each time (RANDOM()). Events would be missing, so the write is rolled back. Run it again.`,
     { details: { entity, expected, written: written ?? null } },
   );
 }

@@ -7,20 +7,20 @@ import type { WrittenTable } from '../images/written-table.js';
 import type { RunnerWrites } from '../transactions/runner-writes.js';
 import type { WriteBuilder } from '../typeorm/write-builder.js';
 
-/** Where the changes go: the log of the query runner's transaction. */
+/** Receives the changes: the log of the transaction of a query runner. */
 export interface ChangeLog {
-  /** What is under way on a query runner. */
+  /** The statements that are under way on a query runner. */
   writesOf(runner: QueryRunner): RunnerWrites;
-  /** Whether the database is in a transaction, whatever TypeORM believes. */
+  /** Whether the database is in a transaction. TypeORM may not know, for example after a raw BEGIN. */
   isOpen(runner: QueryRunner): boolean;
-  /** Whether writes make events here. @param runner that the caller has given */
+  /** Whether writes are captured in the current context. @param runner the query runner given by the caller */
   isCaptured(runner: QueryRunner | undefined): boolean;
-  /** Reads what earlier changes of a table have left, before it is written again. */
+  /** Reads the after images of earlier changes of a table, before the table is written again. */
   settle(runner: QueryRunner, metadata: EntityMetadata, except?: ReadonlySet<RowChange>): Promise<void> | undefined;
   /**
-   * Gives earlier changes of these rows their images, before the rows are written again.
+   * Sets the after images of earlier changes of these rows, before the rows are written again.
    *
-   * @param images that were read just now; otherwise they are read
+   * @param images the current images, if they were just read; otherwise they are read here
    */
   settleRows(
     runner: QueryRunner,
@@ -28,26 +28,26 @@ export interface ChangeLog {
     keys: ReadonlySet<string>,
     images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined;
-  /** A statement has written rows that nobody knows: the transaction must not be committed. */
+  /** A statement has written rows that could not be captured. Refuses the COMMIT of the transaction. */
   refuse(runner: QueryRunner, definition: EntityDefinition, error: unknown): void;
   record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void> | void;
-  /** Writes what waits. */
+  /** Writes the events of pending changes to the outbox. */
   flush(runner: QueryRunner): Promise<void>;
 }
 
-/** What the parts of one captured statement share. */
+/** One captured statement, as its parts share it. */
 export interface CapturedWrite {
   readonly builder: WriteBuilder;
   readonly runner: QueryRunner;
   readonly table: WrittenTable;
   readonly dialect: DialectName;
-  /** @param image of the row as it is now; as it was, where it is gone */
+  /** @param image the after image; for a deleted row the before image */
   change(action: EntityAction, definition: EntityDefinition, before: Before | null, image: RowImage): RowChange;
   record(changes: readonly RowChange[]): Promise<void>;
-  /** Records a batch of many, and writes its events: only one batch is in memory. */
+  /** Records one of several batches and writes its events, so that only one batch is in memory. */
   recordBatch(changes: readonly RowChange[]): Promise<void>;
-  /** A savepoint has taken the statement back. */
+  /** Must be called when the statement was rolled back to a savepoint. */
   undone(this: void): void;
-  /** Says once for each entity that a write made no event. */
+  /** Logs that a write made no event, once for each entity. */
   warn(code: string, message: string): void;
 }

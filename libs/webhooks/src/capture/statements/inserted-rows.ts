@@ -2,7 +2,7 @@ import type { ObjectLiteral } from 'typeorm';
 import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
-import { notesOf } from './noted-rows.js';
+import { createNotes } from './noted-rows.js';
 import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
 import { insertUnreturned } from './unreturned-rows.js';
@@ -12,21 +12,24 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
-/** An insert, with or without an answer to conflicts. The rows come from `RETURNING` where the driver has it. */
+/** Captures an insert, with or without ON CONFLICT or ON DUPLICATE KEY. The rows come from `RETURNING` if the driver supports it. */
 export async function insertRows(write: CapturedWrite, send: Send): Promise<Send> {
   const { insertFromSelect } = write.builder.expressionMap;
   if (!returns(write)) return insertFromSelect ? uncaptured(write, send) : insertUnreturned(write, send);
-  if (isUpsert(write)) return insertReturned(write, send, await notesOf(write));
+  if (isUpsert(write)) return insertReturned(write, send, await createNotes(write));
   return insertFromSelect ? insertSelected(write, send) : insertReturned(write, send, null);
 }
 
-/** TypeORM's SQLite driver asks for no RETURNING, but SQLite has it. Of MariaDB it changes what the caller gets. */
+/**
+ * Whether the statement can return its rows. SQLite supports RETURNING although the driver of TypeORM does not use it. On MariaDB an added
+ * RETURNING would change the result that the caller gets, so it is used only if the statement has one already.
+ */
 function returns({ dialect, builder }: CapturedWrite): boolean {
   if (dialect !== 'mysql') return true;
   return dataSourceOf(builder).driver.isReturningSqlSupported('insert') && hasReturning(builder);
 }
 
-/** Whether the statement ends with a RETURNING of TypeORM's or the caller's. Asked for when it is composed. */
+/** Whether the statement ends with a RETURNING that TypeORM or the caller added. Must be called when the statement is composed. */
 function hasReturning(builder: CapturedWrite['builder']): boolean {
   const { updateEntity, returning, mainAlias } = builder.expressionMap as typeof builder.expressionMap & {
     updateEntity: boolean;
@@ -60,23 +63,23 @@ function sendReturning(
   notes: RowNotes | null,
 ): Promise<BuilderResult> {
   const { dialect, table } = write;
-  const [statement, values] = notes?.noting(text, parameters) ?? [text, parameters];
+  const [statement, values] = notes?.notingStatement(text, parameters) ?? [text, parameters];
   const list = [table.list('wh_n', ''), ...(notes ? [notes.returned.list] : [])];
   if (dialect === 'sqlite' && !table.metadata.withoutRowid) list.push('rowid AS "wh_rowid"');
   const join = hasOwnReturning(write) ? ', ' : ' RETURNING ';
   return send(`${statement}${join}${list.join(', ')}`, [...values, ...(notes?.returned.parameters ?? [])]);
 }
 
-/** Whether the statement returns something already. TypeORM asks SQLite for nothing. */
+/** Whether the statement already has a RETURNING. TypeORM never adds one on SQLite. */
 function hasOwnReturning({ dialect, builder }: CapturedWrite): boolean {
   return dialect !== 'sqlite' && hasReturning(builder);
 }
 
-/** What the caller sees of a result. */
+/** Removes the columns that capture added from a result. */
 async function withoutReturned(write: CapturedWrite, result: BuilderResult): Promise<BuilderResult> {
   const { records } = result;
   if (write.dialect !== 'sqlite') return withoutImages(result, { hasAsked: hasOwnReturning(write), isInsert: true });
-  // As better-sqlite3 answers a statement that returns nothing: with the last row that was inserted, not one that was met.
+  // For a statement without RETURNING, better-sqlite3 gives the rowid of the last inserted row, never that of an updated row.
   const inserted = records.filter(({ wh_met: met }) => met === undefined || met === null);
   const raw = inserted.at(-1)?.['wh_rowid'] ?? (await lastRowId(write));
   return Object.assign(result, { affected: records.length, raw, records: [] });
@@ -94,13 +97,13 @@ function insertedRows(write: CapturedWrite, records: readonly Row[], old: readon
     const now = write.table.read(write.runner, record, 'wh_n');
     if (!now) return [];
     const before = old[n] ?? null;
-    // A trigger has kept the row that the note is of from being updated, and this one is new.
+    // A trigger of the application has prevented the update of the noted row, and this row is a new one.
     const isOfAnother = before !== null && !isMoved && before.image.key !== now.image.key;
     return [{ now, old: isOfAnother ? null : before }];
   });
 }
 
-/** Keys are returned, and images read batch by batch: a select may give any number of rows. */
+/** Returns keys and reads the images batch by batch, because the SELECT may give any number of rows. */
 function insertSelected(write: CapturedWrite, send: Send): Send {
   const { table, runner, builder } = write;
   const { driver } = dataSourceOf(runner);
@@ -137,7 +140,7 @@ function uncaptured(write: CapturedWrite, send: Send): Send {
   return (text, parameters) => {
     write.warn(
       'INSERT_SELECT_NOT_CAPTURED',
-      `An INSERT … SELECT into ${write.table.metadata.name} makes no events on this database, whose driver does not return the rows that were inserted. Read the rows and insert() or upsert() them where events are wanted.`,
+      `An INSERT … SELECT into ${write.table.metadata.name} makes no events, because the driver of this database does not return inserted rows. To get events, read the rows and write them with insert() or upsert().`,
     );
     return send(text, parameters);
   };

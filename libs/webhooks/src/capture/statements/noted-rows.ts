@@ -13,13 +13,13 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 
 type Row = Record<string, unknown>;
 
-/** @param write whose statement has yet to be composed */
-export async function notesOf(write: CapturedWrite): Promise<RowNotes> {
+/** @param write a write whose statement is not composed yet */
+export async function createNotes(write: CapturedWrite): Promise<RowNotes> {
   if (write.dialect === 'sqlite') return SqliteNotes.on(write);
   return write.dialect === 'postgres' ? new PostgresNotes(write) : new MysqlNotes(write);
 }
 
-/** A setting of the transaction: it is set as a row is met, and read and emptied as the row is returned. */
+/** Notes rows in a setting of the transaction. The upsert sets it when it updates a row, and reads and empties it when it returns the row. */
 class PostgresNotes implements RowNotes {
   private static readonly MET = "current_setting('webhooks.met', true)";
   readonly returned = {
@@ -34,7 +34,7 @@ class PostgresNotes implements RowNotes {
     const conditions = onUpdate.overwriteCondition ?? [];
     const isConditional = conditions.length > 0 || onUpdate.skipUpdateIfNoValuesChanged === true;
     const original = builder.createUpsertConditionExpression?.bind(builder);
-    // TypeORM writes a condition only where there is one.
+    // TypeORM composes a condition only if the builder has one.
     const always = { type: 'simple', condition: '1=1' };
     builder.expressionMap.onUpdate = {
       ...onUpdate,
@@ -52,7 +52,7 @@ class PostgresNotes implements RowNotes {
 
   end(): void {}
 
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     return [text, parameters];
   }
 
@@ -60,7 +60,7 @@ class PostgresNotes implements RowNotes {
     return readReturned(this.write, records);
   }
 
-  /** JSON of the columns as text, whatever their types; of JSON as it is. */
+  /** JSON of the columns. A value of a JSON column is kept, every other value becomes a text. */
   private note(table: string): string {
     const pairs = this.write.table.noted.columns.map(({ databaseName, name, column }) => {
       const text = `${table}.${name}::text`;
@@ -71,15 +71,18 @@ class PostgresNotes implements RowNotes {
   }
 }
 
-/** How an upsert names the row that it meets. TypeORM 1.x gives it to what composes the condition, 0.3 does not. */
+/**
+ * The name of the existing row in an upsert. TypeORM 1.x passes it to the method that composes the condition. TypeORM 0.3 does not, so it
+ * is derived here.
+ */
 function insertedName(builder: WriteBuilder): string {
   const path = builder.getMainTableName();
   return builder.alias === path ? builder.getTableName(path) : dataSourceOf(builder).driver.escape(builder.alias);
 }
 
 /**
- * A variable of the connection, which has to be there before the statement: MySQL and MariaDB take one that is not for a constant. The
- * first assignment of the statement notes the row, before the others change it.
+ * Notes rows in a variable of the connection. The variable must exist before the statement, because MySQL and MariaDB treat a missing
+ * variable as a constant. The first assignment of the statement notes the row, before the other assignments change it.
  */
 class MysqlNotes implements RowNotes {
   readonly returned = {
@@ -95,7 +98,7 @@ class MysqlNotes implements RowNotes {
 
   end(): void {}
 
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     return [assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`), parameters];
   }
 
@@ -106,13 +109,13 @@ class MysqlNotes implements RowNotes {
 
 const ON_DUPLICATE = ' ON DUPLICATE KEY UPDATE ';
 
-/** Evaluates an expression on MySQL as a row is met: by an assignment that leaves the column as it is. */
+/** Evaluates an expression for each row that an upsert updates on MySQL: by a first assignment that does not change its column. */
 export function assigningFirst(write: CapturedWrite, statement: string, expression: string): string {
   const start = statement.lastIndexOf(ON_DUPLICATE) + ON_DUPLICATE.length;
   return `${statement.slice(0, start)}${unchanged(write, expression)}, ${statement.slice(start)}`;
 }
 
-/** As {@link assigningFirst}, after the other assignments. */
+/** Like {@link assigningFirst}, but after the other assignments. */
 export function assigningLast(write: CapturedWrite, statement: string, expression: string): string {
   return `${statement}, ${unchanged(write, expression)}`;
 }
@@ -124,7 +127,7 @@ function unchanged({ builder, table }: CapturedWrite, expression: string): strin
   return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
 }
 
-/** JSON of a row in an assignment. @param more members of it, as SQL */
+/** SQL of the JSON of a row, for use in an assignment. @param more further names and values of the object, as SQL */
 export function mysqlNote({ table, runner }: CapturedWrite, more: readonly string[] = []): string {
   const pairs = table.noted.columns.map(({ databaseName, name, column }) => {
     return `${literal(databaseName)}, ${mysqlNoted(column, dataSourceOf(runner)).written(`${table.name}.${name}`)}`;
@@ -132,7 +135,7 @@ export function mysqlNote({ table, runner }: CapturedWrite, more: readonly strin
   return `JSON_OBJECT(${[...pairs, ...more].join(', ')})`;
 }
 
-/** The rows of notes that were returned one by one; `null` where there was none. */
+/** The noted rows of returned records, in the order of the records; `null` for a record without a note. */
 async function readReturned(write: CapturedWrite, records: readonly Row[]): Promise<(ReadRow | null)[]> {
   const notes = records.flatMap(({ wh_met: met }) => (met === null ? [] : [met as string]));
   const rows = notes.length ? await readNotes(write, notes.join(',')) : [];
@@ -141,9 +144,10 @@ async function readReturned(write: CapturedWrite, records: readonly Row[]): Prom
 }
 
 /**
- * The rows of notes: the database makes values of the columns' types of them again, and the driver gives what it would give of the row.
+ * Reads notes as rows. The database converts the noted values back to the types of the columns, so the driver returns the same values as
+ * for a row of the table.
  *
- * @param notes separated by commas
+ * @param notes JSON objects, separated by commas
  */
 export async function readNotes({ table, runner, dialect }: CapturedWrite, notes: string): Promise<(ReadRow | null)[]> {
   const dataSource = dataSourceOf(runner);
@@ -172,7 +176,7 @@ function mysqlSource(columns: readonly SelectedColumn[], dataSource: DataSource)
 function postgresValue({ name, column }: SelectedColumn, { driver }: DataSource): string {
   const value = `wh_o.${name}`;
   if (!driver.spatialTypes.includes(column.type)) return value;
-  // As TypeORM reads it.
+  // TypeORM selects spatial columns by the same expression.
   return `ST_AsGeoJSON(${value}${column.precision ? `, ${column.precision}` : ''})::json`;
 }
 
@@ -181,11 +185,11 @@ function mysqlValue({ name, column }: SelectedColumn, dataSource: DataSource): s
 }
 
 function mysqlNoted(column: ColumnMetadata, dataSource: DataSource): ReturnType<typeof mysqlColumn> {
-  const travelling = mysqlColumn(column, dataSource);
-  if (!dataSource.driver.spatialTypes.includes(column.type)) return travelling;
+  const noted = mysqlColumn(column, dataSource);
+  if (!dataSource.driver.spatialTypes.includes(column.type)) return noted;
   const { legacySpatialSupport: isLegacy } = dataSource.options as { legacySpatialSupport?: boolean };
-  // As TypeORM reads it.
-  return { ...travelling, written: (value) => `${isLegacy ? 'AsText' : 'ST_AsText'}(${value})` };
+  // TypeORM selects spatial columns by the same expression.
+  return { ...noted, written: (value) => `${isLegacy ? 'AsText' : 'ST_AsText'}(${value})` };
 }
 
 function isJson({ type, isArray }: ColumnMetadata): boolean {

@@ -5,14 +5,14 @@ import type { Before, RowChange } from '../changes/row-change.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
 
-/** A row that an insert has written. */
+/** A row that an insert or upsert has written. */
 export interface InsertedRow {
   readonly now: ReadRow;
-  /** As it was before, where an upsert has met it; `null` for a row that is new. */
+  /** The before image if an upsert has updated the row; `null` for a new row. */
   readonly old: ReadRow | null;
 }
 
-/** Whether the statement updates the rows that it meets. */
+/** Whether the statement updates the rows that its values conflict with. */
 export function isUpsert({ builder, dialect }: CapturedWrite): boolean {
   const { onUpdate, onIgnore } = builder.expressionMap;
   if (!onUpdate || (onIgnore && dialect !== 'mysql')) return false;
@@ -27,14 +27,14 @@ export function overwrittenColumns({
   return overwrite ?? columns ?? [];
 }
 
-/** Whether an upsert sets the key of the rows that it meets. */
+/** Whether an upsert sets the primary key of the rows that it updates. */
 export function mayChangeKey({ builder, table }: CapturedWrite): boolean {
   const { onUpdate } = builder.expressionMap;
   const overwritten = onUpdate ? overwrittenColumns(onUpdate) : [];
   return table.metadata.primaryColumns.some(({ databaseName }) => overwritten.includes(databaseName));
 }
 
-/** Records what an insert has written: a row that an upsert has met as an update, any other one as new. */
+/** Records the rows that an insert has written: an update for each row that an upsert has updated, a creation for every other row. */
 export async function recordInserted(write: CapturedWrite, rows: readonly InsertedRow[]): Promise<void> {
   const last = lastOfEach(rows);
   const images = await wholeImages(write, last);
@@ -48,8 +48,8 @@ export async function recordInserted(write: CapturedWrite, rows: readonly Insert
 }
 
 /**
- * One statement may write a row several times on SQLite, MySQL and MariaDB: it is told as it was before the first and as it is after the
- * last.
+ * On SQLite, MySQL and MariaDB one statement may write a row several times. It makes one change, with the before image of the first write
+ * and the after image of the last.
  */
 function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
   const byKey = new Map<string, InsertedRow>();
@@ -61,7 +61,7 @@ function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
   return [...byKey.values()];
 }
 
-/** Where a statement could give keys only, the rows are read again. */
+/** Whole images by key. If the statement could return only keys, the rows are read again. */
 async function wholeImages(
   { table, runner }: CapturedWrite,
   rows: readonly InsertedRow[],
@@ -73,7 +73,7 @@ async function wholeImages(
   return new Map(read.map(({ image }) => [image.key, image]));
 }
 
-/** A note has no virtual columns and no links: an upsert does not write them. */
+/** The before image of an upsert. It has no virtual columns and no links, because a note has none and an upsert does not write them. */
 function notedBefore(definition: EntityDefinition, image: RowImage): Before {
   const before = beforeImageOf(definition, image);
   const isNoted = ({ isLinks, column }: OutField) => !isLinks && !column.isVirtualProperty;

@@ -1,18 +1,18 @@
 import type { ReadRow } from '../images/written-table.js';
 
 /**
- * Has an upsert note each row that it updates, as it was right before: the database alone knows by which key or index a row conflicts, by
- * which collation, and what another writer has made of the row in the meantime. A row that it inserts has no note.
+ * Makes an upsert note each row just before it updates the row. Only the database knows which rows conflict, by which key, index and
+ * collation, and what another writer has changed in the meantime. An inserted row has no note.
  */
 export interface RowNotes {
-  /** Before the statement is sent. */
+  /** Must be called before the statement is sent. */
   begin(): Promise<void>;
-  /** When it has been sent and the rows were read, or when it has failed. */
+  /** Must be called when the rows were read, or when the statement has failed. */
   end(): void;
-  /** The statement that notes. */
-  noting(text: string, parameters: unknown[]): [string, unknown[]];
-  /** What the statement returns beside each row, and its parameters. */
+  /** Returns the statement, extended so that it notes rows. */
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]];
+  /** The additional RETURNING list, and its parameters. */
   readonly returned: { readonly list: string; readonly parameters: readonly unknown[] };
-  /** The rows as they were, one for each record that the statement returned; `null` for a row that it inserted. */
+  /** The before images, one for each returned record; `null` for an inserted row. */
   read(records: readonly Record<string, unknown>[]): Promise<(ReadRow | null)[]>;
 }

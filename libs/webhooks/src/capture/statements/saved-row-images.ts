@@ -1,7 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './captured-write.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { isLoadedEnough, relationsOfUpdate } from '../images/loaded-images.js';
+import { isFullyLoaded, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from '../images/row-reader.js';
 import type { RowChange } from '../changes/row-change.js';
 import type { SavedRow, Saving } from '../typeorm/write-builder.js';
@@ -10,8 +10,8 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 type Images = Map<string, RowImage>;
 
 /**
- * The rows that one `save()` writes, as they are before its statements. The first statement on an entity reads and locks all rows of
- * that entity, by primary key; so two saves of the same rows in another order wait for each other, and do not end in a deadlock.
+ * The before images of the rows that one `save()` writes. The first statement on an entity reads and locks all rows of that entity, in the
+ * order of the primary key. So two saves of the same rows in different order wait for each other instead of causing a deadlock.
  */
 export class SavedRowImages {
   private readonly images: Record<Exclude<RowLock, 'none'>, Map<EntityDefinition, Images>> = {
@@ -19,7 +19,7 @@ export class SavedRowImages {
     delete: new Map(),
   };
   private byId: Map<ObjectLiteral, SavedRow> | null = null;
-  /** Changes of rows whose links this `save()` may write later: their images are not read before these. */
+  /** Changes of rows whose links this `save()` may still write. Their after images are read after the links are written. */
   readonly linking = new Set<RowChange>();
   private own = 0;
   private others: number | null = null;
@@ -29,7 +29,7 @@ export class SavedRowImages {
     private readonly options: { readonly log: ChangeLog },
   ) {}
 
-  /** The row of TypeORM that a statement names by this identifier object. */
+  /** The subject of TypeORM to which this identifier object belongs. */
   rowOf(identifier: ObjectLiteral): SavedRow | undefined {
     const { rows } = this.saving;
     const find = () =>
@@ -42,13 +42,13 @@ export class SavedRowImages {
     return this.byId.get(identifier);
   }
 
-  /** How many statements the `save()` sends that update, delete softly or restore a row. */
+  /** The number of update, soft delete and restore statements that the `save()` sends. */
   get updates(): number {
     const { updateSubjects, softRemoveSubjects, recoverSubjects } = this.saving.rows;
     return updateSubjects.length + softRemoveSubjects.length + recoverSubjects.length;
   }
 
-  /** The image of a row that the next statement writes; `null` where the row is gone. */
+  /** The before image of a row that the next statement writes; `null` if the row does not exist. */
   async take(
     definition: EntityDefinition,
     lock: 'update' | 'delete',
@@ -71,14 +71,14 @@ export class SavedRowImages {
       if (image) found.set(key, image);
       else unknown.push(idOf(definition, id));
     }
-    // Written by this save() already, or not known when the others were locked, or gone.
+    // This save() has already written the row, or the row was not yet known when the others were locked, or it does not exist.
     if (unknown.length) for (const [key, image] of await this.read(definition, lock, unknown)) found.set(key, image);
     return found;
   }
 
-  /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes; once. */
+  /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes. Later calls return the same images. */
   async lock(definition: EntityDefinition, lock: 'update' | 'delete'): Promise<Images> {
-    this.forgetWhatOthersMayHaveWritten();
+    this.forgetImagesAfterOtherStatements();
     const known = this.images[lock].get(definition);
     if (known) return known;
     const { updateSubjects, removeSubjects } = this.saving.rows;
@@ -93,8 +93,11 @@ export class SavedRowImages {
     return images;
   }
 
-  /** The rows are read again, one by one. Links count as they were before this `save()` wrote any. */
-  private forgetWhatOthersMayHaveWritten(): void {
+  /**
+   * Clears the images if other statements ran on the query runner, so that rows are read again, one by one. Images with links are kept:
+   * they must show the links as they were before this `save()` wrote any.
+   */
+  private forgetImagesAfterOtherStatements(): void {
     const others = this.options.log.writesOf(this.saving.queryRunner).statements.count - this.own;
     const isSame = this.others === null || this.others === others;
     this.others = others;
@@ -104,12 +107,12 @@ export class SavedRowImages {
     }
   }
 
-  /** Whether a row need not be read: only with `exactPrevious: false`. */
+  /** Whether the loaded row is sufficient, so that the row need not be read. Possible only with `exactPrevious: false`. */
   private isLoaded(definition: EntityDefinition, lock: 'update' | 'delete', row: SavedRow): boolean {
     if (definition.options.exactPrevious !== false) return false;
     const isChanged = (relation: unknown) => row.changeMaps.some((change) => change.relation === relation);
     const relations = lock === 'delete' ? definition.relationsNeeded : relationsOfUpdate(definition, isChanged);
-    return isLoadedEnough(definition, row, relations, dataSourceOf(this.saving.queryRunner));
+    return isFullyLoaded(definition, row, relations, dataSourceOf(this.saving.queryRunner));
   }
 
   private async read(
@@ -120,19 +123,19 @@ export class SavedRowImages {
     const { queryRunner } = this.saving;
     const isOpen = queryRunner.isTransactionActive || this.options.log.isOpen(queryRunner);
     const images = ids.length ? await readRows(queryRunner, definition, ids, isOpen ? lock : 'none') : new Map();
-    // The same read shows what earlier changes of these rows have left.
+    // These images are also the after images of earlier changes of the rows.
     const keys = new Set(ids.map((id) => rowKey(definition, id)));
     await this.options.log.settleRows(queryRunner, definition, keys, images);
     return images;
   }
 
-  /** Reads what earlier changes of rows have left, before these are written without being read. */
+  /** Reads the after images of earlier changes of these rows, before the rows are written without being read. */
   async settle(definition: EntityDefinition, keys: readonly string[]): Promise<void> {
     if (!keys.length) return;
     await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys));
   }
 
-  /** Rows were written: what was read of them is no longer true. */
+  /** Must be called when rows were written: drops their images, which are out of date. */
   recorded(changes: readonly RowChange[]): void {
     for (const change of changes) {
       for (const images of Object.values(this.images)) images.get(change.definition)?.delete(change.key);
@@ -140,7 +143,7 @@ export class SavedRowImages {
     }
   }
 
-  /** One of the statements that have begun on the query runner is of this `save()`. */
+  /** Must be called for each statement of this `save()`, so that statements of others can be counted. */
   countOwn(): void {
     this.own++;
   }

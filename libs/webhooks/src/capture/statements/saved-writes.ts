@@ -6,7 +6,7 @@ import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
-import { insertedImage, insertedValues, mayKnowInserted, type InsertedRow } from '../images/inserted-image.js';
+import { insertedImage, insertedValues, canUseSentValues, type InsertedRow } from '../images/inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, imageSelectOf, readRows, rowKey } from '../images/row-reader.js';
 import { SavedRowImages } from './saved-row-images.js';
@@ -22,11 +22,11 @@ export interface SavedWritesOptions {
   readonly log: ChangeLog;
   readonly clock: WebhookClock;
   readonly dialect: DialectName;
-  /** Captures a statement by its own criteria, as one of a query builder. */
+  /** Captures a statement by its criteria, like a statement of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
 }
 
-/** One statement of a `save()` on rows of one entity. */
+/** One statement of a `save()`, on rows of one entity. */
 interface SavedStatement {
   readonly builder: WriteBuilder;
   readonly run: Run;
@@ -35,18 +35,18 @@ interface SavedStatement {
   readonly images: SavedRowImages;
 }
 
-/** What InsertQueryBuilder answers. */
+/** The result of TypeORM's InsertQueryBuilder. */
 interface InsertResult {
   readonly identifiers: readonly (ObjectLiteral | undefined)[];
   readonly generatedMaps: readonly (ObjectLiteral | undefined)[];
 }
 
-/** What is known of a statement when it has succeeded. */
+/** The result of a successful statement. */
 type StatementAnswer = Pick<BuilderResult, 'affected' | 'raw'>;
 
-/** Of a `save()` with more updates, the rows are read by one statement. */
+/** If a `save()` sends more updates than this, the after images are read by one statement instead of returned by each update. */
 const MOST_RETURNED = 10;
-/** In front of the names of what a statement returns for an image. */
+/** The prefix of the aliases of values that a statement returns for an image. */
 const RETURNED = 'wh_n';
 
 const ACTIONS: Readonly<Record<string, EntityAction>> = {
@@ -56,8 +56,8 @@ const ACTIONS: Readonly<Record<string, EntityAction>> = {
 };
 
 /**
- * Captures `save()`, `remove()`, `softRemove()` and `recover()` by their statements: each change is recorded as soon as its statement
- * has succeeded. docs/decisions/0007-save-by-statements.md says why hooks are not enough.
+ * Captures `save()`, `remove()`, `softRemove()` and `recover()` by their statements. Each change is recorded as soon as its statement has
+ * succeeded. docs/decisions/0007-save-by-statements.md explains why hooks are not sufficient.
  */
 export class SavedWrites {
   private readonly images = new WeakMap<Saving, SavedRowImages>();
@@ -67,8 +67,9 @@ export class SavedWrites {
   constructor(private readonly options: SavedWritesOptions) {}
 
   /**
-   * TypeORM sends the updates of one `save()` side by side on SQLite and MySQL. Here they are sent one after the other, so that each of
-   * them finds the rows as the one before left them. After a failure the rest is not sent: it could arrive after the ROLLBACK.
+   * On SQLite and MySQL, TypeORM sends the updates of one `save()` concurrently. Here they are sent one after another, so that each sees
+   * the rows that the previous one has written. After a failure the remaining statements are not sent, because they could arrive after the
+   * ROLLBACK.
    */
   execute(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
     const last = this.last.get(saving);
@@ -78,7 +79,7 @@ export class SavedWrites {
     return result;
   }
 
-  /** The images of the rows that a `save()` writes, as they are before its statements. */
+  /** The before images of the rows that a `save()` writes. */
   imagesOf(saving: Saving): SavedRowImages {
     let images = this.images.get(saving);
     if (!images) this.images.set(saving, (images = new SavedRowImages(saving, this.options)));
@@ -91,7 +92,7 @@ export class SavedWrites {
     const { queryType } = builder.expressionMap;
     const isInsert = queryType === 'insert';
     const ids = definition && !isInsert && !table.isShared ? idsOf(builder, definition) : null;
-    // A shared table: the row may be of another entity than the one that was saved.
+    // In a shared table the row may belong to another entity than the saved one.
     if (!definition || (isInsert ? !findsKeys(builder, definition) : !ids)) {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
@@ -106,8 +107,8 @@ export class SavedWrites {
   private async insert(statement: SavedStatement): Promise<unknown> {
     const { builder, runner, definition } = statement;
     const sets = setsOf(builder.expressionMap);
-    // TypeORM completes the sets with the values that the database fills in.
-    const sent = mayKnowInserted(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
+    // Take the values before the statement is sent: afterwards TypeORM completes the sets with values from the database.
+    const sent = canUseSentValues(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
     let isSent = false;
     try {
       const result = (await this.send(statement, ({ affected }) => {
@@ -127,7 +128,7 @@ export class SavedWrites {
       await this.record(statement, changes);
       return result;
     } catch (error) {
-      // The rows are there, and their keys are not known.
+      // The rows are inserted, but their keys are unknown.
       if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
       throw error;
     }
@@ -137,19 +138,19 @@ export class SavedWrites {
     const { builder, definition } = statement;
     const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
     const key = rowKey(definition, identifier);
-    // TypeORM adds a version to the identifier that it has given.
+    // TypeORM adds a version to the identifier, which must not become part of the key.
     const id = idOf(definition, identifier);
     const before = await this.beforeUpdate(statement, action, key, identifier);
     const returned = this.returnImage(statement);
     return this.send(statement, (result) => {
-      // The row is gone, or somebody else deleted or restored it before.
+      // The row does not exist, or another writer has deleted or restored it before.
       if (result.affected === 0) return undefined;
       const image = returned?.(result) ?? null;
       return this.record(statement, [this.change(action, statement, id, key, before, image)]);
     });
   }
 
-  /** PostgreSQL returns the row that a statement has written, where reading many rows by one statement later is not cheaper. */
+  /** On PostgreSQL the update returns its after image, unless the `save()` sends so many updates that one later read is cheaper. */
   private returnImage({
     builder,
     runner,
@@ -169,7 +170,7 @@ export class SavedWrites {
     };
   }
 
-  /** What an update replaces; read before its statement, since the application's `owner` function may throw. */
+  /** The before image of an update. It is built before the statement is sent, because the `owner` function of the application may throw. */
   private async beforeUpdate(
     { builder, definition, images }: SavedStatement,
     action: EntityAction,
@@ -177,7 +178,7 @@ export class SavedWrites {
     id: ObjectLiteral,
   ): Promise<Before | null> {
     if (action !== 'updated') {
-      // Whether the row was deleted or restored, the statement itself says: its condition looks at the delete date.
+      // No image is needed: the condition of the statement checks the delete date, so the affected count shows whether the row changed.
       if (softDeletesAgain()) onlyOnce(builder, definition.metadata);
       await images.settle(definition, [key]);
       return null;
@@ -206,7 +207,7 @@ export class SavedWrites {
         if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
         throw error;
       }
-      // A trigger kept some of them, or, without a transaction, another writer was first.
+      // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before.
       const kept = written < found.size ? await readRows(runner, definition, [...byKey.values()]) : null;
       const gone = [...byKey].filter(([key]) => found.has(key) && !kept?.has(key));
       const changes = gone.map(([key, id]) =>
@@ -236,7 +237,7 @@ export class SavedWrites {
     return found;
   }
 
-  /** Runs a statement, and captures it as soon as the database has answered: where TypeORM reads after it, that may fail. */
+  /** Runs a statement and captures it as soon as the database has answered, because a read of TypeORM after the statement may fail. */
   private async send(
     { builder, run, runner, definition }: SavedStatement,
     capture: (result: StatementAnswer) => Promise<void> | void,
@@ -271,7 +272,7 @@ export class SavedWrites {
   }
 }
 
-/** Columns that TypeORM reads again with a statement of its own, where the driver does not return them. */
+/** Whether TypeORM reads columns by another statement after this one, because the driver does not return them. */
 function readsAfter(builder: WriteBuilder, { metadata }: EntityDefinition): boolean {
   const { queryType, updateEntity } = builder.expressionMap;
   const { driver } = dataSourceOf(builder);
@@ -285,14 +286,17 @@ function readsAfter(builder: WriteBuilder, { metadata }: EntityDefinition): bool
   );
 }
 
-/** An INSERT says by the rows that it returns whether a trigger of PostgreSQL has kept them out; other statements say it themselves. */
+/**
+ * The result of a statement. If an INSERT on PostgreSQL should return rows and returns none, a trigger has prevented it. Other statements
+ * report the affected rows.
+ */
 function answerOf({ expressionMap }: WriteBuilder, result: unknown): StatementAnswer {
   const { affected, raw } = result as StatementAnswer;
   const isKeptOut = expressionMap.extraReturningColumns.length > 0 && Array.isArray(raw) && raw.length === 0;
   return { affected: affected ?? (isKeptOut ? 0 : undefined), raw };
 }
 
-/** Whether TypeORM knows the keys after an INSERT: with `reload: false`, and for keys that only the database makes, it does not. */
+/** Whether TypeORM knows the keys after an INSERT. It does not with `reload: false`, nor for keys that only the database can compute. */
 function findsKeys({ expressionMap }: WriteBuilder, { metadata }: EntityDefinition): boolean {
   if (!expressionMap.updateEntity) return false;
   const given = metadata.primaryColumns.filter(({ isGenerated }) => !isGenerated);
@@ -307,7 +311,7 @@ function setsOf({ valuesSet }: WriteBuilder['expressionMap']): readonly ObjectLi
   return Array.isArray(valuesSet) ? valuesSet : [valuesSet as ObjectLiteral];
 }
 
-/** The keys of the rows that a statement names; `null` where its criteria are something else. */
+/** The keys of the rows that a statement names; `null` if its criteria are not keys. */
 function idsOf(builder: WriteBuilder, { metadata }: EntityDefinition): readonly ObjectLiteral[] | null {
   const { whereEntities, queryType } = builder.expressionMap;
   const criteria = whereEntities.length ? whereEntities : builder[CRITERIA];
@@ -319,7 +323,7 @@ function idsOf(builder: WriteBuilder, { metadata }: EntityDefinition): readonly 
 function rowsUnknown({ metadata: { name } }: EntityDefinition): CaptureError {
   return new CaptureError(
     'ROWS_UNKNOWN',
-    `A save() inserted rows of ${name} whose primary keys TypeORM does not know, so their events cannot be written. The transaction is rolled back. Give the keys before you save, or declare the primary key as generated.`,
+    `A save() inserted rows of ${name}, and TypeORM does not know their primary keys. Their events would be missing, so this transaction cannot be committed. Set the keys before you save, or declare the primary key as generated.`,
     { details: { entity: name } },
   );
 }

@@ -2,20 +2,23 @@ import type { CapturedWrite } from './captured-write.js';
 import type { RowNotes } from './row-notes.js';
 import type { ReadRow } from '../images/written-table.js';
 
-/** The part of better-sqlite3's connection that is used here. */
+/** The part of a better-sqlite3 connection that is used here. */
 interface SqliteConnection {
   function(name: string, options: { varargs: boolean }, run: (...args: never[]) => unknown): unknown;
 }
 
-/** What a function takes on SQLite is limited; a newer release takes more. */
+/** SQLite limits the number of arguments of a function to 127; newer releases allow more. */
 const VALUES_PER_CALL = 100;
 
-/** Notes of the statements that are under way, by their number: a connection may be shared. */
+/** Notes of the statements that are under way, by statement number, because statements may share a connection. */
 const underWay = new Map<number, SqliteNotes>();
 const prepared = new WeakSet<SqliteConnection>();
 let lastNumber = 0;
 
-/** Functions of the connection: SQLite has no variables, and gives a function the values as it gives them to whoever reads the row. */
+/**
+ * Notes rows by calling functions that are registered on the connection, because SQLite has no variables. A function gets the values in
+ * the form in which a SELECT would return them.
+ */
 export class SqliteNotes implements RowNotes {
   private readonly number = ++lastNumber;
   private readonly values: string[];
@@ -39,8 +42,8 @@ export class SqliteNotes implements RowNotes {
     underWay.set(this.number, this);
   }
 
-  /** TypeORM writes no condition for SQLite. */
-  noting(text: string, parameters: unknown[]): [string, unknown[]] {
+  /** A WHERE can be appended, because TypeORM composes no condition for an upsert on SQLite. */
+  notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     const calls: string[] = [];
     for (let start = 0; start < this.values.length; start += VALUES_PER_CALL) {
       const some = this.values.slice(start, start + VALUES_PER_CALL);
@@ -69,7 +72,7 @@ export class SqliteNotes implements RowNotes {
     return 1;
   }
 
-  /** Which note is that of the row that is returned; `null` for a row that was inserted. */
+  /** The index of the note of the row that is being returned; `null` for an inserted row. */
   take(): number | null {
     if (this.isTaken) return null;
     this.isTaken = true;

@@ -14,27 +14,28 @@ import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
-/** A row, and its primary key byte by byte. The row is `null` where no event is made of its kind. */
+/** A row with its primary key, byte by byte. `now` is `null` for a row of an entity that is not captured. */
 interface KeyedRow {
   readonly now: ReadRow | null;
   readonly key: string;
 }
 
-/** A row that an upsert has updated: as it was, and its key before and after. */
-interface MetRow {
+/** A row that an upsert has updated: its before image, and its key before and after. */
+interface UpdatedRow {
   readonly old: ReadRow | null;
   readonly oldKey: string;
   readonly key: string;
 }
 
-/** A row that was written. */
+/** A written row; `updated` is `null` for a row that was only inserted. */
 interface WrittenRow extends KeyedRow {
-  readonly met: MetRow | null;
+  readonly updated: UpdatedRow | null;
 }
 
 /**
- * An insert on MySQL whose driver returns no rows: they are found by what is unique of their values, or by the numbers that were drawn
- * for them. Rows that were there before are told apart: an upsert notes those that it updates, and the others are looked for before it.
+ * Captures an insert on MySQL, whose driver returns no rows. The rows are found by their unique values, or by the auto-increment numbers
+ * that the server generated for them. To tell them apart from rows that existed before, an upsert notes the rows that it updates, and the
+ * keys of existing rows are read before the statement.
  */
 export function insertUnreturned(write: CapturedWrite, send: Send): Send {
   const { onUpdate, onIgnore } = write.builder.expressionMap;
@@ -42,29 +43,29 @@ export function insertUnreturned(write: CapturedWrite, send: Send): Send {
   const ignores = onIgnore === true || (onUpdate !== undefined && !updates);
   return async (text, parameters) => {
     const known = conflictConditions(write, updates || ignores);
-    const there = updates || ignores ? await keysBefore(write, known) : new Set<string>();
-    const result = await send(updates ? noting(write, text) : text, parameters);
-    const met = updates ? await metRows(write) : [];
-    const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - met.length;
-    // Another writer was first.
-    if (expected === 0 && !met.length) return result;
+    const existing = updates || ignores ? await keysBefore(write, known) : new Set<string>();
+    const result = await send(updates ? notingStatement(write, text) : text, parameters);
+    const updated = updates ? await readUpdatedRows(write) : [];
+    const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - updated.length;
+    // Nothing was written, because the rows exist already.
+    if (expected === 0 && !updated.length) return result;
     const numbered = expected > 0 ? await numbersCondition(write, result, updates || ignores) : [];
-    const conditions = [...known, ...numbered, ...metConditions(write, met)];
-    const written = writtenRows(await readWhere(write, conditions), there, met);
-    await recordInserted(write, newAndMet(write, written, there, expected));
+    const conditions = [...known, ...numbered, ...updatedConditions(write, updated)];
+    const written = writtenRows(await readWhere(write, conditions), existing, updated);
+    await recordInserted(write, newAndUpdated(write, written, existing, expected));
     return result;
   };
 }
 
-/** In variables of the connection: the rows as they were, and the keys that they have afterwards. */
-function noting(write: CapturedWrite, text: string): string {
+/** Makes an upsert note the updated rows, and their keys after the update, in variables of the connection. */
+function notingStatement(write: CapturedWrite, text: string): string {
   const note = mysqlNote(write, ["'wh_key'", keyText(write)]);
   const comma = "IF(@webhooks_met = '', '', ',')";
   const first = assigningFirst(write, text, `@webhooks_met := CONCAT(@webhooks_met, ${comma}, ${note})`);
   return assigningLast(write, first, `@webhooks_keys := CONCAT(@webhooks_keys, ',', ${keyText(write)})`);
 }
 
-/** What stands in a primary key, byte by byte. */
+/** SQL of the text of a primary key, byte by byte. */
 function keyText({ table, runner }: CapturedWrite): string {
   const { driver } = dataSourceOf(runner);
   const columns = table.metadata.primaryColumns.map(
@@ -74,99 +75,103 @@ function keyText({ table, runner }: CapturedWrite): string {
 }
 
 /**
- * The keys of rows that have something unique of the values, locked. The variables of the connection are there and empty afterwards, as
- * they have to be before a statement that fills them.
+ * Reads and locks the keys of existing rows that the values conflict with. It also sets the variables of the connection to empty texts,
+ * because they must exist before the statement that fills them.
  */
 async function keysBefore(write: CapturedWrite, conditions: readonly string[]): Promise<Set<string>> {
   const reset = "(SELECT @webhooks_met := '' AS wh_met, @webhooks_keys := '' AS wh_keys) wh_reset";
   const { name } = write.table;
   const on = conditions.length ? conditions.join(' OR ') : '1 = 0';
-  const rows = await ask(
+  const rows = await queryRows(
     write,
     `SELECT ${keyText(write)} AS wh_key FROM ${reset} LEFT JOIN ${name} ON ${on} FOR UPDATE`,
   );
   return new Set(rows.map(({ wh_key: key }) => String(key)));
 }
 
-async function metRows(write: CapturedWrite): Promise<MetRow[]> {
-  const [noted] = await ask(write, 'SELECT @webhooks_met AS wh_met, @webhooks_keys AS wh_keys');
-  const { wh_met: met, wh_keys: keys } = noted ?? {};
-  if (typeof met !== 'string' || typeof keys !== 'string') throw tooLarge(write);
+async function readUpdatedRows(write: CapturedWrite): Promise<UpdatedRow[]> {
+  const [noted] = await queryRows(write, 'SELECT @webhooks_met AS wh_met, @webhooks_keys AS wh_keys');
+  const { wh_met: updated, wh_keys: keys } = noted ?? {};
+  if (typeof updated !== 'string' || typeof keys !== 'string') throw tooLarge(write);
   if (keys === '') return [];
-  const notes = JSON.parse(`[${met}]`) as { wh_key: string }[];
-  const rows = await readNotes(write, met);
+  const notes = JSON.parse(`[${updated}]`) as { wh_key: string }[];
+  const rows = await readNotes(write, updated);
   const after = keys.split(',').slice(1);
   return notes.map(({ wh_key: oldKey }, n) => ({ old: rows[n] ?? null, oldKey, key: after[n] ?? oldKey }));
 }
 
-/** A variable that would be longer is emptied by the server. */
+/** The server sets a variable to NULL if its text would be longer than `max_allowed_packet`. */
 function tooLarge({ table }: CapturedWrite): CaptureError {
   const { name } = table.metadata;
   return new CaptureError(
     'UPSERT_TOO_LARGE',
-    `An upsert of ${name} updated rows whose old values take more than the server's max_allowed_packet, so their events cannot be made; nothing was written. Upsert fewer rows at once.`,
+    `An upsert of ${name} updated rows whose old values are larger than max_allowed_packet of the server, so their events cannot be made and the write is rolled back. Upsert fewer rows at once.`,
     { details: { entity: name } },
   );
 }
 
-/** The rows that the statement has written: not those that were there and that it has left alone. */
-function writtenRows(rows: readonly KeyedRow[], there: ReadonlySet<string>, met: readonly MetRow[]): WrittenRow[] {
-  const byKey = new Map<string, MetRow>();
-  for (const one of met) {
-    // One statement may meet a row twice.
+/** The rows that the statement has written. Existing rows that it did not update are left out. */
+function writtenRows(
+  rows: readonly KeyedRow[],
+  existing: ReadonlySet<string>,
+  updated: readonly UpdatedRow[],
+): WrittenRow[] {
+  const byKey = new Map<string, UpdatedRow>();
+  for (const one of updated) {
+    // One statement may update a row twice.
     const first = byKey.get(one.oldKey) ?? one;
     byKey.delete(one.oldKey);
     byKey.set(one.key, first);
   }
   return rows.flatMap((row) => {
     const one = byKey.get(row.key) ?? null;
-    return one || !there.has(row.key) ? [{ ...row, met: one }] : [];
+    return one || !existing.has(row.key) ? [{ ...row, updated: one }] : [];
   });
 }
 
 /**
- * A row that was met may have been inserted by the same statement, which names it twice.
+ * Decides for each written row whether it is new. An updated row may have been inserted by the same statement, if two value sets name it.
  *
  * @param expected how many rows the statement has inserted
- * @throws CaptureError `ROWS_MISSED`: another writer has inserted one of them, and nobody can tell which
+ * @throws CaptureError `ROWS_MISSED` if another writer has inserted some of the rows and we cannot tell which
  */
-function newAndMet(
+function newAndUpdated(
   write: CapturedWrite,
   written: readonly WrittenRow[],
-  there: ReadonlySet<string>,
+  existing: ReadonlySet<string>,
   expected: number,
 ): InsertedRow[] {
-  const found = written.filter(({ met }) => !met).length;
+  const found = written.filter(({ updated }) => !updated).length;
   if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
-  const unseen = new Set(written.filter(({ met }) => met && !there.has(met.oldKey)));
+  const unseen = new Set(written.filter(({ updated }) => updated && !existing.has(updated.oldKey)));
   const missing = expected - found;
-  // Some of them were inserted and met by this statement, and the others were inserted by another writer.
+  // This statement inserted and then updated some of the rows. Another writer inserted the others.
   if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
   const areNew = missing > 0 && unseen.size === missing;
   const { onIgnore } = write.builder.expressionMap;
-  // With IGNORE a value that does not fit is left out without a word.
+  // IGNORE silently leaves out rows whose values are invalid.
   if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
   return written.flatMap((row): InsertedRow[] => {
     if (!row.now) return [];
-    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.met?.old ?? null) }];
+    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.updated?.old ?? null) }];
   });
 }
 
-/** What the statement has written is locked by it, and seen at every level of isolation. */
+/** Reads the rows of the statement. They are locked by the statement, and visible to it at every isolation level. */
 async function readWhere(write: CapturedWrite, conditions: readonly string[]): Promise<KeyedRow[]> {
   if (!conditions.length) return [];
   const { table, runner } = write;
   const list = `${table.list('wh_n', '')}, ${keyText(write)} AS wh_key`;
-  const rows = await ask(write, `SELECT ${list} FROM ${table.name} WHERE ${conditions.join(' OR ')}`);
+  const rows = await queryRows(write, `SELECT ${list} FROM ${table.name} WHERE ${conditions.join(' OR ')}`);
   return rows.map((row) => ({ now: table.read(runner, row, 'wh_n'), key: String(row['wh_key']) }));
 }
 
-async function ask({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
+async function queryRows({ builder, runner }: CapturedWrite, text: string): Promise<Row[]> {
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
   return (await runner.query(sql, parameters)) as Row[];
 }
 
-/** Rows that have what is unique of a value set: their key, or every column of a unique constraint. */
+/** Conditions that match the rows of the value sets: by primary key, and if they may conflict by all columns of a unique constraint. */
 function conflictConditions(write: CapturedWrite, mayConflict: boolean): string[] {
   const dataSource = dataSourceOf(write.runner);
   const valueSets = valueSetsOf(write);
@@ -189,7 +194,7 @@ function valueSetsOf({ builder }: CapturedWrite): ObjectLiteral[] {
   return builder.getValueSets?.() ?? [];
 }
 
-/** A value of the statement as SQL; `null` where it is `NULL`, which meets nothing, or where the database alone knows it. */
+/** A value of the statement as SQL; `null` if it is `NULL`, which conflicts with nothing, or if only the database knows it. */
 function valueOf(
   { builder, table }: CapturedWrite,
   valueSet: ObjectLiteral,
@@ -202,12 +207,12 @@ function valueOf(
   const generated = builder.expressionMap.locallyGenerated[index];
   const value: unknown = generated && column.getEntityValue(generated);
   if (value !== undefined && value !== null) return builder.createParameter(value);
-  // Another default is an expression, whose value is another one each time.
+  // Any other default is an expression, which may have a different value each time.
   if (!['string', 'number', 'boolean'].includes(typeof column.default)) return null;
   return `DEFAULT(${table.name}.${dataSourceOf(builder).driver.escape(column.databaseName)})`;
 }
 
-/** Rows by the numbers that the database has drawn for them, where there is no better way. */
+/** The condition that matches rows by their auto-increment numbers, for rows that cannot be found by unique values. */
 async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, mayConflict: boolean): Promise<string[]> {
   const { builder, table, runner } = write;
   const { primaryColumns, generatedColumns } = table.metadata;
@@ -222,17 +227,17 @@ async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, ma
   if (!increment || !insertId) return [];
   const [row] = (await runner.query('SELECT @@auto_increment_increment AS step')) as { step: unknown }[];
   const step = Number(row?.step);
-  // They follow each other; an upsert draws some for rows that it then updates.
+  // The numbers are consecutive. An upsert also uses up numbers for rows that it then updates.
   const numbers = (mayConflict ? valueSets : keyless).map((_, n) =>
     builder.createParameter((BigInt(insertId) + BigInt(n * step)).toString()),
   );
   return [`${dataSourceOf(runner).driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`];
 }
 
-/** The rows that were met, by the keys that they had: whatever they conflicted by, no value of the statement need say it. */
-function metConditions({ builder, table, runner }: CapturedWrite, met: readonly MetRow[]): string[] {
+/** The condition that matches updated rows by their old keys. It is needed because the values of the statement may not name the key. */
+function updatedConditions({ builder, table, runner }: CapturedWrite, updated: readonly UpdatedRow[]): string[] {
   const dataSource = dataSourceOf(runner);
-  const tuples = met.flatMap(({ old }) => {
+  const tuples = updated.flatMap(({ old }) => {
     if (!old) return [];
     const { entity, exact } = old.image;
     const values = table.metadata.primaryColumns.map((column): unknown =>
@@ -249,6 +254,6 @@ function metConditions({ builder, table, runner }: CapturedWrite, met: readonly 
 function unknownKeys(write: CapturedWrite): void {
   write.warn(
     'KEYS_NOT_RETURNED',
-    `Rows of ${write.table.metadata.name} were inserted with keys that the database has made and the driver does not return. They make no events. Set the keys yourself, insert rows with and without keys by separate calls, or use save().`,
+    `Rows of ${write.table.metadata.name} were inserted with keys that the database generated and the driver does not return. These rows make no events. Set the keys yourself, insert rows with and without keys in separate calls, or use save().`,
   );
 }

@@ -15,10 +15,10 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-source file>';
 
 /**
- * Whether the triggers are there that the entities need, when the application starts. With `synchronize: true`, which makes the tables,
- * they are made here.
+ * Checks at start that the triggers of the entities are installed. With `synchronize: true`, which creates the tables, it also creates the
+ * triggers.
  *
- * @throws ConfigurationError `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, with what to run
+ * @throws ConfigurationError `TRIGGERS_MISSING` or `TRIGGERS_OUTDATED`, with the command to run
  */
 export async function checkTriggers({
   dataSource,
@@ -39,14 +39,14 @@ export async function checkTriggers({
   try {
     if (dataSource.options.synchronize && tables.length) await syncTriggers(runner, options, tables);
     const { missing, outdated, left } = await compareTriggers(runner, options, tables);
-    if (missing.length) throw wrong('TRIGGERS_MISSING', 'are missing', missing);
+    if (missing.length) throw triggersError('TRIGGERS_MISSING', 'are missing', missing);
     if (outdated.length) {
-      throw wrong('TRIGGERS_OUTDATED', 'are not those that the entities need by now, or are switched off', outdated);
+      throw triggersError('TRIGGERS_OUTDATED', 'are outdated or disabled', outdated);
     }
     const leftOn = left.flatMap(({ table }) => table ?? []);
     if (leftOn.length) {
       logger.warn(
-        `Triggers of webhooks stand on ${[...new Set(leftOn)].join(', ')}, which no entity with capture: 'trigger' has any more: what they write down piles up. Run: ${COMMAND}`,
+        `These tables have webhook triggers, but no entity with capture: 'trigger': ${[...new Set(leftOn)].join(', ')}. The images that they capture accumulate and make no events. Run: ${COMMAND}`,
       );
     }
     await warnOfCascades(runner, tables, logger);
@@ -55,16 +55,16 @@ export async function checkTriggers({
   }
 }
 
-function wrong(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {
+function triggersError(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {
   const tables = [...new Set(objects.map(({ table, name }) => table ?? name))];
   return new ConfigurationError(
     code,
-    `The triggers of ${tables.join(', ')} ${what}, so changes would go untold. Run: ${COMMAND}. For a first try, synchronize: true makes them.`,
+    `The triggers of ${tables.join(', ')} ${what}, so changes would not be captured. Run: ${COMMAND}. For a first try, synchronize: true creates them.`,
     { details: { tables } },
   );
 }
 
-/** InnoDB deletes and updates rows by its foreign keys without a trigger hearing of it. */
+/** Warns of foreign keys by which InnoDB deletes or updates rows, because it fires no triggers for them. */
 async function warnOfCascades(
   runner: QueryRunner,
   tables: readonly TriggerTable[],
@@ -83,7 +83,7 @@ async function warnOfCascades(
   }
   for (const { name, relation, deleted, updated } of keys) {
     logger.warn(
-      `The foreign key ${name} of ${relation} says ON DELETE ${deleted} ON UPDATE ${updated}: InnoDB fires no triggers for what that does, and rows of ${relation} change without a webhook. Delete them yourself before their parent, or let TypeORM do it (cascade).`,
+      `The foreign key ${name} of ${relation} has ON DELETE ${deleted} ON UPDATE ${updated}. InnoDB fires no triggers for rows that a foreign key changes, so these changes of ${relation} make no events. Delete the rows yourself before their parent, or let TypeORM delete them (cascade).`,
     );
   }
 }

@@ -30,7 +30,7 @@ import { sqliteValue } from './sqlite-triggers.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';
 import { messageOf } from '../../foreign-text.js';
 
-/** What a converter works with. @internal */
+/** The dependencies of a converter. @internal */
 export interface ImageConverterParts {
   readonly dataSource: DataSource;
   readonly database: Database;
@@ -42,10 +42,10 @@ export interface ImageConverterParts {
   readonly onDamaged: (image: { seq: string; tablePath: string; reason: string }) => void;
 }
 
-/** What one look made of the images. */
+/** The result of one conversion: `elsewhere` means that another process is converting. */
 export type Conversion = 'nothing' | 'some' | 'elsewhere';
 
-/** An image that makes no event, and says why. */
+/** An image of which no event can be made, with the reason. */
 interface Damaged {
   readonly image: StoredImage;
   readonly reason: string;
@@ -53,24 +53,24 @@ interface Damaged {
 
 type Converted = 'nothing' | 'elsewhere' | { events: EventRow[]; damaged: Damaged[] };
 
-/** What a conversion works on. */
+/** The images that a conversion has taken, and its progress. */
 interface Taken extends Progress {
   images: readonly StoredImage[];
 }
 
 const nothingTaken = (): Taken => ({ step: 'taking', images: [] });
 
-/** Images of one transaction; a thousand updated rows take five. */
+/** Images that are converted in one transaction: 1,000 updated rows take five transactions. */
 const IMAGES_PER_BATCH = 200;
-/** And what is to be merged with these, besides: more changes of one row in one transaction are told in several events. */
+/** Additional images that are merged with these. If one transaction changes a row more often, its changes make several events. */
 const MOST_MERGED_IMAGES = 10_000;
 
 /**
- * Makes events of what triggers have written down: in the order in which it happened, in one process at a time, and in one transaction
- * that takes an image away as it makes its event.
+ * Makes events of the images that triggers have captured, in the order of the changes and in one process at a time. One transaction writes
+ * the event and deletes its image.
  *
- * An image of which no event can be made is set aside with its reason, alone: a batch that the database refuses is tried again image
- * by image.
+ * An image of which no event can be made is marked as damaged, with its reason. If a batch fails, its images are converted one by one, so
+ * that only the damaged image is marked.
  */
 export class ImageConverter {
   private tables: readonly TriggerTable[] = [];
@@ -78,7 +78,7 @@ export class ImageConverter {
 
   constructor(private readonly parts: ImageConverterParts) {}
 
-  /** Paths of the tables whose images are converted here; none where no entity is captured by triggers. */
+  /** The paths of the tables whose images this process converts; empty if no entity is captured by triggers. */
   get tablePaths(): string[] {
     const { registry, dataSource } = this.parts;
     if (this.madeOf !== registry.basis) {
@@ -88,7 +88,7 @@ export class ImageConverter {
     return this.tables.map(({ path }) => path);
   }
 
-  /** One batch. @throws what the database does */
+  /** Converts one batch. @throws errors of the database */
   async convert(): Promise<Conversion> {
     const { database } = this.parts;
     const { tablePaths } = this;
@@ -102,7 +102,7 @@ export class ImageConverter {
     return this.convertOneByOne();
   }
 
-  /** After a batch that failed: the good ones go on, and the one that fails is set aside. */
+  /** Converts the images of a failed batch one by one, and marks each image that fails as damaged. */
   private async convertOneByOne(): Promise<Conversion> {
     const { database } = this.parts;
     let result: Conversion = 'nothing';
@@ -114,7 +114,7 @@ export class ImageConverter {
       } catch (error) {
         if (isRetryable(error) || !isFaultOfImage(error, taken)) throw error;
         const damaged = taken.images.map((image) => ({ image, reason: messageOf(error) }));
-        await database.transaction(() => setAside(database, damaged), 'work');
+        await database.transaction(() => markDamaged(database, damaged), 'work');
         this.emitDamaged(damaged);
       }
       result = 'some';
@@ -131,7 +131,7 @@ export class ImageConverter {
     return 'some';
   }
 
-  /** Statements that fail end the script where it is: what it catches is no error of the database. */
+  /** A failed statement ends the script without throwing into it. So an error caught here was not thrown by the database. */
   private *guardedConversion(limit: number, taken: Taken): Script<Converted> {
     try {
       return yield* this.conversion(limit, taken);
@@ -177,7 +177,7 @@ export class ImageConverter {
     });
     taken.step = 'writing';
     for (const statement of insertsOfEvents(database, events)) yield statement;
-    yield* setAside(database, damaged);
+    yield* markDamaged(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(
       database,
@@ -186,7 +186,7 @@ export class ImageConverter {
     return { events, damaged };
   }
 
-  /** @returns nothing for a row of a kind that makes no events. @throws for one of a kind that this process does not know */
+  /** @returns an empty list for a row of an entity that is not captured. @throws Error for a row of an entity that this process does not know */
   private parse(stored: StoredImage): ParsedImage[] {
     const table = this.tables.find(({ path }) => path === stored.tablePath);
     if (!table) return [];
@@ -197,7 +197,7 @@ export class ImageConverter {
     return definition ? [{ stored, definition, old, now }] : [];
   }
 
-  /** In a single table a column says of which kind a row is. */
+  /** In a single table the discriminator column names the entity of a row. */
   private definitionOf({ metadata, definitions }: TriggerTable, row: WrittenRow): EntityDefinition | undefined {
     const { discriminatorColumn } = metadata;
     // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
@@ -206,9 +206,9 @@ export class ImageConverter {
     const isSqlite = this.parts.database.dialect === 'sqlite';
     const kind = isSqlite ? sqliteValue(written as string | null).value : written;
     const isKind = (one: EntityMetadata) => String(one.discriminatorValue) === String(kind);
-    // A newer process may know it: its rows are not to be lost by an older one.
+    // A newer process may know this entity. Throw, so that an older process does not lose its rows.
     if (!kindsInTable(metadata).some(isKind)) {
-      throw new Error(`this process knows no entity of the kind '${String(kind)}'`);
+      throw new Error(`this process knows no entity with the discriminator value '${String(kind)}'`);
     }
     return definitions.find((definition) => isKind(definition.metadata));
   }
@@ -218,31 +218,31 @@ export class ImageConverter {
     for (const { image, reason } of damaged) {
       const seq = String(image.seq);
       logger.error(
-        `Image ${seq} of a row of ${image.tablePath} makes no event and was set aside; once its cause is mended, empty its \`reason\`: ${reason}`,
+        `Image ${seq} of a row of ${image.tablePath} cannot be turned into an event and was marked as damaged. Remove the cause, then set \`reason\` of the image to NULL. Cause: ${reason}`,
       );
       onDamaged({ seq, tablePath: image.tablePath, reason });
     }
   }
 }
 
-/** @param marks what {@link removeStaleMarks} has found */
+/** @param marks the result of {@link removeStaleMarks} */
 export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerService): void {
   if (!marks) return;
   const effect = {
-    skip: 'Since then triggers have captured no change of any writer. Check the rows that were written since.',
-    other: 'Since then events of other writers may have been given the context of that transaction, or been merged.',
+    skip: 'Since then, triggers have captured no change of any writer. Check the rows that were written since then.',
+    other: 'Since then, events of other writers may have got the context of that transaction, or may have been merged.',
   }[marks];
   const code = 'STALE_MARKS';
   logger.warn(
-    `${code}: a transaction has committed the marks that it had set for its triggers. They are removed now. ${effect}`,
+    `${code}: a transaction has committed the marks that it set for its triggers. They have been removed. ${effect}`,
   );
 }
 
-function* setAside(database: Database, damaged: readonly Damaged[]): Script<void> {
+function* markDamaged(database: Database, damaged: readonly Damaged[]): Script<void> {
   for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
 }
 
-/** Changes of one row in one transaction stand together, in the place of the first. */
+/** Groups the images of one row in one transaction, at the position of the first image. */
 function mergedGroups(images: readonly StoredImage[]): (readonly StoredImage[])[] {
   const groups = new Map<unknown, StoredImage[]>();
   for (const image of images) {
@@ -259,7 +259,7 @@ function changeOf(
 ): RowChange {
   const action = actionOf(definition, written, writtenNow);
   const image = now ?? old;
-  if (!image) throw new Error('it holds no row');
+  if (!image) throw new Error('the image holds no row');
   return {
     definition,
     action,
@@ -272,7 +272,7 @@ function changeOf(
   };
 }
 
-/** A delete date that is set is a soft delete, and one that is emptied a restore, whoever does it. */
+/** Setting the delete date is a soft delete and clearing it is a restore, whichever program writes it. */
 function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: WrittenRow | null): EntityAction {
   if (!old) return 'created';
   if (!now) return 'deleted';
@@ -283,7 +283,7 @@ function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: W
   return isDeleted(now) ? 'deleted' : 'restored';
 }
 
-/** All of the old row: what did not change is found out as the event is made. */
+/** The before image with all fields of the old row. Unchanged fields are dropped when the event is made. */
 function beforeOfOldRow(definition: EntityDefinition, old: RowImage): Before {
   const values = new Map<string, Json>();
   const touched = new Set<string>();

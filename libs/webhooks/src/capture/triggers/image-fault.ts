@@ -1,37 +1,43 @@
-/** What a conversion was doing when it failed: taking images, making rows of them again, or writing their events. */
+/** The step in which a conversion failed: taking images from the table, reading them as rows, or writing their events. */
 type ConversionStep = 'taking' | 'reading' | 'writing';
 
-/** What PostgreSQL says of values: data exceptions, constraints, limits that one row exceeds, and internal errors of types. */
+/** SQLSTATE classes of PostgreSQL about values: data exceptions, constraints, limits that one row exceeds, and internal errors of types. */
 const POSTGRES_DATA = /^(?:22|23|54|P0|XX)/;
-/** The connection, the server or its files, and transactions that may be run again. `57014` is a statement that took too long. */
+/**
+ * SQLSTATE classes of PostgreSQL about the connection, the server or its files, and about transactions that can be retried. They include
+ * `57014`, the timeout of a statement.
+ */
 const POSTGRES_TROUBLE = /^(?:08|25|28|3D|40|53|55|57P|58)/;
-/** `EPIPE` is none. */
+/** An SQLSTATE has at least one digit, so a code of the operating system such as `EPIPE` does not match. */
 const SQLSTATE = /^(?=.*\d)[\dA-Z]{5}$/;
 const SQLITE_DATA = /^SQLITE_(?:ERROR|CONSTRAINT|TOOBIG|MISMATCH)/;
-/** MySQL and MariaDB: incorrect, too long, out of range, constraints, SIGNAL, invalid JSON or geometry, and larger than a packet. */
+/**
+ * Error numbers of MySQL and MariaDB about values: incorrect, too long, out of range, constraints, SIGNAL, invalid JSON or geometry, larger
+ * than a packet.
+ */
 const MYSQL_DATA = new Set([
   1048, 1062, 1153, 1264, 1265, 1292, 1300, 1301, 1366, 1367, 1406, 1411, 1416, 1452, 1643, 1644, 1690, 3037, 3140,
   3141, 3156, 3157, 3636, 3819, 3903, 3904, 4025, 4036, 4037, 4038, 4039, 4040, 4042, 4044, 4078, 4079,
 ]);
-/** MySQL and MariaDB: connections, shutdown, a full disk, read-only, locks. */
+/** Error numbers of MySQL and MariaDB about connections, shutdown, a full disk, read-only mode and locks. */
 const MYSQL_TROUBLE = new Set([
   1021, 1030, 1037, 1038, 1040, 1041, 1043, 1044, 1045, 1053, 1077, 1078, 1079, 1080, 1114, 1129, 1130, 1152, 1158,
   1159, 1160, 1161, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1836, 1927, 3168, 3572, 4031,
 ]);
 
-/** How far a conversion has come, for whoever catches its error. */
+/** The progress of a conversion. It is updated in place, so that the code that catches an error of the conversion can read it. */
 export interface Progress {
   step: ConversionStep;
-  /** Thrown by our own code or the application's, not by the database. */
+  /** The error, if code of this library or of the application threw it, and not the database. */
   thrown?: unknown;
 }
 
 /**
- * Whether an error that an image meets alone is that image's fault, so that it is set aside and the next one goes on. Otherwise the
- * database is at fault, and every other image would meet the same.
+ * Whether one image, converted alone, is the cause of an error. Then the image is marked as damaged and the next image is converted.
+ * Otherwise the database is the cause, and every other image would fail with the same error.
  *
- * Reading is what depends on the image: its table, its types, the rights on them. There everything is its fault that is not trouble with
- * the server. Events are all written to one table, so there only what is said of values counts.
+ * Reading depends on the image: on its table, its types and the rights on them. So in that step the image is the cause of every error that
+ * is not about the server. All events are written to the same table, so in that step the image is the cause only of errors about values.
  */
 export function isFaultOfImage(error: unknown, { step, thrown }: Progress): boolean {
   if (step === 'taking') return false;
@@ -42,7 +48,7 @@ export function isFaultOfImage(error: unknown, { step, thrown }: Progress): bool
   if (typeof errno === 'number' && errno > 0) {
     return isReading ? errno < 5_000 && !MYSQL_TROUBLE.has(errno) : MYSQL_DATA.has(errno);
   }
-  // Drivers give no code when they have lost their connection, or one of the operating system's.
+  // After a lost connection, drivers give no code or a code of the operating system.
   if (typeof code !== 'string') return false;
   if (code.startsWith('SQLITE')) return SQLITE_DATA.test(code);
   if (!SQLSTATE.test(code)) return false;

@@ -14,10 +14,10 @@ import { mysqlColumn } from './mysql-triggers.js';
 import { GONE_COLUMN, postgresColumns, type PostgresColumn } from './postgres-columns.js';
 import { sqliteValue } from './sqlite-triggers.js';
 
-/** The columns of one row of an image, as they stand in its JSON. */
+/** The column values of one row of an image, as its JSON contains them. */
 export type WrittenRow = Readonly<Record<string, unknown>>;
 
-/** An image that was parsed, and what it is of. */
+/** A parsed image, with the entity definition of its row. */
 export interface ParsedImage {
   readonly stored: StoredImage;
   readonly definition: EntityDefinition;
@@ -25,31 +25,32 @@ export interface ParsedImage {
   readonly now: WrittenRow | null;
 }
 
-/** Both rows of an image, as TypeORM would have loaded them. */
+/** Both rows of an image, in the form in which TypeORM would have loaded them. */
 export interface ReadImage {
   readonly old: RowImage | null;
   readonly now: RowImage | null;
 }
 
-/** A value that a row needs: of a column of its own, or of a foreign key that only the table has. */
+/** A value that a row needs: of a column of the entity, or of a foreign key that is a column of the table only. */
 interface Wanted {
   readonly column: ColumnMetadata;
   readonly isNullable: boolean;
-  /** Also in the form that no driver spoils. */
+  /** Whether the exact form is needed, too, because the driver may change the value. */
   readonly needsExact: boolean;
 }
 
-/** What the driver gives for a column. */
+/** The value of a column as the driver returns it. */
 interface Read {
   readonly value: unknown;
   readonly exact?: unknown;
 }
 
 /**
- * Reads images as if they were rows of their tables: on PostgreSQL, MySQL and MariaDB the database itself makes values of the columns'
- * types of them again, so the driver says of each what it would say of the row; on SQLite the text of a value says its type.
+ * Reads images as if they were rows of their tables. On PostgreSQL, MySQL and MariaDB the database converts the values back to the types of
+ * the columns, so the driver returns the same values as for a row. On SQLite the text of a value shows its type.
  *
- * @returns a function of each image, which throws where the image lacks what its entity needs, and what a transformer throws
+ * @returns a function that gives the rows of an image. It throws if the image lacks a column that the entity needs, and passes on errors
+ * of a transformer.
  */
 export function* readImageRows(
   database: Database,
@@ -85,7 +86,7 @@ export function* readImageRows(
       for (const { column, isNullable } of wanted) {
         if (isNullable || column.databaseName in written) continue;
         throw new Error(
-          `it has no column ${column.databaseName}, which ${definition.metadata.name} needs: it was written before that column was added or renamed`,
+          `it has no column ${column.databaseName}, which ${definition.metadata.name} needs. The image was captured before the column was added or renamed`,
         );
       }
       const values = new Map<string, Read>();
@@ -105,7 +106,7 @@ export function* readImageRows(
   };
 }
 
-/** As a row that is read from its table; see `plain-read.ts` and `row-reader.ts`. */
+/** Builds the same row image as for a row that was read from its table; see `plain-read.ts` and `row-reader.ts`. */
 function rowImage(definition: EntityDefinition, dataSource: DataSource, values: ReadonlyMap<string, Read>): RowImage {
   const { metadata } = definition;
   const { driver } = dataSource;
@@ -132,7 +133,7 @@ function rowImage(definition: EntityDefinition, dataSource: DataSource, values: 
   return { key: keyOfImage(definition, entity, exact), entity, exact };
 }
 
-/** What goes out and decides the owner; all of the row where a function of the application sees it. */
+/** The columns of the payload and of the owner. The whole row if `when` or an `owner` function of the application sees it. */
 function ownColumns({ metadata, options, columnsNeeded, hiddenColumnsNeeded }: EntityDefinition): ColumnMetadata[] {
   const isWhole = options.when !== undefined || typeof options.owner === 'function';
   const needed = new Set([...metadata.primaryColumns, ...columnsNeeded, ...hiddenColumnsNeeded]);
@@ -171,7 +172,10 @@ function wantedOf(definition: EntityDefinition, dataSource: DataSource): readonl
   return wanted;
 }
 
-/** `o0`, `o1`, … and `n0`, `n1`, …: the columns of the old and the new row, by their place among the wanted; `ox0` the exact forms. */
+/**
+ * The statement that reads images with typed columns. `o0`, `o1`, … are the columns of the old row and `n0`, `n1`, … those of the new row,
+ * in the order of `wantedOf()`. `ox0` and `nx0` are their exact forms.
+ */
 function typedRows(
   database: Database,
   dataSource: DataSource,
@@ -207,7 +211,7 @@ function typedRows(
   return sql`select i.${i.$.seq} as seq${list} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
 }
 
-/** The columns as `c0`, `c1`, … of a row source: an alias renames them, by their place. */
+/** A row source with the columns `c0`, `c1`, …: the column list of the alias renames them by position. */
 function fromRecord(row: Sql, alias: 'o' | 'n', columns: readonly (readonly [name: string, type: string])[]): Sql {
   const typed = columns.map(([name, type]) => `"${name.replaceAll('"', '""')}" ${type}`).join(', ');
   const names = columns.map((_, n) => `c${n}`).join(', ');

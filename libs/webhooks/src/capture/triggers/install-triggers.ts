@@ -9,20 +9,20 @@ import type { ImagesTable, InstalledObject, TriggerDialect, TriggerObject } from
 import type { TriggerTable } from './trigger-table.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** What is installed, against what should be. */
+/** The differences between the installed triggers and the needed triggers. */
 export interface TriggerReport {
-  /** Nothing of that name is there. */
+  /** Not installed under its name. */
   readonly missing: readonly TriggerObject[];
-  /** It is there, and says something else, or is switched off. */
+  /** Installed, but with another definition, or disabled. */
   readonly outdated: readonly TriggerObject[];
-  /** Of ours, on a table that has no need of it. */
+  /** Installed by this library, on a table that no longer needs it. */
   readonly left: readonly InstalledObject[];
 }
 
-/** What becomes of triggers that none of these tables needs: another application may share the tables of webhooks, and need them. */
+/** Which triggers to drop that none of the given tables needs. Another application may share the webhook tables and need its triggers. */
 export type Leftovers = 'drop all' | 'drop those on tables of this data source';
 
-/** What {@link syncTriggers} would run, in this order; nothing where all is as it should be. */
+/** The statements that {@link syncTriggers} would run, in order; an empty list if the triggers are up to date. */
 export async function triggerStatements(
   runner: QueryRunner,
   at: WebhookTablesOptions,
@@ -36,14 +36,19 @@ export async function triggerStatements(
   return [
     ...left.filter(isOurs).map(({ drop }) => drop),
     ...[...outdated, ...missing].flatMap((object) => [
-      // A function that is replaced keeps the triggers that call it.
+      // Replace a function instead of dropping it, so that the triggers that call it stay valid.
       ...(object.table === null ? [] : [object.drop]),
       ...object.create,
     ]),
   ];
 }
 
-/** Makes what is installed what should be. In the transaction of the runner, where the database's schema has such. */
+/**
+ * Installs, replaces and drops triggers until the installed ones are those that the tables need. On databases with transactional DDL this
+ * happens in the transaction of the runner.
+ *
+ * @returns the statements that were run
+ */
 export async function syncTriggers(
   runner: QueryRunner,
   at: WebhookTablesOptions,
@@ -55,7 +60,7 @@ export async function syncTriggers(
   return statements;
 }
 
-/** Compares what is installed with what should be. */
+/** Compares the installed triggers with those that the tables need. */
 export async function compareTriggers(
   runner: QueryRunner,
   at: WebhookTablesOptions,
@@ -79,7 +84,7 @@ export async function compareTriggers(
     if (!there) missing.push(object);
     else if (there.hash !== object.hash || !there.isEnabled) outdated.push(object);
   }
-  // Triggers before the function that they call.
+  // Drop triggers before the function that they call.
   const left = [...found.values()].toSorted((a, b) => Number(a.table === null) - Number(b.table === null));
   return { missing, outdated, left };
 }
@@ -95,7 +100,7 @@ function triggerDialect(dataSource: DataSource): TriggerDialect {
   }
 }
 
-/** @throws ConfigurationError `TABLES_MISSING` where PostgreSQL does not find it */
+/** @throws ConfigurationError `TABLES_MISSING` if PostgreSQL does not find the table */
 async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promise<ImagesTable> {
   const dataSource = dataSourceOf(runner);
   const { driver, namingStrategy } = dataSource;
@@ -111,7 +116,7 @@ async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promi
   if (real === null) {
     throw new ConfigurationError(
       'TABLES_MISSING',
-      `The table ${path} is not there, which the triggers write to. Run the migrations of webhookMigrations() first.`,
+      `The webhook tables are missing or out of date: ${path}. The triggers write to this table. Run the migrations of webhookMigrations() first.`,
       { details: { missing: [path] } },
     );
   }
@@ -120,8 +125,8 @@ async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promi
 }
 
 /**
- * A path as the lists of installed triggers say it: on PostgreSQL with the schema in which it is found, on MySQL and MariaDB with its
- * database where that is another one than the connection's.
+ * A table path in the form in which the catalogs list installed triggers: on PostgreSQL with the schema in which the table is found, on
+ * MySQL and MariaDB with the database if it is not the database of the connection.
  */
 async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
   const { driver, options } = dataSourceOf(runner);

@@ -1,10 +1,10 @@
-/** What triggers are told of the writes that follow. */
+/** A transaction mark: values for the triggers that the following writes fire. */
 export interface TriggerMark {
-  /** They write nothing down. */
+  /** Whether triggers capture nothing. */
   readonly skip: boolean;
-  /** What they write down beside each image: the text of `contextText()`. */
+  /** The context that triggers store with each image: the text of `contextText()`. */
   readonly context: string | null;
-  /** In which transaction; `null` where nobody wants to know, or the database knows by itself. */
+  /** The id of the transaction; `null` if no trigger needs it, or if the database has an id itself. */
   readonly transaction: string | null;
 }
 
@@ -16,31 +16,34 @@ export const keyOf = ({ skip, context, transaction }: TriggerMark): string =>
 
 export const NO_KEY = keyOf(NO_MARK);
 
-/** How long a write waits for one with another mark that does not come back: another subscriber's hook failed before it was sent. */
-const PATIENCE_MS = 10_000;
+/**
+ * How long a write waits for writes with another mark. A write may never end, because a hook of another subscriber failed before the
+ * statement was sent.
+ */
+const MAX_WAIT_MS = 10_000;
 
-/** A write that wants to pass. */
+/** A write that asks to run. */
 interface MarkedWrite {
   readonly query: string;
   readonly key: string;
-  /** No other one may join it: its mark ends with it. */
+  /** Whether no other write may run beside it, because its mark ends with it. */
   readonly isAlone: boolean;
-  /** Sets its mark. */
+  /** Sets the mark in the database. */
   readonly mark: () => Promise<void>;
 }
 
 /**
- * The mark that one query runner's connection has, and the writes that are under way with it.
+ * The current mark of the connection of one query runner, and the writes that are under way with that mark.
  *
- * A mark holds for all that the connection runs after it, and writes that are called at once may have different ones. So writes with one
- * mark run together, and a write with another waits until they are over: first come, first served.
+ * A mark applies to every statement that the connection runs after it, and concurrent writes may have different marks. So writes with the
+ * same mark run concurrently, and a write with another mark waits until they have ended, in the order of the calls.
  */
 export class MarkedWrites {
-  /** The mark that the database has, or is about to have; `null`: a savepoint was rolled back, and only the database knows. */
+  /** The key of the mark that is set or being set in the database; `null` if it is unknown, after a rollback to a savepoint. */
   key: string | null = NO_KEY;
   /** Whether a mark was set in this transaction. */
   isMarked = false;
-  /** The transaction was opened for one statement. */
+  /** Whether the transaction was opened for this one statement. */
   isOwnTransaction = false;
 
   private readonly underWay = new Map<string, number>();
@@ -49,12 +52,12 @@ export class MarkedWrites {
   private isAlone = false;
   private marking: Promise<void> | null = null;
 
-  /** Whether a statement was let through and has not come back. */
-  holds(query: string): boolean {
+  /** Whether a statement has entered and not yet left. */
+  isUnderWay(query: string): boolean {
     return this.underWay.has(query);
   }
 
-  /** Lets a write through: at once, or when those with another mark are over. Every one that came through has to {@link leave}. */
+  /** Resolves when the write may run: immediately, or when writes with another mark have ended. Every write must then {@link leave}. */
   enter(write: MarkedWrite): Promise<void> | undefined {
     return !this.waiting.length && this.admits(write) ? this.begin(write) : this.wait(write);
   }
@@ -68,19 +71,19 @@ export class MarkedWrites {
     this.admitNext();
   }
 
-  /** The mark is gone, with its transaction or by a statement. */
+  /** Must be called when the mark was removed, by the end of its transaction or by a statement. */
   forget(): void {
     this.key = NO_KEY;
     this.isMarked = false;
     this.isOwnTransaction = false;
   }
 
-  /** Waits for a mark that is being set. */
+  /** Waits until a mark that is being set is set. */
   async marked(): Promise<void> {
     await this.marking?.catch(() => undefined);
   }
 
-  /** The transaction is over, and all that was under way in it. @returns whether a mark may have been set in it, or since */
+  /** Must be called when the transaction and its statements have ended. @returns whether a mark may have been set in it or since */
   async end(): Promise<boolean> {
     await this.marked();
     const { isMarked } = this;
@@ -99,13 +102,13 @@ export class MarkedWrites {
     this.underWay.set(query, (this.underWay.get(query) ?? 0) + 1);
     this.count++;
     this.isAlone = isAlone;
-    // A statement that is not sent does not come back.
+    // A statement whose mark failed is never sent, so it must leave here.
     const failed = (error: unknown) => {
       this.leave(query);
       throw error;
     };
     if (this.key === key) return this.marking?.catch(failed);
-    // At once: what comes meanwhile waits for this mark, or for its end.
+    // Set the key before the mark is set: writes that come meanwhile wait for this mark, or for the end of its writes.
     this.key = key;
     this.isMarked = true;
     const marking: Promise<void> = mark().then(
@@ -134,7 +137,7 @@ export class MarkedWrites {
       const timer = setTimeout(() => {
         this.waiting.splice(this.waiting.indexOf(entry), 1);
         start();
-      }, PATIENCE_MS);
+      }, MAX_WAIT_MS);
       this.waiting.push(entry);
     });
   }

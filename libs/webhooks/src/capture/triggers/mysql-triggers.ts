@@ -12,13 +12,13 @@ import {
 import type { TriggerTable } from './trigger-table.js';
 import { escapedPath } from '../../dialect.js';
 
-/** How a column travels in an image, and is read out of it as if it were read out of its table. */
+/** The SQL that writes a column into an image, and reads it from the image as if from its table. */
 export interface MysqlColumn {
-  /** In the trigger. */
+  /** The SQL of the value in the trigger. */
   written: (value: string) => string;
-  /** Its type in `json_table`. */
+  /** The type of the column in `json_table`. */
   type: string;
-  /** Of what `json_table` gives. */
+  /** The SQL that converts the value that `json_table` gives. */
   read: (value: string) => string;
 }
 
@@ -26,17 +26,17 @@ const TEXT = 'longtext character set utf8mb4 collate utf8mb4_bin';
 const same = (value: string) => value;
 const asText = (value: string) => `CAST(${value} AS CHAR CHARACTER SET utf8mb4)`;
 
-/** Numbers that JSON and a double hold exactly. */
+/** Types of numbers that JSON and a double store exactly. */
 const SMALL_NUMBERS = new Set(['int', 'tinyint', 'smallint', 'mediumint', 'year', 'boolean', 'bool']);
 const FLOATS = new Set(['float', 'double', 'double precision', 'real']);
 const DECIMALS = new Set(['decimal', 'dec', 'fixed', 'numeric']);
 const BYTES = new Set(['blob', 'tinyblob', 'mediumblob', 'longblob', 'binary', 'varbinary', 'bit']);
 
-/** Everything that JSON would spoil travels as the text that a `SELECT` would have sent. */
+/** A value that JSON would change is stored as the text that a `SELECT` would return. */
 export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): MysqlColumn {
   const type = dataSource.driver.normalizeType(column);
   const { precision, scale, unsigned } = column;
-  // As TypeORM selects it.
+  // TypeORM selects spatial columns by the same expression.
   if (dataSource.driver.spatialTypes.includes(column.type)) {
     return { written: (value) => asText(`ST_AsText(${value})`), type: TEXT, read: same };
   }
@@ -56,7 +56,7 @@ export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): Mys
     case 'time':
       return { written: asText, type: `time(${precision ?? 0})`, read: same };
     case 'timestamp':
-      // The one type that looks otherwise in another session's time zone.
+      // The only type whose text depends on the time zone of the session.
       return {
         written: (value) => asText(`UNIX_TIMESTAMP(${value})`),
         type: 'decimal(20, 6)',
@@ -68,8 +68,8 @@ export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): Mys
 }
 
 /**
- * Three triggers on each table, for each row. They have the rights of who installed them. Each names the columns that TypeORM knows of,
- * so a column that is dropped makes every write fail until they are installed again.
+ * Three row triggers on each table. They run with the rights of the user who installed them. Each trigger names the columns of the entity,
+ * so after a column was dropped, every write fails until the triggers are installed again.
  */
 export function mysqlTriggers(dataSource: DataSource): TriggerDialect {
   return {
@@ -95,7 +95,7 @@ interface InstalledRow {
   text: string;
 }
 
-/** The databases that entities may stand in (`@Entity({ database })`), as SQL. */
+/** The databases of the entities (`@Entity({ database })`), as SQL. */
 function schemasOf({ entityMetadatas }: DataSource): string {
   const named = entityMetadatas.flatMap(({ tablePath }) => tablePath.split('.').slice(0, -1));
   return ['DATABASE()', ...[...new Set(named)].map(literal)].join(', ');
@@ -105,7 +105,7 @@ function writesTo(path: string): string {
   return `action_statement LIKE ${literal(`%INSERT INTO ${path.replaceAll(/[\\%_]/g, '\\$&')} %`)}`;
 }
 
-/** As triggers in other databases name it. */
+/** The path of the images table, as triggers in other databases must name it. */
 function qualified({ schema, path }: ImagesTable): string {
   return schema === null ? path : `${escaped(schema)}.${path}`;
 }
@@ -114,13 +114,13 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const { column: c } = images;
   const path = escapedPath(table.path, { escape: escaped });
   const [schema = null] = table.path.split('.').slice(0, -1);
-  // In its own database a trigger names none, so that a dump can be restored under another name.
+  // A trigger in the same database names no database, so that a dump can be restored under another name.
   const imagesPath = schema === null || schema === images.schema ? images.path : qualified(images);
   const image = (alias: 'OLD' | 'NEW') =>
     `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${alias}.${escaped(column.databaseName)}`)}`).join(', ')})`;
   const into = `INSERT INTO ${imagesPath} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
   const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
-  // Null outside a transaction, and in those of programs that do not say which it is: the server tells nobody.
+  // NULL outside a transaction, and for writes of other programs: the server does not expose the id of the transaction to a trigger.
   const mergeKey = (alias: 'OLD' | 'NEW') => {
     if (!table.isMerged) return 'NULL';
     const keys = table.metadata.primaryColumns.map(
@@ -132,7 +132,7 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
     `${into} VALUES (${literal(table.path)}, '${op}', ${old}, ${now}, @webhooks_context, ${mergeKey(op === 'delete' ? 'OLD' : 'NEW')}, ${at});`;
   const trigger = (operation: string, body: string): TriggerObject => {
     const name = objectName(images, operation, table.path);
-    // A trigger stands in the database of its table.
+    // A trigger must be in the database of its table.
     const triggerPath = schema === null ? escaped(name) : `${escaped(schema)}.${escaped(name)}`;
     const { hash, text } = marked(
       `CREATE TRIGGER ${triggerPath} AFTER ${operation.toUpperCase()} ON ${path} FOR EACH ROW BEGIN {mark}\n${body}\nEND`,
@@ -142,7 +142,7 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const unlessSkipped = (statement: string) => `IF @webhooks_skip IS NULL THEN ${statement} END IF;`;
   return [
     trigger('insert', unlessSkipped(write('insert', 'NULL', image('NEW')))),
-    // As texts: collations would take 'a' for 'A'.
+    // Compare as texts with a binary collation: the collation of a column may treat 'a' and 'A' as equal.
     trigger(
       'update',
       `DECLARE v_old ${TEXT} DEFAULT ${image('OLD')};

@@ -3,11 +3,11 @@ import type { DataSource, EntityMetadata } from 'typeorm';
 import { query, type Script } from '../../store/database/script.js';
 import { escapedPath } from '../../dialect.js';
 
-/** How a column is read out of an image as if it were read out of its table. */
+/** The SQL that reads a column from an image as if from its table. */
 export interface PostgresColumn {
-  /** Its type in `json_to_record`. */
+  /** The type of the column in `json_to_record`. */
   readonly type: string;
-  /** Of what `json_to_record` gives. */
+  /** The SQL that converts the value that `json_to_record` gives. */
   readonly read: (value: string) => string;
 }
 
@@ -21,23 +21,23 @@ interface CatalogRow {
 
 const same = (value: string) => value;
 
-/** What the image of a column that the table does not have any more is read as. */
+/** Reads a column that the table no longer has. */
 export const GONE_COLUMN: PostgresColumn = { type: 'json', read: same };
 
 /**
- * The columns of a table by the catalog, in the transaction that reads its images.
+ * The columns of a table from the catalog, read in the transaction that reads its images.
  *
- * Types come from the catalog and not from the name of the table: `line` is also a type of PostgreSQL, and a table that stands in no
- * schema of the `search_path` has none by its name alone. They are asked for each time, as a migration may change them.
+ * The types come from the catalog and not from the row type of the table: `line` is also a type of PostgreSQL, and the name of a table
+ * outside the `search_path` is not found as a type. They are read each time, because a migration may change them.
  *
- * @throws Error where the table is not there
+ * @throws Error if the table is not found
  */
 export function* postgresColumns(
   { tablePath, name }: EntityMetadata,
   { driver }: DataSource,
 ): Script<ReadonlyMap<string, PostgresColumn>> {
   const table = escapedPath(tablePath, driver);
-  // A domain is read as its base type: the value has passed its check, which may be another by now.
+  // Read a domain as its base type: the value passed the check of the domain when it was written, and the check may have changed since.
   const rows = yield* query<CatalogRow>(sql`with recursive typed (name, type) as (
   select a.attname, a.atttypid from pg_catalog.pg_attribute a where a.attrelid = to_regclass(${table}) and a.attnum > 0 and not a.attisdropped
   union all
@@ -47,14 +47,14 @@ select typed.name as "name", format_type(t.oid, -1) as "type", coalesce(e.typnam
 from typed join pg_catalog.pg_type t on t.oid = typed.type left join pg_catalog.pg_type e on e.oid = t.typelem and t.typcategory = 'A' where t.typtype <> 'd'`);
   if (!rows.length) {
     throw new Error(
-      `the table ${tablePath} of ${name} is not there, or the search_path of the dispatcher's connection does not find it`,
+      `the table ${tablePath} of ${name} does not exist or is not in the search_path of the connection of the dispatcher`,
     );
   }
   return new Map(rows.map((row) => [row.name, columnOf(row)]));
 }
 
 function columnOf({ type, base, isArray, isEnum }: CatalogRow): PostgresColumn {
-  // As texts, so that a label that was renamed since does no harm. The driver gives a list of them as one text.
+  // Read enums as texts, so that a label that was renamed since is no error. The driver returns an array of an enum as one text.
   if (isEnum) return isArray ? { type: 'text[]', read: (value) => `${value}::text` } : { type: 'text', read: same };
   if (base === 'hstore') return isArray ? { type: 'json', read: listOf(hstoreOf) } : { type: 'json', read: hstoreOf };
   if (base === 'money') {
@@ -65,7 +65,10 @@ function columnOf({ type, base, isArray, isEnum }: CatalogRow): PostgresColumn {
   return { type, read: same };
 }
 
-/** `hstore` is the one type that a row writes as JSON of another form than the type reads. Its text needs nothing of the extension. */
+/**
+ * `hstore` is the only type whose JSON in a row has another form than the input of the type. It is converted to the text of the type,
+ * which needs no function of the extension.
+ */
 function hstoreOf(value: string): string {
   const quoted = (part: string) => `'"' || replace(replace(${part}, '\\', '\\\\'), '"', '\\"') || '"'`;
   const pairs = `string_agg(${quoted('h.key')} || '=>' || coalesce(${quoted('h.value')}, 'NULL'), ', ' order by h.n)`;
@@ -73,8 +76,8 @@ function hstoreOf(value: string): string {
 }
 
 /**
- * The text of `money` has the signs of the writer's `lc_monetary`, and all digits of the amount: without the signs it is the number of
- * smallest units, which the reader's `lc_monetary` divides again.
+ * The text of `money` has the currency signs and separators of the `lc_monetary` of the writer, and all digits of the amount. The digits
+ * alone are the number of smallest units, which is divided according to the `lc_monetary` of the reader.
  */
 function moneyOf(value: string): string {
   const units = `regexp_replace(${value}, '\\D', '', 'g')::numeric`;

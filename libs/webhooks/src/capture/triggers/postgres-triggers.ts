@@ -3,17 +3,18 @@ import type { TriggerTable } from './trigger-table.js';
 import { escapedPath } from '../../dialect.js';
 
 /**
- * One function for all tables, and three triggers on each. An image is the whole row, whatever columns it has by now, so no change
- * of a table makes its writes fail or needs new triggers.
+ * One function for all tables, and three triggers on each table. An image is the whole row with its current columns. So a change of the
+ * table does not make its writes fail and needs no new triggers.
  *
- * For each row and not for each statement. Transition tables would make 1,000 updates cheaper (x2.6 of the write alone instead of x3.4,
- * and a delete x10 instead of x16), and one update dearer (by 43 us instead of 25). They hold the old and the new rows apart, and only
- * their position says which belong together when a key was changed; a join of them is planned for the first statement of a session, and
- * takes that plan to the next one with 100,000 rows; and they do not see a write that names a partition.
+ * The triggers run for each row, not for each statement. With transition tables, an update of 1,000 rows would take 2.6 times the time of
+ * the write alone instead of 3.4 times, and a delete 10 times instead of 16. But an update of one row would take 43 us more instead of 25 us.
+ * There are three more problems. Transition tables hold old and new rows separately, and if a key was changed, only their position shows
+ * which rows belong together. A join of them is planned for the first statement of a session, and the same plan is used for a later
+ * statement with 100,000 rows. And they do not contain the rows of a write that names a partition.
  *
- * The function has the rights of who installed it: whoever may write the table need not see our tables. So it is no function that
- * anybody may put on a table of their own (`EXECUTE` is asked for when a trigger is made), and it looks for nothing in the writer's
- * `search_path`. What a session may have set that shows in a text, it sets.
+ * The function runs with the rights of the user who installed it, because a writer of the table may have no rights on the webhook tables.
+ * So `EXECUTE` is revoked from PUBLIC: it is checked when a trigger is created, and other users must not call the function from triggers on
+ * other tables. The function also sets its own `search_path`, and the settings of the session that change the text of a value.
  */
 export const postgresTriggers: TriggerDialect = {
   objects: (tables, images) => [writeFunction(images), ...tables.flatMap((table) => triggersOn(table, images))],
@@ -49,7 +50,7 @@ function writeFunction(images: ImagesTable): TriggerObject {
   const { column: c } = images;
   const name = `${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}`;
   const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
-  // Which row of which transaction; the names of its key's columns stand behind the path, where anybody wants to know.
+  // Identifies the row and the transaction. If changes are merged, the names of the key columns are trigger arguments after the path.
   const mergeKey = (path: string, row: string, keys: string) =>
     `txid_current() || ':' || encode(sha256(convert_to(${path} || (SELECT json_agg(${row} -> k ORDER BY n) FROM unnest(${keys}) WITH ORDINALITY AS keys (k, n))::text, 'UTF8')), 'hex')`;
   const { hash, text } = marked(`CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger
@@ -100,7 +101,7 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
   const table = escapedPath(path, { escape: escaped });
   const keys = isMerged ? metadata.primaryColumns.map(({ databaseName }) => databaseName) : [];
   const run = `EXECUTE FUNCTION ${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}(${[path, ...keys].map(literal).join(', ')})`;
-  // The first in the alphabet runs first: what another trigger then does to the row comes after it.
+  // Triggers run in alphabetical order. `0_` makes this one run first, so changes by other triggers are captured after this change.
   const trigger = (operation: string, when: string): TriggerObject => {
     const name = `0_${images.name.slice(0, 48)}_${operation}`;
     const { hash, text } = marked(`{mark} CREATE TRIGGER ${escaped(name)} ${when} ${run}`);
@@ -108,7 +109,7 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
       name,
       table: path,
       hash,
-      // The definition keeps no comment, so it stands beside it.
+      // PostgreSQL drops comments from the definition of a trigger, so the hash is stored by COMMENT ON.
       create: [
         text,
         `COMMENT ON TRIGGER ${escaped(name)} ON ${table} IS ${literal(text.slice(0, text.indexOf(' CREATE')))}`,
@@ -118,7 +119,7 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
   };
   return [
     trigger('change', `AFTER INSERT OR DELETE ON ${table} FOR EACH ROW`),
-    // As bytes: not every type can be compared (json), and not every difference is one to its type.
+    // Compare bytes (`*<>`): some types cannot be compared (json), and some treat different values as equal.
     trigger('update', `AFTER UPDATE ON ${table} FOR EACH ROW WHEN (OLD.* OPERATOR(pg_catalog.*<>) NEW.*)`),
     trigger('truncate', `BEFORE TRUNCATE ON ${table} FOR EACH STATEMENT`),
   ];

@@ -11,12 +11,12 @@ import {
 } from './trigger-sql.js';
 import type { TriggerTable } from './trigger-table.js';
 
-/** A function takes 127 arguments. */
+/** A function takes at most 127 arguments, two for each pair. */
 const PAIRS_PER_OBJECT = 60;
 
 /**
- * Three triggers on each table, for each row. A value is written as SQL says it (`quote()`), and a text after one `'`, which keeps
- * digits, bytes and types whatever the column declares; {@link sqliteValue} reads it.
+ * Three row triggers on each table. A value is stored as an SQL literal (`quote()`), and a text is stored after one `'`. This keeps digits,
+ * bytes and types, whatever type the column declares. {@link sqliteValue} reads the stored value.
  */
 export const sqliteTriggers: TriggerDialect = {
   objects: (tables, images) => tables.flatMap((table) => triggersOn(table, images)),
@@ -33,7 +33,7 @@ export const sqliteTriggers: TriggerDialect = {
   }),
 };
 
-/** A value of an image, as better-sqlite3 would have given it; an integer as its digits, which may be more than a number holds. */
+/** A value of an image, as better-sqlite3 would return it. An integer is also returned as digits, because a number may lose some. */
 export function sqliteValue(written: string | null): { value: unknown; digits?: string } {
   if (written === null) return { value: null };
   if (written.startsWith("'")) return { value: written.slice(1) };
@@ -66,7 +66,7 @@ function triggersOn(table: TriggerTable, images: ImagesTable): TriggerObject[] {
     );
     return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
   };
-  // A column's own collation would take 'a' for 'A'.
+  // The collation of a column may treat 'a' and 'A' as equal.
   const differs = columns.map((name) => `OLD.${escaped(name)} COLLATE BINARY IS NOT NEW.${escaped(name)}`).join(' OR ');
   return [
     trigger('insert', '', 'NULL', image('NEW')),

@@ -6,37 +6,37 @@ import type { TransactionStatement } from '../transactions/transaction-statement
 import { keyOf, MarkedWrites, NO_KEY, NO_MARK, type TriggerMark } from './marked-writes.js';
 
 /**
- * Tells triggers in the writer's own transaction what they cannot know: that this write is not to be told, by whom it is, and, where
- * the database cannot say it, in which transaction.
+ * Sets transaction marks: values that triggers need in the transaction of the writer and cannot find out. They are whether the write is not
+ * captured, the context of the write, and the id of the transaction if the database does not provide one.
  *
- * On PostgreSQL by settings that end with the transaction, on MySQL and MariaDB by variables of the connection that are emptied when
- * the transaction ends, and on SQLite, which has neither, by rows of the images' table that are taken away before the COMMIT: nobody
- * else ever sees them. A statement outside a transaction is given one, except on MySQL and MariaDB.
+ * On PostgreSQL, marks are settings that end with the transaction. On MySQL and MariaDB they are variables of the connection, which are set
+ * to NULL when the transaction ends. SQLite has neither, so there marks are rows of the images table. They are deleted before the COMMIT,
+ * so no other connection sees them. A statement outside a transaction gets its own transaction, except on MySQL and MariaDB.
  */
 export class TransactionMarks {
   private readonly writes = new WeakMap<QueryRunner, MarkedWrites>();
 
   constructor(private readonly database: Database) {}
 
-  /** Whether this runner's writes are marked, or were in this transaction. */
+  /** Whether writes of this query runner are marked, or were marked in this transaction. */
   has(runner: QueryRunner): boolean {
     return this.writes.get(runner)?.isMarked ?? false;
   }
 
-  /** Whether a statement passed {@link beforeWrite} and is under way. */
-  holds(runner: QueryRunner, query: string): boolean {
-    return this.writes.get(runner)?.holds(query) ?? false;
+  /** Whether a statement has passed {@link beforeWrite} and is under way. */
+  isUnderWay(runner: QueryRunner, query: string): boolean {
+    return this.writes.get(runner)?.isUnderWay(query) ?? false;
   }
 
-  /** Whether a statement is one that sets marks: these pass the hooks, too. */
+  /** Whether a statement sets marks. Such statements run through the hooks, too. */
   isOwn(query: string): boolean {
     return this.database.dialect === 'sqlite' && query.includes(` ${this.database.tables.images.path} `);
   }
 
   /**
-   * Before a statement that may fire triggers. Where it and the statements under way have no mark, or the same, it costs nothing.
+   * Must be called before a statement that may fire triggers. It sends nothing if the connection already has the mark of the statement.
    *
-   * @param isOpen whether a transaction is, when the statement's turn has come
+   * @param isOpen returns whether a transaction is open when the statement may run
    */
   async beforeWrite(runner: QueryRunner, query: string, mark: TriggerMark, isOpen: () => boolean): Promise<void> {
     let writes = this.writes.get(runner);
@@ -57,10 +57,10 @@ export class TransactionMarks {
     });
   }
 
-  /** After it, whether it succeeded or not. @param isOpen whether a transaction of the application is */
+  /** Must be called after the statement, whether it succeeded or not. @param isOpen whether a transaction of the application is open */
   async afterWrite(runner: QueryRunner, query: string, hasSucceeded: boolean, isOpen: boolean): Promise<void> {
     const writes = this.writes.get(runner);
-    if (!writes?.holds(query)) return;
+    if (!writes?.isUnderWay(query)) return;
     try {
       await this.unmark(runner, writes, hasSucceeded, isOpen);
     } finally {
@@ -83,20 +83,20 @@ export class TransactionMarks {
     await runner.query('COMMIT');
   }
 
-  /** Before a statement that ends a transaction. */
+  /** Must be called before a statement that ends a transaction. */
   async beforeEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
     const writes = this.writes.get(runner);
     if (!writes?.isMarked || writes.isOwnTransaction || this.database.dialect !== 'sqlite') return;
     if (kind !== 'commit') return;
     await writes.marked();
     if (writes.key === NO_KEY) return;
-    // Before the statement: a write that sets its mark meanwhile is seen by `afterEnd()`. Should the COMMIT fail, the transaction goes
-    // on without the mark.
+    // Change the key before the statement runs, so that `afterEnd()` notices a write that sets its mark meanwhile. If the COMMIT fails, the
+    // transaction continues without the mark.
     writes.key = NO_KEY;
     await this.set(runner, NO_MARK);
   }
 
-  /** After a statement that ends or divides a transaction. */
+  /** Must be called after a statement that ends a transaction, or that sets or ends a savepoint. */
   async afterEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
     const writes = this.writes.get(runner);
     if (!writes || writes.isOwnTransaction) return;
@@ -108,7 +108,7 @@ export class TransactionMarks {
     const { key } = writes;
     if (!(await writes.end())) return;
     if (this.database.dialect === 'mysql') await this.set(runner, NO_MARK);
-    // A statement that nobody awaited set the mark between `beforeEnd()` and the COMMIT, which then kept it.
+    // A statement that was not awaited has set the mark between `beforeEnd()` and the COMMIT, so the mark was committed.
     else if (this.database.dialect === 'sqlite' && kind === 'commit' && key !== NO_KEY) {
       await this.set(runner, NO_MARK);
     }

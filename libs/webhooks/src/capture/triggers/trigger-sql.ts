@@ -1,70 +1,70 @@
 import { tupleHash } from '../../hash.js';
 import type { TriggerTable } from './trigger-table.js';
 
-/** Where triggers write: our table of images, its names escaped. */
+/** The table of images, to which triggers write. Names are escaped, except `name` and `schema`. */
 export interface ImagesTable {
-  /** Its path, with its schema where there are such. */
+  /** The path, with the schema on PostgreSQL. */
   readonly path: string;
-  /** Its plain name: our triggers and functions are called after it, so that two prefixes do not meet. */
+  /** The name without a schema. Triggers and functions get their names from it, so that two table prefixes do not clash. */
   readonly name: string;
-  /** The schema it stands in, on MySQL and MariaDB its database; `null` on SQLite. */
+  /** The schema of the table, on MySQL and MariaDB its database; `null` on SQLite. */
   readonly schema: string | null;
   readonly column: (
     property: 'seq' | 'tablePath' | 'op' | 'oldRow' | 'newRow' | 'context' | 'mergeKey' | 'createdAt',
   ) => string;
 }
 
-/** A trigger or a function of ours, as it should be. */
+/** A trigger or a function that must be installed. */
 export interface TriggerObject {
   readonly name: string;
-  /** The path of the table it stands on; `null` for a function. */
+  /** The path of the table of the trigger; `null` for a function. */
   readonly table: string | null;
-  /** Of its definition: it stands in a comment of it, and tells whether what is installed is this one. */
+  /** The hash of the definition. It is stored in a comment of the object, and shows whether the installed object is up to date. */
   readonly hash: string;
-  /** Statements, in their order. */
+  /** The statements that create the object, in order. */
   readonly create: readonly string[];
   readonly drop: string;
 }
 
-/** One that was found in the database. */
+/** A trigger or a function that was found in the database. */
 export interface InstalledObject {
   readonly name: string;
-  /** As the database says it: with its schema, where there are such. */
+  /** The path of the table in the form of the database catalog; `null` for a function. */
   readonly table: string | null;
   readonly hash: string | null;
-  /** Somebody may have switched it off. */
+  /** `false` if the trigger is disabled. */
   readonly isEnabled: boolean;
   readonly drop: string;
 }
 
-/** One family of databases. */
+/** The triggers of one database dialect. */
 export interface TriggerDialect {
-  /** What must be installed, in this order. */
+  /** The objects that must be installed, in order. */
   objects(tables: readonly TriggerTable[], images: ImagesTable): TriggerObject[];
-  /** Lists what is installed, of these images only. */
+  /** The statement that lists the installed objects that write to this images table, and the conversion of its rows. */
   installed(images: ImagesTable): { readonly text: string; readonly objectOf: (row: never) => InstalledObject };
 }
 
-/** `/* nestjs-entity-webhooks 0123… *\/`: what ours are known by. */
+/** A comment `/* nestjs-entity-webhooks 0123… *\/` identifies the triggers and functions of this library. */
 const MARK = 'nestjs-entity-webhooks';
 
-/** Puts the hash of a definition into it, where it says `{mark}`. */
+/** Replaces `{mark}` in a definition by a comment with the hash of the definition. */
 export function marked(definition: string): { hash: string; text: string } {
   const hash = tupleHash('trigger', definition).toString('hex');
   return { hash, text: definition.replace('{mark}', () => `/* ${MARK} ${hash} */`) };
 }
 
-/** The hash in the text of an installed one; `null` where somebody has changed it. */
+/** The hash in the text of an installed object; `null` if the text has none, because it was changed. */
 export function hashIn(text: string): string | null {
   return new RegExp(`/\\* ${MARK} ([0-9a-f]{32}) \\*/`).exec(text)?.[1] ?? null;
 }
 
-/** A text in SQL. */
+/** A text as an SQL literal. */
 export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** Names of databases end at 63 or 64 characters: what is too long is cut, and told apart by a hash. */
+/** Database names are limited to 63 or 64 characters. Longer parts are cut, and a hash keeps the names distinct. */
 export function objectName(images: ImagesTable, operation: string, table: string): string {
   const plain = table.slice(0, 24).replaceAll('.', '_');
   return `${images.name.slice(0, 20)}_${operation}_${plain}_${tupleHash(images.path, table).toString('hex').slice(0, 8)}`;

@@ -5,25 +5,26 @@ import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { rootOf } from '../../entities/single-table.js';
 
-/** A table whose changes triggers write down. */
+/** A table whose changes are captured by triggers. */
 export interface TriggerTable {
-  /** As TypeORM says it, and as it stands in each image. */
+  /** The path of TypeORM, which each image stores. */
   readonly path: string;
-  /** Of the entity, or of the parent of those that share the table. */
+  /** The metadata of the entity, or of the parent entity in a single table. */
   readonly metadata: EntityMetadata;
-  /** What is made of its rows: one, or one for each kind of row in a single table. */
+  /** One definition, or in a single table one for each captured entity. */
   readonly definitions: readonly EntityDefinition[];
-  /** Columns that an image has on MySQL, MariaDB and SQLite; on PostgreSQL it has all there are. */
+  /** The columns of an image on MySQL, MariaDB and SQLite. On PostgreSQL an image has all columns of the table. */
   readonly columns: readonly ColumnMetadata[];
-  /** Whether several changes of a row in one transaction may make one event: then each image says which row and transaction. */
+  /** Whether changes of one row in one transaction may be merged. Then each image stores a key of the row and the transaction. */
   readonly isMerged: boolean;
 }
 
 /**
  * The tables that need triggers.
  *
- * @throws ConfigurationError `TABLE_CAPTURED_TWICE`: entities that share a table and are not of one inheritance, or not of one mode;
- * `COLUMN_NOT_CAPTURED`: a column that goes out and that no image can hold; `DATABASE_NOT_CAPTURED`: a table in another file
+ * @throws ConfigurationError `TABLE_CAPTURED_TWICE` if entities share a table and do not have the same inheritance and `capture` mode;
+ * `COLUMN_NOT_CAPTURED` if an image cannot store a column of the payload; `DATABASE_NOT_CAPTURED` if a table is in an attached database of
+ * SQLite
  */
 export function triggerTables(all: readonly EntityDefinition[], dataSource: DataSource): TriggerTable[] {
   const byPath = new Map<string, EntityDefinition[]>();
@@ -39,7 +40,7 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
     if (definitions.some((other) => rootOf(other.metadata) !== metadata || other.capture === 'orm')) {
       throw new ConfigurationError(
         'TABLE_CAPTURED_TWICE',
-        `${definitions.map((definition) => definition.metadata.name).join(' and ')} stand in one table (${path}), and triggers see the table only: one \`capture\` must hold for all of them, and only the kinds of one inheritance may share it.`,
+        `${definitions.map((definition) => definition.metadata.name).join(' and ')} share the table ${path}, and triggers capture the table as a whole. Entities that share a table must belong to one inheritance hierarchy and have the same \`capture\`. Use capture: 'orm' for all of them, or give each its own table.`,
       );
     }
     refuseAttached(metadata, dataSource);
@@ -58,18 +59,18 @@ function refuseAttached({ name, tablePath }: EntityMetadata, { options }: DataSo
   if (dialectOf(options.type) !== 'sqlite' || !tablePath.includes('.')) return;
   throw new ConfigurationError(
     'DATABASE_NOT_CAPTURED',
-    `${name} is in an attached database (${tablePath}), and a trigger of SQLite can write only to its own file. Use capture: 'orm' for it, or move it to the main database.`,
+    `${name} is in an attached database (${tablePath}), and a trigger of SQLite can write only to its own database file. Use capture: 'orm', or move the table to the main database.`,
     { details: { entity: name, table: tablePath } },
   );
 }
 
-/** Columns that are never read by the application, such as `select: false` ones, need not lie about in another table. */
+/** The columns of an image. Columns that the application does not select, such as `select: false`, are not copied to the images table. */
 function columnsOf(
   metadata: EntityMetadata,
   definitions: readonly EntityDefinition[],
   { driver, options }: DataSource,
 ): ColumnMetadata[] {
-  // MySQL and MariaDB write the text that TypeORM reads; PostGIS has no such text in a row's JSON.
+  // On MySQL and MariaDB the trigger stores the text that TypeORM reads. On PostgreSQL the JSON of a row lacks that text.
   const isPostgres = dialectOf(options.type) === 'postgres';
   const isSpatial = (column: ColumnMetadata) => isPostgres && driver.spatialTypes.includes(column.type);
   const hidden = new Set(
@@ -80,7 +81,7 @@ function columnsOf(
     if (!spatial) continue;
     throw new ConfigurationError(
       'COLUMN_NOT_CAPTURED',
-      `${definition.metadata.name}.${spatial.propertyPath} is a PostGIS column, which triggers cannot capture in the form that TypeORM reads. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
+      `${definition.metadata.name}.${spatial.propertyPath} is a PostGIS column. Triggers cannot capture it in the form that TypeORM reads. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
       { details: { entity: definition.metadata.name, field: spatial.propertyPath } },
     );
   }

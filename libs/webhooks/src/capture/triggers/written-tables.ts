@@ -3,8 +3,9 @@ import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { isWriteStatement } from '../transactions/write-statement.js';
 
 /**
- * Whether a statement of the application may have written to a table with triggers, so that the dispatcher looks at once. A name
- * elsewhere in it makes one look too many; what a procedure or a foreign key writes is found by the poll.
+ * Finds out from its text whether a statement of the application may have written to a table with triggers. Then the dispatcher polls
+ * immediately. If the table name occurs elsewhere in the statement, the dispatcher polls once too often. Writes by a procedure or a
+ * foreign key are found by the regular poll.
  */
 export class WrittenTables {
   private names: RegExp | null = null;
@@ -13,16 +14,17 @@ export class WrittenTables {
 
   constructor(private readonly registry: EntityRegistry) {}
 
-  /** Whether it writes anything: by a foreign key or a procedure perhaps to one of these tables. */
+  /** Whether a statement writes at all, perhaps by a foreign key or a procedure to one of these tables. */
   isWrite(statement: string): boolean {
     return this.tableNames() !== null && isWriteStatement(statement);
   }
 
+  /** Whether a statement writes and names one of these tables. */
   isWrittenBy(statement: string): boolean {
     return isWriteStatement(statement) && (this.tableNames()?.test(statement) ?? false);
   }
 
-  /** Whether it may write to one whose changes are merged. @param statement that is written by one of these */
+  /** Whether a statement may write to a table whose changes are merged. @param statement a statement that writes */
   isMerged(statement: string): boolean {
     return this.tableNames() !== null && (this.mergedNames?.test(statement) ?? false);
   }
