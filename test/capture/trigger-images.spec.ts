@@ -113,7 +113,7 @@ describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
     await other.query(`INSERT INTO line VALUES (1, 'a'); INSERT INTO plain VALUES (2)`);
     await other.query('ALTER TABLE line RENAME TO line_away');
     expect(await types()).toEqual(['plain.created 2']);
-    expect(log.errors.join('\n')).toMatch(/the table line of Line is not there/);
+    expect(log.errors.join('\n')).toMatch(/the table line of Line does not exist/);
     await other.query('ALTER TABLE line_away RENAME TO line');
     await other.query('UPDATE webhook_images SET reason = NULL');
     expect(await types()).toEqual(['plain.created 2', 'line.created 1']);
