@@ -45,7 +45,7 @@ abstract class VaultRow {
   }
 }
 
-/** Its iban is closed in the row, and open in memory. */
+/** Its `iban` is encoded in the row and decoded in memory. */
 @Webhook()
 @Entity('image_vault')
 class Vault extends VaultRow {}
@@ -85,7 +85,7 @@ class Child {
   parent: Relation<Parent> | null;
 }
 
-/** `previous` is what TypeORM has loaded. */
+/** `previous` is the row that TypeORM has loaded. */
 @Webhook({ exactPrevious: false })
 @Entity('image_loaded')
 class Loaded {
@@ -102,7 +102,7 @@ class Loaded {
   parent: Relation<Parent> | null;
 }
 
-/** Has no webhooks. */
+/** Not captured. */
 @Entity('image_plain')
 class Plain {
   @PrimaryColumn({ type: 'int' })
@@ -126,7 +126,7 @@ class Statements implements Partial<Logger> {
   log(): void {}
 }
 
-describeDatabases('what a row was before save() and its like', (database) => {
+describeDatabases('the before image of save(), remove() and similar calls', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let manager: EntityManager;
@@ -159,7 +159,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
     await work();
     return storedEvents(app);
   };
-  /** Of some work: the statements of capture that read an entity's rows before they are written. */
+  /** The statements by which capture reads rows of an entity before some work writes them. */
   const readsOf = async (work: () => Promise<unknown>) => {
     statements.texts.length = 0;
     await work();
@@ -169,8 +169,8 @@ describeDatabases('what a row was before save() and its like', (database) => {
     return inside.filter((text) => /^SELECT.* .e. /s.test(text));
   };
 
-  describe('where hooks of the entity open what is closed in the row', () => {
-    it('is what stood in the row', async () => {
+  describe('where hooks of the entity decode a column', () => {
+    it('is the stored row', async () => {
       const events = await eventsOf(async () => {
         await manager.save(manager.create(Vault, { id: 1, iban: 'one' }));
         const vault = await manager.findOneByOrFail(Vault, { id: 1 });
@@ -190,7 +190,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
     });
   });
 
-  describe('when another writer comes between the load and the write', () => {
+  describe('when another writer changes the row between the load and the write', () => {
     /** Runs another write after TypeORM has loaded its rows, before it begins its transaction. */
     const between = async (other: () => Promise<unknown>, write: (given: EntityManager) => Promise<unknown>) => {
       const runner = app.dataSource.createQueryRunner();
@@ -215,7 +215,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
       await manager.save(Parent, { id: 1 });
       return manager.findOneByOrFail(Parent, { id: 1 });
     };
-    const told = (events: Awaited<ReturnType<typeof eventsOf>>) =>
+    const summary = (events: Awaited<ReturnType<typeof eventsOf>>) =>
       events.map(({ type, data, previous }) => [type, data.price, data.status, previous]);
 
     it.each([
@@ -233,7 +233,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
       expect(events.map(({ type }) => type)).toEqual(['parent.deleted']);
     });
 
-    it('save() of a row that it deleted makes no event', async () => {
+    it('save() of a row that the other writer deleted makes no event', async () => {
       await parent();
       const events = await eventsOf(() =>
         between(
@@ -244,7 +244,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
       expect(events.map(({ type }) => type)).toEqual(['parent.deleted']);
     });
 
-    it('save() of what it has written makes no event', async () => {
+    it('save() of the values that the other writer has written makes no event', async () => {
       await parent();
       const events = await eventsOf(() =>
         between(
@@ -252,11 +252,11 @@ describeDatabases('what a row was before save() and its like', (database) => {
           (given) => given.save(Parent, { id: 1, status: 'paid' }),
         ),
       );
-      expect(told(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
+      expect(summary(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
     });
 
-    it('in a transaction that has its snapshot, save() of what it has written makes no event', async () => {
-      // There such an update fails, or there is one writer at a time.
+    it('in a transaction with an older snapshot, save() of the values that the other writer has written makes no event', async () => {
+      // On PostgreSQL such an update fails, and SQLite has one writer at a time.
       if (isPostgres || isSqlite) return;
       await parent();
       const events = await eventsOf(() =>
@@ -266,10 +266,10 @@ describeDatabases('what a row was before save() and its like', (database) => {
           await given.save(Parent, { id: 1, status: 'paid' });
         }),
       );
-      expect(told(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
+      expect(summary(events)).toEqual([['parent.updated', '1.50', 'paid', { status: 'new' }]]);
     });
 
-    it('the last event shows the row', async () => {
+    it('the last event has the values of the row', async () => {
       await parent();
       const events = await eventsOf(() =>
         between(
@@ -277,13 +277,13 @@ describeDatabases('what a row was before save() and its like', (database) => {
           (given) => given.save(Parent, { id: 1, price: '1.5' }),
         ),
       );
-      expect(told(events)).toEqual([
+      expect(summary(events)).toEqual([
         ['parent.updated', '2.00', 'new', { price: '1.50' }],
         ['parent.updated', '1.50', 'new', { price: '2.00' }],
       ]);
     });
 
-    it('the owner before is the one in the row', async () => {
+    it('the previous owner is the owner in the row', async () => {
       const row = await parent();
       row.customer = 'mine';
       await eventsOf(() =>
@@ -303,7 +303,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
       ]);
     });
 
-    it('with exactPrevious: false, previous is what was loaded', async () => {
+    it('with exactPrevious: false, previous is the loaded row', async () => {
       await manager.save(Loaded, { id: 1 });
       const events = await eventsOf(() =>
         between(
@@ -315,7 +315,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
     });
   });
 
-  it('is read again where a hook has written the row', async () => {
+  it('is read again if a hook has written the row', async () => {
     await manager.save(Parent, { id: 1 });
     const subscriber: EntitySubscriberInterface<Parent> = {
       listenTo: () => Parent,
@@ -350,7 +350,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
       return rows;
     };
 
-    it('by one statement for each entity of a whole save(), by primary key', async () => {
+    it('by one statement for each entity of a save(), in the order of the primary key', async () => {
       const rows = await changed();
       const reads = await readsOf(() => manager.save(rows));
       expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_parent', 'image_child']);
@@ -358,14 +358,14 @@ describeDatabases('what a row was before save() and its like', (database) => {
       if (isPostgres) for (const text of reads) expect(text).toMatch(/FOR NO KEY UPDATE$/);
     });
 
-    it('by one statement for each entity of a whole remove(), with the strength that a DELETE has', async () => {
+    it('by one statement for each entity of a remove(), with the lock strength of a DELETE', async () => {
       const rows = await changed();
       const reads = await readsOf(() => manager.remove([...rows.flatMap(({ children }) => children), ...rows]));
       expect(reads.map((text) => /image_\w+/.exec(text)?.[0])).toEqual(['image_child', 'image_parent']);
       if (!isSqlite) for (const text of reads) expect(text).toMatch(/ FOR UPDATE$/);
     });
 
-    it('by one statement, also where rows without webhooks are written between them', async () => {
+    it('by one statement, even if rows that are not captured are written in between', async () => {
       const rows = await changed();
       const mixed = rows.flatMap((row) => [row, manager.create(Plain, { id: row.id, n: 1 })]);
       await manager.save(Plain, [{ id: 1 }, { id: 2 }, { id: 3 }]);
@@ -374,13 +374,13 @@ describeDatabases('what a row was before save() and its like', (database) => {
       expect(await manager.countBy(Plain, { n: 1 })).toBe(3);
     });
 
-    it('not at all by a save() that changes nothing', async () => {
+    it('never by a save() that changes nothing', async () => {
       const rows = await manager.find(Parent, { relations: { children: true } });
       expect(await readsOf(() => manager.save(rows))).toEqual([]);
       expect(statements.texts.some((text) => /^(?:START|BEGIN)/.test(text))).toBe(false);
     });
 
-    it('not at all with exactPrevious: false, but for a row whose foreign key was not loaded', async () => {
+    it('with exactPrevious: false only if a foreign key was not loaded', async () => {
       await manager.save(Loaded, { id: 1 });
       const events = await eventsOf(async () => {
         expect(await readsOf(() => manager.save(Loaded, { id: 1, status: 'paid' }))).toEqual([]);
@@ -390,16 +390,16 @@ describeDatabases('what a row was before save() and its like', (database) => {
       expect(moved).toMatchObject([{ data: { parent: 1 }, previous: { parent: null } }]);
     });
 
-    it.runIf(isPostgres)('so that children can be inserted beside a save() of their parent', async () => {
+    it.runIf(isPostgres)('with a lock that lets children be inserted during a save() of their parent', async () => {
       await manager.transaction(async (given) => {
         await given.save(Parent, { id: 1, status: 'held' });
-        // Would wait for the lock of the parent until the test is over.
+        // With FOR UPDATE this would wait for the lock of the parent until the test ends.
         await manager.save(Child, { id: 9, parent: { id: 1 } });
       });
       expect(await manager.countBy(Child, { id: 9 })).toBe(1);
     });
 
-    it('so that two saves of the same rows in another order do not end in a deadlock', async () => {
+    it('so that two saves of the same rows in different order cause no deadlock', async () => {
       for (let round = 1; round <= 20; round++) {
         const status = `round ${round}`;
         await Promise.all(
@@ -444,14 +444,14 @@ describeDatabases('what a row was before save() and its like', (database) => {
     });
     beforeEach(() => manager.save(Child, { id: 1 }));
 
-    it('refuses to delete a row that no policy lets it lock', async () => {
+    it('refuses to delete a row that no policy allows to lock', async () => {
       const remove = async (inner: EntityManager) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }));
       await expect(asRole(remove)).rejects.toMatchObject({ code: 'ROWS_MISSED' });
       await expect(asRole((inner) => remove(inner).catch(() => {}))).rejects.toMatchObject({ code: 'ROWS_UNKNOWN' });
       expect(await manager.countBy(Child, { id: 1 })).toBe(1);
     });
 
-    it('tells what was deleted with a policy for UPDATE', async () => {
+    it('captures a delete with a policy for UPDATE', async () => {
       await manager.query(`CREATE POLICY allows_update ON image_child FOR UPDATE TO ${role} USING (true)`);
       const events = await eventsOf(() =>
         asRole(async (inner) => inner.remove(await inner.findOneByOrFail(Child, { id: 1 }))),
@@ -460,7 +460,7 @@ describeDatabases('what a row was before save() and its like', (database) => {
     });
   });
 
-  it('is another writer’s last word: each of many tells what the other left', async () => {
+  it('is the last row of the previous writer, for each of many concurrent writers', async () => {
     await manager.save(Parent, { id: 1 });
     const events = await eventsOf(() =>
       Promise.all(Array.from({ length: 10 }, (_, n) => manager.save(Parent, { id: 1, status: `by ${n}` }))),

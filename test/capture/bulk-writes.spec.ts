@@ -37,16 +37,16 @@ abstract class Product {
 }
 
 @Webhook()
-@Entity('bulk_told')
-class Told extends Product {}
+@Entity('bulk_captured')
+class Captured extends Product {}
 
-/** The same table in everything but its name, without webhooks. */
+/** The same table under another name, not captured. */
 @Entity('bulk_plain')
 class Plain extends Product {}
 
-type Twin = typeof Told | typeof Plain;
+type Twin = typeof Captured | typeof Plain;
 
-/** What a caller can see of a write: its result, and what became of the objects that were given. */
+/** What a caller can see of a write: its result, and the given objects afterwards. */
 const WRITES: Record<string, (manager: EntityManager, entity: Twin) => Promise<unknown>> = {
   'insert()': async (manager, entity) => {
     const given = [{ name: 'x' }, { name: 'y', code: 'y' }];
@@ -113,9 +113,9 @@ const RETURNING: typeof WRITES = {
     manager.createQueryBuilder().delete().from(entity).where({ code: 'a' }).returning('name').execute(),
 };
 
-/** TypeORM counts the keys of an upsert from the last row that SQLite has inserted. */
+/** TypeORM derives the keys of an upsert from the last row that SQLite has inserted. */
 const ON_SQLITE: typeof WRITES = {
-  'upsert() whose last row is there': async (manager, entity) => {
+  'upsert() whose last row exists': async (manager, entity) => {
     const given = [
       { name: 'z', code: 'z' },
       { name: 'x', code: 'a' },
@@ -130,7 +130,7 @@ describeDatabases('a query-builder write', (database) => {
 
   beforeAll(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Told], others: [Plain] });
+    app = await startApp({ database: fresh.options, entities: [Captured], others: [Plain] });
   });
 
   afterAll(async () => {
@@ -140,7 +140,7 @@ describeDatabases('a query-builder write', (database) => {
 
   beforeEach(async () => {
     const { manager } = app.dataSource;
-    for (const entity of [Told, Plain]) {
+    for (const entity of [Captured, Plain]) {
       await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
       await manager.insert(entity, [
         { name: 'a', code: 'a' },
@@ -155,15 +155,15 @@ describeDatabases('a query-builder write', (database) => {
   for (const [name, write] of Object.entries(writes)) {
     it(`gives its caller what TypeORM gives: ${name}`, async () => {
       const { manager } = app.dataSource;
-      const told = await write(manager, Told);
+      const captured = await write(manager, Captured);
       const plain = await write(manager, Plain);
-      const start = await Promise.all([Told, Plain].map((entity) => lowestId(manager, entity)));
-      expect(comparable(told, start[0] as number)).toEqual(comparable(plain, start[1] as number));
+      const start = await Promise.all([Captured, Plain].map((entity) => lowestId(manager, entity)));
+      expect(comparable(captured, start[0] as number)).toEqual(comparable(plain, start[1] as number));
     });
   }
 
-  it('of an entity without webhooks sends what it sends where there is no module', async () => {
-    const bare = new DataSource({ ...fresh.options, entities: [Told, Plain] });
+  it('of an entity that is not captured sends the same statements as without the module', async () => {
+    const bare = new DataSource({ ...fresh.options, entities: [Captured, Plain] });
     await bare.initialize();
     const sent: string[][] = [];
     for (const dataSource of [app.dataSource, bare]) {
@@ -191,31 +191,31 @@ describeDatabases('a query-builder write', (database) => {
     expect(await storedEvents(app)).toEqual([]);
   });
 
-  it('through another data source makes no event here', async () => {
-    const bare = new DataSource({ ...fresh.options, entities: [Told] });
+  it('through another data source makes no event', async () => {
+    const bare = new DataSource({ ...fresh.options, entities: [Captured] });
     await bare.initialize();
-    await bare.manager.update(Told, { code: 'a' }, { name: 'elsewhere' });
+    await bare.manager.update(Captured, { code: 'a' }, { name: 'elsewhere' });
     await bare.destroy();
     expect(await storedEvents(app)).toEqual([]);
   });
 
-  it('tells what a listener before it has added', async () => {
-    const adding: EntitySubscriberInterface<Told> = {
-      listenTo: () => Told,
+  it('captures values that a listener has added before it', async () => {
+    const adding: EntitySubscriberInterface<Captured> = {
+      listenTo: () => Captured,
       beforeUpdate: ({ entity }) => void Object.assign(entity as object, { stock: 99 }),
     };
     app.dataSource.subscribers.push(adding);
-    await app.dataSource.manager.update(Told, { code: 'a' }, { name: 'x' });
+    await app.dataSource.manager.update(Captured, { code: 'a' }, { name: 'x' });
     app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(adding), 1);
     expect(await storedEvents(app)).toMatchObject([
-      { type: 'told.updated', data: { name: 'x', stock: 99 }, previous: { name: 'a', stock: 7 } },
+      { type: 'captured.updated', data: { name: 'x', stock: 99 }, previous: { name: 'a', stock: 7 } },
     ]);
   });
 
-  it('may run several times at once with one builder', async () => {
+  it('may run several times concurrently with one builder', async () => {
     const builder = app.dataSource
       .createQueryBuilder()
-      .update(Told)
+      .update(Captured)
       .set({ stock: () => 'stock + 1' })
       .where({ code: 'a' });
     await Promise.all([builder.execute(), builder.execute(), builder.execute()]);
@@ -227,19 +227,19 @@ describeDatabases('a query-builder write', (database) => {
     ]);
   });
 
-  it('tells the rows that were written, also when its criteria give another answer each time', async () => {
+  it('captures the written rows, even if its criteria match different rows each time', async () => {
     const { manager } = app.dataSource;
     await manager.insert(
-      Told,
+      Captured,
       Array.from({ length: 40 }, (_, n) => ({ name: `n${n}` })),
     );
     await app.dataSource.query('DELETE FROM webhook_events');
     const random =
       { sqlite: 'abs(random()) % 2 = 0', postgres: 'random() < 0.5' }[database.name as 'sqlite'] ?? 'RAND() < 0.5';
-    await manager.createQueryBuilder().update(Told).set({ name: 'lucky' }).where(random).execute();
-    const lucky = await manager.find(Told, { where: { name: 'lucky' } });
-    const told = (await storedEvents(app)).map(({ data }) => data.id as number);
-    expect(told.toSorted((a, b) => a - b)).toEqual(lucky.map(({ id }) => id).toSorted((a, b) => a - b));
+    await manager.createQueryBuilder().update(Captured).set({ name: 'lucky' }).where(random).execute();
+    const lucky = await manager.find(Captured, { where: { name: 'lucky' } });
+    const capturedIds = (await storedEvents(app)).map(({ data }) => data.id as number);
+    expect(capturedIds.toSorted((a, b) => a - b)).toEqual(lucky.map(({ id }) => id).toSorted((a, b) => a - b));
   });
 });
 
@@ -248,7 +248,7 @@ async function lowestId(manager: EntityManager, entity: Twin): Promise<number> {
   return row?.id ?? 0;
 }
 
-/** Keys count from the first row of their table, and times say only that they are there. */
+/** Makes results comparable: keys count from the first row of their table, and of a time only its presence is kept. */
 function comparable(value: unknown, start: number): unknown {
   if (typeof value === 'bigint') return Number(value) - start;
   if (value instanceof Date) return 'a time';
@@ -256,7 +256,7 @@ function comparable(value: unknown, start: number): unknown {
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, one]) => {
-      // Of the connection: whether it is in a transaction.
+      // Depends on the connection: whether it is in a transaction.
       if (key === 'serverStatus') return [key, null];
       const isKey = (key === 'id' || key === 'insertId') && typeof one === 'number' && one !== 0;
       return [
@@ -281,12 +281,12 @@ describe.each([postgres, sqlite].filter((one) => one !== undefined))(
 
     beforeAll(async () => {
       fresh = await db.create();
-      app = await startApp({ database: fresh.options, entities: [Told] });
+      app = await startApp({ database: fresh.options, entities: [Captured] });
       const series =
         db.name === 'postgres'
           ? `SELECT 'row ' || n, n, 1 FROM generate_series(1, ${ROWS}) n`
           : `WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < ${ROWS}) SELECT 'row ' || n, n, 1 FROM s`;
-      await app.dataSource.query(`INSERT INTO bulk_told (name, stock, version) ${series}`);
+      await app.dataSource.query(`INSERT INTO bulk_captured (name, stock, version) ${series}`);
       const counting: EntitySubscriberInterface = {
         afterQuery: ({ rawResults }) => {
           const rows: unknown = Array.isArray(rawResults)
@@ -311,12 +311,12 @@ describe.each([postgres, sqlite].filter((one) => one !== undefined))(
       return [Number(row?.n), Number(row?.d)];
     };
 
-    it('is told row by row, and never read in more than a thousand at once', async () => {
+    it('is captured row by row, with at most a thousand images at the same time', async () => {
       const start = (mostHeap = process.memoryUsage().heapUsed);
-      await app.dataSource.manager.updateAll(Told, { stock: () => 'stock + 1' });
-      // Bytes for each row, garbage included.
+      await app.dataSource.manager.updateAll(Captured, { stock: () => 'stock + 1' });
+      // Bytes for each row, including garbage.
       expect((mostHeap - start) / ROWS).toBeLessThan(6_000);
-      expect(await count('told.updated')).toEqual([ROWS, ROWS]);
+      expect(await count('captured.updated')).toEqual([ROWS, ROWS]);
       const [last] = (await app.dataSource.query('SELECT payload FROM webhook_events ORDER BY seq DESC LIMIT 1')) as {
         payload: string;
       }[];
@@ -324,67 +324,67 @@ describe.each([postgres, sqlite].filter((one) => one !== undefined))(
         data: { stock: ROWS + 1, version: 2 },
         previous: { stock: ROWS, version: 1 },
       });
-      // The largest one takes its time.
+      // The largest statement takes seconds.
       if (db.name !== 'postgres') {
-        await app.dataSource.manager.softDelete(Told, { version: 2 });
-        await app.dataSource.manager.restore(Told, { version: 3 });
+        await app.dataSource.manager.softDelete(Captured, { version: 2 });
+        await app.dataSource.manager.restore(Captured, { version: 3 });
       }
       await app.dataSource.query('DELETE FROM webhook_events');
-      await app.dataSource.manager.deleteAll(Told);
-      expect(await count('told.deleted')).toEqual([ROWS, ROWS]);
+      await app.dataSource.manager.deleteAll(Captured);
+      expect(await count('captured.deleted')).toEqual([ROWS, ROWS]);
       expect(mostRows).toBeLessThanOrEqual(1_001);
     }, 120_000);
 
-    it('that fails leaves none of its events to a transaction that goes on', async () => {
+    it('that fails leaves none of its events in a transaction that continues', async () => {
       await app.dataSource.query('DELETE FROM webhook_events');
-      await app.dataSource.query('CREATE TABLE keeps (told integer REFERENCES bulk_told(id))');
+      await app.dataSource.query('CREATE TABLE keeps (captured integer REFERENCES bulk_captured(id))');
       const many = Array.from({ length: 1_500 }, (_, n) => ({ name: `n${n}` }));
       for (let start = 0; start < many.length; start += 500) {
-        await app.dataSource.manager.insert(Told, many.slice(start, start + 500));
+        await app.dataSource.manager.insert(Captured, many.slice(start, start + 500));
       }
-      await app.dataSource.query('INSERT INTO keeps SELECT max(id) FROM bulk_told');
+      await app.dataSource.query('INSERT INTO keeps SELECT max(id) FROM bulk_captured');
       await app.dataSource.query('DELETE FROM webhook_events');
       await app.dataSource.transaction(async (manager) => {
-        await manager.update(Told, { name: 'n1' }, { stock: 1 });
-        await expect(manager.deleteAll(Told)).rejects.toThrow(/foreign key/i);
-        await manager.update(Told, { name: 'n2' }, { stock: 1 });
+        await manager.update(Captured, { name: 'n1' }, { stock: 1 });
+        await expect(manager.deleteAll(Captured)).rejects.toThrow(/foreign key/i);
+        await manager.update(Captured, { name: 'n2' }, { stock: 1 });
       });
       expect((await storedEvents(app)).map(({ type, data }) => [type, data.name])).toEqual([
-        ['told.updated', 'n1'],
-        ['told.updated', 'n2'],
+        ['captured.updated', 'n1'],
+        ['captured.updated', 'n2'],
       ]);
     });
   },
 );
 
-describe.runIf(postgres)('a row that another writer inserts while an upsert has looked for it', () => {
-  it('is told as updated, and never as created twice', async () => {
+describe.runIf(postgres)('a row that another writer inserts after an upsert has looked for it', () => {
+  it('is captured as updated, and never as created twice', async () => {
     if (!postgres) throw new Error('this suite is skipped without PostgreSQL');
     const fresh = await postgres.create();
-    const app = await startApp({ database: fresh.options, entities: [Told] });
+    const app = await startApp({ database: fresh.options, entities: [Captured] });
     const other = app.dataSource.createQueryRunner();
     let hasInserted = false;
     const racing: EntitySubscriberInterface = {
       async beforeQuery({ query, queryRunner }: { query: string; queryRunner: unknown }) {
-        if (hasInserted || queryRunner === other || !query.startsWith('INSERT INTO "bulk_told"')) return;
+        if (hasInserted || queryRunner === other || !query.startsWith('INSERT INTO "bulk_captured"')) return;
         hasInserted = true;
-        await other.manager.insert(Told, { name: 'first', code: 'raced' });
+        await other.manager.insert(Captured, { name: 'first', code: 'raced' });
       },
     };
     app.dataSource.subscribers.push(racing);
-    await app.dataSource.manager.upsert(Told, { name: 'second', code: 'raced' }, ['code']);
+    await app.dataSource.manager.upsert(Captured, { name: 'second', code: 'raced' }, ['code']);
     await other.release();
     const events = await storedEvents(app);
     expect(events).toMatchObject([
-      { type: 'told.created', data: { name: 'first' } },
-      { type: 'told.updated', data: { name: 'second' } },
+      { type: 'captured.created', data: { name: 'first' } },
+      { type: 'captured.updated', data: { name: 'second' } },
     ]);
     await app.close();
     await fresh.drop();
   });
 });
 
-describe('a TypeORM that is not the one that is known', () => {
+describe('an unknown version of TypeORM', () => {
   it('stops the bootstrap', async () => {
     if (!sqlite) throw new Error('there is a SQLite in every run');
     const fresh = await sqlite.create();
@@ -394,7 +394,7 @@ describe('a TypeORM that is not the one that is known', () => {
     prototype.createDeleteExpression = undefined;
     vi.spyOn(process.stderr, 'write').mockReturnValue(true);
     try {
-      await expect(startApp({ database: fresh.options, entities: [Told] })).rejects.toMatchObject({
+      await expect(startApp({ database: fresh.options, entities: [Captured] })).rejects.toMatchObject({
         code: 'UNKNOWN_TYPEORM',
         message: expect.stringMatching(/its delete builder has no createDeleteExpression.*typeorm 1\.1/) as string,
       });

@@ -36,7 +36,7 @@ const matrix = databases
     ),
   );
 
-// Without such a server the file would have no test, which vitest takes for an error.
+// Without such a server the file would have no test, which is an error for vitest.
 it.skipIf(!matrix.length)('the flag FOUND_ROWS is tested on MariaDB or MySQL', () => {
   expect(matrix.map(({ flag }) => flag)).toContain('-FOUND_ROWS');
 });
@@ -69,7 +69,7 @@ describe.each(matrix)('a client of $name with the flag $flag, with capture by $c
     return (await stories(app)).toSorted();
   };
 
-  it('updates rows that are so already, and makes no event', async () => {
+  it('updates rows to the values that they have, and makes no event', async () => {
     const { affected } = await rows().update(1, { status: 'a' });
     expect(affected).toBe(flag === 'FOUND_ROWS' ? 1 : 0);
     await rows().update({ status: 'b' }, { status: 'b' });
@@ -79,12 +79,12 @@ describe.each(matrix)('a client of $name with the flag $flag, with capture by $c
     expect(await made()).toEqual([]);
   });
 
-  it('updates some rows that are so and some that are not, and makes the events of these', async () => {
+  it('updates some rows to the values that they have, and makes events of the changed rows only', async () => {
     await rows().updateAll({ status: 'b' });
     expect(await made()).toEqual(['counted.updated b']);
   });
 
-  it('upserts, increments and deletes, and makes the events of what changed', async () => {
+  it('upserts, increments and deletes, and makes events of the changed rows', async () => {
     await rows().upsert({ id: 1, status: 'a' }, ['id']);
     await rows().upsert(
       [
@@ -99,7 +99,7 @@ describe.each(matrix)('a client of $name with the flag $flag, with capture by $c
     expect(await made()).toEqual(['counted.created d', 'counted.deleted a', 'counted.updated c']);
   });
 
-  it('updates thousands of rows that are so already, and makes no event', async () => {
+  it('updates thousands of rows to the values that they have, and makes no event', async () => {
     await app.webhooks.withoutCapture(() =>
       rows().insert(Array.from({ length: 2_500 }, (_, n) => ({ id: 10 + n, status: 'b' }))),
     );

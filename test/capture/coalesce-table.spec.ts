@@ -4,17 +4,17 @@ import type { EntityAction } from '../../libs/webhooks/src/entities/webhook.deco
 
 const ACTIONS: readonly EntityAction[] = ['created', 'updated', 'deleted', 'restored'];
 
-/** What the row is to somebody who may see it: the other way to tell what a list of changes comes to. */
+/** Whether the row is visible to a reader: an independent way to compute the result of a list of changes. */
 type Sight = 'absent' | 'hidden' | 'visible';
 
-/** A change that the row allows, and what it makes of it. */
+/** A change that the row allows, and the row after it. */
 const ALLOWED: Readonly<Record<Sight, Partial<Record<EntityAction, readonly Sight[]>>>> = {
   absent: { created: ['visible'] },
   hidden: { updated: ['hidden'], restored: ['visible'], deleted: ['absent'] },
   visible: { updated: ['visible'], deleted: ['hidden', 'absent'] },
 };
 
-/** Every list of up to four changes that a row can have, with where it began and where it ended. */
+/** Every list of up to four changes that a row can have, with its first and last state. */
 function* histories(
   first: Sight,
   now: Sight,
@@ -27,7 +27,7 @@ function* histories(
   }
 }
 
-describe('what several changes of one row come to', () => {
+describe('the net change of several changes of one row', () => {
   it.each<[EntityAction[], NetChange]>([
     [['created', 'updated'], 'created'],
     [['created', 'deleted'], 'unmade'],
@@ -47,20 +47,20 @@ describe('what several changes of one row come to', () => {
     expect(netChange(actions as [EntityAction, ...EntityAction[]])).toBe(net);
   });
 
-  it('tells of a row that came, stayed or went exactly that, whatever happened between', () => {
-    const told = new Set<string>();
+  it('is a creation, an update or a deletion by the first and last state, whatever happened in between', () => {
+    const netChanges = new Set<string>();
     for (const first of ['absent', 'visible'] as const) {
       for (const { last, actions } of histories(first, first)) {
         const isThere = last === 'visible';
         const expected = first === 'absent' ? (isThere ? 'created' : 'unmade') : isThere ? 'updated' : 'deleted';
         expect([actions, netChange(actions)]).toEqual([actions, expected]);
-        told.add(expected);
+        netChanges.add(expected);
       }
     }
-    expect(told).toEqual(new Set(['created', 'unmade', 'updated', 'deleted']));
+    expect(netChanges).toEqual(new Set(['created', 'unmade', 'updated', 'deleted']));
   });
 
-  it('tells of a row that was restored at first, and is there, that it was restored', () => {
+  it('is a restore if the first change was a restore and the row exists', () => {
     const lists = [...histories('hidden', 'hidden')].filter(({ actions: [first] }) => first === 'restored');
     for (const { last, actions } of lists) {
       expect([actions, netChange(actions)]).toEqual([actions, last === 'visible' ? 'restored' : 'unrestored']);

@@ -78,7 +78,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
 
   const merged = () => app.dataSource.getRepository(Merged);
   const converted = () => (mode === 'trigger' ? app.dispatcher.drain() : Promise.resolve());
-  const told = async () => {
+  const capturedEvents = async () => {
     await converted();
     const rows = await app.dataSource.query<{ payload: string; owner: string | null }[]>(
       'SELECT payload, owner FROM webhook_events ORDER BY seq',
@@ -88,7 +88,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       return { type, data, ...(previous ? { previous } : {}), owner };
     });
   };
-  /** Across a savepoint an event stands where the last change of its row does, or, by triggers, the first. */
+  /** Across a savepoint, an event has the position of the last change of its row; in trigger mode, of the first. */
   const byId = (a: { data: { id: number } }, b: { data: { id: number } }) => a.data.id - b.data.id;
   const forget = async () => {
     await converted();
@@ -104,7 +104,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.save(Merged, { id: 1, status: 'b', seen: 1 });
       await manager.save(Merged, { id: 1, status: 'c', seen: 2 });
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       {
         type: 'merged.updated',
         data: row({ status: 'c', seen: 2 }),
@@ -114,27 +114,27 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
-  it('makes none of updates that take each other back', async () => {
+  it('makes no event of updates that undo each other', async () => {
     await merged().save({ id: 1 });
     await forget();
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Merged, { id: 1, status: 'a' });
       await manager.save(Merged, { id: 1, status: 'new' });
     });
-    expect(await told()).toEqual([]);
+    expect(await capturedEvents()).toEqual([]);
   });
 
-  it('makes a created of what was created and changed, and nothing of what was created and removed', async () => {
+  it('makes a created of a row that was created and changed, and no event of a row that was created and removed', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Merged, { id: 1 });
       await manager.save(Merged, { id: 2 });
       await manager.save(Merged, { id: 1, status: 'a' });
       await manager.remove(Merged, await manager.findOneByOrFail(Merged, { id: 2 }));
     });
-    expect(await told()).toEqual([{ type: 'merged.created', data: row({ status: 'a' }), owner: 'acme' }]);
+    expect(await capturedEvents()).toEqual([{ type: 'merged.created', data: row({ status: 'a' }), owner: 'acme' }]);
   });
 
-  it('makes a deleted of what was changed and removed, and of what was deleted softly and then for good', async () => {
+  it('makes a deleted of a row that was changed and removed, and of a row that was soft-deleted and then removed', async () => {
     await merged().save([{ id: 1 }, { id: 2 }]);
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -144,13 +144,13 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.softRemove(two);
       await manager.remove([one, two]);
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       { type: 'merged.deleted', data: row({ status: 'a' }), owner: 'acme' },
       { type: 'merged.deleted', data: row({ id: 2 }), owner: 'acme' },
     ]);
   });
 
-  it('makes a deleted with the last row of what was deleted softly and then changed, for who had it', async () => {
+  it('makes a deleted with the last row, for the previous owner, of a row that was soft-deleted and then changed', async () => {
     await merged().save([{ id: 1 }, { id: 2 }]);
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -158,13 +158,13 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.update(Merged, 1, { seen: 5 });
       await manager.update(Merged, 2, { customerId: 'globex', status: 'secret' });
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       { type: 'merged.deleted', data: row({ seen: 5 }), owner: 'acme' },
       { type: 'merged.deleted', data: row({ id: 2 }), owner: 'acme' },
     ]);
   });
 
-  it('makes an updated of what was deleted and came back otherwise, and nothing of what came back as it was', async () => {
+  it('makes an updated of a row that was deleted and came back changed, and no event if it came back unchanged', async () => {
     await merged().save([{ id: 1 }, { id: 2 }, { id: 3 }]);
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -177,7 +177,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.remove(all[2] as Merged);
       await manager.save(Merged, { id: 3, status: 'again' });
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       {
         type: 'merged.updated',
         data: row({ id: 2, status: 'back' }),
@@ -193,7 +193,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
-  it('tells an owner who has lost the row, also when it was removed by the next one, and nothing of that one', async () => {
+  it('makes a deleted with the key alone for an owner who has lost the row, even if the next owner removed it', async () => {
     await merged().save([{ id: 1 }, { id: 2 }]);
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -202,7 +202,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.save(Merged, { id: 2, customerId: 'globex', status: 'secret' });
       await manager.remove(await manager.findOneByOrFail(Merged, { id: 2 }));
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       { type: 'merged.updated', data: row({ customerId: 'globex', status: 'secret' }), owner: 'globex' },
       { type: 'merged.deleted', data: { id: 1 }, owner: 'acme' },
       { type: 'merged.deleted', data: row({ id: 2, customerId: 'globex', status: 'secret' }), owner: 'globex' },
@@ -210,17 +210,17 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
-  it('looks at what it does not tell of, too: created and removed is nothing where deletes make no event', async () => {
+  it('merges actions that make no event, too: created and removed makes no event even if deletes make none', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Few, { id: 1 });
       await manager.remove(await manager.findOneByOrFail(Few, { id: 1 }));
       await manager.save(Few, { id: 2 });
       await manager.save(Few, { id: 2, status: 'a' });
     });
-    expect(await told()).toEqual([{ type: 'few.created', data: { id: 2, status: 'a' }, owner: null }]);
+    expect(await capturedEvents()).toEqual([{ type: 'few.created', data: { id: 2, status: 'a' }, owner: null }]);
   });
 
-  /** What handlers in this process are given of a row that no other test has. */
+  /** The events that handlers in this process receive of a row that no other test uses. */
   const emittedOf = (id: number) => {
     const emitted: string[] = [];
     const note = ({ data }: WebhookEvent) => void (data.id === id && emitted.push(String(data.status)));
@@ -235,7 +235,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       }),
     ).rejects.toThrow('undone');
 
-  it('makes one event of what stands before, in and after a nested transaction', async () => {
+  it('makes one event of changes before, in and after a nested transaction', async () => {
     await merged().save([{ id: 1 }, { id: 2 }]);
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -247,7 +247,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       });
       await manager.save(Merged, { id: 1, status: 'c' });
     });
-    expect((await told()).toSorted(byId)).toEqual([
+    expect((await capturedEvents()).toSorted(byId)).toEqual([
       {
         type: 'merged.updated',
         data: row({ status: 'c', seen: 2 }),
@@ -258,7 +258,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
-  it('loses the part of a nested transaction that rolled back alone, and keeps the rest', async () => {
+  it('drops only the changes of a nested transaction that was rolled back', async () => {
     await merged().save({ id: 1 });
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -271,7 +271,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       });
       await manager.save(Merged, { id: 1, seen: 2 });
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       {
         type: 'merged.updated',
         data: row({ status: 'a', seen: 2 }),
@@ -299,11 +299,11 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       previous: { status: 'new' },
       owner: 'acme',
     };
-    expect(await told()).toEqual([expected]);
+    expect(await capturedEvents()).toEqual([expected]);
     await vi.waitFor(() => expect(emitted).toEqual(['b']));
   });
 
-  it('knows across nested transactions what was created and removed, and what came back', async () => {
+  it('merges creations, removals and returns across nested transactions', async () => {
     await merged().save({ id: 9 });
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -315,7 +315,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         { id: 9, status: 'again' },
       ]);
     });
-    expect((await told()).toSorted(byId)).toEqual([
+    expect((await capturedEvents()).toSorted(byId)).toEqual([
       { type: 'merged.created', data: row({ id: 2, status: 'again' }), owner: 'acme' },
       { type: 'merged.created', data: row({ id: 3 }), owner: 'acme' },
       { type: 'merged.updated', data: row({ id: 9, status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
@@ -323,7 +323,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
   });
 
   it.runIf(database.name === 'sqlite' && mode === 'orm')(
-    'tells it once where its event could not be stored the first time',
+    'makes one event if its event could not be stored the first time',
     async () => {
       await merged().save({ id: 1 });
       await forget();
@@ -339,13 +339,13 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.query('DELETE FROM few');
       });
       await app.dataSource.query('DROP TRIGGER refuse');
-      expect(await told()).toEqual([
+      expect(await capturedEvents()).toEqual([
         { type: 'merged.updated', data: row({ status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
       ]);
     },
   );
 
-  it('follows savepoints that are written by hand, and set again under one name', async () => {
+  it('follows savepoints in raw SQL that are set again under one name', async () => {
     await merged().save({ id: 1 });
     await forget();
     await app.dataSource.transaction(async (manager) => {
@@ -358,7 +358,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.save(Merged, { id: 1, seen: 1 });
       await manager.query('RELEASE SAVEPOINT mine');
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       {
         type: 'merged.updated',
         data: row({ status: 'b', seen: 1 }),
@@ -368,9 +368,9 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
-  // By the driver's own connection, past TypeORM.
+  // On the connection of the driver, bypassing TypeORM.
   it.runIf(database.name === 'postgres' && mode === 'orm')(
-    'merges nothing across a savepoint whose name passed unseen',
+    'merges nothing across a savepoint whose name is unknown',
     async () => {
       await merged().save({ id: 78 });
       await forget();
@@ -385,11 +385,11 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.query('ROLLBACK TO SAVEPOINT unseen');
         await manager.save(Merged, { id: 78, seen: 1 });
       });
-      expect(await told()).toEqual([
+      expect(await capturedEvents()).toEqual([
         { type: 'merged.updated', data: row({ id: 78, status: 'a' }), previous: { status: 'new' }, owner: 'acme' },
         { type: 'merged.updated', data: row({ id: 78, status: 'a', seen: 1 }), previous: { seen: 0 }, owner: 'acme' },
       ]);
-      // The event that was withdrawn after the savepoint stands again.
+      // The rollback restores the event that was deleted after the savepoint.
       await vi.waitFor(() => expect(emitted).toEqual(['a', 'a']));
     },
   );
@@ -406,14 +406,18 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       await manager.transaction((inner) => inner.updateAll(Merged, { status: 'inner' }));
       await manager.delete(Merged, { id: MoreThan(1) });
     });
-    expect(await told()).toEqual([{ type: 'merged.created', data: row({ status: 'inner' }), owner: 'acme' }]);
+    expect(await capturedEvents()).toEqual([{ type: 'merged.created', data: row({ status: 'inner' }), owner: 'acme' }]);
   });
 
   it('makes an event for each transaction', async () => {
     await merged().save({ id: 1 });
     await merged().save({ id: 1, status: 'a' });
     await merged().save({ id: 1, status: 'b' });
-    expect((await told()).map(({ type }) => type)).toEqual(['merged.created', 'merged.updated', 'merged.updated']);
+    expect((await capturedEvents()).map(({ type }) => type)).toEqual([
+      'merged.created',
+      'merged.updated',
+      'merged.updated',
+    ]);
   });
 
   if (mode === 'orm') return;
@@ -424,7 +428,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       );
     const byHand = (text: string) => app.dataSource.query(text);
 
-    it('merges a transaction of more images than are converted at once, to the last one', async () => {
+    it('merges all images of a transaction that has more images than one batch', async () => {
       const ids = Array.from({ length: 450 }, (_, n) => n + 1);
       await app.dataSource.transaction(async (manager) => {
         await manager.insert(
@@ -436,7 +440,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.delete(Merged, { id: MoreThan(300) });
       });
       expect(await images()).toBe(450 * 3 + 150);
-      expect((await told()).toSorted(byId)).toEqual(
+      expect((await capturedEvents()).toSorted(byId)).toEqual(
         ids
           .slice(0, 300)
           .map((id) => ({ type: 'merged.created', data: row({ id, status: 'a', seen: 1 }), owner: 'acme' })),
@@ -444,7 +448,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       expect(await images()).toBe(0);
     });
 
-    it('keeps transactions apart, that follow each other or run at once', async () => {
+    it('does not merge changes of different transactions, consecutive or concurrent', async () => {
       await merged().insert([{ id: 1 }, { id: 2 }]);
       await forget();
       const twice = (id: number, status: string) =>
@@ -454,21 +458,21 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         });
       await Promise.all([twice(1, 'a'), twice(2, 'a'), twice(1, 'a'), twice(2, 'a')]);
       await twice(1, 'b');
-      const events = (await told()).filter(({ data }) => data.id === 1);
+      const events = (await capturedEvents()).filter(({ data }) => data.id === 1);
       expect(events).toEqual([
         { type: 'merged.updated', data: row({ status: 'a' }), previous: { status: 'new' }, owner: 'acme' },
         { type: 'merged.updated', data: row({ status: 'b' }), previous: { status: 'a' }, owner: 'acme' },
       ]);
     });
 
-    it('keeps statements outside a transaction apart', async () => {
+    it('does not merge statements outside a transaction', async () => {
       await byHand("INSERT INTO few (id, status) VALUES (1, 'a')");
       await byHand("UPDATE few SET status = 'b'");
       await byHand("UPDATE few SET status = 'c'");
-      expect((await told()).map(({ type }) => type)).toEqual(['few.created', 'few.updated', 'few.updated']);
+      expect((await capturedEvents()).map(({ type }) => type)).toEqual(['few.created', 'few.updated', 'few.updated']);
     });
 
-    it('merges what raw SQL of this application writes in a transaction', async () => {
+    it('merges writes of raw SQL of this application in a transaction', async () => {
       await app.dataSource.transaction(async (manager) => {
         await manager.query("INSERT INTO few (id, status) VALUES (1, 'a'), (2, 'a')");
         await manager.query('SAVEPOINT mine');
@@ -477,10 +481,10 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.query("UPDATE few SET status = 'b' WHERE id = 1");
         await manager.query('DELETE FROM few WHERE id = 2');
       });
-      expect(await told()).toEqual([{ type: 'few.created', data: { id: 1, status: 'b' }, owner: null }]);
+      expect(await capturedEvents()).toEqual([{ type: 'few.created', data: { id: 1, status: 'b' }, owner: null }]);
     });
 
-    it('merges what another program writes on PostgreSQL, and tells each of it elsewhere', async () => {
+    it('merges writes of another program on PostgreSQL, and makes an event of each on other databases', async () => {
       const program = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
       await program.transaction(async (manager) => {
         await manager.query("INSERT INTO few (id, status) VALUES (1, 'a')");
@@ -492,7 +496,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         }
       });
       await program.destroy();
-      expect((await told()).map(({ type, data }) => [type, data])).toEqual(
+      expect((await capturedEvents()).map(({ type, data }) => [type, data])).toEqual(
         database.name === 'postgres'
           ? [['few.created', { id: 1, status: 'c' }]]
           : [
@@ -502,7 +506,7 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       );
     });
 
-    it('sets all changes of a row aside when no event can be made of them, and makes one when it can', async () => {
+    it('marks all images of a row as damaged if no event can be made of them, and makes one event once it can', async () => {
       const log = listenToLog();
       functions.owner = () => {
         throw new Error('no owner today');
@@ -512,22 +516,24 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.update(Owned, { id: 1 }, { status: 'b' });
         await manager.insert(Few, { id: 1, status: 'good' });
       });
-      expect((await told()).map(({ type }) => type)).toEqual(['few.created']);
+      expect((await capturedEvents()).map(({ type }) => type)).toEqual(['few.created']);
       expect(await images()).toBe(2);
       expect(log.errors.filter((line) => line.includes('The `owner` function of Owned threw'))).toHaveLength(2);
       functions.owner = () => 'acme';
       await app.dataSource.query('UPDATE webhook_images SET reason = NULL');
-      expect((await told()).slice(1)).toEqual([{ type: 'owned.created', data: { id: 1, status: 'b' }, owner: 'acme' }]);
+      expect((await capturedEvents()).slice(1)).toEqual([
+        { type: 'owned.created', data: { id: 1, status: 'b' }, owner: 'acme' },
+      ]);
     });
 
-    // Ten thousand images of one row: the one place where a database loops by itself.
+    // A DO block of PostgreSQL writes ten thousand images of one row.
     it.runIf(database.name === 'postgres')(
-      'tells one row that changed ten thousand times in a few events',
+      'makes a few events of one row that changed ten thousand times',
       async () => {
         await merged().insert({ id: 1 });
         await forget();
         await byHand('DO $$ BEGIN FOR i IN 1..10500 LOOP UPDATE merged SET seen = i WHERE id = 1; END LOOP; END $$');
-        const events = await told();
+        const events = await capturedEvents();
         expect(events).toEqual([
           { type: 'merged.updated', data: row({ seen: 10_001 }), previous: { seen: 0 }, owner: 'acme' },
           { type: 'merged.updated', data: row({ seen: 10_500 }), previous: { seen: 10_001 }, owner: 'acme' },

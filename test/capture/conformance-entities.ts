@@ -23,7 +23,7 @@ import { ChildEntity, TableInheritance } from 'typeorm';
 import { EVERY_OWNER, Webhook } from 'nestjs-entity-webhooks';
 import type { DatabaseFamily } from './every-kind.js';
 
-/** What most operations write: its key is given by the writer, so that the expected events can be written down. */
+/** Most operations write this entity. The writer gives its key, so that the expected events are known. */
 @Webhook({ owner: 'customer' })
 @Entity('conf_item')
 export class Item {
@@ -42,7 +42,7 @@ export class Item {
   @Column({ type: 'varchar', length: 50, default: 'acme' })
   customer: string;
 
-  /** Never goes out. */
+  /** Never in a payload. */
   @Column({ type: 'varchar', length: 50, nullable: true, select: false })
   secret: string | null;
 
@@ -50,7 +50,7 @@ export class Item {
   deletedAt: Date | null;
 }
 
-/** Changes of one of its rows in one transaction make one event. */
+/** Changes of a row in one transaction make one event. */
 @Webhook({ coalesce: true })
 @Entity('conf_draft')
 export class Draft {
@@ -64,7 +64,7 @@ export class Draft {
   pages: number;
 }
 
-/** Its key is drawn by the database. */
+/** The database generates its key. */
 @Webhook({ owner: EVERY_OWNER })
 @Entity('conf_numbered')
 export class Numbered {
@@ -131,7 +131,7 @@ export class BasketLine {
   basket: Relation<Basket> | null;
 }
 
-/** A lazy relation, and one to many rows through a junction. */
+/** Has a lazy relation, and a relation to many rows through a junction. */
 @Webhook()
 @Entity('conf_article')
 export class Article {
@@ -150,7 +150,7 @@ export class Article {
   bookings: Relation<Booking>[];
 }
 
-/** Tells of its links. Triggers cannot, so it is captured by the ORM in either mode. */
+/** Its links are in the payload. Triggers cannot capture links, so it is captured by TypeORM in both modes. */
 @Webhook({ fields: ['id', 'title', 'pupils', 'bookings'], capture: 'orm' })
 @Entity('conf_course')
 export class Course {
@@ -164,7 +164,7 @@ export class Course {
   @JoinTable({ name: 'conf_course_pupils' })
   pupils: Relation<Pupil>[];
 
-  /** Their keys have two parts. */
+  /** Their keys have two columns. */
   @ManyToMany(() => Booking)
   @JoinTable({ name: 'conf_course_bookings' })
   bookings: Relation<Booking>[];
@@ -216,7 +216,7 @@ export class Dog extends Animal {
   trick: string | null;
 }
 
-/** Has no webhooks. */
+/** Not captured. */
 @Entity('conf_plain')
 export class Plain {
   @PrimaryColumn({ type: 'int' })
@@ -251,7 +251,7 @@ const BY_FAMILY = {
     level: { type: 'enum', enum: ['low', 'high'] },
     list: { type: 'simple-json' },
     automatic: { precision: 3 },
-    // TypeORM says NULL or NOT NULL, and MariaDB takes neither: {@link finishTables} makes it a generated one.
+    // TypeORM adds NULL or NOT NULL, and MariaDB accepts neither: {@link finishTables} turns it into a generated column.
     doubled: { nullable: true },
   },
 } satisfies Record<DatabaseFamily, Record<string, ColumnOptions>>;
@@ -261,7 +261,7 @@ const cents = {
   from: (value: number | null) => (value === null ? null : { cents: value }),
 };
 
-/** A row of every sort of column. The types are those of the database. */
+/** An entity with a column of every type of the database. */
 export interface Typed {
   id: string;
   price: string;
@@ -343,7 +343,7 @@ function typedFor(family: DatabaseFamily) {
 
 export type ConformanceEntities = ReturnType<typeof conformanceEntities>;
 
-/** Every entity of the operations, as a database has them. */
+/** Every entity of the operations, with the column types of a database. */
 export function conformanceEntities(family: DatabaseFamily) {
   return {
     Typed: typedFor(family),
@@ -352,7 +352,7 @@ export function conformanceEntities(family: DatabaseFamily) {
   };
 }
 
-/** What TypeORM's schema builder cannot make. */
+/** Creates the parts of the tables that TypeORM's schema builder cannot create. */
 export async function finishTables(dataSource: DataSource, family: DatabaseFamily): Promise<void> {
   if (family !== 'mysql') return;
   await dataSource.query('ALTER TABLE conf_typed MODIFY doubled int GENERATED ALWAYS AS (base * 2) STORED');

@@ -11,24 +11,24 @@ import {
   OPERATIONS,
   type CaptureModeName,
   type OperationContext,
-  type Told,
-  type ToldEvent,
+  type ExpectedEvents,
+  type ExpectedEvent,
 } from './operations/index.js';
 
-/** How changes become events in an application, for the suite. */
+/** A capture mode that the suite runs. */
 export interface CaptureMode {
   name: CaptureModeName;
   webhooks?: WebhooksModuleOptions;
-  /** After the tables were made, before the first operation. */
+  /** Called after the tables were created and before the first operation. */
   prepare?(app: TestApp): Promise<void>;
-  /** Until every change that was written has its text in the outbox. */
+  /** Waits until every written change has its event in the outbox. */
   settle?(app: TestApp): Promise<void>;
 }
 
 /**
  * Runs every operation against one mode on one database, in one application, and compares the complete event table and the rows.
  *
- * A mode may tell less than the others: what it tells instead, and why, stands with the operation.
+ * A mode may make fewer events than the others. Then the operation gives the events of that mode, and the reason.
  */
 export function describeConformance(mode: CaptureMode, database: TestDatabase): void {
   describe(`capture by ${mode.name} (${database.name})`, () => {
@@ -53,7 +53,7 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
       await mode.prepare?.(app);
       const { manager } = dataSource;
       context = { app, dataSource, manager, database: database.name, family, mode: mode.name, typed: entities.Typed };
-      // Those that point to others come first.
+      // Tables with foreign keys come first, so that rows can be deleted in this order.
       tables = dataSource.entityMetadatas
         .filter(({ tableName }) => tableName.startsWith('conf_'))
         .toSorted((a, b) => b.foreignKeys.length - a.foreignKeys.length)
@@ -74,47 +74,49 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
       const difference = operation.differs?.[mode.name];
       const { expects } = difference && isHere(difference) ? difference : operation;
       const isNothing = Array.isArray(expects) && expects.length === 0;
-      it(`tells ${isNothing ? 'nothing' : 'exactly what happened'}: ${operation.name}`, async () => {
+      it(`makes ${isNothing ? 'no event' : 'exactly the expected events'}: ${operation.name}`, async () => {
         for (const table of new Set(tables)) await app.dataSource.query(`DELETE FROM ${table}`);
         await operation.given?.(context);
         await forget();
         await operation.run(context);
         await mode.settle?.(app);
 
-        expectTold(await storedEvents(app), typeof expects === 'function' ? expects(context) : expects);
+        expectEvents(await storedEvents(app), typeof expects === 'function' ? expects(context) : expects);
         for (const [entity, rows] of operation.rows ?? []) expect(await rowsOf(app, entity)).toMatchObject(rows);
       });
     }
   });
 }
 
-function expectTold(told: readonly ToldEvent[], expected: Told): void {
-  const groups = expected.map((some) => (Array.isArray(some) ? (some as readonly ToldEvent[]) : [some as ToldEvent]));
-  expect(told.map(({ type }) => type).toSorted()).toEqual(
+function expectEvents(captured: readonly ExpectedEvent[], expected: ExpectedEvents): void {
+  const groups = expected.map((some) =>
+    Array.isArray(some) ? (some as readonly ExpectedEvent[]) : [some as ExpectedEvent],
+  );
+  expect(captured.map(({ type }) => type).toSorted()).toEqual(
     groups.flatMap((group) => group.map(({ type }) => type)).toSorted(),
   );
   let start = 0;
   for (const group of groups) {
-    const left = told.slice(start, start + group.length).toSorted(byText);
+    const left = captured.slice(start, start + group.length).toSorted(byText);
     start += group.length;
     for (const event of group.toSorted(byText)) {
       const index = left.findIndex((one) => one.type === event.type && isEqual(one, event));
-      // The closest one, so that the difference is shown.
+      // Compare with the most similar event, so that the message shows the difference.
       if (index === -1) expect(left.find((one) => one.type === event.type) ?? left[0]).toEqual(event);
       left.splice(index, 1);
     }
   }
 }
 
-/** Keeps a thousand equal groups quick: what is expected is found at once. */
-function byText(a: ToldEvent, b: ToldEvent): number {
+/** Sorts events by their text, so that the comparison of a thousand equal events stays fast. */
+function byText(a: ExpectedEvent, b: ExpectedEvent): number {
   const [x, y] = [a, b].map(({ type, data }) => `${type} ${JSON.stringify(data)}`) as [string, string];
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-function isEqual(told: ToldEvent, expected: ToldEvent): boolean {
+function isEqual(captured: ExpectedEvent, expected: ExpectedEvent): boolean {
   try {
-    expect(told).toEqual(expected);
+    expect(captured).toEqual(expected);
     return true;
   } catch {
     return false;

@@ -26,15 +26,15 @@ describe('the text of a value of PostgreSQL', () => {
     expect(parseArray(text)).toEqual(items);
   });
 
-  it('that is not one array is no array', () => {
+  it('is no array if it is not exactly one array', () => {
     for (const text of ['', 'a', '{a', '{a}}', '{a}b', '(1,2)']) expect([text, parseArray(text)]).toEqual([text, null]);
   });
 
-  it('of a list of boxes has another delimiter', () => {
+  it('has another delimiter for a list of boxes', () => {
     expect(parseArray('{(1,1),(0,0);(3,3),(2,2)}', ';')).toEqual(['(1,1),(0,0)', '(3,3),(2,2)']);
   });
 
-  it('is an hstore, or not', () => {
+  it('is recognized as an hstore, or refused', () => {
     expect(parseHstore('')).toEqual([]);
     expect(parseHstore(String.raw`"a"=>"1", "\"q\\"=>NULL, "NULL"=>"NULL"`)).toEqual([
       ['a', '1'],
@@ -44,7 +44,7 @@ describe('the text of a value of PostgreSQL', () => {
     expect(parseHstore('a=>1')).toBeNull();
   });
 
-  it('of an interval is a duration, and so is what the driver makes of it', () => {
+  it('of an interval is a duration, and so is the object that the driver makes of it', () => {
     expect(intervalDuration('1|2|3|104|5|6|789123')).toBe('P1Y2M3DT104H5M6.789123S');
     expect(intervalDuration('0|0|0|0|0|0|-00001')).toBe('PT-0.000001S');
     expect(intervalDuration({ seconds: -1, milliseconds: -500.5 })).toBe('PT-1.5005S');
@@ -52,13 +52,13 @@ describe('the text of a value of PostgreSQL', () => {
     expect(intervalDuration('1 day')).toBeNull();
   });
 
-  it('of a time with a zone has minutes in its zone', () => {
+  it('of a time with a zone has the minutes of the zone', () => {
     expect(zonedTime('12:34:56.500+02')).toBe('12:34:56.5+02:00');
     expect(zonedTime('12:34-05:30')).toBe('12:34:00-05:30');
     expect(zonedTime('allballs')).toBe('allballs');
   });
 
-  it('of a range of instants is in UTC, and infinity stays', () => {
+  it('of a range of instants is in UTC and keeps infinity', () => {
     expect(rangeOfInstants('["2026-01-01 05:30:00+05:30",infinity)')).toBe('[2026-01-01T00:00:00.000Z,infinity)');
     expect(rangeOfInstants('{["2026-01-01 00:00:00+00","2026-01-02 00:00:00+00"),(,)}')).toBe(
       '{[2026-01-01T00:00:00.000Z,2026-01-02T00:00:00.000Z),(,)}',
@@ -68,7 +68,7 @@ describe('the text of a value of PostgreSQL', () => {
 });
 
 describe('the bytes of a bit column of MySQL', () => {
-  it('are as many bits as the column has, where that is known, and at least one', () => {
+  it('are as many bits as the column has, if that is known, and at least one', () => {
     expect(bitText(Buffer.from([0]), 1)).toBe('0');
     expect(bitText(Buffer.from([5]), 1)).toBe('101');
     expect(bitText(Buffer.from([2, 5]), 12)).toBe('001000000101');

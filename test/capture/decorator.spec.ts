@@ -169,7 +169,7 @@ const owners = async (app: TestApp) => {
 };
 
 describe('name', () => {
-  it('is the class in snake_case when none is given', async () => {
+  it('is the class name in snake_case by default', async () => {
     const app = await accountApp();
     await accounts(app).save({});
     expect((await storedEvents(app)).map(({ type }) => type)).toEqual(['user_account.created']);
@@ -185,7 +185,7 @@ describe('name', () => {
 
 describe('on', () => {
   it.each(['created', 'updated', 'deleted', 'restored'] as const)(
-    '%s alone makes events of nothing else',
+    '%s alone makes events of no other action',
     async (on) => {
       const app = await accountApp({ on: [on] });
       const row = await accounts(app).save({ name: 'a' });
@@ -196,7 +196,7 @@ describe('on', () => {
     },
   );
 
-  it('is refused with an action that does not exist', async () => {
+  it('rejects an action that does not exist', async () => {
     await expect(accountApp({ on: ['changed' as never] })).rejects.toMatchObject({
       code: 'INVALID_WEBHOOK_OPTIONS',
       message: expect.stringContaining('changed') as string,
@@ -205,7 +205,7 @@ describe('on', () => {
 });
 
 describe('fields', () => {
-  it('go out and no others, embedded ones with a dot, relations as the id of the other row', async () => {
+  it('are the only fields of the payload, embedded ones with a dot, relations as the id of the other row', async () => {
     const app = await accountApp({ fields: ['id', 'name', 'address.city', 'address.street.name', 'customer'] });
     const customer = await app.dataSource.getRepository(Customer).save({});
     const address = { city: 'Lyon', note: 'n', street: { name: 'Rue', doorCode: '1' } };
@@ -234,7 +234,7 @@ describe('fields', () => {
     });
   });
 
-  it('are no business of an event when only others change', async () => {
+  it('make no event if only other columns change', async () => {
     const app = await accountApp({ fields: ['id', 'name'] });
     const row = await accounts(app).save({ name: 'a' });
     await accounts(app).save({ id: row.id, excluded: 'changed' });
@@ -243,7 +243,7 @@ describe('fields', () => {
 });
 
 describeDatabases('what is hidden', (database) => {
-  it('never leaves, in data or in previous, whoever has loaded or set it', async () => {
+  it('is never in data or in previous, even if it was loaded or set', async () => {
     const fresh = await database.create();
     close.push(() => fresh.drop());
     const app = await start([account()], fresh.options, [Customer]);
@@ -271,7 +271,7 @@ describeDatabases('what is hidden', (database) => {
     expect(updated!.previous).toEqual({ name: 'a' });
   });
 
-  it('is what @Exclude() on a class hides: all but what is exposed', async () => {
+  it('includes the properties that @Exclude() on a class hides: all that are not exposed', async () => {
     const fresh = await database.create();
     close.push(() => fresh.drop());
     const app = await start([{ entity: Vault }], fresh.options);
@@ -287,13 +287,13 @@ describeDatabases('owner', (database) => {
     return start([account(owner === undefined ? {} : { owner })], fresh.options, [Customer]);
   };
 
-  it('is nobody’s but the application’s own when it is not declared', async () => {
+  it('is the application if it is not declared', async () => {
     const app = await ownerApp(undefined);
     await accounts(app).save({});
     expect(await owners(app)).toEqual(['application null']);
   });
 
-  it('is everybody’s when it says so', async () => {
+  it('is every owner if declared so', async () => {
     const app = await ownerApp(EVERY_OWNER);
     await accounts(app).save({});
     expect(await owners(app)).toEqual(['every null']);
@@ -312,7 +312,7 @@ describeDatabases('owner', (database) => {
     expect(await owners(byCustomer)).toEqual([`owner ${customer.id}`]);
   });
 
-  it('may be a select: false column, on writes that neither load nor set it', async () => {
+  it('may be a select: false column, even if a write neither loads nor sets it', async () => {
     const app = await ownerApp('tenantId');
     const { id } = await accounts(app).save({ tenantId: 'acme' });
     await accounts(app).save({ id, name: 'b' });
@@ -320,7 +320,7 @@ describeDatabases('owner', (database) => {
     expect(await owners(app)).toEqual(['owner acme', 'owner acme', 'owner acme']);
   });
 
-  it('may be a function, which sees the foreign key whatever the writer has loaded', async () => {
+  it('may be a function, which always sees the foreign key', async () => {
     const app = await ownerApp((row) => row.customer?.id);
     const customer = await app.dataSource.getRepository(Customer).save({});
     const { id } = await accounts(app).save({ customer });
@@ -329,7 +329,7 @@ describeDatabases('owner', (database) => {
     expect(await owners(app)).toEqual(Array(3).fill(`owner ${customer.id}`));
   });
 
-  it.each([null, undefined, ''])('that comes out as %j is the application’s own', async (value) => {
+  it.each([null, undefined, ''])('is the application if it evaluates to %j', async (value) => {
     const app = await ownerApp(() => value);
     await accounts(app).save({});
     expect(await owners(app)).toEqual(['application null']);
@@ -362,7 +362,7 @@ it.each(['ownr', 'address'])('an owner that names %s stops the bootstrap', async
 });
 
 describe('when', () => {
-  it('decides by the row and what happens to it', async () => {
+  it('decides by the row and the action', async () => {
     const app = await accountApp({ when: (row, action) => row.name !== 'draft' || action === 'deleted' });
     const row = await accounts(app).save({ name: 'draft' });
     await accounts(app).save({ id: row.id, name: 'ready' });
@@ -376,7 +376,7 @@ describe('when', () => {
 
   it.each([
     ['throws', () => expect.fail('no idea')],
-    ['gives a Promise, which would count as yes', async () => false],
+    ['gives a Promise, which would count as true', async () => false],
   ])('that %s fails the write', async (_, when) => {
     const app = await accountApp({ when: when as never });
     await expect(accounts(app).save({})).rejects.toMatchObject({ code: 'WHEN_FAILED' });
@@ -384,22 +384,22 @@ describe('when', () => {
   });
 });
 
-it('an option that does not exist stops the bootstrap, and is named', async () => {
+it('an unknown option stops the bootstrap, and the error names it', async () => {
   await expect(accountApp({ field: ['id'] } as never)).rejects.toMatchObject({
     code: 'INVALID_WEBHOOK_OPTIONS',
     message: expect.stringMatching(/`field`.*fields/s) as string,
   });
 });
 
-describe('where options stand', () => {
-  it('an abstract base hands them on, but for its name', async () => {
+describe('options of', () => {
+  it('an abstract base class are inherited, except the name', async () => {
     const app = await start([Book]);
     const { id } = await app.dataSource.getRepository(Book).save({});
     await app.dataSource.getRepository(Book).save({ id, title: 'changed' });
     expect(await storedEvents(app)).toEqual([{ type: 'book.created', data: { id: 1, title: 't' } }]);
   });
 
-  it('a child of a single table is told of under its own name and its parent’s', async () => {
+  it('a child in a single table make events under its own name, which match the name of its parent', async () => {
     const app = await start([Vehicle], null, [Car]);
     await app.listeners.create({ events: ['vehicle.created'], url: app.receiver.url });
     await app.dataSource.getRepository(Car).save({});
@@ -409,13 +409,13 @@ describe('where options stand', () => {
     ]);
   });
 
-  it('beside the class they take the place of the decorator’s, whole', async () => {
+  it('forFeature() for a class replace all options of the decorator', async () => {
     const app = await start([{ entity: Book, name: 'novel' }]);
     await app.dataSource.getRepository(Book).save({});
     expect(await storedEvents(app)).toEqual([{ type: 'novel.created', data: { id: 1, title: 't', pages: 1 } }]);
   });
 
-  it('beside an EntitySchema they are all there is', async () => {
+  it('forFeature() for an EntitySchema are the only options', async () => {
     const app = await start([{ entity: Tag, fields: ['id'] }] as WebhookFeature[]);
     await app.dataSource.getRepository(Tag).save({ word: 'a' });
     expect(await storedEvents(app)).toEqual([{ type: 'tag.created', data: { id: 1 } }]);

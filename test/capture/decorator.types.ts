@@ -1,7 +1,7 @@
 import { Column, Entity, ManyToOne, PrimaryGeneratedColumn, type Relation } from 'typeorm';
 import { EVERY_OWNER, Webhook, WebhooksModule } from 'nestjs-entity-webhooks';
 
-// Not run: `tsc` checks that what is wrong here is an error, and that what is right is none.
+// Not run: `tsc` checks that the wrong code here is an error and the right code is not.
 
 class Address {
   @Column({ type: 'varchar' })
@@ -98,7 +98,7 @@ export class MisspeltAction extends OrderColumns {}
 @Webhook({ owner: (other: { tenant: string }) => other.tenant })
 export class OtherEntity extends OrderColumns {}
 
-// @ts-expect-error -- an owner that is not there yet is no owner
+// @ts-expect-error -- a Promise is no owner
 @Webhook({ owner: async (order: AsyncOwner) => order.customerId })
 export class AsyncOwner extends OrderColumns {}
 

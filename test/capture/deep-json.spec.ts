@@ -28,7 +28,7 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
     @Column({ type: 'simple-json', nullable: true })
     text: unknown;
 
-    // MariaDB takes 32 levels for a value of its own type.
+    // The JSON type of MariaDB allows 32 levels.
     @Column({ type: isPostgres ? 'jsonb' : 'simple-json', nullable: true })
     own: unknown;
   }
@@ -57,7 +57,7 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
     return storedEvents(app);
   };
 
-  it('goes out whole at 1,000 levels, also as what it was before', async () => {
+  it('is complete in data and previous at 1,000 levels', async () => {
     const deep = nested(1_000);
     await rows().save({ id: 1, text: deep, own: deep });
     await rows().update(1, { text: [], own: [] } as never);
@@ -66,28 +66,31 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
     expect(JSON.stringify(updated?.previous)).toBe(JSON.stringify({ text: deep, own: deep }));
   });
 
-  it.each([1_001, 1_500])('is refused by name at %d levels, and other rows go on', async (levels) => {
-    const deep = nested(levels);
-    const saving = rows().save({ id: 1, [levels % 2 ? 'text' : 'own']: deep });
-    const reason = /Deep\.(?:text|own) cannot be written into an event: it is nested more than 1000 levels deep/;
-    if (capture === 'orm') {
-      await expect(saving).rejects.toMatchObject({
-        code: 'UNSERIALIZABLE_FIELD',
-        message: expect.stringMatching(reason) as string,
-      });
-      expect(await rows().count()).toBe(0);
-    } else {
-      await saving;
-    }
-    await rows().save({ id: 2, text: {} });
-    expect((await events()).map(({ data }) => data.id)).toEqual([2]);
-    if (capture === 'orm') return;
-    expect(errors.join('\n')).toMatch(reason);
-    const left: { reason: string }[] = await app.dataSource.query('SELECT reason FROM webhook_images');
-    expect(left).toEqual([{ reason: expect.stringMatching(reason) as string }]);
-  });
+  it.each([1_001, 1_500])(
+    'is refused at %d levels with the name of the field, and other rows are captured',
+    async (levels) => {
+      const deep = nested(levels);
+      const saving = rows().save({ id: 1, [levels % 2 ? 'text' : 'own']: deep });
+      const reason = /Deep\.(?:text|own) cannot be written into an event: it is nested more than 1000 levels deep/;
+      if (capture === 'orm') {
+        await expect(saving).rejects.toMatchObject({
+          code: 'UNSERIALIZABLE_FIELD',
+          message: expect.stringMatching(reason) as string,
+        });
+        expect(await rows().count()).toBe(0);
+      } else {
+        await saving;
+      }
+      await rows().save({ id: 2, text: {} });
+      expect((await events()).map(({ data }) => data.id)).toEqual([2]);
+      if (capture === 'orm') return;
+      expect(errors.join('\n')).toMatch(reason);
+      const left: { reason: string }[] = await app.dataSource.query('SELECT reason FROM webhook_images');
+      expect(left).toEqual([{ reason: expect.stringMatching(reason) as string }]);
+    },
+  );
 
-  it('that raw SQL wrote, 30,000 levels of it, is refused by name when its row is written', async () => {
+  it('that raw SQL wrote with 30,000 levels is refused with the name of the field when its row is written', async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.query(`INSERT INTO deep (id, text) VALUES (1, '${'['.repeat(30_000)}${']'.repeat(30_000)}')`);
     await runner.release();
@@ -96,11 +99,11 @@ describe.each(matrix)('JSON of many levels, captured by $capture on $name', ({ d
     else await updating;
     await rows().save({ id: 2 });
     expect((await events()).map(({ data }) => data.id)).toEqual([2]);
-    // Of the insert and of the update.
+    // One for the insert and one for the update.
     expect(errors).toHaveLength(capture === 'orm' ? 0 : 2);
   });
 
-  it('is refused by publish(), and so is an object whose toJSON() never ends', async () => {
+  it('is refused by publish(), like an object whose toJSON() never ends', async () => {
     class Endless {
       toJSON(): unknown {
         return { next: new Endless() };

@@ -46,7 +46,7 @@ describeDatabases('a switch of an entity', (database) => {
   const forget = () => app.dataSource.query('DELETE FROM webhook_events');
 
   describe('ignore', () => {
-    it('makes no event of a change of these alone, and tells of it beside another one', async () => {
+    it('makes no event if only ignored properties change, and includes them in the event of another change', async () => {
       const noisy = app.dataSource.getRepository(Noisy);
       await noisy.save({ id: 1 });
       await noisy.save({ id: 1, seen: 1 });
@@ -57,7 +57,7 @@ describeDatabases('a switch of an entity', (database) => {
       ]);
     });
 
-    it('leaves filters on such a property to work where there is an event', async () => {
+    it('keeps filters on such a property working if there is an event', async () => {
       await app.listeners.create({ entity: Noisy, where: { seen: { changedTo: 2 } }, url: app.receiver.url });
       const noisy = app.dataSource.getRepository(Noisy);
       await noisy.save({ id: 1 });
@@ -73,7 +73,7 @@ describeDatabases('a switch of an entity', (database) => {
   });
 
   describe('exactPrevious', () => {
-    /** Another writer changes the row when TypeORM has loaded it to compare, and has written nothing yet. */
+    /** Another writer changes the row after TypeORM has loaded it to compare, and before TypeORM writes. */
     const meanwhile = async (change: string, write: () => Promise<unknown>) => {
       const { subscribers } = app.dataSource;
       let isDone = false;
@@ -95,7 +95,7 @@ describeDatabases('a switch of an entity', (database) => {
     };
     const exact = () => app.dataSource.getRepository(Exact);
 
-    it('tells what the row was, although another writer changed it after it was loaded', async () => {
+    it('gives the row before the write, although another writer changed it after it was loaded', async () => {
       await exact().save({ id: 1, status: 'loaded' });
       await forget();
       await meanwhile("UPDATE exact SET status = 'theirs' WHERE id = 1", () =>
@@ -110,7 +110,7 @@ describeDatabases('a switch of an entity', (database) => {
       ]);
     });
 
-    it('tells what was removed', async () => {
+    it('gives the removed row', async () => {
       await exact().save({ id: 1, status: 'loaded' });
       const loaded = await exact().findOneByOrFail({ id: 1 });
       await forget();
@@ -118,7 +118,7 @@ describeDatabases('a switch of an entity', (database) => {
       expect(await storedEvents(app)).toEqual([{ type: 'exact.deleted', data: { id: 1, status: 'theirs', seen: 0 } }]);
     });
 
-    it('holds the row from the read on: of two writers each tells what the other left', async () => {
+    it('locks the row from the read on: each of two writers gives the row that the other has written', async () => {
       await exact().save({ id: 1, seen: 0 });
       await forget();
       await Promise.all(
@@ -134,7 +134,7 @@ describeDatabases('a switch of an entity', (database) => {
       expect(seen).toBe((await exact().findOneByOrFail({ id: 1 })).seen);
     });
 
-    it('tells the same as without it where nobody else writes', async () => {
+    it('makes the same events as without it if there is no other writer', async () => {
       await exact().save({ id: 1 });
       await exact().save({ id: 1, status: 'a' });
       await exact().remove(await exact().findOneByOrFail({ id: 1 }));
@@ -146,7 +146,7 @@ describeDatabases('a switch of an entity', (database) => {
     });
   });
 
-  it('that is wrong stops the bootstrap with its name', async () => {
+  it('with an invalid value stops the bootstrap, and the error names it', async () => {
     const wrong = [
       [{ ignore: ['sen'] }, 'ignore'],
       [{ ignore: 'seen' }, 'ignore'],

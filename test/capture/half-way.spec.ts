@@ -34,7 +34,7 @@ class Child {
 
 const HOOKS = ['afterInsert', 'afterUpdate', 'afterRemove'] as const;
 
-describeDatabases('a write that fails half-way, and whose error is swallowed', (database) => {
+describeDatabases('a write that fails half-way and whose error is swallowed', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let manager: EntityManager;
@@ -55,9 +55,9 @@ describeDatabases('a write that fails half-way, and whose error is swallowed', (
     await manager.query('DELETE FROM webhook_events');
   });
 
-  /** PostgreSQL refuses every statement after one that failed, up to its savepoint: a caller who swallows needs one. */
+  /** PostgreSQL refuses every statement after a failed one until a rollback to a savepoint, so a caller who swallows an error needs a savepoint. */
   const isStopped = database.name === 'postgres';
-  /** What the caller's transaction commits, without the events of rows that it gave itself. */
+  /** The events that the transaction of the caller commits, without those of its own preparation. */
   const swallowing = async (write: (inner: EntityManager) => Promise<unknown>) => {
     let isRefused = false;
     await manager.transaction(async (inner) => {
@@ -77,7 +77,7 @@ describeDatabases('a write that fails half-way, and whose error is swallowed', (
     expect(await manager.countBy(Parent, { id: 1 })).toBe(events.length);
   });
 
-  it('has events of the rows that were updated before, and sends nothing after', async () => {
+  it('has events of the rows that were updated before, and sends no statement after', async () => {
     await manager.save(Parent, [{ id: 1 }, { id: 2 }, { id: 3 }]);
     await manager.query('DELETE FROM webhook_events');
     const events = await swallowing((inner) =>
@@ -131,7 +131,7 @@ describeDatabases('a write that fails half-way, and whose error is swallowed', (
       return (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`);
     };
 
-    it.each(['at once', 'later'] as const)('that throws %s, has its events', async (how) => {
+    it.each(['at once', 'later'] as const)('that throws %s has its events', async (how) => {
       expect(await throwing(how, (inner) => inner.save(Parent, { id: 1 }))).toEqual(['parent.created 1']);
       expect(await throwing(how, (inner) => inner.save(Parent, { id: 1, code: 'a' }))).toEqual([
         'parent.created 1',
@@ -145,8 +145,8 @@ describeDatabases('a write that fails half-way, and whose error is swallowed', (
     });
   });
 
-  it('refuses the COMMIT where the rows of a statement could not be read', async () => {
-    // There the images are part of the statement.
+  it('makes the COMMIT fail if the rows of a statement could not be read', async () => {
+    // On PostgreSQL the statement returns the images.
     if (database.name === 'postgres') return;
     let hasFailed = false;
     const subscriber: EntitySubscriberInterface = {

@@ -76,7 +76,7 @@ class Letter {
 
 const isRead = (query: string) => /^SELECT\b.*\bFROM\s+\S*(?:parcel|depot|letter)\S*\s+.e.\s/is.test(query);
 
-/** The reads of capture, which calls its table `e`. */
+/** Counts the reads of capture, which use the table alias `e`. */
 class Reads implements Partial<Logger> {
   queries: string[] = [];
   logQuery(query: string): void {
@@ -117,9 +117,9 @@ describeDatabases('an inserted row', (database) => {
     depot: null,
   });
   const save = (parcel: Partial<Parcel>) => app.dataSource.manager.save(app.dataSource.manager.create(Parcel, parcel));
-  const told = async () => (await storedEvents(app)).map(({ data }) => data);
+  const capturedEvents = async () => (await storedEvents(app)).map(({ data }) => data);
 
-  /** What the payload says, and what it would say had the row been read. */
+  /** The payload, and the payload that a read of the row would give. */
   async function expectTruth(event: Record<string, unknown> | undefined, row: Parcel): Promise<void> {
     const found = await app.dataSource.manager.findOneOrFail(Parcel, {
       where: { id: row.id },
@@ -133,21 +133,21 @@ describeDatabases('an inserted row', (database) => {
     });
   }
 
-  it('is not read again when all that goes out was sent, or fetched by TypeORM', async () => {
+  it('is not read again if all values of the event were sent, or fetched by TypeORM', async () => {
     const parcel = await save(complete());
-    const [event] = await told();
+    const [event] = await capturedEvents();
     expect(reads.queries).toEqual([]);
     await expectTruth(event, parcel);
   });
 
-  it('is not read again for rows of an array, nor for a row that it points to', async () => {
+  it('is not read again for rows of an array, nor for the id of a related row', async () => {
     const depot = app.dataSource.manager.create(Depot, { town: 'Bern' });
     const parcels = [complete(), { ...complete(), label: 'lamp', depot }].map((parcel) =>
       app.dataSource.manager.create(Parcel, parcel),
     );
     await app.dataSource.manager.save(parcels);
     expect(reads.queries).toEqual([]);
-    const events = await told();
+    const events = await capturedEvents();
     for (const parcel of parcels) {
       await expectTruth(
         events.find(({ label }) => label === parcel.label),
@@ -165,16 +165,16 @@ describeDatabases('an inserted row', (database) => {
     ['writes a uuid in capitals', { token: '6F9619FF-8B86-4D01-B42D-00CF4FC964FF' }],
     ['writes half of a surrogate pair', { label: 'half \ud83d' }],
   ])('is read again when the writer %s', async (_, part) => {
-    // SQLite keeps what it is given of some of these; what counts is that the payload says the same.
+    // SQLite stores some of these values unchanged. Only the payload matters here.
     const parcel = await save({ ...complete(), ...part });
-    const [event] = await told();
+    const [event] = await capturedEvents();
     const found = await app.dataSource.manager.findOneByOrFail(Parcel, { id: parcel.id });
     expect(reads.queries).toHaveLength(1);
     expect(event).toMatchObject({ weight: found.weight, token: found.token, note: found.note, label: found.label });
     expect(event?.price).toBe(database.name === 'sqlite' ? event?.price : found.price);
   });
 
-  it('tells of a default that only the table knows', async () => {
+  it('has the value of a default that only the table knows', async () => {
     const { driver } = app.dataSource;
     const [table, column] = [driver.escape('parcel'), driver.escape('note')];
     if (database.name === 'sqlite') {
@@ -182,11 +182,11 @@ describeDatabases('an inserted row', (database) => {
       await app.dataSource.query(`ALTER TABLE ${table} ADD COLUMN ${column} varchar(20) DEFAULT 'from the table'`);
     } else await app.dataSource.query(`ALTER TABLE ${table} ALTER COLUMN ${column} SET DEFAULT 'from the table'`);
     await save({ ...complete(), note: undefined as never });
-    // On SQLite TypeORM writes NULL where the others get the word DEFAULT.
-    expect(await told()).toMatchObject([{ note: database.name === 'sqlite' ? null : 'from the table' }]);
+    // On SQLite, TypeORM writes NULL instead of the keyword DEFAULT.
+    expect(await capturedEvents()).toMatchObject([{ note: database.name === 'sqlite' ? null : 'from the table' }]);
   });
 
-  it('tells what stands in the row when a subscriber changes the entity on the way in and back on the way out', async () => {
+  it('has the stored values if a subscriber changes the entity before the insert and back after it', async () => {
     const later = () => new Promise<void>((resolve) => setImmediate(resolve));
     const sealing: EntitySubscriberInterface<Parcel> = {
       listenTo: () => Parcel,
@@ -200,18 +200,18 @@ describeDatabases('an inserted row', (database) => {
     };
     (app.dataSource.subscribers as EntitySubscriberInterface[]).unshift(sealing);
     await save(complete());
-    expect(await told()).toMatchObject([{ label: 'sealed' }]);
+    expect(await capturedEvents()).toMatchObject([{ label: 'sealed' }]);
   });
 
-  it('keeps its image when the row changes again in the same transaction', async () => {
+  it('keeps its image if the row changes again in the same transaction', async () => {
     await app.dataSource.transaction(async (manager) => {
       const parcel = await manager.save(manager.create(Parcel, complete()));
       await manager.save(Parcel, { ...parcel, label: 'lamp' });
     });
-    expect(await told()).toMatchObject([{ label: 'book' }, { label: 'lamp' }]);
+    expect(await capturedEvents()).toMatchObject([{ label: 'book' }, { label: 'lamp' }]);
   });
 
-  describe('of a table whose trigger changes what is inserted', () => {
+  describe('of a table whose trigger changes inserted values', () => {
     beforeEach(async () => {
       const statements = {
         sqlite: [
@@ -229,7 +229,7 @@ describeDatabases('an inserted row', (database) => {
 
     it('is read again with `readInserted`', async () => {
       await app.dataSource.manager.save(Letter, { text: 'hello' });
-      expect(await told()).toMatchObject([{ text: 'HELLO' }]);
+      expect(await capturedEvents()).toMatchObject([{ text: 'HELLO' }]);
       expect(reads.queries).toHaveLength(1);
     });
   });

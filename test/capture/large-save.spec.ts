@@ -6,12 +6,12 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
 
 const ROWS = 1_000;
-/** 1,000 rows by the numbers that capture works with: one read for all of them, 100 events an insert. What was inserted whole is not read. */
+/** For 1,000 rows: capture reads all of them by one statement and inserts 100 events by one statement. Completely sent rows are not read. */
 const READS = 1;
 const INSERTS = 10;
-/** A key of two parts is read by TypeORM's query builder, 500 rows at once. */
+/** Rows with a key of two columns are read by TypeORM's query builder, 500 rows by one statement. */
 const READS_OF_TWO_PARTS = 2;
-/** TypeORM's own statements for more rows than this are too deep for SQLite; all chunks are in one transaction. */
+/** The statements of TypeORM for more rows than this are too deep for SQLite. All chunks are in one transaction. */
 const IN_CHUNKS = { chunk: 400 };
 const CHUNKS = 3;
 
@@ -38,7 +38,7 @@ class Slot {
   number: number;
 }
 
-/** How often `when` of a late row still throws. */
+/** How many more times `when` throws for a late row. */
 let refusals = 0;
 
 @Webhook({
@@ -56,7 +56,7 @@ class Picky {
   number: number;
 }
 
-/** Counts what capture asks of the writer's connection. */
+/** Counts the statements of capture on the connection of the writer. */
 class Counter implements Partial<Logger> {
   reads = 0;
   inserts = 0;
@@ -92,59 +92,68 @@ describeDatabases('a thousand rows in one transaction', (database) => {
   });
 
   const numbers = Array.from({ length: ROWS }, (_, number) => number);
-  const told = async (from = 0) => {
+  const capturedEvents = async (from = 0) => {
     const events = (await storedEvents(app)).slice(from);
     return { types: [...new Set(events.map(({ type }) => type))], numbers: events.map(({ data }) => data.number) };
   };
   const counted = () => ({ reads: counter.reads, inserts: counter.inserts });
 
-  it('make a thousand events in their order, in a bounded number of statements: created, updated, deleted', async () => {
+  it('make a thousand events in the order of the writes, by a bounded number of statements: created, updated, deleted', async () => {
     const parcels = app.dataSource.getRepository(Parcel);
     const rows = await parcels.save(numbers.map((number) => ({ number })));
-    expect(await told()).toEqual({ types: ['parcel.created'], numbers });
+    expect(await capturedEvents()).toEqual({ types: ['parcel.created'], numbers });
     expect(counted()).toEqual({ reads: 0, inserts: INSERTS });
 
     await parcels.save(rows.map(({ id, number }) => ({ id, number: number + ROWS })));
-    expect(await told(ROWS)).toEqual({ types: ['parcel.updated'], numbers: numbers.map((number) => number + ROWS) });
-    // All are locked by one statement, and read after it by another.
+    expect(await capturedEvents(ROWS)).toEqual({
+      types: ['parcel.updated'],
+      numbers: numbers.map((number) => number + ROWS),
+    });
+    // All rows are locked by one statement before the update, and read by another one after it.
     expect(counted()).toEqual({ reads: 2 * READS, inserts: 2 * INSERTS });
 
     await parcels.remove(await parcels.find({ order: { id: 'ASC' } }), IN_CHUNKS);
-    expect(await told(2 * ROWS)).toEqual({
+    expect(await capturedEvents(2 * ROWS)).toEqual({
       types: ['parcel.deleted'],
       numbers: numbers.map((number) => number + ROWS),
     });
-    // What is removed is locked, and not read again.
+    // Removed rows are locked, but not read again.
     expect(counted()).toEqual({ reads: 2 * READS + CHUNKS, inserts: 3 * INSERTS });
   });
 
-  it('are locked one by one, and read together at the commit, when each is saved by a call of its own', async () => {
+  it('are locked one by one and read together at the commit if each is saved by a separate call', async () => {
     const parcels = await app.dataSource.getRepository(Parcel).save(numbers.map((number) => ({ number })));
     Object.assign(counter, { reads: 0, inserts: 0 });
     await app.dataSource.transaction(async (manager) => {
       for (const { id, number } of parcels) await manager.save(Parcel, { id, number: number + ROWS });
-      // Each call locks its row.
+      // Each call locks one row.
       expect(counted()).toEqual({ reads: ROWS, inserts: 0 });
     });
-    expect(await told(ROWS)).toEqual({ types: ['parcel.updated'], numbers: numbers.map((number) => number + ROWS) });
-    // PostgreSQL returns a row with the statement that writes it.
+    expect(await capturedEvents(ROWS)).toEqual({
+      types: ['parcel.updated'],
+      numbers: numbers.map((number) => number + ROWS),
+    });
+    // PostgreSQL returns a row by the statement that writes it.
     const readsAfter = database.name === 'postgres' ? 0 : READS;
     expect(counted()).toEqual({ reads: ROWS + readsAfter, inserts: INSERTS });
   });
 
-  it('cost the same when their key has two parts', async () => {
+  it('take the same number of statements if their key has two columns', async () => {
     const slots = numbers.map((number) => ({ shelf: 1, place: `p${number}`, number }));
     await app.dataSource.getRepository(Slot).save(slots, IN_CHUNKS);
-    expect(await told()).toEqual({ types: ['slot.created'], numbers });
+    expect(await capturedEvents()).toEqual({ types: ['slot.created'], numbers });
     await app.dataSource.getRepository(Slot).save(
       slots.map((slot) => ({ ...slot, number: slot.number + ROWS })),
       IN_CHUNKS,
     );
-    expect(await told(ROWS)).toEqual({ types: ['slot.updated'], numbers: numbers.map((number) => number + ROWS) });
+    expect(await capturedEvents(ROWS)).toEqual({
+      types: ['slot.updated'],
+      numbers: numbers.map((number) => number + ROWS),
+    });
     expect(counted()).toEqual({ reads: CHUNKS + READS_OF_TWO_PARTS, inserts: 2 * INSERTS });
   });
 
-  it('are each told once when a COMMIT fails half way through them and is tried again', async () => {
+  it('make one event each if a COMMIT fails half-way through them and is retried', async () => {
     refusals = 1;
     const runner = app.dataSource.createQueryRunner();
     try {
@@ -159,10 +168,10 @@ describeDatabases('a thousand rows in one transaction', (database) => {
     } finally {
       await runner.release();
     }
-    expect(await told()).toEqual({ types: ['picky.created'], numbers });
+    expect(await capturedEvents()).toEqual({ types: ['picky.created'], numbers });
   });
 
-  it('leave no event when the transaction rolls back', async () => {
+  it('leave no event if the transaction is rolled back', async () => {
     const failing = app.dataSource.transaction(async (manager) => {
       await manager.save(
         Parcel,

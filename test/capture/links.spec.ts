@@ -24,7 +24,7 @@ class Tag {
   albums: Relation<Album>[];
 }
 
-/** Its functions are shown the whole row. */
+/** Its functions see the whole row. */
 @Webhook({ when: ({ title }: Post) => title !== 'draft', owner: ({ id }: Post) => `owner ${id}` })
 @Entity()
 class Post {
@@ -39,7 +39,7 @@ class Post {
   tags: Tag[];
 }
 
-/** A key of two parts, by which rows are read through a query builder. */
+/** A key of two columns: its rows are read by a query builder. */
 @Webhook()
 @Entity()
 class Page {
@@ -57,7 +57,7 @@ class Page {
   tags: Tag[];
 }
 
-describeDatabases('a row whose links stand in a junction', (database) => {
+describeDatabases('a row whose links are in a junction', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
@@ -70,11 +70,11 @@ describeDatabases('a row whose links stand in a junction', (database) => {
     await fresh?.drop();
   });
 
-  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.title)}`);
+  const capturedEvents = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.title)}`);
 
   it.each([
-    ['is told of where functions see all of it', Post, { title: 'first' }],
-    ['is told of where its key has several parts', Page, { book: 'b', number: 1, title: 'first' }],
+    ['is captured if functions see the whole row', Post, { title: 'first' }],
+    ['is captured if its key has several columns', Page, { book: 'b', number: 1, title: 'first' }],
   ])('%s', async (_, entity, values) => {
     const rows = app.dataSource.getRepository<Post | Page>(entity);
     const row = await rows.save(rows.create({ ...values, tags: [{ name: 'new' }] }));
@@ -86,7 +86,7 @@ describeDatabases('a row whose links stand in a junction', (database) => {
     await rows.insert({ ...values, title: 'fourth' });
     await rows.delete({ title: 'fourth' });
     const name = entity.name.toLowerCase();
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       `${name}.created first`,
       `${name}.updated second`,
       `${name}.updated third`,
@@ -112,7 +112,7 @@ class Album {
   tags: Relation<Tag>[];
 }
 
-/** The junction as an entity of its own. */
+/** The junction as an entity. */
 @Webhook({ name: 'album_tag' })
 @Entity('album_tags')
 class AlbumTag {
@@ -164,7 +164,7 @@ class Quiet {
   tags: Relation<Tag>[];
 }
 
-describeDatabases('links that go out', (database) => {
+describeDatabases('links in a payload', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
@@ -187,7 +187,7 @@ describeDatabases('links that go out', (database) => {
   const forget = () => app.dataSource.query('DELETE FROM webhook_events');
   const links = (id: string) => app.dataSource.createQueryBuilder().relation(Album, 'tags').of(id);
 
-  it('are found by keys with more digits than a number has', async () => {
+  it('are found by keys with more digits than a number can hold', async () => {
     const id = '9007199254740993';
     await app.dataSource.manager.insert(Album, { id });
     await links(id).add(['b', 'a']);
@@ -199,7 +199,7 @@ describeDatabases('links that go out', (database) => {
     ]);
   });
 
-  it('of an entity to itself, in a table of several kinds, are told under the name of the kind', async () => {
+  it('of an entity to itself, in a single table, are captured under the name of the child entity', async () => {
     const { manager } = app.dataSource;
     await manager.save(Folder, { id: 1 });
     await manager.save(Box, { id: 2, inside: [{ id: 1 }] });
@@ -229,7 +229,7 @@ describeDatabases('links that go out', (database) => {
     ]);
   });
 
-  it('make no event where they are ignored, and go out with one', async () => {
+  it('make no event if they are ignored, but are in the payload of another event', async () => {
     const { manager } = app.dataSource;
     await manager.save(Quiet, { id: 1, tags: [{ name: 'a' }] });
     await manager.save(Quiet, { id: 1, tags: [] });
@@ -243,7 +243,7 @@ describeDatabases('links that go out', (database) => {
     ]);
   });
 
-  it("make no event without capture or TypeORM's hooks, and one without a transaction", async () => {
+  it("make no event without capture or without TypeORM's hooks, and make one event without a transaction", async () => {
     const { manager } = app.dataSource;
     await manager.insert(Folder, [{ id: 1 }, { id: 2 }, { id: 3 }]);
     await forget();
@@ -258,7 +258,7 @@ describeDatabases('links that go out', (database) => {
     ]);
   });
 
-  it('reach listeners that ask for a change of them', async () => {
+  it('reach listeners whose filter asks for a change of the links', async () => {
     const { manager } = app.dataSource;
     const { id } = await app.listeners.create({
       url: app.receiver.url,
@@ -279,7 +279,7 @@ describeDatabases('links that go out', (database) => {
     });
   });
 
-  it('of thousands of rows are told by one statement, each with its own', async () => {
+  it('of thousands of rows, written by one statement, make one event for each row', async () => {
     const { manager } = app.dataSource;
     const ids = Array.from({ length: 2_300 }, (_, n) => String(n + 1));
     await app.webhooks.withoutCapture(async () => {
@@ -293,14 +293,14 @@ describeDatabases('links that go out', (database) => {
       );
     });
     await manager.delete('album_tags', { tag: 'a' });
-    const told = await storedEvents(app);
-    expect(told.map(({ data }) => data.id).toSorted()).toEqual(ids.toSorted());
-    expect(new Set(told.map(({ data, previous }) => JSON.stringify([data.tags, previous])))).toEqual(
+    const capturedEvents = await storedEvents(app);
+    expect(capturedEvents.map(({ data }) => data.id).toSorted()).toEqual(ids.toSorted());
+    expect(new Set(capturedEvents.map(({ data, previous }) => JSON.stringify([data.tags, previous])))).toEqual(
       new Set(['[[],{"tags":["a"]}]']),
     );
   });
 
-  it('of one row that many writers change at once are told one after the other', async () => {
+  it('of one row that many writers change concurrently make consecutive events', async () => {
     await app.dataSource.manager.insert(Album, { id: '1' });
     await forget();
     const names = Array.from({ length: 12 }, (_, n) => `t${n}`);
@@ -309,12 +309,12 @@ describeDatabases('links that go out', (database) => {
       names.map((name) => ({ name })),
     );
     await Promise.all(names.map((name) => links('1').add(name)));
-    const told = await storedEvents(app);
-    expect(told).toHaveLength(names.length);
-    for (const [n, { previous }] of told.entries()) {
-      expect(previous).toEqual({ tags: n ? told[n - 1]?.data.tags : [] });
+    const capturedEvents = await storedEvents(app);
+    expect(capturedEvents).toHaveLength(names.length);
+    for (const [n, { previous }] of capturedEvents.entries()) {
+      expect(previous).toEqual({ tags: n ? capturedEvents[n - 1]?.data.tags : [] });
     }
-    expect(told.at(-1)?.data.tags).toEqual(names.toSorted());
+    expect(capturedEvents.at(-1)?.data.tags).toEqual(names.toSorted());
   });
 
   it.each([
@@ -368,7 +368,7 @@ describe.each(databases.filter(({ name }) => name !== 'sqlite'))(
       await fresh?.drop();
     });
 
-    it('are told of, as they are what the row has', async () => {
+    it('are captured, because they are links of the row', async () => {
       const { dataSource } = app;
       await dataSource.transaction(async (own) => {
         await own.find(Album);
@@ -382,7 +382,7 @@ describe.each(databases.filter(({ name }) => name !== 'sqlite'))(
       });
     });
 
-    it('are told of when they are deleted by a condition', async () => {
+    it('are captured if they are deleted by a condition', async () => {
       const { dataSource } = app;
       await dataSource.transaction(async (own) => {
         await own.find(Album);
@@ -398,9 +398,9 @@ describe.each(databases.filter(({ name }) => name !== 'sqlite'))(
 );
 
 describe.each(databases.filter(({ name }) => name === 'postgres'))(
-  'a link that comes in between ($name)',
+  'a link that another writer adds in between ($name)',
   (database) => {
-    it('fails the delete that would remove it with nobody told, and the link stays', async () => {
+    it('makes the delete fail that would remove it without an event, and the link stays', async () => {
       const fresh = await database.create();
       const app = await startApp({ database: fresh.options, entities: [Album], others: [Tag] });
       try {
@@ -408,7 +408,7 @@ describe.each(databases.filter(({ name }) => name === 'postgres'))(
         await dataSource.manager.insert(Tag, { name: 'a' });
         await dataSource.manager.insert(Album, [{ id: '1' }, { id: '2' }]);
         await dataSource.manager.insert('album_tags', { album: '1', tag: 'a' });
-        const told = await storedEvents(app);
+        const capturedEvents = await storedEvents(app);
         let hasCome = false;
         dataSource.subscribers.push({
           async beforeQuery({ query }) {
@@ -425,7 +425,7 @@ describe.each(databases.filter(({ name }) => name === 'postgres'))(
           { album: '1' },
           { album: '2' },
         ]);
-        expect(await storedEvents(app)).toEqual(told);
+        expect(await storedEvents(app)).toEqual(capturedEvents);
       } finally {
         await app.close();
         await fresh.drop();
@@ -435,7 +435,7 @@ describe.each(databases.filter(({ name }) => name === 'postgres'))(
 );
 
 describeDatabases('a junction that is an entity, too', (database) => {
-  it('tells of its own row, and of the row that owns the link', async () => {
+  it('makes an event of its own row and one of the row that owns the link', async () => {
     const fresh = await database.create();
     const app = await startApp({ database: fresh.options, entities: [Album, AlbumTag], others: [Tag] });
     try {
@@ -445,10 +445,10 @@ describeDatabases('a junction that is an entity, too', (database) => {
       await manager.save(AlbumTag, { album: '1', tag: 'a' });
       await manager.delete(AlbumTag, { tag: 'a' });
       const row = { album: '1', tag: 'a' };
-      const told = await storedEvents(app);
-      expect(told.slice(0, 1)).toEqual([{ type: 'album.created', data: { id: '1', tags: [] } }]);
-      expect(told.slice(1)).toHaveLength(4);
-      expect(told.slice(1)).toEqual(
+      const capturedEvents = await storedEvents(app);
+      expect(capturedEvents.slice(0, 1)).toEqual([{ type: 'album.created', data: { id: '1', tags: [] } }]);
+      expect(capturedEvents.slice(1)).toHaveLength(4);
+      expect(capturedEvents.slice(1)).toEqual(
         expect.arrayContaining([
           { type: 'album_tag.created', data: row },
           { type: 'album.updated', data: { id: '1', tags: ['a'] }, previous: { tags: [] } },

@@ -16,7 +16,7 @@ import { Line, Order, stories } from './shop.js';
 const SECRET = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
 const LIMIT = 3;
 
-/** Each order that it hears of makes it write the next one: a loop over HTTP. */
+/** Writes the next order for each order that it receives: a loop over HTTP. */
 @Controller('hooks')
 class HooksController {
   static last: unknown;
@@ -37,7 +37,7 @@ class HooksController {
     }
   }
 
-  /** Verifies nothing, and so believes nothing that the headers say. */
+  /** Verifies nothing, and so does not trust the headers. */
   @Post('open')
   @HttpCode(204)
   async anybody(@Body() { status }: { status: string }): Promise<void> {
@@ -81,14 +81,14 @@ describeDatabases('a loop of events', (database) => {
     expect(await failed).toEqual(loop(LIMIT + 1));
     expect(await stories(app)).toEqual(['a', 'a+', 'a++', 'a+++'].map((status) => `order.created ${status}`));
     expect(await orders().count()).toBe(LIMIT + 1);
-    // A request of its own is at the beginning again.
+    // A separate request starts at depth 0.
     await app.webhooks.withoutCapture(() => orders().save({ status: 'silent' }));
     emitter.removeAllListeners('webhooks.event.order.created');
     await orders().save({ status: 'b' });
     expect((await stories(app)).at(-1)).toBe('order.created b');
   });
 
-  it('through publish() ends in the same way', async () => {
+  it('through publish() ends with the same error', async () => {
     const failed = new Promise<unknown>((resolve) => {
       emitter.on('webhooks.event.shop.looped', () => {
         app.webhooks.publish('shop.looped', { id: 1 }).catch(resolve);
@@ -99,7 +99,7 @@ describeDatabases('a loop of events', (database) => {
     expect(await stories(app)).toHaveLength(LIMIT + 1);
   });
 
-  it('through the fact that a delivery succeeded ends: the depth is stored with the event', async () => {
+  it('through the lifecycle event of a delivery ends: the depth is stored with the event', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     let failure: unknown;
     emitter.on(LIFECYCLE_EVENTS.succeeded, ({ eventId }: DeliveryLifecycleEvent) => {
@@ -113,7 +113,7 @@ describeDatabases('a loop of events', (database) => {
         await app.dispatcher.drain();
         expect(failure).toEqual(loop(LIMIT + 1));
       },
-      // Several deliveries, one after the other: on a busy machine more than the second that is given by default.
+      // Several consecutive deliveries: on a busy machine they take longer than the default of one second.
       { timeout: 20_000 },
     );
     expect(await stories(app)).toHaveLength(LIMIT + 1);
@@ -121,7 +121,7 @@ describeDatabases('a loop of events', (database) => {
     expect(depths).toEqual([undefined, '1', '2', '3']);
   });
 
-  it('through a receiver in the same application ends: the depth travels with the delivery', async () => {
+  it('through a receiver in the same application ends: the depth is sent with the delivery', async () => {
     await app.close();
     app = await startApp({
       database: fresh.options,
@@ -142,7 +142,7 @@ describeDatabases('a loop of events', (database) => {
     expect(counts).toMatchObject({ succeeded: LIMIT, due: 1 });
   });
 
-  it('cannot be invented by a stranger: an unverified header stops no write', async () => {
+  it('cannot be faked: an unverified header stops no write', async () => {
     await app.app.listen(0, '127.0.0.1');
     const response = await fetch(`${await app.app.getUrl()}/hooks/open`, {
       method: 'POST',
@@ -153,7 +153,7 @@ describeDatabases('a loop of events', (database) => {
     expect(await stories(app)).toEqual(['order.created stranger']);
   });
 
-  it('takes no number that is none from a genuine webhook, and never goes back to a smaller one', async () => {
+  it('ignores an invalid depth in a verified webhook, and never reduces the depth', async () => {
     for (const depth of ['-1', '1e3', '0x10', '1.5', '99999999', '']) {
       expect(depthOf({ 'webhook-depth': depth })).toBe(0);
     }
@@ -175,7 +175,7 @@ describeDatabases('a loop of events', (database) => {
     expect(await orders().count()).toBe(0);
   });
 
-  it('is no loop when the write makes no event', async () => {
+  it('is no loop if the write makes no event', async () => {
     await withIncomingWebhook({ depth: LIMIT }, () =>
       app.webhooks.withoutCapture(() => orders().save({ status: 'quiet' })),
     );

@@ -24,7 +24,7 @@ describe('writes of one query runner with different marks', () => {
   };
   const settle = () => vi.advanceTimersByTimeAsync(0);
 
-  it('run together with one mark, and wait for each other with two', async () => {
+  it('run concurrently with the same mark, and one after another with different marks', async () => {
     void enter('a1', 'a');
     void enter('a2', 'a');
     void enter('b1', 'b');
@@ -42,7 +42,7 @@ describe('writes of one query runner with different marks', () => {
     expect(steps.slice(5)).toEqual(['mark a', 'a3']);
   });
 
-  it('run alone where the mark ends with one of them', async () => {
+  it('run alone if the mark ends with the write', async () => {
     void enter('a1', 'a', true);
     void enter('a2', 'a', true);
     await settle();
@@ -53,7 +53,7 @@ describe('writes of one query runner with different marks', () => {
     expect(steps.slice(2)).toEqual(['mark a', 'a2']);
   });
 
-  it('go on after ten seconds when one that was let through does not come back', async () => {
+  it('continue after ten seconds if an earlier write does not end', async () => {
     void enter('lost', null);
     void enter('b', 'b');
     void enter('c', 'c');
@@ -63,7 +63,7 @@ describe('writes of one query runner with different marks', () => {
     expect(steps).toEqual(['lost', 'mark b', 'b', 'mark c', 'c']);
   });
 
-  it('go on when a mark cannot be set, and at the end of their transaction', async () => {
+  it('continue if a mark cannot be set, and at the end of their transaction', async () => {
     const failing = writes.enter({
       query: 'a',
       key: 'a',

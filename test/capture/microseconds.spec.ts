@@ -20,7 +20,7 @@ describeDatabases('a time with microseconds', (database) => {
   });
   afterAll(() => fresh.drop());
 
-  /** PostgreSQL keeps microseconds where nothing else is said, MySQL and MariaDB where they are asked for. */
+  /** PostgreSQL stores microseconds by default, MySQL and MariaDB only with `precision: 6`. */
   const time = (precision?: 3): EntitySchemaColumnOptions => ({
     type: database.name === 'postgres' ? 'timestamptz' : 'datetime',
     ...(precision ? { precision } : database.name === 'postgres' ? {} : { precision: 6 }),
@@ -38,7 +38,7 @@ describeDatabases('a time with microseconds', (database) => {
     });
   const start = (entity: EntitySchema<Reading>, options: WebhookOptions<Reading>) =>
     startApp({ database: fresh.options, entities: [{ entity, ...options }] });
-  /** Every second of them in the same millisecond as the one before. */
+  /** Two consecutive values share a millisecond. */
   const insertReadings = async ({ dataSource }: TestApp, table: string, count: number) => {
     const rows = Array.from({ length: count }, (_, n) => {
       const micros = String(Math.floor(n / 2) * 1_000 + (n % 2)).padStart(6, '0');
@@ -48,16 +48,19 @@ describeDatabases('a time with microseconds', (database) => {
     await dataSource.query(`INSERT INTO ${table} (${at}, sensor) VALUES ${rows.join(', ')}`);
   };
 
-  it.runIf(database.name !== 'sqlite')('is no primary key in ORM mode: such rows cannot be told apart', async () => {
-    const starting = start(readings('micro_refused', time()), { capture: 'orm' });
-    await expect(starting).rejects.toMatchObject({
-      code: 'KEY_NOT_EXACT',
-      details: { entity: 'micro_refused', column: 'at' },
-    });
-    await expect(starting).rejects.toThrow('precision: 3');
-  });
+  it.runIf(database.name !== 'sqlite')(
+    'cannot be a primary key in ORM mode, because such rows cannot be distinguished',
+    async () => {
+      const starting = start(readings('micro_refused', time()), { capture: 'orm' });
+      await expect(starting).rejects.toMatchObject({
+        code: 'KEY_NOT_EXACT',
+        details: { entity: 'micro_refused', column: 'at' },
+      });
+      await expect(starting).rejects.toThrow('precision: 3');
+    },
+  );
 
-  it('may be one in trigger mode, where each row is told', async () => {
+  it('may be a primary key in trigger mode, which captures each row', async () => {
     const app = await start(readings('micro_triggers', time()), { capture: 'trigger' });
     await insertReadings(app, 'micro_triggers', 1_200);
     await app.dispatcher.drain();
@@ -72,7 +75,7 @@ describeDatabases('a time with microseconds', (database) => {
     await app.close();
   });
 
-  it('is one in ORM mode when it has milliseconds only', async () => {
+  it('may be a primary key in ORM mode if it has milliseconds only', async () => {
     const app = await start(readings('milli', time(3)), { capture: 'orm' });
     const at = (n: number) => new Date(Date.UTC(2026, 0, 2, 3, 4, 5, n));
     const rows = Array.from({ length: 1_200 }, (_, n) => ({ at: at(n % 600), sensor: Math.floor(n / 600) }));
@@ -94,7 +97,7 @@ describeDatabases('a time with microseconds', (database) => {
   });
 
   it.runIf(database.name !== 'sqlite').each(['orm', 'trigger'] as const)(
-    'goes out in milliseconds, cut and not rounded, and a change below them is none (%s)',
+    'is in the payload in milliseconds, truncated and not rounded, and a smaller change makes no event (%s)',
     async (capture) => {
       const name = `micro_${capture}`;
       const app = await start(readings(name, time(3)), { capture });

@@ -24,7 +24,7 @@ class Vehicle {
   name: string;
 }
 
-/** Extends the other class, and has a table of its own. */
+/** Extends the other class, and has a separate table. */
 @Webhook()
 @Entity()
 class Truck extends Vehicle {
@@ -63,9 +63,9 @@ describeDatabases('a write beside others', (database) => {
     await fresh?.drop();
   });
 
-  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.name)}`);
+  const capturedEvents = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.name)}`);
 
-  it('that a subscriber makes while a save() sends a statement is told of, too', async () => {
+  it('that a subscriber makes while a save() sends a statement is captured, too', async () => {
     const { dataSource } = app;
     await dataSource.manager.insert(Truck, { id: 1, name: 'truck', axles: 3 });
     const replacing: EntitySubscriberInterface = {
@@ -75,17 +75,21 @@ describeDatabases('a write beside others', (database) => {
     };
     (dataSource.subscribers as EntitySubscriberInterface[]).push(replacing);
     await dataSource.manager.save(Vehicle, { id: 1, name: 'bike' });
-    expect((await told()).toSorted()).toEqual(['truck.created truck', 'truck.deleted truck', 'vehicle.created bike']);
+    expect((await capturedEvents()).toSorted()).toEqual([
+      'truck.created truck',
+      'truck.deleted truck',
+      'vehicle.created bike',
+    ]);
   });
 
-  it('of an entity is told of it alone, where another class extends it and has its own table', async () => {
+  it('of an entity makes no event of a subclass with a separate table', async () => {
     const { manager } = app.dataSource;
     await manager.insert(Vehicle, { id: 1, name: 'bike' });
     await manager.insert(Truck, { id: 1, name: 'truck', axles: 3 });
     await manager.update(Vehicle, { id: 1 }, { name: 'e-bike' });
     await manager.delete(Vehicle, { id: 1 });
     await manager.update(Truck, { id: 1 }, { axles: 4 });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       'vehicle.created bike',
       'truck.created truck',
       'vehicle.updated e-bike',
@@ -94,23 +98,23 @@ describeDatabases('a write beside others', (database) => {
     ]);
   });
 
-  it('that is not captured leaves what was captured before it as it was then', async () => {
+  it('that is not captured does not change the image of an earlier captured write', async () => {
     await app.dataSource.transaction(async (manager) => {
       const vehicle = await manager.save(Vehicle, { id: 7, name: 'new' });
       await manager.save(Vehicle, { ...vehicle, name: 'told' });
       await app.webhooks.withoutCapture(() => manager.delete(Vehicle, { id: 7 }));
     });
-    expect(await told()).toEqual(['vehicle.created new', 'vehicle.updated told']);
+    expect(await capturedEvents()).toEqual(['vehicle.created new', 'vehicle.updated told']);
   });
 
-  // TRUNCATE is in no transaction on MySQL and MariaDB, and warns.
+  // On MySQL and MariaDB, TRUNCATE is not transactional, so clear() is not captured and logs a warning.
   it.skipIf(database.name !== 'sqlite' && database.name !== 'postgres')(
-    'that empties the table of one kind tells of every kind in it',
+    'that empties a single table is captured for every entity in it',
     async () => {
       const { manager } = app.dataSource;
       await manager.save([manager.create(Dog, { name: 'rex' }), manager.create(Cat, { name: 'tom' })]);
       await manager.clear(Dog);
-      expect((await told()).slice(2).toSorted()).toEqual(['cat.deleted tom', 'dog.deleted rex']);
+      expect((await capturedEvents()).slice(2).toSorted()).toEqual(['cat.deleted tom', 'dog.deleted rex']);
     },
   );
 });

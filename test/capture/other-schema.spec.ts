@@ -38,7 +38,7 @@ function entitiesIn(place: { schema?: string; database?: string }, hasEnum: bool
     deletedAt: Date | null;
   }
 
-  /** Of the same name, where the connection looks first. */
+  /** Has the same table name, in the default schema or database of the connection. */
   @Webhook()
   @Entity('order')
   class PlainOrder {
@@ -102,7 +102,7 @@ describe.each(matrix)('entities of another schema or database, captured by $capt
     return { ...entities, app, manager: app.dataSource.manager };
   }
 
-  it('make the events of all writes, apart from those of a table of the same name', async () => {
+  it('make the events of all writes, separate from those of a table of the same name', async () => {
     const { Order, PlainOrder, Line, app: running, manager } = await start();
     const { id } = await manager.save(Order, { id: 1, status: 'a' });
     await manager.save(PlainOrder, { id, status: 'mine' });
@@ -129,7 +129,7 @@ describe.each(matrix)('entities of another schema or database, captured by $capt
     expect(events[5]).toMatchObject({ data: { order: id } });
   });
 
-  it('make no events inside withoutCapture(), nor when rolled back', async () => {
+  it('make no events inside withoutCapture() or after a rollback', async () => {
     const { Order, app: running, manager } = await start();
     await running.webhooks.withoutCapture(() => manager.insert(Order, { id: 1, status: 'quiet' }));
     const failing = manager.transaction(async (inner) => {
@@ -143,7 +143,7 @@ describe.each(matrix)('entities of another schema or database, captured by $capt
   });
 
   it.runIf(capture === 'trigger')(
-    'have triggers that are checked, replaced and dropped, and cascades are named',
+    'have triggers that are checked, replaced and dropped, and a warning names cascades',
     async () => {
       const log = listenToLog();
       const { Order, PlainOrder, Line, app: running } = await start();
@@ -182,8 +182,8 @@ describe.each(matrix)('entities of another schema or database, captured by $capt
 describe('an entity in an attached database of SQLite', () => {
   const [sqlite] = databases;
 
-  it('is captured by TypeORM, and refused by name where triggers should do it', async () => {
-    // One for each start: the schema builder of TypeORM 0.3 finds no table of an attached database, and would create it again.
+  it("is captured with capture: 'orm', and refused by name with capture: 'trigger'", async () => {
+    // One file for each start: the schema builder of TypeORM 0.3 does not find tables of an attached database, and would create them again.
     const [refused, fresh] = await Promise.all([sqlite!.create(), sqlite!.create()]);
     const { Order } = entitiesIn({ database: 'attached.sqlite' }, false);
     const startWith = (capture: 'orm' | 'trigger') =>

@@ -2,11 +2,11 @@ import { Column, Entity, PrimaryColumn, type ColumnOptions } from 'typeorm';
 import { Webhook, type Json } from 'nestjs-entity-webhooks';
 import type { DatabaseFamily } from './every-kind.js';
 
-/** A column of a type that one family of databases has, what is written to it, and how a payload shows it. */
+/** A column of a type that only one family of databases has, with written values and their form in a payload. */
 export interface OwnKind {
   readonly name: string;
   readonly column: ColumnOptions;
-  /** Written by the insert and by the update. */
+  /** The values of the insert and of the update. */
   readonly written: readonly [unknown, unknown];
   readonly shown: readonly [Json, Json];
 }
@@ -19,7 +19,7 @@ const kind = (
   const [first, second] = values as [[unknown, Json], [unknown, Json]];
   return { name, column, written: [first[0], second[0]], shown: [first[1], second[1]] };
 };
-/** Written as it is shown. */
+/** A kind whose payload shows the written values unchanged. */
 const same = (name: string, column: ColumnOptions, first: Json, second: Json): OwnKind =>
   kind(name, column, [first, first], [second, second]);
 
@@ -169,14 +169,14 @@ const SQLITE: readonly OwnKind[] = [
   same('character', { type: 'native character', length: 3 }, 'abc', 'd'),
 ];
 
-/** The kinds that only this family has. */
+/** The kinds that only this family of databases has. */
 export const OWN_KINDS: Readonly<Record<DatabaseFamily, readonly OwnKind[]>> = {
   postgres: POSTGRES,
   mysql: MYSQL,
   sqlite: SQLITE,
 };
 
-/** An entity with a column of each kind. */
+/** An entity with one column of each kind. */
 export function ownEntity(family: DatabaseFamily) {
   @Webhook()
   @Entity('own_kind')

@@ -7,7 +7,7 @@ import { familyOf } from './every-kind.js';
 import { OWN_KINDS, ownEntity } from './own-kinds.js';
 import { storedEvents } from './shop.js';
 
-/** Settings of a session that show in the texts of values. */
+/** Settings of a session that change the texts of values. */
 const ODD_SESSION =
   '-c intervalstyle=sql_standard -c timezone=Asia/Kolkata -c lc_monetary=C -c bytea_output=escape -c extra_float_digits=0';
 
@@ -55,7 +55,7 @@ describe.each(
     await fresh?.drop();
   });
 
-  it.each(kinds.map(({ name }) => name))('is the same whatever writes it: %s', (name) => {
+  it.each(kinds.map(({ name }) => name))('is the same for every way to write it: %s', (name) => {
     const [first, second] = [shown(0)[name], shown(1)[name]];
     expect(events.map(({ type, data, previous }) => [type, data[name], previous?.[name]])).toEqual([
       ['own_kinds.created', first, undefined],
@@ -69,34 +69,37 @@ describe.each(
   });
 });
 
-describe.runIf(databases.some(({ name }) => name === 'postgres'))('a session whose settings show in its texts', () => {
-  it('writes images that another session reads as the same values', async () => {
-    const database = databases.find(({ name }) => name === 'postgres')!;
-    const fresh = await database.create();
-    const Own = ownEntity('postgres');
-    const app = await startApp({ database: fresh.options, entities: [Own], webhooks: { capture: 'trigger' } });
-    const other = await new DataSource({
-      ...fresh.options,
-      entities: [],
-      extra: { options: `${ODD_SESSION} -c datestyle=SQL,DMY -c search_path=pg_catalog,public` },
-    } as DataSourceOptions).initialize();
-    try {
-      const rows = app.dataSource.getRepository(Own);
-      const kinds = OWN_KINDS.postgres;
-      await rows.insert({ id: 1, ...Object.fromEntries(kinds.map(({ name, written }) => [name, written[0]])) });
-      await other.query('UPDATE own_kind SET id = 2');
-      await other.query('DELETE FROM own_kind');
-      await app.dispatcher.drain();
-      const shown = Object.fromEntries(kinds.map(({ name, shown: [first] }) => [name, first]));
-      expect(await storedEvents(app)).toEqual([
-        { type: 'own_kinds.created', data: { id: 1, ...shown } },
-        { type: 'own_kinds.updated', data: { id: 2, ...shown }, previous: { id: 1 } },
-        { type: 'own_kinds.deleted', data: { id: 2, ...shown } },
-      ]);
-    } finally {
-      await other.destroy();
-      await app.close();
-      await fresh.drop();
-    }
-  });
-});
+describe.runIf(databases.some(({ name }) => name === 'postgres'))(
+  'a session whose settings change the texts of values',
+  () => {
+    it('writes images that another session reads as the same values', async () => {
+      const database = databases.find(({ name }) => name === 'postgres')!;
+      const fresh = await database.create();
+      const Own = ownEntity('postgres');
+      const app = await startApp({ database: fresh.options, entities: [Own], webhooks: { capture: 'trigger' } });
+      const other = await new DataSource({
+        ...fresh.options,
+        entities: [],
+        extra: { options: `${ODD_SESSION} -c datestyle=SQL,DMY -c search_path=pg_catalog,public` },
+      } as DataSourceOptions).initialize();
+      try {
+        const rows = app.dataSource.getRepository(Own);
+        const kinds = OWN_KINDS.postgres;
+        await rows.insert({ id: 1, ...Object.fromEntries(kinds.map(({ name, written }) => [name, written[0]])) });
+        await other.query('UPDATE own_kind SET id = 2');
+        await other.query('DELETE FROM own_kind');
+        await app.dispatcher.drain();
+        const shown = Object.fromEntries(kinds.map(({ name, shown: [first] }) => [name, first]));
+        expect(await storedEvents(app)).toEqual([
+          { type: 'own_kinds.created', data: { id: 1, ...shown } },
+          { type: 'own_kinds.updated', data: { id: 2, ...shown }, previous: { id: 1 } },
+          { type: 'own_kinds.deleted', data: { id: 2, ...shown } },
+        ]);
+      } finally {
+        await other.destroy();
+        await app.close();
+        await fresh.drop();
+      }
+    });
+  },
+);

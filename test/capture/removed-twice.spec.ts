@@ -16,7 +16,7 @@ class Ticket {
 }
 
 describeDatabases('a row that is removed a second time', (db) => {
-  it('is told of once, as remove() of a row that is gone deletes nothing', async () => {
+  it('makes one event, because remove() of a deleted row deletes nothing', async () => {
     const database = await db.create();
     const app = await startApp({ database: database.options, entities: [Ticket] });
     try {
@@ -39,9 +39,9 @@ describeDatabases('a row that is removed a second time', (db) => {
   });
 });
 
-describeDatabases('a row that was made after a transaction began', (db) => {
-  it('is told of when that transaction removes it, though its snapshot does not show it', async () => {
-    if (db.name === 'sqlite') return; // has one writer at a time
+describeDatabases('a row that was inserted after a transaction began', (db) => {
+  it('is captured if that transaction removes it, although its snapshot does not show it', async () => {
+    if (db.name === 'sqlite') return; // SQLite has one writer at a time.
     const database = await db.create();
     const app = await startApp({ database: database.options, entities: [Ticket] });
     try {

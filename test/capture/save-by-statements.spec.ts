@@ -24,7 +24,7 @@ import {
 } from './saved-entities.js';
 import { storedEvents, type StoredEvent } from './shop.js';
 
-describeDatabases('what save() and its like write', (database) => {
+describeDatabases('a write by save() or a similar call', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let manager: EntityManager;
@@ -43,7 +43,7 @@ describeDatabases('what save() and its like write', (database) => {
     for (const table of SAVED_TABLES) await manager.query(`DELETE FROM ${table}`);
   });
 
-  /** The events of some work, whatever was written before. */
+  /** The events of some work, without events of earlier writes. */
   const eventsOf = async (work: () => Promise<unknown>): Promise<StoredEvent[]> => {
     await manager.query('DELETE FROM webhook_events');
     await work();
@@ -59,7 +59,7 @@ describeDatabases('what save() and its like write', (database) => {
       ]);
     });
 
-    it('makes an event of each new row whose key the database draws', async () => {
+    it('makes an event of each new row whose key the database generates', async () => {
       const events = await eventsOf(() =>
         manager.save(
           Drawn,
@@ -72,7 +72,7 @@ describeDatabases('what save() and its like write', (database) => {
       expect(rows).toHaveLength(3);
     });
 
-    it('makes an event of a new row with a uuid, in chunks, too', async () => {
+    it('makes an event of a new row with a uuid, also in chunks', async () => {
       const events = await eventsOf(() =>
         manager.save(Unique, [{ name: 'a' }, { name: 'b' }], { reload: false, chunk: 1 }),
       );
@@ -86,7 +86,7 @@ describeDatabases('what save() and its like write', (database) => {
       expect(changes(events)).toEqual([['given.updated', 1, { name: 'usual' }]]);
     });
 
-    it('gives the caller nothing more than TypeORM does', async () => {
+    it('gives the caller the same values as TypeORM', async () => {
       const row = manager.create(Given, { id: 3 });
       await manager.save(row, { reload: false });
       expect(row.name).toBeUndefined();
@@ -102,7 +102,7 @@ describeDatabases('what save() and its like write', (database) => {
     });
     const cart = (id: number) => manager.findOneOrFail(Cart, { where: { id }, relations: { lines: true, slip: true } });
 
-    it('that move to it make an update with the key of the parent before', async () => {
+    it('that move to it make an update with the key of the previous parent', async () => {
       const two = await cart(2);
       two.lines.push(await manager.findOneByOrFail(Line, { id: 1 }));
       expect(await eventsOf(() => manager.save(two))).toEqual([
@@ -110,7 +110,7 @@ describeDatabases('what save() and its like write', (database) => {
       ]);
     });
 
-    it('that move and change at once make one update', async () => {
+    it('that move and change in one call make one update', async () => {
       const two = await cart(2);
       two.lines = [{ ...(await manager.findOneByOrFail(Line, { id: 2 })), name: 'renamed' } as Line];
       expect(changes(await eventsOf(() => manager.save(two)))).toEqual([
@@ -118,36 +118,36 @@ describeDatabases('what save() and its like write', (database) => {
       ]);
     });
 
-    it('that move from one saved parent to another make an update for each step, in their order', async () => {
+    it('that move from one saved parent to another make an update for each step, in order', async () => {
       const [one, two] = [await cart(1), await cart(2)];
       two.lines = [one.lines.find(({ id }) => id === 2) as Line];
       one.lines = one.lines.filter(({ id }) => id === 1);
       const events = await eventsOf(() => manager.save([one, two]));
       const values = events.map(({ data, previous }) => [previous?.cart, data.cart]);
-      // Each image before is the one that the update before has left.
+      // Each before image is the after image of the previous update.
       expect(values[0]?.[0]).toBe(1);
       expect(values.slice(1).map(([before]) => before)).toEqual(values.slice(0, -1).map(([, after]) => after));
       const row = await manager.findOneOrFail(Line, { where: { id: 2 }, loadRelationIds: true });
       expect(events.at(-1)?.data.cart ?? null).toEqual(row.cart);
     });
 
-    it('that are taken out of it lose its key', async () => {
+    it('that are removed from it lose its key', async () => {
       const one = await cart(1);
       one.lines = one.lines.filter(({ id }) => id === 1);
       expect(changes(await eventsOf(() => manager.save(one)))).toEqual([['line.updated', 2, { cart: 1 }]]);
     });
 
-    it('that it names by id only are adopted', async () => {
+    it('that it names only by id get its key', async () => {
       await manager.save(Note, { id: 5, cart: { id: 1 } });
       const events = await eventsOf(() => manager.save(Cart, { id: 2, notes: [{ id: 5 }] }));
       expect(changes(events)).toEqual([['note.updated', 5, { cart: 1 }]]);
     });
 
-    it('that it names by id, and that are not there, make no event', async () => {
+    it('that it names by id and that do not exist make no event', async () => {
       expect(await eventsOf(() => manager.save(Cart, { id: 2, notes: [{ id: 6 }] }))).toEqual([]);
     });
 
-    it('are deleted, deleted softly or left alone as orphanedRowAction says', async () => {
+    it('are deleted, soft-deleted or left alone as orphanedRowAction demands', async () => {
       for (const entity of [Gone, Hidden, Kept]) await manager.save(entity, { id: 7, cart: { id: 1 } });
       const events = await eventsOf(() => manager.save(Cart, { id: 1, gone: [], hidden: [], kept: [] }));
       expect(changes(events)).toEqual([
@@ -161,18 +161,18 @@ describeDatabases('what save() and its like write', (database) => {
       expect(changes(events)).toEqual([['slip.updated', 1, { cart: 1 }]]);
     });
 
-    it('are let go by the inverse side of a one-to-one relation', async () => {
+    it('are released by the inverse side of a one-to-one relation', async () => {
       const events = await eventsOf(() => manager.save(Cart, { id: 1, slip: null }));
       expect(changes(events)).toEqual([['slip.updated', 1, { cart: 1 }]]);
     });
 
-    it('of the same entity move, too', async () => {
+    it('of the same entity move like others', async () => {
       await manager.save(Node, [{ id: 1, children: [{ id: 3 }] }, { id: 2 }]);
       const events = await eventsOf(() => manager.save(Node, { id: 2, children: [{ id: 3 }] }));
       expect(events).toEqual([{ type: 'node.updated', data: { id: 3, parent: 2 }, previous: { parent: 1 } }]);
     });
 
-    it('behind a lazy relation move, too', async () => {
+    it('behind a lazy relation move like others', async () => {
       await manager.save(manager.create(Lazy, { id: 1, cart: manager.create(Cart, { id: 1 }) }));
       const lazy = await manager.findOneByOrFail(Lazy, { id: 1 });
       lazy.cart = manager.create(Cart, { id: 2 });
@@ -181,7 +181,7 @@ describeDatabases('what save() and its like write', (database) => {
   });
 
   describe('rows with a key of several columns', () => {
-    it('make events with a version that TypeORM counts, and embedded columns', async () => {
+    it('make events with embedded columns and the version that TypeORM counts', async () => {
       await manager.save(Booking, { room: 'red', day: 1 });
       const events = await eventsOf(async () => {
         await manager.save(Booking, { room: 'red', day: 1, amount: 3, address: { city: 'there' } });
@@ -198,7 +198,7 @@ describeDatabases('what save() and its like write', (database) => {
       ]);
     });
 
-    it('that link two others make events of each', async () => {
+    it('that link two other rows make an event each', async () => {
       await manager.save(Cart, [{ id: 1 }, { id: 2 }, { id: 3 }]);
       const events = await eventsOf(async () => {
         await manager.save(Route, [
@@ -211,14 +211,14 @@ describeDatabases('what save() and its like write', (database) => {
         ]);
         await manager.remove(await manager.find(Route));
       });
-      const told = events.map(({ type, data, previous }) => [type, data.toId, data.amount, previous?.amount]);
-      expect(told.slice(0, 4)).toEqual([
+      const summary = events.map(({ type, data, previous }) => [type, data.toId, data.amount, previous?.amount]);
+      expect(summary.slice(0, 4)).toEqual([
         ['route.created', 2, 0, undefined],
         ['route.created', 3, 0, undefined],
         ['route.updated', 3, 2, 0],
         ['route.updated', 2, 1, 0],
       ]);
-      expect(told.slice(4).toSorted()).toEqual([
+      expect(summary.slice(4).toSorted()).toEqual([
         ['route.deleted', 2, 1, undefined],
         ['route.deleted', 3, 2, undefined],
       ]);
@@ -226,7 +226,7 @@ describeDatabases('what save() and its like write', (database) => {
   });
 
   describe('rows of a single table', () => {
-    it('make the events of their own kind, by whatever class they are saved', async () => {
+    it('make the events of their own entity, whichever class saves them', async () => {
       const events = await eventsOf(async () => {
         await manager.save(manager.create(Dog, { id: 1, tricks: 1 }));
         await manager.save(manager.create(Dog, { id: 1, tricks: 2 }));
@@ -245,7 +245,7 @@ describeDatabases('what save() and its like write', (database) => {
   });
 
   describe('one row more than once', () => {
-    it('by two objects in one call makes an event for each statement, with what stood before it', async () => {
+    it('by two objects in one call makes an event for each statement, with the row before it', async () => {
       await manager.save(Given, { id: 1, name: 'a' });
       const events = await eventsOf(() =>
         manager.save(Given, [
@@ -296,7 +296,7 @@ describeDatabases('what save() and its like write', (database) => {
       expect(events.at(-1)?.data.name).toBe('c');
     });
 
-    it('by two calls at once in one transaction makes an event for each, with what stood before it', async () => {
+    it('by two concurrent calls in one transaction makes an event for each, with the row before it', async () => {
       await manager.save(Booking, { room: 'red', day: 1, amount: 4 });
       const events = await eventsOf(() =>
         manager.transaction((inner) =>
@@ -311,24 +311,24 @@ describeDatabases('what save() and its like write', (database) => {
     });
   });
 
-  describe('a call that hits nothing', () => {
+  describe('a call that changes no row', () => {
     const row = async () => {
       await manager.save(Given, { id: 1 });
       return manager.findOneByOrFail(Given, { id: 1 });
     };
 
-    it('makes no event when it restores a live row', async () => {
+    it('makes no event if it restores a live row', async () => {
       const live = await row();
       expect(await eventsOf(() => manager.recover(live))).toEqual([]);
     });
 
-    it('makes no event when it deletes softly what is deleted', async () => {
+    it('makes no event if it soft-deletes a deleted row', async () => {
       const live = await row();
       await manager.softDelete(Given, 1);
       expect(await eventsOf(() => manager.softRemove(live))).toEqual([]);
     });
 
-    it.each(['remove', 'softRemove'] as const)('makes no event when it is %s() of what is gone', async (call) => {
+    it.each(['remove', 'softRemove'] as const)('makes no event if it is %s() of a deleted row', async (call) => {
       const live = await row();
       await manager.delete(Given, 1);
       expect(await eventsOf(() => (call === 'remove' ? manager.remove(live) : manager.softRemove(live)))).toEqual([]);
@@ -357,7 +357,7 @@ describeDatabases('what save() and its like write', (database) => {
     expect(changes(events)).toEqual(rows.map(({ id }) => ['given.updated', id, { name: 'a' }]));
   });
 
-  it('leaves Slip without a cart when it was never given one', async () => {
+  it('leaves a Slip without a cart if it never had one', async () => {
     const events = await eventsOf(() => manager.save(Slip, { id: 9 }));
     expect(events).toEqual([{ type: 'slip.created', data: { id: 9, cart: null } }]);
   });

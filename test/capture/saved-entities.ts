@@ -16,7 +16,7 @@ import {
 } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
 
-// Entities that TypeORM writes in different ways when they are saved.
+// Entities that TypeORM saves in different ways.
 
 @Webhook()
 @Entity('given')
@@ -97,7 +97,7 @@ export class Line extends OfCart {
   cart: Relation<Cart> | null;
 }
 
-/** Is saved with its cart by id only: no cascade. */
+/** Refers to its cart by id only: no cascade. */
 @Webhook()
 @Entity('note')
 export class Note extends OfCart {
@@ -140,7 +140,7 @@ export class Slip {
   cart: Relation<Cart> | null;
 }
 
-/** A row of it links two carts. Its key is made of both. */
+/** A row links two carts, and its key consists of both ids. */
 @Webhook()
 @Entity('route')
 export class Route {
@@ -233,7 +233,7 @@ export const SAVED_ENTITIES = [
   ...[Booking, Node, Lazy, Animal, Dog],
 ];
 
-/** In the order in which their rows can be deleted. */
+/** The entities in the order in which their rows can be deleted. */
 export const SAVED_TABLES = [
   ...['given', 'drawn', 'unique_one', 'line', 'note', 'gone', 'hidden', 'kept', 'slip', 'route', 'lazy', 'cart'],
   ...['booking', 'animal', 'node'],

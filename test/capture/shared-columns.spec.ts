@@ -60,7 +60,7 @@ class Contract {
 
 const TENANT = { name: 'tenantId', referencedColumnName: 'tenantId' };
 
-/** The tenant's column is a property. */
+/** The column of the tenant is a property. */
 @Webhook({ owner: 'tenantId' })
 @Entity('shared_invoice')
 class Invoice {
@@ -87,7 +87,7 @@ class Invoice {
   site: Relation<Site> | null;
 }
 
-/** The shared column belongs to relations only. */
+/** The shared column belongs only to relations. */
 @Webhook({ owner: ownerFromRow((row: Offer) => row.buyer?.id ?? null) })
 @Entity('shared_offer')
 class Offer {
@@ -118,7 +118,7 @@ class Line {
   buyer: Relation<Buyer> | null;
 }
 
-/** The key of the other row holds a key itself. */
+/** The key of the related row contains a foreign key. */
 @Webhook()
 @Entity('shared_renewal')
 class Renewal {
@@ -137,7 +137,7 @@ class Renewal {
   contract: Relation<Contract> | null;
 }
 
-const told = [Invoice, Offer, Line, Renewal];
+const CAPTURED = [Invoice, Offer, Line, Renewal];
 const others = [Buyer, Site, Contract];
 const buyer = (id: number, tenantId = 1) => ({ tenantId, id });
 
@@ -149,7 +149,7 @@ for (const capture of ['orm', 'trigger'] as const) {
 
     beforeAll(async () => {
       fresh = await database.create();
-      app = await startApp({ database: fresh.options, entities: told, others, webhooks: { capture } });
+      app = await startApp({ database: fresh.options, entities: CAPTURED, others, webhooks: { capture } });
       ({ manager } = app.dataSource);
       await manager.insert(Buyer, [buyer(7), buyer(8), buyer(7, 2)]);
       await manager.insert(Site, { tenantId: 1, buyerId: 7, number: '9007199254740993' });
@@ -162,11 +162,11 @@ for (const capture of ['orm', 'trigger'] as const) {
     });
 
     beforeEach(async () => {
-      for (const entity of told) await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
+      for (const entity of CAPTURED) await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
       await events();
     });
 
-    /** What was stored since the last call. */
+    /** The events that were stored since the last call. */
     async function events() {
       if (capture === 'trigger') await app.dispatcher.drain();
       const stored = await storedEvents(app);
@@ -180,7 +180,7 @@ for (const capture of ['orm', 'trigger'] as const) {
       return all[0] as never;
     };
 
-    it('with a property goes out, and a change of it is an update', async () => {
+    it('with a property is in the payload, and a change of it is an update', async () => {
       const { id } = await manager.save(Invoice, { tenantId: 1, buyer: buyer(7), payer: buyer(8) });
       const data = { id, tenantId: 1, buyer: buyer(7), payer: buyer(8), site: null };
       expect(await only()).toEqual(['invoice.created', data]);
@@ -194,13 +194,13 @@ for (const capture of ['orm', 'trigger'] as const) {
       expect(await only()).toEqual(['invoice.deleted', data]);
     });
 
-    it('of three columns goes out', async () => {
+    it('of three columns is in the payload', async () => {
       const site = { tenantId: 1, buyerId: 7, number: '9007199254740993' };
       await manager.insert(Invoice, { tenantId: 1, buyer: buyer(7), site });
       expect((await only())[1]).toMatchObject({ buyer: buyer(7), site, payer: null });
     });
 
-    it('with another relation goes out for both', async () => {
+    it('with another relation is in the payload for both relations', async () => {
       await manager.insert(Offer, { buyer: buyer(7), payer: buyer(8) });
       const [, data] = await only();
       expect(data).toEqual({ id: data['id'], buyer: buyer(7), payer: buyer(8) });
@@ -211,7 +211,7 @@ for (const capture of ['orm', 'trigger'] as const) {
       ]);
     });
 
-    it('with the primary key goes out', async () => {
+    it('with the primary key is in the payload', async () => {
       await manager.save(Line, { tenantId: 1, number: 5, buyer: buyer(7) });
       const data = { tenantId: 1, number: 5, buyer: buyer(7) };
       expect(await only()).toEqual(['line.created', data]);
@@ -223,12 +223,12 @@ for (const capture of ['orm', 'trigger'] as const) {
       expect((await only())[0]).toBe('line.deleted');
     });
 
-    it('of a row whose key holds a key goes out', async () => {
+    it('to a row whose key contains a foreign key is in the payload', async () => {
       await manager.insert(Renewal, { year: 2026, contract: { year: 2026, tenantId: 1, buyerId: 7 } });
       expect((await only())[1]).toMatchObject({ year: 2026, contract: { year: 2026, tenantId: 1, buyerId: 7 } });
     });
 
-    it('may be filtered by, and may say whose the row is', async () => {
+    it('may be used in a filter and as the owner', async () => {
       const { url } = app.receiver;
       await app.listeners.create({ entity: Offer, where: { 'buyer.id': 8 }, url, owner: '8' });
       await manager.insert(Offer, { buyer: buyer(7) });
@@ -239,7 +239,7 @@ for (const capture of ['orm', 'trigger'] as const) {
       ]);
     });
 
-    it('is null where a part is missing', async () => {
+    it('is null if a part is missing', async () => {
       await manager.save(Invoice, { tenantId: 1 });
       expect((await only())[1]).toMatchObject({ tenantId: 1, buyer: null, payer: null, site: null });
       await manager.insert(Offer, { buyer: buyer(7) });

@@ -43,7 +43,7 @@ export class Line {
   order: Relation<Order>;
 }
 
-/** Has no webhooks. */
+/** Not captured. */
 @Entity('shop_audit')
 export class Audit {
   @PrimaryGeneratedColumn()
@@ -59,7 +59,7 @@ export interface StoredEvent {
   previous?: JsonObject;
 }
 
-/** Every event in the outbox, in its order. */
+/** Every event in the outbox, in order. */
 export async function storedEvents({ dataSource }: Pick<TestApp, 'dataSource'>): Promise<StoredEvent[]> {
   const rows: { payload: string }[] = await dataSource.query('SELECT payload FROM webhook_events ORDER BY seq');
   return rows.map(({ payload }) => {
@@ -68,7 +68,7 @@ export async function storedEvents({ dataSource }: Pick<TestApp, 'dataSource'>):
   });
 }
 
-/** In short: `order.created 1`. */
+/** The events as short texts: `order.created 1`. */
 export async function stories(app: Pick<TestApp, 'dataSource'>): Promise<string[]> {
   const events = await storedEvents(app);
   return events.map(({ type, data }) => `${type} ${String(data.status ?? data.article ?? data.id)}`);

@@ -87,7 +87,7 @@ describe.each(matrix)('a row that is soft-deleted, captured by $capture on $name
     expect(row.deletedAt).not.toBeNull();
   });
 
-  it('and restored is shown as it is then: without a delete date', async () => {
+  it('and restored is shown as it is after the restore: without a delete date', async () => {
     await after((manager) => manager.softDelete(Soft, 1));
     const events = await after(async (manager) => {
       await manager.recover(await one(manager));
@@ -102,7 +102,7 @@ describe.each(matrix)('a row that is soft-deleted, captured by $capture on $name
     ]);
   });
 
-  it('and then removed is shown as it was before: with its delete date, which a live one has not', async () => {
+  it('and then removed is shown as it was before the removal: with its delete date, unlike a live row', async () => {
     const events = await after(async (manager) => {
       await manager.insert(Soft, { id: 2, status: 'a' });
       await manager.softDelete(Soft, 1);

@@ -5,7 +5,7 @@ import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Line, Order, stories } from './shop.js';
 
-describeDatabases('what is written without capture', (database) => {
+describeDatabases('a write without capture', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
 
@@ -29,7 +29,7 @@ describeDatabases('what is written without capture', (database) => {
 
   const orders = () => app.dataSource.getRepository(Order);
 
-  it('makes no event: saved with its cascades, changed, deleted, restored and removed', async () => {
+  it('makes no event, whether it saves with cascades, changes, deletes, restores or removes', async () => {
     const result = await app.webhooks.withoutCapture(async () => {
       const order = await orders().save({ status: 'a', lines: [{ article: 'pen' } as Line] });
       await orders().save({ id: order.id, status: 'b' });
@@ -44,7 +44,7 @@ describeDatabases('what is written without capture', (database) => {
     expect(await stories(app)).toEqual([]);
   });
 
-  it('is all that is called inside, however deep, and nothing after it, also when it throws', async () => {
+  it('is every write inside withoutCapture(), at any depth, and none after it, even if it throws', async () => {
     const importer = { run: () => app.dataSource.transaction((manager) => manager.save(Order, { status: 'deep' })) };
     const failing = app.webhooks.withoutCapture(async () => {
       await app.webhooks.withoutCapture(() => importer.run());
@@ -56,7 +56,7 @@ describeDatabases('what is written without capture', (database) => {
     expect(await stories(app)).toEqual(['order.created after']);
   });
 
-  it('is told from writes that run at the same time', async () => {
+  it('does not affect concurrent writes', async () => {
     const both = Array.from({ length: 10 }, (_, n) => [
       app.webhooks.withoutCapture(() => orders().save({ status: `silent ${n}` })),
       orders().save({ status: `told ${n}` }),
@@ -67,7 +67,7 @@ describeDatabases('what is written without capture', (database) => {
     expect((await stories(app)).toSorted()).toEqual(expected.toSorted());
   });
 
-  it('is told by where it is written, and not by where its transaction began', async () => {
+  it('depends on where it is called, and not on where its transaction began', async () => {
     await app.dataSource.transaction(async (manager) => {
       await manager.save(Order, { status: 'before' });
       await app.webhooks.withoutCapture(() => manager.save(Order, { status: 'silent' }));
@@ -83,7 +83,7 @@ describeDatabases('what is written without capture', (database) => {
     expect(await stories(app)).toEqual(['order.created before', 'order.created after', 'order.created outside']);
   });
 
-  it('leaves the event of an earlier change of the same row as that change was', async () => {
+  it('does not change the event of an earlier change of the same row', async () => {
     await app.dataSource.transaction(async (manager) => {
       const order = await manager.save(Order, { status: 'told' });
       await app.webhooks.withoutCapture(async () => {
@@ -94,12 +94,12 @@ describeDatabases('what is written without capture', (database) => {
     expect(await stories(app)).toEqual(['order.created told']);
   });
 
-  it('still publishes what is asked for by name', async () => {
+  it('does not stop publish()', async () => {
     await app.webhooks.withoutCapture(() => app.webhooks.publish('shop.seeded', { id: 1 }));
     expect(await stories(app)).toEqual(['shop.seeded 1']);
   });
 
-  it('is not what a handler writes of an event that was published inside', async () => {
+  it('does not include the writes of a handler of an event that was published inside', async () => {
     const emitter = app.app.get(EventEmitter2);
     emitter.once('webhooks.event.shop.seeded', () => void orders().save({ status: 'by a handler' }));
     await app.webhooks.withoutCapture(() => app.webhooks.publish('shop.seeded', { id: 2 }));
@@ -108,7 +108,7 @@ describeDatabases('what is written without capture', (database) => {
     });
   });
 
-  it('is one call with { data: { webhooks: false } }, whatever else stands in data', async () => {
+  it('is one call with { data: { webhooks: false } }, even with other properties in data', async () => {
     await orders().save({ status: 'a' }, { data: { webhooks: false, tenant: 7 } });
     await orders().save({ status: 'b' }, { data: { tenant: 7 } });
     const c = await orders().save({ status: 'c' }, { data: { webhooks: true } });

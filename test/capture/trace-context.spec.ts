@@ -6,11 +6,11 @@ const PARENT = '00f067aa0ba902b7';
 const VALID = `00-${TRACE}-${PARENT}-01`;
 
 describe('a traceparent of W3C Trace Context', () => {
-  it('is sent on as it came', () => {
+  it('is passed on unchanged', () => {
     expect(readTraceContext(VALID, undefined)).toEqual({ traceparent: VALID });
   });
 
-  it('of a later version is sent on as the version that is known, with the one flag that it knows', () => {
+  it('of a later version is passed on as the known version, with the only known flag', () => {
     expect(readTraceContext(`cc-${TRACE}-${PARENT}-03-more`, undefined)).toEqual({ traceparent: VALID });
     expect(readTraceContext(`01-${TRACE}-${PARENT}-02`, undefined)).toEqual({
       traceparent: `00-${TRACE}-${PARENT}-00`,
@@ -21,9 +21,9 @@ describe('a traceparent of W3C Trace Context', () => {
     ['upper case', `00-${TRACE.toUpperCase()}-${PARENT}-01`],
     ['no trace', `00-${'0'.repeat(32)}-${PARENT}-01`],
     ['no parent', `00-${TRACE}-${'0'.repeat(16)}-01`],
-    ['a version that is none', `ff-${TRACE}-${PARENT}-01`],
-    ['more than version 00 has', `${VALID}-more`],
-    ['more without a dash', `01-${TRACE}-${PARENT}-01x`],
+    ['an invalid version', `ff-${TRACE}-${PARENT}-01`],
+    ['more fields than version 00 has', `${VALID}-more`],
+    ['more text without a dash', `01-${TRACE}-${PARENT}-01x`],
     ['a line break', `${VALID}\r\nx-evil: 1`],
     ['a line break at the end', `${VALID}\n`],
     ['spaces', ` ${VALID}`],
@@ -37,12 +37,12 @@ describe('a traceparent of W3C Trace Context', () => {
 describe('a tracestate', () => {
   const stateOf = (state: unknown) => readTraceContext(VALID, state)?.tracestate;
 
-  it('is sent on, without spaces around its members and without empty ones', () => {
+  it('is passed on without spaces around its members and without empty members', () => {
     expect(stateOf('rojo=00f067aa0ba902b7,congo=t61rcWkgMzE')).toBe('rojo=00f067aa0ba902b7,congo=t61rcWkgMzE');
     expect(stateOf('a=1 ,\tfw529a3039@dt=x y, ,0b=a!~')).toBe('a=1,fw529a3039@dt=x y,0b=a!~');
   });
 
-  it('has up to 32 members', () => {
+  it('has at most 32 members', () => {
     const members = Array.from({ length: 33 }, (_, n) => `k${n}=1`);
     expect(stateOf(members.slice(0, 32).join(','))).toBe(members.slice(0, 32).join(','));
     expect(stateOf(members.join(','))).toBeUndefined();

@@ -63,7 +63,7 @@ const startOn = (name: string) => {
     await fresh.drop();
   });
 };
-const told = async () => {
+const capturedEvents = async () => {
   await app.dispatcher.drain();
   return stories(app);
 };
@@ -71,12 +71,12 @@ const told = async () => {
 describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on PostgreSQL', () => {
   startOn('postgres');
 
-  it('tell of each row that a TRUNCATE or a foreign key takes away, and of rows that are copied in', async () => {
+  it('capture each row that a TRUNCATE or a foreign key deletes, and rows that COPY inserts', async () => {
     await other.query(`INSERT INTO td_parent VALUES (1, 'a'), (2, 'b')`);
     await other.query(`INSERT INTO td_child (id, parent_id, status) VALUES (1, 1, 'of a')`);
     await other.query('DELETE FROM td_parent WHERE id = 1');
     await other.query('TRUNCATE td_parent CASCADE');
-    expect((await told()).toSorted()).toEqual(
+    expect((await capturedEvents()).toSorted()).toEqual(
       [
         ...['parent.created a', 'parent.created b', 'child.created of a'],
         ...['parent.deleted a', 'child.deleted of a', 'parent.deleted b'],
@@ -84,7 +84,7 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
     );
   });
 
-  it('need no right of the writer on the webhook tables, and nobody else may use their function', async () => {
+  it('need no rights of the writer on the webhook tables, and other users cannot use their function', async () => {
     const role = `writer_${process.pid}_${Date.now()}`;
     await other.query(`CREATE ROLE ${role}`);
     try {
@@ -93,7 +93,7 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
       );
       const runner = other.createQueryRunner();
       await runner.query(`SET ROLE ${role}`);
-      // Neither what stands earlier in the path nor what is temporary is taken for what the function means.
+      // The function uses neither objects earlier in the search_path nor temporary objects.
       await runner
         .query(`CREATE TEMP TABLE webhook_images (LIKE pg_class); CREATE SCHEMA IF NOT EXISTS nobody`)
         .catch(() => undefined);
@@ -108,35 +108,35 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
       ).rejects.toThrow(/permission denied/);
       await runner.query('RESET ROLE; RESET search_path; DROP TABLE public.forged');
       await runner.release();
-      expect(await told()).toEqual(['parent.created a']);
+      expect(await capturedEvents()).toEqual(['parent.created a']);
     } finally {
       await other.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
     }
   });
 
-  it('go on when a column is added or dropped, without being made anew', async () => {
+  it('continue to work if a column is added or dropped, without reinstallation', async () => {
     await other.query(`ALTER TABLE td_parent ADD COLUMN extra json DEFAULT '{}'`);
     await other.query(`INSERT INTO td_parent VALUES (1, 'a')`);
     await other.query(`UPDATE td_parent SET extra = '{"a": 1}'`);
     await other.query('ALTER TABLE td_parent DROP COLUMN extra');
     await other.query(`UPDATE td_parent SET status = 'b'`);
-    expect(await told()).toEqual(['parent.created a', 'parent.updated b']);
+    expect(await capturedEvents()).toEqual(['parent.created a', 'parent.updated b']);
   });
 
-  it('tell the changes of a row in their order when another trigger changes it again', async () => {
+  it('capture the changes of a row in order if another trigger changes it again', async () => {
     await other.query(
       `CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN UPDATE td_parent SET status = 'touched' WHERE id = NEW.id; RETURN NULL; END $f$`,
     );
     await other.query(`CREATE TRIGGER a_touch AFTER INSERT ON td_parent FOR EACH ROW EXECUTE FUNCTION touch()`);
     await other.query(`INSERT INTO td_parent VALUES (1, 'a')`);
-    expect(await told()).toEqual(['parent.created a', 'parent.updated touched']);
+    expect(await capturedEvents()).toEqual(['parent.created a', 'parent.updated touched']);
   });
 
-  it('lose nothing and double nothing when a process dies between converting and committing', async () => {
+  it('lose no event and make none twice if a process dies between conversion and commit', async () => {
     await other.query(`INSERT INTO td_parent VALUES (1, 'a'), (2, 'b')`);
     const blocker = other.createQueryRunner();
     await blocker.startTransaction();
-    // The conversion has read the images, and waits with their events.
+    // The conversion has read the images, and has not yet written their events.
     await blocker.query('LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE');
     const dying = app.dispatcher.drain().catch((error: unknown) => error);
     await vi.waitFor(async () => {
@@ -148,7 +148,7 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
     await blocker.rollbackTransaction();
     await blocker.release();
     await dying;
-    expect(await told()).toEqual(['parent.created a', 'parent.created b']);
+    expect(await capturedEvents()).toEqual(['parent.created a', 'parent.created b']);
     expect(await other.query('SELECT count(*)::int AS n FROM webhook_images')).toEqual([{ n: 0 }]);
   });
 });
@@ -156,12 +156,12 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
 describe.runIf(databases.some(({ name }) => name === 'mariadb'))('triggers on MariaDB', () => {
   startOn('mariadb');
 
-  it('name each foreign key whose cascade they do not hear of', () => {
+  it('log a warning for each foreign key whose cascade fires no triggers', () => {
     expect(warnings.join('\n')).toMatch(/The foreign key FK_\w+ of td_child has ON DELETE CASCADE/);
     expect(warnings.join('\n')).not.toMatch(/of td_parent/);
   });
 
-  it('write a timestamp down as the instant that it is, whatever the time zone of the session that writes', async () => {
+  it('capture a timestamp as the same instant in every time zone of the session', async () => {
     const runner = other.createQueryRunner();
     await runner.query(`SET time_zone = '-05:00'`);
     await runner.query(`INSERT INTO td_parent (id, status, at) VALUES (1, 'a', '2026-02-03 00:00:00')`);

@@ -7,7 +7,7 @@ import { listenToLog, type Said } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
 
-/** Also a type of PostgreSQL. */
+/** The name is also a type of PostgreSQL. */
 @Webhook({ capture: 'trigger' })
 @Entity('line')
 class Line {
@@ -54,7 +54,7 @@ describeDatabases('an image', (database) => {
     return (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`);
   };
 
-  it('of a table that is called like a type becomes an event', async () => {
+  it('of a table with the name of a type becomes an event', async () => {
     const { manager } = app.dataSource;
     await manager.insert(Line, { id: 1 });
     await manager.update(Line, 1, { status: 'paid' });
@@ -67,7 +67,7 @@ describeDatabases('an image', (database) => {
     ]);
   });
 
-  it('whose event the database refuses each time is set aside, and the others become events', async () => {
+  it('whose event the database always refuses is marked as damaged, and the others become events', async () => {
     const refuse = {
       sqlite: `CREATE TRIGGER refuse BEFORE INSERT ON webhook_events WHEN NEW.payload LIKE '%poison%' BEGIN SELECT RAISE(ABORT, 'no poison'); END`,
       postgres: `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN IF NEW.payload LIKE '%poison%' THEN RAISE EXCEPTION 'no poison'; END IF; RETURN NEW; END $f$; CREATE TRIGGER refuse BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION refuse()`,
@@ -108,18 +108,18 @@ describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
     return (await storedEvents(app!)).map(({ type, data }) => `${type} ${String(data.id)}`);
   };
 
-  it('of a table that was dropped meanwhile is set aside alone, and becomes an event once the table is back', async () => {
+  it('of a table that was dropped meanwhile is marked as damaged alone, and becomes an event once the table exists again', async () => {
     app = await startApp({ database: fresh.options, entities: ENTITIES });
     await other.query(`INSERT INTO line VALUES (1, 'a'); INSERT INTO plain VALUES (2)`);
     await other.query('ALTER TABLE line RENAME TO line_away');
     expect(await types()).toEqual(['plain.created 2']);
-    expect(log.errors.join('\n')).toMatch(/the table line of Line is not there/);
+    expect(log.errors.join('\n')).toMatch(/the table line of Line does not exist/);
     await other.query('ALTER TABLE line_away RENAME TO line');
     await other.query('UPDATE webhook_images SET reason = NULL');
     expect(await types()).toEqual(['plain.created 2', 'line.created 1']);
   });
 
-  it('is read by the types that its table has at that time', async () => {
+  it('is read with the types that its table has at conversion', async () => {
     app = await startApp({ database: fresh.options, entities: ENTITIES });
     await other.query(`INSERT INTO line VALUES (1, 'a')`);
     await other.query('ALTER TABLE line ALTER status TYPE varchar(1), ALTER id TYPE bigint');
@@ -127,7 +127,7 @@ describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
     expect(await types()).toEqual(['line.created 1', 'line.created 3000000000']);
   });
 
-  it('holds enums, domains and arrays of any schema, by the value that they had', async () => {
+  it('holds enums, domains and arrays of any schema with the values at capture', async () => {
     @Webhook({ capture: 'trigger' })
     @Entity({ name: 'path', schema: 'sales' })
     class Path {
@@ -174,7 +174,7 @@ describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
   });
 });
 
-describe('an error that an image meets alone', () => {
+describe('an error of the conversion of one image', () => {
   const ofDriver = (driverError: object) => Object.assign(new Error('failed'), { driverError });
 
   it.each([
@@ -202,13 +202,13 @@ describe('an error that an image meets alone', () => {
     expect(isFaultOfImage(error, { step: 'writing' })).toBe(false);
   });
 
-  it('is not its fault when the table of events is not as it should be', () => {
+  it('is not caused by the image if the table of events is wrong', () => {
     expect(isFaultOfImage(ofDriver({ code: '42703' }), { step: 'writing' })).toBe(false);
     expect(isFaultOfImage(ofDriver({ code: '42501' }), { step: 'writing' })).toBe(false);
     expect(isFaultOfImage(ofDriver({ errno: 1146 }), { step: 'writing' })).toBe(false);
   });
 
-  it('is its fault when code throws that is no database, and never before it was taken', () => {
+  it('is caused by the image if code outside the database throws, and never before it was taken', () => {
     const thrown = new RangeError('Maximum call stack size exceeded');
     expect(isFaultOfImage(thrown, { step: 'reading', thrown })).toBe(true);
     expect(isFaultOfImage(thrown, { step: 'taking', thrown })).toBe(false);

@@ -45,7 +45,7 @@ describeDatabases('a transaction that writes images and events', (database) => {
     await fresh.drop();
   });
 
-  /** What raw SQL makes on the connection that the transaction has used, and on others. */
+  /** The events of raw SQL on the connection that the transaction used, and on others. */
   const written = async (): Promise<string[]> => {
     await app.dispatcher.drain();
     await app.dataSource.query('DELETE FROM webhook_events');
@@ -121,7 +121,7 @@ describeDatabases('a transaction that writes images and events', (database) => {
     expect(await written()).toEqual(all);
   });
 
-  it('leaves no mark when a write without capture is not awaited before the COMMIT', async () => {
+  it('leaves no mark if a write without capture is not awaited before the COMMIT', async () => {
     const runner: QueryRunner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.query('INSERT INTO marks_plain VALUES (1)');
@@ -175,7 +175,7 @@ describe('marks that an earlier version has left in a file of SQLite', () => {
     }
   });
 
-  it('are removed by the poll of a process that runs, when another process leaves them', async () => {
+  it('are removed by the poll of a running process if another process leaves them', async () => {
     const app = await startApp({
       database: fresh.options,
       entities: ENTITIES,
@@ -193,13 +193,13 @@ describe('marks that an earlier version has left in a file of SQLite', () => {
     }
   });
 
-  it('are none while they belong to an open transaction', async () => {
+  it('cause no warning while they belong to an open transaction', async () => {
     const app = await startApp({ database: fresh.options, entities: ENTITIES, webhooks: OPTIONS });
     try {
       await app.webhooks.withoutCapture(() =>
         app.dataSource.transaction(async (manager) => {
           await manager.insert(Plain, { id: 1 });
-          // Another process starts meanwhile, and waits for this writer.
+          // Meanwhile another process starts and waits for this writer.
           const second = new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions);
           await second.initialize();
           expect(await second.query('SELECT seq FROM webhook_images')).toEqual([]);

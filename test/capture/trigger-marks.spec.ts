@@ -15,7 +15,7 @@ class Marked {
   name: string;
 }
 
-describeDatabases('what triggers are told of a write', (database) => {
+describeDatabases('the transaction mark of a write', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
 
@@ -37,7 +37,7 @@ describeDatabases('what triggers are told of a write', (database) => {
   const byAnn = <T>(work: () => Promise<T>) => app.webhooks.withContext({ actor: 'ann' }, work);
   const insert = (id: number, runner?: QueryRunner) =>
     app.dataSource.query(`INSERT INTO marked VALUES (${id}, 'a')`, [], runner);
-  const told = async () => {
+  const capturedEvents = async () => {
     expect(await marks()).toBe(0);
     await app.dispatcher.drain();
     const rows: { payload: string; context: string | null }[] = await app.dataSource.query(
@@ -54,7 +54,7 @@ describeDatabases('what triggers are told of a write', (database) => {
         ?.n,
     );
 
-  it('holds for the writes of its moment alone, in one transaction', async () => {
+  it('applies only to the writes of its context within one transaction', async () => {
     await app.dataSource.transaction(async (manager) => {
       const write = (id: number) => manager.insert(Marked, { id, name: 'a' });
       await write(1);
@@ -64,7 +64,7 @@ describeDatabases('what triggers are told of a write', (database) => {
       await manager.save(Marked, { id: 5, name: 'a' }, { data: { webhooks: false } });
       await manager.save(Marked, { id: 6, name: 'a' }, { data: {} });
     });
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       [1, null],
       [3, { actor: 'ann' }],
       [4, null],
@@ -72,7 +72,7 @@ describeDatabases('what triggers are told of a write', (database) => {
     ]);
   });
 
-  it('ends with the transaction, however that ends', async () => {
+  it('ends with the transaction, by COMMIT or ROLLBACK', async () => {
     const runner = app.dataSource.createQueryRunner();
     for (const [n, end] of (['commitTransaction', 'rollbackTransaction'] as const).entries()) {
       await runner.startTransaction();
@@ -81,13 +81,13 @@ describeDatabases('what triggers are told of a write', (database) => {
       await insert(20 + n, runner);
     }
     await runner.release();
-    expect(await told()).toEqual([
+    expect(await capturedEvents()).toEqual([
       [20, null],
       [21, null],
     ]);
   });
 
-  it('holds again after a rollback to a savepoint', async () => {
+  it('applies again after a rollback to a savepoint', async () => {
     await silently(() =>
       app.dataSource.transaction(async (manager) => {
         await manager
@@ -100,10 +100,10 @@ describeDatabases('what triggers are told of a write', (database) => {
       }),
     );
     await insert(3);
-    expect(await told()).toEqual([[3, null]]);
+    expect(await capturedEvents()).toEqual([[3, null]]);
   });
 
-  it('holds for each of several writes that are called at once in one transaction', async () => {
+  it('applies to each of several concurrent writes in one transaction', async () => {
     const manyAtOnce = () =>
       app.dataSource.transaction(async (manager) => {
         const write = (id: number) => manager.insert(Marked, { id, name: 'a' });
@@ -120,7 +120,7 @@ describeDatabases('what triggers are told of a write', (database) => {
         ]);
       });
     await manyAtOnce();
-    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+    expect((await capturedEvents()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
       ...[
         [2, null],
         [3, { actor: 'ann' }],
@@ -134,7 +134,7 @@ describeDatabases('what triggers are told of a write', (database) => {
     ]);
   });
 
-  it('holds for the rest of several writes that are called at once, of which one fails', async () => {
+  it('applies to the others if one of several concurrent writes fails', async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.query('SAVEPOINT first');
@@ -147,28 +147,28 @@ describeDatabases('what triggers are told of a write', (database) => {
     await Promise.all([insert(4, runner), silently(() => insert(5, runner)), insert(6, runner)]);
     await runner.commitTransaction();
     await runner.release();
-    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+    expect((await capturedEvents()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
       [4, null],
       [6, null],
     ]);
   });
 
-  it('holds for a statement outside a transaction, and for no other', async () => {
+  it('applies to a statement outside a transaction, and to no other statement', async () => {
     await byAnn(() => insert(1));
     await silently(() => insert(2));
     await expect(silently(() => insert(2))).rejects.toThrow();
     await insert(3);
     await Promise.all([4, 5, 6].map((id) => insert(id)));
-    expect((await told()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
+    expect((await capturedEvents()).toSorted(([a], [b]) => Number(a) - Number(b))).toEqual([
       [1, { actor: 'ann' }],
       ...[3, 4, 5, 6].map((id) => [id, null]),
     ]);
     expect(await app.dataSource.getRepository(Marked).count()).toBe(6);
   });
 
-  it('is how many events led to it, and too many are refused', async () => {
+  it('contains the causation depth, and too deep a chain is refused', async () => {
     await runCausedBy({ context: null, depth: 2 }, () => insert(1));
-    expect(await told()).toEqual([[1, { webhookDepth: 3 }]]);
+    expect(await capturedEvents()).toEqual([[1, { webhookDepth: 3 }]]);
     const refused = runCausedBy({ context: null, depth: 1_000 }, () => insert(2));
     await expect(refused).rejects.toMatchObject({ code: 'WEBHOOK_LOOP' });
     await expect(refused).rejects.toBeInstanceOf(CaptureError);

@@ -38,7 +38,7 @@ class Order {
   @Column({ type: 'varchar', length: 50, default: 'acme', name: "customer's id" })
   customerId: string;
 
-  /** Never goes out. */
+  /** Never in a payload. */
   @Column({ type: 'varchar', length: 50, nullable: true, select: false })
   secret: string | null;
 
@@ -57,7 +57,7 @@ class Line {
   order: Relation<Order>;
 }
 
-/** Captured as ever, beside the others. */
+/** Captured by TypeORM, beside the others. */
 @Webhook()
 @Entity('tm_note')
 class Note {
@@ -99,7 +99,7 @@ describeDatabases('an entity that is captured by triggers', (database) => {
   beforeAll(async () => {
     fresh = await database.create();
     app = await startApp({ database: fresh.options, entities: ENTITIES });
-    // Another program: it knows nothing of entities.
+    // Another program, which does not know the entities.
     other = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
   });
   afterAll(async () => {
@@ -119,14 +119,14 @@ describeDatabases('an entity that is captured by triggers', (database) => {
   afterEach(() => vi.restoreAllMocks());
 
   const orders = () => app.dataSource.getRepository(Order);
-  const told = async () => {
+  const capturedEvents = async () => {
     await app.dispatcher.drain();
     return storedEvents(app);
   };
   const images = async () =>
     Number(((await app.dataSource.query('SELECT count(*) AS n FROM webhook_images')) as { n: unknown }[])[0]?.n);
 
-  it('makes a webhook of what another program writes in SQL', async () => {
+  it('makes events of writes by SQL of another program', async () => {
     const listener = await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     await other.query(`INSERT INTO tm_order (id, status) VALUES (7, 'raw')`);
     await other.query(`UPDATE tm_order SET status = 'paid' WHERE id = 7`);
@@ -140,15 +140,15 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     await app.listeners.remove(listener.id);
   });
 
-  it('is told of once, although TypeORM writes it, and beside one that is captured by TypeORM', async () => {
+  it('makes one event of a write by TypeORM, even beside an entity that is captured by TypeORM', async () => {
     const order = await orders().save({ status: 'a' });
     await app.dataSource.getRepository(Note).save({ status: 'n' });
     await orders().save({ ...order, status: 'b' });
-    await told();
+    await capturedEvents();
     expect((await stories(app)).toSorted()).toEqual(['note.created n', 'order.created a', 'order.updated b']);
   });
 
-  it('leaves nothing behind of a write that was rolled back', async () => {
+  it('leaves no image of a write that was rolled back', async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.manager.save(Order, { status: 'gone' });
@@ -162,17 +162,17 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     await runner.commitTransaction();
     await runner.release();
     expect(await images()).toBe(1);
-    await told();
+    await capturedEvents();
     expect(await stories(app)).toEqual(['order.created stays']);
   });
 
-  it('is deleted when its delete date is set, and restored when that is emptied, whoever does it', async () => {
+  it('is deleted if its delete date is set and restored if it is cleared, by any program', async () => {
     const { id } = await orders().save({ status: 'a' });
     await orders().softDelete(id);
     await orders().restore(id);
     await other.query(`UPDATE tm_order SET ${quote('deletedAt')} = '2026-02-03 00:00:00'`);
     await other.query(`UPDATE tm_order SET ${quote('deletedAt')} = NULL`);
-    expect((await told()).map(({ type }) => type)).toEqual([
+    expect((await capturedEvents()).map(({ type }) => type)).toEqual([
       'order.created',
       ...['order.deleted', 'order.restored', 'order.deleted', 'order.restored'],
     ]);
@@ -189,26 +189,26 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     expect(await images()).toBe(3);
   });
 
-  it('tells nothing of a change of what does not go out', async () => {
+  it('makes no event of a change of columns outside the payload', async () => {
     await orders().save({ status: 'a' });
     await other.query(`UPDATE tm_order SET secret = 'x'`);
-    expect((await told()).map(({ type }) => type)).toEqual(['order.created']);
+    expect((await capturedEvents()).map(({ type }) => type)).toEqual(['order.created']);
     expect(await images()).toBe(0);
   });
 
-  it('is told under its new key, with the old one as previous, when its key changes', async () => {
+  it('makes an event with its new key, and the old key as previous, if its key changes', async () => {
     await other.query(`INSERT INTO tm_order (id, status) VALUES (1, 'a'), (2, 'b')`);
     await other.query(
       `UPDATE tm_order SET id = id + 10 ${database.name === 'sqlite' || fresh.options.type === 'postgres' ? '' : 'ORDER BY id DESC'}`,
     );
-    const updates = (await told()).filter(({ type }) => type === 'order.updated');
+    const updates = (await capturedEvents()).filter(({ type }) => type === 'order.updated');
     expect(updates.toSorted((a, b) => Number(a.data.id) - Number(b.data.id))).toMatchObject([
       { data: { id: 11, status: 'a' }, previous: { id: 1 } },
       { data: { id: 12, status: 'b' }, previous: { id: 2 } },
     ]);
   });
 
-  it('is told as gone to the owner it leaves', async () => {
+  it('makes a deleted for its previous owner, and for no other listener, if the owner changes', async () => {
     await other.query(`INSERT INTO tm_order (id, status) VALUES (1, 'a')`);
     await app.dispatcher.drain();
     await other.query(`UPDATE tm_order SET ${quote("customer's id")} = 'bolt'`);
@@ -223,20 +223,20 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     ]);
   });
 
-  it('emits its events in the process that converts, after they are committed', async () => {
-    const heard: WebhookEvent[] = [];
+  it('emits its events in the process that converts them, after the commit', async () => {
+    const received: WebhookEvent[] = [];
     const emitter = app.app.get(EventEmitter2);
-    const hear = (event: WebhookEvent) => heard.push(event);
-    // What the tests before have left is emitted by then.
+    const onEvent = (event: WebhookEvent) => received.push(event);
+    // By then the events of earlier tests have been emitted.
     await setImmediate();
-    emitter.on('webhooks.event.order.created', hear);
+    emitter.on('webhooks.event.order.created', onEvent);
     await other.query(`INSERT INTO tm_order (id, status) VALUES (1, 'a')`);
     await app.dispatcher.drain();
-    await vi.waitFor(() => expect(heard).toMatchObject([{ type: 'order.created', data: { id: 1 }, owner: 'acme' }]));
-    emitter.off('webhooks.event.order.created', hear);
+    await vi.waitFor(() => expect(received).toMatchObject([{ type: 'order.created', data: { id: 1 }, owner: 'acme' }]));
+    emitter.off('webhooks.event.order.created', onEvent);
   });
 
-  it('asks its functions when it converts, of rows as TypeORM loads them', async () => {
+  it('calls its functions at conversion, with rows as TypeORM loads them', async () => {
     functions.owner = (row) => (row instanceof Guest ? `of ${row.status}` : 'nobody');
     functions.when = (row) => row.status !== 'quiet';
     await other.query(`INSERT INTO tm_guest VALUES (1, 'loud'), (2, 'quiet')`);
@@ -246,11 +246,11 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     expect(await images()).toBe(0);
   });
 
-  it('sets an image aside of which no event can be made, alone, and takes it up again once that is mended', async () => {
-    const said = listenToLog();
-    const facts: ImageDamagedLifecycleEvent[] = [];
-    const hear = (fact: ImageDamagedLifecycleEvent) => facts.push(fact);
-    app.app.get(EventEmitter2).on('webhooks.image.damaged', hear);
+  it('marks only the image as damaged of which no event can be made, and converts it once the cause is removed', async () => {
+    const log = listenToLog();
+    const events: ImageDamagedLifecycleEvent[] = [];
+    const onEvent = (event: ImageDamagedLifecycleEvent) => events.push(event);
+    app.app.get(EventEmitter2).on('webhooks.image.damaged', onEvent);
     functions.when = ({ id }) => {
       if (id === 2) throw new Error('no guest 2');
       return true;
@@ -263,33 +263,33 @@ describeDatabases('an entity that is captured by triggers', (database) => {
       `INSERT INTO webhook_images (table_path, op, new_row, created_at) VALUES ('tm_guest', 'insert', '{"id": 4}', 0)`,
     );
     await other.query(`INSERT INTO tm_guest VALUES (5, 'e')`);
-    await told();
+    await capturedEvents();
     expect(await stories(app)).toEqual(['guest.created a', 'guest.created c', 'guest.created e']);
-    expect(facts.map(({ tablePath }) => tablePath)).toEqual(['tm_guest', 'tm_guest', 'tm_guest']);
-    expect(said.errors.join('\n')).toMatch(/`when` function of Guest threw/);
-    expect(said.errors.join('\n')).toMatch(/no column status/);
+    expect(events.map(({ tablePath }) => tablePath)).toEqual(['tm_guest', 'tm_guest', 'tm_guest']);
+    expect(log.errors.join('\n')).toMatch(/`when` function of Guest threw/);
+    expect(log.errors.join('\n')).toMatch(/no column status/);
     const kept: { reason: string }[] = await app.dataSource.query('SELECT reason FROM webhook_images ORDER BY seq');
     expect(kept.every(({ reason }) => reason !== '')).toBe(true);
 
     functions.when = () => true;
     await other.query(`UPDATE webhook_images SET reason = NULL WHERE reason LIKE '%\`when\`%'`);
-    await told();
+    await capturedEvents();
     expect((await stories(app)).at(-1)).toBe('guest.created b');
     expect(await images()).toBe(2);
-    app.app.get(EventEmitter2).off('webhooks.image.damaged', hear);
+    app.app.get(EventEmitter2).off('webhooks.image.damaged', onEvent);
   });
 
-  it('leaves images of a table that it knows nothing of to processes that do', async () => {
+  it('leaves images of an unknown table to processes that know the table', async () => {
     await other.query(
       `INSERT INTO webhook_images (table_path, op, new_row, created_at) VALUES ('of_tomorrow', 'insert', '{}', 0)`,
     );
     await other.query(`INSERT INTO tm_guest VALUES (1, 'a')`);
-    await told();
+    await capturedEvents();
     expect(await stories(app)).toEqual(['guest.created a']);
     expect(await images()).toBe(1);
   });
 
-  it('is converted once, and each row in its order, by however many processes', async () => {
+  it('is converted once, and each row in order, by any number of processes', async () => {
     const second = await startApp({ database: fresh.options, entities: ENTITIES });
     try {
       const write = async () => {
@@ -315,12 +315,12 @@ describeDatabases('an entity that is captured by triggers', (database) => {
     expect(await images()).toBe(0);
   });
 
-  it('is found by a running dispatcher: at once what this process commits, by the poll what others do', async () => {
+  it('is found by a running dispatcher: immediately if this process commits it, otherwise by the poll', async () => {
     const listener = await app.listeners.create({ events: ['guest.*'], url: app.receiver.url });
     const running = await startApp({
       database: fresh.options,
       entities: ENTITIES,
-      // No poll within this test: it is woken, or nothing comes.
+      // There is no poll within this test, so only a wake-up can find the image.
       webhooks: { dispatcher: { autoStart: true, pollIntervalMs: 60 * 60_000 } },
     });
     try {
@@ -362,7 +362,7 @@ describeDatabases('the triggers of entities', (database) => {
     await fresh.drop();
   });
 
-  /** The tables are made, and no trigger. */
+  /** Creates the tables without triggers. */
   async function withoutTriggers(work: (source: DataSource) => Promise<void>): Promise<void> {
     const app = await startApp({ database: fresh.options, entities: ENTITIES });
     await app.close();
@@ -379,7 +379,7 @@ describeDatabases('the triggers of entities', (database) => {
   const start = () =>
     startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: ENTITIES });
 
-  it('stop the bootstrap when they are missing or are not those that are needed, with the command to run', async () => {
+  it('stop the bootstrap if they are missing or outdated, with the command to run', async () => {
     await withoutTriggers(async (source) => {
       await expect(start()).rejects.toMatchObject({
         code: 'TRIGGERS_MISSING',
@@ -403,7 +403,7 @@ describeDatabases('the triggers of entities', (database) => {
     });
   });
 
-  /** Somebody has changed what one of them does, or switched it off. */
+  /** A trigger was changed or disabled by hand. */
   async function spoilOne(source: DataSource): Promise<void> {
     if (fresh.options.type === 'postgres') {
       await source.query('ALTER TABLE tm_order DISABLE TRIGGER "0_webhook_images_update"');
@@ -420,7 +420,7 @@ describeDatabases('the triggers of entities', (database) => {
     );
   }
 
-  it('go when no entity needs them, and are named while they are left', async () => {
+  it('are dropped if no entity needs them, and named in a warning until then', async () => {
     await withoutTriggers(async (source) => {
       const runner = source.createQueryRunner();
       await installTriggers(runner);
@@ -456,7 +456,7 @@ describe('an entity that triggers cannot capture', () => {
     }
   };
 
-  it('stops the bootstrap when its owner is a function that is not marked pure', async () => {
+  it('stops the bootstrap if its owner is a function and not ownerFromRow()', async () => {
     expect(
       await refused({ entity: Guest, capture: 'trigger', owner: (row: Guest) => row.status } as never),
     ).toMatchObject({
@@ -465,7 +465,7 @@ describe('an entity that triggers cannot capture', () => {
     });
   });
 
-  it('stops the bootstrap when it says a mode that there is not', async () => {
+  it('stops the bootstrap if it has an unknown mode', async () => {
     expect(await refused({ entity: Guest, capture: 'magic' } as never)).toMatchObject({
       code: 'INVALID_WEBHOOK_OPTIONS',
     });

@@ -20,7 +20,7 @@ class Unusual {
   group: number;
 }
 
-describeDatabases('a table with an unusual name, and columns with such', (database) => {
+describeDatabases('a table with unusual names of table and columns', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp | undefined;
   afterEach(async () => {
@@ -29,7 +29,7 @@ describeDatabases('a table with an unusual name, and columns with such', (databa
     vi.restoreAllMocks();
   });
 
-  it('is captured by its triggers like any other', async () => {
+  it('is captured by its triggers like any other table', async () => {
     const log = listenToLog();
     fresh = await database.create();
     app = await startApp({ database: fresh.options, entities: [Unusual] });
@@ -76,7 +76,7 @@ describeOn('postgres', 'a partitioned table of PostgreSQL', (postgres) => {
     vi.restoreAllMocks();
   });
 
-  it('is captured whichever partition a statement names, and a row that moves is deleted and created', async () => {
+  it('is captured for every partition that a statement names, and a row that moves is deleted and created', async () => {
     const log = listenToLog();
     fresh = await postgres.create();
     const source = await new DataSource({
@@ -89,7 +89,7 @@ describeOn('postgres', 'a partitioned table of PostgreSQL', (postgres) => {
     await source.runMigrations();
     const runner = source.createQueryRunner();
     await installTriggers(runner);
-    // Attached when the triggers are there already, with its columns in another order.
+    // This partition is attached after the triggers were installed, with its columns in another order.
     await source.query(`CREATE TABLE measured_b (n int, doubled int GENERATED ALWAYS AS (n * 2) STORED, gone int, region varchar NOT NULL, id int NOT NULL);
       ALTER TABLE measured_b DROP COLUMN gone;
       ALTER TABLE measured ATTACH PARTITION measured_b FOR VALUES IN ('b')`);

@@ -8,15 +8,15 @@ import { storedEvents } from './shop.js';
 
 const ID = '0190163d-8694-739b-aea5-966c26f8ad00';
 
-function told(at: 0 | 1): Record<string, Json> {
-  return Object.fromEntries(KINDS.map((kind) => [kind.name, kind.told[at]]));
+function shownAt(at: 0 | 1): Record<string, Json> {
+  return Object.fromEntries(KINDS.map((kind) => [kind.name, kind.shown[at]]));
 }
 
 function written(at: 0 | 1): Record<string, unknown> {
   return Object.fromEntries(KINDS.map((kind) => [kind.name, kind.written[at]]));
 }
 
-describeDatabases('a value that a trigger wrote down', (database) => {
+describeDatabases('a value that a trigger captured', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   const { EveryKind, KindOwner } = entitiesFor(familyOf(database));
@@ -39,7 +39,7 @@ describeDatabases('a value that a trigger wrote down', (database) => {
 
   const repository = <E extends ObjectLiteral>(entity: new () => E) => app.dataSource.getRepository(entity);
 
-  it('is told alike when created, updated, before the update, and deleted, whatever its kind', async () => {
+  it('has the same form when created, updated, before the update and deleted, for every type', async () => {
     const [first, second] = await repository(KindOwner).save([{ id: '9007199254740993' }, { id: '2' }]);
     const rows = repository(EveryKind);
     const row = rows.create({ id: ID, ...written(0), address: { city: 'Köln', fee: '1.5' }, second: null } as never);
@@ -65,13 +65,13 @@ describeDatabases('a value that a trigger wrote down', (database) => {
     ] as const;
     const nothing = Object.fromEntries(KINDS.map(({ name }) => [name, null]));
     expect(events).toEqual([
-      { type: 'every_kind.created', data: { id: ID, version: 1, ...addresses[0], ...told(0), ...rest(0) } },
+      { type: 'every_kind.created', data: { id: ID, version: 1, ...addresses[0], ...shownAt(0), ...rest(0) } },
       {
         type: 'every_kind.updated',
-        data: { id: ID, version: 2, ...addresses[1], ...told(1), ...rest(1) },
-        previous: { version: 1, ...addresses[0], ...told(0), parent: '9007199254740993' },
+        data: { id: ID, version: 2, ...addresses[1], ...shownAt(1), ...rest(1) },
+        previous: { version: 1, ...addresses[0], ...shownAt(0), parent: '9007199254740993' },
       },
-      { type: 'every_kind.deleted', data: { id: ID, version: 2, ...addresses[1], ...told(1), ...rest(1) } },
+      { type: 'every_kind.deleted', data: { id: ID, version: 2, ...addresses[1], ...shownAt(1), ...rest(1) } },
       {
         type: 'every_kind.created',
         data: {

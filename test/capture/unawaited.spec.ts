@@ -29,7 +29,7 @@ class Card {
   @Column({ type: 'int', default: 0 })
   count: number;
 
-  /** Taken by another row, it makes a write fail. */
+  /** A write with the value of another row fails. */
   @Column({ type: 'varchar', length: 50, nullable: true, unique: true })
   code: string | null;
 
@@ -63,13 +63,13 @@ class Tag {
   id: number;
 }
 
-/** Short, for tests in which it passes. */
+/** Short, for tests that wait until it has passed. */
 const TIMEOUT_MS = 300;
 
-describeDatabases('a write that nobody awaits when its transaction ends', (database) => {
+describeDatabases('a write that is not awaited when its transaction ends', (database) => {
   let app: TestApp;
   let fresh: FreshDatabase;
-  /** What nobody awaits. */
+  /** Promises that are not awaited. */
   let late: Promise<unknown>[];
   const added: EntitySubscriberInterface[] = [];
 
@@ -109,7 +109,7 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
     await fresh.drop();
   });
 
-  /** So that no rejection is without a handler. */
+  /** Gives every promise a handler for its rejection. */
   const forget = <T>(write: Promise<T>): void => {
     late.push(write);
     write.catch(() => undefined);
@@ -118,24 +118,24 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
     (await Promise.allSettled(late)).map((one) =>
       one.status === 'fulfilled' ? 'fulfilled' : ((one.reason as { code?: string }).code ?? String(one.reason)),
     );
-  const told = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`);
+  const capturedEvents = async () => (await storedEvents(app)).map(({ type, data }) => `${type} ${String(data.id)}`);
   const rows = async () => {
     const cards = await app.dataSource.manager.find(Card, { order: { id: 'ASC' }, withDeleted: true });
     return cards.map(({ id, title }) => `${id} ${title}`);
   };
   const UNCHANGED = ['1 new', '2 new', '3 new'];
-  /** What does not wait has had the time to show it. */
+  /** Gives a call that does not wait enough time to finish. */
   const othersWork = async (ms = 0) => {
     const start = performance.now();
     for (let n = 0; n < 20 || performance.now() - start < ms; n++) await app.dataSource.query('SELECT 1 AS one');
   };
 
-  /** Lets a hook of one row wait until it is let go, and do something then. */
-  function held(hook: 'beforeInsert' | 'afterInsert' | 'afterLoad', id: number, then?: () => Promise<unknown>) {
-    let letGo = () => {};
+  /** Makes a hook of one row wait until it is released, and then run some work. */
+  function blockHook(hook: 'beforeInsert' | 'afterInsert' | 'afterLoad', id: number, then?: () => Promise<unknown>) {
+    let release = () => {};
     let reached = () => {};
     const isReached = new Promise<void>((resolve) => (reached = resolve));
-    const gone = new Promise<void>((resolve) => (letGo = resolve));
+    const gone = new Promise<void>((resolve) => (release = resolve));
     const wait = async ({ entity }: { entity: Card }) => {
       if (entity.id !== id) return;
       reached();
@@ -148,7 +148,7 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
     };
     added.push(subscriber);
     app.dataSource.subscribers.push(subscriber);
-    return { isReached, letGo: () => letGo() };
+    return { isReached, release: () => release() };
   }
 
   describe('by COMMIT', () => {
@@ -190,7 +190,7 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       it(`is committed with its event: ${name}`, async () => {
         await app.dataSource.transaction(async (manager) => forget(write(manager)));
         expect(new Set(await outcomes())).toEqual(new Set(['fulfilled']));
-        expect((await told()).toSorted()).toEqual(events.toSorted());
+        expect((await capturedEvents()).toSorted()).toEqual(events.toSorted());
       });
     }
 
@@ -200,14 +200,16 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
           forget<unknown>(id % 2 ? manager.insert(Card, { id }) : manager.save(Card, { id }));
       });
       expect(await outcomes()).toEqual(Array.from({ length: 10 }, () => 'fulfilled'));
-      expect((await told()).toSorted()).toEqual(Array.from({ length: 10 }, (_, n) => `card.created ${n + 10}`));
+      expect((await capturedEvents()).toSorted()).toEqual(
+        Array.from({ length: 10 }, (_, n) => `card.created ${n + 10}`),
+      );
       expect(await rows()).toHaveLength(13);
     });
 
-    it('keeps the COMMIT waiting, however it is said, until its hooks are done', async () => {
+    it('delays the COMMIT, whichever call sends it, until its hooks are done', async () => {
       for (const commit of ['commitTransaction', 'COMMIT'] as const) {
         const id = commit === 'COMMIT' ? 10 : 11;
-        const { isReached, letGo } = held('afterInsert', id);
+        const { isReached, release } = blockHook('afterInsert', id);
         const runner = app.dataSource.createQueryRunner();
         const order: string[] = [];
         await runner.startTransaction();
@@ -218,15 +220,15 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
         );
         await othersWork();
         expect(order).toEqual([]);
-        letGo();
+        release();
         await committed;
         await runner.release();
         expect(order).toEqual(['saved', 'committed']);
       }
-      expect((await told()).toSorted()).toEqual(['card.created 10', 'card.created 11']);
+      expect((await capturedEvents()).toSorted()).toEqual(['card.created 10', 'card.created 11']);
     });
 
-    it('is waited for by the COMMIT of a save() in whose hook it was called', async () => {
+    it('delays the COMMIT of a save() in whose hook it was called', async () => {
       const subscriber: EntitySubscriberInterface<Card> = {
         listenTo: () => Card,
         afterInsert: ({ entity, manager }) => {
@@ -237,11 +239,11 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       app.dataSource.subscribers.push(subscriber);
       await app.dataSource.manager.save(Card, { id: 9 });
       expect(await outcomes()).toEqual(['fulfilled']);
-      expect((await told()).toSorted()).toEqual(['card.created 10', 'card.created 9', 'note.created 1']);
+      expect((await capturedEvents()).toSorted()).toEqual(['card.created 10', 'card.created 9', 'note.created 1']);
     });
 
-    it('stands although another one failed, whose error was swallowed', async () => {
-      if (database.name === 'postgres') return; // It aborts the transaction there.
+    it('is committed although another write failed and its error was swallowed', async () => {
+      if (database.name === 'postgres') return; // On PostgreSQL the error aborts the transaction.
       await app.dataSource.transaction(async (manager) => {
         await Promise.all([
           manager.insert(Card, { id: 10 }),
@@ -249,11 +251,11 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
           manager.save(Card, { id: 12 }),
         ]).catch(() => undefined);
       });
-      expect((await told()).toSorted()).toEqual(['card.created 10', 'card.created 12']);
+      expect((await capturedEvents()).toSorted()).toEqual(['card.created 10', 'card.created 12']);
       expect(await rows()).toEqual([...UNCHANGED, '10 new', '12 new']);
     });
 
-    it('cannot hold the COMMIT up by writing on and on', async () => {
+    it('cannot delay the COMMIT without end by further writes', async () => {
       let id = 100;
       await app.dataSource.transaction(async (manager) => {
         const loop = async () => {
@@ -266,11 +268,11 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       await Promise.allSettled(late);
       const ids = (await rows()).slice(3).map((row) => `card.created ${parseInt(row)}`);
       expect(ids).toContain('card.created 10');
-      expect((await told()).toSorted()).toEqual(ids.toSorted());
+      expect((await capturedEvents()).toSorted()).toEqual(ids.toSorted());
     });
 
-    it('is refused where it is called after the COMMIT', async () => {
-      const { isReached, letGo } = held('afterInsert', 10);
+    it('is refused if it is called after the COMMIT', async () => {
+      const { isReached, release } = blockHook('afterInsert', 10);
       const runner = app.dataSource.createQueryRunner();
       await runner.startTransaction();
       forget(runner.manager.save(Card, { id: 10 }));
@@ -278,18 +280,18 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       const committed = runner.query('COMMIT');
       await othersWork();
       forget(runner.manager.insert(Card, { id: 11 }));
-      letGo();
+      release();
       await committed;
       expect(await outcomes()).toEqual(['fulfilled', 'TRANSACTION_ENDED']);
       await runner.release();
-      expect(await told()).toEqual(['card.created 10']);
+      expect(await capturedEvents()).toEqual(['card.created 10']);
       expect(await rows()).toEqual([...UNCHANGED, '10 new']);
     });
   });
 
   describe('by ROLLBACK', () => {
-    it('goes with it, all of it', async () => {
-      const { isReached, letGo } = held('beforeInsert', 10);
+    it('is rolled back completely', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
       const failed = app.dataSource.transaction(async (manager) => {
         forget(manager.save(Card, { id: 10, notes: [{ id: 1 }, { id: 2 }] }));
         await isReached;
@@ -299,16 +301,16 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       const settled = failed.catch((error: Error) => order.push(error.message));
       await othersWork();
       expect(order).toEqual([]);
-      letGo();
+      release();
       await settled;
       expect(await outcomes()).toEqual(['fulfilled']);
-      expect(await told()).toEqual([]);
+      expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
       expect(await app.dataSource.manager.count(Note)).toBe(0);
     });
 
-    it('sends nothing more after it', async () => {
-      const { isReached, letGo } = held('beforeInsert', 10);
+    it('sends no statement after it', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
       const chain = async (manager: EntityManager) => {
         await manager.save(Card, { id: 10 });
         await manager.save(Card, { id: 11 });
@@ -320,16 +322,16 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       });
       failed.catch(() => undefined);
       await othersWork();
-      letGo();
+      release();
       await expect(failed).rejects.toThrow();
       await Promise.allSettled(late);
-      expect(await told()).toEqual([]);
+      expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
     });
   });
 
   describe('by RELEASE SAVEPOINT or ROLLBACK TO SAVEPOINT', () => {
-    it('belongs to the nested transaction that it was called in', async () => {
+    it('belongs to the nested transaction in which it was called', async () => {
       await app.dataSource.transaction(async (manager) => {
         await manager.transaction(async (inner) => forget(inner.save(Card, { id: 10 })));
         await manager
@@ -341,12 +343,12 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
         await manager.insert(Card, { id: 12 });
       });
       await Promise.allSettled(late);
-      expect((await told()).toSorted()).toEqual(['card.created 10', 'card.created 12']);
+      expect((await capturedEvents()).toSorted()).toEqual(['card.created 10', 'card.created 12']);
       expect(await rows()).toEqual([...UNCHANGED, '10 new', '12 new']);
     });
 
-    it('keeps its event when a savepoint set after it is rolled back', async () => {
-      const { isReached, letGo } = held('afterInsert', 10);
+    it('keeps its event if a later savepoint is rolled back', async () => {
+      const { isReached, release } = blockHook('afterInsert', 10);
       await app.dataSource.transaction(async (manager) => {
         forget(manager.save(Card, { id: 10, title: 'before' }));
         await isReached;
@@ -356,15 +358,15 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
         });
         nested.catch(() => undefined);
         await othersWork();
-        letGo();
+        release();
         await expect(nested).rejects.toThrow('no');
       });
       expect(await outcomes()).toEqual(['fulfilled']);
-      expect(await told()).toEqual(['card.created 10']);
+      expect(await capturedEvents()).toEqual(['card.created 10']);
       expect(await rows()).toEqual([...UNCHANGED, '10 before']);
     });
 
-    it('is no deadlock where hooks of two writes begin nested transactions', async () => {
+    it('causes no deadlock if hooks of two writes begin nested transactions', async () => {
       const subscriber: EntitySubscriberInterface<Card> = {
         listenTo: () => Card,
         async afterInsert({ entity, manager }) {
@@ -380,14 +382,14 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       });
       expect(await outcomes()).toEqual(['fulfilled', 'fulfilled']);
       const ids = [10, 11, 12, 13, 14].flatMap((id) => [id, id + 100]);
-      expect((await told()).toSorted()).toEqual(ids.map((id) => `card.created ${id}`).toSorted());
+      expect((await capturedEvents()).toSorted()).toEqual(ids.map((id) => `card.created ${id}`).toSorted());
       expect(await rows()).toHaveLength(13);
     });
   });
 
   describe('by release()', () => {
-    it('is done before the connection is given back', async () => {
-      const { isReached, letGo } = held('afterInsert', 10);
+    it('is done before the connection returns to the pool', async () => {
+      const { isReached, release } = blockHook('afterInsert', 10);
       const runner = app.dataSource.createQueryRunner();
       await runner.startTransaction();
       forget(runner.manager.save(Card, { id: 10 }));
@@ -396,20 +398,20 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       const released = runner.release();
       await othersWork();
       expect(runner.isReleased).toBe(false);
-      letGo();
+      release();
       await released;
       expect(await outcomes()).toEqual(['fulfilled', 'fulfilled']);
-      expect(await told()).toEqual(['card.created 10']);
+      expect(await capturedEvents()).toEqual(['card.created 10']);
     });
 
-    it('is rolled back where nobody has committed it', async () => {
+    it('is rolled back if it was not committed', async () => {
       const runner = app.dataSource.createQueryRunner();
       await runner.startTransaction();
       forget(runner.manager.save(Card, { id: 10 }));
       await runner.release();
       expect(runner.isReleased).toBe(true);
       await Promise.allSettled(late);
-      expect(await told()).toEqual([]);
+      expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
     });
   });
@@ -425,8 +427,8 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
       app = patient;
     });
 
-    it('is named by a COMMIT that is refused, and sends nothing more', async () => {
-      const { isReached, letGo } = held('beforeInsert', 10);
+    it('makes the COMMIT fail with its name, and sends no further statement', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
       const committed = app.dataSource.transaction(async (manager) => {
         await manager.insert(Card, { id: 9 });
         forget(manager.save(Card, { id: 10, notes: [{ id: 1 }] }));
@@ -436,45 +438,45 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
         code: 'WRITES_UNFINISHED',
         details: { writes: ['save() of Card'], timeoutMs: TIMEOUT_MS },
       });
-      letGo();
+      release();
       expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
-      expect(await told()).toEqual([]);
+      expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
     });
 
-    it('is ended where a hook waits for somebody who waits for the COMMIT', async () => {
+    it('ends if a hook waits for a task that waits for the COMMIT', async () => {
       let isCommitted: Promise<unknown> = Promise.resolve();
-      const { isReached, letGo } = held('afterInsert', 10, () => isCommitted);
+      const { isReached, release } = blockHook('afterInsert', 10, () => isCommitted);
       const runner = app.dataSource.createQueryRunner();
       await runner.startTransaction();
       forget(runner.manager.save(Card, { id: 10 }));
       await isReached;
       isCommitted = runner.commitTransaction();
       isCommitted.catch(() => undefined);
-      letGo();
+      release();
       await expect(isCommitted).rejects.toMatchObject({ code: 'WRITES_UNFINISHED' });
       expect(runner.isTransactionActive).toBe(false);
       await runner.release();
       await Promise.allSettled(late);
-      expect(await told()).toEqual([]);
+      expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
     });
 
-    it('is rolled back by a ROLLBACK, and by release(), all the same', async () => {
-      const { isReached, letGo } = held('beforeInsert', 10);
+    it('is rolled back by a ROLLBACK and by release()', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
       const runner = app.dataSource.createQueryRunner();
       await runner.startTransaction();
       forget(runner.manager.save(Card, { id: 10 }));
       await isReached;
       await runner.rollbackTransaction();
       await runner.release();
-      letGo();
+      release();
       expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
       expect(await rows()).toEqual(UNCHANGED);
     });
 
     if (database.name !== 'sqlite') {
-      it('is waited for as long as a statement of its is under way', async () => {
+      it('delays the COMMIT as long as one of its statements is under way', async () => {
         const blocker = app.dataSource.createQueryRunner();
         await blocker.startTransaction();
         await blocker.query('UPDATE unawaited_card SET title = title WHERE id = 1');
@@ -485,24 +487,24 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
         await blocker.rollbackTransaction();
         await blocker.release();
         await committed;
-        expect(await told()).toEqual(['card.updated 1']);
+        expect(await capturedEvents()).toEqual(['card.updated 1']);
       });
     }
   });
 
-  it('does not matter where it is a read: COMMIT does not wait for that', async () => {
-    const { isReached, letGo } = held('afterLoad', 1);
+  it('does not delay the COMMIT if it is a read', async () => {
+    const { isReached, release } = blockHook('afterLoad', 1);
     await app.dataSource.transaction(async (manager) => {
       forget(manager.find(Card));
       await isReached;
       await manager.insert(Card, { id: 10 });
     });
-    expect(await told()).toEqual(['card.created 10']);
-    letGo();
+    expect(await capturedEvents()).toEqual(['card.created 10']);
+    release();
     expect(await outcomes()).toEqual(['fulfilled']);
   });
 
-  it('is one of several transactions that are asked for at once on one query runner', async () => {
+  it('is committed with its event if several transactions are started concurrently on one query runner', async () => {
     const runner = app.dataSource.createQueryRunner();
     const { manager } = runner;
     const [first, second] = await Promise.allSettled([
@@ -515,12 +517,12 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
     await Promise.allSettled(late);
     await runner.release();
     expect([first.status, second.status]).toEqual(['fulfilled', 'fulfilled']);
-    expect((await told()).toSorted()).toEqual(['card.created 10', 'card.created 11', 'card.created 12']);
+    expect((await capturedEvents()).toSorted()).toEqual(['card.created 10', 'card.created 11', 'card.created 12']);
     expect(await rows()).toHaveLength(6);
   });
 
-  it('is announced to handlers only when the COMMIT is done', async () => {
-    const { isReached, letGo } = held('afterInsert', 77);
+  it('is emitted to handlers only after the COMMIT', async () => {
+    const { isReached, release } = blockHook('afterInsert', 77);
     const emitted: unknown[] = [];
     const { EventEmitter2 } = await import('@nestjs/event-emitter');
     const emitter = app.app.get(EventEmitter2);
@@ -532,7 +534,7 @@ describeDatabases('a write that nobody awaits when its transaction ends', (datab
     });
     await othersWork();
     expect(emitted).toEqual([]);
-    letGo();
+    release();
     await committed;
     await vi.waitFor(() => expect(emitted).toEqual([77]));
     emitter.off('webhooks.event.card.created', note);

@@ -43,7 +43,7 @@ class Part {
   other: number;
 }
 
-/** A table that a test makes by hand. */
+/** Its table is created by the test in SQL. */
 @Webhook({ fields: ['name', 'uses'] })
 @Entity('upg_tag')
 class Tag {
@@ -88,7 +88,7 @@ describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it 
 
   const onLive = { conflictPaths: ['account', 'key'], indexPredicate: '"deletedAt" IS NULL' };
 
-  /** The table of {@link Tag}, with what makes a name unique. */
+  /** The table of {@link Tag}, with the constraint or index that makes a name unique. */
   async function tags(...statements: string[]): Promise<void> {
     for (const statement of statements) await manager.query(statement);
     await manager.insert(Tag, [{ name: 'Cafe' }, { name: 'two' }]);
@@ -96,7 +96,7 @@ describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it 
   }
   const PLAIN = 'CREATE TABLE upg_tag (id serial PRIMARY KEY, name varchar, uses int NOT NULL DEFAULT 0)';
 
-  it('is answered by a partial index: a row outside of it is not met', async () => {
+  it('is answered by a partial index: a row outside of it does not conflict', async () => {
     await manager.insert(Setting, [
       { account: 'a', key: 'k', value: 1 },
       { account: 'a', key: 'k2', value: 1 },
@@ -115,7 +115,7 @@ describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it 
       ['created', 'a k 5', undefined],
       ['updated', 'a k2 6', { value: 1 }],
     ]);
-    // Now there is a deleted and a live one.
+    // Now there are a deleted row and a live row.
     await manager.upsert(Setting, { account: 'a', key: 'k', value: 7 }, onLive);
     expect(await events()).toEqual([['updated', 'a k 7', { value: 5 }]]);
   });
@@ -224,7 +224,7 @@ describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it 
     ]);
   });
 
-  it('is answered where one NULL is as good as another', async ({ skip }) => {
+  it('is answered where NULLs are not distinct', async ({ skip }) => {
     const [{ server_version_num: version }] = await manager.query('SHOW server_version_num');
     if (Number(version) < 150_000) {
       await manager.query(PLAIN);

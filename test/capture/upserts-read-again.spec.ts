@@ -51,7 +51,7 @@ describeDatabases('an upsert of rows that no statement returns as a whole', (dat
     await fresh.drop();
   });
 
-  it('tells its links, and the old values of all but virtual columns', async () => {
+  it('has its links in data, and in previous the old values of all columns except virtual ones', async () => {
     const { manager } = app.dataSource;
     await manager.insert(Label, { name: 'urgent' });
     await manager.save(Task, { id: 1, title: 'a', spot: 'POINT(1 2)', labels: [{ name: 'urgent' }] });

@@ -22,7 +22,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { entitiesFor, familyOf, KINDS } from './every-kind.js';
 import { storedEvents } from './shop.js';
 
-/** Rows are found by `code`, or by `region` and `sku`, whichever the database sees first. */
+/** Rows conflict by `code`, or by `region` and `sku`, whichever the database checks first. */
 @Webhook()
 @Entity('ups_part')
 @Unique('uq_part_code', ['code'])
@@ -47,7 +47,7 @@ class Part {
   note: string | null;
 }
 
-/** Its index is made by hand, of a kind that TypeORM does not know. */
+/** Its index is created in SQL, because TypeORM does not know its type. */
 @Webhook()
 @Entity('ups_tag')
 class Tag {
@@ -71,7 +71,7 @@ class Place {
   city: string;
 }
 
-/** Keys of every sort that a conflict may be found by. */
+/** Every type of key by which rows may conflict. */
 @Webhook()
 @Entity('ups_tariff')
 @Index(['price'], { unique: true })
@@ -174,7 +174,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
 
   const query = (text: string) => manager.query(family === 'mysql' ? text.replaceAll('"', '`') : text);
 
-  /** Every row by its key, as it would go out. */
+  /** Every row by its key, as a payload would show it. */
   async function rowsOf(entity: new () => ObjectLiteral): Promise<Map<Json, Record<string, Json>>> {
     const { relations } = app.dataSource.getMetadata(entity);
     const rows = await manager.find(entity, {
@@ -191,7 +191,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     );
   }
 
-  /** The events of a write are what the table says, read before it and after. */
+  /** Compares the events of a write with the table before and after it. */
   async function expectTruth(entity: new () => ObjectLiteral, write: () => Promise<unknown>) {
     const before = await rowsOf(entity);
     await write();
@@ -199,7 +199,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     const { name } = app.dataSource.getMetadata(entity);
     const expected = [...after].flatMap(([id, data]) => {
       const old = before.get(id);
-      // better-sqlite3 gives a bigint as a number.
+      // better-sqlite3 returns a bigint as a number.
       if (entity === Tariff) data['id'] = String(id);
       if (!old) return [{ type: `${name.toLowerCase()}.created`, data }];
       const changed = Object.keys(data).filter(
@@ -230,7 +230,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     ]);
   });
 
-  it('is answered for a number that TypeORM leaves to PostgreSQL, although it was given', async () => {
+  it('is answered for a given number that TypeORM leaves to PostgreSQL', async () => {
     await manager.insert(Part, { code: 'a' });
     const { id } = await manager.findOneByOrFail(Part, { code: 'a' });
     await forget();
@@ -245,7 +245,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     expect(await expectTruth(Part, () => manager.upsert(Part, rows, ['code']))).toEqual(['created', 'updated']);
   });
 
-  it('is answered by columns that the statement leaves to their default', async () => {
+  it('is answered by columns that get their default', async () => {
     await manager.insert(Part, [{ sku: 's1' }, { sku: 's2' }]);
     await forget();
     const rows = [
@@ -258,7 +258,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     ]);
   });
 
-  it('is answered where a unique column is NULL, which meets nothing', async () => {
+  it('is answered where a unique column is NULL, which conflicts with nothing', async () => {
     await manager.insert(Part, { code: null, note: 'first' });
     await forget();
     const rows = [
@@ -294,7 +294,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     expect(events.slice(1)).toEqual([{ type: 'ticket.created', data: { ...b } }]);
   });
 
-  it('is answered by keys that have a transformer, a date and an embedded, and a bigint', async () => {
+  it('is answered by keys with a transformer, a date, an embedded column and a bigint', async () => {
     await manager.insert(Part, { code: 'p' });
     const part = await manager.findOneByOrFail(Part, { code: 'p' });
     await manager.insert(Tariff, [
@@ -370,7 +370,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     await manager.upsert(EveryKind, row as ObjectLiteral, ['id']);
     const [event] = await storedEvents(app);
     const expected = Object.fromEntries(
-      KINDS.filter(({ told: [a, b] }) => a !== b).map(({ name, told }) => [name, told[0]]),
+      KINDS.filter(({ shown: [a, b] }) => a !== b).map(({ name, shown }) => [name, shown[0]]),
     );
     expect(event?.previous).toEqual({ ...expected, address, parent: '9007199254740993' });
   });
@@ -386,7 +386,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     expect(JSON.stringify(given)).not.toContain('wh_');
   });
 
-  it('is answered where a row of another kind of a single table is met', async () => {
+  it('is answered where a row of another entity in a single table conflicts', async () => {
     await manager.upsert(Animal, [{ id: 1 }], ['id']);
     await manager.upsert(
       Dog,
@@ -441,7 +441,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
   }
 
   if (family === 'mysql') {
-    it('is answered by whichever of several unique keys a row meets', async () => {
+    it('is answered by any of several unique keys', async () => {
       await manager.insert(Part, [
         { code: 'a', sku: 's1', note: 'by code' },
         { code: 'b', sku: 's2', note: 'by sku' },
@@ -511,7 +511,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
   }
 
   if (isServer) {
-    it('is answered with what another writer has committed in the meantime', async () => {
+    it('is answered with the row that another writer has committed in the meantime', async () => {
       await manager.insert(Part, { code: 'a', rev: 1 });
       await forget();
       const other = app.dataSource.createQueryRunner();
@@ -527,7 +527,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
   }
 
   if (database.name === 'mysql2') {
-    it('is refused where another writer has inserted one row of the call meanwhile, and another row is named twice', async () => {
+    it('is refused if another writer has inserted one row of the call meanwhile and another row is named twice', async () => {
       let isMet = false;
       const other = {
         async beforeQuery({ query: text }: { query: string }) {

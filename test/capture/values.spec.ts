@@ -22,9 +22,9 @@ import { storedEvents } from './shop.js';
 
 const ID = '0190163d-8694-739b-aea5-966c26f8ad00';
 
-/** What each column tells, in the order of the columns; `at` is 0 for the row as inserted, 1 as updated. */
-function told(at: 0 | 1): Record<string, Json> {
-  return Object.fromEntries(KINDS.map((kind) => [kind.name, kind.told[at]]));
+/** The payload value of each column, in the order of the columns; `at` is 0 for the inserted row and 1 for the updated row. */
+function shownAt(at: 0 | 1): Record<string, Json> {
+  return Object.fromEntries(KINDS.map((kind) => [kind.name, kind.shown[at]]));
 }
 
 function written(at: 0 | 1): Record<string, unknown> {
@@ -167,7 +167,7 @@ describeDatabases('a value in a payload', (database) => {
       const row = rows.create({ id: ID, ...written(0), address: { city: 'Köln', fee: '1.5' }, second: null } as never);
       Object.assign(row, { parent: first, lazy: Promise.resolve(first) });
       await rows.save(row);
-      // Loaded as an application does, and removed by what it loaded.
+      // Load as an application does, and remove the loaded row.
       const loaded = await rows.findOneByOrFail({ id: ID });
       Object.assign(loaded, written(1), {
         address: { city: null, fee: null },
@@ -181,28 +181,34 @@ describeDatabases('a value in a payload', (database) => {
     });
 
     it.each(KINDS.map(({ name }) => name))(
-      'tells %s alike when created, updated, before the update, and deleted',
+      '%s has the same form when created, updated, before the update and deleted',
       (name) => {
         const [created, updated, deleted, absent] = events;
-        const kind = told(0)[name];
+        const kind = shownAt(0)[name];
         expect({
           created: created?.data[name],
           updated: updated?.data[name],
           previous: updated?.previous?.[name],
           deleted: deleted?.data[name],
           absent: absent?.data[name],
-        }).toEqual({ created: kind, updated: told(1)[name], previous: kind, deleted: told(1)[name], absent: null });
+        }).toEqual({
+          created: kind,
+          updated: shownAt(1)[name],
+          previous: kind,
+          deleted: shownAt(1)[name],
+          absent: null,
+        });
       },
     );
 
-    it('writes the same text, in the order of the columns, on every database', () => {
+    it('has the same text, in the order of the columns, on every database', () => {
       const rest = (at: 0 | 1) =>
         at === 0 ? { parent: '9007199254740993', lazy: '9007199254740993' } : { parent: '2', lazy: '9007199254740993' };
       const embedded = (at: 0 | 1) => ({
         address: at === 0 ? { city: 'Köln', fee: '1.50' } : { city: null, fee: null },
         second: at === 0 ? { city: null, fee: null } : { city: 'x', fee: '0.00' },
       });
-      const data = (at: 0 | 1, version: number) => ({ id: ID, version, ...told(at), ...rest(at), ...embedded(at) });
+      const data = (at: 0 | 1, version: number) => ({ id: ID, version, ...shownAt(at), ...rest(at), ...embedded(at) });
       const empty = { city: null, fee: null };
       const nothing = Object.fromEntries(KINDS.map(({ name }) => [name, null]));
       const { lazy: _, ...restBefore } = rest(0);
@@ -211,7 +217,7 @@ describeDatabases('a value in a payload', (database) => {
         {
           type: 'every_kind.updated',
           data: data(1, 2),
-          previous: { version: 1, ...told(0), ...restBefore, ...embedded(0) },
+          previous: { version: 1, ...shownAt(0), ...restBefore, ...embedded(0) },
         },
         { type: 'every_kind.deleted', data: data(1, 2) },
         {
@@ -223,7 +229,7 @@ describeDatabases('a value in a payload', (database) => {
     });
   });
 
-  it('of a composite key stands under each of its properties, and each row keeps its own event', async () => {
+  it('of a composite key has one property for each column, and each row has its own event', async () => {
     const rows = repository(Composite);
     await rows.save([
       { tenant: 'a', number: '9007199254740993', name: 'one' },
@@ -266,7 +272,7 @@ describeDatabases('a value in a payload', (database) => {
     ]);
   });
 
-  it('of a relation is the id of the other row, by the column of a lazy one too', async () => {
+  it('of a relation is the id of the related row, also for a lazy relation with a separate column', async () => {
     await repository(KindOwner).save([{ id: '10' }, { id: '11' }]);
     const rows = repository(EveryKind);
     const id = ID.replace('00', '88');
@@ -325,7 +331,7 @@ describeDatabases('a value in a payload', (database) => {
   });
 
   it.each(['America/New_York', 'Asia/Tokyo', 'UTC'])(
-    'of a date is the day in the row, in a process in %s',
+    'of a date is the stored day, in a process in %s',
     async (zone) => {
       const { TZ } = process.env;
       process.env.TZ = zone;
@@ -346,7 +352,7 @@ describeDatabases('a value in a payload', (database) => {
     },
   );
 
-  it('is of the row even when the writer names its key in another form', async () => {
+  it('is that of the row even if the writer gives the key in another form', async () => {
     const rows = repository(EveryKind);
     const upper = 'ABCDEF3D-8694-739B-AEA5-966C26F8AD91';
     await app.dataSource.transaction(async (manager) => {
@@ -400,24 +406,27 @@ describeDatabases('a value in a payload', (database) => {
       ],
     ];
 
-    it.each(forms)('fails the write with entity and field, and rolls the row back: %s', async (_, value) => {
-      const before = await repository(Fragile).count();
-      broken.from = () => value;
-      const error: unknown = await repository(Fragile)
-        .save({ value: 'x' })
-        .catch((caught: unknown) => caught);
-      expect(error).toBeInstanceOf(CaptureError);
-      expect(error).toMatchObject({
-        code: 'UNSERIALIZABLE_FIELD',
-        message: expect.stringContaining('Fragile.value') as string,
-        details: { entity: 'Fragile', field: 'value' },
-      });
-      broken.from = (read) => read;
-      expect(await repository(Fragile).count()).toBe(before);
-      expect(await ofType('fragile')).toEqual([]);
-    });
+    it.each(forms)(
+      'makes the write fail with the names of entity and field, and rolls the row back: %s',
+      async (_, value) => {
+        const before = await repository(Fragile).count();
+        broken.from = () => value;
+        const error: unknown = await repository(Fragile)
+          .save({ value: 'x' })
+          .catch((caught: unknown) => caught);
+        expect(error).toBeInstanceOf(CaptureError);
+        expect(error).toMatchObject({
+          code: 'UNSERIALIZABLE_FIELD',
+          message: expect.stringContaining('Fragile.value') as string,
+          details: { entity: 'Fragile', field: 'value' },
+        });
+        broken.from = (read) => read;
+        expect(await repository(Fragile).count()).toBe(before);
+        expect(await ofType('fragile')).toEqual([]);
+      },
+    );
 
-    it("fails the caller's transaction, and takes its other rows with it", async () => {
+    it('makes the transaction of the caller fail, with its other rows', async () => {
       const before = await repository(Composite).count();
       broken.from = () => () => 1;
       const writing = app.dataSource.transaction(async (manager) => {
@@ -432,7 +441,7 @@ describeDatabases('a value in a payload', (database) => {
       expect((await ofType('fragile')).map(({ data }) => data.value)).toEqual(['y']);
     });
 
-    it('fails a remove too, and the row stays', async () => {
+    it('makes a remove fail, too, and the row stays', async () => {
       const row = await repository(Fragile).save({ value: 'z' });
       broken.from = () => () => 1;
       await expect(repository(Fragile).remove(row)).rejects.toMatchObject({ code: 'UNSERIALIZABLE_FIELD' });

@@ -8,17 +8,17 @@ import { findingText, runModel } from './model-run.js';
 const { MODEL_SECONDS, MODEL_SEED, MODEL_DATABASE, MODEL_MODE, MODEL_COALESCE, MODEL_WITHOUT, MODEL_FINDINGS } =
   process.env;
 
-/** A minute for all drivers and modes; `MODEL_SECONDS` is for each of them. */
+/** One minute for all drivers and modes together. `MODEL_SECONDS` is the time for each of them. */
 const SECONDS = Number(MODEL_SECONDS ?? 60 / 8);
-/** `MODEL_SEED` repeats a run from the program of that seed on. */
-/** In CI the programs are the same each time: a red run speaks of the change. `npm run model` looks for new ones. */
+/** `MODEL_SEED` repeats a run, starting with the program of that seed. */
+/** In CI the programs are always the same, so a red run is caused by the change. `npm run model` looks for new faults. */
 const SEED = Number(MODEL_SEED ?? (process.env.CI ? 859_933_805 : randomInt(2 ** 31)));
 const WITHOUT = MODEL_WITHOUT ? MODEL_WITHOUT.split(',') : [];
-/** A run ends with its first finding, or goes on to collect more. */
+/** The number of findings after which a run ends. */
 const FINDINGS = Number(MODEL_FINDINGS ?? 1);
 const TIMEOUT_MS = SECONDS * 1_000 + FINDINGS * 120_000;
 
-/** Random programs on one database, in both modes at once. */
+/** Runs random programs on one database, in both modes concurrently. */
 export function describeModel(name: TestDatabase['name']): void {
   const database = databases.find((one) => one.name === name);
   const isChosen = database !== undefined && (MODEL_DATABASE ?? name) === name;
@@ -48,6 +48,6 @@ async function expectNoFindingIn(kind: ModelKind, seconds: number): Promise<void
   const title = `${kind.database.name}, ${kind.mode}${kind.coalesce ? ', coalesce' : ''}`;
   console.log(`model ${title}: ${programs} programs from seed ${SEED}, ${changes} changes`);
   if (findings.length) expect.fail(findings.map((finding) => findingText(kind, finding, WITHOUT)).join('\n\n---\n\n'));
-  // A few programs may change nothing; many that change nothing would test nothing.
+  // Some programs may change nothing. If many do, the run tests nothing.
   if (programs >= 20) expect(changes).toBeGreaterThan(programs / 2);
 }

@@ -24,7 +24,7 @@ import {
 import type { WebhookFeature } from 'nestjs-entity-webhooks';
 import type { DatabaseFamily } from '../every-kind.js';
 
-/** Its key is given by the writer, it has an owner, and it can be deleted softly. */
+/** The writer gives its key, it has an owner, and it can be soft-deleted. */
 @Entity('model_item')
 export class Item {
   @PrimaryColumn({ type: 'int' })
@@ -52,7 +52,7 @@ export class Item {
   deletedAt: Date | null;
 }
 
-/** The database draws its key, fills a column and keeps dates. */
+/** The database generates its key, fills a column and maintains dates. */
 @Entity('model_numbered')
 export class Numbered {
   @PrimaryGeneratedColumn()
@@ -74,7 +74,7 @@ export class Numbered {
   version: number;
 }
 
-/** TypeORM or the database draws its key, and a unique column finds it. */
+/** TypeORM or the database generates its key, and it can be found by a unique column. */
 @Entity('model_ticket')
 export class Ticket {
   @PrimaryGeneratedColumn('uuid')
@@ -90,7 +90,7 @@ export class Ticket {
   amount: number;
 }
 
-/** Its key has two parts. */
+/** Its key has two columns. */
 @Entity('model_booking')
 export class Booking {
   @PrimaryColumn({ type: 'varchar', length: 20 })
@@ -147,7 +147,7 @@ export class Slip {
   cart: Relation<Cart> | null;
 }
 
-/** Its hooks close a value before each write, and open it after each read: only the closed one may go out. */
+/** Its hooks encode a value before each write and decode it after each read. Only the encoded value may be in a payload. */
 @Entity('model_vault')
 export class Vault {
   @PrimaryColumn({ type: 'int' })
@@ -173,7 +173,7 @@ export class Vault {
   }
 }
 
-/** Refers to rows of its own table. */
+/** References rows of the same table. */
 @Entity('model_node')
 export class Node {
   @PrimaryColumn({ type: 'int' })
@@ -200,14 +200,14 @@ export class Animal {
   name: string;
 }
 
-/** Stands in the table of its parent. */
+/** Shares the table of its parent. */
 @ChildEntity()
 export class Dog extends Animal {
   @Column({ type: 'varchar', length: 20, nullable: true })
   trick: string | null;
 }
 
-/** Has no webhooks. */
+/** Not captured. */
 @Entity('model_buyer')
 export class Buyer {
   @PrimaryColumn({ type: 'int' })
@@ -237,7 +237,7 @@ export class Invoice {
   buyer: Relation<Buyer> | null;
 }
 
-/** One live row of each key; what was deleted softly does not count. */
+/** At most one live row for each key; soft-deleted rows do not count. */
 function settingFor(family: DatabaseFamily) {
   @Entity('model_setting')
   class Setting {
@@ -258,7 +258,7 @@ function settingFor(family: DatabaseFamily) {
   return Setting;
 }
 
-/** Every entity of the model by its name, as a database has it. */
+/** Every entity of the model by name, with the column types of a database. */
 export function modelEntities(family: DatabaseFamily) {
   const captured = {
     ...{ Item, Numbered, Ticket, Booking, Cart, Line, Slip, Vault, Invoice, Node, Animal, Dog },
@@ -269,7 +269,7 @@ export function modelEntities(family: DatabaseFamily) {
 
 export type EntityName = keyof ReturnType<typeof modelEntities>['captured'];
 
-/** How the module is told of them. @param coalesce one event for each row and transaction */
+/** The entities for `forFeature()`. @param coalesce one event for each row and transaction */
 export function modelFeatures(family: DatabaseFamily, coalesce: boolean): WebhookFeature[] {
   const { captured } = modelEntities(family);
   return Object.entries(captured).map(([name, entity]) => ({
@@ -279,7 +279,7 @@ export function modelFeatures(family: DatabaseFamily, coalesce: boolean): Webhoo
   })) as WebhookFeature[];
 }
 
-/** Those that refer to others come first: the order in which rows can be deleted. */
+/** The entities in the order in which their rows can be deleted: entities with references come first. */
 export const MODEL_TABLES = [
   ...['model_line', 'model_slip', 'model_cart', 'model_invoice', 'model_item', 'model_numbered', 'model_ticket'],
   ...['model_booking', 'model_vault', 'model_setting', 'model_animal', 'model_node'],

@@ -5,7 +5,7 @@ import { databases } from '../../support/databases.js';
 import { Bench, findingText, runProgram } from './model-run.js';
 import type { Program } from './program.js';
 
-/** A program that once found a fault, and where. */
+/** A program that once found a fault, with the drivers and modes in which it did. */
 interface FoundProgram {
   readonly fault: string;
   readonly on: readonly string[];
@@ -17,7 +17,7 @@ const FOUND = JSON.parse(readFileSync(join(import.meta.dirname, 'found-programs.
 /** A race shows its fault in some runs only. */
 const TRIES = 5;
 
-describe.each(databases)('programs that found a fault once ($name)', (database) => {
+describe.each(databases)('programs that once found a fault ($name)', (database) => {
   const here = FOUND.filter(({ on }) => on.includes(database.name));
   describe.each(['orm', 'trigger'] as const)('captured by %s', (mode) => {
     const programs = here.filter(({ modes }) => modes.includes(mode));

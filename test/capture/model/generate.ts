@@ -3,21 +3,21 @@ import { innerSteps, namesARowTwice, type Program, type SaveOptions, type Step, 
 import { Random } from './random.js';
 import { HOOK_NAMES, RELATIONS, ROW_SOURCES, STATEMENTS, type Abilities, type RowSource } from './rows.js';
 
-/** No foreign key refers to them. */
+/** No foreign key references these entities. */
 const CLEARED: readonly EntityName[] = ['Item', 'Numbered', 'Booking'];
 const ENTITIES = Object.keys(ROW_SOURCES) as EntityName[];
 const MOST_WRITERS = 4;
 const MOST_STEPS = 4;
 const DEEPEST = 3;
 
-/** Makes the program of a seed. The abilities of the database have a say in it; nothing else has. */
+/** Makes the program of a seed. It depends only on the seed, the switches and the abilities of the database. */
 export function programOf(seed: number, abilities: Abilities): Program {
   const program = new Generator(new Random(seed), abilities).program();
   return abilities.capturesSql ? program : withoutUnlockedRaces(program);
 }
 
 class Generator {
-  /** Most steps of a program are about these, so that they meet. */
+  /** Most steps of a program use these entities, so that writers work on the same rows. */
   private readonly favourites: readonly EntityName[];
 
   constructor(
@@ -74,13 +74,13 @@ class Generator {
       [15, 'rollback'],
       [depth === 0 && style === 'runner' ? 8 : 0, 'release'],
     ] as const);
-    // A nested one has the level of the outer one.
+    // A nested transaction has the isolation level of the outer one.
     const hasLevel = depth === 0 && (style === 'callback' || style === 'runner');
     const level = hasLevel && random.chance(0.4) ? { level: random.pick(abilities.levels) } : {};
     return { do: 'transaction', style, ...level, end, steps: this.steps(depth + 1) };
   }
 
-  /** A race that is the same in each run. */
+  /** A race that has the same order of steps in each run. */
   private between(): Step {
     const entity = this.entity();
     const source = ROW_SOURCES[entity];
@@ -211,7 +211,7 @@ class Generator {
     return { do: 'relate', entity, relation, of, verb: 'set', value: random.chance(0.3) ? null : other };
   }
 
-  /** Without what only a `save()` can write: the rows of other tables. */
+  /** Removes the rows of other tables, which only a `save()` can write. */
   private plainRow(entity: EntityName) {
     return withoutCascades(ROW_SOURCES[entity].row(this.random));
   }
@@ -230,7 +230,7 @@ function isReference(value: unknown): boolean {
   return typeof value === 'object';
 }
 
-/** Kinds of programs that can be switched off, while a fault of theirs is known: `MODEL_WITHOUT=reload,races`. */
+/** Kinds of programs that can be left out while one of their faults is known: `MODEL_WITHOUT=reload,races`. */
 export const SWITCHES: Readonly<Record<string, (program: Program) => Program>> = {
   reload: (program) => mapSteps(program, (step) => [withoutOption(step, 'reload')]),
   'transaction-false': (program) => mapSteps(program, (step) => [withoutOption(step, 'transaction')]),
@@ -260,11 +260,11 @@ export const SWITCHES: Readonly<Record<string, (program: Program) => Program>> =
       step.do === 'transaction' && step.end === 'release' ? [{ ...step, end: 'commit' }] : [step],
     ),
   'throwing-hooks': (program) => withoutHookNames(program),
-  /** A matter of the server's settings, and not of the program. */
+  /** Depends on the settings of the server, and not on the program. */
   snapshots: (program) => program,
 };
 
-/** @throws for a name that is no switch */
+/** @throws Error for an unknown switch */
 export function switchedOff(program: Program, names: readonly string[]): Program {
   return names.reduce((rest, name) => {
     const off = SWITCHES[name];
@@ -273,7 +273,7 @@ export function switchedOff(program: Program, names: readonly string[]): Program
   }, program);
 }
 
-/** Names stand in rows and in criteria alike. */
+/** Names occur in rows and in criteria. */
 function withoutHookNames(program: Program): Program {
   const pattern = new RegExp(`"(?:${HOOK_NAMES.join('|')})"`, 'g');
   return JSON.parse(JSON.stringify(program).replaceAll(pattern, '"ann"')) as Program;
@@ -284,7 +284,7 @@ function without(program: Program, names: readonly EntityName[]): Program {
   return mapSteps({ ...program, given }, (step) => ('entity' in step && names.includes(step.entity) ? [] : [step]));
 }
 
-/** Where a call names a row twice, its first row. */
+/** The first row of a call that names a row twice. */
 function withFirstRow(step: Step): Step {
   if (!('rows' in step) || !namesARowTwice({ given: [], writers: [[step]] })) return step;
   const rows = step.rows.slice(0, 1).map(({ parent: _, ...row }) => withoutCascades(row));
@@ -292,8 +292,8 @@ function withFirstRow(step: Step): Step {
 }
 
 /**
- * `transaction: false` holds no lock, so another writer may come between a row and the reads before and after it: docs/capture.md, "What
- * save() cannot promise". Where nobody else writes, or in a transaction, it promises what every save() does.
+ * With `transaction: false` no lock is held, so another writer may change a row between its write and the reads before and after it
+ * (docs/capture.md, "What save() cannot promise"). Without other writers, or in a transaction, it has the promises of every save().
  */
 function withoutUnlockedRaces(program: Program): Program {
   const locked = (steps: readonly Step[]): Step[] =>
@@ -317,14 +317,14 @@ function withoutOption(step: Step, option: keyof SaveOptions): Step {
   return { ...step, options };
 }
 
-/** Replaces each step by others, the inner ones first. */
+/** Replaces each step by other steps, inner steps first. */
 export function mapSteps(program: Program, replace: (step: Step) => readonly Step[]): Program {
   const map = (steps: readonly Step[]): Step[] =>
     steps.flatMap((step) => {
       const inner = innerSteps(step);
       if (!inner) return replace(step);
       const steps = map(inner);
-      // Its first step is the one that others interrupt.
+      // The first step of a race is the interrupted step.
       if (step.do === 'between' && !steps.length) return [];
       return replace({ ...step, steps } as Step);
     });

@@ -10,7 +10,7 @@ import { ModelHooks } from './model-hooks.js';
 import { leaksTransactions, namesARowTwice, type Program } from './program.js';
 import { Player, type ModelClasses } from './run-program.js';
 
-/** How an application of the model captures changes. */
+/** The capture options of an application of the model. */
 export interface ModelKind {
   readonly database: TestDatabase;
   readonly mode: CaptureModeName;
@@ -22,12 +22,12 @@ export interface ModelKind {
   readonly hasSnapshots: boolean;
 }
 
-/** A lock that is waited for longer than this is a program's own fault: it fails there and goes on. */
+/** The lock timeout. A program that waits longer has caused it itself: its step fails and it continues. */
 const LOCK_WAIT_MS = 4_000;
-/** Longer than a COMMIT waits for the writes that nobody awaits. */
+/** Longer than a COMMIT waits for writes that are not awaited. */
 const PROGRAM_MS = 25_000;
 
-/** One application on a database of its own, for many programs. */
+/** One application on a separate database, for many programs. */
 export class ModelApp {
   private constructor(
     private readonly kind: ModelKind,
@@ -54,19 +54,19 @@ export class ModelApp {
     const witness = await EventWitness.install(app.app);
     const { dataSource } = app;
     const hooks = new ModelHooks();
-    // Before those of this library: what it throws keeps the later ones from being called.
+    // Before the subscribers of this library: if it throws, later subscribers are not called.
     dataSource.subscribers.unshift(hooks);
     await dataSource.query(`INSERT INTO model_buyer (tenant, id) VALUES (1, 1), (1, 2)`);
     return new ModelApp(kind, fresh, app, witness, classes as never, hooks);
   }
 
-  /** How many changes the programs so far have committed. A model whose writes all fail would find nothing. */
+  /** The number of changes that the programs have committed so far. A model whose writes all fail would find nothing. */
   changes = 0;
 
-  /** It is closed, and another one takes its place. */
+  /** Whether the application must be closed and replaced by a new one. */
   isUnusable = false;
 
-  /** @returns what is wrong; `null` where every committed change has its event, and every event its change */
+  /** @returns the fault; `null` if every committed change has its event and every event its change */
   async fault(program: Program): Promise<string | null> {
     const wrong = await this.faultOf(program);
     const left = await this.leftBehind();
@@ -90,7 +90,7 @@ export class ModelApp {
     return bug ? `The library threw ${bug.stack}` : null;
   }
 
-  /** Also what only the next program would meet. */
+  /** Checks for faults that only the next program would see, too. */
   private async leftBehind(): Promise<string | null> {
     const { dataSource } = this.app;
     try {
@@ -107,7 +107,7 @@ export class ModelApp {
   }
 
   async close(): Promise<void> {
-    // A program that hangs may keep connections.
+    // A program that hangs may still have connections.
     await within(
       10_000,
       this.app.close().catch(() => undefined),
@@ -124,7 +124,7 @@ export class ModelApp {
     await this.forget();
   }
 
-  /** In one transaction, which is one wait for the disk. The deletes of captured tables make images, so those go last. */
+  /** Deletes in one transaction, so that there is one wait for the disk. Deletes of captured tables make images, so images are deleted last. */
   private async clean(): Promise<void> {
     const parent = this.app.dataSource.driver.escape('parentId');
     await this.app.dataSource.transaction(async ({ queryRunner }) => {
@@ -163,8 +163,8 @@ interface MysqlPool {
 }
 
 /**
- * Of each connection that is opened from now on; the pool has opened one. A server that has no such setting refuses the statement, and
- * nothing is lost by that.
+ * Applies to each connection that is opened from now on; the pool has opened one. A server without this setting refuses the statement,
+ * which does no harm.
  */
 async function setSessions(dataSource: DataSource, { database, hasSnapshots }: ModelKind): Promise<void> {
   const { type } = dataSource.options;
@@ -193,7 +193,7 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T | 'too long'> 
   }
 }
 
-/** An error that no database and no TypeORM makes, and that is no refusal with a code. */
+/** Whether an error comes neither from a database nor from TypeORM, and is no refusal with a code. */
 function isFaultOfLibrary(error: unknown): boolean {
   if (error instanceof WebhooksError || !(error instanceof Error)) return false;
   const isBug = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;

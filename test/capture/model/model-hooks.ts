@@ -2,16 +2,16 @@ import type { EntityManager, EntitySubscriberInterface, InsertEvent, ObjectLiter
 import type { BeforeQueryEvent } from 'typeorm/subscriber/event/QueryEvent.js';
 import { Numbered } from './entities.js';
 
-/** Where a writer has read its rows, and holds no lock yet: it begins its transaction, or reads them again under lock. */
+/** Statements before which a writer has read its rows and has no lock yet: it begins its transaction, or reads the rows again with a lock. */
 const BEFORE_LOCKS = /^(?:BEGIN|START TRANSACTION)|FOR (?:NO KEY )?UPDATE/i;
 
 type RowEvent = Pick<InsertEvent<ObjectLiteral>, 'manager'> & { readonly entity?: unknown };
 
-/** A subscriber of the application: its hooks do what the name of a row says. */
+/** A subscriber of the application. The name of a row selects the action of its hooks. */
 export class ModelHooks implements EntitySubscriberInterface {
   private readonly interruptions = new WeakMap<QueryRunner, () => Promise<void>>();
 
-  /** Runs work of another writer once, before this runner locks rows. */
+  /** Runs work of another writer once, before this query runner locks rows. */
   interrupt(runner: QueryRunner, work: () => Promise<void>): void {
     this.interruptions.set(runner, work);
   }
@@ -39,7 +39,7 @@ export class ModelHooks implements EntitySubscriberInterface {
     return this.after(event);
   }
 
-  /** Not `async`: a hook that throws at once keeps those after it from being called. */
+  /** Not `async`: after a hook that throws synchronously, later hooks are not called. */
   private after({ entity, manager }: RowEvent): Promise<void> | undefined {
     switch ((entity as { name?: unknown } | undefined)?.name) {
       case 'boom':
@@ -54,7 +54,7 @@ export class ModelHooks implements EntitySubscriberInterface {
   }
 }
 
-/** TypeORM forgets it where a later hook throws at once, and nobody would handle it. */
+/** If a later hook throws synchronously, TypeORM drops the promise, so its rejection needs a handler here. */
 function rejected(): Promise<void> {
   const rejection = Promise.reject<void>(new Error('a hook rejects'));
   rejection.catch(() => undefined);

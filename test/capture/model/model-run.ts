@@ -6,12 +6,12 @@ import { programText } from './program-text.js';
 import { abilitiesOf } from './rows.js';
 import { shrink } from './shrink.js';
 
-/** How long a failing program is made smaller. */
+/** How long the search for a smaller failing program may take. */
 const SHRINK_MS = 60_000;
 /** A race shows its fault in some runs only. */
 const TRIES = 5;
 
-/** A program whose events are not what the database committed. */
+/** A program whose events differ from the committed changes. */
 export interface Finding {
   readonly seed: number | null;
   readonly program: Program;
@@ -20,25 +20,25 @@ export interface Finding {
 
 export interface ModelRun {
   readonly kind: ModelKind;
-  /** The first seed; each program has the next one. */
+  /** The seed of the first program. Each further program has the next seed. */
   readonly seed: number;
   readonly seconds: number;
-  /** Names of switches: kinds of programs that are left out. */
+  /** Names of switches: the kinds of programs that are left out. */
   readonly without: readonly string[];
   /** Ends the run. */
   readonly mostFindings: number;
 }
 
-/** What a run has shown. */
+/** The result of a run. */
 export interface ModelReport {
   readonly programs: number;
-  /** Committed changes that had their event. */
+  /** The number of committed changes that had their event. */
   readonly changes: number;
-  /** Each the smallest program that fails. */
+  /** The faults, each with the smallest failing program. */
   readonly findings: readonly Finding[];
 }
 
-/** Runs programs until the time is over or enough of them fail. */
+/** Runs programs until the time is over or enough of them have failed. */
 export async function runModel(run: ModelRun): Promise<ModelReport> {
   const deadline = Date.now() + run.seconds * 1_000;
   const bench = new Bench(run.kind);
@@ -57,7 +57,7 @@ export async function runModel(run: ModelRun): Promise<ModelReport> {
   }
 }
 
-/** Runs one program, as often as a race may need. */
+/** Runs one program, repeatedly if it contains a race. */
 export async function runProgram(bench: Bench, program: Program, tries: number): Promise<Finding | null> {
   for (let n = 0; n < tries; n++) {
     const fault = await bench.fault(program);
@@ -82,22 +82,22 @@ async function smallest(bench: Bench, program: Program, fault: string): Promise<
   return { program: result, fault: last };
 }
 
-/** Whether a program fails in each run, so that one run says whether a smaller one does. */
+/** Whether a program fails in each run, so that one run shows whether a smaller program fails. */
 async function isSteady(bench: Bench, program: Program): Promise<boolean> {
   for (let n = 0; n < TRIES; n++) if ((await bench.fault(program)) === null) return false;
   return true;
 }
 
-/** An application for program after program; a new one after each that leaves it unusable. */
+/** One application for consecutive programs. It is replaced after a program that leaves it unusable. */
 export class Bench {
-  /** How many changes the programs committed. */
+  /** The number of changes that the programs committed. */
   changes = 0;
   private app: ModelApp | null = null;
 
   constructor(private readonly kind: ModelKind) {}
 
   async fault(program: Program): Promise<string | null> {
-    // On SQLite nothing waits for the event loop, and the application beside this one would get no turn.
+    // On SQLite nothing yields to the event loop, so the application of the other mode would never run.
     await nextTurn();
     this.app ??= await ModelApp.start(this.kind);
     const before = this.app.changes;
@@ -114,7 +114,7 @@ export class Bench {
   }
 }
 
-/** What somebody needs who looks at it: the fault, how to see it again, and the program. */
+/** The report of a finding: the fault, how to repeat it, and the program. */
 export function findingText(
   { database, mode, coalesce }: ModelKind,
   { seed, program, fault }: Finding,

@@ -1,6 +1,6 @@
 import type { Program, Step } from './program.js';
 
-/** A program as code that somebody can read, and nearly paste. */
+/** A program as readable code that can almost be pasted. */
 export function programText({ given, writers }: Program): string {
   const lines = [...given.map(({ entity, row }) => `given ${entity} ${JSON.stringify(row)}`)];
   for (const [n, steps] of writers.entries()) {

@@ -3,16 +3,16 @@ import type { EntityName } from './entities.js';
 /** Values of a row, as JSON. */
 export type Values = Readonly<Record<string, unknown>>;
 
-/** TypeORM's options of `save()` and `remove()` that change what is written, and how. */
+/** The options of `save()` and `remove()` of TypeORM that change the writes. */
 export interface SaveOptions {
   readonly reload?: false;
   readonly transaction?: false;
   readonly chunk?: number;
 }
 
-/** One thing that a writer does. A program is data, so that it can be kept, printed and made smaller. */
+/** One step of a writer. A program is data, so that it can be stored, printed and made smaller. */
 export type Step =
-  /** `loaded`: rows are read first, and changed in memory. `remembered`: those that `remember` has read get the values of the first row. */
+  /** `loaded`: rows are read first and changed in memory. `remembered`: the rows that `remember` has read get the values of the first row. */
   | {
       readonly do: 'save';
       readonly entity: EntityName;
@@ -31,7 +31,7 @@ export type Step =
     }
   | { readonly do: 'update'; readonly entity: EntityName; readonly where: Values; readonly set: Values }
   | { readonly do: 'delete' | 'softDelete' | 'restore'; readonly entity: EntityName; readonly where: Values }
-  /** Of rows that are read first; without `where` of those that `remember` has read. */
+  /** Removes rows that are read first; without `where`, the rows that `remember` has read. */
   | {
       readonly do: 'remove' | 'softRemove' | 'recover';
       readonly entity: EntityName;
@@ -45,7 +45,7 @@ export type Step =
       readonly column: string;
       readonly by: number;
     }
-  /** By a query builder, with SQL in it where `expressions` has some. */
+  /** By a query builder, with SQL from `expressions` if given. */
   | {
       readonly do: 'buildUpdate';
       readonly entity: EntityName;
@@ -74,47 +74,47 @@ export type Step =
     }
   | { readonly do: 'find' | 'remember'; readonly entity: EntityName; readonly where: Values }
   | { readonly do: 'clear'; readonly entity: EntityName }
-  /** Of a table whose changes triggers capture. */
+  /** Raw SQL on a table that is captured by triggers. */
   | { readonly do: 'sql'; readonly text: string }
-  /** A statement that fails. On PostgreSQL its transaction fails with it. */
+  /** A statement that fails. On PostgreSQL it aborts its transaction. */
   | { readonly do: 'fail' }
   | {
       readonly do: 'transaction';
       /**
-       * By a callback, by the methods of a query runner, by statements of the writer's own, by statements that stand beside others in one
+       * By a callback, by the methods of a query runner, by raw statements of the writer, by statements together with others in one
        * text (PostgreSQL), or by `SET autocommit` (MySQL, MariaDB).
        */
       readonly style: 'callback' | 'runner' | 'raw' | 'script' | 'autocommit';
       readonly level?: IsolationLevel;
-      /** `release`: the query runner is given back in the middle of its transaction. */
+      /** `release`: the query runner is released in the middle of its transaction. */
       readonly end: 'commit' | 'rollback' | 'release';
       readonly steps: readonly Step[];
     }
-  /** The first step, which loads rows; what another writer does before that writes; and the write. */
+  /** The interrupted step, which loads and writes rows, and the steps of another writer between its load and its write. */
   | { readonly do: 'between'; readonly steps: readonly [Step, ...Step[]] }
   /** A query runner without a transaction. */
   | { readonly do: 'runner'; readonly steps: readonly Step[] }
-  /** Their errors are caught, one by one. */
+  /** Steps whose errors are caught, one by one. */
   | { readonly do: 'swallow'; readonly steps: readonly Step[] }
-  /** At once, with `Promise.all`, or `Promise.allSettled`. */
+  /** Concurrent steps, with `Promise.all` or `Promise.allSettled`. */
   | { readonly do: 'all'; readonly isSettled: boolean; readonly steps: readonly Step[] }
-  /** At once, and nobody waits for them. */
+  /** Concurrent steps that are not awaited. */
   | { readonly do: 'forget'; readonly steps: readonly Step[] };
 
 export type IsolationLevel = 'READ UNCOMMITTED' | 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
 
-/** Rows that are there before, and writers that work at once. */
+/** Rows that exist before, and writers that run concurrently. */
 export interface Program {
   readonly given: readonly { readonly entity: EntityName; readonly row: Values }[];
   readonly writers: readonly (readonly Step[])[];
 }
 
-/** The steps inside a step, where it has any. */
+/** The steps inside a step. */
 export function innerSteps(step: Step): readonly Step[] | undefined {
   return 'steps' in step ? step.steps : undefined;
 }
 
-/** Whether a program gives connections back in the middle of their transactions. */
+/** Whether a program releases connections in the middle of their transactions. */
 export function leaksTransactions({ writers }: Program): boolean {
   const leaks = (step: Step): boolean =>
     (step.do === 'transaction' && step.end === 'release') || (innerSteps(step) ?? []).some(leaks);
@@ -123,7 +123,7 @@ export function leaksTransactions({ writers }: Program): boolean {
 
 /** Properties that find a row. */
 const KEYS = ['id', 'code', 'name', 'room'];
-/** Properties that hold other rows, and the name of their table's rows where that is the row's own. */
+/** Properties that contain other rows, with the entity of these rows if it is that of the row itself. */
 const CASCADES = { lines: 'line', slip: 'slip', children: '', parent: '' } as const;
 
 /** Whether one call of a program may write a row twice. */
@@ -135,7 +135,7 @@ export function namesARowTwice({ writers }: Program): boolean {
   return writers.some((steps) => steps.some(isTwice));
 }
 
-/** Each value that finds a row, of this row and those that a cascade writes with it. Collations of MySQL and MariaDB ignore case. */
+/** Each value that finds a row, for this row and the rows that a cascade writes. Collations of MySQL and MariaDB ignore case. */
 function keysIn(row: Values, table = ''): string[] {
   const own = KEYS.filter((key) => row[key] !== undefined).map(
     (key) => `${table} ${key} ${String(row[key]).toLowerCase()}`,

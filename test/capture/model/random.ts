@@ -1,4 +1,4 @@
-/** Numbers that a seed decides: mulberry32. The same seed makes the same program on every machine. */
+/** Random numbers from a seed (mulberry32). The same seed makes the same program on every machine. */
 export class Random {
   private state: number;
 
@@ -6,7 +6,7 @@ export class Random {
     this.state = Math.imul(seed ^ 0x9e37_79b9, 0x85eb_ca6b) >>> 0;
   }
 
-  /** From 0 to 1, without 1. */
+  /** A number from 0 (included) to 1 (excluded). */
   next(): number {
     this.state = (this.state + 0x6d2b_79f5) >>> 0;
     let bits = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
@@ -27,7 +27,7 @@ export class Random {
     return items[this.int(0, items.length - 1)] as T;
   }
 
-  /** One of several, each as often as its weight says. */
+  /** One of several items, chosen by weight. */
   weighted<T>(items: readonly (readonly [number, T])[]): T {
     let left = this.next() * items.reduce((sum, [weight]) => sum + weight, 0);
     for (const [weight, item] of items) {
@@ -37,7 +37,7 @@ export class Random {
     return (items.at(-1) as readonly [number, T])[1];
   }
 
-  /** `least` to `most` items. */
+  /** A list of `least` to `most` items. */
   list<T>(least: number, most: number, make: () => T): T[] {
     return Array.from({ length: this.int(least, most) }, make);
   }

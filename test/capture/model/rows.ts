@@ -4,28 +4,28 @@ import type { EntityName } from './entities.js';
 import type { Values } from './program.js';
 import type { Random } from './random.js';
 
-/** What a program may write to an entity. Keys and values are few, so that writers meet on the same rows. */
+/** The values that a program may write to an entity. Keys and values are few, so that writers work on the same rows. */
 export interface RowSource {
-  /** A whole row, with its key where the writer gives it. */
+  /** A whole row, with its key if the writer gives it. */
   row(random: Random): Values;
-  /** Some columns of a row that is there. */
+  /** Some columns of an existing row. */
   patch(random: Random): Values;
-  /** Which rows. */
+  /** The criteria that select rows. */
   where(random: Random): Values;
-  /** The properties of its key, where the writer gives it. */
+  /** The key properties, if the writer gives the key. */
   readonly key: readonly string[];
-  /** A number to count up. */
+  /** The number property for increment(). */
   readonly counter?: string;
   readonly canSoftDelete?: true;
-  /** What finds a conflict of an upsert: keys and unique columns. */
+  /** The columns by which an upsert may conflict: keys and unique columns. */
   readonly targets: readonly (readonly string[])[];
 }
 
 const NAMES = ['ann', 'bob', 'cid', 'dot'];
-/** What hooks of the application do with a row of such a name: see `model-hooks.ts`. */
+/** The names of rows that select an action of the application hooks: see `model-hooks.ts`. */
 export const HOOK_NAMES = ['boom', 'bang', 'echo'];
 const PRICES = ['1.5', '1.50', '2.00', '2', '0.10'];
-/** Two that are one to a collation that ignores case. */
+/** Two texts that are equal for a collation that ignores case. */
 const CODES = [null, 'x', 'X', 'y', 'z'];
 const TICKETS = ['t1', 'T1', 't2', 't3'];
 
@@ -35,7 +35,7 @@ const amount = (random: Random) => random.int(0, 5);
 
 type Maker = (random: Random) => unknown;
 
-/** One to all of some properties. */
+/** A random selection of at least one property. */
 function some(random: Random, makers: Readonly<Record<string, Maker>>): Values {
   const entries = Object.entries(makers);
   const chosen = entries.filter(() => random.chance(0.5));
@@ -65,7 +65,7 @@ function source(
 
 const reference = (random: Random) => (random.chance(0.3) ? null : { id: random.int(1, 3) });
 
-/** How rows of each entity are made up. */
+/** How the rows of each entity are generated. */
 export const ROW_SOURCES: Readonly<Record<EntityName, RowSource>> = {
   Item: source(
     { id },
@@ -159,7 +159,7 @@ export const RELATIONS: readonly {
   { entity: 'Node', relation: 'children', isMany: true },
 ];
 
-/** Statements of the writer's own, which only triggers capture. */
+/** Raw statements of the writer, which only triggers capture. */
 export const STATEMENTS: readonly ((random: Random) => string)[] = [
   (random) => `UPDATE model_item SET amount = amount + ${random.int(0, 1)} WHERE id = ${id(random)}`,
   (random) => `UPDATE model_item SET id = id + 10 WHERE id = ${id(random)}`,
@@ -169,19 +169,19 @@ export const STATEMENTS: readonly ((random: Random) => string)[] = [
   () => `UPDATE model_numbered SET name = 'raw'`,
 ];
 
-/** The part of a program that only some databases can do. */
+/** The features of programs that only some databases support. */
 export interface Abilities {
   readonly levels: readonly ('READ UNCOMMITTED' | 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE')[];
   readonly hasPartialIndexes: boolean;
   readonly hasSkipUnchanged: boolean;
-  /** Events of `clear()`, and no foreign key in its way. */
+  /** `clear()` makes events, and no foreign key prevents it. */
   readonly canClear: boolean;
   readonly hasAutocommit: boolean;
   /** Several statements in one text. */
   readonly hasScripts: boolean;
-  /** Another writer can work while one has begun. */
+  /** Another writer can write while a transaction is open. */
   readonly hasRowLocks: boolean;
-  /** Whether what is not TypeORM's is captured, too. */
+  /** Whether writes without TypeORM are captured, too. */
   readonly capturesSql: boolean;
 }
 

@@ -5,27 +5,27 @@ import type { Program, Step, Values } from './program.js';
 
 export type ModelClasses = Readonly<Record<EntityName, new () => ObjectLiteral>>;
 
-/** What a run of a program has shown, besides the rows. */
+/** The result of a run of a program, besides the rows. */
 export interface Run {
-  /** Errors that a step met, whoever caught them. */
+  /** The errors of all steps, caught or not. */
   readonly errors: readonly unknown[];
 }
 
-/** One writer at one place of its program. */
+/** The state of one writer at one step of its program. */
 interface Place {
   readonly manager: EntityManager;
-  /** What the writer has read and kept. */
+  /** The rows that the writer has read and kept. */
   readonly memory: Map<EntityName, ObjectLiteral[]>;
 }
 
 type StepOf<D extends Step['do']> = Extract<Step, { do: D }>;
 type Write = Exclude<Step, { steps: readonly Step[] }>;
 
-/** Plays programs on one data source. */
+/** Runs programs on one data source. */
 export class Player {
   private readonly late: Promise<unknown>[] = [];
   private readonly errors: unknown[] = [];
-  /** In a transaction that TypeORM believes in, and the server has rolled back. */
+  /** Whether TypeORM assumes a transaction that the server has rolled back. */
   private readonly lost = new WeakSet<QueryRunner>();
 
   constructor(
@@ -34,7 +34,7 @@ export class Player {
     private readonly hooks: ModelHooks,
   ) {}
 
-  /** Until every promise has settled, also those that nobody awaited. */
+  /** Waits until every promise has settled, including those that were not awaited. */
   async play({ writers }: Program): Promise<Run> {
     await Promise.all(writers.map((steps) => this.caught(() => this.inTurn(steps, this.newPlace()))));
     for (let n = 0; n < this.late.length; n++) await this.late[n];
@@ -81,8 +81,8 @@ export class Player {
   }
 
   /**
-   * What is written in a transaction after a swallowed error that made the server roll it back commits statement by statement, without a
-   * lock: docs/capture.md, "Transactions that end where no statement of their own says so". Other writers may come between.
+   * If an error made the server roll back a transaction and was swallowed, later writes commit statement by statement, without a
+   * lock. Other writers may write in between. See docs/capture.md, "Transactions that end without a COMMIT or ROLLBACK of their own".
    */
   private async writeUnlessLost(step: Write, place: Place): Promise<unknown> {
     const { queryRunner } = place.manager;
@@ -95,7 +95,7 @@ export class Player {
     }
   }
 
-  /** So that nothing of a program goes on when it is over, and no rejection is without a handler. */
+  /** Tracks a promise, so that no work continues after the program and every rejection has a handler. */
   private noted<T>(work: Promise<T>): Promise<T> {
     this.late.push(this.caught(() => work));
     return work;
@@ -122,7 +122,7 @@ export class Player {
         if (step.end === 'commit') await commit();
         if (step.end === 'rollback') await rollback();
       } catch (error) {
-        // A COMMIT that fails may have ended the transaction, or not.
+        // A failed COMMIT may or may not have ended the transaction.
         await rollback().catch(() => undefined);
         throw error;
       }
@@ -152,7 +152,7 @@ export class Player {
     };
   }
 
-  /** In a transaction there is a runner already, and another one would wait for it. */
+  /** In a transaction there is already a query runner, and another one would wait for it. */
   private async onRunner({ manager, memory }: Place, work: (inner: Place) => Promise<void>): Promise<void> {
     if (manager.queryRunner) return work({ manager, memory });
     const runner = this.dataSource.createQueryRunner();
@@ -167,7 +167,7 @@ export class Player {
     return this.onRunner(place, async (inner) => {
       const { queryRunner } = inner.manager;
       const work = () => this.caught(() => this.inTurn(others, this.newPlace()));
-      // In a transaction the others would wait for its locks.
+      // Inside a transaction the other steps would wait for its locks.
       if (queryRunner && !queryRunner.isTransactionActive) this.hooks.interrupt(queryRunner, work);
       await this.step(write, inner);
     });
@@ -292,7 +292,7 @@ export class Player {
   }
 }
 
-/** A deadlock, and a row that has changed since the snapshot of a transaction on MariaDB. */
+/** Whether an error is a deadlock or, on MariaDB, a row that has changed since the snapshot of the transaction. */
 function isRollbackByServer(error: unknown): boolean {
   return [1213, 1020].includes((error as { errno?: number }).errno ?? 0);
 }
@@ -300,7 +300,7 @@ function isRollbackByServer(error: unknown): boolean {
 /** Ends a transaction that is to be rolled back. */
 class RollBack extends Error {}
 
-/** TypeORM writes into what it is given. */
+/** A copy, because TypeORM changes the given objects. */
 function copy(row: Values): ObjectLiteral {
   return structuredClone(row) as ObjectLiteral;
 }

@@ -1,15 +1,15 @@
 import { innerSteps, type Program, type Step } from './program.js';
 
-/** Whether a smaller program still shows the fault. */
+/** Returns whether a smaller program still has the fault. */
 export type ShowsFault = (program: Program) => Promise<boolean>;
 
 /**
- * Makes a failing program smaller: takes away writers, steps, rows, values and options, as long as it still fails.
+ * Makes a failing program smaller: removes writers, steps, rows, values and options as long as it still fails.
  *
- * Plain delta debugging over the tree of the program. Each round begins with the largest parts, and goes on after a success where it was:
- * what could not be taken away before is asked for again only in the next round.
+ * Delta debugging over the tree of the program. Each round begins with the largest parts, and continues at the same position after a success.
+ * Parts that could not be removed are tried again only in the next round.
  *
- * @param deadline in milliseconds since 1970: the smallest so far is good enough then
+ * @param deadline in milliseconds since 1970; then the smallest program so far is returned
  */
 export async function shrink(program: Program, fails: ShowsFault, deadline: number): Promise<Program> {
   let smallest = program;
@@ -88,7 +88,7 @@ function fewer(values: object): string[] {
   return keys.length > 1 ? keys : [];
 }
 
-/** Halves first, where there are many. */
+/** Halves first, if there are many parts. */
 function* withoutOne<T>(items: readonly T[]): Generator<readonly T[]> {
   const half = Math.floor(items.length / 2);
   if (half > 1) {

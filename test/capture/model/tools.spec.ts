@@ -19,13 +19,13 @@ describe('a seed', () => {
     expect(programOf(7, abilities)).not.toEqual(programOf(8, abilities));
   });
 
-  it('makes a program that survives being written down as JSON', () => {
+  it('makes a program that can be stored as JSON', () => {
     for (const program of programs) expect(JSON.parse(JSON.stringify(program))).toEqual(program);
   });
 });
 
 describe('1,000 programs', () => {
-  it('hold each kind of step', () => {
+  it('contain each kind of step', () => {
     const kinds = new Set(programs.flatMap(stepsOf).map((step) => step.do));
     const writes = ['save', 'insert', 'upsert', 'update', 'delete', 'softDelete', 'restore', 'remove', 'softRemove'];
     const builders = ['buildUpdate', 'buildInsert', 'buildDelete', 'buildSoftDelete', 'buildRestore', 'relate'];
@@ -34,7 +34,7 @@ describe('1,000 programs', () => {
     expect([...kinds].toSorted()).toEqual([...writes, ...builders, ...others, ...blocks].toSorted());
   });
 
-  it('hold statements of the writer where triggers capture', () => {
+  it('contain raw statements in trigger mode', () => {
     const triggered = Array.from({ length: 100 }, (_, seed) => programOf(seed, abilitiesOf('postgres', 'trigger')));
     expect(triggered.flatMap(stepsOf).some((step) => step.do === 'sql')).toBe(true);
   });
@@ -64,7 +64,7 @@ describe('a switch', () => {
     expect(programs.some((program) => has(switchedOff(program, [name])))).toBe(false);
   });
 
-  it('must have a name that is known', () => {
+  it('must have a known name', () => {
     const [program] = programs as [Program];
     expect(() => switchedOff(program, ['relaod'])).toThrow(`no switch 'relaod'. Allowed: ${Object.keys(SWITCHES)[0]},`);
   });
@@ -74,7 +74,7 @@ describe('a program that fails', () => {
   const isCulprit = (step: Step) => step.do === 'save' && step.options?.reload === false;
   const culprits = programs.filter((program) => stepsOf(program).some(isCulprit));
 
-  it('gets as small as its fault, and keeps it', async () => {
+  it('becomes as small as possible, and keeps its fault', async () => {
     expect(culprits.length).toBeGreaterThan(10);
     for (const program of culprits) {
       const small = await shrink(
@@ -87,7 +87,7 @@ describe('a program that fails', () => {
     }
   });
 
-  it('is left as it is when the time is over', async () => {
+  it('is unchanged when the time is over', async () => {
     const [program] = culprits as [Program];
     expect(await shrink(program, () => Promise.resolve(true), Date.now() - 1)).toEqual(program);
   });

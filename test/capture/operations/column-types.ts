@@ -3,11 +3,11 @@ import type { JsonObject } from 'nestjs-entity-webhooks';
 
 import type { Typed } from '../conformance-entities.js';
 import type { Operation, OperationContext } from './operation.js';
-import { created, deleted, TIME, updated } from './told.js';
+import { created, deleted, TIME, updated } from './expected-events.js';
 
 const AT = new Date('2026-02-03T04:05:06.789Z');
 
-/** Made anew for each write: TypeORM puts what it read into the object that was inserted. */
+/** A new object for each write, because TypeORM adds the values that it read to the inserted object. */
 const typedRow = (): Partial<Typed> => ({
   id: '9007199254740993',
   price: '10.50',
@@ -69,10 +69,10 @@ const TYPED_CHANGED: JsonObject = {
   version: 2,
 };
 
-/** `updatedAt` is told when it changed, which within one tick of the database's clock it did not. */
+/** `updatedAt` is in `previous` only if it changed, and within one tick of the database clock it does not change. */
 function typedPrevious(previous: JsonObject): JsonObject {
-  return expect.toSatisfy((told: JsonObject) => {
-    const { updatedAt: _, ...rest } = told;
+  return expect.toSatisfy((data: JsonObject) => {
+    const { updatedAt: _, ...rest } = data;
     expect(rest).toEqual(previous);
     return true;
   }) as unknown as JsonObject;
@@ -82,7 +82,7 @@ const insertTyped = ({ manager, typed }: OperationContext) => manager.insert(typ
 
 export const COLUMN_TYPES: readonly Operation[] = [
   {
-    name: 'insert() of a row of every sort of column',
+    name: 'insert() of a row with a column of every type',
     run: insertTyped,
     expects: [created('typed', TYPED_DATA)],
   },
@@ -102,7 +102,7 @@ export const COLUMN_TYPES: readonly Operation[] = [
     ],
   },
   {
-    name: 'update() of every sort of column',
+    name: 'update() of a column of every type',
     given: insertTyped,
     run: ({ manager, typed }) => manager.update(typed, { id: '9007199254740993' }, TYPED_CHANGE),
     expects: [
@@ -148,7 +148,7 @@ export const COLUMN_TYPES: readonly Operation[] = [
     expects: [],
   },
   {
-    name: 'delete() of a row of every sort of column',
+    name: 'delete() of a row with a column of every type',
     given: insertTyped,
     run: ({ manager, typed }) => manager.delete(typed, { id: '9007199254740993' }),
     expects: [deleted('typed', TYPED_DATA)],

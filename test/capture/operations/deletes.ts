@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { Article, Basket, BasketLine, Item } from '../conformance-entities.js';
 import { item, STANDING, THREE, threeItems, TWO } from './items.js';
 import type { Operation } from './operation.js';
-import { deleted, restored, TIME } from './told.js';
+import { deleted, restored, TIME } from './expected-events.js';
 
 export const DELETES: readonly Operation[] = [
   {

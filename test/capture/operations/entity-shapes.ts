@@ -1,8 +1,8 @@
 import { Animal, Booking, Category, Dog } from '../conformance-entities.js';
 import type { Operation } from './operation.js';
-import { created, deleted, updated } from './told.js';
+import { created, deleted, updated } from './expected-events.js';
 
-/** Of rows whose key, table or place in a tree is out of the ordinary. */
+/** Operations on rows with an unusual key, in a single table, or in a tree. */
 export const ENTITY_SHAPES: readonly Operation[] = [
   {
     name: 'update() and delete() by a composite key',

@@ -11,9 +11,16 @@ import { SAVES } from './saves.js';
 import { TRANSACTIONS } from './transactions.js';
 import { UPDATES } from './updates.js';
 
-export type { CaptureModeName, Difference, Operation, OperationContext, Told, ToldEvent } from './operation.js';
+export type {
+  CaptureModeName,
+  Difference,
+  Operation,
+  OperationContext,
+  ExpectedEvents,
+  ExpectedEvent,
+} from './operation.js';
 
-/** Every way to write, and what is told of it. */
+/** Every way to write, with the expected events. */
 export const OPERATIONS: readonly Operation[] = [
   ...SAVES,
   ...INSERTS,

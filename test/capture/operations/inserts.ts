@@ -5,7 +5,7 @@ import type { JsonObject } from 'nestjs-entity-webhooks';
 import { Item, Numbered, Plain, Ticket } from '../conformance-entities.js';
 import { item, row, STANDING, threeItems } from './items.js';
 import type { Operation, OperationContext } from './operation.js';
-import { created, updated } from './told.js';
+import { created, updated } from './expected-events.js';
 
 const SERVERS = ['postgres', 'mariadb', 'mysql2'] as const;
 const SECOND = item(4, { name: 'second' });
@@ -31,7 +31,7 @@ export const INSERTS: readonly Operation[] = [
     rows: [[Item, STANDING]],
   },
   {
-    name: 'insert() of rows whose keys the database draws',
+    name: 'insert() of rows whose keys the database generates',
     run: ({ manager }) => manager.insert(Numbered, [{ name: 'a' }, { name: 'b', filled: 'given' }, { name: 'c' }]),
     expects: [
       [
@@ -204,7 +204,7 @@ export const INSERTS: readonly Operation[] = [
         updated(
           'ticket',
           { id: expect.stringMatching(/^[\da-f-]{36}$/) as string, title: 'new', code: 'A' },
-          // The generated uuid of what was not inserted overwrites the old one where TypeORM says it in the statement.
+          // If TypeORM names the generated uuid in the statement, the upsert overwrites the old uuid with it.
           expect.objectContaining({ title: 'old' }) as unknown as JsonObject,
         ),
         created('ticket', { id: expect.stringMatching(/^[\da-f-]{36}$/) as string, title: 'other', code: 'B' }),
@@ -244,7 +244,7 @@ export const INSERTS: readonly Operation[] = [
     rows: [[Item, [{}, { name: 'changed' }, {}, { name: 'second' }, { id: 5 }, { id: 6 }]]],
   },
   {
-    name: 'upsert() of a row that another writer inserts meanwhile, just so',
+    name: 'upsert() of a row that another writer inserts meanwhile, with the same values',
     on: SERVERS,
     given: threeItems,
     run: (context) => raced(context, (manager) => manager.upsert(Item, row(4, { name: 'first' }), ['id'])),
@@ -289,7 +289,7 @@ export const INSERTS: readonly Operation[] = [
   },
 ];
 
-/** Another writer inserts item 4 and commits, when a write has looked for what it will meet, and before it is sent. */
+/** Another writer inserts item 4 and commits, after a write has looked for conflicting rows and before its statement is sent. */
 async function raced(
   { dataSource }: OperationContext,
   write: (manager: EntityManager) => Promise<unknown>,

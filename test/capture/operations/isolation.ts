@@ -5,14 +5,14 @@ import { waitInTheDatabase } from '../../support/waits-for-lock.js';
 import { Item } from '../conformance-entities.js';
 import { item, row, THREE, threeItems } from './items.js';
 import type { Operation, OperationContext } from './operation.js';
-import { created, deleted, updated } from './told.js';
+import { created, deleted, updated } from './expected-events.js';
 
 type Level = 'READ UNCOMMITTED' | 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
 
 const SERVERS = ['postgres', 'mariadb', 'mysql2'] as const;
 const MYSQL = ['mariadb', 'mysql2'] as const;
 
-/** Changes item 2 in a transaction that has looked at it before another writer changed it, too. */
+/** Changes item 2 in a transaction that has read it before another writer changed it. */
 async function changeLate({ dataSource }: OperationContext, level: Level): Promise<void> {
   const late = dataSource.createQueryRunner();
   try {
@@ -33,7 +33,7 @@ async function changeLate({ dataSource }: OperationContext, level: Level): Promi
 const OTHERS = updated('item', item(2, { amount: 6 }), { amount: 5 });
 const LATE = updated('item', item(2, { name: 'late', amount: 6 }), { name: 'item 2' });
 
-/** Two transactions that each read what the other one writes. @returns how each of them ended */
+/** Runs two transactions that each read the row that the other one writes. @returns the result of each */
 async function crossed(
   { dataSource }: OperationContext,
   work: (own: QueryRunner, isFirst: boolean) => Promise<unknown>,
@@ -55,17 +55,17 @@ async function crossed(
     }
   };
   const first = finish(runners[0], true);
-  // It waits for the lock of the other's read on MySQL and MariaDB; PostgreSQL lets it go on.
+  // On MySQL and MariaDB it waits for the lock of the read of the other transaction. On PostgreSQL it does not wait.
   if (dataSource.options.type === 'postgres') await first;
   else await waitInTheDatabase(dataSource, 1);
   return Promise.allSettled([first, finish(runners[1], false)]);
 }
 
-/** What the isolation levels promise holds for events as it does for rows, and what cannot be serialized makes none. */
+/** The promises of the isolation levels apply to events as to rows. A transaction that cannot be serialized makes no event. */
 export const ISOLATION: readonly Operation[] = [
   ...(['READ UNCOMMITTED', 'READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'] as const).map((level): Operation => ({
-    name: `writes of every kind at ${level}`,
-    // The two that SQLite has.
+    name: `every type of write at ${level}`,
+    // SQLite has only these two levels.
     ...(level === 'READ UNCOMMITTED' || level === 'SERIALIZABLE' ? {} : { on: SERVERS }),
     given: threeItems,
     run: ({ dataSource }) =>
@@ -95,11 +95,11 @@ export const ISOLATION: readonly Operation[] = [
     rows: [[Item, [{}, { name: 'late', amount: 6 }, {}, { id: 4 }]]],
   },
   {
-    name: 'a row that another writer changed since the transaction began, at REPEATABLE READ, which writes it all the same',
+    name: 'a row that another writer changed since the transaction began, at REPEATABLE READ, which succeeds',
     on: MYSQL,
     given: threeItems,
     run: (context) => changeLate(context, 'REPEATABLE READ'),
-    // Its snapshot says 5; the row that it changes, and its event, say 6.
+    // Its snapshot shows 5. The row that it changes, and its event, have 6.
     expects: [OTHERS, created('item', item(4)), LATE],
     rows: [[Item, [{}, { name: 'late', amount: 6 }, {}, { id: 4 }]]],
   },
@@ -114,11 +114,11 @@ export const ISOLATION: readonly Operation[] = [
     rows: [[Item, [{}, { name: 'item 2', amount: 6 }, {}]]],
   })),
   {
-    name: 'two transactions at SERIALIZABLE that change what the other has read: one fails, and is not told',
+    name: 'two transactions at SERIALIZABLE that change the row that the other has read: one fails and makes no event',
     on: ['postgres'],
     given: threeItems,
     async run(context) {
-      // Different rows: neither waits, and only the COMMIT can say that they are in no order.
+      // They write different rows, so neither waits. Only at the COMMIT does the database find that they cannot be serialized.
       const [first, second] = await crossed(context, (own, isFirst) =>
         own.manager.update(Item, { id: isFirst ? 1 : 2 }, { name: isFirst ? 'first' : 'second' }),
       );
@@ -129,7 +129,7 @@ export const ISOLATION: readonly Operation[] = [
     rows: [[Item, [{ name: 'first' }, { name: 'item 2' }, {}]]],
   },
   {
-    name: 'two transactions at SERIALIZABLE that change what both have read: one is a deadlock, and is not told',
+    name: 'two transactions at SERIALIZABLE that change a row that both have read: one fails with a deadlock and makes no event',
     on: MYSQL,
     given: threeItems,
     async run(context) {

@@ -6,17 +6,17 @@ import type { OperationContext } from './operation.js';
 
 type ItemData = Partial<Omit<Item, 'secret' | 'deletedAt'>> & { deletedAt?: string | null };
 
-/** An item as it is told. */
+/** The payload of an item. */
 export function item(id: number, values: ItemData = {}): JsonObject {
   return { id, name: `item ${id}`, amount: 0, code: null, customer: 'acme', deletedAt: null, ...values };
 }
 
-/** An item as it is written. */
+/** An item to write. */
 export function row(id: number, values: DeepPartial<Item> = {}): DeepPartial<Item> {
   return { id, name: `item ${id}`, ...values };
 }
 
-/** The items 1, 2 and 3 are there. */
+/** Inserts the items 1, 2 and 3. */
 export async function threeItems({ manager }: OperationContext): Promise<void> {
   await manager.save(Item, [row(1), row(2, { amount: 5 }), row(3, { code: 'three' })]);
 }

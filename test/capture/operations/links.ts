@@ -2,14 +2,14 @@ import type { EntityManager } from 'typeorm';
 import type { JsonObject } from 'nestjs-entity-webhooks';
 import { Booking, Course, Pupil } from '../conformance-entities.js';
 import type { Operation } from './operation.js';
-import { created, deleted, updated } from './told.js';
+import { created, deleted, updated } from './expected-events.js';
 
 const course = (pupils: number[], others: { title?: string; bookings?: JsonObject[] } = {}) => ({
   ...{ id: 1, title: 'a', bookings: [], pupils },
   ...others,
 });
 
-/** Three pupils and a booking; a course with the first of them. */
+/** Inserts three pupils, a booking, and a course with the first pupil. */
 async function given({ manager }: { manager: EntityManager }): Promise<void> {
   await manager.insert(Pupil, [{ id: 9 }, { id: 10 }, { id: 100 }]);
   await manager.insert(Booking, { room: 'r', day: 1 });
@@ -53,7 +53,7 @@ export const LINKS: readonly Operation[] = [
     expects: [updated('course', course([9], { title: 'b' }), { title: 'a' })],
   },
   {
-    name: 'save() of a row whose links are as they were',
+    name: 'save() of a row whose links are unchanged',
     given,
     run: async ({ manager }) => manager.save(await loaded(manager)),
     expects: [],
@@ -105,7 +105,7 @@ export const LINKS: readonly Operation[] = [
     },
   },
   {
-    name: 'relation builder: add, remove, addAndRemove, and add() of none',
+    name: 'relation builder: add, remove, addAndRemove, and add() of no row',
     given,
     async run({ manager }) {
       await links(manager).add([10, 100]);

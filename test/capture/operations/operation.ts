@@ -8,7 +8,7 @@ import type { DatabaseFamily } from '../every-kind.js';
 
 export type CaptureModeName = 'orm' | 'trigger';
 
-/** What an operation runs in. */
+/** The application and database of an operation. */
 export interface OperationContext {
   app: TestApp;
   dataSource: DataSource;
@@ -16,38 +16,38 @@ export interface OperationContext {
   database: TestDatabase['name'];
   family: DatabaseFamily;
   mode: CaptureModeName;
-  /** The entity with a column of every sort. */
+  /** The entity with a column of every type. */
   typed: new () => Typed;
 }
 
-export interface ToldEvent {
+export interface ExpectedEvent {
   type: string;
   data: JsonObject;
   previous?: JsonObject;
 }
 
-/** Every event in the order of the outbox; those of one inner list come from one statement, in any order. */
-export type Told = readonly (ToldEvent | readonly ToldEvent[])[];
+/** Every event in the order of the outbox. The events of an inner list come from one statement, in any order. */
+export type ExpectedEvents = readonly (ExpectedEvent | readonly ExpectedEvent[])[];
 
-/** The events that another mode makes of an operation, and why. A row of the table in `docs/guarantees.md`. */
+/** The events that one mode makes instead, with the reason. It is a row of the table in `docs/guarantees.md`. */
 export interface Difference {
-  /** On these databases only. @defaultValue every one */
+  /** The databases with this difference. @defaultValue all databases */
   on?: readonly TestDatabase['name'][];
-  /** What happens, for that table. */
+  /** The text for that table. */
   why: string;
-  expects: Told | ((context: OperationContext) => Told);
+  expects: ExpectedEvents | ((context: OperationContext) => ExpectedEvents);
 }
 
 export interface Operation {
   name: string;
-  /** Databases that have it. @defaultValue every one */
+  /** The databases that support the operation. @defaultValue all databases */
   on?: readonly TestDatabase['name'][];
-  /** What is there before; its events are thrown away. */
+  /** Writes the rows that exist before the operation; their events are deleted. */
   given?(context: OperationContext): Promise<unknown>;
   run(context: OperationContext): Promise<unknown>;
-  /** The complete event table afterwards: nothing more, and nothing less. */
-  expects: Told | ((context: OperationContext) => Told);
-  /** All rows of an entity afterwards, by its key. */
+  /** The complete event table afterwards. */
+  expects: ExpectedEvents | ((context: OperationContext) => ExpectedEvents);
+  /** All rows of an entity afterwards, in the order of the key. */
   rows?: readonly (readonly [new () => ObjectLiteral, readonly ObjectLiteral[]])[];
   differs?: Partial<Record<CaptureModeName, Difference>>;
 }

@@ -1,9 +1,9 @@
 import { Item } from '../conformance-entities.js';
 import { item, threeItems, TWO } from './items.js';
 import type { Difference, Operation, OperationContext } from './operation.js';
-import { created, deleted, updated } from './told.js';
+import { created, deleted, updated } from './expected-events.js';
 
-/** Raw SQL names its columns as each database quotes them. */
+/** Each database quotes the column names of raw SQL differently. */
 function quoted({ dataSource }: OperationContext, name: string): string {
   return dataSource.driver.escape(name);
 }

@@ -1,6 +1,6 @@
 import { Article, Basket, Booking } from '../conformance-entities.js';
 import type { Operation } from './operation.js';
-import { created, updated } from './told.js';
+import { created, updated } from './expected-events.js';
 
 export const RELATIONS: readonly Operation[] = [
   {

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { Basket, BasketLine, Item, Numbered } from '../conformance-entities.js';
 import { item, row, STANDING, THREE, threeItems, TWO } from './items.js';
 import type { Operation } from './operation.js';
-import { created, deleted, restored, TIME, updated } from './told.js';
+import { created, deleted, restored, TIME, updated } from './expected-events.js';
 
 export const SAVES: readonly Operation[] = [
   {
@@ -13,7 +13,7 @@ export const SAVES: readonly Operation[] = [
     rows: [[Item, [{ id: 1, name: 'item 1', amount: 0 }]]],
   },
   {
-    name: 'save() of a new row whose key the database draws',
+    name: 'save() of a new row whose key the database generates',
     run: ({ manager }) => manager.save(Numbered, { name: 'a' }),
     expects: [created('numbered', { id: expect.any(Number) as number, name: 'a', filled: 'filled' })],
     rows: [[Numbered, [{ name: 'a', filled: 'filled' }]]],
@@ -44,7 +44,7 @@ export const SAVES: readonly Operation[] = [
     expects: [updated('item', item(3, { name: 'changed', code: 'three' }), { name: 'item 3' })],
   },
   {
-    name: 'save() of what does not go out',
+    name: 'save() of a column outside the payload',
     given: threeItems,
     run: ({ manager }) => manager.save(Item, { id: 3, secret: 'changed' }),
     expects: [],

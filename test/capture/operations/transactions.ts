@@ -4,7 +4,7 @@ import { waitInTheDatabase } from '../../support/waits-for-lock.js';
 import { Draft, Item } from '../conformance-entities.js';
 import { item, row, STANDING, threeItems } from './items.js';
 import type { Operation } from './operation.js';
-import { created, deleted, updated } from './told.js';
+import { created, deleted, updated } from './expected-events.js';
 
 const TOO_LATE =
   'It fails with `TRANSACTION_ENDED`, and nothing of it is sent: await every write before its transaction ends.';
@@ -86,7 +86,7 @@ export const TRANSACTIONS: readonly Operation[] = [
     rows: [[Item, [{ name: 'outer' }, { name: 'item 2' }, { name: 'kept' }]]],
   },
   {
-    name: 'an error in the middle that a savepoint takes back',
+    name: 'an error in the middle, after which a savepoint is rolled back',
     given: threeItems,
     run: ({ dataSource }) =>
       dataSource.transaction(async (manager) => {
@@ -100,7 +100,7 @@ export const TRANSACTIONS: readonly Operation[] = [
     ],
   },
   {
-    name: 'all bulk writes in a transaction of the caller, hitting no row',
+    name: 'all bulk writes in a transaction of the caller, without a matching row',
     given: threeItems,
     run: ({ dataSource }) =>
       dataSource.transaction(async (manager) => {
@@ -185,7 +185,7 @@ export const TRANSACTIONS: readonly Operation[] = [
       await first.startTransaction();
       await first.manager.update(Item, { id: 2 }, { name: 'first' });
       const second = dataSource.transaction((manager) => manager.update(Item, { id: 2 }, { amount: 6 }));
-      // For the lock of the first one; on SQLite for the only writer's place.
+      // The second writer waits for the lock of the first one. On SQLite it waits because there is one writer at a time.
       await waitInTheDatabase(dataSource, 1);
       await first.commitTransaction();
       await first.release();

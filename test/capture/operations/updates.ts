@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { Basket, BasketLine, Item, Plain } from '../conformance-entities.js';
 import { item, STANDING, threeItems } from './items.js';
 import type { Operation } from './operation.js';
-import { TIME, updated } from './told.js';
+import { TIME, updated } from './expected-events.js';
 
 export const UPDATES: readonly Operation[] = [
   {
@@ -101,7 +101,7 @@ export const UPDATES: readonly Operation[] = [
     },
   },
   {
-    name: 'update() of what does not go out',
+    name: 'update() of a column outside the payload',
     given: threeItems,
     run: ({ manager }) => manager.update(Item, { id: 2 }, { secret: 'changed' }),
     expects: [],

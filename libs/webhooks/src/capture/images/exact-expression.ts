@@ -24,7 +24,7 @@ export function exactExpression(column: ColumnMetadata, value: string, dataSourc
   }
 }
 
-/** For types whose text depends on settings of the session, and for decimals that the driver would turn into numbers. */
+/** Handles types whose text depends on settings of the session, and decimals that the driver would turn into numbers. */
 function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   const { type, isArray } = column;
   const kind = valueKindOf(column);

@@ -171,7 +171,7 @@ function writtenOwners({ rows }: Saving, { metadata }: LinkOwners): Set<string> 
   const written = new Set<string>();
   const { insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects } = rows;
   for (const row of [insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects].flat()) {
-    // A statement on a table of several entities is captured by its criteria, so its event does not contain the links of this `save()`.
+    // A statement on a table of several entities is captured by its criteria, separately from the links.
     const isShared = kindsInTable(row.metadata).length > 1 && !insertSubjects.includes(row);
     if (row.identifier && rootOf(row.metadata) === metadata && !isShared) written.add(rowKey(row, row.identifier));
   }

@@ -63,7 +63,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
 
 /**
  * Called when a statement reports no affected row. Either no key matched its row (a time with more digits than a Date has), or no value
- * changed and the MySQL client counts changed rows instead of found rows (`-FOUND_ROWS`). Only the second case is no error.
+ * changed and the MySQL client counts changed rows instead of found rows (`-FOUND_ROWS`). The second case is not an error.
  *
  * @throws CaptureError `ROWS_MISSED`
  */
@@ -234,7 +234,7 @@ export function onlyOnce(builder: WriteBuilder, metadata: EntityMetadata): void 
   wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
 }
 
-/** The condition that a soft delete matches only rows that are not deleted, and a restore only rows that are deleted. */
+/** The condition that makes a soft delete match only rows that are not deleted, and a restore only rows that are deleted. */
 function changesDeletion({ driver }: DataSource, { deleteDateColumn }: EntityMetadata, queryType: string): string {
   return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
 }
@@ -263,7 +263,7 @@ function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[
 }
 
 /**
- * Reads and locks rows by their keys, before a statement on another table (a junction) changes values of their events.
+ * Reads and locks rows by their keys, before a statement on a junction changes their links.
  *
  * @param keys as parameters, in the order of the primary columns; at most as many as one statement may have
  */

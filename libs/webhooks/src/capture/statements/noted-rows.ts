@@ -127,7 +127,7 @@ function unchanged({ builder, table }: CapturedWrite, expression: string): strin
   return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
 }
 
-/** SQL of the JSON of a row, for use in an assignment. @param more further names and values of the object, as SQL */
+/** The SQL expression that makes JSON of a row, for use in an assignment. @param more further names and values of the object, as SQL */
 export function mysqlNote({ table, runner }: CapturedWrite, more: readonly string[] = []): string {
   const pairs = table.noted.columns.map(({ databaseName, name, column }) => {
     return `${literal(databaseName)}, ${mysqlNoted(column, dataSourceOf(runner)).written(`${table.name}.${name}`)}`;

@@ -171,7 +171,7 @@ async function queryRows({ builder, runner }: CapturedWrite, text: string): Prom
   return (await runner.query(sql, parameters)) as Row[];
 }
 
-/** Conditions that match the rows of the value sets: by primary key, and if they may conflict by all columns of a unique constraint. */
+/** Conditions that match the rows of the value sets by primary key and, if rows may conflict, by all columns of a unique constraint. */
 function conflictConditions(write: CapturedWrite, mayConflict: boolean): string[] {
   const dataSource = dataSourceOf(write.runner);
   const valueSets = valueSetsOf(write);

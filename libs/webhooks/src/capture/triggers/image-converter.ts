@@ -62,7 +62,7 @@ const nothingTaken = (): Taken => ({ step: 'taking', images: [] });
 
 /** Images that are converted in one transaction: 1,000 updated rows take five transactions. */
 const IMAGES_PER_BATCH = 200;
-/** Additional images that are merged with these. If one transaction changes a row more often, its changes make several events. */
+/** The most images that are read in addition, to be merged with these. If a transaction has more for one row, they make several events. */
 const MOST_MERGED_IMAGES = 10_000;
 
 /**

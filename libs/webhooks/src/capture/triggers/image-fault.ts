@@ -28,7 +28,7 @@ const MYSQL_TROUBLE = new Set([
 /** The progress of a conversion. It is updated in place, so that the code that catches an error of the conversion can read it. */
 export interface Progress {
   step: ConversionStep;
-  /** The error, if code of this library or of the application threw it, and not the database. */
+  /** The error, if this library or the application threw it. `undefined` if the database reported it. */
   thrown?: unknown;
 }
 

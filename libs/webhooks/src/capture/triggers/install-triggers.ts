@@ -19,7 +19,7 @@ export interface TriggerReport {
   readonly left: readonly InstalledObject[];
 }
 
-/** Which triggers to drop that none of the given tables needs. Another application may share the webhook tables and need its triggers. */
+/** Which unneeded triggers to drop. Another application may share the webhook tables, so its triggers are kept by default. */
 export type Leftovers = 'drop all' | 'drop those on tables of this data source';
 
 /** The statements that {@link syncTriggers} would run, in order; an empty list if the triggers are up to date. */
@@ -44,8 +44,8 @@ export async function triggerStatements(
 }
 
 /**
- * Installs, replaces and drops triggers until the installed ones are those that the tables need. On databases with transactional DDL this
- * happens in the transaction of the runner.
+ * Installs, replaces and drops triggers, so that exactly the needed triggers are installed. On databases with transactional DDL it does
+ * this in the transaction of the runner.
  *
  * @returns the statements that were run
  */
@@ -125,8 +125,8 @@ async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promi
 }
 
 /**
- * A table path in the form in which the catalogs list installed triggers: on PostgreSQL with the schema in which the table is found, on
- * MySQL and MariaDB with the database if it is not the database of the connection.
+ * A table path in the form of the list of installed triggers. On PostgreSQL it contains the schema of the table. On MySQL and MariaDB it
+ * contains the database, unless that is the database of the connection.
  */
 async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
   const { driver, options } = dataSourceOf(runner);

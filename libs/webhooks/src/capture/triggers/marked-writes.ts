@@ -17,8 +17,8 @@ export const keyOf = ({ skip, context, transaction }: TriggerMark): string =>
 export const NO_KEY = keyOf(NO_MARK);
 
 /**
- * How long a write waits for writes with another mark. A write may never end, because a hook of another subscriber failed before the
- * statement was sent.
+ * How long a write waits for writes with another mark. The limit is needed because the end of a write is not reported if a hook of another
+ * subscriber failed before the statement was sent.
  */
 const MAX_WAIT_MS = 10_000;
 
@@ -83,7 +83,7 @@ export class MarkedWrites {
     await this.marking?.catch(() => undefined);
   }
 
-  /** Must be called when the transaction and its statements have ended. @returns whether a mark may have been set in it or since */
+  /** Must be called when the transaction and its statements have ended. @returns whether a mark was set since the transaction began */
   async end(): Promise<boolean> {
     await this.marked();
     const { isMarked } = this;

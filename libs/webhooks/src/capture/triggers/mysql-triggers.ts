@@ -68,7 +68,7 @@ export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): Mys
 }
 
 /**
- * Three row triggers on each table. They run with the rights of the user who installed them. Each trigger names the columns of the entity,
+ * Each table has three row triggers. They run with the rights of the user who installed them. Each trigger names the columns of the entity,
  * so after a column was dropped, every write fails until the triggers are installed again.
  */
 export function mysqlTriggers(dataSource: DataSource): TriggerDialect {

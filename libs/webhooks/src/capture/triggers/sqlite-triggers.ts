@@ -15,7 +15,7 @@ import type { TriggerTable } from './trigger-table.js';
 const PAIRS_PER_OBJECT = 60;
 
 /**
- * Three row triggers on each table. A value is stored as an SQL literal (`quote()`), and a text is stored after one `'`. This keeps digits,
+ * Each table has three row triggers. A value is stored as an SQL literal (`quote()`), and a text is stored after one `'`. This keeps digits,
  * bytes and types, whatever type the column declares. {@link sqliteValue} reads the stored value.
  */
 export const sqliteTriggers: TriggerDialect = {

@@ -64,7 +64,7 @@ export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** Database names are limited to 63 or 64 characters. Longer parts are cut, and a hash keeps the names distinct. */
+/** Databases limit names to 63 or 64 characters. Longer parts are cut, and a hash keeps the names distinct. */
 export function objectName(images: ImagesTable, operation: string, table: string): string {
   const plain = table.slice(0, 24).replaceAll('.', '_');
   return `${images.name.slice(0, 20)}_${operation}_${plain}_${tupleHash(images.path, table).toString('hex').slice(0, 8)}`;

@@ -3,9 +3,8 @@ import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { isWriteStatement } from '../transactions/write-statement.js';
 
 /**
- * Finds out from its text whether a statement of the application may have written to a table with triggers. Then the dispatcher polls
- * immediately. If the table name occurs elsewhere in the statement, the dispatcher polls once too often. Writes by a procedure or a
- * foreign key are found by the regular poll.
+ * Checks the text of a statement: may it have written to a table with triggers? If so, the dispatcher polls immediately. If the table name
+ * occurs elsewhere in the statement, there is one needless poll. The regular poll finds writes by a procedure or a foreign key.
  */
 export class WrittenTables {
   private names: RegExp | null = null;
