@@ -255,7 +255,7 @@ class Workers {
     await end(worker, 'SIGKILL');
   }
 
-  /** Tells the workers to stop writing. */
+  /** Makes the workers stop writing. */
   async quiet(): Promise<void> {
     await Promise.all(
       [...this.alive].map(async (worker) => {

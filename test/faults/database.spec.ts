@@ -146,7 +146,7 @@ describe('a SQLite file that another process has locked', () => {
     other.disconnect();
     await exited;
   });
-  const tell = async (...order: unknown[]) => {
+  const send = async (...order: unknown[]) => {
     other.send(order);
     await once(other, 'message');
   };
@@ -155,13 +155,13 @@ describe('a SQLite file that another process has locked', () => {
     const release = holdAnswer();
     await save('a');
     await app.receiver.waitFor(1);
-    await tell('begin');
+    await send('begin');
     const { recorder } = app.dispatcher as unknown as { recorder: { record(batch: unknown): Promise<void> } };
     const run = vi.spyOn(recorder, 'record');
     release();
     await vi.waitFor(() => expect(run).toHaveBeenCalledOnce(), WAIT);
     expect(await attempts()).toBe(0);
-    await tell('commit');
+    await send('commit');
     await vi.waitFor(
       async () => expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1, leased: 0 }),
       WAIT,

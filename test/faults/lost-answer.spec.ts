@@ -12,7 +12,7 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
   let database: ProxiedDatabase;
   let app: TestApp;
   let writer: TestApp;
-  let facts: DeliveryLifecycleEvent[];
+  let emitted: DeliveryLifecycleEvent[];
   let disabled: ListenerDisabledLifecycleEvent[];
 
   beforeEach(async () => {
@@ -25,13 +25,13 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
     });
     await writer.listeners.create({ events: ['*'], url: app.receiver.url });
     listenToLog();
-    facts = [];
+    emitted = [];
     disabled = [];
     const emitter = app.app.get(EventEmitter2);
     for (const name of ['succeeded', 'failed']) {
-      emitter.on(`webhooks.delivery.${name}`, (fact: DeliveryLifecycleEvent) => facts.push(fact));
+      emitter.on(`webhooks.delivery.${name}`, (event: DeliveryLifecycleEvent) => emitted.push(event));
     }
-    emitter.on('webhooks.listener.disabled', (fact: ListenerDisabledLifecycleEvent) => disabled.push(fact));
+    emitter.on('webhooks.listener.disabled', (event: ListenerDisabledLifecycleEvent) => disabled.push(event));
     app.dispatcher.start();
   });
   afterEach(async () => {
@@ -48,10 +48,10 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
 
   it('is found and not stored again, and its lifecycle event is emitted', async () => {
     await writer.dataSource.getRepository(Parcel).save({ name: 'first' });
-    await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);
+    await vi.waitFor(() => expect(emitted).toHaveLength(1), WAIT);
     database.proxy.loseAnswerTo(isRecord);
     await writer.dataSource.getRepository(Parcel).save({ name: 'lost' });
-    await vi.waitFor(() => expect(facts).toHaveLength(2), WAIT);
+    await vi.waitFor(() => expect(emitted).toHaveLength(2), WAIT);
     expect(await attempts()).toEqual([{ superseded: 0 }, { superseded: 0 }]);
     expect(app.receiver.requests).toHaveLength(2);
     expect(await writer.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 });
@@ -62,7 +62,7 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
     // The whole record is one transaction, which ends with a COMMIT on PostgreSQL, too.
     database.proxy.loseAnswerTo((said) => /insert into \S*webhook_attempts/i.test(said) && /commit/i.test(said));
     await writer.dataSource.getRepository(Parcel).save({ name: 'gone' });
-    await vi.waitFor(() => expect(facts).toHaveLength(1), WAIT);
+    await vi.waitFor(() => expect(emitted).toHaveLength(1), WAIT);
     expect(await attempts()).toEqual([{ superseded: 0 }]);
     expect(disabled).toMatchObject([{ reason: 'the endpoint answered 410 Gone' }]);
   });

@@ -153,7 +153,7 @@ it('a name that does not resolve and a server that never answers delay no other 
   expect(await codes(unknown.id)).toEqual(new Set(['DNS_FAILED']));
 });
 
-it('an event with a damaged text is set aside in the same round, with the reason', async () => {
+it('an event with an invalid text is marked as damaged in the same round, with the reason', async () => {
   await start();
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   const damaged = vi.fn();

@@ -16,7 +16,7 @@ it.skipIf(!mysqls.length)('settings of a server are tested on TypeORM’s type `
   expect(mysqls.map(({ name }) => name)).toContain('mysql2');
 });
 
-describe.each(mysqls)('a server with settings of its own ($name)', (target) => {
+describe.each(mysqls)('a server with other settings than the default ($name)', (target) => {
   let fresh: FreshDatabase;
   let app: TestApp | undefined;
   const start = () =>

@@ -38,7 +38,7 @@ describe('every connection', () => {
         database.pragma('cache_size = 777');
       },
     });
-    const facts = await onEveryConnection(
+    const settings = await onEveryConnection(
       dataSource,
       `SELECT twice(21) AS answer, (SELECT synchronous FROM pragma_synchronous) AS synchronous,
         (SELECT cache_size FROM pragma_cache_size) AS cache_size, (SELECT timeout FROM pragma_busy_timeout) AS timeout,
@@ -46,7 +46,7 @@ describe('every connection', () => {
         (SELECT journal_mode FROM pragma_journal_mode) AS journal_mode`,
     );
     const expected = { answer: 42, synchronous: 1, cache_size: 777, timeout: 0, foreign_keys: 1, journal_mode: 'wal' };
-    expect(facts).toEqual(fiveTimes([expected]));
+    expect(settings).toEqual(fiveTimes([expected]));
     expect(prepared).toBeGreaterThanOrEqual(5);
   });
 
@@ -285,7 +285,7 @@ describe('isolateSqlite()', () => {
   it('refuses other databases', () => {
     const dataSource = new DataSource({ type: 'postgres' });
     expect(isFileSqlite(dataSource)).toBe(false);
-    expect(() => isolateSqlite(dataSource)).toThrow('and this is postgres');
+    expect(() => isolateSqlite(dataSource)).toThrow('This one has the type postgres');
   });
 
   it.each([0, -1, 1.5, Number.NaN, 2 ** 31])('refuses lockTimeoutMs %d', (lockTimeoutMs) => {

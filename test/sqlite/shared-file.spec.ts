@@ -103,7 +103,7 @@ describe('initialize() while another connection has locked the whole file', () =
   });
 });
 
-async function tell(process: ChildProcess, ...order: [string, number?]): Promise<void> {
+async function send(process: ChildProcess, ...order: [string, number?]): Promise<void> {
   const answer = once(process, 'message');
   process.send(order);
   await answer;
@@ -130,13 +130,13 @@ describe('two processes on one file', () => {
     const { retried, verbose, reset } = seesRetry();
     const dataSource = await isolated({ database, verbose });
     const other = await start(database);
-    await tell(other, 'begin');
+    await send(other, 'begin');
     reset();
     const save = dataSource.getRepository(ItemSchema).save({ name: 'of this process' });
     await retried;
     expect(await names(dataSource)).toEqual([]);
     // The other process commits after a message, which a blocked event loop could not send.
-    await tell(other, 'commit');
+    await send(other, 'commit');
     await save;
     expect(await names(dataSource)).toEqual(['of the other process', 'of this process']);
   });
@@ -145,9 +145,9 @@ describe('two processes on one file', () => {
     const database = newFile();
     const dataSource = await isolated({ database });
     const other = await start(database);
-    await tell(other, 'begin');
+    await send(other, 'begin');
     const insert = dataSource.getRepository(ItemSchema).insert({ name: 'of this process' });
-    await tell(other, 'commit');
+    await send(other, 'commit');
     await insert;
     expect(await names(dataSource)).toEqual(['of the other process', 'of this process']);
   });
@@ -158,7 +158,7 @@ describe('two processes on one file', () => {
     await dataSource.getRepository(ItemSchema).save({ name: '0' });
     const other = await start(database);
     await Promise.all([
-      tell(other, 'increment', INCREMENTS),
+      send(other, 'increment', INCREMENTS),
       ...Array.from({ length: INCREMENTS }, () => increment(dataSource)),
     ]);
     expect(await names(dataSource)).toEqual([String(2 * INCREMENTS)]);

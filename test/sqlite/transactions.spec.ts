@@ -183,10 +183,10 @@ describe('beside an open transaction', () => {
 describe('release()', () => {
   it('rolls an open transaction back, calls subscribers and releases the lock', async () => {
     const dataSource = await isolated();
-    const told: string[] = [];
+    const called: string[] = [];
     dataSource.subscribers.push({
-      beforeTransactionRollback: () => void told.push('before'),
-      afterTransactionRollback: () => void told.push('after'),
+      beforeTransactionRollback: () => void called.push('before'),
+      afterTransactionRollback: () => void called.push('after'),
     });
     const runner = dataSource.createQueryRunner();
     await runner.startTransaction();
@@ -197,7 +197,7 @@ describe('release()', () => {
     await runner.release();
     await next;
     expect(await names(dataSource)).toEqual(['next']);
-    expect(told).toEqual(['before', 'after']);
+    expect(called).toEqual(['before', 'after']);
     expect(runner.isTransactionActive).toBe(false);
     await expect(runner.query('SELECT 1')).rejects.toThrow('already released');
     await runner.release();
@@ -458,7 +458,7 @@ describe('a write inside a transaction through another manager', () => {
     const { message } = error as Error;
     expect(message).toContain('waited 50 ms');
     expect(message).toMatch(/the transaction that began at .*transactions\.spec\.ts:\d+:\d+\)? is still active/);
-    expect(message).toContain("do it through the transaction's own manager");
+    expect(message).toContain('use the manager of the transaction');
     expect(await names(dataSource)).toEqual(['through the manager']);
   });
 

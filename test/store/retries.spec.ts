@@ -120,7 +120,7 @@ describeDatabases('a transaction of the store', (target) => {
     expect(await urls()).toEqual([`mine ${runs}`, `mine ${runs}`]);
   });
 
-  it('reports a broken connection and leaves no changes, and the next script works', async () => {
+  it('reports a failed connection and leaves no changes, and the next script works', async () => {
     const kill = database.dialect === 'postgres' ? 'select pg_terminate_backend' : 'kill';
     const id = database.dialect === 'postgres' ? sql`select pg_backend_pid() as id` : sql`select connection_id() as id`;
     let killed: Promise<unknown> = Promise.resolve();

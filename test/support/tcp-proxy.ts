@@ -93,7 +93,7 @@ export class TcpProxy {
     server.on('error', () => server.destroy());
     const pair: Pair = { client, server, said: '', isLost: false };
     this.pairs.add(pair);
-    client.setNoDelay(true).on('data', (data) => this.hear(pair, data));
+    client.setNoDelay(true).on('data', (data) => this.onData(pair, data));
     client.pipe(server.setNoDelay(true));
     server.on('data', (data) => {
       if (pair.isLost) client.resetAndDestroy();
@@ -109,7 +109,7 @@ export class TcpProxy {
     pair.server.destroy();
   }
 
-  private hear(pair: Pair, data: Buffer): void {
+  private onData(pair: Pair, data: Buffer): void {
     if (!this.losesAnswerTo) return;
     pair.said += data.toString('latin1');
     if (!this.losesAnswerTo(pair.said)) return;

@@ -71,7 +71,7 @@ describeDatabases('the tables', (database) => {
           await source.undoLastMigration();
           if (database.name !== 'mysql2') expect(wanted).toEqual([]);
           else {
-            // TypeORM's `mysql` type misreads MariaDB's defaults and always finds differences, whoever created the tables.
+            // TypeORM's `mysql` type misreads MariaDB's defaults and always finds differences, even in tables that it created.
             await source.synchronize();
             expect(wanted).toEqual(await wantedChanges(source));
             await source.dropDatabase();

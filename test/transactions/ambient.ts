@@ -107,8 +107,8 @@ export function describeAmbient(title: string, ambient: Ambient): void {
     });
 
     it('drops the event of publish() and the change of a listener in a savepoint that is rolled back', async () => {
-      const facts: unknown[] = [];
-      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
+      const emitted: unknown[] = [];
+      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (event: unknown) => void emitted.push(event));
       const { id } = await create();
       await inTransaction(async () => {
         const inner = ambient.inSavepoint(app, async () => {
@@ -121,7 +121,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
       });
       expect(await stored()).toEqual([`${TYPE} 2`]);
       expect(await app.listeners.get(id)).toMatchObject({ state: 'active' });
-      expect(facts).toEqual([]);
+      expect(emitted).toEqual([]);
     });
 
     it('has no listener whose transaction rolled back, but shows it inside the transaction', async () => {
@@ -177,15 +177,17 @@ export function describeAmbient(title: string, ambient: Ambient): void {
     );
 
     it('emits after the commit that a listener was disabled, and not before', async () => {
-      const facts: unknown[] = [];
-      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (fact: unknown) => void facts.push(fact));
+      const emitted: unknown[] = [];
+      app.app.get(EventEmitter2).on(LIFECYCLE_EVENTS.listenerDisabled, (event: unknown) => void emitted.push(event));
       const { id } = await create();
       await rolledBack(() => app.listeners.disable(id));
       await inTransaction(async () => {
         await app.listeners.disable(id, 'no answer');
-        expect(facts).toEqual([]);
+        expect(emitted).toEqual([]);
       });
-      expect(facts).toEqual([{ listenerId: id, reason: 'no answer', owner: null, url: expect.any(String) as string }]);
+      expect(emitted).toEqual([
+        { listenerId: id, reason: 'no answer', owner: null, url: expect.any(String) as string },
+      ]);
     });
 
     it('sends no resend and no test from a transaction that rolled back', async () => {

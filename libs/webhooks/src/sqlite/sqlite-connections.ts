@@ -178,7 +178,7 @@ export class SqliteConnections {
         if (lifetime === this.lifetime) this.offer(this.adopt(database));
         else database.close();
       } catch (error) {
-        // The error is the same for all waiting callers. Otherwise each caller would wait for it again.
+        // All waiting callers would get the same error, each after another wait. So reject all of them now.
         if (lifetime === this.lifetime) this.refuseWaiting(error);
       }
     }

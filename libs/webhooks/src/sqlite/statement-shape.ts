@@ -1,4 +1,4 @@
-/** The facts that the text of a statement shows. SQLite itself reports whether it writes (`stmt.readonly`). */
+/** The properties of a statement that its text shows. SQLite itself reports whether it writes (`stmt.readonly`). */
 export interface StatementShape {
   /** The text to run: a bare `BEGIN` becomes `BEGIN IMMEDIATE`. */
   readonly sql: string;

@@ -12,7 +12,7 @@ interface Scope {
   readonly transaction: BegunTransaction | undefined;
 }
 
-// It has no state of its own: each scope belongs to one call chain.
+// The storage itself is empty: each scope belongs to one call chain.
 const here = new AsyncLocalStorage<Scope>();
 const begun = new WeakMap<QueryRunner, BegunTransaction>();
 

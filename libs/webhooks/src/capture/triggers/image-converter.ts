@@ -14,7 +14,7 @@ import {
   readImages,
   readRestOfMerged,
   removeStaleMarks,
-  setImageAside,
+  markImageDamaged,
   type StoredImage,
 } from '../../store/outbox/images.js';
 import type { Script } from '../../store/database/script.js';
@@ -239,7 +239,7 @@ export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerS
 }
 
 function* markDamaged(database: Database, damaged: readonly Damaged[]): Script<void> {
-  for (const { image, reason } of damaged) yield* setImageAside(database, image, reason);
+  for (const { image, reason } of damaged) yield* markImageDamaged(database, image, reason);
 }
 
 /** Groups the images of one row in one transaction, at the position of the first image. */

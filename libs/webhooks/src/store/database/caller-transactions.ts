@@ -108,7 +108,7 @@ export class CallerTransaction {
     if (!this.runner) return;
     throw new TransactionError(
       'NOT_TRANSACTIONAL',
-      `${method} was called inside a transaction. It commits in many short transactions, so it cannot be part of yours. Call it after the commit, or outside the transaction (with typeorm-transactional: propagation NOT_SUPPORTED).`,
+      `${method} was called inside a transaction. It commits in many short transactions, so it cannot join this transaction. Call it after the commit, or outside the transaction (with typeorm-transactional: propagation NOT_SUPPORTED).`,
       { details: { method } },
     );
   }

@@ -4,8 +4,8 @@ import sql, { join, type Sql } from 'sql-template-tag';
 const VALUES_PER_LIST = 5_000;
 
 /**
- * Characters in one statement. MariaDB accepts 16 MB (`max_allowed_packet`). A quote takes four characters in JSON in SQL, and a character
- * takes up to four bytes.
+ * Characters in one statement. MariaDB accepts 16 MB (`max_allowed_packet`). A quote becomes four characters in JSON inside SQL, and a
+ * character takes up to four bytes.
  */
 const CHARACTERS_PER_STATEMENT = 1_000_000;
 

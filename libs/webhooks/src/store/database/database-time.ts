@@ -60,7 +60,7 @@ export class DatabaseTime {
     const before = this.clock.now();
     this.clock.read({ databaseMs: result.databaseMs, askedAt, answeredAt: this.answeredAt });
     const aheadMs = before - this.clock.now();
-    // Nothing was stored with the host's time from before the first reading.
+    // Before the first reading, nothing was stored with the clock's time. So the first correction does not count.
     if (aheadMs > SET_BACK_FROM_MS && this.isRead) this.onSetBack?.(aheadMs);
     this.isRead = true;
     return result;

@@ -14,7 +14,7 @@ export type StatementLimit = 'work' | 'page';
 /**
  * The database of the webhook tables; runs each {@link Script}. One per module instance.
  *
- * It never uses the application's pool. On server databases it has a small pool of its own: the dispatcher neither waits for the
+ * It never uses the application's pool. On server databases it has its own small pool: the dispatcher neither waits for the
  * application's connections nor occupies them.
  */
 export abstract class Database {

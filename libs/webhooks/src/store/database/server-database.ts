@@ -64,7 +64,7 @@ export class ServerDatabase extends Database {
           ? this.runPipelined(connection, script())
           : this.runStepByStep(connection, script()));
       } catch (error) {
-        // A connection that cannot roll back is broken. Report the error that broke it.
+        // Without a working connection there is nothing to roll back. Report the first error.
         if (!connection.isBroken) await connection.send('ROLLBACK').catch(() => undefined);
         throw error;
       }
@@ -111,8 +111,8 @@ export class ServerDatabase extends Database {
   }
 
   /**
-   * Like {@link runStepByStep}, but does not wait for the BEGIN, nor before the COMMIT if the script declares its end. After a failed
-   * statement the server refuses the rest, and turns the COMMIT into a rollback: no partial work is committed.
+   * Like {@link runStepByStep}, but sends the BEGIN together with the first statements, and the COMMIT with the last if the script marks
+   * them. After a failed statement the server refuses the rest, and turns the COMMIT into a rollback: no partial work is committed.
    */
   private async runPipelined<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
     let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];

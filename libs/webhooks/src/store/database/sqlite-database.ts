@@ -31,7 +31,7 @@ const WRITER_TIMEOUT_MS = 10_000;
 /**
  * SQLite through better-sqlite3. Every script is one synchronous transaction: no other code of this process runs between its statements.
  *
- * For a file, the module has a connection of its own. For a `:memory:` database there is only the application's connection, which the
+ * For a file, the module has its own connection. For a `:memory:` database there is only the application's connection, which the
  * driver shares among all query runners: a script runs when that connection is in no transaction.
  */
 export class SqliteDatabase extends Database {

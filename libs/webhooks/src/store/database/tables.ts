@@ -294,7 +294,7 @@ export interface TableSql<T extends TableName> {
   readonly $: Readonly<Record<ColumnName<T>, Sql>>;
   /**
    * Goes after the alias. MySQL and MariaDB then read only through the index of these columns; for other databases it is empty. Their
-   * statistics lag behind the rows: after a burst of inserts they take a table for empty, and read all of it.
+   * statistics lag behind the rows: after a burst of inserts they estimate that a table is empty, and read all of it.
    */
   through(...columns: ColumnName<T>[]): Sql;
   /**

@@ -4,7 +4,7 @@ import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** Rows that one transaction deletes. The rows that belong to them are deleted too. */
+/** Rows that one transaction deletes, not counting dependent rows such as the attempts of a delivery. */
 const LISTENERS_PER_BATCH = 100;
 const EVENTS_PER_BATCH = 200;
 const DELIVERIES_PER_BATCH = 500;

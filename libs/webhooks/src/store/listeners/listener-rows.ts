@@ -303,14 +303,14 @@ export function* resealListeners(
   const unreadable: string[] = [];
   let resealed = 0;
   for (const { seq, id, url, secrets, auth, tls } of rows) {
-    const anew = resealedSecrets(secrets, { sealing, now, listenerId: id });
-    const anewAuth = resealedDocument(auth, { sealing, use: 'auth', listenerId: id, url });
-    const anewTls = resealedDocument(tls, { sealing, use: 'tls', listenerId: id, url });
-    if (!anew.isReadable || !anewAuth.isReadable || !anewTls.isReadable) unreadable.push(id);
-    if (anew.text === secrets && anewAuth.text === auth && anewTls.text === tls) continue;
+    const newSecrets = resealedSecrets(secrets, { sealing, now, listenerId: id });
+    const newAuth = resealedDocument(auth, { sealing, use: 'auth', listenerId: id, url });
+    const newTls = resealedDocument(tls, { sealing, use: 'tls', listenerId: id, url });
+    if (!newSecrets.isReadable || !newAuth.isReadable || !newTls.isReadable) unreadable.push(id);
+    if (newSecrets.text === secrets && newAuth.text === auth && newTls.text === tls) continue;
     resealed++;
     yield* execute(
-      sql`update ${l.sql} set ${l.$.secrets} = ${anew.text}, ${l.$.auth} = ${anewAuth.text}, ${l.$.tls} = ${anewTls.text} where ${l.$.seq} = ${seq}`,
+      sql`update ${l.sql} set ${l.$.secrets} = ${newSecrets.text}, ${l.$.auth} = ${newAuth.text}, ${l.$.tls} = ${newTls.text} where ${l.$.seq} = ${seq}`,
     );
   }
   return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };

@@ -25,7 +25,7 @@ const CONVERSION = 'convert-images';
 
 /**
  * The first image that may be converted, as an expression. Images of tables that this process does not know are left to other processes.
- * Images that were set aside are skipped: they are few, so the primary key is enough, and a further index would slow down writers.
+ * Images that are marked as damaged are skipped: they are few, so the primary key is enough, and a further index would slow down writers.
  */
 export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
   const { images: i } = database.tables;
@@ -114,13 +114,13 @@ export function* deleteImages(database: Database, images: readonly Pick<StoredIm
   }
 }
 
-/** Sets an image aside: it stays in the table, and is not converted until `reason` is null again. */
-export function* setImageAside(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
+/** Marks an image as damaged: it stays in the table, and is not converted until `reason` is null again. */
+export function* markImageDamaged(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`update ${path} set ${$.reason} = ${reason.replaceAll('\0', '\ufffd')} where ${$.seq} = ${seq}`);
 }
 
-/** Deletes images that were set aside before a time, with the same retention as damaged events. */
+/** Deletes damaged images from before a time, with the same retention as damaged events. */
 export function* pruneImages(database: Database, before: number): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);

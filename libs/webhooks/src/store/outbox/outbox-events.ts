@@ -44,7 +44,7 @@ export function readEvent(event: ClaimedEvent): ReadEvent {
   const { data, previous } = JSON.parse(event.payload) as { data?: JsonObject; previous?: JsonObject | null };
   if (typeof data !== 'object') throw new TypeError('its payload has no data');
   const dropped = event.droppedFields === null ? undefined : new Set(JSON.parse(event.droppedFields) as string[]);
-  // The row comes last: if a spread comes first, V8 (Node.js 20) takes 2 us for the properties that follow; in this order it takes 0.2 us.
+  // The row comes last. V8 (Node.js 20) takes 2 us to add properties after a spread, and 0.2 us in this order.
   return { types: typesOf(event), data, previous: previous ?? undefined, dropped, ...event };
 }
 

@@ -105,13 +105,13 @@ export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   );
 }
 
-/** The payload paths that the filters of some types use, read together with the claim, for the types that are likely to come. */
+/** The payload paths that filters of some types use. They are read together with the claim, for the types that are likely. */
 export interface KnownPaths {
   readonly types: ReadonlySet<string>;
   readonly paths: readonly RoutePath[];
 }
 
-/** Read in the transaction of the claim and never cached, so that a listener counts that another process just created. */
+/** Read in the transaction of the claim and never cached: another process may just have created a listener with a new path. */
 export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
   const types = new Set(events.flatMap((event) => event.types));
   return types.size ? yield* query<RoutePath>(selectPaths(database, types)) : [];
@@ -218,7 +218,7 @@ function listenersOf(rows: readonly Candidate[]): Map<string, ReadCandidate> {
   return new Map(rows.map((row) => [row.id, readCandidate(row)]));
 }
 
-/** Includes disabled listeners: their events are held for them. */
+/** Includes disabled listeners: their deliveries are held until they are enabled. */
 export function selectCandidates(database: Database): Sql {
   const { listeners: l, listenerState: s } = database.tables;
   const columns = l.select(

@@ -159,8 +159,8 @@ interface Share {
 /** The default. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
- * The time until the next check if due deliveries wait for earlier deliveries of their row: the record that finishes those may be lost, if
- * another process wrote it. Also if there was no slot for a handshake.
+ * The time until the next check, if due deliveries wait for earlier deliveries of their row: this process may not learn that another
+ * process has finished the earlier ones. Also the time until the next check if there was no slot for a handshake.
  */
 const RECHECK_MS = 1_000;
 

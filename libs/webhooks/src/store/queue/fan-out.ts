@@ -23,7 +23,7 @@ export interface FanOutResult {
   readonly leased: readonly ClaimedDelivery[];
   /** Whether deliveries were inserted without a lease. They wait for a claim. */
   readonly hasDue: boolean;
-  /** Whether a wide event was set aside for `fanOutWide`. */
+  /** Whether a wide event was left for `fanOutWide`. */
   readonly hasWide: boolean;
   /** Events that could not be read. They are `damaged` now, and need your attention. */
   readonly damaged: readonly { id: string; type: string; error: unknown }[];

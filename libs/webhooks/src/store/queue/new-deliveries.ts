@@ -63,7 +63,7 @@ export function isDue({ state }: NewDelivery): boolean {
   return state === 'due';
 }
 
-/** Tells the claim to look for the due deliveries. @returns how many there are */
+/** Makes the listeners of the due deliveries ready for the claim. @returns the number of due deliveries */
 export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
   const due = made.filter(isDue);
   yield* expectDeliveries(database, new Map(due.map(({ listener }) => [listener.id, now])));

@@ -157,9 +157,9 @@ export function* prune(
  */
 export function* pruneListeners(database: Database, removedBefore: number): Script<number> {
   const { listeners: l, listenerState: s, routes: r, deliveries: d } = database.tables;
-  // Reads the first delivery at or after the listener, in the order of an index that begins with the listener: one lookup each. For a
-  // delivery of exactly this listener (`not exists`, or `=`), PostgreSQL expects to find one soon, and reads all deliveries. MariaDB reads
-  // all deliveries for a range.
+  // Reads the first delivery whose listener id is at least this id, in the order of an index that begins with the id: one lookup each. For
+  // a delivery of exactly this listener (`not exists`, or `=`), PostgreSQL expects to find one soon, and reads all deliveries. MariaDB
+  // reads all deliveries for a range.
   const reach = raw(database.dialect === 'mysql' ? '=' : '>=');
   const first = sql`(select d.${d.$.listenerId} from ${d.sql} d where d.${d.$.listenerId} ${reach} l.${l.$.id} order by d.${d.$.listenerId}, d.${d.$.createdAt}, d.${d.$.seq} limit 1)`;
   const found = yield* query<{ seq: unknown; id: string }>(

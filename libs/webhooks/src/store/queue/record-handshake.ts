@@ -42,7 +42,7 @@ export function* recordHandshake(
     yield* writeListenerStates(database, [{ ...state, handshakeTries, handshakeAt: result.next }]);
     return true;
   }
-  // The start time of the attempt: its end time could reveal facts about the internal network.
+  // The start time of the attempt: its end time could reveal details of the internal network.
   yield* updateListener(database, id, { handshakeError: result.error }, null, result.at);
   const failed = { ...state, failuresInARow: state.failuresInARow + 1, failingSince: state.failingSince ?? result.at };
   if (result.state === 'retry') {

@@ -24,7 +24,7 @@ export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrend
 }
 
 /**
- * Fans out one page of a wide event, which `fanOut` has set aside as `routing`. It inserts the deliveries in the order of the listeners'
+ * Fans out one page of a wide event, which `fanOut` has moved to the state `routing`. It inserts the deliveries in the order of the listeners'
  * ids and stores the last id in the event. So a process that dies halfway leaves no gap and no duplicate. The deliveries are not leased
  * here: the claim divides the slots among all deliveries.
  */
