@@ -202,13 +202,13 @@ export class WebhooksRuntime
     const transactions = new CallerTransactions({
       dataSource,
       database,
-      capture: this.capture,
+      capture: this.capture.recorder,
       ambientManager: () => this.ambient.current,
     });
     this.webhooks = new WebhooksService({
       dataSource,
       database,
-      capture: this.capture,
+      capture: this.capture.recorder,
       catalog,
       clock,
       transactions,

@@ -1,6 +1,6 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { canonicalData, Unserializable } from '../entities/canonical-value.js';
-import type { EntityCapture } from '../capture/entity-capture.js';
+import type { ChangeRecorder } from '../capture/change-recorder.js';
 import type { WebhookClock } from '../clock.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
@@ -52,7 +52,7 @@ export interface PublishOptions {
 export interface WebhooksServiceParts {
   readonly dataSource: DataSource;
   readonly database: Database;
-  readonly capture: EntityCapture;
+  readonly capture: ChangeRecorder;
   readonly catalog: EventCatalog;
   readonly clock: WebhookClock;
   readonly transactions: CallerTransactions;

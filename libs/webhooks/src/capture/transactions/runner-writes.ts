@@ -7,6 +7,7 @@ import { TransactionLog, type Committed } from './transaction-log.js';
 import { transactionStatements, type TransactionStatement } from './transaction-statement.js';
 import { isWriteStatement } from './write-statement.js';
 import { Queue, refuseEnded, Work, worksOn, writeOn } from './work.js';
+import { replaceRunnerMethods, type RunnerMethod } from '../typeorm/runner-methods.js';
 import { dataSourceOf, isAsyncDisposable } from '../../typeorm-compat.js';
 
 /** Options that all query runners of a data source share. */
@@ -26,8 +27,6 @@ interface Saves {
   /** The `data` of the query runner before the first of these saves. */
   readonly data: ObjectLiteral;
 }
-
-type Method = (...args: unknown[]) => Promise<unknown>;
 
 /**
  * The writes that are under way on one query runner. A query runner is one connection with at most one transaction. `docs/states.md`
@@ -55,7 +54,7 @@ export class RunnerWrites {
   private readonly ends: TransactionEnds;
   private saves: Saves | undefined;
   private hasChains = false;
-  private readonly stock: Readonly<Record<string | symbol, Method>>;
+  private readonly stock: Readonly<Record<string | symbol, RunnerMethod>>;
 
   constructor(
     private readonly runner: QueryRunner,
@@ -213,8 +212,8 @@ export class RunnerWrites {
   }
 
   /** Replaces methods of the query runner. Returns the original methods. */
-  private intercept(): Record<string | symbol, Method> {
-    const own: Record<string | symbol, (...args: never[]) => Promise<unknown>> = {
+  private intercept(): Record<string | symbol, RunnerMethod> {
+    return replaceRunnerMethods(this.runner, {
       query: (text: string, ...rest: unknown[]) => this.query(text, rest),
       startTransaction: (...args: unknown[]) => this.inTurn(() => this.start(args)),
       commitTransaction: () => this.inTurn(() => this.commit()),
@@ -223,18 +222,11 @@ export class RunnerWrites {
       ...(isAsyncDisposable(this.runner) && {
         [Symbol.asyncDispose]: () => this.inTurn(() => this.stockCall(Symbol.asyncDispose)),
       }),
-    };
-    const runner = this.runner as unknown as Record<string | symbol, Method>;
-    const stock: Record<string | symbol, Method> = {};
-    for (const name of Reflect.ownKeys(own)) {
-      stock[name] = runner[name] as Method;
-      runner[name] = own[name] as Method;
-    }
-    return stock;
+    });
   }
 
   private stockCall(name: string | symbol, args: readonly unknown[] = []): Promise<unknown> {
-    return (this.stock[name] as Method).apply(this.runner, args as unknown[]);
+    return (this.stock[name] as RunnerMethod).apply(this.runner, args as unknown[]);
   }
 
   private inTurn(pass: () => Promise<unknown>): Promise<unknown> {

@@ -1,0 +1,244 @@
+import type { LoggerService } from '@nestjs/common';
+import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
+import { currentCause, isCapturedHere } from '../cause.js';
+import type { WebhookClock } from '../clock.js';
+import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import { CaptureError } from '../entities/errors.js';
+import type { PayloadLimits } from '../events/payload.js';
+import type { Database } from '../store/database/database.js';
+import type { EventRow } from '../store/outbox/event-rows.js';
+import type { RowChange } from './changes/row-change.js';
+import { OutboxWriter } from './outbox-writer.js';
+import type { ChangeLog } from './statements/captured-write.js';
+import { RunnerWrites, type RunnerWritesOptions } from './transactions/runner-writes.js';
+import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
+import type { Committed, TransactionLog } from './transactions/transaction-log.js';
+import { outsideChains, writeOn } from './transactions/work.js';
+
+/**
+ * Called with events after their commit. It must not throw. The writer's promise settles after it.
+ *
+ * @param isUncertain some of these events may have been rolled back
+ */
+type CommittedHandler = (events: readonly EventRow[], isUncertain: boolean) => Promise<void> | void;
+
+export interface ChangeRecorderOptions {
+  readonly dataSource: DataSource;
+  readonly database: Database;
+  readonly clock: WebhookClock;
+  readonly limits: PayloadLimits;
+  readonly maxCausationDepth: number;
+  readonly unfinishedWritesTimeoutMs: number;
+  readonly logger: LoggerService;
+  readonly onCommitted: CommittedHandler;
+}
+
+const RELEASED_IN_TRANSACTION = 'RELEASED_IN_TRANSACTION';
+
+/**
+ * Keeps the pending changes of each query runner's transaction, writes their events to the outbox before its COMMIT, and emits them after
+ * it. `StatementTap` calls it when a statement ends a transaction.
+ */
+export class ChangeRecorder implements ChangeLog {
+  private readonly writes = new WeakMap<QueryRunner, RunnerWrites>();
+  private readonly outbox: OutboxWriter;
+  private readonly writesOptions: RunnerWritesOptions;
+  private hasWarnedOfLeftover = false;
+
+  /** @param subscriber the subscriber of this library */
+  constructor(
+    private readonly options: ChangeRecorderOptions,
+    subscriber: object,
+  ) {
+    this.outbox = new OutboxWriter(options);
+    this.writesOptions = {
+      dialect: options.database.dialect,
+      subscriber,
+      timeoutMs: options.unfinishedWritesTimeoutMs,
+      onLeftover: () => this.warnOfLeftover(),
+    };
+  }
+
+  /** The writes of a query runner that are under way, and the log of its transaction. */
+  writesOf(runner: QueryRunner): RunnerWrites {
+    let writes = this.writes.get(runner);
+    if (!writes) this.writes.set(runner, (writes = new RunnerWrites(runner, this.writesOptions)));
+    return writes;
+  }
+
+  /** Returns `undefined` for a query runner without writes and transactions so far. */
+  findWrites(runner: QueryRunner): RunnerWrites | undefined {
+    return this.writes.get(runner);
+  }
+
+  private logOf(runner: QueryRunner): TransactionLog {
+    return this.writesOf(runner).log;
+  }
+
+  private logIn(runner: QueryRunner): TransactionLog | undefined {
+    return this.writes.get(runner)?.log;
+  }
+
+  /** Runs a write of this module on a caller's query runner. @param label names the write in an error */
+  inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T> {
+    return this.writesOf(runner).runWrite(() => label, write);
+  }
+
+  /** Records a published event among the changes of a query runner's transaction, in program order. */
+  add(runner: QueryRunner, row: EventRow): Promise<void> {
+    return this.writesOf(runner).runWrite(
+      () => `publish('${row.source.event.type}')`,
+      async () => this.record(runner, [row]),
+    );
+  }
+
+  /** Records an event that is already in the outbox, written through this query runner. */
+  async written(runner: QueryRunner, row: EventRow): Promise<void> {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.written.add(row);
+    else await this.options.onCommitted([row], false);
+  }
+
+  /** Runs `work` after the commit of the query runner's transaction, or immediately if none is open. `work` must not throw. */
+  afterCommit(runner: QueryRunner, work: () => void): void {
+    const log = this.logOf(runner);
+    if (log.isOpen) log.afterCommit.push(work);
+    else work();
+  }
+
+  /** Whether the connection is in a transaction. `isTransactionActive` of TypeORM may differ. */
+  isOpen(runner: QueryRunner): boolean {
+    return this.logIn(runner)?.isOpen ?? false;
+  }
+
+  /** The `data` of `save(x, { data })` may be any value. */
+  isCaptured(runner: QueryRunner | undefined): boolean {
+    if (!isCapturedHere(this.options.dataSource)) return false;
+    const data = runner && ((this.writes.get(runner) ?? runner).data as { webhooks?: unknown } | null | undefined);
+    return data?.webhooks !== false;
+  }
+
+  /** Whether changes of a query runner's transaction are not in the outbox yet. */
+  hasPending(runner: QueryRunner): boolean {
+    return (this.logIn(runner)?.pending.length ?? 0) > 0;
+  }
+
+  /** Reads the after images of pending changes of a table, before a statement that may write any of its rows again. */
+  settle(
+    runner: QueryRunner,
+    { tablePath }: EntityMetadata,
+    except?: ReadonlySet<RowChange>,
+  ): Promise<void> | undefined {
+    return this.readUnread(
+      runner,
+      (change) => change.definition.metadata.tablePath === tablePath && !except?.has(change),
+    );
+  }
+
+  settleRows(
+    runner: QueryRunner,
+    definition: EntityDefinition,
+    keys: ReadonlySet<string>,
+    images?: ReadonlyMap<string, RowImage>,
+  ): Promise<void> | undefined {
+    const { tablePath } = definition.metadata;
+    const isEarlier = (change: RowChange) => change.definition.metadata.tablePath === tablePath && keys.has(change.key);
+    if (images) {
+      for (const item of this.logIn(runner)?.pending ?? []) {
+        if ('values' in item || item.image || item.definition !== definition || !isEarlier(item)) continue;
+        item.image = images.get(item.key) ?? 'gone';
+      }
+    }
+    return this.readUnread(runner, isEarlier);
+  }
+
+  private readUnread(runner: QueryRunner, isWanted: (change: RowChange) => boolean): Promise<void> | undefined {
+    const log = this.logIn(runner);
+    if (!log?.pending.some((item) => !('values' in item) && !item.image && isWanted(item))) return undefined;
+    return log.exclusively(() => this.outbox.readImages(runner, log, isWanted));
+  }
+
+  /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
+  refuse(runner: QueryRunner, definition: EntityDefinition, cause: unknown): void {
+    const { name } = definition.metadata;
+    const refusal = new CaptureError(
+      'ROWS_UNKNOWN',
+      `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
+      { cause, details: { entity: name } },
+    );
+    const at = this.options.clock.now();
+    const nothing = { action: 'updated', id: {}, key: '', before: null, image: 'gone' } as const;
+    this.logOf(runner).pending.push({ ...nothing, definition, at, refusal });
+  }
+
+  /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
+  record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
+    return this.writesOf(runner).inside(() => this.addPending(runner, items));
+  }
+
+  private addPending(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
+    const log = this.logOf(runner);
+    this.refuseIfTransactionOver(runner, items);
+    for (const item of items) {
+      if (!('values' in item)) item.cause ??= currentCause();
+      log.pending.push(item);
+    }
+    if (!log.isOpen) return this.writeAtOnce(runner, log);
+    // Fail the write now. If the caller swallows the error, the COMMIT fails with it again.
+    for (const item of items) this.outbox.refuse(item);
+    return undefined;
+  }
+
+  /**
+   * Refuses changes whose transaction is over: their rows were rolled back, or were committed without events.
+   *
+   * @throws CaptureError `TRANSACTION_ENDED`, `EVENTS_LOST`
+   */
+  private refuseIfTransactionOver(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): void {
+    const work = writeOn(runner);
+    const transaction = work?.wroteIn;
+    if (!work || !transaction?.end) return;
+    if (transaction.end !== 'committed') throw transactionEnded(work, transaction);
+    const error = eventsLost(items.map(nameOf));
+    this.options.logger.error(`EVENTS_LOST: ${error.message}`);
+    throw error;
+  }
+
+  private async writeAtOnce(runner: QueryRunner, log: TransactionLog): Promise<void> {
+    try {
+      // A write whose transaction is over may have sent its statement before it noticed.
+      await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
+    } catch (error) {
+      log.pending = []; // the row is already committed: a later, unrelated write must not fail because of it
+      throw error;
+    }
+    const written = log.written.takeAll(false);
+    if (written.length) await this.options.onCommitted(written, false);
+  }
+
+  /** Writes the pending events of a query runner's transaction to the outbox. */
+  async flush(runner: QueryRunner): Promise<void> {
+    const log = this.logIn(runner);
+    if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
+  }
+
+  /** Follows a commit: runs its callbacks, logs changes without events, and hands the events to `onCommitted`. */
+  async committed({ events, isUncertain, lost, callbacks }: Committed): Promise<void> {
+    for (const callback of callbacks) callback();
+    if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
+    if (events.length) await this.options.onCommitted(events, isUncertain);
+  }
+
+  private warnOfLeftover(): void {
+    if (this.hasWarnedOfLeftover) return;
+    this.hasWarnedOfLeftover = true;
+    this.options.logger.warn(
+      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Logged once.)`,
+    );
+  }
+}
+
+/** Names a change in an error. */
+function nameOf(item: RowChange | EventRow): string {
+  return 'values' in item ? item.source.event.type : `${item.definition.metadata.name} ${item.key} (${item.action})`;
+}
