@@ -65,7 +65,7 @@ import { assertSupportedTypeorm } from './typeorm-version.js';
 import { WebhooksLogger } from './webhooks-logger.js';
 import { messageOf } from './foreign-text.js';
 
-/** What Nest provides to an instance. */
+/** What Nest injects into an instance. */
 export interface RuntimeParts {
   /** Name of the data source, and of the instance. */
   readonly name: string;
@@ -83,10 +83,10 @@ export interface RuntimeParts {
 }
 
 /**
- * One instance of the module at work: what serves one data source. The one owner of start and shutdown. @internal
+ * One running instance of the module, which serves one data source. Only this class starts and stops its parts. @internal
  *
- * Capture subscribes as soon as it is made, so that rows written while modules initialise are not missed; the dispatcher
- * starts last, and stops before TypeORM closes the data source.
+ * Capture is attached in the constructor, so that rows written while modules initialise are captured. The dispatcher starts last, and
+ * stops before TypeORM closes the data source.
  */
 export class WebhooksRuntime
   implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
@@ -123,20 +123,25 @@ export class WebhooksRuntime
       new StripeScheme(),
       new GoogleCodeScheme(),
     ];
-    this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
+    this.schemes = byName([...shipped, ...parts.signatureSchemes], 'signature scheme');
     const { customers } = options;
-    const customersSchemes = choosable('schemes', customers.schemes, namesOf(shipped), new Set(this.schemes.keys()));
+    const customersSchemes = choosableNames(
+      'schemes',
+      customers.schemes,
+      namesOf(shipped),
+      new Set(this.schemes.keys()),
+    );
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
     const { cloudEventsSource } = options.payload;
     const binary = new CloudEventsBinaryFormat(cloudEventsSource);
-    const formats = named(
+    const formats = byName(
       [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
       'payload format',
     );
     const shippedFormats = [STANDARD_FORMAT, ...namesOf([new CloudEventsFormat(cloudEventsSource), binary])];
     const knownFormats = new Set([STANDARD_FORMAT, ...formats.keys()]);
-    const customersFormats = choosable('formats', customers.formats, shippedFormats, knownFormats);
-    // These two send the event's own text, which is stored once for all.
+    const customersFormats = choosableNames('formats', customers.formats, shippedFormats, knownFormats);
+    // These two formats send the stored payload unchanged, so it is stored once for all listeners.
     const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
     const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
     this.wakeUps =
@@ -224,7 +229,7 @@ export class WebhooksRuntime
       clock,
       guard,
       assertAddress: (url) =>
-        // Where the proxy resolves names, it may be that nobody else can.
+        // If the proxy resolves names, this process may be unable to resolve them.
         options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, parts.lookup),
       options,
       schemes: this.schemes,
@@ -262,7 +267,7 @@ export class WebhooksRuntime
     if (!emitter) {
       throw new ConfigurationError(
         'EVENT_EMITTER_MISSING',
-        'WebhooksModule emits its events on EventEmitter2, which is not there. Import EventEmitterModule.forRoot() from @nestjs/event-emitter in your root module.',
+        'WebhooksModule needs EventEmitter2, but no module provides it. Import EventEmitterModule.forRoot() from @nestjs/event-emitter in your root module.',
       );
     }
     const dialect = dialectOf(dataSource.options.type);
@@ -275,7 +280,7 @@ export class WebhooksRuntime
         : await ServerDatabase.open(dataSource, options, options.dispatcher.poolSize);
     const time = new DatabaseTime(database, parts.clock);
     try {
-      // Before anything asks the clock.
+      // The clock needs a first reading before any code uses it.
       await time.start();
       return new WebhooksRuntime({ ...parts, emitter }, database, time);
     } catch (error) {
@@ -285,7 +290,10 @@ export class WebhooksRuntime
     }
   }
 
-  /** @throws ConfigurationError `TABLES_MISSING`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, or what is wrong with an entity's options */
+  /**
+   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
+   * code for invalid options of an entity
+   */
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
     this.ambient.reset();
@@ -293,7 +301,7 @@ export class WebhooksRuntime
     const forgotten = registry.forgotten(dataSource);
     if (forgotten.length) {
       this.logger.warn(
-        `${forgotten.join(', ')} carr${forgotten.length > 1 ? 'y' : 'ies'} @Webhook() but ${forgotten.length > 1 ? 'are' : 'is'} in no WebhooksModule.forFeature([...]): no events are made of ${forgotten.length > 1 ? 'them' : 'it'}.`,
+        `${forgotten.join(', ')} ${forgotten.length > 1 ? 'have' : 'has'} @Webhook() but ${forgotten.length > 1 ? 'are' : 'is'} in no WebhooksModule.forFeature([...]), so changes make no events. Add ${forgotten.length > 1 ? 'them' : 'it'} to forFeature(), or remove @Webhook().`,
       );
     }
     const missing = await missingTables(this.database, (table) => {
@@ -311,7 +319,7 @@ export class WebhooksRuntime
     if (missing.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
+        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>). For a first try, synchronize: true creates the tables.`,
         { details: { missing } },
       );
     }
@@ -319,7 +327,7 @@ export class WebhooksRuntime
     if (creating.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}. Perhaps a migration was interrupted. Run: ${creating.join('; ')}.`,
+        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, perhaps because a migration was interrupted. Run: ${creating.join('; ')}.`,
         { details: { missing: creating } },
       );
     }
@@ -327,7 +335,7 @@ export class WebhooksRuntime
     if (oldestProcess > SCHEMA_VERSION) {
       throw new ConfigurationError(
         'TABLES_TOO_NEW',
-        `The webhook tables have version ${version}, which needs a process that knows version ${oldestProcess} or later. This process knows version ${SCHEMA_VERSION}: update nestjs-entity-webhooks. See docs/upgrades.md.`,
+        `The webhook tables have version ${version}, and processes must support version ${oldestProcess} or later. This process supports version ${SCHEMA_VERSION}. Update nestjs-entity-webhooks: see docs/upgrades.md.`,
         { details: { version, oldestProcess, known: SCHEMA_VERSION } },
       );
     }
@@ -336,7 +344,7 @@ export class WebhooksRuntime
     await checkTriggers({ dataSource, database: this.database, registry, options, logger: this.logger });
   }
 
-  /** After `tablePrefix` was changed, nobody sends what is left under the old one. */
+  /** If `tablePrefix` was changed, no process sends the deliveries of the tables with the old prefix. */
   private async warnOfOtherTables(): Promise<void> {
     const { database } = this;
     const others = await database.single(() => findOtherTables(database));
@@ -346,7 +354,7 @@ export class WebhooksRuntime
     for (const { prefix, isPending, hasListeners: isUsed } of others) {
       if (!isPending && !(isNew && isUsed)) continue;
       this.logger.warn(
-        `Besides the webhook tables with the prefix '${tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. Only an instance with tablePrefix: '${prefix}' sends them: keep one running until nothing is left.`,
+        `Besides the webhook tables with the prefix '${tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. This instance does not use them. Keep an instance with tablePrefix: '${prefix}' running until nothing is pending there.`,
       );
     }
   }
@@ -354,7 +362,7 @@ export class WebhooksRuntime
   onApplicationBootstrap(): void {
     if (!this.sealing.isOn) {
       this.logger.warn(
-        'secrets.keys is not set: the secrets of listeners stand readable in the database and its backups. See docs/signing.md.',
+        'secrets.keys is not set, so the secrets of listeners are readable in the database and its backups. Set it: see docs/signing.md.',
       );
     }
     if (!this.parts.options.dispatcher.autoStart) return;
@@ -365,7 +373,7 @@ export class WebhooksRuntime
   async beforeApplicationShutdown(): Promise<void> {
     const { isRunning } = this.dispatcher;
     await this.dispatcher.stop();
-    // Others go on with what it gave back.
+    // Other processes can now claim the deliveries that this one released.
     if (isRunning) this.wakeUps?.announce();
   }
 
@@ -379,17 +387,17 @@ export class WebhooksRuntime
   }
 
   private async onCommitted(rows: readonly EventRow[], isUncertain: boolean): Promise<void> {
-    const standing = isUncertain ? await this.thatStand(rows) : rows;
-    this.emitEvents(standing);
+    const committed = isUncertain ? await this.storedRows(rows) : rows;
+    this.emitEvents(committed);
     if (this.parts.options.dispatch === 'inline') {
-      await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
+      await this.dispatcher.deliverNow(committed.map((row) => row.source.event.id));
     } else {
       this.wake();
     }
   }
 
   private emitEvents(rows: readonly EventRow[]): void {
-    // The promise of the write settles first.
+    // Handlers run after the promise of the write has settled.
     setImmediate(() => {
       for (const { source } of rows) {
         const { event, depth } = source;
@@ -398,51 +406,53 @@ export class WebhooksRuntime
     });
   }
 
-  /** Triggers wrote something down: whoever dispatches makes events of it. */
+  /** Triggers stored images. A process that dispatches converts them to events. */
   private wakeForImages(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wakeForImages();
   }
 
-  /** There may be work: for this process, and for others when it has its hands full or does not dispatch. */
+  /** Deliveries may be due. Other processes are notified if this process has no free slot or does not dispatch. */
   private wake(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wake();
   }
 
-  /** Savepoints that could not be followed: the database knows which events are there. */
-  private async thatStand(rows: readonly EventRow[]): Promise<EventRow[]> {
+  /** After savepoints that could not be tracked, only the database knows which events were committed. @returns their rows */
+  private async storedRows(rows: readonly EventRow[]): Promise<EventRow[]> {
     const { database } = this;
     const { events: e } = database.tables;
     const ids = rows.map((row) => row.source.event.id);
     try {
       const found = await database.transaction(function* () {
-        const standing: string[] = [];
+        const stored: string[] = [];
         for (const some of chunks(ids)) {
           const read = yield* query<{ id: string }>(
             sql`select ${e.select('e', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(some)}`,
           );
-          standing.push(...read.map((row) => row.id));
+          stored.push(...read.map((row) => row.id));
         }
-        return new Set(standing);
+        return new Set(stored);
       });
       return rows.filter((row) => found.has(row.source.event.id));
     } catch (error) {
-      this.logger.error(`Committed events could not be read back, and are not emitted in process: ${String(error)}`);
+      this.logger.error(
+        `Committed events could not be read, so they are not emitted in this process: ${messageOf(error)}`,
+      );
       return [];
     }
   }
 
-  /** A handler that throws stops neither the dispatcher nor the other handlers' events. */
+  /** Emits on EventEmitter2. If a handler throws, the error is logged, and the dispatcher and other handlers continue. */
   private emit(name: string, value: unknown, cause?: Cause): void {
     const { emitter } = this.parts;
-    // Nobody listens, mostly, and this is said for every delivery.
+    // Most applications have no handler, and this runs for every delivery.
     if (!emitter.hasListeners(name) && !emitter.listenersAny().length) return;
     const emitToHandlers = () => {
       emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
     };
     try {
-      // Handlers are apart from what surrounded the write, and know what led to them.
+      // Handlers do not run in the async context of the write. Their own writes know the event that caused them.
       if (cause) runCausedBy(cause, emitToHandlers);
       else runOutside(emitToHandlers);
     } catch (error) {
@@ -455,27 +465,27 @@ export class WebhooksRuntime
   }
 }
 
-/** Capture extends the classes of the TypeORM that this library imports. Those of another copy would be captured by half, or twice. */
+/** Capture patches the classes of the TypeORM that this library imports. Writes through another copy would be captured partly or twice. */
 function assertOneTypeorm(dataSource: unknown): void {
   if (dataSource instanceof DataSource) return;
   throw new ConfigurationError(
     'TYPEORM_TWICE',
-    'The data source and nestjs-entity-webhooks use two copies of TypeORM, so writes would be captured twice or not at all. Usually the library is a symbolic link (npm link, a `file:` folder, a workspace) with its own node_modules/typeorm: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
+    'The data source and nestjs-entity-webhooks use two copies of TypeORM, so writes would be captured twice or not at all. Usually the library is a symbolic link (npm link, a `file:` folder, a workspace) with its own node_modules/typeorm. Remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
   );
 }
 
-/** The driver escapes values with backslashes, which such a server takes for themselves: texts would be damaged, or end early. */
+/** The driver escapes values with backslashes. With NO_BACKSLASH_ESCAPES the server keeps them, so texts would be damaged or cut. */
 async function assertEscapes(dataSource: DataSource): Promise<void> {
   if (dialectOf(dataSource.options.type) !== 'mysql') return;
   const [row] = (await dataSource.query('SELECT @@SESSION.sql_mode AS mode')) as { mode: string }[];
   if (!row?.mode.split(',').includes('NO_BACKSLASH_ESCAPES')) return;
   throw new ConfigurationError(
     'UNSUPPORTED_SQL_MODE',
-    "The server's sql_mode has NO_BACKSLASH_ESCAPES, with which mysql2 cannot escape values. Take it out of sql_mode, of the server or of this user's sessions.",
+    'The sql_mode of the server has NO_BACKSLASH_ESCAPES, so mysql2 cannot escape values. Remove it from the sql_mode of the server or of the sessions of this user.',
   );
 }
 
-/** PostgreSQL's query runner waits by itself, and so does the one of isolated SQLite. */
+/** The query runners of PostgreSQL and of isolated SQLite already await hooks. */
 function needsAwaitedHooks(dataSource: DataSource): boolean {
   return !awaitsHooks() && dialectOf(dataSource.options.type) !== 'postgres' && !sqliteWriterLock(dataSource);
 }
@@ -483,7 +493,7 @@ function needsAwaitedHooks(dataSource: DataSource): boolean {
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {
   if (!isFileSqlite(dataSource)) {
     logger.warn(
-      'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',
+      'The data source is an in-memory SQLite database. All transactions share one connection, so concurrent transactions mix, and rows and events can be lost. Use a file, or never write concurrently: see docs/sqlite.md.',
     );
     return;
   }
@@ -492,20 +502,24 @@ function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions,
     return;
   }
   logger.warn(
-    'sqlite.isolate is false: the driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. See docs/sqlite.md.',
+    'sqlite.isolate is false. All transactions share one connection, so concurrent transactions mix, and rows and events can be lost. Remove the option: see docs/sqlite.md.',
   );
 }
 
-function named<T extends { readonly name: string }>(parts: readonly T[], what: string): Map<string, T> {
+/** Parts by name. @throws ConfigurationError `INVALID_PART` if a name is missing or is used twice */
+function byName<T extends { readonly name: string }>(parts: readonly T[], kind: string): Map<string, T> {
   const map = new Map<string, T>();
   for (const part of parts) {
     if (typeof part.name !== 'string' || part.name === '') {
-      throw new ConfigurationError('INVALID_PART', `A ${what} has no name: listeners choose it by that. Give it one.`);
+      throw new ConfigurationError(
+        'INVALID_PART',
+        `A ${kind} has no \`name\`. Set it to a non-empty text, because listeners choose a ${kind} by name.`,
+      );
     }
     if (map.has(part.name)) {
       throw new ConfigurationError(
         'INVALID_PART',
-        `Two ${what}s are called '${part.name}': give each a name of its own.`,
+        `Two ${kind}s have the name '${part.name}'. Give each ${kind} a different name.`,
       );
     }
     map.set(part.name, part);
@@ -519,11 +533,11 @@ function render(
   { id, type, payload, context }: RenderedEvent,
 ): string {
   const format = formats.get(name);
-  if (!format) throw new Error(`there is no payload format '${name}' in this application`);
+  if (!format) throw new Error(`There is no payload format '${name}'.`);
   const body: unknown = format.render({ id, type, payload, context: storedCause(context).context });
-  if (typeof body !== 'string') throw new TypeError(`the payload format '${name}' gave no text`);
+  if (typeof body !== 'string') throw new TypeError(`The payload format '${name}' did not return a text.`);
   if (body.includes('\0'))
-    throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);
+    throw new TypeError(`The payload format '${name}' returned a text with NUL, which PostgreSQL cannot store.`);
   return body;
 }
 
@@ -531,8 +545,8 @@ function namesOf(parts: readonly { readonly name: string }[]): string[] {
   return parts.map(({ name }) => name);
 }
 
-/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` for one that is not registered */
-function choosable(
+/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` if a name is not registered */
+function choosableNames(
   key: 'formats' | 'schemes',
   given: readonly string[] | undefined,
   shipped: readonly string[],
@@ -542,7 +556,7 @@ function choosable(
   if (unknown === undefined) return new Set(given ?? shipped);
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `WebhooksModule option customers.${key} names '${unknown}', which is not registered.${knownNames(unknown, [...known])}`,
+    `Invalid value '${unknown}' for \`customers.${key}\`. Allowed: names of registered ${key}.${knownNames(unknown, [...known])}`,
     { details: { key: `customers.${key}` } },
   );
 }
