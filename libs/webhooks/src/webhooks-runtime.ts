@@ -25,32 +25,30 @@ import { Notices } from './dispatcher/notices.js';
 import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
-import { knownNames } from './known-names.js';
-import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import type { EventRow } from './store/outbox/event-rows.js';
-import { storedCause } from './events/event-context.js';
-import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import type { PayloadFormat } from './events/payload-format.js';
 import { WebhooksService } from './publishing/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { Sealing } from './secrets/sealing.js';
 import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
+import {
+  registerFormats,
+  registerSchemes,
+  type RegisteredFormats,
+  type RegisteredSchemes,
+} from './registered-parts.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
 import type { WebhookTransport } from './sending/transport.js';
-import { GithubScheme } from './signing/github-scheme.js';
-import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
-import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
-import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite, sqliteWriterLock } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './dialect.js';
 import { CallerTransactions } from './store/database/caller-transactions.js';
 import { missingTables, type Database } from './store/database/database.js';
 import { missingIndexes } from './store/database/missing-indexes.js';
 import { DatabaseTime } from './store/database/database-time.js';
-import type { BodyOf, RenderedEvent } from './store/queue/new-deliveries.js';
 import { findOtherTables, hasListeners } from './store/database/other-prefixes.js';
 import { query } from './store/database/script.js';
 import { ServerDatabase } from './store/database/server-database.js';
@@ -82,6 +80,13 @@ export interface RuntimeParts {
   readonly modules: ModulesContainer;
 }
 
+/** What several services of an instance share. */
+interface SharedParts {
+  readonly catalog: EventCatalog;
+  readonly quotas: Quotas;
+  readonly transactions: CallerTransactions;
+}
+
 /**
  * One running instance of the module, which serves one data source. Only this class starts and stops its parts. @internal
  *
@@ -102,6 +107,7 @@ export class WebhooksRuntime
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
+  private readonly notices: Notices;
   private readonly setBack: SetBack;
   private readonly ambient: AmbientManagers;
 
@@ -110,46 +116,40 @@ export class WebhooksRuntime
     readonly database: Database,
     private readonly time: DatabaseTime,
   ) {
-    const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
-    const guard = new AddressGuard(options.security.allowedAddresses);
+    const { name, options, dataSource, registry } = parts;
     this.logger = new WebhooksLogger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
-    const { logger } = this;
     registry.serve(dataSource, name, options.capture);
-    const catalog = new EventCatalog(dataSource, registry, options.publishedTypes);
-    const shipped = [
-      new StandardScheme(),
-      new StandardV1aScheme(),
-      new GithubScheme(),
-      new StripeScheme(),
-      new GoogleCodeScheme(),
-    ];
-    this.schemes = byName([...shipped, ...parts.signatureSchemes], 'signature scheme');
-    const { customers } = options;
-    const customersSchemes = choosableNames(
-      'schemes',
-      customers.schemes,
-      namesOf(shipped),
-      new Set(this.schemes.keys()),
-    );
+    const schemes = registerSchemes(parts.signatureSchemes, options);
+    const formats = registerFormats(parts.payloadFormats, options);
+    this.schemes = schemes.byName;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
-    const { cloudEventsSource } = options.payload;
-    const binary = new CloudEventsBinaryFormat(cloudEventsSource);
-    const formats = byName(
-      [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
-      'payload format',
-    );
-    const shippedFormats = [STANDARD_FORMAT, ...namesOf([new CloudEventsFormat(cloudEventsSource), binary])];
-    const knownFormats = new Set([STANDARD_FORMAT, ...formats.keys()]);
-    const customersFormats = choosableNames('formats', customers.formats, shippedFormats, knownFormats);
-    // These two formats send the stored payload unchanged, so it is stored once for all listeners.
-    const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
-    const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
-    this.wakeUps =
-      options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
-        ? new WakeUps(database, options.wakeUp.url, logger)
-        : null;
-    const notices = new Notices({ logger, emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent) });
-    this.dispatcher = new DispatcherService({
+    this.wakeUps = this.createWakeUps();
+    this.notices = new Notices({
+      logger: this.logger,
+      emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
+    });
+    this.dispatcher = this.createDispatcher(formats);
+    this.setBack = this.createSetBack();
+    this.capture = this.createCapture();
+    this.ambient = new AmbientManagers({ dataSource, currentManager: options.currentManager, modules: parts.modules });
+    const shared = this.createShared();
+    this.webhooks = this.createPublishing(shared);
+    this.deliveries = this.createDeliveries(shared, formats);
+    this.listeners = this.createListeners(shared, schemes, formats);
+    this.capture.attach();
+  }
+
+  private createWakeUps(): WakeUps | null {
+    const { database, logger } = this;
+    const { wakeUp } = this.parts.options;
+    const isUsed = wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres';
+    return isUsed ? new WakeUps(database, wakeUp.url, logger) : null;
+  }
+
+  private createDispatcher(formats: RegisteredFormats): DispatcherService {
+    const { database, logger, notices, sealing, schemes, time, wakeUps } = this;
+    const { clock, options, retrySchedule, transport } = this.parts;
+    return new DispatcherService({
       notices,
       database,
       clock,
@@ -158,39 +158,62 @@ export class WebhooksRuntime
       transport,
       retrySchedule,
       signers: {
-        schemes: this.schemes,
-        formats,
-        isOwnText,
-        sealing: this.sealing,
+        schemes,
+        formats: formats.byName,
+        isOwnText: formats.isOwnText,
+        sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
       },
-      bodyOf,
-      upkeep: new Upkeep({
-        database,
-        clock,
-        maxAgeMs: options.dispatcher.maxAgeMs,
-        retention: options.retention,
-        logger,
-        emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
-      }),
-      images: new ImageConverter({
-        dataSource,
-        database,
-        registry,
-        limits: options.payload,
-        logger,
-        onConverted: (rows) => this.emitEvents(rows),
-        onDamaged: (lifecycleEvent) => this.emit(LIFECYCLE_EVENTS.imageDamaged, lifecycleEvent),
-      }),
+      bodyOf: formats.bodyOf,
+      upkeep: this.createUpkeep(),
+      images: this.createImageConverter(),
       logger,
       emit: (event, lifecycleEvent, cause) => this.emit(event, lifecycleEvent, cause),
-      wakeUps: this.wakeUps,
+      wakeUps,
     });
-    const wake = () => this.wake();
-    this.setBack = new SetBack({ database, clock, leaseMs: options.dispatcher.leaseMs, logger, done: wake });
-    time.onSetBack = (aheadMs) => this.setBack.begin(aheadMs);
-    this.capture = new EntityCapture({
+  }
+
+  private createUpkeep(): Upkeep {
+    const { database, logger } = this;
+    const { clock, options } = this.parts;
+    return new Upkeep({
+      database,
+      clock,
+      maxAgeMs: options.dispatcher.maxAgeMs,
+      retention: options.retention,
+      logger,
+      emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
+    });
+  }
+
+  private createImageConverter(): ImageConverter {
+    const { database, logger } = this;
+    const { dataSource, options, registry } = this.parts;
+    return new ImageConverter({
+      dataSource,
+      database,
+      registry,
+      limits: options.payload,
+      logger,
+      onConverted: (rows) => this.emitEvents(rows),
+      onDamaged: (lifecycleEvent) => this.emit(LIFECYCLE_EVENTS.imageDamaged, lifecycleEvent),
+    });
+  }
+
+  private createSetBack(): SetBack {
+    const { database, logger } = this;
+    const { clock, options } = this.parts;
+    const { leaseMs } = options.dispatcher;
+    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wake() });
+    this.time.onSetBack = (aheadMs) => setBack.begin(aheadMs);
+    return setBack;
+  }
+
+  private createCapture(): EntityCapture {
+    const { database, logger } = this;
+    const { clock, dataSource, options, registry } = this.parts;
+    return new EntityCapture({
       dataSource,
       database,
       registry,
@@ -202,27 +225,59 @@ export class WebhooksRuntime
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
       onImages: () => this.wakeForImages(),
     });
-    const { currentManager } = options;
-    this.ambient = new AmbientManagers({ dataSource, currentManager, modules: parts.modules });
-    const transactions = new CallerTransactions({
+  }
+
+  private createShared(): SharedParts {
+    const { capture, database } = this;
+    const { clock, dataSource, options, registry } = this.parts;
+    return {
+      catalog: new EventCatalog(dataSource, registry, options.publishedTypes),
+      quotas: new Quotas(options.limits, clock),
+      transactions: new CallerTransactions({
+        dataSource,
+        database,
+        capture,
+        ambientManager: () => this.ambient.current,
+      }),
+    };
+  }
+
+  private createPublishing({ catalog, transactions }: SharedParts): WebhooksService {
+    const { capture, database } = this;
+    const { clock, dataSource, options } = this.parts;
+    return new WebhooksService({
       dataSource,
       database,
-      capture: this.capture,
-      ambientManager: () => this.ambient.current,
-    });
-    this.webhooks = new WebhooksService({
-      dataSource,
-      database,
-      capture: this.capture,
+      capture,
       catalog,
       clock,
       transactions,
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    const quotas = new Quotas(options.limits, clock);
-    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf, quotas });
-    this.listeners = new ListenerService({
+  }
+
+  private createDeliveries({ quotas, transactions }: SharedParts, { bodyOf }: RegisteredFormats): DeliveryService {
+    const { database } = this;
+    return new DeliveryService({
+      database,
+      transactions,
+      clock: this.parts.clock,
+      wake: () => this.wake(),
+      bodyOf,
+      quotas,
+    });
+  }
+
+  private createListeners(
+    { catalog, quotas, transactions }: SharedParts,
+    schemes: RegisteredSchemes,
+    formats: RegisteredFormats,
+  ): ListenerService {
+    const { database, logger, notices, sealing } = this;
+    const { clock, lookup, options } = this.parts;
+    const guard = new AddressGuard(options.security.allowedAddresses);
+    return new ListenerService({
       database,
       transactions,
       catalog,
@@ -230,19 +285,18 @@ export class WebhooksRuntime
       guard,
       assertAddress: (url) =>
         // If the proxy resolves names, this process may be unable to resolve them.
-        options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, parts.lookup),
+        options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, lookup),
       options,
-      schemes: this.schemes,
-      sealing: this.sealing,
+      schemes: schemes.byName,
+      sealing,
       quotas,
-      formats: knownFormats,
-      customers: { formats: customersFormats, schemes: customersSchemes },
-      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
-      wake,
+      formats: formats.names,
+      customers: { formats: formats.customers, schemes: schemes.customers },
+      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), formats.bodyOf),
+      wake: () => this.wake(),
       warn: (message) => logger.warn(message),
       disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
     });
-    this.capture.attach();
   }
 
   /** @internal for the verify view */
@@ -503,60 +557,5 @@ function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions,
   }
   logger.warn(
     'sqlite.isolate is false. All transactions share one connection, so concurrent transactions mix, and rows and events can be lost. Remove the option: see docs/sqlite.md.',
-  );
-}
-
-/** Parts by name. @throws ConfigurationError `INVALID_PART` if a name is missing or is used twice */
-function byName<T extends { readonly name: string }>(parts: readonly T[], kind: string): Map<string, T> {
-  const map = new Map<string, T>();
-  for (const part of parts) {
-    if (typeof part.name !== 'string' || part.name === '') {
-      throw new ConfigurationError(
-        'INVALID_PART',
-        `A ${kind} has no \`name\`. Set it to a non-empty text, because listeners choose a ${kind} by name.`,
-      );
-    }
-    if (map.has(part.name)) {
-      throw new ConfigurationError(
-        'INVALID_PART',
-        `Two ${kind}s have the name '${part.name}'. Give each ${kind} a different name.`,
-      );
-    }
-    map.set(part.name, part);
-  }
-  return map;
-}
-
-function render(
-  formats: ReadonlyMap<string, PayloadFormat>,
-  name: string,
-  { id, type, payload, context }: RenderedEvent,
-): string {
-  const format = formats.get(name);
-  if (!format) throw new Error(`There is no payload format '${name}'.`);
-  const body: unknown = format.render({ id, type, payload, context: storedCause(context).context });
-  if (typeof body !== 'string') throw new TypeError(`The payload format '${name}' did not return a text.`);
-  if (body.includes('\0'))
-    throw new TypeError(`The payload format '${name}' returned a text with NUL, which PostgreSQL cannot store.`);
-  return body;
-}
-
-function namesOf(parts: readonly { readonly name: string }[]): string[] {
-  return parts.map(({ name }) => name);
-}
-
-/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` if a name is not registered */
-function choosableNames(
-  key: 'formats' | 'schemes',
-  given: readonly string[] | undefined,
-  shipped: readonly string[],
-  known: ReadonlySet<string>,
-): ReadonlySet<string> {
-  const unknown = given?.find((name) => !known.has(name));
-  if (unknown === undefined) return new Set(given ?? shipped);
-  throw new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value '${unknown}' for \`customers.${key}\`. Allowed: names of registered ${key}.${knownNames(unknown, [...known])}`,
-    { details: { key: `customers.${key}` } },
   );
 }
