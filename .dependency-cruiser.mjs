@@ -65,7 +65,7 @@ const EXCEPTIONS = [
 
 /** Files of the root that put the parts together. All others of the root are single files. */
 const RUNTIME =
-  '(tokens|webhooks\\.module|webhooks-core\\.module|webhooks-runtime|webhooks-exception\\.filter|ambient-managers)';
+  '(tokens|webhooks\\.module|webhooks-core\\.module|webhooks-runtime|registered-parts|webhooks-exception\\.filter|ambient-managers)';
 
 /** @param {string} folder */
 function filesOf(folder) {

@@ -29,7 +29,7 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
       synchronize: true,
     } as DataSourceOptions).initialize();
     await source.destroy();
-    // `synchronize` would make tables: the command does nothing but what it is asked for.
+    // `synchronize` would create tables, but the command must only manage triggers.
     await writeFile(
       file,
       `import { DataSource, EntitySchema } from ${JSON.stringify(import.meta.resolve('typeorm'))};
@@ -44,7 +44,7 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
     await fresh.drop();
   });
 
-  /** As a process of its own would: a data source that was destroyed is opened again. */
+  /** Runs the command like a new process: it opens the data source that the run before has destroyed. */
   async function triggers(...args: string[]): Promise<{ code: number; said: string }> {
     const said: string[] = [];
     const say = (text: string) => void said.push(text);
@@ -61,7 +61,7 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
     return rows.length === 1;
   };
 
-  it('checks, prints, and installs what is missing, once', async () => {
+  it('checks, prints and installs missing triggers, once', async () => {
     const missing = await triggers('--check', '-d', file);
     expect(missing).toMatchObject({ code: 1, said: expect.stringMatching(/missing: .* on parcel/) as string });
     const printed = await triggers('--print', '-d', file);
@@ -72,14 +72,14 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
     for (const action of ['--check', '--install', '--print']) {
       expect(await triggers(action, '--data-source', file)).toEqual({
         code: 0,
-        said: expect.stringMatching(/as they should be/) as string,
+        said: expect.stringMatching(/The triggers are up to date/) as string,
       });
     }
   });
 
-  it('does not say that all is well when the entities are where Nest alone knows them', async () => {
+  it('fails if the DataSource has no entities, because only Nest knows them', async () => {
     const bare = join(folder, 'bare.mjs');
-    // As for an application with `autoLoadEntities: true` and nothing else.
+    // The DataSource of an application that relies on `autoLoadEntities: true`.
     const source = (entities: string, more = '') =>
       writeFile(
         bare,
@@ -91,18 +91,18 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
     for (const action of ['--check', '--install', '--print']) {
       expect(await triggers(action, '-d', bare)).toEqual({
         code: 2,
-        said: expect.stringMatching(/knows no entity with webhooks.*autoLoadEntities.*entities: \[Order\]/) as string,
+        said: expect.stringMatching(/has no entity with webhooks.*autoLoadEntities.*entities: \[Order\]/) as string,
       });
     }
-    const told = join(folder, 'told.mjs');
+    const exporting = join(folder, 'exporting.mjs');
     await source('Parcel', 'export const webhooks = { entities: [{ entity: Parcel, owner: "name" }] };');
-    await writeFile(told, await readFile(bare));
-    expect(await triggers('--check', '-d', told)).toMatchObject({
-      said: expect.stringMatching(/has capture: 'trigger'\. When WebhooksModule\.forRoot\(\) says it/) as string,
+    await writeFile(exporting, await readFile(bare));
+    expect(await triggers('--check', '-d', exporting)).toMatchObject({
+      said: expect.stringMatching(/has capture: 'trigger'\. If WebhooksModule\.forRoot\(\) sets it/) as string,
     });
   });
 
-  it('says how it is used, when it is used otherwise', async () => {
+  it('prints its usage for wrong arguments', async () => {
     expect(await triggers()).toMatchObject({ code: 2, said: expect.stringMatching(/^Usage/) as string });
     expect(await triggers('--print', '--install', '-d', file)).toMatchObject({ code: 2 });
     expect(await triggers('--print', '--wrong')).toMatchObject({ code: 2 });

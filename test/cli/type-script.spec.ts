@@ -7,7 +7,7 @@ import { createScratchProject, WORKSPACE, type ScratchProject } from '../support
 const LOADERS = ['tsx', 'ts-node'] as const;
 type Loader = (typeof LOADERS)[number];
 
-/** @param column what TypeORM is told of the column; without a type it needs the metadata of the compiler */
+/** @param column the options of the column. Without a type TypeORM needs the metadata of the compiler */
 const entity = (column: string) => `
   import { Webhook } from 'nestjs-entity-webhooks';
   import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
@@ -53,7 +53,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
   }, 120_000);
   afterAll(() => project.remove());
 
-  /** The project has these loaders and no others. */
+  /** Gives the project exactly these loaders. */
   async function withLoaders(...wanted: Loader[]): Promise<void> {
     for (const loader of LOADERS) {
       const link = join(project.folder, 'node_modules', loader);
@@ -63,7 +63,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
   }
   beforeEach(() => withLoaders());
 
-  /** By the built program, from the folder of the project. */
+  /** Runs the built program in the folder of the project. */
   function check(file: string): Promise<{ code: number; said: string }> {
     const program = join(project.folder, 'node_modules/nestjs-entity-webhooks/dist/cli/main.js');
     const args = [program, 'triggers', '--check', '-d', file];
@@ -76,7 +76,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
       );
     });
   }
-  // It says so of an entity whose @Webhook() it has read: of another copy of the library it would know none.
+  // The output proves that the program has read @Webhook(). With a second copy of the library it would not see @Webhook().
   const missing = {
     code: 1,
     said: expect.stringMatching(/missing: webhook_images_insert_order_\w+ on order/) as string,
@@ -88,7 +88,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
     ['CommonJS', 'commonjs/data-source.ts', 'ts-node'],
     ['CommonJS whose columns have no type', 'untyped/data-source.ts', 'ts-node'],
   ])(
-    'reads %s (%s) by the %s of the project',
+    'reads %s (%s) with %s of the project',
     async (_what, file, loader) => {
       await withLoaders(loader);
       expect(await check(file)).toEqual(missing);
@@ -96,7 +96,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
     60_000,
   );
 
-  it('takes ts-node for CommonJS where there are both, as TypeORM reads the types of columns from what it compiles', async () => {
+  it('prefers ts-node for CommonJS, because its decorator metadata has the types of columns', async () => {
     await withLoaders('tsx');
     expect(await check('untyped/data-source.ts')).toMatchObject({
       code: 2,
@@ -106,12 +106,12 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
     expect(await check('untyped/data-source.ts')).toEqual(missing);
   }, 60_000);
 
-  it('says what to install where there is neither', async () => {
+  it('says what to install if the project has neither loader', async () => {
     for (const file of ['src/data-source.ts', 'commonjs/data-source.ts']) {
       const { code, said } = await check(file);
       expect(code).toBe(2);
       expect(said).toContain(
-        `${join(project.folder, file)} is TypeScript, and its project has neither ts-node nor tsx.`,
+        `${join(project.folder, file)} is TypeScript, but its project has neither ts-node nor tsx.`,
       );
       expect(said).toContain('npm install --save-dev tsx');
     }
@@ -133,7 +133,7 @@ describe('npx nestjs-entity-webhooks triggers with a data source in TypeScript',
     });
   }, 60_000);
 
-  it('says what the file throws', async () => {
+  it('prints the error that the file throws', async () => {
     await withLoaders('tsx');
     await project.write(
       'src/broken.ts',

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const DEPCRUISE = join(ROOT, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs');
 
-/** What each planted file imports, by the file. */
+/** The import in each planted file, by the path of the file. */
 const PLANTED = {
   'store/queue': "import type { ListenerService } from '../../listeners/listener.service.js';",
   'capture/images': "import { rowsMissed } from '../statements/affected-rows.js';",
@@ -34,15 +34,15 @@ describe('the arrows between folders (npm run arrows)', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  it('hold in the source', () => {
+  it('are kept in the source', () => {
     expect(clean).toMatchObject({ code: 0, output: expect.stringContaining('no dependency violations') });
   });
 
-  it('fail the command where one points back', () => {
+  it('fail the command if an import points back', () => {
     expect(planted.code).toBeGreaterThan(0);
   });
 
-  it.each(Object.keys(PLANTED))('find one that points back from %s', (from) => {
+  it.each(Object.keys(PLANTED))('find an import that points back from %s', (from) => {
     expect(planted.output).toContain(`arrows of ${from}: libs/webhooks/src/${from}/planted.ts → `);
   });
 
@@ -50,7 +50,7 @@ describe('the arrows between folders (npm run arrows)', () => {
     expect(planted.output).toContain('no circle of files: libs/webhooks/src/health/planted');
   });
 
-  it('ask for a place of every new folder', () => {
+  it('require a rule for every new folder', () => {
     expect(planted.output).toContain('folder without a layer: libs/webhooks/src/helpers/');
   });
 

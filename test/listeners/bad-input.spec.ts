@@ -40,7 +40,7 @@ class Plain {
   id: number;
 }
 
-/** Known to the data source, without webhooks. */
+/** An entity of the data source without webhooks. */
 @Entity('bad_audit')
 class Audit {
   @PrimaryGeneratedColumn()
@@ -51,7 +51,7 @@ const TYPO = 'whsec_bm90IHF1aXRlIGEgc2VjcmV0IGJ1dCBjbG9zZQ==!';
 const SHORT = 'whsec_dG9vIHNob3J0';
 const CREDENTIAL = 'Bearer s3cr3t-t0ken';
 
-// On every database: what one refuses by itself must be refused by the library before, on all of them.
+// Runs on every database: the library must refuse an input on all databases if one of them would refuse it.
 describeDatabases('bad input', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
@@ -214,7 +214,7 @@ describeDatabases('bad input', (database) => {
     ['a format with NUL', 'UNKNOWN_FORMAT', { events: ['order.*'], format: 'standard\0' }],
   ];
 
-  /** Neither a message nor its details say a secret, a credential or a password again. */
+  /** No message and no details may repeat a secret, a credential or a password. */
   const expectNoEcho = (error: WebhooksError) => {
     const shown = JSON.stringify([error.message, error.details, String(error.cause ?? '')]);
     for (const secret of [TYPO.slice(6, 30), SHORT.slice(6), CREDENTIAL, 's3cr3t', 'hunter2']) {
@@ -242,7 +242,7 @@ describeDatabases('bad input', (database) => {
     },
   );
 
-  // What only `create` takes is unknown to `update`; what `create` misses, `update` leaves as it is.
+  // `update` does not know properties that only `create` has, and `update` does not require properties.
   const updateCases = listenerCases
     .filter(
       ([what, code, input]) =>
@@ -278,11 +278,11 @@ describeDatabases('bad input', (database) => {
     expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled' });
   });
 
-  it('resealing the secrets of everybody is INVALID_OWNER for a service that is bound to one', async () => {
+  it('resealSecrets() of an owner-bound service is INVALID_OWNER', async () => {
     expect(await errorOf(app.listeners.forOwner('acme').resealSecrets())).toMatchObject({ code: 'INVALID_OWNER' });
   });
 
-  it('update: null stands for the default, as it does in create', async () => {
+  it('update: null stands for the default, as in create', async () => {
     const { id } = await app.listeners.create({
       ...{ events: ['order.*'], where: { status: 'a' }, url: url(), description: 'd', headers: { 'x-a': '1' } },
       schemes: ['google-code'],
@@ -352,7 +352,7 @@ describeDatabases('bad input', (database) => {
     expect(request && app.receiver.verify(request, secret)).toBeTruthy();
   });
 
-  it('a test of a disabled listener is LISTENER_DISABLED, a 409, and nothing is stored', async () => {
+  it('a test event for a disabled listener is LISTENER_DISABLED, a 409, and nothing is stored', async () => {
     const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
     await app.listeners.disable(id, 'with a NUL \0 inside');
     const before = await stored();
@@ -387,7 +387,7 @@ describeDatabases('bad input', (database) => {
       expect(await errorOf(app.deliveries.list({ cursor: cursor as string }))).toMatchObject(invalid);
     });
 
-    it('the furthest cursors that a list could give are taken', async () => {
+    it('cursors with the largest possible values are accepted', async () => {
       for (const cursor of [cursorOf('0.0'), cursorOf('9999999999999999.9223372036854775807')]) {
         expect((await app.listeners.list({ cursor, limit: 500 })).next).toBeNull();
         expect((await app.deliveries.list({ cursor, limit: 500 })).next).toBeNull();
@@ -448,7 +448,7 @@ describeDatabases('bad input', (database) => {
     expect(await stored()).toEqual(before);
   });
 
-  it('publish: data that refers to itself is INVALID_DATA', async () => {
+  it('publish: data with a circular reference is INVALID_DATA', async () => {
     const data: Record<string, unknown> = {};
     data.self = { data };
     expect(await errorOf(app.webhooks.publish('invoice.overdue', data))).toMatchObject({ code: 'INVALID_DATA' });
@@ -486,7 +486,7 @@ describeDatabases('bad input', (database) => {
         () => app.webhooks.publish(value, {}),
       ];
       for (const call of calls) expect(await errorOf(call()), String(call)).toBeInstanceOf(WebhooksError);
-      // These match nothing.
+      // These patterns match no type.
       for (const key of ['listenerId', 'eventId', 'type', 'owner']) {
         expect((await deliveries.list({ [key]: value })).items).toEqual([]);
       }
@@ -531,7 +531,7 @@ describeDatabases('bad input', (database) => {
     expect(unknown.message).toContain("'order.paid'");
   });
 
-  it('texts that are odd but allowed are kept as they are', async () => {
+  it('unusual but valid texts are stored unchanged', async () => {
     const odd = 'ä\u0301😀\u2028\t"\\\'%_';
     const created = await app.listeners.create({
       ...{ events: ['order.*'], url: url(), description: odd },

@@ -28,22 +28,22 @@ const failed = (at = NOW, status: number | null = 500, retryAfterMs: number | nu
 });
 const judge = (before: ListenerState, signs: readonly HealthSign[], now = NOW) =>
   afterAttempts(before, signs, now, POLICY);
-/** The state after the circuit opened at {@link NOW}, its pause ends 30 s later. */
+/** The state after the circuit opened at {@link NOW}. The pause ends 30 s later. */
 const opened = () => judge(HEALTHY, [failed(), failed(), failed()]).state;
 
 describe('a circuit', () => {
-  it('stays closed below its number of failures in a row, and pauses nothing', () => {
+  it('stays closed without a pause below its number of failures in a row', () => {
     const { state } = judge(HEALTHY, [failed(), failed()]);
     expect(state).toMatchObject({ failuresInARow: 2, failingSince: NOW, pausedUntil: null });
     expect(isOpen(state.failuresInARow, POLICY)).toBe(false);
   });
 
-  it('begins to count anew after a success', () => {
+  it('counts from zero after a success', () => {
     const { state } = judge(HEALTHY, [failed(), failed(), accepted(), failed()]);
     expect(state).toMatchObject({ failuresInARow: 1, pausedUntil: null });
   });
 
-  it('opens with the last of its failures, for the cooldown', () => {
+  it('opens for the cooldown when the number of failures is reached', () => {
     const state = opened();
     expect(isOpen(state.failuresInARow, POLICY)).toBe(true);
     expect(state).toMatchObject({ failuresInARow: 3, pausedUntil: NOW + 30_000 });
@@ -65,17 +65,17 @@ describe('a circuit', () => {
     expect(state).toEqual(HEALTHY);
   });
 
-  it('learns nothing from failures of what was under way when it opened', () => {
+  it('ignores failures of requests that were in flight when it opened', () => {
     const state = opened();
     expect(judge(state, [failed(NOW - 10), failed(NOW - 5)], NOW + 100).state).toEqual(state);
   });
 
-  it('learns nothing from failures of another process that had not heard of the pause', () => {
+  it('ignores failures of another process that did not know of the pause', () => {
     const state = opened();
     expect(judge(state, [failed(NOW + 10), failed(NOW + 20)], NOW + 100).state).toEqual(state);
   });
 
-  it('learns nothing from these while a probe is under way either', () => {
+  it('ignores such failures while a probe is in flight, too', () => {
     const probing = { ...opened(), pausedUntil: NOW + 90_000 };
     expect(judge(probing, [failed(NOW + 20)], NOW + 31_000).state).toEqual(probing);
     expect(judge(probing, [failed(NOW + 30_000)], NOW + 31_000).state).toMatchObject({
@@ -84,7 +84,7 @@ describe('a circuit', () => {
     });
   });
 
-  it('closes by a success of what was under way: the receiver is there', () => {
+  it('closes after a success of a request that was in flight', () => {
     expect(judge(opened(), [accepted(NOW - 10)], NOW + 100).state).toEqual(HEALTHY);
   });
 });
@@ -94,22 +94,22 @@ describe('a receiver that answers 429, 502, 503 or 504', () => {
     expect(judge(HEALTHY, [failed(NOW, status)]).state.pausedUntil).toBe(NOW + 1_000);
   });
 
-  it('is left alone for twice as long after each further one', () => {
+  it('gets a pause that doubles after each further such answer', () => {
     const first = judge(HEALTHY, [failed(NOW, 503)]).state;
     const second = judge(first, [failed(NOW + 1_000, 503)], NOW + 1_000).state;
     expect(second.pausedUntil).toBe(NOW + 3_000);
   });
 
-  it('is left alone for once, when several requests under way get the same answer', () => {
+  it('gets one pause if several requests in flight get this answer', () => {
     const { state } = judge(HEALTHY, [failed(NOW, 429), failed(NOW, 429), failed(NOW, 429)]);
     expect(state).toMatchObject({ failuresInARow: 1, pausedUntil: NOW + 1_000 });
   });
 
-  it('is left alone for as long as it asks', () => {
+  it('gets the pause that it asks for', () => {
     expect(judge(HEALTHY, [failed(NOW, 503, 7_000)]).state.pausedUntil).toBe(NOW + 7_000);
   });
 
-  it('is left alone for the cooldown, when that is longer', () => {
+  it('gets a pause of the cooldown if that is longer', () => {
     const before = { ...HEALTHY, failuresInARow: 2, failingSince: NOW };
     expect(judge(before, [failed(NOW, 503, 7_000)]).state.pausedUntil).toBe(NOW + 30_000);
   });
@@ -119,7 +119,7 @@ describe('a receiver that answers 429, 502, 503 or 504', () => {
   });
 });
 
-describe('a listener none of whose attempts succeeds', () => {
+describe('a listener without a successful attempt', () => {
   const failing = (failuresInARow: number): ListenerState => ({
     ...HEALTHY,
     failuresInARow,
@@ -128,19 +128,19 @@ describe('a listener none of whose attempts succeeds', () => {
     pausedUntil: NOW - 10,
   });
 
-  it('is given up after the time for it, with ten attempts', () => {
+  it('is disabled after disableAfterMs and ten attempts', () => {
     expect(judge(failing(9), [failed()]).isExpired).toBe(true);
   });
 
-  it('is not given up before ten attempts', () => {
+  it('is not disabled before ten attempts', () => {
     expect(judge(failing(8), [failed()]).isExpired).toBe(false);
   });
 
-  it('is not given up before the time', () => {
+  it('is not disabled before disableAfterMs', () => {
     expect(judge({ ...failing(50), failingSince: NOW - 999_999 }, [failed()]).isExpired).toBe(false);
   });
 
-  it('is not given up when one succeeds', () => {
+  it('is not disabled if an attempt succeeds', () => {
     expect(judge(failing(50), [failed(), accepted()]).isExpired).toBe(false);
   });
 });

@@ -30,7 +30,7 @@ class Order {
   meta: object | null;
 }
 
-/** Of no owner: for the application's own listeners. */
+/** Declares no owner, so only listeners of the application receive its events. */
 @Webhook()
 @Entity()
 class StaffNote {
@@ -40,7 +40,7 @@ class StaffNote {
   salary: string;
 }
 
-/** Cannot render what it is given, as long as a test says so. */
+/** A format that always throws. */
 class Fragile extends PayloadFormat {
   readonly name = 'fragile';
   readonly contentType = 'application/json';
@@ -49,25 +49,25 @@ class Fragile extends PayloadFormat {
   }
 }
 
-/** What a customer is not to read: names of options, of classes, of decorators, and of what the customer cannot change. */
+/** Names that customers must not read: options, classes and decorators of the application. */
 const OF_THE_APPLICATION =
-  /forRoot|forFeature|WebhooksModule|TypeORM|@Webhook|EVERY_OWNER|\boptions?\b|application|data source|\b(?:security|handshake|limits|customers|secrets|dispatcher|parts|payload)\.[a-z]|allowHttp|allowedAddresses|allowedPorts|publishes/i;
+  /forRoot|forFeature|WebhooksModule|TypeORM|@Webhook|EVERY_OWNER|\boptions?\b|application|data source|\b(?:security|handshake|limits|customers|secrets|dispatcher|parts|payload)\.[a-z]|allowHttp|allowedAddresses|allowedPorts|publishedTypes/i;
 
-/** One customer, through both services. */
+/** One customer, with both owner-bound services. */
 interface Customer {
   listeners: ListenerService;
   deliveries: DeliveryService;
-  /** A listener that works. */
+  /** Creates a listener. @returns its id */
   listen(more?: Partial<CreateListenerInput>): Promise<string>;
-  /** A listener and a delivery to it. */
+  /** Creates a listener and sends a test event to it. */
   sent(more?: Partial<CreateListenerInput>): Promise<{ listenerId: string; deliveryId: string }>;
 }
 
 describe('an error that a customer causes', () => {
   let fresh: [FreshDatabase, FreshDatabase];
-  /** Sends to this machine, by `http:`. */
+  /** May send to loopback addresses and `http:` URLs. */
   let app: TestApp;
-  /** As by default, and with a handshake and one port. */
+  /** Has the default security, a handshake and one allowed port. */
   let strict: TestApp;
   let mine: TestCertificate;
   let other: TestCertificate;
@@ -124,7 +124,7 @@ describe('an error that a customer causes', () => {
     customer.listen({ url: 'https://93.184.215.14/', tls: of() } as never);
   const https = { url: 'https://hooks.example.com/', handshake: 'challenge' };
 
-  /** By code, a call of a service that is bound to an owner. `strictly`: in the application that is stricter. */
+  /** For each code a call of an owner-bound service that causes it. Those of `STRICT_CAUSES` run in the application `strict`. */
   const CAUSES: Record<string, (customer: Customer) => unknown> = {
     INVALID_LISTENER: create({ evnts: ['order.*'] }),
     UNKNOWN_ENTITY: create({ events: undefined, entity: 'Ordr' }),
@@ -231,20 +231,20 @@ describe('an error that a customer causes', () => {
     throw new Error(`nothing was refused with ${code}`);
   }
 
-  it('is one of the page, and each of the page is tried here', async () => {
+  it('has a code of docs/errors.md, and this suite tries every such code', async () => {
     const page = await readFile(join(WORKSPACE, 'docs/errors.md'), 'utf8');
-    const [, section = ''] = /^## What a customer may cause\n(.*?)^## /ms.exec(page) ?? [];
+    const [, section = ''] = /^## Errors that a customer can cause\n(.*?)^## /ms.exec(page) ?? [];
     const explained = [...section.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, code = '']) => code);
     expect([...Object.keys(CAUSES), ...Object.keys(STRICT_CAUSES)].toSorted()).toEqual(explained.toSorted());
   });
 
   it.each([...Object.keys(CAUSES), ...Object.keys(STRICT_CAUSES)])(
-    '%s says nothing about the application, whose hint is its cause',
+    '%s does not mention the application, whose hint is the cause',
     async (code) => {
       const error = await errorOf(code);
       expect(error.message).not.toMatch(OF_THE_APPLICATION);
       expect(error.message.length).toBeLessThan(1_000);
-      // What an API would make of it, if it answered with the whole error.
+      // An API may answer with the whole error as JSON.
       expect(JSON.stringify(error)).not.toMatch(OF_THE_APPLICATION);
       if (error.cause !== undefined) {
         expect(error.cause).toBeInstanceOf(ConfigurationError);
@@ -253,7 +253,7 @@ describe('an error that a customer causes', () => {
     },
   );
 
-  it('FORMAT_FAILED of resend() says that the format failed, and not how', async () => {
+  it('FORMAT_FAILED of resend() does not show the error of the format', async () => {
     const owner = 'format';
     const { id } = await app.listeners.create({
       events: ['order.*'],
@@ -272,7 +272,7 @@ describe('an error that a customer causes', () => {
   });
 
   it.each([
-    ['UNKNOWN_ENTITY', "'Ordr' is no entity that has webhooks. Did you mean 'Order'? Known: Order."],
+    ['UNKNOWN_ENTITY', "There is no entity 'Ordr' with webhooks. Did you mean 'Order'? Known: Order."],
     [
       'UNKNOWN_EVENT_TYPE',
       "'orders.updated' matches no event type. Did you mean 'order.updated'? Known: order.created, order.deleted, order.restored, order.updated.",
@@ -297,18 +297,18 @@ describe('an error that a customer causes', () => {
       'INVALID_LISTENER',
       "The listener is not valid: there is no property 'evnts'. Did you mean 'events'? Known: url, ",
     ],
-  ])('%s lists what is known, and what was probably meant', async (code, sentence) => {
+  ])('%s lists known names, and suggests one', async (code, sentence) => {
     const { message } = await errorOf(code);
     expect(message).toContain(sentence);
   });
 
-  it('lists to a customer only what a customer may know', async () => {
+  it('lists only names that a customer may know', async () => {
     for (const code of Object.keys(CAUSES).filter((one) => one.startsWith('UNKNOWN_'))) {
       const error = await errorOf(code);
       const shown = error.message + JSON.stringify(error);
       expect(shown).not.toMatch(/staff|StaffNote|salary|fragile|privateKey|customer/i);
     }
-    // A pattern of all types reaches the properties of a type that no customer receives.
+    // The pattern `*` matches a type that no customer receives. Its properties must not be listed.
     const everything = boundTo('properties', app).listen({ events: ['*'], where: { salary: '1' } });
     await expect(everything).rejects.toMatchObject({
       code: 'UNKNOWN_PROPERTY',
@@ -319,7 +319,7 @@ describe('an error that a customer causes', () => {
     );
   });
 
-  it('lists to the application what it has, too', async () => {
+  it('lists all names to the application', async () => {
     const { url } = app.receiver;
     await expect(app.listeners.create({ events: ['staff_notes.created'], url })).rejects.toThrow(
       "Did you mean 'staff_note.created'?",

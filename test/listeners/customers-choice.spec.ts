@@ -3,7 +3,7 @@ import { PayloadFormat, SignatureScheme } from 'nestjs-entity-webhooks';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
-/** Shows what customers must not see. */
+/** A format that shows data that customers must not see. */
 class AuditFormat extends PayloadFormat {
   readonly name = 'audit';
   readonly contentType = 'application/json';
@@ -47,7 +47,7 @@ describe('formats and schemes of the application', () => {
     return app;
   }
 
-  it('do not exist for a customer, who may choose those that ship', async () => {
+  it('do not exist for a customer, who may choose the built-in ones', async () => {
     const { listeners, receiver } = await start();
     const mine = listeners.forOwner('acme');
     const input = { events: ['tried'], url: receiver.url };
@@ -65,7 +65,7 @@ describe('formats and schemes of the application', () => {
     });
   });
 
-  it('stay with a listener to which the application gave them', async () => {
+  it('stay on a listener if the application has set them', async () => {
     const { listeners, receiver } = await start();
     const mine = listeners.forOwner('acme');
     const given = { format: 'audit', schemes: ['house', 'standard'] };
@@ -75,7 +75,7 @@ describe('formats and schemes of the application', () => {
     await expect(mine.update(id, { format: 'audit' })).rejects.toMatchObject({ code: 'UNKNOWN_FORMAT' });
   });
 
-  it('are open to customers when they are named, and then nothing else is', async () => {
+  it('are the only choice of customers if the option `customers` names them', async () => {
     const { listeners, receiver } = await start({ formats: ['standard', 'audit'], schemes: ['standard', 'house'] });
     const mine = listeners.forOwner('acme');
     const input = { events: ['tried'], url: receiver.url };
@@ -86,7 +86,7 @@ describe('formats and schemes of the application', () => {
   });
 
   it.each([{ formats: ['nope'] }, { schemes: ['nope'] }, { formats: [] }, { schemes: 'standard' as never }])(
-    'stop the bootstrap when %o names what is not registered, or is no list',
+    'stop the bootstrap if %o has an unregistered name, or is not a list',
     async (customers) => {
       await expect(start(customers)).rejects.toMatchObject({ code: 'INVALID_OPTION' });
     },

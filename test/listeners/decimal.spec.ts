@@ -8,7 +8,7 @@ function compare(a: string | number, b: string | number): number {
   return Math.sign(compareDecimals(left, right));
 }
 
-/** An independent answer: both numbers as integers of 10^-40. */
+/** An independent comparison: both numbers as integers of 10^-40. */
 function scaled(units: bigint, scale: number): bigint {
   return units * 10n ** BigInt(40 - scale);
 }
@@ -76,7 +76,7 @@ describe('a decimal', () => {
     expect(parseDecimal(value)).toBeUndefined();
   });
 
-  it('keeps its canonical text through another round', () => {
+  it('has the same canonical text if it is canonicalized again', () => {
     fc.assert(
       fc.property(decimal, ({ text }) => {
         const canonical = normaliseDecimal(text);
@@ -85,7 +85,7 @@ describe('a decimal', () => {
     );
   });
 
-  it('compares, and has one text per value, as big integers say', () => {
+  it('compares like big integers, and has one text for each value', () => {
     fc.assert(
       fc.property(decimal, decimal, (a, b) => {
         const expected = a.exact === b.exact ? 0 : a.exact < b.exact ? -1 : 1;
@@ -95,7 +95,7 @@ describe('a decimal', () => {
     );
   });
 
-  it('compares as numbers do, for numbers', () => {
+  it('compares numbers like JavaScript does', () => {
     const number = fc.oneof(
       fc.double({ noNaN: true, noDefaultInfinity: true }),
       fc.integer(),
@@ -108,17 +108,17 @@ describe('a decimal', () => {
     );
   });
 
-  it('costs nothing for a huge exponent', () => {
+  it('needs no extra time for a huge exponent', () => {
     expect(compare('1e999999999', '1e-999999999')).toBe(1);
     expect(normaliseDecimal('1e999999999')).toBe('1e999999999');
   });
 
-  it('takes linear time on a megabyte of digits', () => {
+  it('needs linear time for a megabyte of digits', () => {
     const started = performance.now();
     expect(parseDecimal(`${'0'.repeat(1_000_000)}x`)).toBeUndefined();
     expect(parseDecimal(`${'10'.repeat(500_000)}`)?.magnitude).toBe(1_000_000);
     expect(parseDecimal(`1${'0'.repeat(500_000)}1${'0'.repeat(500_000)}`)?.digits.length).toBe(500_002);
-    // Quadratic time would be minutes; a second leaves room for a slow machine.
+    // Quadratic time would be minutes. A second is enough on a slow machine.
     expect(performance.now() - started).toBeLessThan(1000);
   });
 });

@@ -48,12 +48,12 @@ describe('an event type', () => {
     expect(() => assertEventType(value)).toThrow(BadRequestError);
   });
 
-  it('is the fault of the configuration where the caller says so', () => {
+  it('is a ConfigurationError if the caller asks for it', () => {
     expect(() => assertEventType('Order', 'configuration')).toThrow(ConfigurationError);
     expect(() => assertEventType('Order', 'configuration')).not.toThrow(BadRequestError);
   });
 
-  it('is shown shortened in the error when it is long', () => {
+  it('is cut in the error if it is long', () => {
     expect(() => assertEventType('X'.repeat(5000))).toThrow(/^.{0,400}$/);
   });
 });
@@ -78,7 +78,7 @@ describe('a pattern', () => {
     expect(() => assertPattern(text)).toThrow(expect.objectContaining({ code: 'INVALID_EVENT_TYPE', httpStatus: 400 }));
   });
 
-  it('with a prefix matches everything below it, and neither the prefix nor its neighbours', () => {
+  it('with a prefix matches every type below the prefix, but neither the prefix itself nor similar types', () => {
     expect(matchesPattern('order.*', 'order.created')).toBe(true);
     expect(matchesPattern('order.*', 'order.item.created')).toBe(true);
     expect(matchesPattern('order.*', 'order')).toBe(false);
@@ -86,7 +86,7 @@ describe('a pattern', () => {
     expect(matchesPattern('order.*', 'my.order.created')).toBe(false);
   });
 
-  it('that is a type matches only this type', () => {
+  it('without a wildcard matches only this type', () => {
     expect(matchesPattern('order.created', 'order.created')).toBe(true);
     expect(matchesPattern('order.created', 'order.created.late')).toBe(false);
     expect(matchesPattern('order.created', 'order_created')).toBe(false);
@@ -102,7 +102,7 @@ describe('a pattern', () => {
     );
   });
 
-  it('that is listed for a type is a valid one', () => {
+  it('that is listed for a type is valid', () => {
     fc.assert(fc.property(type, (t) => patternsMatching(t).forEach((p) => assertPattern(p))));
   });
 });
@@ -124,7 +124,7 @@ describe('the name made from a class name', () => {
     expect(() => assertEventType(`${name}.created`)).not.toThrow();
   });
 
-  it('is no valid type for letters outside ASCII, so the bootstrap asks for a name', () => {
+  it('is not a valid type if it has letters outside ASCII, so the bootstrap requires a name', () => {
     expect(() => assertEventType(snakeCase('Größe'), 'configuration')).toThrow(ConfigurationError);
   });
 });

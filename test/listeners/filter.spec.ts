@@ -28,7 +28,7 @@ const FIELDS: Readonly<Record<string, FieldInfo>> = {
   meta: JSON_COLUMN,
 };
 
-/** Like a lookup over columns that forgets about own properties, which a filter has to survive. */
+/** A careless lookup that does not check own properties. A filter must be safe with it. */
 function fieldOf(path: string): FieldInfo | undefined {
   return FIELDS[path] ?? (path.startsWith('meta.') ? JSON_COLUMN : undefined);
 }
@@ -39,7 +39,7 @@ function matches(where: unknown, data: JsonObject, previous?: JsonObject, droppe
   const filter = compile(where);
   const event = { data, previous, dropped: dropped && new Set(dropped) };
   const answer = matchesFilter(filter, event);
-  // A stored filter has to say the same.
+  // A stored filter must give the same result.
   expect(matchesFilter(JSON.parse(JSON.stringify(filter)) as Filter, event)).toBe(answer);
   expect(JSON.parse(JSON.stringify(filter))).toEqual(filter);
   return answer;
@@ -55,7 +55,7 @@ function errorOf(where: unknown): BadRequestError {
   throw new Error('the filter was accepted');
 }
 
-describe('a filter that says a value', () => {
+describe('a filter with a value', () => {
   it('matches this value and no other', () => {
     expect(matches({ username: 'john' }, { username: 'john' })).toBe(true);
     expect(matches({ username: 'john' }, { username: 'jane' })).toBe(false);
@@ -84,7 +84,7 @@ describe('a filter that says a value', () => {
     expect(matches({ username: b }, { username: b })).toBe(true);
   });
 
-  it('says null for a missing property too', () => {
+  it('with null matches a missing property, too', () => {
     expect(matches({ username: null }, { username: null })).toBe(true);
     expect(matches({ username: null }, {})).toBe(true);
     expect(matches({ username: { ne: null } }, {})).toBe(false);
@@ -92,7 +92,7 @@ describe('a filter that says a value', () => {
     expect(matches({ username: { in: ['john', null] } }, {})).toBe(true);
   });
 
-  it('compares a number by value, however it travels', () => {
+  it('compares a number by value, whatever its JSON form is', () => {
     for (const value of [10, '10', '10.00', '1e1', 10n]) {
       for (const data of [10, '10', '10.00', '1e1']) expect(matches({ total: value }, { total: data })).toBe(true);
       expect(matches({ total: value }, { total: '10.01' })).toBe(false);
@@ -116,7 +116,7 @@ describe('a filter that says a value', () => {
     expect(matches({ total: 10 }, { total: [10] })).toBe(false);
   });
 
-  it('takes a date as its ISO text', () => {
+  it('uses the ISO text of a date', () => {
     const date = new Date('2024-05-01T10:00:00.000Z');
     expect(matches({ createdAt: date }, { createdAt: '2024-05-01T10:00:00.000Z' })).toBe(true);
     expect(matches({ createdAt: { gt: date } }, { createdAt: '2024-05-01T10:00:00.001Z' })).toBe(true);
@@ -140,18 +140,18 @@ describe('a filter on a nested property', () => {
     }
   });
 
-  it('reaches a property that is called like an operator with dots', () => {
+  it('reaches a property with the name of an operator if it is written with dots', () => {
     expect(matches({ 'door.exists': 'yes' }, { door: { exists: 'yes' } })).toBe(true);
   });
 
-  it('sees only what the payload itself holds', () => {
+  it('sees only own properties of the payload', () => {
     expect(matches({ 'meta.toString': { exists: true } }, { meta: {} })).toBe(false);
     expect(matches({ 'meta.toString': 'x' }, { meta: { toString: 'x' } })).toBe(true);
   });
 });
 
 describe('a filter with operators', () => {
-  it('combines several on one property, and several properties, with "and"', () => {
+  it('combines several operators and several properties with "and"', () => {
     const where = { total: { gt: 5, lte: 10 }, status: 'open' };
     expect(matches(where, { total: '10.00', status: 'open' })).toBe(true);
     expect(matches(where, { total: 5, status: 'open' })).toBe(false);
@@ -159,7 +159,7 @@ describe('a filter with operators', () => {
     expect(matches(where, { total: 7, status: 'paid' })).toBe(false);
   });
 
-  it('is no condition at all when empty', () => {
+  it('is no condition if it is empty', () => {
     expect(compile({})).toEqual([]);
     expect(matches({}, {})).toBe(true);
   });
@@ -199,7 +199,7 @@ describe('a filter with operators', () => {
     expect(matches({ 'meta.n': { [operator]: '' } }, { meta: { n: [] } })).toBe(false);
   });
 
-  it('takes "exists" as present and not null', () => {
+  it('treats "exists" as present and not null', () => {
     expect(matches({ status: { exists: true } }, { status: '' })).toBe(true);
     expect(matches({ status: { exists: true } }, { status: null })).toBe(false);
     expect(matches({ status: { exists: true } }, {})).toBe(false);
@@ -230,7 +230,7 @@ describe('a filter on what changed', () => {
     expect(matches({ status: { changedFrom: 'open', changedTo: 'paid' } }, paid, previous)).toBe(true);
   });
 
-  it('says "unchanged" for what previous does not name', () => {
+  it('treats a property as unchanged if previous does not contain it', () => {
     const previous = { total: '9.00' };
     expect(matches({ status: { changed: true } }, paid, previous)).toBe(false);
     expect(matches({ status: { changed: false } }, paid, previous)).toBe(true);
@@ -238,7 +238,7 @@ describe('a filter on what changed', () => {
     expect(matches({ status: { changedFrom: null } }, paid, previous)).toBe(false);
   });
 
-  it('says "unchanged" for an event that is no update', () => {
+  it('treats every property as unchanged if the event is not an update', () => {
     expect(matches({ status: { changed: true } }, paid)).toBe(false);
     expect(matches({ status: { changed: false } }, paid)).toBe(true);
     expect(matches({ status: { changedTo: 'paid' } }, paid)).toBe(false);
@@ -267,7 +267,7 @@ describe('a filter on what changed', () => {
     expect(matches({ 'address.zip': { changedTo: null } }, { address: null }, { address: { zip: '1' } })).toBe(true);
   });
 
-  it('compares inside a JSON column, whose old value is whole', () => {
+  it('compares inside a JSON column, whose old value is complete', () => {
     const previous = { meta: { a: 1, list: [1, { x: 1, y: 2 }], gone: 'g' } };
     const data = { meta: { a: 2, list: [1, { y: 2, x: 1 }], fresh: 'f' } };
     expect(matches({ meta: { changed: true } }, data, previous)).toBe(true);
@@ -299,7 +299,7 @@ describe('a filter on what changed', () => {
 });
 
 describe('a filter on a property that was dropped for size', () => {
-  it('matches, whatever it says', () => {
+  it('matches, whatever the condition is', () => {
     for (const condition of ['x', null, { ne: 'x' }, { gt: 'x' }, { in: ['x'] }, { exists: true }, { exists: false }]) {
       expect(matches({ status: condition }, {}, undefined, ['status'])).toBe(true);
     }
@@ -308,18 +308,18 @@ describe('a filter on a property that was dropped for size', () => {
     }
   });
 
-  it('matches on what stood inside or around it', () => {
+  it('matches on a path inside or around the dropped property', () => {
     expect(matches({ 'meta.a': 'x' }, {}, undefined, ['meta'])).toBe(true);
     expect(matches({ meta: { changed: true } }, {}, {}, ['meta.a'])).toBe(true);
     expect(matches({ 'meta.ab': 'x' }, {}, undefined, ['meta.a'])).toBe(false);
   });
 
-  it('still asks the other conditions', () => {
+  it('still checks the other conditions', () => {
     expect(matches({ status: 'x', username: 'john' }, { username: 'jane' }, undefined, ['status'])).toBe(false);
   });
 });
 
-describe('a filter that is wrong', () => {
+describe('an invalid filter', () => {
   class Custom {
     a = 1;
   }
@@ -388,7 +388,7 @@ describe('a filter that is wrong', () => {
     expect(errorOf(where)).toMatchObject({ code: 'INVALID_FILTER' });
   });
 
-  it('may use all that the limits allow', () => {
+  it('is valid up to the limits', () => {
     expect(compile({ meta: Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`p${i}`, i])) })).toHaveLength(20);
     const values = Array.from({ length: 100 }, (_, i) => i);
     expect(matches({ total: { in: values } }, { total: '99.0' })).toBe(true);
@@ -397,7 +397,7 @@ describe('a filter that is wrong', () => {
     expect(compile({ [`meta${'.a'.repeat(9)}`]: 1 })).toHaveLength(1);
   });
 
-  it('names "in" for a list', () => {
+  it('gets an error that suggests "in" for a list', () => {
     expect(errorOf({ username: ['john', 'jane'] })).toMatchObject({ code: 'INVALID_FILTER' });
     expect(errorOf({ username: ['john', 'jane'] }).message).toContain('in: [');
   });
@@ -445,19 +445,19 @@ describe('a filter that is wrong', () => {
   it.each(['constructor', '__proto__', 'prototype', 'meta.__proto__', 'meta.constructor.prototype', 'toString.name'])(
     'is refused for %s, also when the lookup inherits it',
     (path) => {
-      // fromEntries makes own properties, of __proto__ too.
+      // `fromEntries` makes an own property even for `__proto__`.
       expect(errorOf(Object.fromEntries([[path, 1]])).code).toBe('UNKNOWN_PROPERTY');
     },
   );
 
-  it('is refused for prototypes nested in JSON, and for a prototype that holds properties', () => {
+  it('is refused for prototypes nested in JSON, and for a prototype with properties', () => {
     expect(errorOf(JSON.parse('{"__proto__":{"polluted":true}}')).code).toBe('UNKNOWN_PROPERTY');
     expect(errorOf(JSON.parse('{"meta":{"__proto__":{"polluted":true}}}')).code).toBe('UNKNOWN_PROPERTY');
     expect(errorOf({ username: Object.create({ ne: 'x' }) as unknown }).code).toBe('INVALID_FILTER');
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
   });
 
-  it('may come without a prototype, or from another realm', () => {
+  it('may have no prototype, or a prototype of another realm', () => {
     const bare = Object.assign(Object.create(null) as object, { username: 'john' });
     expect(compile(bare)).toHaveLength(1);
     expect(compile(vm.runInNewContext(`({ total: { gt: 5 }, createdAt: new Date(0) })`))).toHaveLength(2);
@@ -465,14 +465,14 @@ describe('a filter that is wrong', () => {
 });
 
 describe('a compiled filter', () => {
-  it('cannot be changed, as it is prepared once', () => {
+  it('cannot be changed, because it is prepared once', () => {
     const filter = compile({ status: { in: ['a'] } });
     expect(Object.isFrozen(filter)).toBe(true);
     expect(Object.isFrozen(filter[0])).toBe(true);
     expect(Object.isFrozen(filter[0]?.value)).toBe(true);
   });
 
-  it('keeps nothing of the object it came from', () => {
+  it('does not reference the object from which it was compiled', () => {
     const list = ['a'];
     const filter = compile({ status: { in: list } });
     list.push('b');

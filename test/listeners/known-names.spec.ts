@@ -10,23 +10,23 @@ describe('an unknown name', () => {
     ['Order.Updated', 'order.updated'],
     ['order.update', 'order.updated'],
     ['invioce.overdeu', 'invoice.overdue'],
-  ])('%s is taken for %s', (given, meant) => {
+  ])('%s gets the suggestion %s', (given, meant) => {
     expect(nearestName(given, TYPES)).toBe(meant);
   });
 
   it.each(['payment.failed', 'order.paid', 'x', '', 'ordered', 'x'.repeat(10_000)])(
-    '%.20s is taken for none',
+    '%.20s gets no suggestion',
     (given) => {
       expect(nearestName(given, TYPES)).toBeUndefined();
     },
   );
 
-  it('is taken for the nearest of several', () => {
+  it('gets the nearest of several names as suggestion', () => {
     expect(nearestName('statos', ['stats', 'status', 'state'])).toBe('stats');
     expect(nearestName('statuss', ['stats', 'status', 'state'])).toBe('status');
   });
 
-  it('comes with the known names, of which a few are listed', () => {
+  it('gets a short list of known names', () => {
     expect(knownNames('order.paid', TYPES)).toBe(
       ' Known: order.created, order.updated, order.deleted, invoice.overdue.',
     );
@@ -40,7 +40,7 @@ describe('an unknown name', () => {
     expect(knownNames('y', long).length).toBeLessThan(600);
   });
 
-  it('costs as much as a thousand comparisons of short names, however many are known', () => {
+  it('costs at most a thousand comparisons of short names, however many names are known', () => {
     const many = Array.from({ length: 100_000 }, (_, n) => `${'long_name_'.repeat(5)}${n}`);
     const before = performance.now();
     for (let n = 0; n < 10; n++) nearestName(`${'long_name_'.repeat(5)}x`, many);

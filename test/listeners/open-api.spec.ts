@@ -99,7 +99,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
         .map(({ propertyName }) => propertyName),
     ),
   ];
-  /** Every schema within one, with its path. */
+  /** Every nested schema, with its path. */
   function* within(schema: Schema, path: string): Generator<[string, Schema]> {
     yield [path, schema];
     for (const [name, inner] of Object.entries(schema.properties ?? {})) yield* within(inner, `${path}.${name}`);
@@ -107,7 +107,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       yield* within(inner, `${path}(${String(inner.properties?.type?.enum?.[0])})`);
   }
 
-  it('lists each property that the validators take, and no other', () => {
+  it('lists each property that the validators accept, and no other', () => {
     for (const dto of [CreateListenerDto, UpdateListenerDto]) {
       expect(Object.keys(propertiesOf(dto.name)).toSorted()).toEqual(validated(dto).toSorted());
     }
@@ -115,7 +115,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
     expect(propertiesOf('UpdateListenerDto').secret).toBeUndefined();
   });
 
-  it('says which are required', () => {
+  it('lists the required properties', () => {
     expect(schemas.CreateListenerDto?.required).toEqual(['url']);
     expect(schemas.UpdateListenerDto?.required).toBeUndefined();
     expect(property('rateLimit').required).toEqual(['limit', 'perSeconds']);
@@ -129,7 +129,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       expect([path, schema.required]).toEqual([path, undefined]);
   });
 
-  it('has a type, a description and an example of each, also of the nested ones', () => {
+  it('has a type, a description and an example for each property, also for nested ones', () => {
     const told: string[] = [];
     for (const [name, schema] of Object.entries(propertiesOf('CreateListenerDto'))) {
       for (const [path, inner] of within(schema, name)) {
@@ -155,19 +155,19 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
     ]);
   });
 
-  it('follows types that are made of the DTOs', () => {
+  it('describes types that are derived from the DTOs', () => {
     expect(Object.keys(propertiesOf('ShortDto')).toSorted()).toEqual(['rateLimit', 'url']);
     expect(schemas.ShortDto?.required).toEqual(['url']);
     expect(propertiesOf('ShortDto').rateLimit).toEqual(property('rateLimit'));
   });
 
-  describe('promises nothing that the service does not keep:', () => {
+  describe('matches the service:', () => {
     const url = 'https://hooks.example.com/';
     const create = (more: object) => app.listeners.create({ url, events: ['order.*'], ...more } as CreateListenerInput);
     const refused = (more: object, code: string) => expect(create(more)).rejects.toMatchObject({ code });
     const x = (length = 0) => 'x'.repeat(length);
 
-    it('the examples make a listener, but for those of secrets, which are refused', async () => {
+    it('the examples make a listener, except the examples of secrets, which are refused', async () => {
       const examples = Object.fromEntries(
         Object.entries(propertiesOf('CreateListenerDto')).map(([name, { example }]) => [name, example]),
       );
@@ -184,7 +184,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       }
     });
 
-    it('texts and lists as long as it says are taken, and longer ones are not', async () => {
+    it('texts and lists of the maximum length are accepted, and longer ones are refused', async () => {
       const { maxLength: name } = property('name');
       await create({ name: x(name) });
       await refused({ name: x(Number(name) + 1) }, 'INVALID_LISTENER');
@@ -215,7 +215,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       await refused({ schemes: ['github'], secret: x(secret + 1) }, 'INVALID_SECRET');
     });
 
-    it('credentials and certificates likewise', async () => {
+    it('credentials and certificates of the maximum length are accepted, and longer ones are refused', async () => {
       const [, basic, bearer, oauth2] = property('auth').oneOf ?? [];
       const password = basic?.properties?.password?.maxLength ?? 0;
       await create({ auth: { type: 'basic', username: 'a', password: x(password) } });
@@ -238,13 +238,13 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
       ] as const;
       for (const [name, others, code] of cases) {
         const length = property('tls').properties?.[name]?.maxLength ?? 0;
-        // Of a length that is taken, and no certificate; and longer.
+        // First a text of an accepted length that is not a certificate, then a longer text.
         await refused({ tls: { ...others, [name]: x(length) } }, code);
         await refused({ tls: { ...others, [name]: x(length + 1) } }, 'INVALID_TLS');
       }
     });
 
-    it('numbers and enumerations likewise', async () => {
+    it('numbers and enumerations in their ranges are accepted, and others are refused', async () => {
       const { limit, perSeconds } = property('rateLimit').properties ?? {};
       const largest = { limit: limit?.maximum, perSeconds: perSeconds?.maximum };
       const least = { limit: limit?.minimum, perSeconds: perSeconds?.minimum };
@@ -271,7 +271,7 @@ describe('the OpenAPI document that @nestjs/swagger makes', () => {
 });
 
 describe('an application without @nestjs/swagger', () => {
-  it('loads nothing of it', async () => {
+  it('does not load it', async () => {
     const folder = join(WORKSPACE, 'libs/webhooks/src');
     for (const file of await readdir(folder, { recursive: true })) {
       if (!file.endsWith('.ts')) continue;

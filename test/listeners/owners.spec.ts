@@ -55,7 +55,7 @@ class Invoice {
 }
 
 const NOTHING: Record<string, unknown> = { null: null, '': '', undefined };
-/** What no listener's owner can be. */
+/** Values that are not valid owners. */
 const IMPOSSIBLE: Record<string, unknown> = { long: 'x'.repeat(256), nul: 'a\0b', half: 'a\ud800' };
 
 @Webhook({ name: 'computed', owner: (row: Computed) => ({ ...NOTHING, ...IMPOSSIBLE })[row.owner] as string })
@@ -71,7 +71,7 @@ class Computed {
 const STATES = { declared: Declared, undeclared: Undeclared, shared: Shared };
 type State = keyof typeof STATES;
 
-/** Owners that a careless comparison takes for another, or for two. */
+/** Pairs of owners that a careless comparison would confuse. */
 const LOOKALIKES = [
   ...['acme', 'ACME', 'Acme', 'acmé', 'acme\u0301', 'acme ', ' acme', 'acme  '],
   ...['a:b', 'a|b', 'a,b', 'a.b', 'a/b', 'a\tb', 'a', 'b', "a'b", 'a"b', 'a\\b', 'a%', 'a_', '*', 'a.*'],
@@ -100,7 +100,7 @@ interface Heard {
   previous?: JsonObject;
 }
 
-/** What each listener was sent, by the label in its URL. */
+/** The requests of each listener, by the label in its URL. */
 function heard({ receiver }: TestApp): Heard[] {
   return receiver.requests
     .map(({ url, json }) => ({
@@ -182,7 +182,7 @@ describeDatabases('owners', (database) => {
       },
     );
 
-    it('keeps what is published by the same rules', async () => {
+    it('decides by the same rules for published events', async () => {
       await listen('mine', 'acme', 'invoice.overdue');
       await listen('mine *', 'acme', '*');
       await listen('theirs', 'globex', 'invoice.*');
@@ -201,7 +201,7 @@ describeDatabases('owners', (database) => {
       expect(labels(app)).toEqual(['application', 'mine', 'mine *', 'theirs']);
     });
 
-    it('sends an owned listener on several patterns an event once', async () => {
+    it('sends an event once to a listener with several matching patterns', async () => {
       await listen('mine', 'acme', 'declared.created', 'declared.*', '*', 'shared.*');
       await save('declared', 'acme');
       await save('shared', 'acme');
@@ -229,7 +229,7 @@ describeDatabases('owners', (database) => {
     },
   );
 
-  it('says once for each entity that a declared owner came out empty', async () => {
+  it('warns once for each entity whose declared owner is empty', async () => {
     const other = await startApp({
       database: { ...fresh.options, synchronize: false },
       entities: [Declared, Undeclared],
@@ -264,7 +264,7 @@ describeDatabases('owners', (database) => {
     },
   );
 
-  it('compares owners as texts: numbers and bigints beyond 2^53 find theirs', async () => {
+  it('compares owners as texts, also numbers and bigints beyond 2^53', async () => {
     const huge = '9007199254740993';
     await app.listeners.create({ entity: Ticket, owner: 7, url: urlOf(app, 'seven') });
     await app.listeners.create({ entity: Ticket, owner: '07', url: urlOf(app, '07') });
@@ -277,7 +277,7 @@ describeDatabases('owners', (database) => {
     expect(labels(app)).toEqual(['huge', 'seven', 'seven bound']);
   });
 
-  it('tells owners apart that differ by case, accent, a space or a separator', async () => {
+  it('distinguishes owners that differ by case, accent, a space or a separator', async () => {
     for (const owner of LOOKALIKES) await listen(owner, owner, 'declared.*');
     for (const owner of LOOKALIKES) await save('declared', owner);
     await app.dispatcher.drain();
@@ -295,7 +295,7 @@ describeDatabases('owners', (database) => {
     }
   });
 
-  it('takes no owner apart at a separator: neither in the owner nor in a value', async () => {
+  it('does not split an owner or a value at a separator', async () => {
     const where = (status: string) => ({ status });
     await app.listeners.create({ entity: Declared, owner: 'a', where: where('b:c'), url: urlOf(app, 'a + b:c') });
     await app.listeners.create({ entity: Declared, owner: 'a:b', where: where('c'), url: urlOf(app, 'a:b + c') });
@@ -333,7 +333,7 @@ describeDatabases('owners', (database) => {
     expect(() => app.deliveries.forOwner(owner as never)).toThrow(refused);
   });
 
-  describe('a row that passes to another owner', () => {
+  describe('a row that moves to another owner', () => {
     const everybody = async () => {
       for (const pattern of ['declared.*', '*', 'declared.updated', 'declared.deleted']) {
         for (const owner of ['acme', 'globex', 'other', null]) {
@@ -342,7 +342,7 @@ describeDatabases('owners', (database) => {
       }
     };
 
-    it('tells the new owner and the application of the update without old values, the old owner that it is gone', async () => {
+    it('is an update without old values for the new owner and the application, and deleted for the old owner', async () => {
       const row = await save('declared', 'acme');
       await app.dispatcher.drain();
       await everybody();
@@ -367,7 +367,7 @@ describeDatabases('owners', (database) => {
       for (const { rawBody } of app.receiver.requests) expect(rawBody.toString()).not.toContain('acme');
     });
 
-    it('tells old values again from the next update on', async () => {
+    it('has old values again from the next update on', async () => {
       const row = await save('declared', 'acme');
       await app.dataSource.manager.save(Declared, { id: row.id, customerId: 'globex' });
       await app.dispatcher.drain();
@@ -377,7 +377,7 @@ describeDatabases('owners', (database) => {
       expect(heard(app)).toMatchObject([{ listener: 'globex', type: 'declared.updated', previous: { status: 'new' } }]);
     });
 
-    it('says no old value when the row becomes nobody’s, or somebody’s for the first time', async () => {
+    it('has no old values if the row loses its owner, or gets its first owner', async () => {
       const row = await save('declared', 'acme');
       await app.dispatcher.drain();
       await listen('acme', 'acme', '*');
@@ -397,7 +397,7 @@ describeDatabases('owners', (database) => {
       ]);
     });
 
-    it('follows each step of a row that passes on twice in one transaction', async () => {
+    it('makes events for each step if the row moves twice in one transaction', async () => {
       const row = await save('declared', 'acme');
       await app.dispatcher.drain();
       for (const owner of ['acme', 'globex', 'initech']) await listen(owner, owner, 'declared.*');
@@ -422,7 +422,7 @@ describeDatabases('owners', (database) => {
       message: `There is no listener '${id}'.`,
     });
 
-    it('another owner’s listener, and the application’s, is as if it did not exist', async () => {
+    it('listeners of another owner and of the application do not exist', async () => {
       const acme = await listen('acme', 'acme', 'declared.*');
       const application = await listen('application', null, 'declared.*');
       for (const owner of ['globex', 'ACME', 'acme ', 'acmé', 'null']) {
@@ -448,7 +448,7 @@ describeDatabases('owners', (database) => {
       if (mine) app.receiver.verify(mine, acme.secret);
     });
 
-    it('the owner’s own is there, with every method', async () => {
+    it('every method works with listeners of the owner', async () => {
       const mine = app.listeners.forOwner('acme');
       const { id } = await mine.create({ events: ['declared.*'], url: urlOf(app, 'acme') });
       expect(await mine.get(id)).toMatchObject({ id, owner: 'acme' });
@@ -487,7 +487,7 @@ describeDatabases('owners', (database) => {
       expect(await app.listeners.get(id)).toMatchObject({ owner: 'acme', events: ['declared.*'] });
     });
 
-    it('another owner’s deliveries are as if they did not exist', async () => {
+    it('deliveries of another owner do not exist', async () => {
       const { id: listenerId } = await listen('acme', 'acme', 'declared.*');
       await save('declared', 'acme');
       await app.dispatcher.drain();
@@ -527,7 +527,7 @@ describeDatabases('a declaration that changes between two releases', (database) 
     await fresh.drop();
   });
 
-  it('decides for each event by what was declared when it happened', async () => {
+  it('decides for each event by the declaration at the time of the event', async () => {
     const release = async (owner?: WebhookOptions<Declared>['owner']) => {
       const app = await startApp({
         database: fresh.options,

@@ -44,7 +44,7 @@ describeDatabases('an owner', (database) => {
     expect.objectContaining({ name: QuotaError.name, code, httpStatus, details: expect.objectContaining(details) });
 
   describe('with limits', () => {
-    it('makes so many listeners and no more, however many at once, and again when one is removed', async () => {
+    it('creates listeners up to the limit, also concurrently, and again after one is removed', async () => {
       const mine = app.listeners.forOwner('acme');
       const { id } = await mine.create(input());
       const made = await Promise.allSettled(Array.from({ length: 8 }, () => mine.create(input())));
@@ -52,7 +52,7 @@ describeDatabases('an owner', (database) => {
       const tooMany = refused('TOO_MANY_LISTENERS', { limit: 3 }, 409);
       await expect(mine.create(input())).rejects.toEqual(tooMany);
       await app.listeners.forOwner('globex').create(input());
-      // The application's own tool is not limited.
+      // A service without an owner has no quota.
       await app.listeners.create({ ...input(), owner: 'acme' });
       await mine.remove(id);
       await expect(mine.create(input())).rejects.toEqual(tooMany);
@@ -60,7 +60,7 @@ describeDatabases('an owner', (database) => {
       await mine.create(input());
     });
 
-    it('sends so many tests a minute', async () => {
+    it('sends test events up to the limit per minute', async () => {
       const mine = app.listeners.forOwner('acme');
       const { id } = await mine.create(input());
       for (let n = 0; n < 2; n++) await mine.sendTest(id);
@@ -73,7 +73,7 @@ describeDatabases('an owner', (database) => {
       await mine.sendTest(id);
     });
 
-    it('resends, recovers and replays so often a minute', async () => {
+    it('resends, recovers and replays up to the limit per minute', async () => {
       const mine = app.deliveries.forOwner('acme');
       const { id } = await app.listeners.create({ ...input(), owner: 'acme' });
       const { deliveryId } = await app.listeners.sendTest(id);
@@ -92,7 +92,7 @@ describeDatabases('an owner', (database) => {
       await mine.recover({ since, state: 'exhausted' });
     });
 
-    it('has a delivery attempted so often by hand', async () => {
+    it('resends a delivery up to the limit of attempts', async () => {
       const mine = app.deliveries.forOwner('acme');
       const { id } = await app.listeners.create({ ...input(), owner: 'acme' });
       app.receiver.respond({ status: 500 });
@@ -114,14 +114,14 @@ describeDatabases('an owner', (database) => {
     expect(() => app.deliveries.forOwner(owner as never)).toThrow(invalid);
   });
 
-  it('is not a number that is none, wherever it is named', async () => {
+  it('cannot be NaN or another number that is not finite', async () => {
     const invalid = { code: 'INVALID_OWNER' };
     await expect(app.listeners.create({ ...input(), owner: Number.NaN })).rejects.toMatchObject(invalid);
     await expect(app.webhooks.publish('tried', {}, { owner: Number.NaN })).rejects.toMatchObject(invalid);
     await expect(app.listeners.eraseOwner(Number.NaN as never)).rejects.toMatchObject(invalid);
   });
 
-  it('keeps a rotated secret for 30 days at most', async () => {
+  it('keeps a replaced secret for at most 30 days', async () => {
     const { id } = await app.listeners.create(input());
     const month = 30 * 24 * 60 * MINUTE;
     const tooLong = expect.objectContaining({ code: 'INVALID_OVERLAP' }) as Error;
@@ -130,7 +130,7 @@ describeDatabases('an owner', (database) => {
     await app.listeners.rotateSecret(id, { overlapMs: month });
   });
 
-  it('is erased with all rows, and nothing of another owner or of the application goes', async () => {
+  it('is erased with all rows, and rows of other owners and of the application stay', async () => {
     const publish = async (owner: string | typeof EVERY_OWNER | null) =>
       app.webhooks.publish('tried', { n: 1 }, { owner });
     for (const owner of ['acme', 'globex', null]) {
@@ -140,11 +140,11 @@ describeDatabases('an owner', (database) => {
     }
     for (const owner of ['acme', 'globex', null, EVERY_OWNER] as const) await publish(owner);
     await app.dispatcher.drain();
-    // Not routed yet.
+    // This event is not routed yet.
     await publish('acme');
     await expect(app.listeners.forOwner('acme').eraseOwner('acme')).rejects.toMatchObject({ code: 'INVALID_OWNER' });
 
-    // Its own and the application's listener for the event of its own; everybody's event, and its test.
+    // The event of acme to its own listener and to that of the application; the event for every owner; the test event.
     expect(await app.listeners.eraseOwner('acme')).toEqual({ listeners: 2, deliveries: 4, events: 3 });
     expect(await app.listeners.eraseOwner('acme')).toEqual({ listeners: 0, deliveries: 0, events: 0 });
     for (const table of ['events', 'listeners', 'deliveries']) {
@@ -155,11 +155,11 @@ describeDatabases('an owner', (database) => {
     const count = async (table: string) =>
       (await app.dataSource.query<unknown[]>(`SELECT 1 FROM webhook_${table}`)).length;
     expect([await count('listeners'), await count('listener_state')]).toEqual([2, 2]);
-    // Of globex: its event, everybody's, its test. Of the application: its own, everybody's, that of globex, its test.
+    // globex: its event, the event for every owner, its test event. The application: its own event, the event for every owner, that of globex, its test event.
     expect([await count('deliveries'), await count('attempts')]).toEqual([7, 7]);
   });
 
-  it('is erased while something is being sent, when that has ended', async () => {
+  it('is erased after a request in flight has ended', async () => {
     await app.listeners.create({ ...input(), owner: 'acme' });
     let release = () => undefined as void;
     const held = new Promise<void>((resolve) => (release = resolve));

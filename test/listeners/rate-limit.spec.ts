@@ -4,7 +4,7 @@ import { allowanceOf, limitOf, type RateLimit } from '../../libs/webhooks/src/he
 
 const NOW = 1_800_000_000_000;
 
-/** Takes as much as it is allowed, at most `wanted`, at each of these times. */
+/** Takes as many requests as are allowed, at most `wanted`, at each of these times. */
 function take(limit: RateLimit, asks: readonly { at: number; wanted: number }[]): { at: number; count: number }[] {
   let taken: string | null = null;
   return asks.map(({ at, wanted }) => {
@@ -16,7 +16,7 @@ function take(limit: RateLimit, asks: readonly { at: number; wanted: number }[])
 }
 
 describe('a rate limit', () => {
-  it('lets the whole limit go at once, and the next when the first is a stretch old', () => {
+  it('allows the whole limit immediately, and the next request one period after the first', () => {
     const limit = { limit: 5, perSeconds: 60 };
     const first = allowanceOf(limit, null, NOW);
     expect(first.allowed).toBe(5);
@@ -25,12 +25,12 @@ describe('a rate limit', () => {
     const taken = first.takenAfter(5);
     expect(allowanceOf(limit, taken, at - 1).allowed).toBe(0);
     expect(allowanceOf(limit, taken, at).allowed).toBe(5);
-    // A twentieth of the stretch later at the most.
+    // The delay is at most a twentieth of the period.
     expect(at - NOW).toBeGreaterThan(60_000);
     expect(at - NOW).toBeLessThanOrEqual(63_000);
   });
 
-  it('holds in every stretch, wherever it begins', () => {
+  it('holds in every period, wherever the period begins', () => {
     const limits = fc.record({ limit: fc.integer({ min: 1, max: 50 }), perSeconds: fc.integer({ min: 1, max: 60 }) });
     const asks = fc.array(fc.record({ after: fc.nat(4_000), wanted: fc.integer({ min: 1, max: 60 }) }), {
       maxLength: 60,
@@ -50,7 +50,7 @@ describe('a rate limit', () => {
     );
   });
 
-  it('says to the millisecond when one more may go', () => {
+  it('returns to the millisecond when the next request is allowed', () => {
     const limits = fc.record({ limit: fc.integer({ min: 1, max: 20 }), perSeconds: fc.integer({ min: 1, max: 10 }) });
     fc.assert(
       fc.property(limits, fc.array(fc.nat(900), { minLength: 1, maxLength: 40 }), (limit, steps) => {
@@ -69,7 +69,7 @@ describe('a rate limit', () => {
     );
   });
 
-  it('gives a listener that always has something waiting at least 95 % of its limit', () => {
+  it('allows at least 95 % of the limit if deliveries are always pending', () => {
     const limit = { limit: 100, perSeconds: 10 };
     const asks = Array.from({ length: 10_000 }, (_, index) => ({ at: NOW + index * 10, wanted: 100 }));
     const total = take(limit, asks).reduce((sum, { count }) => sum + count, 0);
@@ -77,14 +77,14 @@ describe('a rate limit', () => {
     expect(total).toBeGreaterThanOrEqual(950);
   });
 
-  it('remembers no more than its slots, however long it is used', () => {
+  it('stores no more than its slots, however long it is used', () => {
     const limit = { limit: 1_000_000, perSeconds: 1 };
     let taken: string | null = null;
     for (let at = NOW; at < NOW + 5_000; at++) taken = allowanceOf(limit, taken, at).takenAfter(3);
     expect((JSON.parse(taken ?? '[]') as unknown[]).length).toBeLessThanOrEqual(22);
   });
 
-  it('lets no more go by a clock that is behind the one before', () => {
+  it('allows no extra request if a clock is behind the one before', () => {
     const limit = { limit: 4, perSeconds: 1 };
     const taken = allowanceOf(limit, null, NOW + 200).takenAfter(3);
     const behind = allowanceOf(limit, taken, NOW);
@@ -93,7 +93,7 @@ describe('a rate limit', () => {
   });
 });
 
-describe('a limit of the listener beside one that its receiver granted', () => {
+describe('a limit of the listener together with a limit of its receiver', () => {
   it.each([
     { own: null, granted: null, expected: null },
     { own: null, granted: 2, expected: { limit: 2, perSeconds: 60 } },

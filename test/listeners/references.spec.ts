@@ -6,7 +6,7 @@ import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const TAKEN = { code: 'EXTERNAL_ID_TAKEN', httpStatus: 409 };
 
-describeDatabases('what an application keeps with a listener', (database) => {
+describeDatabases('external id and metadata of a listener', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
 
@@ -22,7 +22,7 @@ describeDatabases('what an application keeps with a listener', (database) => {
   const create = (input: Partial<CreateListenerInput>) =>
     app.listeners.create({ events: ['*'], url: app.receiver.url, ...input });
 
-  it('is shown, listed, changed and emptied', async () => {
+  it('are shown, listed, changed and removed', async () => {
     const metadata = { plan: 'gold', seats: [1, { of: 'two' }], none: null };
     const { id } = await create({ name: 'Büro ☕', externalId: 'ep_2abc', metadata });
     expect(await app.listeners.get(id)).toMatchObject({ name: 'Büro ☕', externalId: 'ep_2abc', metadata });
@@ -36,7 +36,7 @@ describeDatabases('what an application keeps with a listener', (database) => {
     expect(await app.listeners.findByExternalId('ep_2abc')).toBeNull();
   });
 
-  it('has an external id once for each owner, exactly as it is written', async () => {
+  it('are unique for each owner, with every character compared', async () => {
     const first = await create({ externalId: 'a', owner: 'acme' });
     for (const [externalId, owner] of [
       ['a', 'ACME'],
@@ -60,14 +60,14 @@ describeDatabases('what an application keeps with a listener', (database) => {
     expect(await app.listeners.forOwner('nobody').findByExternalId('a')).toBeNull();
   });
 
-  it('gives an external id free when its listener is removed', async () => {
+  it('can be used again after the listener is removed', async () => {
     const { id } = await create({ externalId: 'a' });
     await app.listeners.remove(id);
     expect(await app.listeners.findByExternalId('a')).toBeNull();
     expect(await create({ externalId: 'a' })).toMatchObject({ externalId: 'a' });
   });
 
-  it('is one listener of many that race for one external id', async () => {
+  it('go to one listener if several race for one external id', async () => {
     const racing = await Promise.allSettled(Array.from({ length: 6 }, () => create({ externalId: 'race' })));
     expect(racing.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     for (const one of racing) if (one.status === 'rejected') expect(one.reason).toMatchObject(TAKEN);
@@ -85,13 +85,13 @@ describeDatabases('what an application keeps with a listener', (database) => {
     ['metadata with a bigint', { metadata: { n: 1n } }],
     ['a long name', { name: 'x'.repeat(256) }],
   ];
-  it.each(wrong)('refuses %s', async (_, input) => {
+  it.each(wrong)('are refused with %s', async (_, input) => {
     await expect(create(input)).rejects.toMatchObject({ code: 'INVALID_LISTENER', httpStatus: 400 });
     const { id } = await create({});
     await expect(app.listeners.update(id, input)).rejects.toMatchObject({ code: 'INVALID_LISTENER' });
   });
 
-  it('takes a name from customers, and neither external id nor metadata', async () => {
+  it('are not in the DTOs for customers, unlike the name', async () => {
     for (const dto of [CreateListenerDto, UpdateListenerDto]) {
       const body = Object.assign(new dto(), { url: 'https://a.example', name: 'a', externalId: 'b', metadata: {} });
       const errors = await validate(body, { whitelist: true, forbidNonWhitelisted: true });

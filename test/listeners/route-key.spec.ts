@@ -77,7 +77,7 @@ describe('an event and the owner of a listener', () => {
     }
   });
 
-  it('makes keys of the spaces it may reach only', () => {
+  it('makes keys only for the owners that it may reach', () => {
     const none = [{ pattern: '*', path: '' }];
     const key = (space: OwnerSpace, owner = '') => routeKey(space, owner, '*', '', '');
     expect(keysOfEvent(event('application', null), none)).toEqual([key('application')]);
@@ -91,7 +91,7 @@ describe('an event and the owner of a listener', () => {
 });
 
 describe('the routes of a listener', () => {
-  it('are one per pattern and value', () => {
+  it('are one for each pattern and value', () => {
     const routes = routesOf(listener(null, ['order.*', 'user.*', 'order.*'], { name: { in: ['a', 'b', 'a'] } }));
     expect(routes.keys).toHaveLength(4);
     expect(routes.paths).toEqual([
@@ -115,7 +115,7 @@ describe('the routes of a listener', () => {
     expect(routesOf(listener(null, ['*'], where)).paths).toEqual([{ pattern: '*', path }]);
   });
 
-  it('do not use a path too long for its column', () => {
+  it('do not use a path that is too long for its column', () => {
     const path = 'x'.repeat(200);
     const filter = compileFilter(
       { [path]: 'a', name: { in: ['a'] } },
@@ -127,7 +127,7 @@ describe('the routes of a listener', () => {
     expect(routesOf({ owner: null, patterns: ['*'], filter }).paths).toEqual([{ pattern: '*', path: 'v:name' }]);
   });
 
-  it('find decimals however they are written', () => {
+  it('find decimals in every notation', () => {
     for (const data of [10, '10.00', '1e1']) {
       expect(meet(listener(null, ['*'], { total: '10' }), event('every', null, { total: data }))).toBe(true);
     }
@@ -136,7 +136,7 @@ describe('the routes of a listener', () => {
     ).toBe(false);
   });
 
-  it('find values of 10 KB, and tell them apart at the last letter', () => {
+  it('find values of 10 KB that differ only in the last letter', () => {
     const long = 'x'.repeat(10 * 1024);
     const target = listener('acme', ['order.*'], { name: `${long}a` });
     expect(meet(target, event('owner', 'acme', { name: `${long}a` }))).toBe(true);
@@ -150,7 +150,7 @@ describe('the routes of a listener', () => {
     },
   );
 
-  it('are found by null for a null and for a missing value', () => {
+  it('with null are found by a null and by a missing value', () => {
     const target = listener(null, ['*'], { name: null });
     expect(meet(target, event('every', null, { name: null }))).toBe(true);
     expect(meet(target, event('every', null, {}))).toBe(true);
@@ -165,11 +165,11 @@ describe('the routes of a listener', () => {
   });
 });
 
-describe('an event of whose payload a routed value was dropped', () => {
+describe('an event whose payload lost a routed value', () => {
   const target = listener(null, ['order.*'], { 'address.city': 'X' });
   const { paths } = routesOf(target);
 
-  it('has no key for it, and names the pair instead', () => {
+  it('has no key for the value, and lists its type and path instead', () => {
     const happened = event('every', null, {}, ['order.created'], ['address']);
     expect(matchesFilter(target.filter, happened)).toBe(true);
     expect(keysOfEvent(happened, paths)).toEqual([]);
@@ -178,7 +178,7 @@ describe('an event of whose payload a routed value was dropped', () => {
     ).toEqual(paths);
   });
 
-  it('names nothing when nothing that routes was dropped', () => {
+  it('lists no pair if no routed value was dropped', () => {
     expect(droppedPaths(event('every', null, {}, ['order.created'], ['note']), paths)).toEqual([]);
     expect(droppedPaths(event('every', null), paths)).toEqual([]);
   });
@@ -191,7 +191,7 @@ describe('a key', () => {
   );
   const tuple = fc.tuple(fc.constantFrom<OwnerSpace>('application', 'owner', 'every'), part, part, part, part);
 
-  it('is the same for the same tuple only, whatever separators it holds', () => {
+  it('is the same only for the same tuple, whatever separators it contains', () => {
     fc.assert(
       fc.property(tuple, tuple, (a, b) => {
         expect(routeKey(...a).equals(routeKey(...b))).toBe(JSON.stringify(a) === JSON.stringify(b));
@@ -218,7 +218,7 @@ describe('a key', () => {
     );
   });
 
-  it('has one value text per scalar', () => {
+  it('has one text for each scalar value', () => {
     const scalars: Json[] = [null, 'null', true, 'true', 'b:true', 1, '1', 'n:1', '', 's:', 0, false];
     const texts = scalars.map((value) => canonicalFilterValue(value, false));
     expect(new Set(texts).size).toBe(scalars.length);
@@ -300,7 +300,7 @@ describe('any listener and any event', () => {
     ),
   });
 
-  it('meet in a key, or in a dropped path, when the listener wants the event: nothing is lost', () => {
+  it('share a key or a dropped path if the listener must receive the event', () => {
     let wanted = 0;
     fc.assert(
       fc.property(fc.array(someListener, { minLength: 1, maxLength: 5 }), someEvent, (all, happened) => {
@@ -323,11 +323,11 @@ describe('any listener and any event', () => {
       }),
       { numRuns: 5000 },
     );
-    // Otherwise the property would hold because nothing ever matched.
+    // Otherwise the property would also hold if nothing ever matched.
     expect(wanted).toBeGreaterThan(500);
   });
 
-  it('never meet in a key when owner or type forbid it', () => {
+  it('never share a key if owner or type forbid it', () => {
     fc.assert(
       fc.property(someListener, someEvent, (each, happened) => {
         if (!meet(each, happened)) return;

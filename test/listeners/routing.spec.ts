@@ -46,7 +46,7 @@ class Article {
   address: Address;
 }
 
-/** Has the same properties as an article. */
+/** An entity with the same properties as Article. */
 @Webhook({ name: 'article_copy' })
 @Entity('routing_copy')
 class ArticleCopy {
@@ -123,7 +123,7 @@ describeDatabases('routing', (database) => {
   const listen = (input: Partial<CreateListenerInput>) => app.listeners.create({ ...input, url: app.receiver.url });
   const save = (article: Omit<Partial<Article>, 'address'> & { address?: Partial<Address> }) =>
     app.dataSource.manager.save(Article, article as Article);
-  /** Types and ids of what was sent since the last call. */
+  /** Types and ids of the requests since the last call. */
   const sent = async () => {
     await app.dispatcher.drain();
     const stories = app.receiver.requests.map(({ json }) => {
@@ -236,7 +236,7 @@ describeDatabases('routing', (database) => {
       expect(await sent()).toEqual([]);
       const row = await save(matching);
       expect(await sent()).toEqual([`article.created ${row.name ?? ''}`]);
-      // As it was given, and again after being read from the database.
+      // Compare the filter as it was given, and after it was read from the database.
       await app.listeners.update(id, { where: (await app.listeners.get(id)).where });
       for (const other of others) await save(other);
       expect(await sent()).toEqual([]);
@@ -244,7 +244,7 @@ describeDatabases('routing', (database) => {
       expect(await sent()).toEqual([`article.deleted ${row.name ?? ''}`]);
     });
 
-    it('finds what changed: at all, from a value, and to one', async () => {
+    it('finds changes of any kind, from a value, and to a value', async () => {
       const url = (label: string) => `${app.receiver.url}?l=${label}`;
       const conditions: Record<string, Where> = {
         changed: { stock: { changed: true } },
@@ -263,9 +263,9 @@ describeDatabases('routing', (database) => {
       const told = async (change: object) => {
         await save({ id: row.id, ...change });
         await app.dispatcher.drain();
-        const heard = app.receiver.requests.map((request) => request.url.split('l=')[1]).toSorted();
+        const received = app.receiver.requests.map((request) => request.url.split('l=')[1]).toSorted();
         app.receiver.clear();
-        return heard;
+        return received;
       };
       expect(await told({ stock: 2 })).toEqual(['changed', 'from', 'to']);
       expect(await told({ name: 'still 2' })).toEqual(['unchanged']);
@@ -286,7 +286,7 @@ describeDatabases('routing', (database) => {
       expect(await sent()).toEqual(['article.created yes']);
     });
 
-    it('on types that hold a property differently compares each with what it holds', async () => {
+    it('on types that store a property differently compares each type with its own values', async () => {
       await listen({ events: ['article.created', 'article_copy.created'], where: { name: 'yes' } });
       await save(yes);
       await app.dataSource.manager.save(ArticleCopy, yes);
@@ -295,8 +295,8 @@ describeDatabases('routing', (database) => {
     });
   });
 
-  describe('the ancestor’s form', () => {
-    it('{ entity, property, value } is every event of the rows that have the value', async () => {
+  describe('the short form { entity, property, value }', () => {
+    it('matches every event of rows that have the value', async () => {
       await listen({ entity: Article, property: 'name', value: 'john' });
       const john = await save({ name: 'john' });
       await save({ name: 'John' });
@@ -318,14 +318,14 @@ describeDatabases('routing', (database) => {
       },
     );
 
-    it('takes an entity by its class, its class name or its event name', async () => {
+    it('accepts an entity as class, class name or event name', async () => {
       for (const entity of [ArticleCopy, 'ArticleCopy', 'article_copy']) {
         expect((await listen({ entity })).events).toEqual(['article_copy.*']);
       }
     });
   });
 
-  it('a prefix means everything below it and nothing beside it; * means all', async () => {
+  it('a prefix matches every type below it and no other; * matches all', async () => {
     await listen({ events: ['article.*'] });
     await save({ name: 'a' });
     await app.dataSource.manager.save(ArticleCopy, { name: 'c' });
@@ -336,7 +336,7 @@ describeDatabases('routing', (database) => {
     expect(await sent()).toEqual(['article_copy.created c', 'invoice.overdue i']);
   });
 
-  it('filters what is published by its declared properties, or by any where none are declared', async () => {
+  it('filters published events by declared properties, or by any property if none are declared', async () => {
     await listen({ events: ['invoice.paid'], where: { 'customer.name': 'acme' } });
     await listen({ events: ['invoice.paid'], where: { total: 5 } });
     await listen({ events: ['invoice.overdue'], where: { 'any.thing': { gte: 2 } } });
@@ -352,7 +352,7 @@ describeDatabases('routing', (database) => {
   });
 
   describe('single-table inheritance', () => {
-    it('a child has its own name, and a listener for the parent gets it too', async () => {
+    it('a child has its own event name, and a listener for the parent receives its events, too', async () => {
       const url = (label: string) => `${app.receiver.url}?l=${label}`;
       for (const entity of [Animal, Dog, Puppy, Cat]) await app.listeners.create({ entity, url: url(entity.name) });
       await app.listeners.create({ entity: Animal, where: { breed: 'collie' }, url: url('collies') });
@@ -364,12 +364,12 @@ describeDatabases('routing', (database) => {
       await manager.save(Puppy, { name: 'Rex', weeks: 8, chip: 'secret' });
       await manager.save(Cat, { name: 'Tom', lives: 9 });
       await app.dispatcher.drain();
-      const heard: Record<string, string[]> = {};
+      const received: Record<string, string[]> = {};
       for (const { url: target, json } of app.receiver.requests) {
-        (heard[target.split('l=')[1] ?? ''] ??= []).push((json as { type: string }).type);
+        (received[target.split('l=')[1] ?? ''] ??= []).push((json as { type: string }).type);
       }
-      for (const types of Object.values(heard)) types.sort();
-      expect(heard).toEqual({
+      for (const types of Object.values(received)) types.sort();
+      expect(received).toEqual({
         Animal: ['animal.created', 'dog.created', 'moggy.created', 'puppy.created'],
         Dog: ['dog.created', 'puppy.created'],
         Puppy: ['puppy.created'],
@@ -380,12 +380,12 @@ describeDatabases('routing', (database) => {
       });
     });
 
-    it('the payload of each holds its own properties and its parents’, never those of its children', async () => {
+    it('the payload has the properties of the entity and its parents, never those of its children', async () => {
       await listen({ entity: Animal });
       const { manager } = app.dataSource;
       await manager.save(Animal, { name: 'Nemo' });
       const { id } = await manager.save(Puppy, { name: 'Rex', weeks: 8, chip: 'secret' });
-      // Through the parent: the row says which entity it is, and that entity says what it hides.
+      // Written through the parent: the discriminator of the row names the entity, whose hidden properties apply.
       await manager.save(Animal, { id, name: 'Max' });
       await app.dispatcher.drain();
       const bodies = app.receiver.requests.map(({ json }) => json as { type: string; data: JsonObject });
@@ -398,7 +398,7 @@ describeDatabases('routing', (database) => {
   });
 
   describe('a listener that changes', () => {
-    it('receives by its new filter and patterns at once, and no more by the old ones', async () => {
+    it('receives by its new filter and patterns immediately, and no longer by the old ones', async () => {
       const { id } = await listen({ events: ['article.created'], where: { name: 'a' } });
       await app.listeners.update(id, { where: { name: 'b' } });
       await save({ name: 'a' });
@@ -413,7 +413,7 @@ describeDatabases('routing', (database) => {
       expect(await sent()).toEqual(['article_copy.created c']);
     });
 
-    it('keeps its routes when something else about it changes', async () => {
+    it('keeps its routes if other properties change', async () => {
       const { id } = await listen({ events: ['article.created'], where: { name: 'a' } });
       await app.listeners.update(id, {
         description: 'still',
@@ -427,7 +427,7 @@ describeDatabases('routing', (database) => {
       ]);
     });
 
-    it('holds what waits and what happens while it is disabled, and sends it when it is enabled', async () => {
+    it('holds pending and new deliveries while it is disabled, and sends them when it is enabled', async () => {
       const { id } = await listen({ entity: Article });
       await save({ name: 'waits' });
       await app.dispatcher.runOnce();
@@ -449,7 +449,7 @@ describeDatabases('routing', (database) => {
       expect(await sent()).toEqual(['article.created next']);
     });
 
-    it('gets nothing of what was held when it is enabled without it', async () => {
+    it('gets no held delivery if it is enabled with held: discard', async () => {
       const { id } = await listen({ entity: Article });
       await app.listeners.disable(id);
       await save({ name: 'held' });
@@ -461,7 +461,7 @@ describeDatabases('routing', (database) => {
       expect(await app.deliveries.counts({ listenerId: id })).toMatchObject({ discarded: 1, succeeded: 1 });
     });
 
-    it('gets nothing more once it is removed', async () => {
+    it('gets no more requests after it is removed', async () => {
       const { id } = await listen({ entity: Article });
       await app.listeners.remove(id);
       await save({ name: 'a' });
@@ -472,7 +472,7 @@ describeDatabases('routing', (database) => {
     });
   });
 
-  it('a listener that another process made a moment before the event receives it', async () => {
+  it('a listener that another process created just before the event receives the event', async () => {
     await listen({ entity: ArticleCopy });
     await app.dataSource.manager.save(ArticleCopy, { name: 'warm' });
     expect(await sent()).toEqual(['article_copy.created warm']);
@@ -482,7 +482,7 @@ describeDatabases('routing', (database) => {
       others: [Dog, Puppy, Cat],
     });
     try {
-      // A (pattern, path) pair that nobody used before.
+      // No listener has used this pair of pattern and path before.
       const { id } = await other.listeners.create({
         events: ['article.created'],
         where: { 'address.zip': '1' },

@@ -32,7 +32,7 @@ class Note {
   text: string;
 }
 
-/** Decorated, and in no `forFeature` unless a test says so. */
+/** Has `@Webhook()`, but only some tests name it in `forFeature`. */
 @Webhook()
 @Entity('draft')
 class Draft {
@@ -96,7 +96,7 @@ async function boot(imports: unknown[], providers: Type[] = [], adapter = new Ex
   return app.init();
 }
 
-describe('an application that is wired wrongly does not start, and says what is missing', () => {
+describe('an application with a configuration mistake does not start, and the error names the mistake:', () => {
   it('without EventEmitterModule.forRoot()', async () => {
     await expect(boot([database(await newDatabase(), []), webhooks()])).rejects.toMatchObject({
       code: 'EVENT_EMITTER_MISSING',
@@ -120,7 +120,7 @@ describe('an application that is wired wrongly does not start, and says what is 
   it.each([
     [undefined, 'Import WebhooksModule.forRoot() in your root module'],
     ['billing', "Import WebhooksModule.forRoot({ dataSource: 'billing' }) in your root module"],
-  ])('with entities of an instance that is not there: %s', async (name, fix) => {
+  ])('with entities of an instance that does not exist: %s', async (name, fix) => {
     const other = webhooks({ dataSource: 'other' });
     const imports = [database(await newDatabase(), [Note], { name: 'other' }), emitter, other];
     await expect(boot([...imports, WebhooksModule.forFeature([Note], name)])).rejects.toMatchObject({
@@ -137,12 +137,14 @@ describe('an application that is wired wrongly does not start, and says what is 
     });
   });
 
-  it.each([undefined, null, 'Note', { entity: undefined }])('with %j for an entity', (entity) => {
+  it.each([undefined, null, 'Note', { entity: undefined }])('with %j instead of an entity', (entity) => {
     const feature = () => WebhooksModule.forFeature([Note, entity as never]);
-    expect(feature).toThrow(/forFeature\(\[\.\.\.\]\) has .* for an entity at index 1: give a class/);
+    expect(feature).toThrow(
+      /Invalid entity .* at index 1 of WebhooksModule\.forFeature\(\[\.\.\.\]\)\. Allowed: a class/,
+    );
   });
 
-  it('with two entities of one name', async () => {
+  it('with two entities that have one name', async () => {
     const same = WebhooksModule.forFeature([Note, { entity: Draft, name: 'note' }]);
     await expect(boot([database(await newDatabase(), [Note, Draft]), emitter, webhooks(), same])).rejects.toMatchObject(
       {
@@ -152,7 +154,7 @@ describe('an application that is wired wrongly does not start, and says what is 
     );
   });
 
-  it('without its tables, and says which migrations to run', async () => {
+  it('without its tables (the error names the migrations)', async () => {
     const imports = [database(await newDatabase(), [], { synchronize: false }), emitter, webhooks()];
     await expect(boot(imports)).rejects.toMatchObject({
       code: 'TABLES_MISSING',
@@ -161,7 +163,7 @@ describe('an application that is wired wrongly does not start, and says what is 
   });
 });
 
-it('one warning names an entity that is decorated and forgotten', async () => {
+it('one warning names an entity with @Webhook() that no forFeature() names', async () => {
   const warnings: string[] = [];
   const { Logger } = await import('@nestjs/common');
   const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => {
@@ -174,7 +176,7 @@ it('one warning names an entity that is decorated and forgotten', async () => {
     warn.mockRestore();
   }
   expect(warnings.filter((text) => text.includes('forFeature'))).toEqual([
-    'Draft carries @Webhook() but is in no WebhooksModule.forFeature([...]): no events are made of it.',
+    'Draft has @Webhook() but is in no WebhooksModule.forFeature([...]), so changes make no events. Add it to forFeature(), or remove @Webhook().',
   ]);
 });
 
@@ -193,7 +195,7 @@ describe.each([
   });
 });
 
-it('what providers write while the application starts is delivered', async () => {
+it('rows that providers write while the application starts are delivered', async () => {
   const receiver = await newReceiver();
   @Injectable()
   class Seeds implements OnModuleInit, OnApplicationBootstrap {
@@ -223,7 +225,7 @@ it('what providers write while the application starts is delivered', async () =>
   expect(texts.toSorted()).toEqual(['as the application starts', 'while modules start']);
 });
 
-it('with dispatcher.autoStart false an application stores its events and sends nothing until it is told to', async () => {
+it('with dispatcher.autoStart false an application stores its events and sends nothing until dispatcher.start()', async () => {
   const receiver = await newReceiver();
   const off = webhooks({ dispatcher: { autoStart: false } });
   const app = await boot([database(await newDatabase(), [Note]), emitter, off, WebhooksModule.forFeature([Note])]);
@@ -237,7 +239,7 @@ it('with dispatcher.autoStart false an application stores its events and sends n
 });
 
 describe('several applications in one process', () => {
-  it('do not meet, though they share entity classes', async () => {
+  it('do not see the events of each other, although they share entity classes', async () => {
     const one = await newReceiver();
     const other = await newReceiver();
     const feature = () => WebhooksModule.forFeature([Note]);
@@ -274,7 +276,7 @@ describe('a second instance, on a data source of its own', () => {
     WebhooksModule.forFeature([Invoice], 'billing'),
   ];
 
-  it('is injected by its name, and neither tells of the other’s entities', async () => {
+  it('is injected by its name, and captures only entities of its own data source', async () => {
     const shop = await newReceiver();
     const billing = await newReceiver();
     const app = await boot(await two(), [Billing]);
@@ -298,7 +300,7 @@ describe('a second instance, on a data source of its own', () => {
     });
   });
 
-  it('refuses to publish in a transaction of the other’s data source', async () => {
+  it('refuses to publish in a transaction of another data source', async () => {
     const app = await boot(await two(), [Billing]);
     const billing = app.get<DataSource>('billingDataSource');
     await expect(
@@ -310,7 +312,7 @@ describe('a second instance, on a data source of its own', () => {
 // SQLite has no replication in TypeORM.
 const servers = databases.filter(({ name }) => name !== 'sqlite');
 describe.each(servers)('a data source with a replica ($name)', (server) => {
-  it('is read and written at its primary, as the replica may lag behind', async () => {
+  it('is read and written at its primary, because the replica may lag behind', async () => {
     const receiver = await newReceiver();
     const { type, ...master } = (await newDatabase(server)) as DataSourceOptions & object;
     const { type: _, ...replica } = (await newDatabase(server)) as DataSourceOptions & object;
@@ -332,7 +334,7 @@ describe.each(servers)('a data source with a replica ($name)', (server) => {
 });
 
 describeDatabases('an application that closes', (server) => {
-  it('leaves nothing open, and lets the request under way end', async () => {
+  it('leaves nothing open, and completes the request in flight', async () => {
     const receiver = await newReceiver();
     const options = await newDatabase(server);
     const openBefore = openResources();
@@ -347,7 +349,7 @@ describeDatabases('an application that closes', (server) => {
     await closed;
     await receiver.stop();
     const deadline = Date.now() + 5_000;
-    // Not by a timer, which would be one of those that are counted.
+    // A timer would be counted as an open resource.
     while (openResources() > openBefore && Date.now() < deadline) await new Promise(setImmediate);
     expect(openResources()).toBeLessThanOrEqual(openBefore);
     if (server.name === 'sqlite') return;

@@ -30,7 +30,7 @@ describe('WebhooksExceptionFilter', () => {
     await fresh.drop();
   });
 
-  it('answers with status, code and message of what a customer caused, and leaves the rest to Nest', async () => {
+  it('answers an error that a customer causes with its status, code and message, and leaves other errors to Nest', async () => {
     fresh = await createSqlite();
     app = await startApp({
       database: fresh.options,

@@ -31,7 +31,7 @@ describeDatabases('a start with another tablePrefix', (database) => {
     vi.restoreAllMocks();
   });
 
-  it('says what is left behind under the old one', async () => {
+  it('warns about pending events in the tables with the old prefix', async () => {
     const old = await start('old_');
     expect(ofPrefix()).toEqual([]);
     await old.listeners.create({ events: ['*'], url: old.receiver.url });
@@ -45,7 +45,7 @@ describeDatabases('a start with another tablePrefix', (database) => {
     ]);
   });
 
-  it('says nothing of another instance that has sent all, once this one has listeners', async () => {
+  it('does not warn about another instance that has sent everything, if this instance has listeners', async () => {
     const other = await start('other_');
     await other.listeners.create({ events: ['*'], url: other.receiver.url });
     const ours = await start('ours_');

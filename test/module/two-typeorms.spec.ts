@@ -5,7 +5,7 @@ import { startApp } from '../support/webhooks-app.js';
 
 const require = createRequire(import.meta.url);
 
-/** Loads TypeORM once more, as an application finds it beside a library that is a symbolic link. */
+/** Loads a second copy of TypeORM, which an application finds if the library is a symbolic link. */
 function anotherTypeorm(): { DataSource: typeof DataSource } {
   const { cache } = require;
   const known = Object.keys(cache).filter((file) => /[\\/]node_modules[\\/]typeorm[\\/]/.test(file));
@@ -27,7 +27,7 @@ describe('a data source of another copy of TypeORM', () => {
   });
   afterAll(() => other.destroy());
 
-  it('is refused at the start, with what to look for', async () => {
+  it('is refused at start, and the error says how to find the copies', async () => {
     const starting = startApp({
       database: { type: 'better-sqlite3', database: ':memory:' } as DataSourceOptions,
       entities: [],

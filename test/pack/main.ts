@@ -1,6 +1,6 @@
-// A small application on the packed package: `scripts/pack-test.mjs` compiles it against the package's types and runs it, with
-// the oldest and the newest peers. It exits 0 only if a saved entity arrived at a receiver, signed, and if a Nest application on
-// either platform lets in what is genuine, once, and nothing else.
+// A small application that uses the packed package. `scripts/pack-test.mjs` compiles it with the types of the package and runs it, with
+// the oldest and the newest peers. It exits with 0 only if a receiver got a signed webhook for a saved entity, and if a Nest application on
+// either platform accepts each genuine webhook once, and no other webhook.
 import 'reflect-metadata';
 import { strictEqual } from 'node:assert';
 import { Controller, HttpCode, Module, Post } from '@nestjs/common';

@@ -1,5 +1,5 @@
-// Starts an application without an entity, and prints the code and the message of what refuses it. By itself it imports nothing of TypeORM,
-// of which some versions lack names that others have.
+// Starts an application without an entity, and prints the code and the message of the error that stops it. This file does not import TypeORM,
+// because some versions lack names that others have.
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';

@@ -68,7 +68,7 @@ describe('docs/replaceable-parts.md', () => {
 });
 
 describe('a payload format of the application', () => {
-  it('renders what its listeners get, is signed over, and is nothing to other listeners', async () => {
+  it('renders the body of its listeners, which is signed, and does not affect other listeners', async () => {
     const app = await start({ webhooks: { parts: { payloadFormats: [ChatFormat] } } });
     const { secret } = await app.listeners.create({ entity: Parcel, url: `${app.receiver.url}/chat`, format: 'chat' });
     await app.listeners.create({ entity: Parcel, url: app.receiver.url });
@@ -78,13 +78,13 @@ describe('a payload format of the application', () => {
     const standard = app.receiver.requests.find(({ url }) => !url.endsWith('/chat'));
     expect(chat?.rawBody.toString()).toBe('{"text":"parcel.created: no. 1 is packed"}');
     expect(standard?.json).toMatchObject({ type: 'parcel.created', data: { id: 1, status: 'packed' } });
-    // A genuine signature: what it refuses is a body without "type".
+    // The signature is valid. The receiver refuses a body without "type".
     expect(() => chat && app.receiver.verify(chat, secret)).toThrow(
       expect.objectContaining({ code: 'INVALID_PAYLOAD' }),
     );
   });
 
-  it('sends the same bytes at a retry, whatever the format would say by then', async () => {
+  it('sends the same bytes in a retry, even if the format would now render other bytes', async () => {
     const app = await start({ webhooks: { parts: { payloadFormats: [ChatFormat] } } });
     await app.listeners.create({ events: ['parcel.created'], url: app.receiver.url, format: 'chat' });
     app.receiver.failTimes(1);
@@ -98,7 +98,7 @@ describe('a payload format of the application', () => {
     ]);
   });
 
-  it('is refused by name when it is not there', async () => {
+  it('is refused by its name if it is not registered', async () => {
     const app = await start({});
     await expect(app.listeners.create({ entity: Parcel, url: app.receiver.url, format: 'chat' })).rejects.toMatchObject(
       {
@@ -109,7 +109,7 @@ describe('a payload format of the application', () => {
 });
 
 describe('a signature scheme of the application', () => {
-  it('signs beside the standard one when a listener names both', async () => {
+  it('signs in addition to the standard scheme if a listener names both', async () => {
     const app = await start({ webhooks: { parts: { signatureSchemes: [HubScheme] } } });
     const schemes = ['standard', 'hub-sha256'];
     const { secret } = await app.listeners.create({ entity: Parcel, url: app.receiver.url, schemes });
@@ -161,7 +161,7 @@ describe('a retry schedule of the application', () => {
 });
 
 describe('a transport of the application', () => {
-  it('sends in place of ours, with what it injects', async () => {
+  it('replaces the built-in transport, and may inject providers', async () => {
     const relay = await new TestReceiver().start();
     closing.push(() => relay.stop());
     relay.respond([{ status: 503 }, { status: 302, headers: { location: 'http://127.0.0.1:1/' } }]);
@@ -187,7 +187,7 @@ describe('a transport of the application', () => {
     ]);
   });
 
-  it('that gets no answer says so as an outcome, and the delivery is retried', async () => {
+  it('that gets no answer returns an outcome, and the delivery is retried', async () => {
     const parts = { transport: RelayTransport, imports: [relayModule('http://127.0.0.1:1/')] };
     const app = await start({ webhooks: { parts } });
     await app.listeners.create({ entity: Parcel, url: app.receiver.url });
@@ -286,7 +286,7 @@ const ways: [way: string, parts: WebhooksParts][] = [
 ];
 
 describe('the parts of an application', () => {
-  it.each(ways)('are all in use when they are given as %s', async (_, parts) => {
+  it.each(ways)('are all used if they are given as %s', async (_, parts) => {
     const app = await start({ webhooks: { parts: { ...parts, imports: [TransportModule] } } });
     const { id } = await app.listeners.create({
       entity: Parcel,
@@ -308,9 +308,12 @@ describe('the parts of an application', () => {
     ['retrySchedule', { retrySchedule: new HourlySchedule() }],
     ['payloadFormats', { payloadFormats: [null] }],
     ['signatureSchemes', { signatureSchemes: [new HubScheme()] }],
-  ])('stop the bootstrap when %s is neither a class nor a provider', (key, parts) => {
+  ])('stop the bootstrap if %s is neither a class nor a provider', (key, parts) => {
     expect(() => WebhooksModule.forRoot({ parts: parts as never })).toThrow(
-      expect.objectContaining({ code: 'INVALID_PART', message: expect.stringContaining(`parts.${key} is `) as string }),
+      expect.objectContaining({
+        code: 'INVALID_PART',
+        message: expect.stringContaining(`for \`parts.${key}\`. Allowed: `) as string,
+      }),
     );
   });
 });

@@ -9,7 +9,7 @@ import { WORKSPACE } from '../support/scratch-project.js';
 const PLACE = /(<!-- capture-differences -->\n)[\s\S]*?(<!-- \/capture-differences -->)/;
 
 describe('the table of exceptions in docs/guarantees.md', () => {
-  it('is the one that the suite of write operations makes (UPDATE_DOCS=1 writes it)', async () => {
+  it('equals the table that the suite of write operations makes (UPDATE_DOCS=1 writes it)', async () => {
     const file = join(WORKSPACE, 'docs/guarantees.md');
     const page = await readFile(file, 'utf8');
     const written = page.replace(

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 
 import { WORKSPACE } from '../support/scratch-project.js';
 
-/** Written like codes, and none of ours: a symbol's name, and what better-sqlite3 and Node.js call their errors. */
+/** Texts that look like codes of this library: the name of a symbol, a sql_mode, and codes of better-sqlite3 and Node.js. */
 const NO_CODES = new Set([
   'ERR_SSL_',
   'EVERY_OWNER',
@@ -17,11 +17,11 @@ const NO_CODES = new Set([
   'MODULE_NOT_FOUND',
   'SQLITE_CONSTRAINT_UNIQUE',
 ]);
-/** Put together from the name of the option, or of one word. */
+/** Codes that the pattern below does not find: they are composed, or have one word. */
 const UNSEEN = ['OWNER_FAILED', 'WHEN_FAILED', 'REDIRECT', 'TIMEOUT'];
 
 describe('docs/errors.md', () => {
-  it('explains every code that the source can give, and no other', async () => {
+  it('explains every code of the source, and no other', async () => {
     const folder = join(WORKSPACE, 'libs/webhooks/src');
     const codes = new Set(UNSEEN);
     for (const file of await readdir(folder, { recursive: true })) {

@@ -7,12 +7,12 @@ import { webUrlOf, withAbsoluteLinks } from '../../scripts/absolute-links.mjs';
 import { WORKSPACE } from '../support/scratch-project.js';
 
 const ROOT_PAGES = ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'CONTRIBUTING.md'];
-/** Only who works on this repository reads it, so the package does not contain it. */
+/** Only contributors read it, so the package does not contain it. */
 const NOT_IN_PACKAGE = 'CONTRIBUTING.md';
 
 interface Link {
   page: string;
-  /** Path in the workspace. */
+  /** The path in the workspace. */
   path: string;
   anchor: string | undefined;
 }
@@ -38,7 +38,7 @@ async function relativeLinks(): Promise<Link[]> {
   return found;
 }
 
-/** As GitHub makes anchors of headings. */
+/** The anchor that GitHub makes from a heading. */
 function anchorsOf(markdown: string): string[] {
   return [...markdown.replaceAll(/^ *```[\s\S]*?^ *```/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading
@@ -126,7 +126,7 @@ describe('links of a packed page, when package.json names the repository', () =>
     }
   });
 
-  it('take every form that npm knows, and refuse others', () => {
+  it('accept every form of `repository` that npm knows, and refuse others', () => {
     expect(webUrlOf(undefined)).toBeNull();
     expect(webUrlOf('acme/hooks')).toBe('https://github.com/acme/hooks');
     expect(webUrlOf('github:acme/hooks')).toBe('https://github.com/acme/hooks');

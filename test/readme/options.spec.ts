@@ -7,10 +7,10 @@ import { resolveOptions } from '../../libs/webhooks/src/options/resolve-options.
 import { resolveIncomingWebhooksOptions } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 
-/** What is known while modules are wired, and so no part of the resolved options. */
-const OF_THE_WIRING = ['dataSource', 'parts'];
+/** Options that are needed while Nest wires modules, so they are not among the resolved options. */
+const WIRING_OPTIONS = ['dataSource', 'parts'];
 const WHOLE = ['publishedTypes', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
-/** Groups that may be `false`: listed themselves, too. */
+/** Groups that may be `false`, so they have a row of their own, too. */
 const GROUPS_LISTED = ['retention'];
 
 function pathsOf(options: object, prefix = ''): string[] {
@@ -26,7 +26,7 @@ describe('docs/options.md', () => {
     const page = await readFile(join(WORKSPACE, 'docs/options.md'), 'utf8');
     const [table = ''] = page.split('\n## ');
     const listed = [...table.matchAll(/^\| `([\w.]+)`/gm)].map(([, path = '']) => path);
-    expect(listed.toSorted()).toEqual([...OF_THE_WIRING, ...GROUPS_LISTED, ...pathsOf(resolveOptions({}))].toSorted());
+    expect(listed.toSorted()).toEqual([...WIRING_OPTIONS, ...GROUPS_LISTED, ...pathsOf(resolveOptions({}))].toSorted());
   });
 });
 

@@ -93,7 +93,7 @@ describeDatabases('the values of docs/payload.md', (db) => {
     transformed: { cents: 250 },
   };
 
-  /** Columns that only databases of this kind have, written so that they read as docs/payload.md shows them. */
+  /** Columns of types that only some databases have, with values for which docs/payload.md shows the JSON. */
   const own = isPostgres ? ON_POSTGRES : isMysql ? ON_MYSQL : {};
   const ofThisDatabase = new EntitySchema<Specimen>({
     name: 'Own',
@@ -134,7 +134,7 @@ describeDatabases('the values of docs/payload.md', (db) => {
       );
     };
 
-    it('are written the same here', async () => {
+    it('have the JSON that the page shows', async () => {
       const repository = app.dataSource.getRepository(specimen);
       await repository.save({ id: '1234567', ...values });
       await repository.remove(await repository.findOneByOrFail({ integer: 42 }));
@@ -144,7 +144,7 @@ describeDatabases('the values of docs/payload.md', (db) => {
       expect(deleted).toEqual(shown);
     });
 
-    it.runIf(isPostgres || isMysql)('are written so of the types that only this database has', async () => {
+    it.runIf(isPostgres || isMysql)('have the JSON that the page shows for types of this database only', async () => {
       const repository = app.dataSource.getRepository(ofThisDatabase);
       const row = Object.fromEntries(Object.entries(own).map(([name, { written }]) => [name, written]));
       await repository.save({ id: '1', ...row });

@@ -9,7 +9,7 @@ import { codeBlock, createScratchProject, type ScratchProject } from '../support
 
 const TOUR = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller.ts', 'src/main.ts'];
 
-/** The steps run in this order, as somebody who follows the page would run them, and each test is one of them. */
+/** Each test runs one step of the page, in the order of the page. */
 describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
   let project: ScratchProject;
   let fresh: FreshDatabase;
@@ -30,7 +30,7 @@ describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
     await fresh.drop();
   });
 
-  /** The module of the tour, with the lines that the page gives for production. */
+  /** The module of the tour, with the lines of the page for production. */
   async function productionModule(): Promise<string> {
     const tour = await codeBlock('docs/tour.md', 'src/app.module.ts');
     const module = (await codeBlock('docs/production.md', 'production-module')).trimEnd();
@@ -74,7 +74,7 @@ describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
     ]);
   });
 
-  it('generate a migration of the tables of the application, and of none of ours', async () => {
+  it('generate a migration of the tables of the application, without the webhook tables', async () => {
     await step(/^npm run build$/);
     await step(/migration:generate/);
     const [migration = '', ...others] = await generated();
@@ -83,7 +83,7 @@ describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
     expect(migration).not.toContain('webhook_');
   }, 120_000);
 
-  it('do not start the application before the migrations have run, and say so', async () => {
+  it('do not start the application before the migrations have run, and the error says why', async () => {
     const program = await start();
     try {
       await program.printed('The webhook tables are missing or out of date: webhook_events');
@@ -93,7 +93,7 @@ describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
     }
   }, 60_000);
 
-  it('run the migration of the application and ours, once', async () => {
+  it('run the migration of the application and the webhook migrations, once', async () => {
     await step(/^npm run build$/);
     await step(/migration:run/);
     const names = await onDatabase((db) => db.query<{ name: string }[]>('SELECT name FROM migrations ORDER BY id'));

@@ -26,20 +26,20 @@ class ReceivedOrder {
 
 interface Receiver {
   name: string;
-  /** Its page in docs/receiving, and the blocks of that page which are its files. */
+  /** The page in docs/receiving, and the code blocks of that page that are the files of the receiver. */
   page: string;
   files: string[];
-  /** Why it cannot run here, if so. */
+  /** The missing program, if the receiver cannot run on this machine. */
   missing: string | null;
-  /** What starts it, after everything was compiled. */
+  /** The command that starts the receiver after everything was compiled. */
   command(port: number): [command: string, ...args: string[]];
-  /** What belongs around the example and is none of its business. */
+  /** Files that the example needs but does not show. */
   write?(project: ScratchProject): Promise<void>;
-  /** It does nothing the second time. */
+  /** Whether the receiver ignores a repeated webhook. */
   isOnceOnly?: boolean;
 }
 
-/** A Django project around the view, in one file. */
+/** A Django project for the view, in one file. */
 const DJANGO_PROJECT = `
 import os, secrets
 from wsgiref.simple_server import make_server
@@ -55,12 +55,12 @@ urlpatterns = [path("hooks", hooks.hooks)]
 make_server("127.0.0.1", int(os.environ["PORT"]), get_wsgi_application()).serve_forever()
 `;
 
-/** Debian's Python first: another one in PATH does not see Debian's packages. */
+/** Debian's Python comes first, because another Python in PATH does not see Debian's packages. */
 const pythonWith = (module: string) =>
   ['/usr/bin/python3', 'python3'].find((command) => works(command, '-c', `import ${module}`));
 const django = pythonWith('django');
 const flask = pythonWith('flask');
-/** `go` if it is there; gccgo is smaller, and compiles this in half a second. */
+/** `go` if it is installed. gccgo is smaller, and compiles this program in half a second. */
 const goBuild = works('go', 'version') ? 'go build' : works('gccgo', '--version') ? 'gccgo' : null;
 
 const RECEIVERS: Receiver[] = [
@@ -161,7 +161,7 @@ afterAll(async () => {
   await project?.remove();
 });
 
-/** All of them at once: interpreters take a second each, and mostly wait for the disk. */
+/** Starts all receivers in parallel: each interpreter takes a second, and mostly waits for the disk. */
 async function startReceivers(receivers: Receiver[]): Promise<void> {
   await Promise.all(
     receivers.flatMap(({ page, files }) =>
@@ -192,7 +192,7 @@ describe.each(RECEIVERS)('the $name receiver of docs/receiving', ({ name, missin
     return;
   }
 
-  it('accepts what the library sends, and nothing that was tampered with', async () => {
+  it('accepts webhooks of the library, and no changed ones', async () => {
     expect(missing, 'with CI set every receiver must run').toBeNull();
     const { url, secret, program, isOnceOnly } = started.get(name) as StartedReceiver;
     const request = await isDelivered(url, secret, program);
@@ -206,7 +206,7 @@ describe.each(RECEIVERS)('the $name receiver of docs/receiving', ({ name, missin
 });
 
 describe('nestjs-entity-webhooks/receiver', () => {
-  it('loads where no package is installed, neither Nest nor TypeORM', async () => {
+  it('loads without any installed package, also without Nest and TypeORM', async () => {
     const alone = await mkdtemp(join(tmpdir(), 'webhooks-alone-'));
     try {
       await cp(join(project.folder, 'node_modules/nestjs-entity-webhooks'), alone, { recursive: true });
@@ -223,7 +223,7 @@ describe('nestjs-entity-webhooks/receiver', () => {
   });
 });
 
-/** @returns the same event as a receiver of the test's own got it, under the same secret */
+/** @returns the same event as a receiver of the test got it, with the same secret */
 async function isDelivered(url: string, secret: string, program: RunningProgram): Promise<ReceivedRequest> {
   const theirs = await sender.listeners.create({ entity: ReceivedOrder, url, secret });
   const ours = await sender.listeners.create({
@@ -285,7 +285,7 @@ async function isRefused(url: string, secret: string, request: ReceivedRequest):
   expect(answers).toEqual(Object.fromEntries(refused.map(([what]) => [what, 401])));
 }
 
-/** Two signatures in one header: the receiver still has the old secret. */
+/** Two signatures in one header. The receiver still has the old secret. */
 async function isDeliveredWhileTheSecretRotates(url: string, secret: string, program: RunningProgram): Promise<void> {
   const { id } = await sender.listeners.create({ entity: ReceivedOrder, url, secret });
   await sender.listeners.rotateSecret(id);

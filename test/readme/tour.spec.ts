@@ -17,7 +17,7 @@ import {
 const TOUR = 'docs/tour.md';
 const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller.ts', 'src/main.ts'];
 
-/** Pages of which every TypeScript block is compiled. */
+/** Every TypeScript block of these pages is compiled. */
 const PAGES = [
   'README.md',
   'docs/customers.md',
@@ -47,7 +47,7 @@ beforeAll(async () => {
 afterAll(() => project.remove());
 
 describe('docs/tour.md', () => {
-  it('compiles and runs as written, and prints what it says', async () => {
+  it('compiles and runs as written, and prints the output that the page shows', async () => {
     for (const file of FILES) await project.write(file, await codeBlock(TOUR, file));
     const [, build = '', main = ''] = (await codeBlock(TOUR, 'run')).match(/^(npm .*) && node (.*)$/m) ?? [];
     await project.shell(build);
@@ -82,7 +82,7 @@ describe('docs/tour.md', () => {
     }
   }, 120_000);
 
-  it('installs every package that the library asks for', async () => {
+  it('installs every peer dependency of the library', async () => {
     const { peerDependencies, peerDependenciesMeta } = JSON.parse(
       await readFile(join(WORKSPACE, 'libs/webhooks/package.json'), 'utf8'),
     ) as { peerDependencies: Record<string, string>; peerDependenciesMeta: Record<string, { optional?: boolean }> };
@@ -97,12 +97,12 @@ describe('docs/tour.md', () => {
 });
 
 describe('the TypeScript of the pages', () => {
-  it('compiles, block by block, beside the entity of the tour', async () => {
+  it('compiles, each block with the entity of the tour', async () => {
     for (const file of FILES.slice(0, 3)) await project.write(file, await codeBlock(TOUR, file));
     let count = 0;
     for (const page of PAGES) {
       for (const { name, language, code } of await codeBlocks(page)) {
-        // Those with a name are whole programs, compiled and run elsewhere.
+        // Blocks with a name are whole programs, which other tests compile and run.
         if (language === 'ts' && name === null) {
           await project.write(`src/block-${count++}.ts`, `// ${page}\n${code}\nexport {};\n`);
         }
@@ -112,7 +112,7 @@ describe('the TypeScript of the pages', () => {
   }, 120_000);
 });
 
-/** No event and no delivery waits: what was not received by then never will be. */
+/** Waits until no event and no delivery is pending: later no further request arrives. */
 async function untilEverythingIsSent(file: string): Promise<void> {
   const database = new Sqlite(file, { readonly: true });
   try {

@@ -34,13 +34,13 @@ function run(script: string, ...args: string[]): Promise<{ status: number | null
 describe('the check of the vocabulary', () => {
   const check = (...files: string[]) => run('scripts/check-words.mjs', ...files);
 
-  it('finds an old word, with its line and what to write instead', async () => {
+  it('finds an old word, and prints its line and the word to use', async () => {
     const { status, output } = await check(await page('# A page\n\nAn event is told\nof each change.\n'));
     expect(output).toContain("page.md:3: 'told' is no longer used. Write: capture");
     expect(status).toBe(1);
   });
 
-  it('does not look at code and at the targets of links', async () => {
+  it('ignores code and the targets of links', async () => {
     const { status, output } = await check(await page('`told`, [a](told.md)\n\n```ts\nconst told = 1;\n```\n'));
     expect(output).toBe('');
     expect(status).toBe(0);

@@ -451,7 +451,7 @@ describe('the bootstrap stops', () => {
     const receiver = IncomingWebhooksModule.forRootAsync({
       useFactory: () => ({ sources: SOURCES, dataSource: 'billing' }),
     });
-    expect(await stops({ receiver })).toMatch(/^INVALID_OPTION: Unknown option dataSource /);
+    expect(await stops({ receiver })).toMatch(/^INVALID_OPTION: Unknown option `dataSource` /);
   });
 
   const wrong: [what: string, receiver: object, message: RegExp][] = [
@@ -460,7 +460,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key',
       { sources: SOURCES, inbx: {} },
-      /INVALID_OPTION: Unknown option inbx .* Did you mean 'inbox'\? Known: sources, inbox/,
+      /INVALID_OPTION: Unknown option `inbx` .* Did you mean 'inbox'\? Known: sources, inbox/,
     ],
     [
       'an invalid name',
@@ -518,7 +518,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
-      /Unknown option inbox\.retention .* Known: tablePrefix, tableSchema, retentionMs/,
+      /Unknown option `inbox\.retention` .* Known: tablePrefix, tableSchema, retentionMs/,
     ],
     [
       'an inbox without a data source',

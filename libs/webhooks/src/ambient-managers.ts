@@ -2,51 +2,51 @@ import type { ModulesContainer } from '@nestjs/core';
 import type { DataSource, EntityManager } from 'typeorm';
 import { dataSourceOf } from './typeorm-compat.js';
 
-/** The part of `TransactionHost` of `@nestjs-cls/transactional` that is used here. The package itself is never imported. */
+/** The used members of `TransactionHost` of `@nestjs-cls/transactional`. The package itself is never imported. */
 interface TransactionHost {
-  /** The client of the transaction; with its TypeORM adapter an `EntityManager`. */
+  /** The client of the transaction. With the TypeORM adapter this is an `EntityManager`. */
   readonly tx: unknown;
   isTransactionActive(): boolean;
 }
 
-/** What is asked for the transaction that surrounds a call. */
+/** What {@link AmbientManagers} searches. */
 export interface AmbientManagersParts {
   readonly dataSource: DataSource;
-  /** The option of this name. */
+  /** The option `currentManager`. */
   readonly currentManager: (() => EntityManager | undefined) | undefined;
   /** Every provider of the application. */
   readonly modules: ModulesContainer;
 }
 
 /**
- * Finds the manager of the transaction that surrounds a call:
+ * Finds the manager of the transaction that surrounds a call, in this order:
  *
- * - what the option `currentManager` returns;
- * - `TransactionHost` of `@nestjs-cls/transactional`, found among the providers of the application;
- * - `dataSource.manager`, which typeorm-transactional replaces by that of the transaction.
+ * 1. The return value of the option `currentManager`.
+ * 2. The manager of a `TransactionHost` of `@nestjs-cls/transactional`, found among the providers of the application.
+ * 3. `dataSource.manager`, which typeorm-transactional replaces by the manager of the transaction.
  */
 export class AmbientManagers {
   private hosts: readonly TransactionHost[] | undefined;
 
   constructor(private readonly parts: AmbientManagersParts) {}
 
-  /** Looks for hosts again: all providers are there now. */
+  /** Searches for hosts again at the next call. Call it when all providers are instantiated. */
   reset(): void {
     this.hosts = undefined;
   }
 
-  /** The manager; not always one of a transaction. */
+  /** The manager. Outside a transaction this is a manager without one. */
   get current(): EntityManager {
     const { dataSource, currentManager } = this.parts;
-    return currentManager?.() ?? this.ofHosts() ?? dataSource.manager;
+    return currentManager?.() ?? this.hostManager() ?? dataSource.manager;
   }
 
-  private ofHosts(): EntityManager | undefined {
+  private hostManager(): EntityManager | undefined {
     this.hosts ??= transactionHosts(this.parts.modules);
     for (const host of this.hosts) {
       if (!host.isTransactionActive()) continue;
       const manager = host.tx as EntityManager | undefined;
-      // Hosts of other connections may be of other libraries.
+      // A host of another connection may use another database library.
       if (manager && dataSourceOf(manager) === this.parts.dataSource) return manager;
     }
     return undefined;
@@ -57,14 +57,14 @@ function transactionHosts(modules: ModulesContainer): TransactionHost[] {
   const hosts = new Set<TransactionHost>();
   for (const { providers } of modules.values()) {
     for (const [token, { instance }] of providers) {
-      // The token alone: a provider may be a proxy that throws when any other property is read.
+      // Check the token first: a provider may be a proxy that throws when a property is read.
       if (isHostToken(token) && isHost(instance)) hosts.add(instance);
     }
   }
   return [...hosts];
 }
 
-/** As `getTransactionHostToken()` makes them. */
+/** Whether a token has a form that `getTransactionHostToken()` returns. */
 function isHostToken(token: unknown): boolean {
   if (typeof token === 'function') return token.name === 'TransactionHost';
   return typeof token === 'symbol' && token.description?.startsWith('TransactionHost_') === true;

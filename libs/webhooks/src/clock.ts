@@ -1,46 +1,50 @@
-/** The database's time, as it was read at some moment between two others. */
+/** A reading of the database's clock, taken at some moment between `askedAt` and `answeredAt`. */
 export interface ClockReading {
-  /** What the database said, in milliseconds since 1970, UTC. */
+  /** The time that the database returned, in milliseconds since 1970, UTC. */
   readonly databaseMs: number;
-  /** When it was asked, by `performance.now()`. */
+  /** `performance.now()` before the query. */
   readonly askedAt: number;
-  /** When it had answered, by `performance.now()`. */
+  /** `performance.now()` after the answer. */
   readonly answeredAt: number;
 }
 
-/** Gives the time. One for everything that compares times, so that a test can move it. */
+/** The clock of an instance. All code that compares times uses this clock, so a test can move it. */
 export abstract class WebhookClock {
-  /** Milliseconds since 1970, UTC. A whole number. */
+  /** @returns milliseconds since 1970, UTC, as a whole number */
   abstract now(): number;
 
   /**
-   * Called when the instance starts, and at least once a minute: what the database's own clock says. A clock that is set
-   * by hand does without.
+   * Receives the time of the database when the instance starts, and then at least once a minute. A clock that a test moves does not
+   * need this method.
    */
   read?(reading: ClockReading): void;
 }
 
-/** A clock that is ahead of its database by more is set back. Receivers refuse times that are five minutes off; drifts are milliseconds. */
+/**
+ * A clock that is ahead of its database by more than this is set back. Normal drift is a few milliseconds, and receivers refuse times that
+ * are five minutes off.
+ */
 export const SET_BACK_FROM_MS = 5_000;
 
 /**
- * The database's time, which all processes share, carried on by the monotonic clock of this one: a host whose own clock is
- * wrong, or is set while the process runs, takes over no lease too early and signs no time that receivers refuse.
+ * The time of the database, which all processes share. Between readings the monotonic clock of this process advances it. So a host whose
+ * own clock is wrong, or is changed while the process runs, does not claim a lease too early and does not sign a time that receivers refuse.
  *
- * A reading says that the database's clock was somewhere between "read as the question left" and "read as the answer came".
- * The best one so far, which has the shortest round trip, is believed to lie in the middle. One with a longer round trip
- * moves the clock only as far as into what it allows, so a slow answer changes nothing, and a drift is followed.
+ * The database reads its clock at an unknown moment between question and answer, so a reading gives a range of offsets. For the reading
+ * with the shortest round trip so far, the middle of the range is used. A reading with a longer round trip moves the offset only if the
+ * offset is outside its range, and then to the nearest end. So a slow answer changes nothing, and drift is still followed.
  *
- * It never goes back by little: set back by a reading, it stands still until the database's has caught up. If it is ahead by more than
- * {@link SET_BACK_FROM_MS}, it is set back at once: it would sign times that receivers refuse, and no retry would be due.
+ * `now()` does not return to an earlier time for small corrections: it returns the same time until the database has caught up. If it is
+ * ahead by more than {@link SET_BACK_FROM_MS}, it is set back immediately. Otherwise it would sign times that receivers refuse, and no
+ * retry would be due.
  */
 export class SystemWebhookClock extends WebhookClock {
-  /** The database's time less `performance.now()`. */
+  /** The time of the database minus `performance.now()`. */
   private offset: number | null = null;
   private shortestMs = Infinity;
   private last = 0;
 
-  /** Before the first reading, the machine's clock. */
+  /** Returns the time of this machine before the first reading. */
   now(): number {
     if (this.offset === null) return Date.now();
     this.last = Math.max(this.last, Math.floor(performance.now() + this.offset));

@@ -1,12 +1,12 @@
 import { ConfigurationError } from './errors.js';
 
-/** The databases this library speaks to, by TypeORM's `type` option. */
+/** The supported databases, by TypeORM's `type` option. */
 const SUPPORTED_DRIVERS = ['postgres', 'mysql', 'mariadb', 'better-sqlite3'] as const;
 
 /** TypeORM's `type` option of a supported data source. */
 export type SupportedDriver = (typeof SUPPORTED_DRIVERS)[number];
 
-/** The three dialects behind the four drivers: `mysql` and `mariadb` are spoken to alike. */
+/** The three SQL dialects of the four drivers. `mysql` and `mariadb` share one dialect. */
 export type DialectName = 'postgres' | 'mysql' | 'sqlite';
 
 /** @throws ConfigurationError `UNSUPPORTED_DATABASE` for a driver that is not in {@link SUPPORTED_DRIVERS}. */
@@ -22,19 +22,19 @@ export function dialectOf(driver: string): DialectName {
     default:
       throw new ConfigurationError(
         'UNSUPPORTED_DATABASE',
-        `The data source is of type '${driver}'; webhooks work on ${SUPPORTED_DRIVERS.join(', ')}. Use one of these.`,
+        `Invalid value '${driver}' for \`type\` of the data source. Allowed: ${SUPPORTED_DRIVERS.map((known) => `'${known}'`).join(', ')}.`,
       );
   }
 }
 
 export const DEFAULT_TABLE_PREFIX = 'webhook_';
 
-/** What may name the schema of our tables: nothing that has to be escaped, and no dot, which parts it from the table. */
+/** Whether a text may name the schema of the webhook tables: no character needs escaping, and there is no dot. */
 export function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
 }
 
-/** A path such as `schema.table` in SQL: each part escaped. No part has a dot. */
+/** Escapes each part of a path such as `schema.table` for SQL. No part contains a dot. */
 export function escapedPath(path: string, driver: { escape(name: string): string }): string {
   return path
     .split('.')

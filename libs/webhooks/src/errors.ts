@@ -1,17 +1,17 @@
 import { oneLine } from './foreign-text.js';
 
-/** Extra facts an error carries beside its sentence. */
+/** Optional properties of a {@link WebhooksError}. */
 export interface WebhooksErrorOptions {
-  /** What made it fail, when something else threw. Of a `BadRequestError` also what the application can do about it. */
+  /** The error that caused this one. For a `BadRequestError` it may also be a hint for the developer of the application. */
   cause?: unknown;
-  /** Facts for programs: the offending field, the allowed values… Never secrets. */
+  /** Data for programs, such as the invalid field or the allowed values. Never secrets. */
   details?: Readonly<Record<string, unknown>>;
 }
 
 /**
- * Root of every error this library throws.
+ * Base class of every error that this library throws.
  *
- * `code` is stable: branch on it, never on the message. Subclasses stand beside the concept they belong to.
+ * `code` is stable: branch on `code`, never on the message. `docs/errors.md` lists the codes.
  */
 export class WebhooksError extends Error {
   readonly details: Readonly<Record<string, unknown>>;
@@ -21,7 +21,7 @@ export class WebhooksError extends Error {
     message: string,
     options: WebhooksErrorOptions = {},
   ) {
-    // It may repeat what somebody gave, and somebody else logs it.
+    // The message may contain foreign text, and the application may log it.
     super(oneLine(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.details = Object.freeze({ ...options.details });
@@ -29,10 +29,10 @@ export class WebhooksError extends Error {
 }
 
 /**
- * What a customer may cause: a wrong URL, filter, header, secret, an id that is not theirs.
+ * An error that a customer can cause, for example with a wrong URL, filter, header or secret, or with the id of another owner.
  *
- * A REST endpoint may answer with `httpStatus` and show `code` and `message`: they hold nothing that the customer did
- * not send or may not know, and nothing about the options of the application. What the application can change stands in `cause`.
+ * A REST endpoint may answer with `httpStatus` and show `code` and `message`. They contain only what the customer sent or may know, and
+ * nothing about the options of the application. `cause` may contain a hint for the developer of the application.
  */
 export class BadRequestError extends WebhooksError {
   constructor(code: string, message: string, options: WebhooksErrorOptions & { httpStatus?: number } = {}) {
@@ -40,16 +40,16 @@ export class BadRequestError extends WebhooksError {
     this.httpStatus = options.httpStatus ?? 400;
   }
 
-  /** The 4xx that fits: 400, or 404 for what does not exist, or 409 for what cannot be done now. */
+  /** 400, 404 if something does not exist, 409 if the call is not possible now, or 429 if a quota of calls per minute is reached. */
   readonly httpStatus: number;
 }
 
-/** The application is set up wrongly: thrown while it starts, or at the first call that meets the mistake. */
+/** A mistake in the configuration of the application. Thrown while the application starts, or at the first call that is affected. */
 export class ConfigurationError extends WebhooksError {}
 
 /**
- * What the application can do about an error that a customer meets, as the `cause` of that error. Logs show a cause; an answer to the customer
- * does not hold it.
+ * A hint for the developer of the application about an error that a customer causes, as the `cause` of that error. Logs show the cause.
+ * An answer to the customer does not contain it.
  *
  * @internal
  */

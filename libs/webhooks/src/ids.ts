@@ -1,6 +1,6 @@
 import { v7 } from 'uuid';
 
-/** The public id of an event, a delivery or a listener, or a name inside: a prefix and a UUIDv7, which sorts by time (RFC 9562). */
+/** A new id: a prefix and a UUIDv7, which sorts by time (RFC 9562). Ids of leases and transactions are internal. */
 export function newId(prefix: 'evt' | 'dlv' | 'lst' | 'lease' | 'txn'): string {
   return `${prefix}_${v7()}`;
 }

@@ -1,6 +1,6 @@
 import type { InjectionToken } from '@nestjs/common';
 
-/** The name that the instance of the default data source goes by. */
+/** The name of the instance that serves the default data source. */
 export const DEFAULT_INSTANCE = 'default';
 
 /** @internal */

@@ -1,14 +1,14 @@
-/** What a payload is made of. */
+/** A JSON value. */
 export type Json = string | number | boolean | null | Json[] | JsonObject;
 
 export interface JsonObject {
   [key: string]: Json;
 }
 
-/** Whether it is an object as JSON has it, and no instance of a class. */
+/** Whether a value is a JSON object and not an instance of a class. */
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // Of another realm (vm, a test runner) the prototype is not our Object.prototype, but it is the last one too.
+  // In another realm (vm, a test runner) Object.prototype is another object, but it also has no prototype.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

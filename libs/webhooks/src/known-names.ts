@@ -1,19 +1,19 @@
 import { ConfigurationError } from './errors.js';
 
-/** Most names that an error lists. */
+/** An error lists at most this many names. */
 const MAX_LISTED = 20;
-/** Longest list of names, in characters. */
+/** Maximum length of a list of names, in characters. */
 const MAX_LIST_LENGTH = 500;
-/** Names that are compared with a given one: whoever gives it chooses how much work that is. */
+/** A given name is compared with at most this many known names, because the caller's input decides how often this runs. */
 const MAX_COMPARED = 1_000;
 const MAX_COMPARED_LENGTH = 64;
 
 /**
- * The sentences after "there is no such name": the nearest known name, and which names there are, as many as somebody reads.
+ * The end of an error message about an unknown name: a suggestion, and a short list of the known names.
  *
- * @param given text of somebody else; it is not repeated
+ * @param given the unknown name. The result does not contain it, because it is foreign text
  * @param known the names that the reader of the error may see
- * @param nearby more names that may be meant, and that the list leaves out
+ * @param nearby more names that may be suggested, but are not listed
  * @example ` Did you mean 'order.updated'? Known: order.created, order.updated.`
  */
 export function knownNames(given: string, known: readonly string[], nearby: readonly string[] = []): string {
@@ -22,21 +22,22 @@ export function knownNames(given: string, known: readonly string[], nearby: read
   return `${suggestion} Known: ${known.length === 0 ? 'none' : listOf(known)}.`;
 }
 
-/** An option that does not exist. @param prefix the path of its group, such as `dispatcher.` */
+/** The error for an option that does not exist. @param prefix the path of its group, such as `dispatcher.` */
 export function unknownOption(module: string, name: string, known: readonly string[], prefix = ''): ConfigurationError {
   const key = prefix + name;
-  return new ConfigurationError('INVALID_OPTION', `Unknown option ${key} of ${module}.${knownNames(name, known)}`, {
+  return new ConfigurationError('INVALID_OPTION', `Unknown option \`${key}\` of ${module}.${knownNames(name, known)}`, {
     details: { key },
   });
 }
 
-/** What `details.known` of an error holds: an API may show it. */
+/** The names for `details.known` of an error, which an API may show. */
 export function listedNames(known: readonly string[]): readonly string[] {
   return known.slice(0, MAX_LISTED);
 }
 
 /**
- * The known name that differs least from a given one: by at most a third of its letters, and by 3 of them. `undefined` when none is near.
+ * The known name that is most similar to a given name. At most 3 letters, and at most a third of the letters, may differ. `undefined` if
+ * no known name is similar enough.
  */
 export function nearestName(given: string, known: readonly string[]): string | undefined {
   if (given.length > MAX_COMPARED_LENGTH) return undefined;
@@ -48,7 +49,7 @@ export function nearestName(given: string, known: readonly string[]): string | u
     const distance = editDistance(wanted, name.toLowerCase(), limit);
     if (distance > limit) continue;
     nearest = name;
-    if (distance === 0) return name; // another case
+    if (distance === 0) return name; // only upper and lower case differ
     limit = distance - 1;
   }
   return nearest;
@@ -67,10 +68,10 @@ function listOf(known: readonly string[]): string {
 }
 
 /**
- * Letters to insert, to leave out, to change, or to exchange with the next one (optimal string alignment). Only cells beside the diagonal are
- * computed, as those further away exceed the limit.
+ * The number of edits between two texts: letters to insert, delete, replace, or swap with the next letter (optimal string alignment).
+ * Only cells near the diagonal are computed, because cells further away exceed the limit.
  *
- * @returns more than `limit` when it is more
+ * @returns `limit + 1` if the distance exceeds the limit
  */
 function editDistance(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) > limit) return limit + 1;
@@ -93,7 +94,7 @@ function editDistance(a: string, b: string, limit: number): number {
       current[column] = distance;
       least = Math.min(least, distance);
     }
-    // What is exchanged with the next letter is found one row later.
+    // A swap of two letters reads the row before the last row, so both rows must exceed the limit.
     if (least >= FAR && Math.min(...last) >= FAR) return FAR;
     beforeLast = last;
     last = current;

@@ -1,20 +1,20 @@
-/** Longest owner, in characters: the width of its column. */
+/** Maximum length of an owner, in characters: the width of the column. */
 export const MAX_OWNER_LENGTH = 255;
 
-/** The sentence of every `INVALID_OWNER` that a listener or a service can cause. */
+/** The message of `INVALID_OWNER` if a call names an invalid owner. */
 export const INVALID_OWNER_MESSAGE = `\`owner\` must be a string of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and without halves of surrogate pairs.`;
-/** For a service that is bound to an owner. */
+/** The message of `INVALID_OWNER` if a call of an owner-bound service names another owner, or is not allowed for owners. */
 export const OTHER_OWNER_MESSAGE = '`owner` names another owner: leave it out.';
 
-/** NUL, which PostgreSQL refuses, and halves of surrogate pairs, which UTF-8 turns into one and the same character. */
-const NEVER_STORED_AS_IT_IS = /[\0\p{Surrogate}]/u;
+/** PostgreSQL refuses NUL. UTF-8 replaces every half of a surrogate pair by the same character. */
+const NOT_STORED_UNCHANGED = /[\0\p{Surrogate}]/u;
 
-/** Whether every database keeps this text as it is, so that two owners never become one. */
+/** Whether every database stores this text unchanged, so that two owners never become the same owner. */
 export function isOwnerText(text: string): boolean {
-  return text !== '' && text.length <= MAX_OWNER_LENGTH && !NEVER_STORED_AS_IT_IS.test(text);
+  return text !== '' && text.length <= MAX_OWNER_LENGTH && !NOT_STORED_UNCHANGED.test(text);
 }
 
-/** An owner as it is stored and compared: `String(owner)`; `undefined` for what can be nobody's name. */
+/** An owner in the form in which it is stored and compared: `String(owner)`. `undefined` if the value is not a valid owner. */
 export function ownerText(owner: unknown): string | undefined {
   if (typeof owner === 'number' && !Number.isFinite(owner)) return undefined;
   if (typeof owner !== 'string' && typeof owner !== 'number' && typeof owner !== 'bigint') return undefined;

@@ -1,15 +1,15 @@
 import { MINUTE } from './time.js';
 
-/** Counts what may happen so often a minute, by name; in this process. */
+/** Counts calls per minute, by name. Each process counts for itself. */
 export class PerMinute {
   private taken = new Map<string, number>();
   private windowEndsAt = -Infinity;
 
   /**
-   * Counts one more under each of these names, or none under any.
+   * Counts one call for each of these names. If one name has reached its limit, no name is counted.
    *
-   * @param limits by name
-   * @returns when the next minute begins, if it is one too many under some name; `null` when it was counted
+   * @param limits maximum number of calls per minute, by name
+   * @returns `null` if the call was counted; otherwise the start of the next minute, in ms since 1970
    */
   take(limits: ReadonlyMap<string, number>, now: number): number | null {
     if (now >= this.windowEndsAt || now < this.windowEndsAt - MINUTE) {

@@ -2,7 +2,7 @@ import { BadRequestError } from './errors.js';
 import type { WebhookClock } from './clock.js';
 import { PerMinute } from './per-minute.js';
 
-/** The quotas of one owner: the option `limits`, with every default in place. */
+/** The quotas of one owner: the option `limits` with every default filled in. */
 export interface Limits {
   readonly listenersPerOwner: number;
   readonly testsPerMinute: number;
@@ -25,8 +25,8 @@ export class QuotaError extends BadRequestError {
 }
 
 /**
- * Holds services that are bound to an owner to the limits. What happens a minute is counted in this process; the application's own
- * services are not limited. @internal
+ * Enforces the quotas of owner-bound services. Calls per minute are counted in this process. Services that are not bound to an owner have
+ * no quotas. @internal
  */
 export class Quotas {
   private readonly counts = new PerMinute();
@@ -56,7 +56,7 @@ export class Quotas {
     throw new QuotaError('TOO_MANY_RESENDS', message, { limit, retryAt });
   }
 
-  /** @param count listeners that the owner has @throws QuotaError `TOO_MANY_LISTENERS` */
+  /** @param count number of listeners of the owner @throws QuotaError `TOO_MANY_LISTENERS` */
   assertMayCreate(count: number): void {
     const { listenersPerOwner: limit } = this.limits;
     if (count < limit) return;
@@ -65,7 +65,7 @@ export class Quotas {
     });
   }
 
-  /** @param attempts that were made of a delivery @throws QuotaError `TOO_MANY_ATTEMPTS` */
+  /** @param attempts number of attempts of the delivery so far @throws QuotaError `TOO_MANY_ATTEMPTS` */
   assertMayResend(owner: string | undefined, attempts: number): void {
     const { attemptsPerDelivery: limit } = this.limits;
     if (owner === undefined || attempts < limit) return;
@@ -73,8 +73,8 @@ export class Quotas {
     throw new QuotaError('TOO_MANY_ATTEMPTS', message, { limit });
   }
 
-  private take(what: string, owner: string | undefined, limit: number): number | null {
+  private take(action: string, owner: string | undefined, limit: number): number | null {
     if (owner === undefined) return null;
-    return this.counts.take(new Map([[JSON.stringify([what, owner]), limit]]), this.clock.now());
+    return this.counts.take(new Map([[JSON.stringify([action, owner]), limit]]), this.clock.now());
   }
 }

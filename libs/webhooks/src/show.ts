@@ -1,17 +1,17 @@
 import { isPlainObject } from './json.js';
 
-/** A wrong value as an error shows it. Never throws: what was given may be anything. */
+/** An invalid value as text for an error message. Never throws, whatever the value is. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
-    // A bigint, or something that holds itself.
+    // A bigint, or an object that contains itself.
     return typeof value === 'bigint' ? `${value}n` : `a value of type ${typeof value}`;
   }
 }
 
-/** What a wrong value is, where an error must not show the value itself. */
+/** The kind of an invalid value, for errors that must not show the value itself. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value === 'number' && !Number.isFinite(value)) return String(value);

@@ -9,15 +9,15 @@ function tokenOf(service: abstract new (...args: never[]) => unknown, instance?:
   return instance === undefined || instance === DEFAULT_INSTANCE ? service : `${service.name}:${instance}`;
 }
 
-/** The token of an instance's `ListenerService`; the class itself for the default one. */
+/** The token of the `ListenerService` of an instance. For the default instance this is the class itself. */
 export const getListenersToken = (instance?: string): InjectionToken => tokenOf(ListenerService, instance);
-/** The token of an instance's `DeliveryService`; the class itself for the default one. */
+/** The token of the `DeliveryService` of an instance. For the default instance this is the class itself. */
 export const getDeliveriesToken = (instance?: string): InjectionToken => tokenOf(DeliveryService, instance);
-/** The token of an instance's `DispatcherService`; the class itself for the default one. */
+/** The token of the `DispatcherService` of an instance. For the default instance this is the class itself. */
 export const getDispatcherToken = (instance?: string): InjectionToken => tokenOf(DispatcherService, instance);
-/** The token of an instance's `WebhooksService`; the class itself for the default one. */
+/** The token of the `WebhooksService` of an instance. For the default instance this is the class itself. */
 export const getWebhooksToken = (instance?: string): InjectionToken => tokenOf(WebhooksService, instance);
-/** The token of an instance's own `HttpService`, for interceptors. */
+/** The token of the `HttpService` of an instance. Use it to add interceptors. */
 export const getWebhooksHttpToken = (instance: string = DEFAULT_INSTANCE): InjectionToken => `WebhooksHttp:${instance}`;
 
 /** Injects the `ListenerService` of the instance that serves this data source. */
@@ -29,7 +29,7 @@ export const InjectDispatcher = (instance?: string) => Inject(getDispatcherToken
 /** Injects the `WebhooksService` of the instance that serves this data source. */
 export const InjectWebhooks = (instance?: string) => Inject(getWebhooksToken(instance));
 /**
- * Injects the `HttpService` that webhooks are sent with. It is the module's own: interceptors of the application's are not
- * seen by receivers, and those added here are.
+ * Injects the `HttpService` that sends webhooks. Interceptors that you add to it run for webhooks. Interceptors of the application's own
+ * `HttpService` do not.
  */
 export const InjectWebhooksHttp = (instance?: string) => Inject(getWebhooksHttpToken(instance));

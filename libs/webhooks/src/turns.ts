@@ -4,7 +4,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 const TURN_MS = 5;
 
 /**
- * Gives out turns of the event loop, one in each iteration, so that concurrent checks do not add up to one long block.
+ * Gives concurrent checks turns of the event loop, one turn in each iteration. Otherwise the checks would together block the event loop for
+ * a long time.
  */
 export class Turns {
   private last: Promise<unknown> = Promise.resolve();
@@ -23,7 +24,7 @@ export class Turn {
   constructor(private readonly next: () => Promise<unknown>) {}
 
   /**
-   * Call it before each piece of work. When this turn has lasted long enough, it lets other work use the event loop.
+   * Call it before each piece of work. If this turn has lasted long enough, it waits until other work has used the event loop.
    */
   async pass(): Promise<void> {
     if (performance.now() - this.beganAt < TURN_MS) return;

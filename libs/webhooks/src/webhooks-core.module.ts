@@ -46,11 +46,11 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const FORMATS = Symbol('nestjs-entity-webhooks:formats');
 const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
 
-/** Wires one instance. @internal */
+/** Provides one instance of the library: its options, its replaceable parts and its services. @internal */
 @Global()
 @Module({})
 export class WebhooksCoreModule {
-  /** @param options gives the module's options, before defaults */
+  /** @param options the factory of the module's options, without defaults */
   static create(
     { dataSource: name = DEFAULT_INSTANCE, parts = {} }: WebhooksInstanceOptions,
     options: Omit<FactoryProvider, 'provide'>,
@@ -68,14 +68,14 @@ export class WebhooksCoreModule {
       providers: [
         {
           provide: optionsToken(name),
-          // In one step: what is given holds the sealing keys as text, and the container keeps whatever is provided.
+          // The given options are no provider of their own: they contain the sealing keys as text, and the container keeps every provider.
           useFactory: async (...args: unknown[]) =>
             resolveOptions((await options.useFactory(...args)) as WebhooksOptions),
           inject: options.inject ?? [],
         },
         { provide: registryToken(name), useFactory: () => new EntityRegistry() },
         { provide: WebhookClock, useClass: SystemWebhookClock },
-        // One for creating listeners and for sending: it bounds what is asked at once.
+        // Listener checks and deliveries share this lookup, because it limits the number of concurrent queries.
         {
           provide: LOOKUP,
           useFactory: ({ security }: ResolvedWebhooksOptions) => boundedLookup(security.lookup),
@@ -86,9 +86,9 @@ export class WebhooksCoreModule {
           useFactory: ({ security, dispatcher }: ResolvedWebhooksOptions, lookup: LookupFunction) =>
             createWebhooksHttpService({
               security,
-              // Customers may share an origin. A request that waits for a connection uses up its time limit.
+              // Listeners of several customers may have one origin. The time limit of a request includes the wait for a connection.
               connectionsPerOrigin: dispatcher.concurrency,
-              // What the attempt has given up is not connected to any longer.
+              // An attempt that timed out must not continue to connect.
               connectTimeoutMs: Math.min(dispatcher.timeoutMs, CONNECT_TIMEOUT_MS),
               lookup,
             }),
@@ -122,8 +122,8 @@ function partProviders(parts: WebhooksParts, name: string): Provider[] {
       : { provide: SCHEDULE, useFactory: () => new StandardRetrySchedule() },
     ...formats,
     ...schemes,
-    all(FORMATS, formats),
-    all(SCHEMES, schemes),
+    arrayProvider(FORMATS, formats),
+    arrayProvider(SCHEMES, schemes),
   ];
 }
 
@@ -131,24 +131,25 @@ const SCHEDULE = Symbol('nestjs-entity-webhooks:schedule');
 
 type PartProvider = Exclude<Provider, Type>;
 
-/** @param token where nothing else names the part: its class, or a token of its own */
+/** @param token by default, the class of the part or a new token */
 function partProvider<T>(
   key: keyof WebhooksParts,
   part: WebhooksPart<T>,
   token: InjectionToken = typeof part === 'function' ? part : Symbol(`nestjs-entity-webhooks:${key}`),
 ): PartProvider {
   if (typeof part === 'function') return { provide: token, useClass: part };
-  if (WAYS.some((way) => Object.hasOwn(part ?? {}, way))) return { ...part, provide: token };
+  if (PROVIDER_KEYS.some((key) => Object.hasOwn(part ?? {}, key))) return { ...part, provide: token };
   throw new ConfigurationError(
     'INVALID_PART',
-    `WebhooksModule option parts.${key} is ${show(part)}: give a class, or an object with one of ${WAYS.join(', ')}.`,
+    `Invalid value ${show(part)} for \`parts.${key}\`. Allowed: a class, or an object with one of ${PROVIDER_KEYS.join(', ')}.`,
     { details: { key: `parts.${key}` } },
   );
 }
 
-const WAYS = ['useClass', 'useFactory', 'useExisting', 'useValue'];
+const PROVIDER_KEYS = ['useClass', 'useFactory', 'useExisting', 'useValue'];
 
-function all(token: symbol, parts: readonly PartProvider[]): Provider {
+/** Provides the instances of several parts as one array. */
+function arrayProvider(token: symbol, parts: readonly PartProvider[]): Provider {
   return {
     provide: token,
     useFactory: (...instances: unknown[]) => instances,

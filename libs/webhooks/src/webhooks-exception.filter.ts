@@ -3,8 +3,8 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { BadRequestError } from './errors.js';
 
 /**
- * Answers an HTTP request with the status of a {@link BadRequestError}, and with its `code` and `message`, which hold nothing that a customer
- * may not know. Without it Nest answers 500. On Express and Fastify; other errors pass by.
+ * Answers an HTTP request with the status of a {@link BadRequestError} and with its `code` and `message`, which customers may see. Without
+ * this filter Nest answers 500. It works on Express and Fastify, and does not handle other errors.
  *
  * @example
  * @Controller('webhook-endpoints')

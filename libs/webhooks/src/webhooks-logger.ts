@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { oneLine } from './foreign-text.js';
 
-/** Nest's logger, which writes each message in one line: messages repeat what receivers, databases and handlers say. @internal */
+/** Nest's logger. It writes each message in one line, because messages contain text of receivers, databases and handlers. @internal */
 export class WebhooksLogger extends Logger {
   override log(message: string): void {
     super.log(oneLine(message));

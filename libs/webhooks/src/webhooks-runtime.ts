@@ -25,32 +25,30 @@ import { Notices } from './dispatcher/notices.js';
 import { SetBack } from './dispatcher/set-back.js';
 import { Upkeep } from './dispatcher/upkeep.js';
 import { ConfigurationError } from './errors.js';
-import { knownNames } from './known-names.js';
-import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import type { EventRow } from './store/outbox/event-rows.js';
-import { storedCause } from './events/event-context.js';
-import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import type { PayloadFormat } from './events/payload-format.js';
 import { WebhooksService } from './publishing/webhooks.service.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { Sealing } from './secrets/sealing.js';
 import { Quotas } from './quotas.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
+import {
+  registerFormats,
+  registerSchemes,
+  type RegisteredFormats,
+  type RegisteredSchemes,
+} from './registered-parts.js';
 import { AddressGuard } from './sending/address-guard.js';
 import { assertListenerAddress } from './sending/listener-url.js';
 import type { WebhookTransport } from './sending/transport.js';
-import { GithubScheme } from './signing/github-scheme.js';
-import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
-import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
-import { StripeScheme } from './signing/stripe-scheme.js';
 import { isFileSqlite, isolateSqlite, sqliteWriterLock } from './sqlite/isolate-sqlite.js';
 import { dialectOf } from './dialect.js';
 import { CallerTransactions } from './store/database/caller-transactions.js';
 import { missingTables, type Database } from './store/database/database.js';
 import { missingIndexes } from './store/database/missing-indexes.js';
 import { DatabaseTime } from './store/database/database-time.js';
-import type { BodyOf, RenderedEvent } from './store/queue/new-deliveries.js';
 import { findOtherTables, hasListeners } from './store/database/other-prefixes.js';
 import { query } from './store/database/script.js';
 import { ServerDatabase } from './store/database/server-database.js';
@@ -65,7 +63,7 @@ import { assertSupportedTypeorm } from './typeorm-version.js';
 import { WebhooksLogger } from './webhooks-logger.js';
 import { messageOf } from './foreign-text.js';
 
-/** What Nest provides to an instance. */
+/** What Nest injects into an instance. */
 export interface RuntimeParts {
   /** Name of the data source, and of the instance. */
   readonly name: string;
@@ -82,11 +80,18 @@ export interface RuntimeParts {
   readonly modules: ModulesContainer;
 }
 
+/** What several services of an instance share. */
+interface SharedParts {
+  readonly catalog: EventCatalog;
+  readonly quotas: Quotas;
+  readonly transactions: CallerTransactions;
+}
+
 /**
- * One instance of the module at work: what serves one data source. The one owner of start and shutdown. @internal
+ * One running instance of the module, which serves one data source. Only this class starts and stops its parts. @internal
  *
- * Capture subscribes as soon as it is made, so that rows written while modules initialise are not missed; the dispatcher
- * starts last, and stops before TypeORM closes the data source.
+ * Capture is attached in the constructor, so that rows written while modules initialise are captured. The dispatcher starts last, and
+ * stops before TypeORM closes the data source.
  */
 export class WebhooksRuntime
   implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
@@ -102,6 +107,7 @@ export class WebhooksRuntime
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
   private readonly wakeUps: WakeUps | null;
+  private readonly notices: Notices;
   private readonly setBack: SetBack;
   private readonly ambient: AmbientManagers;
 
@@ -110,41 +116,40 @@ export class WebhooksRuntime
     readonly database: Database,
     private readonly time: DatabaseTime,
   ) {
-    const { name, options, dataSource, registry, clock, transport, retrySchedule } = parts;
-    const guard = new AddressGuard(options.security.allowedAddresses);
+    const { name, options, dataSource, registry } = parts;
     this.logger = new WebhooksLogger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
-    const { logger } = this;
     registry.serve(dataSource, name, options.capture);
-    const catalog = new EventCatalog(dataSource, registry, options.publishedTypes);
-    const shipped = [
-      new StandardScheme(),
-      new StandardV1aScheme(),
-      new GithubScheme(),
-      new StripeScheme(),
-      new GoogleCodeScheme(),
-    ];
-    this.schemes = named([...shipped, ...parts.signatureSchemes], 'signature scheme');
-    const { customers } = options;
-    const customersSchemes = choosable('schemes', customers.schemes, namesOf(shipped), new Set(this.schemes.keys()));
+    const schemes = registerSchemes(parts.signatureSchemes, options);
+    const formats = registerFormats(parts.payloadFormats, options);
+    this.schemes = schemes.byName;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
-    const { cloudEventsSource } = options.payload;
-    const binary = new CloudEventsBinaryFormat(cloudEventsSource);
-    const formats = named(
-      [new CloudEventsFormat(cloudEventsSource), binary, ...parts.payloadFormats],
-      'payload format',
-    );
-    const shippedFormats = [STANDARD_FORMAT, ...namesOf([new CloudEventsFormat(cloudEventsSource), binary])];
-    const knownFormats = new Set([STANDARD_FORMAT, ...formats.keys()]);
-    const customersFormats = choosable('formats', customers.formats, shippedFormats, knownFormats);
-    // These two send the event's own text, which is stored once for all.
-    const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
-    const bodyOf: BodyOf = (format, event) => (isOwnText(format) ? null : render(formats, format, event));
-    this.wakeUps =
-      options.wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres'
-        ? new WakeUps(database, options.wakeUp.url, logger)
-        : null;
-    const notices = new Notices({ logger, emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent) });
-    this.dispatcher = new DispatcherService({
+    this.wakeUps = this.createWakeUps();
+    this.notices = new Notices({
+      logger: this.logger,
+      emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
+    });
+    this.dispatcher = this.createDispatcher(formats);
+    this.setBack = this.createSetBack();
+    this.capture = this.createCapture();
+    this.ambient = new AmbientManagers({ dataSource, currentManager: options.currentManager, modules: parts.modules });
+    const shared = this.createShared();
+    this.webhooks = this.createPublishing(shared);
+    this.deliveries = this.createDeliveries(shared, formats);
+    this.listeners = this.createListeners(shared, schemes, formats);
+    this.capture.attach();
+  }
+
+  private createWakeUps(): WakeUps | null {
+    const { database, logger } = this;
+    const { wakeUp } = this.parts.options;
+    const isUsed = wakeUp && database instanceof ServerDatabase && database.dialect === 'postgres';
+    return isUsed ? new WakeUps(database, wakeUp.url, logger) : null;
+  }
+
+  private createDispatcher(formats: RegisteredFormats): DispatcherService {
+    const { database, logger, notices, sealing, schemes, time, wakeUps } = this;
+    const { clock, options, retrySchedule, transport } = this.parts;
+    return new DispatcherService({
       notices,
       database,
       clock,
@@ -153,39 +158,62 @@ export class WebhooksRuntime
       transport,
       retrySchedule,
       signers: {
-        schemes: this.schemes,
-        formats,
-        isOwnText,
-        sealing: this.sealing,
+        schemes,
+        formats: formats.byName,
+        isOwnText: formats.isOwnText,
+        sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
       },
-      bodyOf,
-      upkeep: new Upkeep({
-        database,
-        clock,
-        maxAgeMs: options.dispatcher.maxAgeMs,
-        retention: options.retention,
-        logger,
-        emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
-      }),
-      images: new ImageConverter({
-        dataSource,
-        database,
-        registry,
-        limits: options.payload,
-        logger,
-        onConverted: (rows) => this.emitEvents(rows),
-        onDamaged: (lifecycleEvent) => this.emit(LIFECYCLE_EVENTS.imageDamaged, lifecycleEvent),
-      }),
+      bodyOf: formats.bodyOf,
+      upkeep: this.createUpkeep(),
+      images: this.createImageConverter(),
       logger,
       emit: (event, lifecycleEvent, cause) => this.emit(event, lifecycleEvent, cause),
-      wakeUps: this.wakeUps,
+      wakeUps,
     });
-    const wake = () => this.wake();
-    this.setBack = new SetBack({ database, clock, leaseMs: options.dispatcher.leaseMs, logger, done: wake });
-    time.onSetBack = (aheadMs) => this.setBack.begin(aheadMs);
-    this.capture = new EntityCapture({
+  }
+
+  private createUpkeep(): Upkeep {
+    const { database, logger } = this;
+    const { clock, options } = this.parts;
+    return new Upkeep({
+      database,
+      clock,
+      maxAgeMs: options.dispatcher.maxAgeMs,
+      retention: options.retention,
+      logger,
+      emit: (event, lifecycleEvent) => this.emit(event, lifecycleEvent),
+    });
+  }
+
+  private createImageConverter(): ImageConverter {
+    const { database, logger } = this;
+    const { dataSource, options, registry } = this.parts;
+    return new ImageConverter({
+      dataSource,
+      database,
+      registry,
+      limits: options.payload,
+      logger,
+      onConverted: (rows) => this.emitEvents(rows),
+      onDamaged: (lifecycleEvent) => this.emit(LIFECYCLE_EVENTS.imageDamaged, lifecycleEvent),
+    });
+  }
+
+  private createSetBack(): SetBack {
+    const { database, logger } = this;
+    const { clock, options } = this.parts;
+    const { leaseMs } = options.dispatcher;
+    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wake() });
+    this.time.onSetBack = (aheadMs) => setBack.begin(aheadMs);
+    return setBack;
+  }
+
+  private createCapture(): EntityCapture {
+    const { database, logger } = this;
+    const { clock, dataSource, options, registry } = this.parts;
+    return new EntityCapture({
       dataSource,
       database,
       registry,
@@ -197,47 +225,78 @@ export class WebhooksRuntime
       onCommitted: (rows, isUncertain) => this.onCommitted(rows, isUncertain),
       onImages: () => this.wakeForImages(),
     });
-    const { currentManager } = options;
-    this.ambient = new AmbientManagers({ dataSource, currentManager, modules: parts.modules });
-    const transactions = new CallerTransactions({
+  }
+
+  private createShared(): SharedParts {
+    const { capture, database } = this;
+    const { clock, dataSource, options, registry } = this.parts;
+    return {
+      catalog: new EventCatalog(dataSource, registry, options.publishedTypes),
+      quotas: new Quotas(options.limits, clock),
+      transactions: new CallerTransactions({
+        dataSource,
+        database,
+        capture: capture.recorder,
+        ambientManager: () => this.ambient.current,
+      }),
+    };
+  }
+
+  private createPublishing({ catalog, transactions }: SharedParts): WebhooksService {
+    const { capture, database } = this;
+    const { clock, dataSource, options } = this.parts;
+    return new WebhooksService({
       dataSource,
       database,
-      capture: this.capture.recorder,
-      ambientManager: () => this.ambient.current,
-    });
-    this.webhooks = new WebhooksService({
-      dataSource,
-      database,
-      capture: this.capture.recorder,
+      capture: capture.recorder,
       catalog,
       clock,
       transactions,
       options,
       onCommitted: (rows) => this.onCommitted(rows, false),
     });
-    const quotas = new Quotas(options.limits, clock);
-    this.deliveries = new DeliveryService({ database, transactions, clock, wake, bodyOf, quotas });
-    this.listeners = new ListenerService({
+  }
+
+  private createDeliveries({ quotas, transactions }: SharedParts, { bodyOf }: RegisteredFormats): DeliveryService {
+    const { database } = this;
+    return new DeliveryService({
+      database,
+      transactions,
+      clock: this.parts.clock,
+      wake: () => this.wake(),
+      bodyOf,
+      quotas,
+    });
+  }
+
+  private createListeners(
+    { catalog, quotas, transactions }: SharedParts,
+    schemes: RegisteredSchemes,
+    formats: RegisteredFormats,
+  ): ListenerService {
+    const { database, logger, notices, sealing } = this;
+    const { clock, lookup, options } = this.parts;
+    const guard = new AddressGuard(options.security.allowedAddresses);
+    return new ListenerService({
       database,
       transactions,
       catalog,
       clock,
       guard,
       assertAddress: (url) =>
-        // Where the proxy resolves names, it may be that nobody else can.
-        options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, parts.lookup),
+        // If the proxy resolves names, this process may be unable to resolve them.
+        options.security.proxy?.resolvesNames ? Promise.resolve() : assertListenerAddress(url, guard, lookup),
       options,
-      schemes: this.schemes,
-      sealing: this.sealing,
+      schemes: schemes.byName,
+      sealing,
       quotas,
-      formats: knownFormats,
-      customers: { formats: customersFormats, schemes: customersSchemes },
-      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), bodyOf),
-      wake,
+      formats: formats.names,
+      customers: { formats: formats.customers, schemes: schemes.customers },
+      sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), formats.bodyOf),
+      wake: () => this.wake(),
       warn: (message) => logger.warn(message),
       disabled: (listener) => notices.disabled(listener, listener.disabledReason ?? ''),
     });
-    this.capture.attach();
   }
 
   /** @internal for the verify view */
@@ -262,7 +321,7 @@ export class WebhooksRuntime
     if (!emitter) {
       throw new ConfigurationError(
         'EVENT_EMITTER_MISSING',
-        'WebhooksModule emits its events on EventEmitter2, which is not there. Import EventEmitterModule.forRoot() from @nestjs/event-emitter in your root module.',
+        'WebhooksModule needs EventEmitter2, but no module provides it. Import EventEmitterModule.forRoot() from @nestjs/event-emitter in your root module.',
       );
     }
     const dialect = dialectOf(dataSource.options.type);
@@ -275,7 +334,7 @@ export class WebhooksRuntime
         : await ServerDatabase.open(dataSource, options, options.dispatcher.poolSize);
     const time = new DatabaseTime(database, parts.clock);
     try {
-      // Before anything asks the clock.
+      // The clock needs a first reading before any code uses it.
       await time.start();
       return new WebhooksRuntime({ ...parts, emitter }, database, time);
     } catch (error) {
@@ -285,7 +344,10 @@ export class WebhooksRuntime
     }
   }
 
-  /** @throws ConfigurationError `TABLES_MISSING`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, or what is wrong with an entity's options */
+  /**
+   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
+   * code for invalid options of an entity
+   */
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
     this.ambient.reset();
@@ -293,7 +355,7 @@ export class WebhooksRuntime
     const forgotten = registry.forgotten(dataSource);
     if (forgotten.length) {
       this.logger.warn(
-        `${forgotten.join(', ')} carr${forgotten.length > 1 ? 'y' : 'ies'} @Webhook() but ${forgotten.length > 1 ? 'are' : 'is'} in no WebhooksModule.forFeature([...]): no events are made of ${forgotten.length > 1 ? 'them' : 'it'}.`,
+        `${forgotten.join(', ')} ${forgotten.length > 1 ? 'have' : 'has'} @Webhook() but ${forgotten.length > 1 ? 'are' : 'is'} in no WebhooksModule.forFeature([...]), so changes make no events. Add ${forgotten.length > 1 ? 'them' : 'it'} to forFeature(), or remove @Webhook().`,
       );
     }
     const missing = await missingTables(this.database, (table) => {
@@ -311,7 +373,7 @@ export class WebhooksRuntime
     if (missing.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>); for a first try, synchronize: true makes them.`,
+        `The webhook tables are missing or out of date: ${missing.join(', ')}. Add ...webhookMigrations(${writtenTablesOptions(options)}) from 'nestjs-entity-webhooks/migrations' to the migrations of the data source '${this.parts.name}' and run them (npx typeorm migration:run -d <your data-source file>). For a first try, synchronize: true creates the tables.`,
         { details: { missing } },
       );
     }
@@ -319,7 +381,7 @@ export class WebhooksRuntime
     if (creating.length) {
       throw new ConfigurationError(
         'TABLES_MISSING',
-        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}. Perhaps a migration was interrupted. Run: ${creating.join('; ')}.`,
+        `The webhook tables lack ${creating.length === 1 ? 'an index' : 'indexes'}, perhaps because a migration was interrupted. Run: ${creating.join('; ')}.`,
         { details: { missing: creating } },
       );
     }
@@ -327,7 +389,7 @@ export class WebhooksRuntime
     if (oldestProcess > SCHEMA_VERSION) {
       throw new ConfigurationError(
         'TABLES_TOO_NEW',
-        `The webhook tables have version ${version}, which needs a process that knows version ${oldestProcess} or later. This process knows version ${SCHEMA_VERSION}: update nestjs-entity-webhooks. See docs/upgrades.md.`,
+        `The webhook tables have version ${version}, and processes must support version ${oldestProcess} or later. This process supports version ${SCHEMA_VERSION}. Update nestjs-entity-webhooks: see docs/upgrades.md.`,
         { details: { version, oldestProcess, known: SCHEMA_VERSION } },
       );
     }
@@ -336,7 +398,7 @@ export class WebhooksRuntime
     await checkTriggers({ dataSource, database: this.database, registry, options, logger: this.logger });
   }
 
-  /** After `tablePrefix` was changed, nobody sends what is left under the old one. */
+  /** If `tablePrefix` was changed, no process sends the deliveries of the tables with the old prefix. */
   private async warnOfOtherTables(): Promise<void> {
     const { database } = this;
     const others = await database.single(() => findOtherTables(database));
@@ -346,7 +408,7 @@ export class WebhooksRuntime
     for (const { prefix, isPending, hasListeners: isUsed } of others) {
       if (!isPending && !(isNew && isUsed)) continue;
       this.logger.warn(
-        `Besides the webhook tables with the prefix '${tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. Only an instance with tablePrefix: '${prefix}' sends them: keep one running until nothing is left.`,
+        `Besides the webhook tables with the prefix '${tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. This instance does not use them. Keep an instance with tablePrefix: '${prefix}' running until nothing is pending there.`,
       );
     }
   }
@@ -354,7 +416,7 @@ export class WebhooksRuntime
   onApplicationBootstrap(): void {
     if (!this.sealing.isOn) {
       this.logger.warn(
-        'secrets.keys is not set: the secrets of listeners stand readable in the database and its backups. See docs/signing.md.',
+        'secrets.keys is not set, so the secrets of listeners are readable in the database and its backups. Set it: see docs/signing.md.',
       );
     }
     if (!this.parts.options.dispatcher.autoStart) return;
@@ -365,7 +427,7 @@ export class WebhooksRuntime
   async beforeApplicationShutdown(): Promise<void> {
     const { isRunning } = this.dispatcher;
     await this.dispatcher.stop();
-    // Others go on with what it gave back.
+    // Other processes can now claim the deliveries that this one released.
     if (isRunning) this.wakeUps?.announce();
   }
 
@@ -379,17 +441,17 @@ export class WebhooksRuntime
   }
 
   private async onCommitted(rows: readonly EventRow[], isUncertain: boolean): Promise<void> {
-    const standing = isUncertain ? await this.thatStand(rows) : rows;
-    this.emitEvents(standing);
+    const committed = isUncertain ? await this.storedRows(rows) : rows;
+    this.emitEvents(committed);
     if (this.parts.options.dispatch === 'inline') {
-      await this.dispatcher.deliverNow(standing.map((row) => row.source.event.id));
+      await this.dispatcher.deliverNow(committed.map((row) => row.source.event.id));
     } else {
       this.wake();
     }
   }
 
   private emitEvents(rows: readonly EventRow[]): void {
-    // The promise of the write settles first.
+    // Handlers run after the promise of the write has settled.
     setImmediate(() => {
       for (const { source } of rows) {
         const { event, depth } = source;
@@ -398,51 +460,53 @@ export class WebhooksRuntime
     });
   }
 
-  /** Triggers wrote something down: whoever dispatches makes events of it. */
+  /** Triggers stored images. A process that dispatches converts them to events. */
   private wakeForImages(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wakeForImages();
   }
 
-  /** There may be work: for this process, and for others when it has its hands full or does not dispatch. */
+  /** Deliveries may be due. Other processes are notified if this process has no free slot or does not dispatch. */
   private wake(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wake();
   }
 
-  /** Savepoints that could not be followed: the database knows which events are there. */
-  private async thatStand(rows: readonly EventRow[]): Promise<EventRow[]> {
+  /** After savepoints that could not be tracked, only the database knows which events were committed. @returns their rows */
+  private async storedRows(rows: readonly EventRow[]): Promise<EventRow[]> {
     const { database } = this;
     const { events: e } = database.tables;
     const ids = rows.map((row) => row.source.event.id);
     try {
       const found = await database.transaction(function* () {
-        const standing: string[] = [];
+        const stored: string[] = [];
         for (const some of chunks(ids)) {
           const read = yield* query<{ id: string }>(
             sql`select ${e.select('e', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(some)}`,
           );
-          standing.push(...read.map((row) => row.id));
+          stored.push(...read.map((row) => row.id));
         }
-        return new Set(standing);
+        return new Set(stored);
       });
       return rows.filter((row) => found.has(row.source.event.id));
     } catch (error) {
-      this.logger.error(`Committed events could not be read back, and are not emitted in process: ${String(error)}`);
+      this.logger.error(
+        `Committed events could not be read, so they are not emitted in this process: ${messageOf(error)}`,
+      );
       return [];
     }
   }
 
-  /** A handler that throws stops neither the dispatcher nor the other handlers' events. */
+  /** Emits on EventEmitter2. If a handler throws, the error is logged, and the dispatcher and other handlers continue. */
   private emit(name: string, value: unknown, cause?: Cause): void {
     const { emitter } = this.parts;
-    // Nobody listens, mostly, and this is said for every delivery.
+    // Most applications have no handler, and this runs for every delivery.
     if (!emitter.hasListeners(name) && !emitter.listenersAny().length) return;
     const emitToHandlers = () => {
       emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
     };
     try {
-      // Handlers are apart from what surrounded the write, and know what led to them.
+      // Handlers do not run in the async context of the write. Their own writes know the event that caused them.
       if (cause) runCausedBy(cause, emitToHandlers);
       else runOutside(emitToHandlers);
     } catch (error) {
@@ -455,27 +519,27 @@ export class WebhooksRuntime
   }
 }
 
-/** Capture extends the classes of the TypeORM that this library imports. Those of another copy would be captured by half, or twice. */
+/** Capture patches the classes of the TypeORM that this library imports. Writes through another copy would be captured partly or twice. */
 function assertOneTypeorm(dataSource: unknown): void {
   if (dataSource instanceof DataSource) return;
   throw new ConfigurationError(
     'TYPEORM_TWICE',
-    'The data source and nestjs-entity-webhooks use two copies of TypeORM, so writes would be captured twice or not at all. Usually the library is a symbolic link (npm link, a `file:` folder, a workspace) with its own node_modules/typeorm: remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
+    'The data source and nestjs-entity-webhooks use two copies of TypeORM, so writes would be captured twice or not at all. Usually the library is a symbolic link (npm link, a `file:` folder, a workspace) with its own node_modules/typeorm. Remove that copy, or install the library from its tarball (npm pack). `npm ls typeorm` shows the copies.',
   );
 }
 
-/** The driver escapes values with backslashes, which such a server takes for themselves: texts would be damaged, or end early. */
+/** The driver escapes values with backslashes. With NO_BACKSLASH_ESCAPES the server keeps them, so texts would be damaged or cut. */
 async function assertEscapes(dataSource: DataSource): Promise<void> {
   if (dialectOf(dataSource.options.type) !== 'mysql') return;
   const [row] = (await dataSource.query('SELECT @@SESSION.sql_mode AS mode')) as { mode: string }[];
   if (!row?.mode.split(',').includes('NO_BACKSLASH_ESCAPES')) return;
   throw new ConfigurationError(
     'UNSUPPORTED_SQL_MODE',
-    "The server's sql_mode has NO_BACKSLASH_ESCAPES, with which mysql2 cannot escape values. Take it out of sql_mode, of the server or of this user's sessions.",
+    'The sql_mode of the server has NO_BACKSLASH_ESCAPES, so mysql2 cannot escape values. Remove it from the sql_mode of the server or of the sessions of this user.',
   );
 }
 
-/** PostgreSQL's query runner waits by itself, and so does the one of isolated SQLite. */
+/** The query runners of PostgreSQL and of isolated SQLite already await hooks. */
 function needsAwaitedHooks(dataSource: DataSource): boolean {
   return !awaitsHooks() && dialectOf(dataSource.options.type) !== 'postgres' && !sqliteWriterLock(dataSource);
 }
@@ -483,7 +547,7 @@ function needsAwaitedHooks(dataSource: DataSource): boolean {
 function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions, logger: WebhooksLogger): void {
   if (!isFileSqlite(dataSource)) {
     logger.warn(
-      'The data source is an in-memory SQLite database: its driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. Use a file, or write one thing after the other. See docs/sqlite.md.',
+      'The data source is an in-memory SQLite database. All transactions share one connection, so concurrent transactions mix, and rows and events can be lost. Use a file, or never write concurrently: see docs/sqlite.md.',
     );
     return;
   }
@@ -492,57 +556,6 @@ function prepareSqlite(dataSource: DataSource, options: ResolvedWebhooksOptions,
     return;
   }
   logger.warn(
-    'sqlite.isolate is false: the driver shares one connection among all transactions, so concurrent ones mix, and rows and events can be lost. See docs/sqlite.md.',
-  );
-}
-
-function named<T extends { readonly name: string }>(parts: readonly T[], what: string): Map<string, T> {
-  const map = new Map<string, T>();
-  for (const part of parts) {
-    if (typeof part.name !== 'string' || part.name === '') {
-      throw new ConfigurationError('INVALID_PART', `A ${what} has no name: listeners choose it by that. Give it one.`);
-    }
-    if (map.has(part.name)) {
-      throw new ConfigurationError(
-        'INVALID_PART',
-        `Two ${what}s are called '${part.name}': give each a name of its own.`,
-      );
-    }
-    map.set(part.name, part);
-  }
-  return map;
-}
-
-function render(
-  formats: ReadonlyMap<string, PayloadFormat>,
-  name: string,
-  { id, type, payload, context }: RenderedEvent,
-): string {
-  const format = formats.get(name);
-  if (!format) throw new Error(`there is no payload format '${name}' in this application`);
-  const body: unknown = format.render({ id, type, payload, context: storedCause(context).context });
-  if (typeof body !== 'string') throw new TypeError(`the payload format '${name}' gave no text`);
-  if (body.includes('\0'))
-    throw new TypeError(`the payload format '${name}' gave a NUL, which PostgreSQL cannot store`);
-  return body;
-}
-
-function namesOf(parts: readonly { readonly name: string }[]): string[] {
-  return parts.map(({ name }) => name);
-}
-
-/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` for one that is not registered */
-function choosable(
-  key: 'formats' | 'schemes',
-  given: readonly string[] | undefined,
-  shipped: readonly string[],
-  known: ReadonlySet<string>,
-): ReadonlySet<string> {
-  const unknown = given?.find((name) => !known.has(name));
-  if (unknown === undefined) return new Set(given ?? shipped);
-  throw new ConfigurationError(
-    'INVALID_OPTION',
-    `WebhooksModule option customers.${key} names '${unknown}', which is not registered.${knownNames(unknown, [...known])}`,
-    { details: { key: `customers.${key}` } },
+    'sqlite.isolate is false. All transactions share one connection, so concurrent transactions mix, and rows and events can be lost. Remove the option: see docs/sqlite.md.',
   );
 }

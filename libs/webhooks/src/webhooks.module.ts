@@ -7,7 +7,7 @@ import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './option
 import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
-/** A feature whose options name what its own entity has; otherwise what the compiler shows. */
+/** Checks that the options of a feature name properties of its own entity. The compiler shows this type if they do not. */
 type Fitting<F> = F extends { entity: infer C extends EntityClass }
   ? { entity: C } & WebhookOptions<InstanceType<C>>
   : F;
@@ -29,9 +29,9 @@ type Fitting<F> = F extends { entity: infer C extends EntityClass }
 @Module({})
 export class WebhooksModule {
   /**
-   * One instance for one data source; every option has a default. Imported once, in the root module.
+   * One instance of the library for one data source. Import it once for each data source, in the root module. Every option has a default.
    *
-   * A wrong option stops the bootstrap with a `ConfigurationError` that names it.
+   * An invalid option stops the bootstrap with a `ConfigurationError` that names the option.
    */
   static forRoot(options: WebhooksModuleOptions = {}): DynamicModule {
     const { dataSource, parts, ...rest } = options;
@@ -41,7 +41,7 @@ export class WebhooksModule {
     };
   }
 
-  /** As {@link forRoot}, with options from a factory; `dataSource` and `parts` are known before it runs. */
+  /** Like {@link forRoot}, but a factory returns the options. `dataSource` and `parts` are needed earlier, so pass them directly. */
   static forRootAsync(options: WebhooksModuleAsyncOptions): DynamicModule {
     const { dataSource, parts, imports, inject, useFactory } = options;
     return {
@@ -53,10 +53,11 @@ export class WebhooksModule {
   }
 
   /**
-   * Names entities whose changes become events.
+   * Registers entities whose changes become events.
    *
-   * @param dataSource that of the instance, as in `forRoot({ dataSource })` @defaultValue the default one
-   * @throws ConfigurationError `INVALID_OPTION` for what is no entity; the others stop the bootstrap
+   * @param entities classes or schemas with `@Webhook()`, or `{ entity, ...options }`
+   * @param dataSource name of the data source, as in `forRoot({ dataSource })` @defaultValue the default data source
+   * @throws ConfigurationError `INVALID_OPTION` if an element is no entity. Other mistakes stop the bootstrap
    * @example WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }])
    */
   static forFeature<const F extends readonly WebhookFeature[]>(
@@ -87,13 +88,13 @@ function instance(dataSource: WebhooksModuleOptions['dataSource'], parts: Webhoo
   return { ...(dataSource === undefined ? {} : { dataSource }), ...(parts === undefined ? {} : { parts }) };
 }
 
-/** `undefined` is what an import that goes in a circle gives. */
+/** A circular import gives `undefined`. */
 function assertFeature(feature: unknown, index: number): void {
   const entity = typeof feature === 'object' && feature !== null && 'entity' in feature ? feature.entity : feature;
   if (typeof entity === 'function' || (typeof entity === 'object' && entity !== null)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `WebhooksModule.forFeature([...]) has ${String(entity)} for an entity at index ${index}: give a class or an EntitySchema. An import that goes in a circle is undefined when the module is made.`,
+    `Invalid entity ${String(entity)} at index ${index} of WebhooksModule.forFeature([...]). Allowed: a class or an EntitySchema. If it is undefined, look for a circular import.`,
   );
 }
 
@@ -102,6 +103,6 @@ function withoutInstance(dataSource: string): ConfigurationError {
     dataSource === DEFAULT_INSTANCE ? ['', ''] : [`{ dataSource: '${dataSource}' }`, `'${dataSource}'`];
   return new ConfigurationError(
     'WEBHOOKS_MODULE_MISSING',
-    `WebhooksModule.forFeature([...]${name && `, ${name}`}) belongs to an instance that is not there. Import WebhooksModule.forRoot(${options}) in your root module.`,
+    `WebhooksModule.forFeature([...]${name && `, ${name}`}) needs an instance for its data source, but there is none. Import WebhooksModule.forRoot(${options}) in your root module.`,
   );
 }

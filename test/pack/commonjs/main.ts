@@ -1,4 +1,4 @@
-// Compiled as CommonJS, with each `module` that Nest applications use: every entry point has types there, and `require()` loads it.
+// Compiled as CommonJS, with each `module` option that Nest applications use. Every entry point has types there, and `require()` loads it.
 import { WebhooksModule } from 'nestjs-entity-webhooks';
 import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
 import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';

@@ -1,4 +1,4 @@
-// The test of a user's application. `scripts/pack-test.mjs` gives it to jest and to vitest, as `order.spec.ts`.
+// The test of an application that uses the package. `scripts/pack-test.mjs` runs it with jest and with vitest, as `order.spec.ts`.
 import 'reflect-metadata';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,10 +11,10 @@ import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import { drain, expectDelivered, expectNothingSent, FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { Order } from './order.entity.js';
 
-/** Both runners have it as a global. */
+/** Both runners define this global. */
 declare const it: (name: string, test: () => Promise<void>, timeoutMs?: number) => void;
 
-it('sends paid orders, once they are drained', async () => {
+it('sends paid orders when the dispatcher is drained', async () => {
   const moduleRef = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({

@@ -3,7 +3,7 @@ import { WebhookTransport, type Outcome, type SignedRequest } from 'nestjs-entit
 
 export const RELAY_URL = Symbol('RELAY_URL');
 
-/** Hands each request to a relay at the edge of the network, which sends it to `x-relay-to` and gives back the answer. */
+/** Sends each request to a relay at the edge of the network. The relay forwards it to `x-relay-to` and returns the answer. */
 @Injectable()
 export class RelayTransport extends WebhookTransport {
   constructor(@Inject(RELAY_URL) private readonly relay: string) {

@@ -93,7 +93,7 @@ export class StatementTap {
     if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
     const committed = this.followServer(queryRunner, rawResults);
     if (committed) return this.recorder.committed(committed);
-    const mayHaveFired = this.triggerTables.isWrittenBy(query) || this.marks.holds(queryRunner, query);
+    const mayHaveFired = this.triggerTables.isWrittenBy(query) || this.marks.isUnderWay(queryRunner, query);
     return mayHaveFired ? this.afterImages(queryRunner, query) : undefined;
   }
 

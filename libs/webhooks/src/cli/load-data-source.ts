@@ -5,13 +5,14 @@ import type { TriggerOptions } from '../migrations/triggers.js';
 import { importTypeScript, isTypeScript } from './type-script-loader.js';
 
 /**
- * Loads a module, JavaScript or TypeScript, that exports one DataSource, under any name, or a promise of it; and what it says of webhooks.
+ * Loads a JavaScript or TypeScript module that exports one DataSource, or a promise of it, under any name. The module may also export
+ * `webhooks`.
  *
- * @throws what the module throws, and an Error when there is none, or more than one
+ * @throws what the module throws, and an Error if it exports no DataSource or more than one
  */
 export async function loadDataSource(file: string): Promise<{ dataSource: DataSource; options: TriggerOptions }> {
   const loaded = await load(file);
-  // What CommonJS exports is the default one, and its own default stands in there.
+  // `import()` of CommonJS gives its exports as `default`, which may contain another `default`.
   const inner = loaded.default;
   const exported = typeof inner === 'object' && inner !== null && !isDataSource(inner) ? { ...inner } : {};
   const found = new Set<DataSource>();
@@ -22,7 +23,7 @@ export async function loadDataSource(file: string): Promise<{ dataSource: DataSo
   const [dataSource, ...others] = found;
   if (!dataSource || others.length) {
     throw new Error(
-      `${file} exports ${dataSource ? 'more than one DataSource' : 'no DataSource'}: give a module that exports the one of your entities.`,
+      `${file} exports ${dataSource ? 'more than one DataSource' : 'no DataSource'}. Allowed: a module that exports one DataSource, the one of your entities.`,
     );
   }
   return { dataSource, options: ({ ...exported, ...loaded } as { webhooks?: TriggerOptions }).webhooks ?? {} };
@@ -34,7 +35,7 @@ async function load(given: string): Promise<Record<string, unknown>> {
   return (await import(pathToFileURL(file).href)) as Record<string, unknown>;
 }
 
-/** By what it does: the application may have another copy of TypeORM. */
+/** Checks members instead of the class, because the application may have another copy of TypeORM. */
 function isDataSource(value: unknown): value is DataSource {
   const { createQueryRunner, entityMetadatas } = (value ?? {}) as Partial<DataSource>;
   return typeof createQueryRunner === 'function' && Array.isArray(entityMetadatas);

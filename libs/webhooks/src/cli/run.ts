@@ -15,23 +15,24 @@ import { assertSupportedTypeorm } from '../typeorm-version.js';
 
 const USAGE = `Usage: npx nestjs-entity-webhooks triggers --print|--install|--check -d <data-source file>
 
-The triggers of entities with capture: 'trigger'.
+Manages the triggers of entities with capture: 'trigger'.
 
-  --print        the SQL that --install would run
-  --install      makes the triggers what the entities need; does nothing where they are
-  --check        says what is missing or out of date, and ends with 1 when anything is
+  --print        prints the SQL that --install would run
+  --install      installs, replaces and drops triggers so that they fit the entities
+  --check        lists triggers that are missing, out of date or not needed; exits with 1 if
+                 there are any
   -d, --data-source
                  a module that exports your DataSource, as for the TypeORM CLI; TypeScript if
                  the project has ts-node or tsx
 
-Beside the DataSource the module may export \`webhooks\`: { tablePrefix, tableSchema, capture, entities }, as WebhooksModule has them.`;
+The module may also export \`webhooks\`: { tablePrefix, tableSchema, capture, entities }, with the values of WebhooksModule.`;
 
 const NO_ENTITIES =
-  'What TypeOrmModule.forFeature([...]) and autoLoadEntities add, Nest alone knows: name the entities in the DataSource, as the TypeORM CLI needs them for migrations too, for example entities: [Order] or ["dist/**/*.entity.js"]; and those without @Webhook() in the export `webhooks`.';
+  'Only Nest sees the entities of TypeOrmModule.forFeature([...]) and autoLoadEntities. Name your entities in the DataSource, for example entities: [Order] or ["dist/**/*.entity.js"], which the TypeORM CLI also needs for migrations. Name entities without @Webhook() in the export `webhooks`.';
 const NO_CAPTURE =
-  "When WebhooksModule.forRoot() says it, so must the file: export const webhooks = { capture: 'trigger' }.";
+  "If WebhooksModule.forRoot() sets it, the file must export it, too: export const webhooks = { capture: 'trigger' }.";
 
-/** Where a command writes to. */
+/** The output of a command. */
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
@@ -39,7 +40,7 @@ export interface Terminal {
 
 const ACTIONS = ['print', 'install', 'check'] as const;
 
-/** Runs a command line. @returns the exit code: 0, 1 when a check found something, 2 when it could not run */
+/** Runs a command line. @returns the exit code: 0; 1 if a check found something; 2 if the command failed */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   try {
     const { values, positionals } = parseArgs({
@@ -67,9 +68,9 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
     const { dataSource, options } = await loadDataSource(file);
     return await onDataSource(dataSource, async (runner) => {
       const { all, byTrigger } = await countEntities(dataSource, options);
-      // Nothing to do would look as if all were well, and the application would not start.
-      if (!all) throw new Error(`${file} knows no entity with webhooks. ${NO_ENTITIES}`);
-      if (!byTrigger) terminal.err(`No entity of ${file} has capture: 'trigger'. ${NO_CAPTURE}`);
+      // Without this error, "nothing to do" would look like success, although the application would not start.
+      if (!all) throw new Error(`The DataSource of ${file} has no entity with webhooks. ${NO_ENTITIES}`);
+      if (!byTrigger) terminal.err(`No entity in ${file} has capture: 'trigger'. ${NO_CAPTURE}`);
       return COMMANDS[action](runner, options, terminal);
     });
   } catch (error) {
@@ -83,8 +84,8 @@ const COMMANDS: Readonly<
 > = {
   async print(runner, options, { out }) {
     const statements = await printTriggers(runner, options);
-    if (!statements.length) out('-- The triggers are as they should be.');
-    // The client of MySQL ends a statement at the first semicolon, also within a trigger.
+    if (!statements.length) out('-- The triggers are up to date.');
+    // The MySQL client ends a statement at the first semicolon, also inside a trigger.
     else if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') {
       out(`DELIMITER $$\n${statements.map((statement) => `${statement}$$`).join('\n')}\nDELIMITER ;`);
     } else for (const statement of statements) out(`${statement};`);
@@ -93,25 +94,25 @@ const COMMANDS: Readonly<
 
   async install(runner, options, { out }) {
     const statements = await inTransaction(runner, () => installTriggers(runner, options));
-    if (!statements.length) out('The triggers are as they should be.');
+    if (!statements.length) out('The triggers are up to date.');
     for (const statement of statements) out(firstLine(statement));
     return 0;
   },
 
   async check(runner, options, { out, err }) {
     const { missing, outdated, left } = await reportTriggers(runner, options);
-    const say = (what: string, { table, name }: { table: string | null; name: string }) =>
-      err(`${what}: ${name}${table === null ? '' : ` on ${table}`}`);
-    for (const object of missing) say('missing', object);
-    for (const object of outdated) say('out of date', object);
-    for (const object of left) say('not needed', object);
+    const print = (finding: string, { table, name }: { table: string | null; name: string }) =>
+      err(`${finding}: ${name}${table === null ? '' : ` on ${table}`}`);
+    for (const object of missing) print('missing', object);
+    for (const object of outdated) print('out of date', object);
+    for (const object of left) print('not needed', object);
     if (missing.length + outdated.length + left.length) return 1;
-    out('The triggers are as they should be.');
+    out('The triggers are up to date.');
     return 0;
   },
 };
 
-/** All or none, where definitions can be rolled back: MySQL commits each by itself. */
+/** Runs in a transaction, except on MySQL and MariaDB, which commit each trigger definition immediately. */
 async function inTransaction<T>(runner: QueryRunner, work: () => Promise<T>): Promise<T> {
   if (dialectOf(dataSourceOf(runner).options.type) === 'mysql') return work();
   await runner.startTransaction();
@@ -126,7 +127,7 @@ async function inTransaction<T>(runner: QueryRunner, work: () => Promise<T>): Pr
 }
 
 async function onDataSource<T>(dataSource: DataSource, work: (runner: QueryRunner) => Promise<T>): Promise<T> {
-  // Nothing but what was asked for.
+  // The command must not change the schema, run migrations or run subscribers of the application.
   dataSource.setOptions({ synchronize: false, migrationsRun: false, dropSchema: false, subscribers: [] });
   if (!dataSource.isInitialized) await dataSource.initialize();
   try {

@@ -8,16 +8,16 @@ export function isTypeScript(file: string): boolean {
   return /\.[cm]?tsx?$/.test(file);
 }
 
-/** What the package can be loaded from besides its root. */
+/** The entry points of the package that an entity file may require. */
 const ENTRIES = ['', '/migrations', '/receiver', '/receiver/nest', '/verify', '/testing'];
 
 /**
- * Loads a TypeScript module with the `ts-node` or the `tsx` that the project of the file has. CommonJS is given to ts-node first, which writes
- * the decorator metadata that TypeORM reads the types of columns from; ES modules to tsx, as the ES module loader of ts-node resolves no
- * `exports` as newer packages write them.
+ * Loads a TypeScript module with `ts-node` or `tsx` of the file's project. For CommonJS ts-node comes first, because it emits decorator
+ * metadata, from which TypeORM reads column types. For ES modules tsx comes first, because the ES module loader of ts-node cannot resolve
+ * the `exports` of newer packages.
  *
- * @param file absolute
- * @throws what the module or its loader throws, and an Error when the project has neither
+ * @param file an absolute path
+ * @throws what the module or its loader throws, and an Error if the project has neither loader
  */
 export async function importTypeScript(file: string): Promise<Record<string, unknown>> {
   const project = createRequire(file);
@@ -35,7 +35,7 @@ function byTsNode(project: NodeJS.Require, file: string): Load | undefined {
   if (resolved(project, 'ts-node') === undefined) return undefined;
   return () => {
     const tsNode = project('ts-node') as { register(options: { cwd: string; transpileOnly: boolean }): unknown };
-    // The application's build checks types.
+    // Only transpile: the build of the application checks types.
     tsNode.register({ cwd: dirname(file), transpileOnly: true });
     return Promise.resolve(project(file) as Record<string, unknown>);
   };
@@ -55,12 +55,12 @@ function byTsx(project: NodeJS.Require, file: string): Load | undefined {
   if (manifest === undefined) return undefined;
   return async () => {
     const api = async (kind: 'esm' | 'cjs') =>
-      // By its file: `exports` would give `require()` another one.
+      // Import the file by its path: `exports` would resolve to the CommonJS file for `require()`.
       (await import(pathToFileURL(join(dirname(manifest), `dist/${kind}/api/index.mjs`)).href)) as {
         register(options?: { tsconfig?: string }): unknown;
       };
     const tsconfig = nearest(file, 'tsconfig.json');
-    // Its CommonJS loader takes the ones of the project from here, and would look in the working directory otherwise.
+    // The CommonJS loader of tsx reads the path from here. Otherwise it would search in the working directory.
     if (tsconfig !== undefined) process.env.TSX_TSCONFIG_PATH ??= tsconfig;
     keepOneLibrary(project);
     (await api('esm')).register(tsconfig === undefined ? {} : { tsconfig });
@@ -71,35 +71,35 @@ function byTsx(project: NodeJS.Require, file: string): Load | undefined {
   };
 }
 
-/** TypeORM asks for the compiler option `emitDecoratorMetadata` then, which the project may well have, and tsx cannot. */
+/** Adds a hint to TypeORM's error, which asks for `emitDecoratorMetadata`. The project may set that option, but tsx ignores it. */
 function untypedColumn(error: unknown): unknown {
   if (!(error instanceof Error) || error.name !== 'ColumnTypeUndefinedError') return error;
   const hint =
-    'tsx writes no decorator metadata: give the column a type, or install ts-node, or give the compiled file.';
+    'tsx emits no decorator metadata. Set the type of the column, install ts-node, or pass the compiled file.';
   return new Error(`${error.message} ${hint}`, { cause: error });
 }
 
 /**
- * tsx makes CommonJS of ES modules that CommonJS requires: a second copy of this library, whose `@Webhook()` this one does not see. What was
- * required before stays as it is.
+ * If CommonJS requires an ES module, tsx compiles it to CommonJS. That would load a second copy of this library, and the `@Webhook()` of that
+ * copy is unknown here. Modules that were required before tsx is registered stay as they are, so this function requires them first.
  */
 function keepOneLibrary(project: NodeJS.Require): void {
   for (const entry of ENTRIES) {
     try {
       project(`nestjs-entity-webhooks${entry}`);
     } catch {
-      // An entry whose peers the project lacks is required by nothing in it.
+      // The project lacks a peer dependency of this entry point, so none of its files requires the entry point.
     }
   }
 }
 
 async function withoutLoader(file: string): Promise<Record<string, unknown>> {
   try {
-    // Newer Node.js reads TypeScript, but none with decorators.
+    // Newer versions of Node.js load TypeScript, but without decorators.
     return await importFile(file);
   } catch (cause) {
     throw new Error(
-      `${file} is TypeScript, and its project has neither ts-node nor tsx. Install one of them (npm install --save-dev tsx), or compile the file first and give the compiled file.`,
+      `${file} is TypeScript, but its project has neither ts-node nor tsx. Install one of them (npm install --save-dev tsx), or compile the file and pass the compiled file.`,
       { cause },
     );
   }
@@ -109,7 +109,7 @@ function importFile(file: string): Promise<Record<string, unknown>> {
   return import(pathToFileURL(file).href) as Promise<Record<string, unknown>>;
 }
 
-/** As Node.js decides it for JavaScript. */
+/** Whether a file is an ES module, by the rules of Node.js for JavaScript. */
 function isEsModule(file: string): boolean {
   if (/\.[cm]ts$/.test(file)) return file.endsWith('.mts');
   const manifest = nearest(file, 'package.json');

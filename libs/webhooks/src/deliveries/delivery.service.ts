@@ -3,7 +3,7 @@ import type { WebhookClock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
 import type { JsonObject } from '../json.js';
-import { ListenerNotFoundError } from '../listener-errors.js';
+import { LISTENER_DISABLED_MESSAGE, LISTENER_PENDING_MESSAGE, ListenerNotFoundError } from '../listener-errors.js';
 import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import type { Quotas } from '../quotas.js';
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
@@ -222,10 +222,10 @@ export class DeliveryService {
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       if (listener.state === 'pending') {
-        throw new ResendError('LISTENER_PENDING', 'The listener of this delivery has not passed its handshake yet.');
+        throw new ResendError('LISTENER_PENDING', LISTENER_PENDING_MESSAGE);
       }
       if (listener.state !== 'active') {
-        throw new ResendError('LISTENER_DISABLED', 'The listener of this delivery is disabled. Enable it first.');
+        throw new ResendError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE);
       }
       const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
       if (!(yield* rearmDelivery(database, before, clock.now(), text))) {

@@ -8,7 +8,7 @@ import { assertTls, writeTls, type CheckedTls } from './credentials/listener-tls
 import type { ListenerInput, UpdateListenerInput } from './listener.js';
 import type { Sealing } from '../secrets/sealing.js';
 
-/** What {@link Credentials} work with. */
+/** What {@link Credentials} need. */
 export interface CredentialsParts {
   readonly clock: WebhookClock;
   readonly guard: AddressGuard;
@@ -19,38 +19,42 @@ export interface CredentialsParts {
 }
 
 /**
- * What a listener's server asks for beside the signature, as it is given and as it is stored: `auth` and `tls`.
+ * Checks and stores the credentials of listeners: `auth` and `tls`.
  *
- * Neither follows to another server by itself: whoever may change a URL would get to know the credentials, or choose which server takes
- * the sender for the certificate's owner.
+ * Credentials are bound to the origin of the URL. Otherwise someone who may change the URL could send them to a server of their choice and
+ * read `auth` there, or use the client certificate against that server.
  */
 export class Credentials {
   constructor(private readonly parts: CredentialsParts) {}
 
-  /** @param url of the listener, to whose origin it is bound @throws InvalidListenerError `INVALID_AUTH` */
+  /** @param url the URL of the listener: `auth` is bound to its origin @throws InvalidListenerError `INVALID_AUTH` */
   authOf(listenerId: string, given: ListenerInput['auth'], url: string): string | null {
     if (given === undefined || given === null) return null;
     const { guard, options, sealing } = this.parts;
     return writeAuth(assertAuth(given, guard, options.security), sealing, { listenerId, url });
   }
 
-  /** The token endpoint's name, as that of the listener's URL: it is checked again at each connection. */
+  /** Checks the address of the token endpoint, like that of the URL. Each connection checks the address again. */
   async assertTokenAddress(stored: string | null): Promise<void> {
     const auth = shownAuth(stored);
     if (auth?.type === 'oauth2') await this.parts.assertAddress(new URL(auth.tokenUrl));
   }
 
-  /** Of a listener that changes; `undefined`: as it was. @throws InvalidListenerError `INVALID_AUTH` */
+  /** The `auth` of a changed listener. @returns `undefined` if it stays as it is @throws InvalidListenerError `INVALID_AUTH` */
   changedAuth(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
     if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth, given.url ?? row.url) };
     if (row.auth === null || isSameOrigin(given.url, row)) return undefined;
     throw new InvalidListenerError(
       'INVALID_AUTH',
-      'The listener has `auth`, which is for the origin of its URL: give it again with the new URL, or null.',
+      'The listener has `auth` for the origin of its current URL. With a URL of another origin, give `auth` again, or null to remove it.',
     );
   }
 
-  /** Checked once, as it costs milliseconds, and written by {@link tlsText} or {@link changedTls}. @throws as `assertTls` does */
+  /**
+   * Checks `tls` once, because the check takes milliseconds. {@link tlsText} or {@link changedTls} then write the result.
+   *
+   * @throws the errors of `assertTls`
+   */
   checkedTls(given: ListenerInput['tls']): CheckedTls | null | undefined {
     return given === undefined || given === null ? given : assertTls(given, this.parts.clock.now());
   }
@@ -59,10 +63,10 @@ export class Credentials {
   tlsText(listenerId: string, tls: CheckedTls | null | undefined, url: string): string | null {
     if (!tls) return null;
     if (new URL(url).protocol === 'https:') return writeTls(tls, this.parts.sealing, { listenerId, url });
-    throw new InvalidListenerError('INVALID_TLS', 'The listener has `tls`, which is for `https:` URLs.');
+    throw new InvalidListenerError('INVALID_TLS', '`tls` needs an `https:` URL. Change the URL, or set `tls` to null.');
   }
 
-  /** Of a listener that changes; `undefined`: as it was. @throws InvalidListenerError `INVALID_TLS` */
+  /** The `tls` of a changed listener. @returns `undefined` if it stays as it is @throws InvalidListenerError `INVALID_TLS` */
   changedTls(
     row: ListenerRow,
     url: string | undefined,
@@ -72,7 +76,7 @@ export class Credentials {
     if (row.tls === null || isSameOrigin(url, row)) return undefined;
     throw new InvalidListenerError(
       'INVALID_TLS',
-      'The listener has `tls`, which is for the origin of its URL: give it again with the new URL, or null.',
+      'The listener has `tls` for the origin of its current URL. With a URL of another origin, give `tls` again, or null to remove it.',
     );
   }
 }

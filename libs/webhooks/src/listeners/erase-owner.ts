@@ -4,20 +4,20 @@ import { pause } from '../time.js';
 import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/listeners/erase-owner.js';
 import type { Script } from '../store/database/script.js';
 
-/** Rows that were deleted. */
+/** Numbers of deleted rows. */
 export interface ErasedOwner {
   readonly listeners: number;
-  /** To the owner's listeners, and of the owner's events to anybody's. */
+  /** Deliveries to listeners of the owner, and deliveries of events of the owner to any listener. */
   readonly deliveries: number;
   readonly events: number;
 }
 
-/** How long a delivery that is being sent is left alone before it is looked at again. */
-const LOOK_AGAIN_MS = 100;
+/** Pause before the next try to delete a delivery that is in flight. */
+const RETRY_MS = 100;
 
 /**
- * Deletes all rows of an owner, in batches: listeners first, so that nothing more is made for them. Again until a whole pass finds
- * nothing: an event that was being routed meanwhile may have added a delivery.
+ * Deletes all rows of an owner, in batches. Listeners come first, so that they get no new deliveries. The passes repeat until one pass
+ * deletes nothing, because an event that is routed meanwhile may add a delivery.
  */
 export async function eraseOwner(database: Database, clock: WebhookClock, owner: string): Promise<ErasedOwner> {
   const total = { listeners: 0, deliveries: 0, events: 0 };
@@ -38,7 +38,7 @@ async function inBatches(
   for (;;) {
     const { isWaiting, ...erased } = await database.transaction(batch);
     for (const key of ['listeners', 'deliveries', 'events'] as const) total[key] += erased[key] ?? 0;
-    if (isWaiting) await pause(LOOK_AGAIN_MS);
+    if (isWaiting) await pause(RETRY_MS);
     else if (!Object.values(erased).some((count) => count > 0)) return;
   }
 }

@@ -14,14 +14,14 @@ import type { FieldInfo, FieldLookup, FilterFields } from '../routing/filter.js'
 interface CatalogEntry {
   readonly type: string;
   readonly ownership: Ownership;
-  /** `undefined`: any property, as nothing is known of them. */
+  /** `undefined`: the properties are not declared, so filters may name any property. */
   readonly fieldOf: FieldLookup | undefined;
-  /** Those that an error may list. */
+  /** The properties that an error may list. */
   readonly fieldNames: () => readonly string[];
   readonly example: () => ExampleEvent;
 }
 
-/** Every event type of an instance, with the properties that filters may name: what a listener is checked against. */
+/** Every event type of an instance, with the properties that filters may name. Listeners are checked against this catalog. */
 export class EventCatalog {
   constructor(
     private readonly dataSource: DataSource,
@@ -30,9 +30,9 @@ export class EventCatalog {
   ) {}
 
   /**
-   * The pattern of all events of an entity.
+   * The pattern that matches all events of an entity.
    *
-   * @param isOwned for a listener that has an owner
+   * @param isOwned whether the listener has an owner
    * @throws InvalidListenerError `UNKNOWN_ENTITY`
    */
   patternOf(entity: EntityClass | string, isOwned: boolean): string {
@@ -48,18 +48,15 @@ export class EventCatalog {
       .map(({ metadata }) => metadata.name);
     throw new InvalidListenerError(
       'UNKNOWN_ENTITY',
-      `'${name.slice(0, 128)}' is no entity that has webhooks.${knownNames(name, known)}`,
+      `There is no entity '${name.slice(0, 128)}' with webhooks.${knownNames(name, known)}`,
       {
         details: { known: listedNames(known) },
-        ...hintForApplication(
-          'UNKNOWN_ENTITY',
-          'Entities have webhooks when WebhooksModule.forFeature([...]) names them.',
-        ),
+        ...hintForApplication('UNKNOWN_ENTITY', 'An entity has webhooks if WebhooksModule.forFeature([...]) names it.'),
       },
     );
   }
 
-  /** @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_PATTERN`, `OWNER_NOT_DECLARED` */
+  /** @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED` */
   checkPatterns(patterns: readonly string[], isOwned: boolean): void {
     for (const pattern of patterns) {
       assertPattern(pattern);
@@ -75,7 +72,7 @@ export class EventCatalog {
       if (isOwned && matching.length && matching.every((entry) => entry.ownership === 'undeclared')) {
         throw new BadRequestError(
           'OWNER_NOT_DECLARED',
-          `'${pattern}' events are not sent to listeners that have an owner.`,
+          `Events of '${pattern}' are not sent to listeners that have an owner. Choose other types.`,
           {
             details: { pattern },
             ...hintForApplication('OWNER_NOT_DECLARED', OWNER_NOT_DECLARED_HINT),
@@ -86,9 +83,9 @@ export class EventCatalog {
   }
 
   /**
-   * What a filter on these patterns may name: a property of any event they match, and that may reach the listener.
+   * The properties that a filter on these patterns may name: those of every matching event that the listener may receive.
    *
-   * @param isOwned for a listener that has an owner
+   * @param isOwned whether the listener has an owner
    */
   fieldsOf(patterns: readonly string[], isOwned: boolean): FilterFields {
     const entries = this.matching(patterns).filter(({ ownership }) => !isOwned || ownership !== 'undeclared');
@@ -109,9 +106,9 @@ export class EventCatalog {
   }
 
   /**
-   * An example of a type, for a listener that may receive it.
+   * An example event of a type that the listener may receive.
    *
-   * @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_PATTERN`, `OWNER_NOT_DECLARED`
+   * @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED`
    */
   exampleOf(type: string, isOwned: boolean): ExampleEvent {
     this.checkPatterns([type], isOwned);
@@ -120,7 +117,7 @@ export class EventCatalog {
     const known = this.typesFor(isOwned).filter((one) => matchesPattern(type, one));
     throw new BadRequestError(
       'UNKNOWN_EVENT_TYPE',
-      `'${type}' is no event type but a pattern: name one type.${knownNames(type, known)}`,
+      `'${type}' is a pattern and not an event type. Name one type.${knownNames(type, known)}`,
       { details: { pattern: type, known: listedNames(known) } },
     );
   }
@@ -169,7 +166,7 @@ export class EventCatalog {
     return entries;
   }
 
-  /** A child's events reach listeners of the parent, so a filter on the parent may name what only children have. */
+  /** Listeners of a parent entity also receive events of its children, so their filters may name properties of the children. */
   private familyOf(definition: EntityDefinition): EntityDefinition[] {
     return [definition, ...this.registry.all().filter((other) => isChildOf(other, definition))];
   }
@@ -186,11 +183,11 @@ export class EventCatalog {
 const ANY_FIELD: FieldInfo = { numeric: false, routable: false };
 
 const UNKNOWN_TYPE_HINT =
-  'Types of entities are named entity.action: WebhooksModule.forFeature([...]) has to name the entity, and its @Webhook({ on }) the action. Other types are declared in WebhooksModule.forRoot({ publishedTypes: [...] }).';
+  'An entity makes the types `entity.action` if WebhooksModule.forFeature([...]) names the entity and its @Webhook({ on }) allows the action. Declare other types in WebhooksModule.forRoot({ publishedTypes: [...] }).';
 const OWNER_NOT_DECLARED_HINT =
-  "These events say of no row whose it is, so a listener with an owner can never receive one. Declare it: @Webhook({ owner: '<property>' }), or EVERY_OWNER for what everybody may see.";
+  "The entity declares no owner, so listeners with an owner never receive its events. Declare @Webhook({ owner: '<property>' }), or EVERY_OWNER if every owner may receive them.";
 
-/** `order.*` of `order.created`: a pattern may be meant, too. */
+/** The patterns of types, such as `order.*` of `order.created`, because a misspelt name may also be a pattern. */
 function prefixesOf(types: readonly string[]): string[] {
   return [...new Set(types.flatMap((type) => patternsMatching(type).slice(1, -1)))];
 }
@@ -209,7 +206,7 @@ function publishedFields(fields: readonly string[]): FieldLookup {
 function fieldInfo(fields: readonly OutField[], path: string): FieldInfo | undefined {
   const exact = fields.find((field) => field.path === path);
   if (exact) return { numeric: exact.numeric, routable: exact.routable, ...(exact.routable ? {} : { column: path }) };
-  // Inside a JSON column any path may be asked for.
+  // A filter may name any path inside a JSON column.
   const json = fields.find((field) => path.startsWith(`${field.path}.`) && !field.routable);
   return json && { numeric: false, routable: false, column: json.path };
 }

@@ -5,13 +5,13 @@ import type { EntityAction } from '../entities/webhook.decorator.js';
 import type { Json, JsonObject } from '../json.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 
-/** What an example of a type says. */
+/** The content of an example event. */
 export interface ExampleEvent {
   readonly data: JsonObject;
   readonly previous?: JsonObject;
 }
 
-/** An event of an entity: what its `example` says, or a made-up value for each property that goes out. */
+/** An example event of an entity: its `example`, or a made-up value for each property of the payload. */
 export function exampleOfEntity(definition: EntityDefinition, action: EntityAction): ExampleEvent {
   const { example } = definition.options;
   const data = example ?? rowOf(definition.fields, 0);
@@ -26,7 +26,7 @@ export function exampleOfEntity(definition: EntityDefinition, action: EntityActi
   return { data, previous: changed ? rowOf([changed], 1) : {} };
 }
 
-/** An event that is published: what its `example` says, or a text for each of its `fields`. */
+/** An example event of a published type: its `example`, or a text for each of its `fields`. */
 export function exampleOfPublished({ fields, example }: PublishedType): ExampleEvent {
   const data: JsonObject = {};
   for (const field of fields ?? []) setPath(data, field.split('.'), 'example');
@@ -53,7 +53,7 @@ function keyOrValue(joins: readonly ColumnMetadata[], { column, path }: OutField
   );
 }
 
-/** A value as `docs/payload.md` writes one of this type; of two variants, so that an update has changed something. */
+/** A value of the column's type, written as in `docs/payload.md`. The two variants differ, so that an update changes something. */
 function columnValue(column: ColumnMetadata, path: string, variant: 0 | 1): Json {
   const one = scalarValue(column, path, variant);
   return column.isArray || column.type === 'simple-array' ? [one] : one;

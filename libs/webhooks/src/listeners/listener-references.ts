@@ -6,14 +6,14 @@ import type { ListenerReferences } from './listener.js';
 const MAX_EXTERNAL_ID_LENGTH = 255;
 const MAX_METADATA_BYTES = 4 * 1_024;
 
-/** {@link ListenerReferences} as a row holds them. */
+/** {@link ListenerReferences} as they are stored in a row. */
 export interface StoredReferences {
   externalId: string | null;
   externalKey: Buffer | null;
   metadata: string | null;
 }
 
-/** Those that are given, checked. @throws InvalidListenerError `INVALID_LISTENER` */
+/** Checks the given references. @returns the columns of those that are given @throws InvalidListenerError `INVALID_LISTENER` */
 export function storedReferences(
   owner: string | null,
   { externalId, metadata }: ListenerReferences,
@@ -38,7 +38,7 @@ export function assertExternalId(id: unknown): asserts id is string {
   if (typeof id === 'string' && id !== '' && id.length <= MAX_EXTERNAL_ID_LENGTH && !id.includes('\0')) return;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `\`externalId\` must be a text of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
+    `Invalid \`externalId\`. Allowed: a string of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
   );
 }
 
@@ -48,7 +48,7 @@ function metadataText(metadata: JsonObject | null): string | null {
   if (text !== undefined && Buffer.byteLength(text) <= MAX_METADATA_BYTES) return text;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `\`metadata\` must be a JSON object of at most ${MAX_METADATA_BYTES} bytes.`,
+    `Invalid \`metadata\`. Allowed: a JSON object of at most ${MAX_METADATA_BYTES} bytes, or null.`,
   );
 }
 
@@ -56,6 +56,6 @@ function jsonOf(value: object): string | undefined {
   try {
     return JSON.stringify(value);
   } catch {
-    return undefined; // a circle, or a bigint
+    return undefined; // a circular reference or a bigint
   }
 }

@@ -14,13 +14,13 @@ export const MAX_DESCRIPTION_LENGTH = 500;
 export const MAX_SCHEMES = 10;
 export const MAX_FORMAT_LENGTH = 191;
 
-/** A schema of OpenAPI 3.0, as far as it is used here. */
+/** A property schema of OpenAPI 3.0. */
 export interface PropertySchema {
   readonly [key: string]: unknown;
   readonly description: string;
 }
 
-/** The example of a secret is refused: Swagger UI fills its forms with examples, and a secret in a documentation is none. */
+/** The example of a secret. It is an invalid secret on purpose: Swagger UI fills forms with examples, and a published secret is not secret. */
 const PLACEHOLDER = MASK;
 
 const text = (description: string, more: object = {}): PropertySchema => ({ type: 'string', description, ...more });
@@ -28,7 +28,7 @@ const object = (description: string, properties: Record<string, PropertySchema>,
   type: 'object',
   description,
   properties,
-  // OpenAPI 3.0 wants one entry at least.
+  // In OpenAPI 3.0, `required` must have at least one entry.
   ...(required.length === 0 ? {} : { required }),
   additionalProperties: false,
 });
@@ -53,9 +53,9 @@ const headersOf = (description: string, example: object): PropertySchema => ({
 const AUTH_TEXT = { minLength: 1, maxLength: MAX_AUTH_TEXT_LENGTH };
 const SECRET_TEXT = { ...AUTH_TEXT, example: PLACEHOLDER, writeOnly: true };
 
-/** What customers may set, as an API documents it. A test holds it against the validators, the limits and what OpenAPI makes of it. */
+/** The OpenAPI schemas of the properties that customers may set. A test compares them with the validators and the limits. */
 export const LISTENER_SCHEMA = {
-  url: text('Where webhooks are sent to: an https: URL of a public address, without user name and password.', {
+  url: text('The URL to which webhooks are sent: https:, a public address, and no user name or password.', {
     format: 'uri',
     maxLength: MAX_URL_LENGTH,
     example: 'https://hooks.example.com/orders',
@@ -71,22 +71,25 @@ export const LISTENER_SCHEMA = {
   where: {
     type: 'object',
     description:
-      'Which of these events: values that properties of the payload equal, or conditions on them (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All must hold.',
+      'A filter for these events: values that properties of the payload must equal, or conditions on them (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All must hold.',
     additionalProperties: true,
     example: { status: { changedTo: 'paid' } },
   },
   name: text('A name for lists.', { maxLength: MAX_NAME_LENGTH, nullable: true, example: 'Billing' }),
-  description: text('For people.', {
+  description: text('A description for people.', {
     maxLength: MAX_DESCRIPTION_LENGTH,
     nullable: true,
     example: 'Books paid orders',
   }),
-  headers: headersOf('Sent with each request. Whoever reads the endpoint sees them: credentials belong into auth.', {
-    'x-source': 'shop',
-  }),
+  headers: headersOf(
+    'Headers of each request. They are shown when the endpoint is read, so put credentials into auth.',
+    {
+      'x-source': 'shop',
+    },
+  ),
   schemes: {
     type: 'array',
-    description: 'Signature schemes, each of which adds its headers.',
+    description: 'Signature schemes. Each scheme adds its headers.',
     items: { type: 'string' },
     minItems: 1,
     maxItems: MAX_SCHEMES,
@@ -95,7 +98,7 @@ export const LISTENER_SCHEMA = {
   },
   auth: {
     description:
-      'Credentials that the receiving server asks for beside the signature. They are stored and never shown again. A URL of another origin needs them anew; null removes them.',
+      'Credentials that the receiving server requires in addition to the signature. They are never shown again. Give them again with a URL of another origin; null removes them.',
     nullable: true,
     oneOf: [
       authOf('headers', 'Headers whose values are secret.', {
@@ -118,11 +121,11 @@ export const LISTENER_SCHEMA = {
           clientId: text('The id of the client.', { ...AUTH_TEXT, example: 'webhooks' }),
           clientSecret: text('The secret of the client.', SECRET_TEXT),
           scope: text('The scope of the token.', { ...AUTH_TEXT, example: 'orders' }),
-          audience: text('The audience of the token, where the server wants one.', {
+          audience: text('The audience of the token, if the server requires one.', {
             ...AUTH_TEXT,
             example: 'https://hooks.example.com',
           }),
-          clientAuth: text('How the client names itself: by HTTP Basic, or in the body.', {
+          clientAuth: text('How the client authenticates: by HTTP Basic, or in the body.', {
             enum: ['basic', 'body'],
             default: 'basic',
             example: 'basic',
@@ -135,7 +138,7 @@ export const LISTENER_SCHEMA = {
   },
   tls: {
     ...object(
-      'A client certificate for a server that asks for one, and the private authorities that signed its own. A URL of another origin needs it anew; null removes it.',
+      'A client certificate for a server that requires one, and the private authorities that signed the certificate of the server. Give both again with a URL of another origin; null removes them.',
       {
         cert: text('The client certificate and its chain, in PEM.', {
           maxLength: MAX_CERTIFICATES_LENGTH,
@@ -152,7 +155,7 @@ export const LISTENER_SCHEMA = {
           writeOnly: true,
           example: PLACEHOLDER,
         }),
-        ca: text('Private authorities, in PEM.', {
+        ca: text('The certificates of private authorities, in PEM.', {
           maxLength: MAX_CERTIFICATES_LENGTH,
           example: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}`,
         }),
@@ -163,7 +166,7 @@ export const LISTENER_SCHEMA = {
     example: { ca: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}` },
   },
   format: text('The payload format.', { maxLength: MAX_FORMAT_LENGTH, default: 'standard', example: 'standard' }),
-  ordering: text('entity: the events of one object are sent one at a time, in their order.', {
+  ordering: text('With entity, the events of one object are sent one at a time, in their order.', {
     enum: [...ORDERINGS],
     default: 'none',
     example: 'none',
@@ -176,14 +179,14 @@ export const LISTENER_SCHEMA = {
   },
   rateLimit: {
     ...object(
-      'The most requests in a stretch of time; null: no limit.',
+      'The maximum number of requests in a period; null for no limit.',
       {
-        limit: { type: 'integer', minimum: 1, maximum: MAX_RATE, description: 'Requests.', example: 100 },
+        limit: { type: 'integer', minimum: 1, maximum: MAX_RATE, description: 'The number of requests.', example: 100 },
         perSeconds: {
           type: 'integer',
           minimum: 1,
           maximum: MAX_RATE_SECONDS,
-          description: 'The length of the stretch, in seconds.',
+          description: 'The length of the period, in seconds.',
           example: 60,
         },
       },
@@ -192,21 +195,24 @@ export const LISTENER_SCHEMA = {
     nullable: true,
     example: { limit: 100, perSeconds: 60 },
   },
-  handshake: text('How the receiver agrees before anything is sent to it. Left out: as this service requires.', {
-    enum: [...HANDSHAKES],
-    example: 'challenge',
-  }),
+  handshake: text(
+    'How the receiver agrees before the first webhook is sent. If you leave it out, the service chooses.',
+    {
+      enum: [...HANDSHAKES],
+      example: 'challenge',
+    },
+  ),
 } satisfies Record<string, PropertySchema>;
 
-/** Of a new listener only: an existing one rotates its secret. */
+/** The schema of `secret`, which only a new listener has. An existing listener rotates its secret. */
 export const SECRET_SCHEMA: PropertySchema = text(
-  'What signatures are made with: whsec_ and the base64 of 24 to 64 random bytes. Without the scheme standard any text. Leave it out to get a new one, which the answer shows once.',
+  'The secret that signs requests: whsec_ and the base64 of 24 to 64 random bytes, or any text if the scheme standard is not used. Leave it out to get a new secret. The response shows it once.',
   { minLength: 1, maxLength: MAX_TEXT_BYTES, writeOnly: true, example: `whsec_${PLACEHOLDER}` },
 );
 
 /**
- * Metadata in the form of the compiler plugin of @nestjs/swagger. That package calls a static method of this name, which its plugin writes
- * into classes; so the DTOs need no import of it, and an application without it loads nothing.
+ * Metadata in the form of the compiler plugin of @nestjs/swagger. The plugin adds a static method `_OPENAPI_METADATA_FACTORY` to classes, and
+ * the package calls it. The DTOs have this method, so they do not import the package, and applications without it load nothing.
  *
  * @see https://docs.nestjs.com/openapi/cli-plugin
  */
@@ -216,7 +222,7 @@ export function openApiMetadata(
 ): Record<string, object> {
   const entries = Object.entries(schemas).map(([name, schema]) => {
     const isRequired = required.includes(name);
-    // `required` is a list where the schema has properties of its own. @nestjs/swagger changes what it is given: a copy each time.
+    // In an object schema `required` is a list, so `selfRequired` is used. @nestjs/swagger changes its input, so each call returns a copy.
     return [
       name,
       {

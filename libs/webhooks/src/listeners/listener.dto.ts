@@ -32,7 +32,7 @@ import {
   SECRET_SCHEMA,
 } from './listener-schema.js';
 
-/** What a customer may change of a listener: for a `PATCH` endpoint behind Nest's `ValidationPipe`. @nestjs/swagger lists its properties. */
+/** The body of a `PATCH` endpoint for customers: use it with Nest's `ValidationPipe`. @nestjs/swagger lists its properties. */
 export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
@@ -52,14 +52,14 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
   @MaxLength(MAX_NAME_LENGTH)
-  @Matches(/^[^\0]*$/, { message: 'name must not hold NUL' })
+  @Matches(/^[^\0]*$/, { message: 'name must not contain NUL' })
   name?: string | null;
 
   @IsOptional()
   @IsString()
   @MaxLength(MAX_DESCRIPTION_LENGTH)
-  // PostgreSQL's text takes no NUL.
-  @Matches(/^[^\0]*$/, { message: 'description must not hold NUL' })
+  // PostgreSQL's `text` does not accept NUL.
+  @Matches(/^[^\0]*$/, { message: 'description must not contain NUL' })
   description?: string | null;
 
   @IsOptional()
@@ -102,15 +102,15 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsIn(HANDSHAKES)
   handshake?: Handshake;
 
-  /** For @nestjs/swagger, where the application has it. @internal */
+  /** @nestjs/swagger calls this method if the application has that package. @internal */
   static _OPENAPI_METADATA_FACTORY(): Record<string, object> {
     return openApiMetadata(LISTENER_SCHEMA, []);
   }
 }
 
 /**
- * What a customer may say of a new listener: for a `POST` endpoint behind Nest's `ValidationPipe`. The owner is not in it:
- * take that from who is logged in, `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists its properties.
+ * The body of a `POST` endpoint for customers: use it with Nest's `ValidationPipe`. It has no owner. Take the owner from the logged-in user:
+ * `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists its properties.
  */
 export class CreateListenerDto extends UpdateListenerDto implements ListenerInput {
   @IsString()
@@ -127,9 +127,9 @@ export class CreateListenerDto extends UpdateListenerDto implements ListenerInpu
 }
 
 /**
- * Checks shapes; what the values mean is checked by who uses them.
+ * Checks the shape of the input. The code that uses a value checks its meaning.
  *
- * @param others properties that the caller has checked itself, and that an error lists, too
+ * @param others properties that the caller checks. An error also lists them as known
  * @throws InvalidListenerError `INVALID_LISTENER`
  */
 export function checkShape(dto: new () => object, input: object, others: readonly string[]): void {
@@ -137,7 +137,7 @@ export function checkShape(dto: new () => object, input: object, others: readonl
     whitelist: true,
     forbidNonWhitelisted: true,
     forbidUnknownValues: true,
-    // A secret may stand in it.
+    // The input may contain a secret.
     validationError: { target: false, value: false },
   });
   if (errors.length) {

@@ -40,10 +40,15 @@ import type { JsonObject } from '../json.js';
 import { BadRequestError, hintForApplication } from '../errors.js';
 import { knownNames, listedNames } from '../known-names.js';
 import { Credentials } from './credentials.js';
-import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
+import {
+  InvalidListenerError,
+  LISTENER_DISABLED_MESSAGE,
+  LISTENER_PENDING_MESSAGE,
+  ListenerNotFoundError,
+} from '../listener-errors.js';
 import type { EventCatalog } from './event-catalog.js';
 import { compileFilter, type Filter } from '../routing/filter.js';
-import { handshakeOf, type HandshakeRules, standingOf } from './handshake/handshake-choice.js';
+import { handshakeOf, type HandshakeRules, handshakeChange } from './handshake/handshake-choice.js';
 import type { Handshake } from '../options/handshake-methods.js';
 import { checkShape, CreateListenerDto, UpdateListenerDto } from './listener.dto.js';
 import type {
@@ -67,7 +72,7 @@ import type { Quotas } from '../quotas.js';
 import { eraseOwner, type ErasedOwner } from './erase-owner.js';
 import { DAY } from '../time.js';
 
-/** What a listener service works with. @internal */
+/** What a {@link ListenerService} needs. @internal */
 export interface ListenerServiceParts {
   readonly database: Database;
   readonly transactions: CallerTransactions;
@@ -81,18 +86,18 @@ export interface ListenerServiceParts {
   readonly sealing: Sealing;
   readonly quotas: Quotas;
   readonly formats: ReadonlySet<string>;
-  /** Of the schemes and formats, those that services bound to an owner may name. */
+  /** The schemes and formats that owner-bound services accept. */
   readonly customers: { readonly formats: ReadonlySet<string>; readonly schemes: ReadonlySet<string> };
   /** Stores an example event for one listener. @returns the id of its delivery */
   readonly sendTest: (listener: ListenerRow, example: TestExample) => Script<string>;
-  /** Deliveries may be due now. */
+  /** Wakes the dispatcher, because deliveries may be due. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;
   readonly warn: (message: string) => void;
 }
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
-/** What the application may give beside what customers may: an error lists it to the application only. */
+/** Properties that only the application may set. Errors of owner-bound services do not list them. */
 const REFERENCES: readonly (keyof ListenerReferences)[] = ['externalId', 'metadata'];
 const CREATED_BY_APPLICATION: readonly (keyof CreateListenerInput)[] = [
   ...REFERENCES,
@@ -100,14 +105,15 @@ const CREATED_BY_APPLICATION: readonly (keyof CreateListenerInput)[] = [
 ];
 const MAX_REASON_LENGTH = 500;
 const SHOWN_TIME_MS = 10_000;
-/** As of `secrets.rotationOverlapMs`. */
+/** The maximum of `secrets.rotationOverlapMs`. */
 const MAX_OVERLAP_MS = 30 * DAY;
 
 /**
- * Who wants which events: listeners, kept in the database beside the entities.
+ * Creates, reads and changes listeners. A listener says which events are sent to which URL. Listeners are stored in the database of the
+ * entities.
  *
- * Injected as it is, it sees every listener and is the application's own tool. `forOwner(id)` gives the same service
- * bound to one owner: use that for whatever a customer asks.
+ * The injected service sees every listener and is for the application itself. For requests of a customer use `forOwner(id)`, which returns
+ * a service that is bound to one owner.
  */
 export class ListenerService {
   private readonly credentials: Credentials;
@@ -123,22 +129,23 @@ export class ListenerService {
   }
 
   /**
-   * This service for one owner: it creates for it, and another owner's listeners do not exist.
+   * Returns this service bound to one owner. It creates listeners of this owner, and listeners of other owners do not exist for it.
    *
-   * @param owner a string: a miscalculated number, such as `NaN`, would act as a separate tenant
+   * @param owner a string. Numbers are not accepted: a miscalculated number, such as `NaN`, would act as a separate tenant
    * @throws InvalidListenerError `INVALID_OWNER`
+   * @example await listeners.forOwner(user.id).list();
    */
   forOwner(owner: string): ListenerService {
     const bound = assertOwner(typeof owner === 'string' ? owner : undefined);
-    if (this.boundTo !== undefined && bound !== this.boundTo) throw notTheirs();
+    if (this.boundTo !== undefined && bound !== this.boundTo) throw otherOwner();
     return new ListenerService(this.parts, bound);
   }
 
   /**
-   * This service inside a transaction: its changes are committed or rolled back with it. The service joins an ambient transaction
-   * (`docs/transactions.md`) without this call.
+   * Returns this service inside a transaction. Its changes are committed or rolled back with the transaction. An ambient transaction
+   * (`docs/transactions.md`) does not need this call.
    *
-   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`; one that is in no transaction changes nothing
+   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`. A manager outside a transaction has no effect
    * @throws TransactionError `WRONG_DATA_SOURCE`
    * @example await dataSource.transaction((manager) => listeners.withManager(manager).create({ events: ['order.*'], url }));
    */
@@ -150,14 +157,14 @@ export class ListenerService {
   }
 
   /**
-   * Creates a listener. Its secret is in the answer and is never shown again.
+   * Creates a listener. Only the result of this call contains its secret.
    *
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
    * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
    * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
-   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`; QuotaError `TOO_MANY_LISTENERS` from a service
-   * that is bound to an owner
+   * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`, `EXTERNAL_ID_TAKEN`; from an owner-bound
+   * service also QuotaError `TOO_MANY_LISTENERS`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
    */
   async create(input: CreateListenerInput): Promise<ListenerWithSecret> {
@@ -226,8 +233,8 @@ export class ListenerService {
   /**
    * Finds the listener with this `externalId` among the listeners of one owner.
    *
-   * @param owner only for a service that is not bound to an owner; without it, the application's own listeners are searched
-   * @returns `null` when there is none
+   * @param owner by default, the bound owner. A service without an owner searches the listeners without an owner by default
+   * @returns `null` if there is no such listener
    * @throws InvalidListenerError `INVALID_LISTENER`, `INVALID_OWNER`
    */
   async findByExternalId(externalId: string, owner?: string | number | bigint): Promise<Listener | null> {
@@ -239,17 +246,20 @@ export class ListenerService {
     return row ? this.toListener(row) : null;
   }
 
-  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
+  /** Lists listeners, the newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_OWNER` */
   async list(
     options: WebhookPageOptions & { state?: Listener['state']; owner?: string } = {},
   ): Promise<WebhookPage<Listener>> {
     const { limit, after } = readPage(options);
     const { state } = options;
     if (state !== undefined && !STATES.includes(state)) {
-      throw new BadRequestError('INVALID_STATE', `state must be one of ${STATES.join(', ')}`);
+      throw new BadRequestError(
+        'INVALID_STATE',
+        `Invalid \`state\`. Allowed: ${STATES.map((known) => `'${known}'`).join(', ')}.`,
+      );
     }
     const owner = options.owner === undefined ? undefined : assertOwner(options.owner);
-    if (this.boundTo !== undefined && owner !== undefined && owner !== this.boundTo) throw notTheirs();
+    if (this.boundTo !== undefined && owner !== undefined && owner !== this.boundTo) throw otherOwner();
     const scope = this.boundTo ?? owner;
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -266,10 +276,11 @@ export class ListenerService {
   }
 
   /**
-   * Changes what is given and leaves the rest. A new URL starts without failures and without a pause. Deliveries that wait go to it, signed with the present secrets; a listener with a
-   * handshake waits until the new URL, or the other handshake, has passed it.
+   * Changes the given properties. Properties that are `undefined` stay as they are. Pending deliveries are sent to a new URL, signed with the
+   * current secrets. A new URL starts without failures and without a pause. If the URL or the handshake changes, a listener with a handshake
+   * is `pending` until the handshake has passed.
    *
-   * @throws ListenerNotFoundError and what {@link create} throws
+   * @throws ListenerNotFoundError, and the errors of {@link create}
    */
   async update(id: string, input: UpdateListenerInput): Promise<Listener> {
     const transaction = this.parts.transactions.here();
@@ -286,7 +297,7 @@ export class ListenerService {
       id,
       (row) => {
         const { events, where, ...present } = this.toListener(row);
-        // A `null`, which JSON can hold, stands for the default as it does in `create`.
+        // As in `create`, `null` stands for the default.
         const merged = { ...present, ...given };
         const delivering = this.delivering(merged, present);
         const values = {
@@ -294,7 +305,7 @@ export class ListenerService {
           ...this.keys.changed(row, given.schemes),
           ...this.credentials.changedAuth(row, given),
           ...this.credentials.changedTls(row, given.url, tls),
-          ...standingOf(row, delivering.url, given.handshake, this.handshakeRules),
+          ...handshakeChange(row, delivering.url, given.handshake, this.handshakeRules),
         };
         Object.assign(values, storedReferences(row.owner, { externalId, metadata }));
         if (given.events === undefined && given.where === undefined) return { values, routes: null };
@@ -303,18 +314,18 @@ export class ListenerService {
         return { values: { ...values, ...subscription.values }, routes: subscription.routes };
       },
       function* (before, { state, url }) {
-        const isMoved = url !== before.url;
-        const isAsIt = state === undefined || (state === 'active' && before.state === 'active');
-        if (before.state === 'disabled' || (isAsIt && !isMoved)) return;
+        const isNewUrl = url !== before.url;
+        const isSameState = state === undefined || (state === 'active' && before.state === 'active');
+        if (before.state === 'disabled' || (isSameState && !isNewUrl)) return;
         const now = clock.now();
-        yield* resumeListener(database, before.id, state === 'pending' ? now : null, isMoved ? now : null);
+        yield* resumeListener(database, before.id, state === 'pending' ? now : null, isNewUrl ? now : null);
       },
     );
     this.wake(transaction);
     return listener;
   }
 
-  /** Its routes go, what waits for it is discarded; the log of its deliveries stays. @throws ListenerNotFoundError */
+  /** Removes a listener and discards its pending deliveries. The log of its deliveries stays. @throws ListenerNotFoundError */
   async remove(id: string): Promise<void> {
     const { database, clock } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -327,16 +338,17 @@ export class ListenerService {
   }
 
   /**
-   * Lets it receive again, and forgets its failures. One with a handshake has to pass it first, anew; one that waits for its handshake
-   * is asked as soon as the pause after the last one is over.
+   * Enables a disabled listener and resets its failures. A listener with a handshake becomes `pending` and must pass the handshake again. If
+   * it is `pending` already, the next handshake starts when the pause after the last one is over.
    *
-   * @param options `held`: what becomes of the deliveries that were held meanwhile: sent now, or never @defaultValue 'release'
+   * @param options `held`: whether deliveries that were held while the listener was disabled are sent (`'release'`) or discarded
+   * (`'discard'`) @defaultValue 'release'
    * @throws ListenerNotFoundError, InvalidListenerError `INVALID_LISTENER`
    */
   async enable(id: string, options: { held?: 'release' | 'discard' } = {}): Promise<Listener> {
     const { held = 'release' } = options;
     if (held !== 'release' && held !== 'discard') {
-      throw new InvalidListenerError('INVALID_LISTENER', "`held` must be 'release' or 'discard'.");
+      throw new InvalidListenerError('INVALID_LISTENER', "Invalid `held`. Allowed: 'release', 'discard'.");
     }
     const { database, clock } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -358,7 +370,12 @@ export class ListenerService {
     return listener;
   }
 
-  /** Stops it: what waits for it, and what happens from now on, is held until it is enabled. @throws ListenerNotFoundError */
+  /**
+   * Disables a listener. Its pending deliveries and new events are held until you enable it again.
+   *
+   * @param reason shown as `disabledReason`; at most 500 characters, more are cut off
+   * @throws ListenerNotFoundError
+   */
   async disable(id: string, reason = 'disabled by the application'): Promise<Listener> {
     const { database, clock } = this.parts;
     const transaction = this.parts.transactions.here();
@@ -379,11 +396,12 @@ export class ListenerService {
   }
 
   /**
-   * Gives a new secret, shown only here. The one before it signs beside the new one for `overlapMs`.
+   * Replaces the secret of a listener. Only the result of this call contains the new secret. The old secret also signs for `overlapMs`.
    *
-   * @param options `overlapMs: 0` after a leak @defaultValue `secrets.rotationOverlapMs`
-   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`;
-   * UnreadableSecretError when a secret that would sign on cannot be read: rotate with `overlapMs: 0`
+   * @param options `secret`: the new secret @defaultValue 32 random bytes; `overlapMs`: from 0 to 30 days in ms, 0 after a leak
+   * @defaultValue `secrets.rotationOverlapMs`
+   * @throws ListenerNotFoundError; BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`; UnreadableSecretError if the
+   * old secret cannot be read: then rotate with `overlapMs: 0`
    */
   async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
     const overlapMs = this.overlapOf(options.overlapMs);
@@ -394,11 +412,13 @@ export class ListenerService {
   }
 
   /**
-   * Gives a new Ed25519 key, or a first one: receivers verify with what stands in `publicKeys` of the answer. The key before it
-   * signs beside the new one for `overlapMs`; its private half is never shown.
+   * Replaces the Ed25519 key of a listener, or adds its first key. Receivers verify with `publicKeys` of the result. The old key also signs
+   * for `overlapMs`. Private keys are never shown.
    *
-   * @param options `privateKey`: `whsk_…`, one that listeners share; `overlapMs: 0` after a leak
-   * @throws ListenerNotFoundError, BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`
+   * @param options `privateKey`: `whsk_…`, for a key that several listeners share @defaultValue a new key; `overlapMs`: as for
+   * {@link rotateSecret}
+   * @throws ListenerNotFoundError; BadRequestError `INVALID_SECRET`, `INVALID_OVERLAP`, `TOO_MANY_SECRETS`; UnreadableSecretError if the old
+   * key cannot be read: then rotate with `overlapMs: 0`
    */
   async rotateSigningKey(id: string, options: { privateKey?: string; overlapMs?: number } = {}): Promise<Listener> {
     const overlapMs = this.overlapOf(options.overlapMs);
@@ -407,7 +427,7 @@ export class ListenerService {
   }
 
   /**
-   * The public keys of a listener in the shape of a JSON Web Key Set, to serve to its receiver; `WebhooksKeysModule` does.
+   * Returns the public keys of a listener as a JSON Web Key Set (RFC 7517). `WebhooksKeysModule` serves this set to receivers.
    *
    * @throws ListenerNotFoundError
    */
@@ -416,16 +436,16 @@ export class ListenerService {
   }
 
   /**
-   * Seals the secrets and credentials of all listeners with the first of `secrets.keys`, those of removed ones too: after keys
-   * were set for the first time, and before an old key is taken away. What signs no more is forgotten on the way. In batches,
-   * beside a running application; it may be run again at any time.
+   * Seals the secrets and credentials of all listeners, also of removed ones, with the first key of `secrets.keys`. Run it after you set keys
+   * for the first time, and before you remove an old key. It also deletes secrets that no longer sign. It works in batches while the
+   * application runs, and can be repeated.
    *
-   * @returns how many listeners were written, and the ids of those of which something could not be read
-   * @throws InvalidListenerError `INVALID_OWNER` from a service that is bound to one
-   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
+   * @returns `resealed`: how many listeners were written; `unreadable`: ids of listeners with a secret that cannot be read
+   * @throws InvalidListenerError `INVALID_OWNER` if the service is bound to an owner; TransactionError `NOT_TRANSACTIONAL` inside a
+   * transaction
    */
   async resealSecrets(): Promise<{ resealed: number; unreadable: string[] }> {
-    if (this.boundTo !== undefined) throw notTheirs();
+    if (this.boundTo !== undefined) throw otherOwner();
     const { database, sealing, clock, transactions } = this.parts;
     transactions.here().refuse('resealSecrets()');
     const total = { resealed: 0, unreadable: [] as string[] };
@@ -441,27 +461,28 @@ export class ListenerService {
 
   /**
    * Deletes all rows of an owner, as when a tenant leaves: listeners with their secrets, events, deliveries and attempts, also those of
-   * the owner's events to listeners of the application. This cannot be undone. It works in batches, and waits for requests in flight. Do
+   * the owner's events to listeners without an owner. This cannot be undone. It works in batches, and waits for requests in flight. Do
    * not write rows of the owner meanwhile. It does not find images of triggers that are not converted yet.
    *
    * @throws InvalidListenerError `INVALID_OWNER`, also when called on a service that is bound to an owner
    * @example await listeners.eraseOwner(tenant.id);
    */
   async eraseOwner(owner: string): Promise<ErasedOwner> {
-    if (this.boundTo !== undefined) throw notTheirs();
+    if (this.boundTo !== undefined) throw otherOwner();
     const { database, clock } = this.parts;
     return eraseOwner(database, clock, assertOwner(typeof owner === 'string' ? owner : undefined));
   }
 
   /**
-   * Sends the listener an example that nobody else receives, in its own format and whatever its types and filter, logged and retried like
-   * any other. It is marked: `"test": true` beside its `type`, which is signed, and the header `webhook-test: true`.
+   * Sends a test event to this listener only. The types and the filter of the listener do not matter. The test event has the format of the
+   * listener, and is logged and retried like any event. Its body has `"test": true` beside `type`, which is signed, and its request has the
+   * header `webhook-test: true`.
    *
-   * @param options `type`: of what it is an example: its `data` is the `example` of the entity or of the published type, or made up from
-   * the columns' types @defaultValue `type`: 'webhook.test', which says nothing but that it is one
-   * @returns the delivery to look at: `deliveries.get(deliveryId)`
-   * @throws ListenerNotFoundError, InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
-   * `INVALID_PATTERN`, `OWNER_NOT_DECLARED`; QuotaError `TOO_MANY_TESTS` from a service that is bound to an owner
+   * @param options `type`: the type of the example. Its `data` is the `example` of the entity or of the published type, or is made up from
+   * the types of the columns @defaultValue 'webhook.test'
+   * @returns the id of the delivery, for `deliveries.get(deliveryId)`
+   * @throws ListenerNotFoundError; InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
+   * `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED`; from an owner-bound service also QuotaError `TOO_MANY_TESTS`
    */
   async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
@@ -469,12 +490,10 @@ export class ListenerService {
     const scope = this.boundTo;
     const row = found(await transaction.run(() => readListener(database, textOf(id), scope)), id);
     if (row.state === 'pending') {
-      throw new InvalidListenerError('LISTENER_PENDING', 'The listener waits for its handshake.', { httpStatus: 409 });
+      throw new InvalidListenerError('LISTENER_PENDING', LISTENER_PENDING_MESSAGE, { httpStatus: 409 });
     }
     if (row.state !== 'active') {
-      throw new InvalidListenerError('LISTENER_DISABLED', 'The listener is disabled: enable it first.', {
-        httpStatus: 409,
-      });
+      throw new InvalidListenerError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE, { httpStatus: 409 });
     }
     const { type } = options;
     const example =
@@ -487,12 +506,12 @@ export class ListenerService {
     return { deliveryId };
   }
 
-  /** Where a scheme takes any text: what a receiver has had for years may be a word. */
+  /** Some schemes accept any text, so that receivers can keep an old secret. Such a secret may be a short word. */
   private warnOfShort(id: string, secret: string): void {
     const bytes = Buffer.byteLength(secret);
     if (bytes >= MIN_SECRET_BYTES) return;
     this.parts.warn(
-      `The secret of listener ${id} has ${bytes} bytes. A secret below ${MIN_SECRET_BYTES} bytes can be guessed by whoever sees a signed request. Rotate it to a longer one.`,
+      `The secret of listener ${id} has ${bytes} bytes. Anyone who sees a signed request can guess a secret below ${MIN_SECRET_BYTES} bytes. Rotate it to a longer secret.`,
     );
   }
 
@@ -501,7 +520,7 @@ export class ListenerService {
     if (Number.isSafeInteger(overlapMs) && overlapMs >= 0 && overlapMs <= MAX_OVERLAP_MS) return overlapMs;
     throw new InvalidListenerError(
       'INVALID_OVERLAP',
-      `overlapMs must be a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days).`,
+      `Invalid \`overlapMs\`. Allowed: a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days).`,
     );
   }
 
@@ -522,26 +541,26 @@ export class ListenerService {
     };
   }
 
-  /** Customers see times rounded up: how long a blocked attempt took would show them what stands in the inner network. */
+  /** Customers see rounded times: the duration of a blocked attempt would reveal which hosts the internal network has. */
   private shownTime(at: Date | null): Date | null {
     if (at === null || this.boundTo === undefined) return at;
     return new Date(Math.ceil(Number(at) / SHOWN_TIME_MS) * SHOWN_TIME_MS);
   }
 
-  /** Deliveries may be due, as soon as what was done here is committed. */
+  /** Wakes the dispatcher after the commit. */
   private wake(transaction: CallerTransaction): void {
     transaction.afterCommit(this.parts.wake);
   }
 
-  /** The newest event that others have committed: a transaction that began earlier may not see it. */
+  /** The sequence of the newest committed event. It is read outside the transaction, whose snapshot may be older. */
   private committedSequence({ runner }: CallerTransaction): Promise<unknown> {
     const { database } = this.parts;
-    // SQLite has one writer, and that is this transaction.
+    // SQLite allows one writer, and this transaction is the writer.
     if (database.dialect === 'sqlite' || !runner) return Promise.resolve(0);
     return database.single(() => lastSequence(database));
   }
 
-  /** In batches, so that nobody waits for long. Should this process die on the way, the next claim goes on with it. */
+  /** Works in batches, so that other statements wait only briefly. If this process dies meanwhile, the next claim discards the rest. */
   private async discardAll(transaction: CallerTransaction, id: string): Promise<void> {
     const { database, clock } = this.parts;
     const options = { now: clock.now(), limit: DISCARD_BATCH };
@@ -574,7 +593,7 @@ export class ListenerService {
     if (!events.length) {
       throw new InvalidListenerError(
         'INVALID_LISTENER',
-        "A listener needs `events`: a list of event types such as 'order.created', or of patterns such as 'order.*'.",
+        "`events` is missing. Allowed: a list of event types such as 'order.created', or of patterns such as 'order.*'.",
       );
     }
     const patterns = [...new Set(events)];
@@ -612,9 +631,10 @@ export class ListenerService {
   }
 
   /**
-   * A customer may name what the application has opened, and keep what it has given the listener. To a customer the rest does not exist.
+   * An owner-bound service accepts the schemes and formats that customers may choose, and those that the listener has already. Other schemes
+   * and formats do not exist for it.
    *
-   * @param before of a listener that changes
+   * @param before the listener before a change
    */
   private assertKnown(
     { schemes, format }: Pick<Listener, 'format' | 'schemes'>,
@@ -647,7 +667,7 @@ export class ListenerService {
     isOwned: boolean,
   ) {
     if (events !== undefined) {
-      throw new InvalidListenerError('INVALID_LISTENER', 'Give `entity` or `events`, not both.');
+      throw new InvalidListenerError('INVALID_LISTENER', '`entity` and `events` exclude each other. Give one of them.');
     }
     return [this.parts.catalog.patternOf(entity, isOwned)];
   }
@@ -655,7 +675,7 @@ export class ListenerService {
   private ownerOf(given: CreateListenerInput['owner']): string | null {
     const owner = given === undefined || given === null ? null : assertOwner(given);
     if (this.boundTo === undefined) return owner;
-    if (owner !== null && owner !== this.boundTo) throw notTheirs();
+    if (owner !== null && owner !== this.boundTo) throw otherOwner();
     return this.boundTo;
   }
 }
@@ -670,18 +690,18 @@ function unknownPart(
     details: { known: listedNames(names) },
     ...hintForApplication(
       code,
-      'Your own come from WebhooksModule.forRoot({ parts }), and the option customers names the ones that customers may choose.',
+      'Register your own in WebhooksModule.forRoot({ parts }). The option `customers` lists those that customers may choose.',
     ),
   });
 }
 
-/** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`; a race of two is decided by the index */
+/** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`. If two transactions race, the unique index decides */
 function* assertUnique(database: Database, key: Buffer | null, id: string): Script<void> {
   const taken = key && (yield* readByExternalKey(database, key));
   if (taken && taken.id !== id) throw externalIdTaken();
 }
 
-/** Runs a script that writes a listener. Ids are new: the one thing that may be there already is an external id. */
+/** Runs a script that writes a listener. Only `externalId` can violate a unique index, because ids are new. */
 async function writeListener<T>(transaction: CallerTransaction, script: () => Script<T>): Promise<T> {
   try {
     return await transaction.run(script);
@@ -696,7 +716,7 @@ function externalIdTaken(): InvalidListenerError {
   });
 }
 
-function notTheirs(): InvalidListenerError {
+function otherOwner(): InvalidListenerError {
   return new InvalidListenerError('INVALID_OWNER', OTHER_OWNER_MESSAGE);
 }
 
@@ -706,21 +726,21 @@ function assertOwner(owner: unknown): string {
     throw new InvalidListenerError(
       'INVALID_OWNER',
       INVALID_OWNER_MESSAGE,
-      hintForApplication('INVALID_OWNER', "Listeners of the application's own have no owner: leave `owner` out."),
+      hintForApplication('INVALID_OWNER', 'To create a listener of the application itself, leave `owner` out.'),
     );
   }
   return text;
 }
 
-/** What a JSON body can be, whatever the types say. */
+/** Checks what the types cannot ensure, because the input may be a JSON body. */
 function assertInput(input: unknown): void {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     throw new InvalidListenerError(
       'INVALID_LISTENER',
-      'The listener is not valid: pass an object with its properties.',
+      'The listener is not valid. Allowed: an object with the properties of a listener.',
     );
   }
-  // JSON can hold these, and code that copies or reads objects takes them for what every object has.
+  // JSON can contain keys such as `__proto__`. Code that copies or reads objects would confuse them with inherited members.
   const inherited = Object.keys(input).find((key) => key in Object.prototype);
   if (inherited === undefined) return;
   throw new InvalidListenerError(
@@ -734,15 +754,24 @@ function assertInput(input: unknown): void {
 
 function shortForm(property: string | undefined, value: unknown, where: Where | undefined): Where {
   if (where !== undefined) {
-    throw new InvalidListenerError('INVALID_LISTENER', 'Give `property` and `value` or `where`, not both.');
+    throw new InvalidListenerError(
+      'INVALID_LISTENER',
+      '`property` and `value` exclude `where`. Give one of the two forms.',
+    );
   }
-  // The form of old: no property means every instance. A value without one is a forgotten property.
+  // In this older form no property means every row. A value without a property is probably a mistake.
   if (property === undefined || property === '') {
     if (value === undefined || value === null || value === '') return {};
-    throw new InvalidListenerError('INVALID_FILTER', '`value` needs a `property`; for every instance leave out both.');
+    throw new InvalidListenerError(
+      'INVALID_FILTER',
+      '`property` is missing, but `value` is given. For every row leave out both.',
+    );
   }
   if (value === undefined) {
-    throw new InvalidListenerError('INVALID_FILTER', '`property` needs a `value`; for every instance leave out both.');
+    throw new InvalidListenerError(
+      'INVALID_FILTER',
+      '`value` is missing, but `property` is given. For every row leave out both.',
+    );
   }
   return { [property]: value as Where[string] };
 }
@@ -752,7 +781,7 @@ function found(row: ListenerRow | undefined, id: string): ListenerRow {
   return row;
 }
 
-/** PostgreSQL's text takes no NUL. */
+/** Removes NUL, which PostgreSQL's `text` does not accept. */
 function storable(text: string): string {
   return textOf(text).replaceAll('\0', '');
 }

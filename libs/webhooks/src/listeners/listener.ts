@@ -5,7 +5,7 @@ import type { ListenerTls, ShownListenerTls } from './credentials/listener-tls.j
 import type { Handshake } from '../options/handshake-methods.js';
 import type { RateLimit } from '../health/rate-limit.js';
 
-/** What one property must be; several keys must all hold. */
+/** Conditions on one property. All conditions must hold. */
 export interface WhereConditions {
   equals?: Json | Date | bigint;
   in?: readonly (Json | Date | bigint)[];
@@ -14,16 +14,16 @@ export interface WhereConditions {
   gte?: number | string | bigint | Date;
   lt?: number | string | bigint | Date;
   lte?: number | string | bigint | Date;
-  /** Present and not `null`. */
+  /** Whether the property is present and not `null`. */
   exists?: boolean;
-  /** Among what an update changed. */
+  /** Whether the update changed the property. */
   changed?: boolean;
   changedFrom?: Json | Date | bigint;
   changedTo?: Json | Date | bigint;
 }
 
 /**
- * Which events: a value that a property equals, conditions on it, or a nested object. All must hold.
+ * A filter for events: for each property a value that it must equal, conditions, or a nested object. All must hold.
  *
  * @example { status: { changedTo: 'paid' }, 'address.city': 'Lyon', total: { gte: '100.00' } }
  */
@@ -31,110 +31,113 @@ export interface Where {
   [property: string]: Json | Date | bigint | undefined | WhereConditions | Where;
 }
 
-/** What a customer may say of a listener of theirs. */
+/** The properties of a listener that customers may set. */
 export interface ListenerInput {
-  /** Where to POST: `https:`, and a public address, unless `security` says otherwise. */
+  /** The URL to which webhooks are sent: `https:` and a public address, unless the option `security` allows more. */
   url: string;
-  /** Types, `prefix.*` or `*`. Either this or `entity`. */
+  /** Event types, `prefix.*` or `*`. Either `events` or `entity` is required. */
   events?: readonly string[];
-  /** @defaultValue every event of the types */
+  /** A filter for these events. @defaultValue no condition */
   where?: Where;
   /** A name for lists; at most 255 characters. */
   name?: string | null;
-  /** For people; at most 500 characters. */
+  /** A description for people; at most 500 characters. */
   description?: string | null;
-  /** Sent with each request, and shown to whoever reads the listener: for what is secret there is `auth`. */
+  /** Headers of each request. They are shown when the listener is read, so put secret headers into `auth`. */
   headers?: Readonly<Record<string, string>>;
   /**
    * `whsec_` and the base64 of 24 to 64 bytes. If `standard` is not among the schemes: any text of at most 512 bytes, so that receivers
-   * can keep the secret that they have. The log warns of a secret below 24 bytes.
+   * can keep their old secret. The log warns about a secret below 24 bytes.
    *
-   * @defaultValue a new one, of 32 random bytes
+   * @defaultValue a new secret of 32 random bytes
    */
   secret?: string;
   /**
-   * Names of signature schemes, each of which adds its headers: `standard`, `standard-v1a`, `github`, `stripe`, `google-code` or
-   * the application's own; see `docs/signing.md`.
+   * Names of signature schemes: `standard`, `standard-v1a`, `github`, `stripe`, `google-code`, or schemes of the application. Each scheme
+   * adds its headers. See `docs/signing.md`.
    *
    * @defaultValue `['standard']`
    */
   schemes?: readonly string[];
   /**
-   * What the receiver's server asks for beside the signature; stored sealed, and shown with `***` in place of what is secret. A URL
-   * of another origin needs it anew.
+   * Credentials that the receiving server requires in addition to the signature. They are stored sealed, and shown with `***` instead of
+   * secret values. Give them again with a URL of another origin.
    *
-   * @defaultValue nothing
+   * @defaultValue none
    */
   auth?: ListenerAuth | null;
   /**
-   * A client certificate for a server that asks for one, or the private authorities that signed its own; for `https:` URLs. Stored
-   * sealed, and shown without the key. A URL of another origin needs it anew.
+   * A client certificate for a server that requires one, or the private authorities that signed the certificate of the server, or both. Only
+   * for `https:` URLs. The key is stored sealed and never shown. Give `tls` again with a URL of another origin.
    *
    * @defaultValue no client certificate, and the public authorities
    */
   tls?: ListenerTls | null;
-  /** Name of a payload format. @defaultValue `'standard'` */
+  /** The name of a payload format. @defaultValue `'standard'` */
   format?: string;
   /**
-   * `entity`: the events of one row come one at a time, in the order of their commits; see `docs/ordering.md`.
+   * `'entity'`: the events of one row are sent one at a time, in the order of their commits. `'none'`: this holds only for entities that set
+   * `ordering` themselves. See `docs/ordering.md`.
    *
-   * @defaultValue 'none': only those of entities that are ordered themselves
+   * @defaultValue 'none'
    */
   ordering?: Ordering;
   /**
-   * Also send the header `webhook-sequence`: a whole number, which grows with each event of one row in the order of their
-   * commits. A receiver that keeps the highest per row can drop what is older. No scheme signs it; see `docs/ordering.md`.
+   * Whether requests have the header `webhook-sequence`: a whole number that grows with each event of one row, in the order of their commits.
+   * A receiver that stores the highest number of each row can ignore older events. No scheme signs this header. See `docs/ordering.md`.
    *
    * @defaultValue false
    */
   sequence?: boolean;
-  /** The most requests it is sent in a stretch of time, by all processes together. @defaultValue no limit */
+  /** The maximum number of requests in a period, for all processes together. @defaultValue no limit */
   rateLimit?: RateLimit | null;
   /**
-   * How its receiver has to agree before anything is sent to it; a new URL is asked anew. See `docs/receiving/README.md`.
+   * How the receiver must agree before the first webhook is sent. A new URL must agree again. See `docs/receiving/README.md`.
    *
    * @defaultValue `handshake.default`
    */
   handshake?: Handshake;
 }
 
-/** Data that only the application sets on a listener: `CreateListenerDto`, which customers fill in, has neither property. */
+/** Properties of a listener that only the application sets. `CreateListenerDto`, which is for customers, does not have them. */
 export interface ListenerReferences {
-  /** Its id in another system; unique among the listeners of its owner. At most 255 characters. See `findByExternalId()`. */
+  /** The id of the listener in another system, unique among the listeners of one owner. At most 255 characters. See `findByExternalId()`. */
   externalId?: string | null;
   /** Data of the application: a JSON object of at most 4 KiB. Never sent. */
   metadata?: JsonObject | null;
 }
 
-/** What the application may say of a listener. */
+/** Input of `ListenerService.create()`. */
 export interface CreateListenerInput extends ListenerInput, ListenerReferences {
-  /** All types of one entity: `{ entity: User }` is `events: ['user.*']`. A class, or the entity's name. */
+  /** Subscribes to all types of one entity: `{ entity: User }` means `events: ['user.*']`. A class, or the name of the entity. */
   entity?: EntityClass | string;
-  /** With `value`: the short form of `where: { [property]: value }`. */
+  /** `property` and `value` together are short for `where: { [property]: value }`. */
   property?: string;
   value?: Json | Date | bigint;
   /**
-   * `whsk_…`: the Ed25519 key that schemes such as `standard-v1a` sign with, when several listeners are to share one, and
-   * receivers one public key. `generateSigningKey()` makes one.
+   * `whsk_…`: the Ed25519 key with which schemes such as `standard-v1a` sign. Set it if several listeners should have the same public key.
+   * `generateSigningKey()` makes a key.
    *
-   * @defaultValue a key of its own for each listener that names such a scheme
+   * @defaultValue a new key for each listener with such a scheme
    */
   privateKey?: string;
-  /** Whose it is. @defaultValue nobody's: the application's own, which receives the rows of every owner */
+  /** The owner of the listener. @defaultValue none: a listener of the application, which receives events of every owner */
   owner?: string | number | bigint | null;
 }
 
+/** Input of `ListenerService.update()`. */
 export type UpdateListenerInput = Partial<Omit<ListenerInput, 'secret'>> & ListenerReferences;
 
-/** A listener as it is shown: without its secrets. */
+/** A listener as services return it, without secrets. */
 export interface Listener {
   /** `lst_` and a UUIDv7. */
   readonly id: string;
+  /** `null`: a listener of the application, which receives events of every owner. */
   readonly owner: string | null;
   readonly url: string;
   /** Patterns of event types. */
   readonly events: readonly string[];
-  /** As it was given; `{}` for no condition. */
+  /** The filter as it was given; `{}` if there is no condition. */
   readonly where: Where;
   readonly name: string | null;
   readonly externalId: string | null;
@@ -142,26 +145,27 @@ export interface Listener {
   readonly description: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly schemes: readonly string[];
-  /** `whpk_…`, newest first: what its Ed25519 signatures are verified with; two while a rotation overlaps. */
+  /** `whpk_…`, newest first: the public keys that verify Ed25519 signatures of this listener. Two during the overlap of a rotation. */
   readonly publicKeys: readonly string[];
-  /** With `***` in place of what is secret. */
+  /** `***` stands for secret values. */
   readonly auth: ListenerAuth | null;
-  /** Whose certificates, and until when; never the key. */
+  /** Subjects and expiry of the certificates, never the key. */
   readonly tls: ShownListenerTls | null;
   readonly format: string;
   readonly ordering: Ordering;
   readonly sequence: boolean;
   readonly rateLimit: RateLimit | null;
   readonly handshake: Handshake;
-  /** Why the last try of its handshake failed, of one that has not passed: a code of an attempt, or `HANDSHAKE_REFUSED`. */
+  /** Why the last handshake failed: a code of an attempt, or `HANDSHAKE_REFUSED`. `null` if the handshake has passed or was not tried yet. */
   readonly handshakeError: string | null;
-  /** Requests a minute that its receiver granted in a `cloudevents` handshake, and which are kept. */
+  /** The limit of requests per minute that the receiver set in a `cloudevents` handshake. The dispatcher keeps it. */
   readonly allowedRate: number | null;
   /**
-   * `pending` ones wait for their handshake, which is tried again for some three days. They and `disabled` ones are sent nothing; what is
-   * for them is held.
+   * `'pending'`: the handshake has not passed yet. It is retried for about three days. `'pending'` and `'disabled'` listeners get no requests,
+   * and their deliveries are held.
    */
   readonly state: 'active' | 'pending' | 'disabled';
+  /** The reason given to `disable()`, or why the dispatcher disabled the listener. */
   readonly disabledReason: string | null;
   /** Number of failed attempts since the last successful attempt. */
   readonly failuresInARow: number;
@@ -172,11 +176,11 @@ export interface Listener {
    * ends the pause.
    */
   readonly pausedUntil: Date | null;
-  /** The next time at which something may be sent, as far as known; `null` when nothing is due. */
+  /** When the next request may be sent, as far as known; `null` if nothing is pending. */
   readonly nextAttemptAt: Date | null;
   readonly createdAt: Date;
   readonly updatedAt: Date;
 }
 
-/** A new listener, or a rotated secret: the only time that a secret is shown. */
+/** The result of `create()` and `rotateSecret()`. No other call returns a secret. */
 export type ListenerWithSecret = Listener & { readonly secret: string };

@@ -7,14 +7,14 @@ import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 
-/** What {@link SigningKeys} work with. */
+/** What {@link SigningKeys} need. */
 export interface SigningKeysParts {
   readonly clock: WebhookClock;
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly sealing: Sealing;
 }
 
-/** What of a listener's row its keys are in. */
+/** The columns of a listener's row that matter for its keys. */
 interface KeysRow {
   readonly id: string;
   readonly secrets: string;
@@ -22,15 +22,15 @@ interface KeysRow {
   readonly schemes: string;
 }
 
-/** What a listener's requests are signed with, as it is given and as it is stored: its secret, and its Ed25519 keys where a scheme has some. */
+/** Checks, stores and rotates the keys that sign the requests of a listener: its secret, and an Ed25519 key if a scheme needs one. */
 export class SigningKeys {
   constructor(private readonly parts: SigningKeysParts) {}
 
   /**
-   * Of a new listener.
+   * The stored keys of a new listener.
    *
-   * @param privateKey `whsk_…`, for schemes with Ed25519 keys; made where it is not given
-   * @throws InvalidListenerError `INVALID_LISTENER` for one that nothing would sign with; BadRequestError `INVALID_SECRET`
+   * @param privateKey `whsk_…`, for schemes with Ed25519 keys @defaultValue a new key
+   * @throws InvalidListenerError `INVALID_LISTENER` if no scheme uses the private key; BadRequestError `INVALID_SECRET`
    */
   firstOf(listenerId: string, schemes: readonly string[], secret: string, privateKey: string | undefined): string {
     this.assertFits(secret, schemes);
@@ -38,7 +38,7 @@ export class SigningKeys {
     if (privateKey !== undefined && !isKeyUsed) {
       throw new InvalidListenerError(
         'INVALID_LISTENER',
-        '`privateKey` is for schemes with Ed25519 keys: name one, such as `standard-v1a`, in `schemes`.',
+        '`privateKey` needs a scheme with Ed25519 keys in `schemes`, such as `standard-v1a`. Add one, or leave `privateKey` out.',
       );
     }
     const keys = [this.secretOf(listenerId, secret)];
@@ -46,18 +46,22 @@ export class SigningKeys {
     return writeSecrets(keys);
   }
 
-  /** With a new secret in front, beside which the one before it signs for `overlapMs`. @throws as {@link rotate} does */
+  /** The stored keys with a new secret in front. The old secret also signs for `overlapMs`. @throws the errors of {@link rotate} */
   withSecret(row: KeysRow, secret: string, overlapMs: number): string {
     this.assertFits(secret, JSON.parse(row.schemes) as string[]);
     return this.rotated(row, this.secretOf(row.id, secret), overlapMs);
   }
 
-  /** With a new Ed25519 key, in the same way. @param privateKey `whsk_…`; made where it is not given */
+  /** The stored keys with a new Ed25519 key in front. @param privateKey `whsk_…` @defaultValue a new key */
   withPair(row: KeysRow, privateKey: string | undefined, overlapMs: number): string {
     return this.rotated(row, this.pairOf(row.id, privateKey), overlapMs);
   }
 
-  /** A listener that comes to a scheme with Ed25519 keys gets one, unless it has one from before. @returns `undefined`: as they were */
+  /**
+   * The stored keys after a change of `schemes`. If a new scheme needs an Ed25519 key and the listener has none, a key is added.
+   *
+   * @returns `undefined` if the keys stay as they are
+   */
   changed(row: KeysRow, schemes: readonly string[] | undefined): { readonly secrets: string } | undefined {
     if (!schemes) return undefined;
     const secrets = this.fitting(row, schemes);
@@ -66,23 +70,23 @@ export class SigningKeys {
     return text === row.secrets ? undefined : { secrets: text };
   }
 
-  /** `whpk_…`, of the Ed25519 keys that sign now, newest first; none where no scheme uses them. */
+  /** `whpk_…` of the Ed25519 keys that sign now, newest first. Empty if no scheme uses Ed25519 keys. */
   publicKeysOf(row: KeysRow, schemes: readonly string[]): string[] {
     if (!this.areUsed(schemes)) return [];
     const keys = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), 'ed25519');
     const { sealing } = this.parts;
     if (!sealing.requireSealed) return keys.map(({ publicKey }) => publicKey as string);
-    // What stands beside the sealed key could have been written by whoever can write the tables.
+    // An attacker who can write the tables could change the stored public key, so it is derived from the sealed private key.
     return keys.flatMap(({ value }) => {
       try {
         return [publicKeyOf(sealing.open(value, 'secret', row.id))];
       } catch {
-        return []; // such a key signs nothing either, and says so in the log when it is to
+        return []; // Such a key cannot sign either. The dispatcher logs that.
       }
     });
   }
 
-  /** @throws BadRequestError `INVALID_SECRET` for one that a scheme cannot sign with */
+  /** @throws BadRequestError `INVALID_SECRET` if a scheme cannot sign with this secret */
   private assertFits(secret: string, schemes: readonly string[]): void {
     if (this.needWhsec(schemes)) assertSecret(secret);
     else assertSecretText(secret);
@@ -92,7 +96,11 @@ export class SigningKeys {
     return schemes.some((name) => this.parts.schemes.get(name)?.secretForm === 'whsec');
   }
 
-  /** The keys that schemes can use. What signs no more and does not fit is forgotten. @throws as {@link changed} does */
+  /**
+   * The stored keys that the new schemes can use. Unusable keys that no longer sign are dropped.
+   *
+   * @throws InvalidListenerError `INVALID_SECRET` if an unusable secret still signs
+   */
   private fitting(row: KeysRow, schemes: readonly string[]): StoredSecret[] {
     const secrets = readSecrets(row.secrets);
     if (!this.needWhsec(schemes) || this.needWhsec(JSON.parse(row.schemes) as string[])) return secrets;
@@ -100,7 +108,7 @@ export class SigningKeys {
     if (signingSecrets(misfits, this.parts.clock.now()).length) {
       throw new InvalidListenerError(
         'INVALID_SECRET',
-        'The secret of this listener is not a `whsec_` secret, and a scheme in `schemes` needs one. First rotate to a `whsec_` secret with overlapMs: 0.',
+        'A scheme in `schemes` needs a `whsec_` secret, but the listener has another secret. First rotate to a `whsec_` secret with `overlapMs: 0`.',
       );
     }
     return secrets.filter((secret) => !misfits.includes(secret));

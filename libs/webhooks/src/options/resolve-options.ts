@@ -20,7 +20,7 @@ const TEN_YEARS = 3_650 * DAY;
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
 
-/** The options with every default in place: the only form that the rest of the library sees. */
+/** The options with every default filled in, checked and frozen. The rest of the library sees only this form. */
 export interface ResolvedWebhooksOptions {
   readonly tablePrefix: string;
   readonly tableSchema: string | undefined;
@@ -43,7 +43,7 @@ export interface ResolvedWebhooksOptions {
   };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly limits: Limits;
-  /** `undefined`: those that ship. */
+  /** `undefined`: the built-in ones. */
   readonly customers: {
     readonly formats: readonly string[] | undefined;
     readonly schemes: readonly string[] | undefined;
@@ -54,7 +54,12 @@ export interface ResolvedWebhooksOptions {
   readonly sqlite: { readonly isolate: boolean; readonly lockTimeoutMs: number };
 }
 
-/** @throws ConfigurationError `INVALID_OPTION`: names key, value and fix. */
+/**
+ * Fills in the defaults and checks the given options.
+ *
+ * @throws ConfigurationError `INVALID_OPTION`: the message names the key, the value and what is allowed; `RESERVED_EVENT_TYPE`,
+ * `INVALID_EVENT_TYPE`
+ */
 export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOptions {
   assertObject(options);
   refuseUnknownKeys(options);
@@ -89,7 +94,7 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     throw invalid(
       'dispatcher.leaseMs',
       dispatcher.leaseMs,
-      `it must be longer than dispatcher.timeoutMs (${dispatcher.timeoutMs}), or another process would send again what is still being sent`,
+      `more than \`dispatcher.timeoutMs\` (${dispatcher.timeoutMs}), because another process sends a delivery again when its lease ends`,
     );
   }
   const payload = {
@@ -98,7 +103,11 @@ export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOption
     cloudEventsSource: uriReference('payload.cloudEventsSource', options.payload?.cloudEventsSource, DEFAULT_SOURCE),
   };
   if (payload.maxStoredBytes < payload.maxPayloadBytes) {
-    throw invalid('payload.maxStoredBytes', payload.maxStoredBytes, 'it must not be below payload.maxPayloadBytes');
+    throw invalid(
+      'payload.maxStoredBytes',
+      payload.maxStoredBytes,
+      `at least \`payload.maxPayloadBytes\` (${payload.maxPayloadBytes})`,
+    );
   }
   return deepFreeze({
     tablePrefix: prefix(options.tablePrefix),
@@ -144,14 +153,14 @@ function handshakeOptions(given: WebhooksOptions['handshake'] = {}): ResolvedWeb
     origin !== undefined &&
     (typeof origin !== 'string' || !/^(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*$/i.test(origin))
   ) {
-    throw invalid('handshake.origin', origin, "give a DNS name, such as 'events.example.com'");
+    throw invalid('handshake.origin', origin, "a DNS name such as 'events.example.com'");
   }
   const byDefault = oneOf('handshake.default', given.default, 'none', HANDSHAKES);
   if (byDefault === 'cloudevents' && origin === undefined) {
     throw invalid(
       'handshake.default',
       byDefault,
-      'it needs handshake.origin, the name by which receivers know this sender',
+      "'none', 'challenge'. To allow 'cloudevents', set `handshake.origin` to the name by which receivers know this sender",
     );
   }
   return { default: byDefault, origin };
@@ -160,16 +169,16 @@ function handshakeOptions(given: WebhooksOptions['handshake'] = {}): ResolvedWeb
 function requireSealed(given: WebhooksOptions['secrets'] = {}): boolean {
   const isRequired = flag('secrets.requireSealed', given.requireSealed, false);
   if (isRequired && !given.keys?.length) {
-    throw invalid('secrets.requireSealed', true, 'set secrets.keys, too: without keys nothing can be sealed');
+    throw invalid('secrets.requireSealed', true, 'false. To allow true, set `secrets.keys`: they seal the secrets');
   }
   return isRequired;
 }
 
 const SEALING_KEY_BYTES = 32;
 
-/** Nothing that was given is shown: a key with a typing error is still most of a key. */
+/** No error shows a given value: a key with a typing error still reveals most of the key. */
 function sealingKeys(given: unknown): SealingKey[] {
-  if (!Array.isArray(given)) throw invalid('secrets.keys', '…', "give a list, such as [{ id: '2026-01', key }]");
+  if (!Array.isArray(given)) throw invalid('secrets.keys', '…', "an array such as [{ id: '2026-01', key }]");
   const ids = new Set<string>();
   return given.map((entry: unknown, index) => {
     const { id, key, ...others } = (entry ?? {}) as Record<string, unknown>;
@@ -177,15 +186,19 @@ function sealingKeys(given: unknown): SealingKey[] {
       throw invalid(
         `secrets.keys[${index}]`,
         '…',
-        "give { id, key }, where id is 1 to 32 letters, digits, '-', '_' and '.'",
+        "{ id, key }, where id has 1 to 32 letters, digits, '-', '_' and '.'",
       );
     }
     if (ids.has(id))
-      throw invalid(`secrets.keys[${index}].id`, id, `'${id}' is there twice: give each key an id of its own`);
+      throw invalid(`secrets.keys[${index}].id`, id, `an id that no other key has. '${id}' is used twice`);
     ids.add(id);
     const bytes = typeof key === 'string' ? decodeBase64(key) : key instanceof Uint8Array ? key : null;
     if (bytes?.length !== SEALING_KEY_BYTES) {
-      throw invalid(`secrets.keys[${index}].key`, '…', 'give 32 bytes or their base64: openssl rand -base64 32');
+      throw invalid(
+        `secrets.keys[${index}].key`,
+        '…',
+        '32 bytes, or their base64. Generate a key with: openssl rand -base64 32',
+      );
     }
     return { id, key: createSecretKey(bytes) };
   });
@@ -194,9 +207,9 @@ function sealingKeys(given: unknown): SealingKey[] {
 function wakeUp(given: WebhooksOptions['wakeUp'] = {}): ResolvedWebhooksOptions['wakeUp'] {
   if (given === false) return false;
   const { url } = given;
-  // Not shown when it is wrong: it may carry a password.
+  // The error does not show a wrong URL, because the URL may contain a password.
   if (url !== undefined && (typeof url !== 'string' || !/^postgres(ql)?:\/\/./.test(url))) {
-    throw invalid('wakeUp.url', hidden(url), "give a 'postgres://…' URL of the database, past any pooler");
+    throw invalid('wakeUp.url', hidden(url), "a 'postgres://…' URL of the database server itself, not of a pooler");
   }
   return { url };
 }
@@ -213,7 +226,7 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
     throw invalid(
       'dispatcher.circuit.maxCooldownMs',
       policy.maxCooldownMs,
-      `it must not be below dispatcher.circuit.cooldownMs (${policy.cooldownMs})`,
+      `at least \`dispatcher.circuit.cooldownMs\` (${policy.cooldownMs})`,
     );
   }
   return policy;
@@ -222,7 +235,7 @@ function circuitPolicy(given: Partial<CircuitPolicy> = {}): CircuitPolicy {
 function names(key: string, given: readonly string[] | undefined): readonly string[] | undefined {
   if (given === undefined) return undefined;
   if (!Array.isArray(given) || !given.length || !given.every((name) => typeof name === 'string')) {
-    throw invalid(key, given, "give a list of names, such as ['standard']");
+    throw invalid(key, given, "an array of names such as ['standard']");
   }
   return [...given];
 }
@@ -239,7 +252,7 @@ function limits(given: WebhooksOptions['limits'] = {}): Limits {
 
 function retentionAges(given: WebhooksOptions['retention'] = {}): ResolvedWebhooksOptions['retention'] {
   if (given === false) return false;
-  // Not less than an hour: what is under way at this moment must be younger than what goes.
+  // At least an hour: rows that are in use right now must be younger than the rows that are deleted.
   return {
     succeededMs: whole('retention.succeededMs', given.succeededMs, 30 * DAY, HOUR, TEN_YEARS),
     failedMs: whole('retention.failedMs', given.failedMs, 90 * DAY, HOUR, TEN_YEARS),
@@ -296,7 +309,7 @@ const KNOWN_KEYS = {
   wakeUp: ['url'],
 } as const;
 
-/** Options under their former names, and the names that they have now. */
+/** Current names of renamed options, by their former names. */
 const RENAMED_OPTIONS: Readonly<Record<string, string>> = {
   lookup: 'security.lookup',
   publishes: 'publishedTypes',
@@ -313,21 +326,22 @@ function propertyOf(value: unknown, key: string): unknown {
   return (value as Record<string, unknown> | undefined)?.[key];
 }
 
-/** A factory that forgot to return would otherwise mean every default. */
+/** Without this check, a factory without `return` would silently use every default. */
 function assertObject(options: unknown): void {
   if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The options of WebhooksModule are ${kindOf(options)}: return an object from useFactory, {} for every default.`,
+    `Invalid options of WebhooksModule: ${kindOf(options)}. Allowed: an object. Return {} from useFactory to use every default.`,
   );
 }
 
-/** A misspelt key would otherwise be a default that nobody asked for. */
+/** Without this check, a misspelt key would silently leave the default in place. */
 function refuseUnknownKeys(options: object): void {
   for (const [group, known] of Object.entries(KNOWN_KEYS)) {
     const value = group === '' ? options : group.split('.').reduce(propertyOf, options as unknown);
     if (value === undefined || (value === false && CAN_BE_OFF.has(group))) continue;
-    if (typeof value !== 'object' || value === null) throw invalid(group, hidden(value), 'give an object');
+    if (typeof value !== 'object' || value === null)
+      throw invalid(group, hidden(value), CAN_BE_OFF.has(group) ? 'an object, or false' : 'an object');
     for (const key of Object.keys(value)) {
       if ((known as readonly string[]).includes(key)) continue;
       const path = group === '' ? key : `${group}.${key}`;
@@ -341,37 +355,41 @@ function refuseUnknownKeys(options: object): void {
 function whole(key: string, value: number | undefined, byDefault: number, min: number, max: number): number {
   if (value === undefined) return byDefault;
   if (!Number.isInteger(value) || value < min || value > max) {
-    throw invalid(key, value, `give a whole number from ${min} to ${max}`);
+    throw invalid(key, value, `a whole number from ${min} to ${max}`);
   }
   return value;
 }
 
 function flag(key: string, value: boolean | undefined, byDefault: boolean): boolean {
   if (value === undefined) return byDefault;
-  if (typeof value !== 'boolean') throw invalid(key, value, 'give true or false');
+  if (typeof value !== 'boolean') throw invalid(key, value, 'true, false');
   return value;
 }
 
 function oneOf<T extends string>(key: string, value: T | undefined, byDefault: T, known: readonly T[]): T {
   if (value === undefined) return byDefault;
-  if (!known.includes(value)) throw invalid(key, value, `give one of '${known.join("', '")}'`);
+  if (!known.includes(value)) throw invalid(key, value, `'${known.join("', '")}'`);
   return value;
 }
 
 const DEFAULT_SOURCE = 'urn:nestjs-entity-webhooks';
 
-/** What RFC 3986 lets stand in a URI reference, which is also what may stand in a header. */
+/** The characters of a URI reference (RFC 3986). All of them are allowed in a header, too. */
 function uriReference(key: string, value: string | undefined, byDefault: string): string {
   if (value === undefined) return byDefault;
   if (typeof value !== 'string' || !/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i.test(value)) {
-    throw invalid(key, value, "give a URI or a path, such as 'https://shop.example.com' or '/shop'");
+    throw invalid(
+      key,
+      value,
+      "a URI or a path of at most 512 characters, such as 'https://shop.example.com' or '/shop'",
+    );
   }
   return value;
 }
 
 function managerFunction(value: WebhooksOptions['currentManager']): WebhooksOptions['currentManager'] {
   if (value !== undefined && typeof value !== 'function') {
-    throw invalid('currentManager', value, 'give a function that returns the EntityManager of the transaction');
+    throw invalid('currentManager', value, 'a function that returns the EntityManager of the transaction');
   }
   return value;
 }
@@ -379,33 +397,34 @@ function managerFunction(value: WebhooksOptions['currentManager']): WebhooksOpti
 function prefix(value: string | undefined): string {
   if (value === undefined) return DEFAULT_TABLE_PREFIX;
   if (typeof value !== 'string' || !/^[A-Za-z0-9_]{0,40}$/.test(value)) {
-    throw invalid('tablePrefix', value, 'use at most 40 letters, digits and underscores');
+    throw invalid('tablePrefix', value, 'at most 40 letters, digits and underscores');
   }
   return value;
 }
 
 function schema(key: string, value: string | undefined): string | undefined {
   if (value === undefined || isSchemaName(value)) return value;
-  throw invalid(key, value, 'use 1 to 63 letters, digits and underscores');
+  throw invalid(key, value, '1 to 63 letters, digits and underscores');
 }
 
 function publishedTypes(given: readonly (string | PublishedType)[]): Map<string, PublishedType> {
   const types = new Map<string, PublishedType>();
-  if (!Array.isArray(given)) throw invalid('publishedTypes', given, "give a list, such as ['invoice.overdue']");
+  if (!Array.isArray(given)) throw invalid('publishedTypes', given, "an array such as ['invoice.overdue']");
   for (const entry of given as readonly unknown[]) {
     const published = (typeof entry === 'string' ? { type: entry } : entry) as PublishedType;
     if (!isPublishedType(published)) {
-      throw invalid('publishedTypes', entry, "each is a type, or { type, fields: ['name', …], example: {…} }");
+      throw invalid('publishedTypes', entry, "event types, or { type, fields: ['name', …], example: {…} }");
     }
     assertEventType(published.type, 'configuration');
     if (isReservedType(published.type)) {
       throw new ConfigurationError(
         'RESERVED_EVENT_TYPE',
-        `WebhooksModule option publishedTypes has the type '${published.type}'. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
+        `Invalid value '${published.type}' for \`publishedTypes\`. Types that begin with 'webhooks.' are reserved for lifecycle events. Choose another first word.`,
         { details: { key: 'publishedTypes' } },
       );
     }
-    if (types.has(published.type)) throw invalid('publishedTypes', published.type, 'it is listed twice');
+    if (types.has(published.type))
+      throw invalid('publishedTypes', published.type, 'each type once. Remove the second entry');
     types.set(published.type, published);
   }
   return types;
@@ -421,19 +440,19 @@ function isPublishedType(entry: unknown): boolean {
   return typeof type === 'string' && (fields === undefined || isList) && isExample && isKnown;
 }
 
-function invalid(key: string, value: unknown, fix: string): ConfigurationError {
+function invalid(key: string, value: unknown, allowed: string): ConfigurationError {
   const shown = mayHoldSecret(key, value) ? "'…'" : quoted(value);
-  return new ConfigurationError('INVALID_OPTION', `WebhooksModule option ${key} is ${shown}: ${fix}.`, {
+  return new ConfigurationError('INVALID_OPTION', `Invalid value ${shown} for \`${key}\`. Allowed: ${allowed}.`, {
     details: { key },
   });
 }
 
-/** A value in a place where it does not belong: it may be a URL with a password, or hold a key. */
+/** Hides a misplaced value, which may be a URL with a password or may contain a key. */
 function hidden(value: unknown): unknown {
   return typeof value === 'string' || (typeof value === 'object' && value !== null) ? '…' : value;
 }
 
-/** Whether a value may hold keys, where they belong or under a misspelt name: then it is not shown. */
+/** Whether a value may contain keys, also under a misspelt option. Errors do not show such a value. */
 function mayHoldSecret(key: string, value: unknown): boolean {
   return /secret|key/i.test(key) && typeof value !== 'number' && typeof value !== 'boolean';
 }

@@ -1,8 +1,8 @@
-/** What an iteration costs is about a microsecond, in which the process does nothing else. */
+/** An iteration blocks the process for about a microsecond. */
 const MAX_ITERATIONS = 100_000;
 const MAX_DERIVED_BYTES = 64;
 
-/** In DER, with tag and length: PBES2 (1.2.840.113549.1.5.13) and PBKDF2 (1.2.840.113549.1.5.12). */
+/** DER with tag and length of the object identifiers PBES2 (1.2.840.113549.1.5.13) and PBKDF2 (1.2.840.113549.1.5.12). */
 const PBES2 = Buffer.from('06092a864886f70d01050d', 'hex');
 const PBKDF2 = Buffer.from('06092a864886f70d01050c', 'hex');
 
@@ -11,9 +11,9 @@ const OCTET_STRING = 0x04;
 const SEQUENCE = 0x30;
 
 /**
- * Whether a passphrase opens this `EncryptedPrivateKeyInfo` (RFC 5958) in bounded time: by PBES2 with PBKDF2 (RFC 8018) of at most
- * 100,000 iterations. The file says how often, and 2^31 is a legal number: OpenSSL would be busy for a quarter of an hour, on the
- * event loop.
+ * Whether a passphrase opens this `EncryptedPrivateKeyInfo` (RFC 5958) in bounded time: PBES2 with PBKDF2 (RFC 8018) and at most 100,000
+ * iterations. The file sets the number of iterations, and 2^31 is a legal number. OpenSSL would then block the event loop for a quarter of
+ * an hour.
  */
 export function isDerivedInBoundedTime(der: Buffer): boolean {
   const info = inside(der, SEQUENCE);
@@ -27,7 +27,7 @@ export function isDerivedInBoundedTime(der: Buffer): boolean {
   if (!salt || salt.tag !== OCTET_STRING) return false;
   const iterations = integerOf(salt.rest);
   if (iterations === null || iterations > MAX_ITERATIONS) return false;
-  // The next one is optional, and not an integer when it is left out.
+  // The next element, the key length, is optional. If it is left out, the element that follows is not an integer.
   const derivedBytes = integerOf(elementOf(salt.rest)?.rest ?? Buffer.alloc(0));
   return derivedBytes === null || derivedBytes <= MAX_DERIVED_BYTES;
 }
@@ -35,7 +35,7 @@ export function isDerivedInBoundedTime(der: Buffer): boolean {
 interface Element {
   readonly tag: number;
   readonly content: Buffer;
-  /** What follows it. */
+  /** The bytes after this element. */
   readonly rest: Buffer;
 }
 
@@ -59,7 +59,7 @@ function after(der: Buffer, start: Buffer): Buffer | null {
   return der.subarray(0, start.length).equals(start) ? der.subarray(start.length) : null;
 }
 
-/** A positive one that fits; larger ones are as good as infinite. */
+/** A non-negative integer of at most 6 bytes. `Infinity` for larger and negative integers, which exceed every limit here. */
 function integerOf(der: Buffer): number | null {
   const content = inside(der, INTEGER);
   if (content === null || content.length === 0) return null;

@@ -7,7 +7,7 @@ import { InvalidListenerError } from '../../listener-errors.js';
 import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.js';
 import type { Sealing } from '../../secrets/sealing.js';
 
-/** How a request proves to the receiver's server that it may come in, beside its signature. */
+/** Credentials that each request to a listener has in addition to its signature. */
 export type ListenerAuth =
   /** Headers whose values are secret, such as an API key. */
   | { readonly type: 'headers'; readonly headers: Readonly<Record<string, string>> }
@@ -17,41 +17,42 @@ export type ListenerAuth =
   | { readonly type: 'bearer'; readonly token: string }
   | OAuth2ClientCredentials;
 
-/** A token from `tokenUrl`, by the client credentials grant (RFC 6749, 4.4), kept for as long as it is valid. */
+/** A bearer token from `tokenUrl`, by the client credentials grant (RFC 6749, 4.4). It is reused while it is valid. */
 export interface OAuth2ClientCredentials {
   readonly type: 'oauth2';
-  /** The token endpoint: the rules for the URLs of listeners hold for it, too. */
+  /** The token endpoint. The rules for URLs of listeners apply. */
   readonly tokenUrl: string;
   readonly clientId: string;
   readonly clientSecret: string;
   readonly scope?: string;
-  /** Some servers want it beside or in place of `scope`. */
+  /** Some servers require an audience in addition to `scope`, or instead of it. */
   readonly audience?: string;
-  /** How the client names itself: by HTTP Basic, or in the form. @defaultValue 'basic' */
+  /** How the client authenticates: by HTTP Basic, or in the body. @defaultValue 'basic' */
   readonly clientAuth?: 'basic' | 'body';
 }
 
-/** What stands in place of a secret when a listener is read. */
+/** Replaces secret values when a listener is read. */
 export const MASK = '***';
 
-/** Longest text of the credentials, in characters. */
+/** Maximum length of each text in `auth`, in characters. */
 export const MAX_AUTH_TEXT_LENGTH = 4_096;
 
 type UrlPolicy = Pick<ResolvedSecurityOptions, 'allowHttp' | 'allowedPorts'>;
 
 /**
- * Checks what a listener is to be sent with.
+ * Checks the `auth` of a listener.
  *
- * @throws InvalidListenerError `INVALID_AUTH`, `INVALID_HEADER` and what a URL may be; the message repeats nothing secret
+ * @throws InvalidListenerError `INVALID_AUTH`; BadRequestError `INVALID_HEADER` and the codes of `assertListenerUrl`. The message contains no
+ * secret value
  */
 export function assertAuth(given: unknown, guard: AddressGuard, options: UrlPolicy): ListenerAuth {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw invalid('auth is an object.');
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw invalid('it must be an object.');
   const { type, ...fields } = given as Record<string, unknown>;
   switch (type) {
     case 'headers': {
       only(fields, ['headers']);
       const headers = assertListenerHeaders(fields.headers as Record<string, string>);
-      if (!Object.keys(headers).length) throw invalid('`headers` names at least one header.');
+      if (!Object.keys(headers).length) throw invalid('`headers` must have at least one header.');
       for (const value of Object.values(headers)) notMasked(value);
       return { type, headers };
     }
@@ -63,23 +64,26 @@ export function assertAuth(given: unknown, guard: AddressGuard, options: UrlPoli
     case 'bearer': {
       only(fields, ['token']);
       const token = secret(fields, 'token');
-      if (!BEARER_TOKEN.test(token)) throw invalid('`token` has a character that a bearer token cannot have.');
+      if (!BEARER_TOKEN.test(token))
+        throw invalid(
+          "`token` must have only letters, digits, '-', '.', '_', '~', '+' and '/', and '=' only at its end.",
+        );
       return { type, token };
     }
     case 'oauth2':
       return oauth2(fields, guard, options);
     default:
-      throw invalid('`type` is one of headers, basic, bearer and oauth2.');
+      throw invalid("`type` must be 'headers', 'basic', 'bearer' or 'oauth2'.");
   }
 }
 
-/** `b64token` of RFC 6750, 2.1: nothing else fits into the header. */
+/** `b64token` of RFC 6750, 2.1: the only form that the header allows. */
 export const BEARER_TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/;
 
 function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: UrlPolicy): OAuth2ClientCredentials {
   only(fields, ['tokenUrl', 'clientId', 'clientSecret', 'scope', 'audience', 'clientAuth']);
   const { clientAuth = 'basic' } = fields;
-  if (clientAuth !== 'basic' && clientAuth !== 'body') throw invalid("`clientAuth` is 'basic' or 'body'.");
+  if (clientAuth !== 'basic' && clientAuth !== 'body') throw invalid("`clientAuth` must be 'basic' or 'body'.");
   return {
     type: 'oauth2',
     tokenUrl: assertListenerUrl(text(fields, 'tokenUrl'), guard, options).href,
@@ -91,12 +95,12 @@ function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: U
   };
 }
 
-/** As it stands in the row of a listener. */
+/** The text that is stored in the row of a listener. */
 export function writeAuth(auth: ListenerAuth, sealing: Sealing, place: { listenerId: string; url: string }): string {
   return writeSealed(auth, masked(auth), { sealing, use: 'auth', ...place });
 }
 
-/** What may be shown of it: names and URLs; it needs no key. */
+/** The stored `auth` with secret values masked. It needs no sealing key. */
 export function shownAuth(stored: string | null): ListenerAuth | null {
   return stored === null ? null : (shownOf(stored) as ListenerAuth);
 }
@@ -121,12 +125,12 @@ function masked(auth: ListenerAuth): ListenerAuth {
 
 function only(fields: Record<string, unknown>, known: readonly string[]): void {
   const unknown = Object.keys(fields).find((key) => !known.includes(key));
-  if (unknown !== undefined) throw invalid(`this type has ${known.join(', ')} and nothing else.`);
+  if (unknown !== undefined) throw invalid(`this \`type\` has only the properties ${known.join(', ')}.`);
 }
 
 function text(fields: Record<string, unknown>, name: string, shape = /^/): string {
   const value = fields[name];
-  // No control characters (RFC 7617, 2), and none that a database cannot store.
+  // RFC 7617, 2 forbids control characters. Databases cannot store halves of surrogate pairs.
   if (
     typeof value !== 'string' ||
     value === '' ||
@@ -134,7 +138,9 @@ function text(fields: Record<string, unknown>, name: string, shape = /^/): strin
     /[\p{Cc}\p{Cs}]/u.test(value) ||
     !shape.test(value)
   ) {
-    throw invalid(`\`${name}\` is text of 1 to ${MAX_AUTH_TEXT_LENGTH} characters without control characters.`);
+    throw invalid(
+      `\`${name}\` must be a string of 1 to ${MAX_AUTH_TEXT_LENGTH} characters without control characters${name === 'username' ? ' and without a colon' : ''}.`,
+    );
   }
   return value;
 }
@@ -145,13 +151,15 @@ function secret(fields: Record<string, unknown>, name: string): string {
   return value;
 }
 
-/** A listener that was read and is sent back as it was shown would otherwise lose its secret. */
+/** Otherwise a client that reads a listener and writes it back would replace the secret by the mask. */
 function notMasked(value: string): void {
   if (value === MASK) {
-    throw invalid(`'${MASK}' stands for a secret that is not shown: leave out \`auth\` to keep it, or give it whole.`);
+    throw invalid(
+      `'${MASK}' stands for a secret that is not shown. Leave \`auth\` out to keep it, or give all secret values.`,
+    );
   }
 }
 
 function invalid(message: string): BadRequestError {
-  return new InvalidListenerError('INVALID_AUTH', `The auth of the listener is not valid: ${message}`);
+  return new InvalidListenerError('INVALID_AUTH', `Invalid \`auth\`: ${message}`);
 }

@@ -7,25 +7,24 @@ import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.
 import type { Sealing } from '../../secrets/sealing.js';
 
 /**
- * Who the sender is to a listener's server in TLS, and whom it believes: a client certificate, or private authorities, or both.
- * Everything in PEM.
+ * TLS settings for the server of a listener: a client certificate with its key, or private authorities, or both. All values are in PEM.
  */
 export interface ListenerTls {
-  /** The client certificate, and behind it what leads to its root. At most 16 KiB and 10 certificates. */
+  /** The client certificate, followed by its chain. At most 16 KiB and 10 certificates. */
   readonly cert?: string;
-  /** Its private key: RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448. */
+  /** The private key of `cert`: RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448. */
   readonly key?: string;
-  /** Of an encrypted `key`; PBKDF2 with at most 100,000 iterations. The key is opened once, and sealed like any other. */
+  /** The passphrase of an encrypted `key`: PBKDF2 with at most 100,000 iterations. The decrypted key is sealed like any other key. */
   readonly passphrase?: string;
   /**
    * The only authorities that may have signed the server's certificate. At most 16 KiB and 10 certificates.
    *
-   * @defaultValue the public ones
+   * @defaultValue the public authorities
    */
   readonly ca?: string;
 }
 
-/** What may be read of a certificate that a listener has. */
+/** The visible properties of a certificate of a listener. */
 export interface ListenerCertificate {
   /** `CN=…, O=…`; at most 256 characters. */
   readonly subject: string;
@@ -34,11 +33,11 @@ export interface ListenerCertificate {
   readonly expiresAt: Date;
 }
 
-/** `tls` of a listener as it is shown: its certificates, never the key. */
+/** `tls` of a listener as services return it: the certificates, never the key. */
 export interface ShownListenerTls {
-  /** The client certificate itself. */
+  /** The client certificate, without its chain. */
   readonly certificate: ListenerCertificate | null;
-  /** The authorities; empty: the public ones. */
+  /** The private authorities; empty: the public authorities are used. */
   readonly ca: readonly ListenerCertificate[];
 }
 
@@ -47,34 +46,34 @@ export const MAX_CERTIFICATES_LENGTH = 16 * 1024;
 export const MAX_KEY_LENGTH = 8 * 1024;
 export const MAX_PASSPHRASE_LENGTH = 1024;
 const MAX_SUBJECT_LENGTH = 256;
-/** A larger key costs each handshake milliseconds of the event loop. */
+/** A larger key blocks the event loop for milliseconds in each TLS handshake. */
 const RSA_BITS = { min: 2048, max: 4096 };
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
 
-/** An identity that was checked, and what may be shown of it. */
+/** A checked identity, and its visible properties. */
 export interface CheckedTls {
   readonly identity: TlsIdentity;
   readonly shown: ShownListenerTls;
 }
 
 /**
- * Checks a client certificate and authorities. What is stored is what was understood: certificates and an open key, each
- * written anew.
+ * Checks a client certificate and authorities. The result contains only what was parsed: the certificates and the decrypted key, written
+ * again as PEM.
  *
  * @throws InvalidListenerError `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`, `CERTIFICATE_KEY_MISMATCH`,
- * `CERTIFICATE_EXPIRED`; the message repeats nothing that was given
+ * `CERTIFICATE_EXPIRED`. The message contains no given value
  */
 export function assertTls(given: unknown, now: number): CheckedTls {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw invalid('it is an object.');
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) throw invalid('it must be an object.');
   const { cert, key, passphrase, ca, ...others } = given as Record<string, unknown>;
   if (Object.keys(others).length) {
     throw invalid(
-      'it has `cert`, `key`, `passphrase` and `ca`, and nothing else. Leave out `tls` to keep what is stored.',
+      'it has only the properties `cert`, `key`, `passphrase` and `ca`. Leave `tls` out to keep the stored value.',
     );
   }
-  if ((cert === undefined) !== (key === undefined)) throw invalid('`cert` and `key` go together.');
-  if (cert === undefined && ca === undefined) throw invalid('it has `cert` and `key`, or `ca`, or all of them.');
-  if (passphrase !== undefined && key === undefined) throw invalid('`passphrase` is for `key`.');
+  if ((cert === undefined) !== (key === undefined)) throw invalid('`cert` and `key` must be given together.');
+  if (cert === undefined && ca === undefined) throw invalid('it must have `cert` and `key`, or `ca`, or all three.');
+  if (passphrase !== undefined && key === undefined) throw invalid('`passphrase` needs `key`.');
 
   const chain = cert === undefined ? [] : certificatesOf('cert', cert, now);
   const authorities = ca === undefined ? [] : certificatesOf('ca', ca, now);
@@ -83,7 +82,7 @@ export function assertTls(given: unknown, now: number): CheckedTls {
   if (own && privateKey && !own.checkPrivateKey(privateKey)) {
     throw new InvalidListenerError(
       'CERTIFICATE_KEY_MISMATCH',
-      'The key in the tls of the listener is not that of the first certificate in `cert`.',
+      'Invalid `tls.key`: it does not belong to the first certificate in `tls.cert`.',
     );
   }
   const identity: TlsIdentity = {
@@ -94,7 +93,7 @@ export function assertTls(given: unknown, now: number): CheckedTls {
   return { identity, shown: { certificate: own ? summaryOf(own) : null, ca: authorities.map(summaryOf) } };
 }
 
-/** As it stands in the row of a listener. */
+/** The text that is stored in the row of a listener. */
 export function writeTls(
   { identity, shown }: CheckedTls,
   sealing: Sealing,
@@ -103,7 +102,7 @@ export function writeTls(
   return writeSealed(identity, shown, { sealing, use: 'tls', ...place });
 }
 
-/** What may be shown of it; it needs no key. */
+/** The visible properties of a stored `tls`. It needs no sealing key. */
 export function shownTls(stored: string | null): ShownListenerTls | null {
   if (stored === null) return null;
   const { certificate, ca } = shownOf(stored) as ShownListenerTls;
@@ -115,7 +114,7 @@ export function openTls(stored: string, sealing: Sealing, place: { listenerId: s
   return openSealed(stored, { sealing, use: 'tls', ...place }) as TlsIdentity;
 }
 
-/** JSON has no dates. */
+/** Restores the Date, because JSON has no dates. */
 function dated(certificate: ListenerCertificate): ListenerCertificate {
   return { ...certificate, expiresAt: new Date(certificate.expiresAt) };
 }
@@ -123,20 +122,20 @@ function dated(certificate: ListenerCertificate): ListenerCertificate {
 function certificatesOf(property: 'cert' | 'ca', given: unknown, now: number): X509Certificate[] {
   const blocks = blocksOf(text(property, given, MAX_CERTIFICATES_LENGTH));
   if (!blocks.length || blocks.length > MAX_CERTIFICATES || blocks.some(({ label }) => label !== 'CERTIFICATE')) {
-    throw invalidCertificate(property, `is 1 to ${MAX_CERTIFICATES} certificates in PEM, and nothing else`);
+    throw invalidCertificate(property, `it must be 1 to ${MAX_CERTIFICATES} certificates in PEM, and nothing else`);
   }
   return blocks.map(({ pem }) => {
     let certificate: X509Certificate;
     try {
       certificate = new X509Certificate(pem);
     } catch {
-      throw invalidCertificate(property, 'holds a certificate that cannot be read');
+      throw invalidCertificate(property, 'a certificate in it cannot be read');
     }
-    // `true` for what is no time at all.
+    // Negated, so that an unreadable date (NaN) is refused, too.
     if (!(Date.parse(certificate.validTo) > now)) {
       throw new InvalidListenerError(
         'CERTIFICATE_EXPIRED',
-        `A certificate in \`${property}\` of the tls of the listener is expired since ${certificate.validTo}.`,
+        `Invalid \`tls.${property}\`: a certificate in it expired at ${certificate.validTo}. Give a valid certificate.`,
         { details: { property: `tls.${property}` } },
       );
     }
@@ -146,26 +145,26 @@ function certificatesOf(property: 'cert' | 'ca', given: unknown, now: number): X
 
 function keyOf(given: unknown, passphrase: unknown): KeyObject {
   const all = blocksOf(text('key', given, MAX_KEY_LENGTH));
-  // OpenSSL writes the curve in front of a key.
+  // OpenSSL writes a block with the curve in front of an EC key.
   const [block, ...others] = all.filter(({ label }) => label !== 'EC PARAMETERS');
   if (!block?.label.endsWith('PRIVATE KEY') || others.length) {
-    throw invalidKey('is one private key in PEM; an encrypted one is in PKCS#8');
+    throw invalidKey('it must be one private key in PEM. An encrypted key must be in PKCS#8');
   }
   const isEncrypted = block.label === 'ENCRYPTED PRIVATE KEY';
   const opened = passphrase === undefined ? {} : { passphrase: text('passphrase', passphrase, MAX_PASSPHRASE_LENGTH) };
   if (isEncrypted && !isDerivedInBoundedTime(block.der)) {
     throw invalidKey(
-      'is encrypted otherwise than by PBES2 and PBKDF2 with at most 100,000 iterations: decrypt it first',
+      'an encrypted key must use PBES2 and PBKDF2 with at most 100,000 iterations. Otherwise decrypt it first',
     );
   }
   let key: KeyObject;
   try {
-    // The passphrase goes with the very bytes that were judged.
+    // The passphrase is used with exactly the bytes that were checked above.
     key = createPrivateKey(
       isEncrypted ? { key: block.der, format: 'der', type: 'pkcs8', ...opened } : { key: block.pem, format: 'pem' },
     );
   } catch {
-    throw invalidKey('cannot be read: it is damaged, or its passphrase is missing or another one');
+    throw invalidKey('it cannot be read. It is damaged, or the passphrase is missing or wrong');
   }
   const { modulusLength = 0, namedCurve = '' } = key.asymmetricKeyDetails ?? {};
   const isKnown =
@@ -173,16 +172,19 @@ function keyOf(given: unknown, passphrase: unknown): KeyObject {
     (key.asymmetricKeyType === 'ec' && CURVES.includes(namedCurve)) ||
     key.asymmetricKeyType === 'ed25519' ||
     key.asymmetricKeyType === 'ed448';
-  if (!isKnown) throw invalidKey('is neither RSA of 2048 to 4096 bits, nor P-256, P-384, P-521, Ed25519 or Ed448');
+  if (!isKnown) throw invalidKey('it must be RSA of 2048 to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448');
   return key;
 }
 
-/** What OpenSSL does not take at its level of security, such as a certificate signed with MD5, would fail each attempt. */
+/** OpenSSL refuses weak certificates, such as those signed with MD5. Without this check, every attempt would fail. */
 function assertUsable(identity: TlsIdentity): void {
   try {
     createSecureContext(identity);
   } catch {
-    throw invalidCertificate('cert', 'or `ca` holds what OpenSSL does not take, such as a weak key or signature');
+    throw invalidCertificate(
+      'cert',
+      'OpenSSL refuses it or `tls.ca`, for example because of a weak key or a weak signature',
+    );
   }
 }
 
@@ -203,7 +205,7 @@ function pemOf(certificates: readonly X509Certificate[]): string {
 
 function summaryOf(certificate: X509Certificate): ListenerCertificate {
   return {
-    // Node writes a line for each part; of a certificate without a subject it has none.
+    // Node writes each part of the subject in a line. It has no subject (undefined) for a certificate without a subject.
     subject: (certificate.subject ?? '').replaceAll('\n', ', ').slice(0, MAX_SUBJECT_LENGTH),
     fingerprint: certificate.fingerprint256,
     expiresAt: new Date(certificate.validTo),
@@ -212,21 +214,21 @@ function summaryOf(certificate: X509Certificate): ListenerCertificate {
 
 function text(property: string, given: unknown, maxLength: number): string {
   if (typeof given === 'string' && given !== '' && given.length <= maxLength) return given;
-  throw invalid(`\`${property}\` is text of 1 to ${maxLength} characters.`);
+  throw invalid(`\`${property}\` must be a string of 1 to ${maxLength} characters.`);
 }
 
 function invalid(message: string): InvalidListenerError {
-  return new InvalidListenerError('INVALID_TLS', `The tls of the listener is not valid: ${message}`);
+  return new InvalidListenerError('INVALID_TLS', `Invalid \`tls\`: ${message}`);
 }
 
 function invalidCertificate(property: 'cert' | 'ca', message: string): InvalidListenerError {
-  return new InvalidListenerError('INVALID_CERTIFICATE', `In the tls of the listener \`${property}\` ${message}.`, {
+  return new InvalidListenerError('INVALID_CERTIFICATE', `Invalid \`tls.${property}\`: ${message}.`, {
     details: { property: `tls.${property}` },
   });
 }
 
 function invalidKey(message: string): InvalidListenerError {
-  return new InvalidListenerError('INVALID_PRIVATE_KEY', `In the tls of the listener \`key\` ${message}.`, {
+  return new InvalidListenerError('INVALID_PRIVATE_KEY', `Invalid \`tls.key\`: ${message}.`, {
     details: { property: 'tls.key' },
   });
 }

@@ -4,18 +4,18 @@ import type { ListenerRow, ListenerValues } from '../../store/listeners/listener
 import { InvalidListenerError } from '../../listener-errors.js';
 import type { Handshake } from '../../options/handshake-methods.js';
 
-/** By whom a handshake is chosen, and what the application says of them. */
+/** Who chooses a handshake, and what the application allows. */
 export interface HandshakeRules {
   readonly options: ResolvedWebhooksOptions['handshake'];
-  /** A customer chooses, through a service that is bound to an owner. */
+  /** Whether a customer chooses, through an owner-bound service. */
   readonly isOwnerBound: boolean;
 }
 
 /**
- * The handshake of a listener that is made or changes.
+ * The handshake of a new or changed listener.
  *
- * @param given `null` for the default, `undefined` for what it was
- * @param before of a listener that changes
+ * @param given `null` for the default, `undefined` to keep the present handshake
+ * @param before the listener before a change
  * @throws InvalidListenerError `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`
  */
 export function handshakeOf(
@@ -24,13 +24,13 @@ export function handshakeOf(
   before?: { readonly handshake: Handshake; readonly isNewUrl: boolean },
 ): Handshake {
   const { default: byDefault, origin } = options;
-  // What the application has exempted stays so at this URL alone: the next one is a customer's choice.
+  // If the application has set 'none', it stays for this URL only. The customer chooses the next URL, so that URL needs a handshake.
   const isRequired = isOwnerBound && byDefault !== 'none';
   const isExempt = before?.handshake === 'none' && !before.isNewUrl;
   if (given === 'none' && isRequired && !isExempt) {
     throw new InvalidListenerError(
       'HANDSHAKE_REQUIRED',
-      "Receivers are asked before they are sent anything: `handshake` cannot be 'none'.",
+      `Invalid value 'none' for \`handshake\`. Allowed: 'challenge'${origin === undefined ? '' : ", 'cloudevents'"}. Each receiver must agree before the first webhook is sent.`,
       hintForApplication(
         'HANDSHAKE_REQUIRED',
         "The option handshake.default is not 'none', so owner-bound services reject 'none'.",
@@ -42,18 +42,22 @@ export function handshakeOf(
   if (handshake === 'cloudevents' && handshake !== before?.handshake && origin === undefined) {
     throw new InvalidListenerError(
       'HANDSHAKE_ORIGIN_MISSING',
-      "`handshake` cannot be 'cloudevents' here. Allowed: 'challenge'.",
+      "Invalid value 'cloudevents' for `handshake`. Allowed: 'challenge'.",
       hintForApplication(
         'HANDSHAKE_ORIGIN_MISSING',
-        'A receiver knows the application by WebhooksModule.forRoot({ handshake: { origin } }): set it.',
+        "The handshake 'cloudevents' sends WebhooksModule.forRoot({ handshake: { origin } }). Set this option.",
       ),
     );
   }
   return handshake;
 }
 
-/** What a new URL, or another handshake, makes of a listener; nothing, where it has neither. @throws as {@link handshakeOf} does */
-export function standingOf(
+/**
+ * The columns that a new URL or another handshake changes. Empty if both stay as they are.
+ *
+ * @throws the errors of {@link handshakeOf}
+ */
+export function handshakeChange(
   row: ListenerRow,
   url: string,
   given: Handshake | null | undefined,
@@ -63,7 +67,7 @@ export function standingOf(
   const handshake = handshakeOf(given, rules, { handshake: row.handshake as Handshake, isNewUrl });
   if (!isNewUrl && handshake === row.handshake) return {};
   const anew = { handshake, handshakeError: null, allowedRate: null };
-  // A disabled one is asked when it is enabled.
+  // The handshake of a disabled listener starts when the listener is enabled.
   if (row.state === 'disabled') return anew;
   return { ...anew, state: handshake === 'none' ? 'active' : 'pending' };
 }

@@ -1,19 +1,19 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Outcome } from '../../sending/outcome.js';
 
-/** The receiver answered, and did not agree. */
+/** The error code of a receiver that answered but did not agree. */
 const HANDSHAKE_REFUSED = 'HANDSHAKE_REFUSED';
 
-/** What an answer amounts to; `error` is a code of an attempt, or {@link HANDSHAKE_REFUSED}. */
+/** The result of a handshake. `error` is a code of an attempt, or {@link HANDSHAKE_REFUSED}. */
 export type Verdict = { readonly agreed: true; readonly allowedRate: number | null } | { readonly error: string };
 
 const REFUSED: Verdict = { error: HANDSHAKE_REFUSED };
-/** As much as a rate limit may say. */
+/** The maximum of a rate limit. */
 const MAX_RATE = 1_000_000;
 
 /**
- * Whether a 2xx has the challenge: as its whole body, or as the `challenge` of a JSON object. Anywhere in the body is not enough: many
- * servers answer with what they were sent.
+ * Whether a 2xx answer contains the challenge: as its whole body, or as `challenge` of a JSON object. Other places in the body do not count,
+ * because many servers answer with the body of the request.
  */
 export function judgeChallenge(outcome: Outcome, challenge: string): Verdict {
   if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
@@ -22,8 +22,8 @@ export function judgeChallenge(outcome: Outcome, challenge: string): Verdict {
 }
 
 /**
- * Whether a 2xx permits this origin. The status alone says nothing, since many servers answer any `OPTIONS`. A rate that is no number
- * above zero nor `*` is a limit that cannot be kept, and so no permission.
+ * Whether a 2xx answer permits this origin. The status alone is not enough, because many servers answer every `OPTIONS` request. The rate must
+ * be `*` or a number above zero. Any other rate is a limit that cannot be kept, so it counts as a refusal.
  */
 export function judgePermission(outcome: Outcome, origin: string): Verdict {
   if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
@@ -44,7 +44,7 @@ function givenChallenge(body: string): string | null {
   }
 }
 
-/** Of hashes, which are of one length. */
+/** Compares hashes, because `timingSafeEqual` needs values of one length. */
 function isSame(given: string, expected: string): boolean {
   const hash = (text: string) => createHash('sha256').update(text).digest();
   return timingSafeEqual(hash(given), hash(expected));

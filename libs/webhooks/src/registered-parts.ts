@@ -1,0 +1,123 @@
+import { ConfigurationError } from './errors.js';
+import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
+import { storedCause } from './events/event-context.js';
+import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import { knownNames } from './known-names.js';
+import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
+import { GithubScheme } from './signing/github-scheme.js';
+import { GoogleCodeScheme } from './signing/google-code-scheme.js';
+import type { SignatureScheme } from './signing/signature-scheme.js';
+import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
+import { StripeScheme } from './signing/stripe-scheme.js';
+import type { BodyOf, RenderedEvent } from './store/queue/new-deliveries.js';
+
+/** The signature schemes of an instance: the built-in ones and those of the application. */
+export interface RegisteredSchemes {
+  readonly byName: ReadonlyMap<string, SignatureScheme>;
+  /** The names that customers may choose. */
+  readonly customers: ReadonlySet<string>;
+}
+
+/** The payload formats of an instance: the built-in ones and those of the application. */
+export interface RegisteredFormats {
+  /** All formats but `standard`, which sends the stored payload. */
+  readonly byName: ReadonlyMap<string, PayloadFormat>;
+  readonly names: ReadonlySet<string>;
+  /** The names that customers may choose. */
+  readonly customers: ReadonlySet<string>;
+  /** Whether a format sends the stored payload unchanged, so that it is stored once for all listeners. */
+  readonly isOwnText: (format: string) => boolean;
+  /** Renders the body of an event; `null` for the stored payload. */
+  readonly bodyOf: BodyOf;
+}
+
+/** @throws ConfigurationError `INVALID_PART`, `INVALID_OPTION` */
+export function registerSchemes(
+  own: readonly SignatureScheme[],
+  { customers }: Pick<ResolvedWebhooksOptions, 'customers'>,
+): RegisteredSchemes {
+  const builtIn = [
+    new StandardScheme(),
+    new StandardV1aScheme(),
+    new GithubScheme(),
+    new StripeScheme(),
+    new GoogleCodeScheme(),
+  ];
+  const schemes = byName([...builtIn, ...own], 'signature scheme');
+  const known = new Set(schemes.keys());
+  return { byName: schemes, customers: choosableNames('schemes', customers.schemes, namesOf(builtIn), known) };
+}
+
+/** @throws ConfigurationError `INVALID_PART`, `INVALID_OPTION` */
+export function registerFormats(
+  own: readonly PayloadFormat[],
+  { customers, payload }: Pick<ResolvedWebhooksOptions, 'customers' | 'payload'>,
+): RegisteredFormats {
+  const binary = new CloudEventsBinaryFormat(payload.cloudEventsSource);
+  const builtIn = [new CloudEventsFormat(payload.cloudEventsSource), binary];
+  const formats = byName([...builtIn, ...own], 'payload format');
+  const names = new Set([STANDARD_FORMAT, ...formats.keys()]);
+  const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;
+  return {
+    byName: formats,
+    names,
+    customers: choosableNames('formats', customers.formats, [STANDARD_FORMAT, ...namesOf(builtIn)], names),
+    isOwnText,
+    bodyOf: (format, event) => (isOwnText(format) ? null : render(formats, format, event)),
+  };
+}
+
+/** Parts by name. @throws ConfigurationError `INVALID_PART` if a name is missing or is used twice */
+function byName<T extends { readonly name: string }>(parts: readonly T[], kind: string): Map<string, T> {
+  const map = new Map<string, T>();
+  for (const part of parts) {
+    if (typeof part.name !== 'string' || part.name === '') {
+      throw new ConfigurationError(
+        'INVALID_PART',
+        `A ${kind} has no \`name\`. Set it to a non-empty text, because listeners choose a ${kind} by name.`,
+      );
+    }
+    if (map.has(part.name)) {
+      throw new ConfigurationError(
+        'INVALID_PART',
+        `Two ${kind}s have the name '${part.name}'. Give each ${kind} a different name.`,
+      );
+    }
+    map.set(part.name, part);
+  }
+  return map;
+}
+
+function render(
+  formats: ReadonlyMap<string, PayloadFormat>,
+  name: string,
+  { id, type, payload, context }: RenderedEvent,
+): string {
+  const format = formats.get(name);
+  if (!format) throw new Error(`There is no payload format '${name}'.`);
+  const body: unknown = format.render({ id, type, payload, context: storedCause(context).context });
+  if (typeof body !== 'string') throw new TypeError(`The payload format '${name}' did not return a text.`);
+  if (body.includes('\0'))
+    throw new TypeError(`The payload format '${name}' returned a text with NUL, which PostgreSQL cannot store.`);
+  return body;
+}
+
+function namesOf(parts: readonly { readonly name: string }[]): string[] {
+  return parts.map(({ name }) => name);
+}
+
+/** Names of parts that customers may choose. @throws ConfigurationError `INVALID_OPTION` if a name is not registered */
+function choosableNames(
+  key: 'formats' | 'schemes',
+  given: readonly string[] | undefined,
+  shipped: readonly string[],
+  known: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const unknown = given?.find((name) => !known.has(name));
+  if (unknown === undefined) return new Set(given ?? shipped);
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `Invalid value '${unknown}' for \`customers.${key}\`. Allowed: names of registered ${key}.${knownNames(unknown, [...known])}`,
+    { details: { key: `customers.${key}` } },
+  );
+}
