@@ -42,7 +42,7 @@ const SET_AUTOCOMMIT = new RegExp(
   `^${LEADING_COMMENTS}set\\b[^;]*?\\bautocommit\\s*:?=\\s*(?:(1|on|true)|(0|off|false))\\b`,
   'i',
 );
-/** Statements with a body. The statements in the body are not statements of the text. */
+/** Statements with a body, such as CREATE PROCEDURE. A semicolon in the body does not end the statement. */
 const HAS_BODY = new RegExp(
   `^${LEADING_COMMENTS}(?:begin\\s+not\\s+atomic|create\\s+(?:or\\s+replace\\s+)?(?:definer\\s*=\\s*\\S+\\s+)?(?:(?:temp|temporary|constraint|aggregate)\\s+)*(?:procedure|function|trigger|event|package))\\b`,
   'i',
