@@ -213,7 +213,7 @@ describeDatabases('auth of a listener', (database) => {
       expect(authorizations()).toEqual(['Bearer a.token.to-keep']);
       const shown = (await app.listeners.get(id)).auth;
       expect(shown).toEqual({ ...oauth2(), clientSecret: '***', clientAuth: 'basic' });
-      const { authorized } = app.dispatcher as unknown as { authorized: object };
+      const { authorized } = (app.dispatcher as unknown as { working: { authorized: object } }).working;
       const keeper = inspect(authorized, { depth: 4, showHidden: true });
       expect(keeper).toMatch(/^AuthorizedTransport /);
       for (const secret of ['a.token.to-keep', 'p:ss+word']) expect(keeper).not.toContain(secret);

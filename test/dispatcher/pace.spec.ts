@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { Pace, type FreshTraffic } from '../../libs/webhooks/src/dispatcher/pace.js';
+import { Pace, type PaceState } from '../../libs/webhooks/src/dispatcher/pace.js';
 
 // `npm run bench -- --only wide-fanout` measures the effect on other listeners.
 
-type Traffic = { -readonly [K in keyof FreshTraffic]: FreshTraffic[K] };
+type Traffic = { -readonly [K in keyof PaceState]: PaceState[K] };
 let traffic: Traffic;
 let pace: Pace;
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['performance'] });
-  traffic = { isRouting: false, isBacklog: false, routedAt: performance.now() };
+  traffic = { isRouting: false, isBacklog: false, routedAt: performance.now(), restUntil: -Infinity };
   pace = new Pace(traffic);
 });
 afterEach(() => void vi.useRealTimers());

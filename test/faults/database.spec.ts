@@ -156,7 +156,9 @@ describe('a SQLite file that another process has locked', () => {
     await save('a');
     await app.receiver.waitFor(1);
     await send('begin');
-    const { recorder } = app.dispatcher as unknown as { recorder: { record(batch: unknown): Promise<void> } };
+    const { recorder } = (
+      app.dispatcher as unknown as { working: { recorder: { record(batch: unknown): Promise<void> } } }
+    ).working;
     const run = vi.spyOn(recorder, 'record');
     release();
     await vi.waitFor(() => expect(run).toHaveBeenCalledOnce(), WAIT);

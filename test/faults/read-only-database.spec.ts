@@ -17,7 +17,7 @@ interface MysqlPool {
 
 interface Parts {
   readonly parts: { readonly database: Database & { readonly dataSource?: DataSource; readonly connection?: never } };
-  readonly recorder: { record(batch: unknown): Promise<void> };
+  readonly working: { readonly recorder: { record(batch: unknown): Promise<void> } };
 }
 
 function gate(): { passed: Promise<void>; open: () => void } {
@@ -94,7 +94,7 @@ describeDatabases('a database that answers reads and refuses writes', (target) =
     }));
     app.dispatcher.start();
     await app.receiver.waitFor(AT_ONCE, { timeoutMs: 10_000 });
-    const { recorder } = app.dispatcher as unknown as Parts;
+    const { recorder } = (app.dispatcher as unknown as Parts).working;
     const record = vi.spyOn(recorder, 'record');
     const allowWrites = await refuseWrites(target, app, direct.dataSource);
     first.open();

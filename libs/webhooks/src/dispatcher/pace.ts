@@ -22,8 +22,8 @@ export interface Portion {
 const WHOLE: Portion = { page: LISTENERS_PER_PAGE, claim: LISTENERS_PER_CLAIM };
 const SMALL: Portion = { page: 50, claim: 8 };
 
-/** The state of the fan-out of fresh events. */
-export interface FreshTraffic {
+/** The state of the fan-out of fresh events, and of the pauses beside it. */
+export interface PaceState {
   /** A batch is being fanned out. */
   readonly isRouting: boolean;
   /**
@@ -33,6 +33,8 @@ export interface FreshTraffic {
   readonly isBacklog: boolean;
   /** When a fresh event was last fanned out, on the monotonic clock. */
   readonly routedAt: number;
+  /** No page and no claim begins before this time, on the monotonic clock. */
+  restUntil: number;
 }
 
 /**
@@ -41,9 +43,7 @@ export interface FreshTraffic {
  * fan-out runs, and pause in between.
  */
 export class Pace {
-  private restUntil = -Infinity;
-
-  constructor(private readonly fresh: FreshTraffic) {}
+  constructor(private readonly state: PaceState) {}
 
   /** How much one page or claim may take now. */
   get portion(): Portion {
@@ -61,8 +61,8 @@ export class Pace {
    */
   get waitMs(): number {
     if (!this.hasFreshTraffic) return 0;
-    const fanOutWait = this.fresh.isRouting ? MAX_FAN_OUT_WAIT_MS : 0;
-    return this.restUntil + fanOutWait - performance.now();
+    const fanOutWait = this.state.isRouting ? MAX_FAN_OUT_WAIT_MS : 0;
+    return this.state.restUntil + fanOutWait - performance.now();
   }
 
   /**
@@ -71,11 +71,11 @@ export class Pace {
    */
   ended(began: number, isMany: boolean): void {
     const now = performance.now();
-    this.restUntil = isMany ? now + (now - began) * REST_FACTOR : -Infinity;
+    this.state.restUntil = isMany ? now + (now - began) * REST_FACTOR : -Infinity;
   }
 
   private get hasFreshTraffic(): boolean {
-    const { isBacklog, routedAt } = this.fresh;
+    const { isBacklog, routedAt } = this.state;
     return !isBacklog && performance.now() - routedAt < TRAFFIC_MS;
   }
 }

@@ -1,4 +1,5 @@
 import type { RetrySchedule } from './retry-schedule.js';
+import type { StateAfterAttempt } from './transitions.js';
 import type { Outcome } from '../sending/outcome.js';
 
 /** 410 Gone: the receiver wants no more webhooks (Standard Webhooks specification). */
@@ -6,7 +7,7 @@ export const STATUS_GONE = 410;
 
 /** The state of a delivery after an attempt. */
 export interface NextState {
-  readonly state: 'succeeded' | 'due' | 'exhausted';
+  readonly state: StateAfterAttempt;
   /** For `due`, when to retry; otherwise when the delivery ended. */
   readonly at: number;
 }

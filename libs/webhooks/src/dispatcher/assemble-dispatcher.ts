@@ -1,0 +1,112 @@
+import type { LoggerService } from '@nestjs/common';
+import type { ImageConverter } from '../capture/triggers/image-converter.js';
+import type { Cause } from '../cause.js';
+import type { WebhookClock } from '../clock.js';
+import type { RetrySchedule } from '../health/retry-schedule.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import type { WebhookTransport } from '../sending/transport.js';
+import type { DatabaseTime } from '../store/database/database-time.js';
+import type { Database } from '../store/database/database.js';
+import type { BodyOf } from '../store/queue/new-deliveries.js';
+import { AuthorizedTransport } from './authorized-transport.js';
+import { Claims } from './claims.js';
+import { ExpectedWork } from './expected-work.js';
+import { Handshakes } from './handshakes.js';
+import { Lanes } from './lanes.js';
+import type { LifecycleEvent } from './lifecycle-events.js';
+import { LoopPhase } from './loop-phase.js';
+import { Loop } from './loop.js';
+import type { Notices } from './notices.js';
+import { Recorder } from './recorder.js';
+import { Releases } from './releases.js';
+import { Rounds } from './rounds.js';
+import { maxBatches, Router } from './router.js';
+import { Sender } from './sender.js';
+import type { Signers } from './sign-delivery.js';
+import { Troubles } from './troubles.js';
+import type { Upkeep } from './upkeep.js';
+import { WaitingListeners } from './waiting-listeners.js';
+import type { WakeUps } from './wake-ups.js';
+import { WorkSearch } from './work-search.js';
+
+/** Dependencies of the dispatcher. @internal */
+export interface DispatcherParts {
+  readonly database: Database;
+  readonly clock: WebhookClock;
+  readonly time: DatabaseTime;
+  readonly options: ResolvedWebhooksOptions['dispatcher'];
+  readonly transport: WebhookTransport;
+  readonly retrySchedule: RetrySchedule;
+  readonly signers: Signers;
+  readonly bodyOf: BodyOf;
+  readonly upkeep: Upkeep;
+  readonly images: ImageConverter;
+  readonly logger: LoggerService;
+  readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
+  readonly notices: Notices;
+  /** `null` where processes cannot notify each other. */
+  readonly wakeUps: WakeUps | null;
+}
+
+/** Builds the parts of a dispatcher, and connects them. */
+export function assembleDispatcher(parts: DispatcherParts) {
+  const { database, options, logger } = parts;
+  const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch, pollIntervalMs } = options;
+  const phase = new LoopPhase();
+  const troubles = new Troubles(logger);
+  const waiting = new WaitingListeners(logger);
+  const authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
+  const lanes: Lanes = new Lanes({
+    concurrency,
+    concurrencyPerListener,
+    concurrencyPerOwner,
+    waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
+    send: (laned, free) => sender.attempt(laned, free),
+    expired: (laned) => releases.add([laned]),
+    hasRoomAgain: () => {
+      expected.expectReady(0);
+      expected.signal.raise();
+    },
+  });
+  const expected = new ExpectedWork({
+    clock: parts.clock,
+    lanes,
+    pollIntervalMs,
+    maxBatches: maxBatches(database, options.poolSize),
+  });
+  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected };
+  const releases: Releases = new Releases(shared);
+  const recorder = new Recorder({
+    ...shared,
+    // Also while it stops, for as long as `stop()` allows: an attempt that is not recorded is sent again.
+    keepsRunning: () => phase.isRunning,
+    refused: () => lanes.pause(),
+    written: () => lanes.resume(),
+    expect: (at) => expected.expectReady(at),
+    stopped: (listenerId) => releases.add(lanes.evict(listenerId)),
+    idle: () => expected.signal.raise(),
+  });
+  const sender: Sender = new Sender({ ...shared, recorder, releases });
+  const handshakes = new Handshakes({
+    ...shared,
+    transport: authorized,
+    hideTiming: (began) => sender.hideTiming(began),
+    expect: (at) => {
+      expected.expectReady(at);
+      expected.signal.raise();
+    },
+  });
+  const claims = new Claims({ ...shared, handshakes, releases });
+  const router = new Router({
+    ...shared,
+    routed: (batch) => {
+      troubles.succeeded('claiming');
+      claims.take(batch);
+    },
+  });
+  const search = new WorkSearch({ ...shared, router, claims });
+  const working = { ...shared, recorder, releases, sender, handshakes, claims, router, search };
+  const rounds = new Rounds({ ...working, eventsPerBatch, pollIntervalMs, timeoutMs: options.timeoutMs });
+  const loop = new Loop({ ...working, rounds, timeoutMs: options.timeoutMs });
+  return { lanes, phase, expected, authorized, recorder, rounds, loop };
+}

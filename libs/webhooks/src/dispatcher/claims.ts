@@ -1,0 +1,102 @@
+import type { WebhookClock } from '../clock.js';
+import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import { claimDeliveries, reclaimExpired, type ClaimedHandshake } from '../store/queue/claim-deliveries.js';
+import type { Database } from '../store/database/database.js';
+import type { ExpectedWork } from './expected-work.js';
+import type { Handshakes } from './handshakes.js';
+import type { LanedDelivery, Lanes, Leased } from './lanes.js';
+import type { LoopPhase } from './loop-phase.js';
+import { OwnerTurns } from './owner-turns.js';
+import type { Releases } from './releases.js';
+
+export interface ClaimsParts {
+  readonly database: Database;
+  readonly clock: WebhookClock;
+  readonly options: ResolvedWebhooksOptions['dispatcher'];
+  readonly lanes: Lanes;
+  readonly handshakes: Handshakes;
+  readonly releases: Releases;
+  readonly phase: LoopPhase;
+  readonly expected: ExpectedWork;
+}
+
+/** What one claim found. */
+export interface ClaimResult extends Leased {
+  readonly handshakes: readonly ClaimedHandshake[];
+  /** The claim looked at every ready listener. */
+  readonly isExhaustive: boolean;
+}
+
+/** Number of expired leases that one transaction reclaims. */
+const RECLAIM_BATCH = 500;
+/** How much longer than the attempt a lease must last, because recording takes time, too. */
+export const LEASE_MARGIN_MS = 1_000;
+
+/** Claims due deliveries and handshakes from the queue, and adds leased deliveries to the lanes. */
+export class Claims {
+  private readonly ownerTurns = new OwnerTurns();
+
+  constructor(private readonly parts: ClaimsParts) {}
+
+  /** Makes deliveries with an expired lease due again. @throws errors of the database */
+  async reclaim(): Promise<void> {
+    const { database, clock, expected } = this.parts;
+    while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH), 'work'))
+      expected.expectReady(0);
+  }
+
+  /** Claims one batch, and begins the claimed handshakes. @throws errors of the database */
+  async claim(): Promise<ClaimResult> {
+    const { database, clock, options, lanes, phase, expected } = this.parts;
+    const { leaseMs, circuit } = options;
+    const room = lanes.room('backlog');
+    const leasedAt = performance.now();
+    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
+    // Without the loop there are no turns: a round takes the listeners that have waited longest.
+    const except = phase.keepsRunning ? this.ownerTurns.except : [];
+    const { deliveries, handshakes, isExhaustive } = await database.transaction(
+      () =>
+        claimDeliveries(database, {
+          now: clock.now(),
+          leaseMs,
+          room: { ...room, fullOwners: [...new Set([...room.fullOwners, ...except])] },
+          listeners: expected.pace.portion.claim,
+          circuit,
+          handshakes: this.parts.handshakes.room,
+        }),
+      'work',
+    );
+    this.parts.handshakes.begin(handshakes);
+    const owners = deliveries.map(({ owner }) => owner);
+    const hadAll = phase.keepsRunning ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
+    return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
+  }
+
+  /**
+   * Adds leased deliveries to the lanes.
+   * @param settled called for each delivery, when it is recorded or released
+   */
+  take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
+    const { options, lanes, phase, releases } = this.parts;
+    const { leaseMs, timeoutMs } = options;
+    const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
+    const withinMs = leaseMs - timeoutMs - margin;
+    const laned = leased.map((delivery): LanedDelivery => {
+      const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
+      return { delivery, source, startBefore, settled };
+    });
+    if (phase.isStopping) releases.add(laned);
+    else lanes.add(laned);
+  }
+
+  /** As {@link take}. Settles when each delivery is recorded or released. */
+  async takeAndWait(leased: Leased): Promise<void> {
+    let left = leased.leased.length;
+    if (!left) return;
+    await new Promise<void>((resolve) => {
+      this.take(leased, () => {
+        if (--left === 0) resolve();
+      });
+    });
+  }
+}

@@ -1,0 +1,142 @@
+import type { LoggerService } from '@nestjs/common';
+import type { ImageConverter } from '../capture/triggers/image-converter.js';
+import type { WebhookClock } from '../clock.js';
+import type { DatabaseTime } from '../store/database/database-time.js';
+import type { Database } from '../store/database/database.js';
+import { readOutlook, type Outlook } from '../store/queue/claim-deliveries.js';
+import { LEASE_MARGIN_MS, type Claims } from './claims.js';
+import type { ExpectedWork } from './expected-work.js';
+import type { Lanes } from './lanes.js';
+import type { LoopPhase } from './loop-phase.js';
+import type { Recorder } from './recorder.js';
+import type { Releases } from './releases.js';
+import type { Rounds } from './rounds.js';
+import type { Troubles, Work } from './troubles.js';
+import type { Upkeep } from './upkeep.js';
+import type { WakeUps } from './wake-ups.js';
+import type { WorkSearch } from './work-search.js';
+
+export interface LoopParts {
+  readonly database: Database;
+  readonly clock: WebhookClock;
+  readonly time: DatabaseTime;
+  readonly timeoutMs: number;
+  readonly images: ImageConverter;
+  readonly upkeep: Upkeep;
+  readonly wakeUps: WakeUps | null;
+  readonly logger: LoggerService;
+  readonly lanes: Lanes;
+  readonly recorder: Recorder;
+  readonly releases: Releases;
+  readonly claims: Claims;
+  readonly search: WorkSearch;
+  readonly rounds: Rounds;
+  readonly troubles: Troubles;
+  readonly phase: LoopPhase;
+  readonly expected: ExpectedWork;
+}
+
+/** The loop of a running dispatcher: looks for work, sleeps until more is expected, and polls. */
+export class Loop {
+  private running: Promise<void> = Promise.resolve();
+
+  constructor(private readonly parts: LoopParts) {}
+
+  /** Does nothing if the loop runs already. */
+  start(): void {
+    const { phase, expected, wakeUps, upkeep } = this.parts;
+    if (phase.isRunning) return;
+    this.running = this.run(phase.start());
+    wakeUps?.listen(() => {
+      expected.expectImages();
+      this.wake();
+    });
+    upkeep.start();
+  }
+
+  /** There may be work: the loop looks now instead of at the next poll. */
+  wake(): void {
+    const { expected } = this.parts;
+    expected.expectEvents();
+    expected.expectReady(0);
+    expected.signal.raise();
+  }
+
+  /**
+   * Stops the loop, and settles when deliveries in flight are recorded, or when their time limit and
+   * {@link LEASE_MARGIN_MS} are over.
+   */
+  async stop(): Promise<void> {
+    const { phase, expected, lanes, releases, upkeep, timeoutMs, logger } = this.parts;
+    phase.stop();
+    expected.signal.raise();
+    releases.add(lanes.evict());
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs + LEASE_MARGIN_MS, 'late');
+    });
+    if ((await Promise.race([this.complete(upkeep.stop()), limit])) === 'late') {
+      logger.error(
+        'The dispatcher did not stop in time. Deliveries in flight are sent again when their leases expire.',
+      );
+    }
+    clearTimeout(timer);
+    phase.end();
+  }
+
+  private async complete(upkeepEnded: Promise<void>): Promise<void> {
+    const { wakeUps, lanes, releases, rounds } = this.parts;
+    await wakeUps?.unlisten();
+    await this.running;
+    await upkeepEnded;
+    releases.add(lanes.evict());
+    await rounds.idle();
+  }
+
+  private async run(run: AbortSignal): Promise<void> {
+    const { phase, search, troubles, expected } = this.parts;
+    expected.expectImages();
+    this.wake();
+    let work: Work = 'claiming';
+    while (!run.aborted) {
+      try {
+        work = 'claiming';
+        phase.moveTo('looking', run);
+        if (expected.failure) throw expected.failure.error;
+        if (!(await search.look())) {
+          phase.moveTo('sleeping', run);
+          await expected.signal.wait(expected.sleepMs);
+        }
+        work = 'polling';
+        // Poll even under constant load, so that the leases of a dead process are reclaimed.
+        if (expected.mayPoll) {
+          phase.moveTo('polling', run);
+          await this.poll();
+        }
+      } catch (error) {
+        phase.moveTo('resting', run);
+        troubles.failed(work, 'The dispatcher cannot use its tables, and retries every second', error);
+        await expected.routed();
+        expected.expectAll();
+        await phase.rest();
+      }
+    }
+    await expected.routed();
+  }
+
+  private async poll(): Promise<void> {
+    const { database, clock, time, images, recorder, claims, troubles, expected } = this.parts;
+    expected.beginPoll();
+    const outlook: Outlook = await time.from(() =>
+      database.single(() => readOutlook(database, images.tablePaths), 'work'),
+    );
+    const isExpired = outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now();
+    // While records are refused, an expired lease may be a lease of this process, whose request was sent.
+    if (isExpired && !recorder.isRefused) await claims.reclaim();
+    if (outlook.hasImages) expected.expectImages();
+    if (outlook.hasEvents) expected.expectEvents();
+    if (outlook.hasWide) expected.expectWide();
+    if (outlook.readyAt !== null) expected.expectReady(outlook.readyAt);
+    troubles.succeeded('polling');
+  }
+}

@@ -1,0 +1,110 @@
+import type { LoggerService } from '@nestjs/common';
+import { messageOf } from '../foreign-text.js';
+import type { Claims } from './claims.js';
+import type { ExpectedWork } from './expected-work.js';
+import type { Handshakes } from './handshakes.js';
+import type { Lanes } from './lanes.js';
+import type { Recorder } from './recorder.js';
+import type { Releases } from './releases.js';
+import type { Router } from './router.js';
+import type { Sender } from './sender.js';
+import type { WorkSearch } from './work-search.js';
+
+export interface RoundsParts {
+  readonly eventsPerBatch: number;
+  readonly pollIntervalMs: number;
+  readonly timeoutMs: number;
+  readonly logger: LoggerService;
+  readonly lanes: Lanes;
+  readonly router: Router;
+  readonly sender: Sender;
+  readonly recorder: Recorder;
+  readonly releases: Releases;
+  readonly handshakes: Handshakes;
+  readonly claims: Claims;
+  readonly search: WorkSearch;
+  readonly expected: ExpectedWork;
+}
+
+/** What one round did. */
+export interface RoundResult {
+  /** Events taken from the outbox. */
+  readonly events: number;
+  /** Requests sent, including handshakes. */
+  readonly attempts: number;
+}
+
+/** Work without the loop: single rounds, and rounds until nothing is left. */
+export class Rounds {
+  constructor(private readonly parts: RoundsParts) {}
+
+  /** @throws errors of the database */
+  async drain(): Promise<RoundResult> {
+    let events = 0;
+    let attempts = 0;
+    for (;;) {
+      const round = await this.round();
+      events += round.events;
+      attempts += round.attempts;
+      if (!this.isIdle) await this.idle();
+      else if (!round.events && !round.attempts && round.isExhaustive) return { events, attempts };
+    }
+  }
+
+  /**
+   * @returns also whether the round looked at everything; it may have looked only at listeners with nothing due, or have
+   * made one page of a wide event
+   * @throws errors of the database
+   */
+  async round(): Promise<RoundResult & { readonly isExhaustive: boolean }> {
+    const { router, claims, search, releases, handshakes, expected, eventsPerBatch } = this.parts;
+    await search.convertAll();
+    const routed = await router.route({ limit: eventsPerBatch });
+    const hasWide = await router.routeWide(expected.pace.portion.page);
+    await claims.reclaim();
+    const claimed = await claims.claim();
+    await Promise.all([claims.takeAndWait(routed), claims.takeAndWait(claimed)]);
+    await releases.releasing;
+    await handshakes.settled();
+    return {
+      events: routed.events,
+      attempts: routed.leased.length + claimed.leased.length + claimed.handshakes.length,
+      isExhaustive: claimed.isExhaustive && !hasWide,
+    };
+  }
+
+  /** Routes these events and makes their first attempts. Settles after `timeoutMs` at the latest. Never rejects. */
+  async deliverNow(eventIds: readonly string[]): Promise<void> {
+    const { router, claims, timeoutMs, logger } = this.parts;
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, timeoutMs);
+    });
+    const firstAttempts = async () => {
+      await claims.takeAndWait(await router.route({ limit: eventIds.length, only: eventIds }));
+    };
+    try {
+      await Promise.race([limit, firstAttempts()]);
+    } catch (error) {
+      logger.error(`An inline delivery failed and continues as a queued delivery: ${messageOf(error)}`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Settles when nothing is being sent, recorded or released. */
+  async idle(): Promise<void> {
+    const { lanes, sender, recorder, releases, handshakes, pollIntervalMs } = this.parts;
+    while (!this.isIdle) {
+      await recorder.recording;
+      await releases.releasing;
+      await handshakes.settled();
+      if (sender.underWay || !lanes.isEmpty) await sender.ended.wait(pollIntervalMs);
+    }
+  }
+
+  private get isIdle(): boolean {
+    const { lanes, sender, recorder, releases, handshakes } = this.parts;
+    return !sender.underWay && lanes.isEmpty && !recorder.recording && !releases.releasing && handshakes.isIdle;
+  }
+}
