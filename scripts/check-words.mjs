@@ -19,7 +19,8 @@ const found = [];
 for (const file of given.length > 0 ? given : PLACES.flatMap(filesOf)) {
   const text = readFileSync(join(given.length > 0 ? '' : root, file), 'utf8');
   for (const [index, line] of (file.endsWith('.md') ? withoutCode(text) : text).split('\n').entries()) {
-    for (const { old, use } of OLD_WORDS) {
+    for (const { old, use, in: where } of OLD_WORDS) {
+      if (where && !where.test(file)) continue;
       const [word] = old.exec(line) ?? [];
       if (word) found.push(`${file}:${index + 1}: '${word}' is no longer used. Write: ${use}.`);
     }

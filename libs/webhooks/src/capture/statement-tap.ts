@@ -141,7 +141,7 @@ export class StatementTap {
     return committed;
   }
 
-  /** Follows a transaction that began or ended without a statement of its own: in a procedure, or by an implicit commit. */
+  /** Follows a transaction that began or ended without its own statement: in a procedure, or by an implicit commit. */
   private followServer(runner: QueryRunner, rawResults: unknown): Committed | undefined {
     const state = serverState(runner, this.options.database.dialect, rawResults);
     const writes = this.recorder.findWrites(runner);

@@ -23,7 +23,7 @@ const BATCH_WAIT_MS = 15;
  * Times that end with `At` are on the monotonic clock, except `readyAt`, which is compared with rows of the database.
  */
 export class ExpectedWork implements PaceState {
-  /** Raised when the loop should look again. */
+  /** Raised when the loop should search for work. */
   readonly signal = new Signal();
   /** Where to look for pending events. */
   readonly cursor = new OutboxCursor();

@@ -47,7 +47,7 @@ const OWNER_BUSY_MS = 1_000;
 const FAULTS_OF_SENDER: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
 /**
- * Limit for schedules that never end, which would send requests to an uninvolved host for ever. The default schedule
+ * Limit for schedules that never end, which would send requests to an uninvolved host without end. The default schedule
  * makes ten tries.
  */
 const MAX_TRIES = 20;

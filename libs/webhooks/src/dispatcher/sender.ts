@@ -167,7 +167,7 @@ export class Sender {
 
   /**
    * Delays the record of a blocked attempt until its time limit is over. The owner of the listener sees when states
-   * and counts change, and the duration would reveal facts about the internal network.
+   * and counts change, and the duration would reveal details of the internal network.
    * @param began on the monotonic clock
    */
   async hideTiming(began: number): Promise<void> {

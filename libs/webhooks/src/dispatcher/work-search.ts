@@ -26,7 +26,7 @@ export class WorkSearch {
 
   /**
    * Does one step of each kind of work that is expected now.
-   * @returns whether to look again without sleeping
+   * @returns whether to search once more without sleeping
    * @throws errors of the database
    */
   async look(): Promise<boolean> {

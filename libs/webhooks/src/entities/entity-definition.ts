@@ -145,9 +145,9 @@ export class EntityDefinition {
     const { owner, when } = options;
     const owning = metadata.relations.filter(hasOwnColumn);
     this.ownerRelations = owning.filter(({ propertyPath }) => typeof owner === 'function' || propertyPath === owner);
-    const told = new Set(this.fields.map((field) => field.relation));
+    const sent = new Set(this.fields.map((field) => field.relation));
     this.relationsNeeded = owning.filter(
-      (relation) => when !== undefined || told.has(relation) || this.ownerRelations.includes(relation),
+      (relation) => when !== undefined || sent.has(relation) || this.ownerRelations.includes(relation),
     );
     const toldColumns = new Set(this.fields.map((field) => (field.relation ? null : field.column)));
     this.columnsNeeded = metadata.columns.filter(

@@ -12,7 +12,7 @@ export type Audience = 'application' | 'owner' | 'owner_only' | 'every' | 'test'
 
 /**
  * Use as `owner: EVERY_OWNER`, for rows that belong to all owners, such as a shared catalogue. Every listener may receive
- * their events, whoever owns the listener.
+ * their events, independent of the owner of the listener.
  */
 export const EVERY_OWNER: unique symbol = Symbol('EVERY_OWNER');
 export type EveryOwner = typeof EVERY_OWNER;

@@ -16,7 +16,7 @@ const PROBE_MS = 1_000;
 
 /**
  * Whether the JSON parser of the application keeps raw bodies. It is tested with a probe request, because a parser
- * looks the same either way, whoever registered it. `null` when there is no JSON parser.
+ * looks the same, independent of who registered it. `null` when there is no JSON parser.
  */
 export async function expressKeepsRawBodies(app: ExpressApplication): Promise<boolean | null> {
   const parser = app.router?.stack?.find((layer) => layer.handle?.name === 'jsonParser')?.handle;

@@ -95,7 +95,7 @@ const turns = new Turns();
 
 /**
  * Whether any of the secrets signed. Each is tried, whichever fits, and other requests have a turn between them: each goes through the whole
- * body, and for Ed25519 whoever asks chooses how many signatures do.
+ * body, and for Ed25519 the sender of the request chooses how many signatures do.
  */
 async function isSigned(
   scheme: SignatureScheme,

@@ -43,7 +43,7 @@ export interface Outcome {
 const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);
 
 /**
- * Whether a customer may see how long an attempt took. The time of a blocked attempt reveals facts about the internal
+ * Whether a customer may see how long an attempt took. The time of a blocked attempt reveals details of the internal
  * network, whether this library or perhaps the proxy blocked it.
  */
 export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode: string | null }): boolean {

@@ -119,7 +119,7 @@ function signedBytes(input: SigningInput): Buffer {
   return Buffer.concat([Buffer.from(signedPrefix(input)), input.body]);
 }
 
-/** What of Ed25519 signatures is checked in one go: each goes through the whole body, and whoever asks chooses their number. */
+/** How many body bytes Ed25519 signatures may hash in one step: each hashes the whole body, and the sender chooses their number. */
 const SIGNED_BYTES_AT_ONCE = 256 * 1_024;
 
 /**

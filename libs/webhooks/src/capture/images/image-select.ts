@@ -70,7 +70,7 @@ export class ImageSelect {
         !(isNoted && column.isVirtualProperty) &&
         (needed.has(column) || (readsWholeEntity && column.isSelect)),
     );
-    // TypeORM reads spatial and virtual columns by expressions of its own, and links are in another table.
+    // TypeORM reads spatial and virtual columns by its own expressions, and links are in another table.
     const isWhole =
       isNoted ||
       (!definition.linkFields.length &&

@@ -66,8 +66,8 @@ export function handshakeChange(
   const isNewUrl = url !== row.url;
   const handshake = handshakeOf(given, rules, { handshake: row.handshake as Handshake, isNewUrl });
   if (!isNewUrl && handshake === row.handshake) return {};
-  const anew = { handshake, handshakeError: null, allowedRate: null };
+  const restarted = { handshake, handshakeError: null, allowedRate: null };
   // The handshake of a disabled listener starts when the listener is enabled.
-  if (row.state === 'disabled') return anew;
-  return { ...anew, state: handshake === 'none' ? 'active' : 'pending' };
+  if (row.state === 'disabled') return restarted;
+  return { ...restarted, state: handshake === 'none' ? 'active' : 'pending' };
 }

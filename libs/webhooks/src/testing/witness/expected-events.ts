@@ -54,10 +54,10 @@ function netChange(changes: readonly CommittedChange[]): NetChange | null {
   const isRestored = changes.some((one) => actionOf(one) === 'restored');
   const action = netAction(from, to, changes.length === 1, isRestored);
   if (!action) return null;
-  const told = action === 'deleted' ? lastOfDeleted(changes) : last;
-  const image = told.now ?? told.old;
+  const change = action === 'deleted' ? lastOfDeleted(changes) : last;
+  const image = change.now ?? change.old;
   const isMerged = changes.length > 1;
-  return image && { definition, action, isSoft: told.op === 'update', isMerged, old: first.old, image };
+  return image && { definition, action, isSoft: change.op === 'update', isMerged, old: first.old, image };
 }
 
 /** The action that follows from the row before the first change and after the last change. */
@@ -74,7 +74,7 @@ function lastOfDeleted(changes: readonly CommittedChange[]): CommittedChange {
   const deletion = changes.findLastIndex((one) => actionOf(one) === 'deleted');
   return changes
     .slice(deletion + 1)
-    .reduce((told, later) => (isOfOneOwner(told, later) ? later : told), changes[deletion] as CommittedChange);
+    .reduce((change, later) => (isOfOneOwner(change, later) ? later : change), changes[deletion] as CommittedChange);
 }
 
 function isOfOneOwner({ definition, now }: CommittedChange, { now: later }: CommittedChange): boolean {
