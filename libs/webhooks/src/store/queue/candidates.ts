@@ -105,7 +105,7 @@ export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   );
 }
 
-/** The payload paths that filters of some types use. They are read together with the claim, for the types that are likely. */
+/** The payload paths that filters of some types use. They are read together with the claim, for the types that the events probably have. */
 export interface KnownPaths {
   readonly types: ReadonlySet<string>;
   readonly paths: readonly RoutePath[];
