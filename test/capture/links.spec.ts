@@ -42,7 +42,7 @@ class Post {
 /** A key of two parts, by which rows are read through a query builder. */
 @Webhook()
 @Entity()
-class WebhookPage {
+class Page {
   @PrimaryColumn({ type: 'varchar', length: 20 })
   book: string;
 
@@ -62,7 +62,7 @@ describeDatabases('a row whose links stand in a junction', (database) => {
   let app: TestApp;
   beforeEach(async () => {
     fresh = await database.create();
-    app = await startApp({ database: fresh.options, entities: [Post, WebhookPage], others: [Tag, Album, Folder, Box] });
+    app = await startApp({ database: fresh.options, entities: [Post, Page], others: [Tag, Album, Folder, Box] });
     await app.dataSource.manager.insert(Tag, [{ name: 'new' }, { name: 'old' }]);
   });
   afterEach(async () => {
@@ -74,9 +74,9 @@ describeDatabases('a row whose links stand in a junction', (database) => {
 
   it.each([
     ['is told of where functions see all of it', Post, { title: 'first' }],
-    ['is told of where its key has several parts', WebhookPage, { book: 'b', number: 1, title: 'first' }],
+    ['is told of where its key has several parts', Page, { book: 'b', number: 1, title: 'first' }],
   ])('%s', async (_, entity, values) => {
-    const rows = app.dataSource.getRepository<Post | WebhookPage>(entity);
+    const rows = app.dataSource.getRepository<Post | Page>(entity);
     const row = await rows.save(rows.create({ ...values, tags: [{ name: 'new' }] }));
     row.title = 'second';
     row.tags = [{ name: 'old' } as Tag];
