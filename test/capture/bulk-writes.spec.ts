@@ -386,8 +386,7 @@ describe.runIf(postgres)('a row that another writer inserts while an upsert has 
 
 describe('a TypeORM that is not the one that is known', () => {
   it('stops the bootstrap', async () => {
-    if (!sqlite) throw new Error('there is a SQLite in every run');
-    const fresh = await sqlite.create();
+    const fresh = await databases[0]!.create();
     const probe = new DataSource({ ...fresh.options, entities: [] });
     const prototype = Object.getPrototypeOf(probe.createQueryBuilder().delete()) as { createDeleteExpression: unknown };
     const { createDeleteExpression } = prototype;
@@ -396,7 +395,9 @@ describe('a TypeORM that is not the one that is known', () => {
     try {
       await expect(startApp({ database: fresh.options, entities: [Told] })).rejects.toMatchObject({
         code: 'UNKNOWN_TYPEORM',
-        message: expect.stringMatching(/its delete builder has no createDeleteExpression.*typeorm 1\.1/) as string,
+        message: expect.stringMatching(
+          /its delete builder has no createDeleteExpression.*typeorm@1\.1.* or typeorm@0\.3/,
+        ) as string,
       });
     } finally {
       prototype.createDeleteExpression = createDeleteExpression;

@@ -144,8 +144,8 @@ const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-hold');
 const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-held');
 type Intercepted = DataSource & { [INTERCEPTOR]?: WriteInterceptor };
 
-/** The TypeORM release that the suite of write operations runs on. */
-const KNOWN_GOOD = '1.1.1';
+/** The TypeORM releases that the tests of capture run on. */
+const KNOWN_GOOD = 'typeorm@1.1.1 or typeorm@0.3.31';
 
 const OF_EVERY_BUILDER = [
   ...['execute', 'clone', 'getQueryAndParameters', 'getParameters', 'createParameter', 'createComment'],
@@ -270,7 +270,7 @@ function refuseMissing(what: string, missing: readonly string[]): void {
   if (!missing.length) return;
   throw new ConfigurationError(
     'UNKNOWN_TYPEORM',
-    `This TypeORM cannot be listened to: ${what} has no ${missing.join(', ')}, so that writes of query builders would make no events. Install a version that is known to work (typeorm ${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
+    `The installed TypeORM cannot be captured: ${what} has no ${missing.join(', ')}, so writes of query builders would make no events. Install a version that is known to work (${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
     { details: { missing } },
   );
 }
