@@ -74,7 +74,8 @@ class Invoice {
   @JoinColumn([TENANT, { name: 'buyerId', referencedColumnName: 'id' }])
   buyer: Relation<Buyer> | null;
 
-  @ManyToOne(() => Buyer, { nullable: true })
+  // TypeORM 0.3 writes a constraint's columns in this order, and MariaDB refuses one whose columns no key has in their order.
+  @ManyToOne(() => Buyer, { nullable: true, createForeignKeyConstraints: false })
   @JoinColumn([{ name: 'payerId', referencedColumnName: 'id' }, TENANT])
   payer: Relation<Buyer> | null;
 

@@ -19,14 +19,11 @@ export interface TestServers {
 declare module 'vitest' {
   interface ProvidedContext {
     servers: TestServers;
-    /** Whether some tests of a file are filtered out: `vitest run -t …`. */
-    isFiltered: boolean;
   }
 }
 
 /** Runs once, before the first test file: finds or starts the database servers. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  project.provide('isFiltered', project.config.testNamePattern !== undefined);
   const { POSTGRES_URL, MYSQL_URL, REDIS_URL, REQUIRE_ALL_DATABASES, DATABASES } = process.env;
   const chosen = chosenDatabases(DATABASES);
   const missing = Object.entries({ MYSQL_URL, REDIS_URL }).flatMap(([name, url]) => (url ? [] : [name]));

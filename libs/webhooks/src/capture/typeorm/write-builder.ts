@@ -150,8 +150,8 @@ const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-interceptor');
 const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-intercepted');
 type Intercepted = DataSource & { [INTERCEPTOR]?: WriteInterceptor };
 
-/** The TypeORM release that the tests of write operations run on. */
-const KNOWN_GOOD = '1.1.1';
+/** The TypeORM releases that the tests of capture run on. */
+const KNOWN_GOOD = 'typeorm@1.1.1 or typeorm@0.3.31';
 
 const OF_EVERY_BUILDER = [
   ...['execute', 'clone', 'getQueryAndParameters', 'getParameters', 'createParameter', 'createComment'],
@@ -278,7 +278,7 @@ function refuseMissing(what: string, missing: readonly string[]): void {
   if (!missing.length) return;
   throw new ConfigurationError(
     'UNKNOWN_TYPEORM',
-    `Unknown TypeORM: ${what} has no ${missing.join(', ')}, so writes of query builders would make no events. Install a version that is known to work (typeorm ${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
+    `The installed TypeORM cannot be captured: ${what} has no ${missing.join(', ')}, so writes of query builders would make no events. Install a version that is known to work (${KNOWN_GOOD}), or a newer nestjs-entity-webhooks.`,
     { details: { missing } },
   );
 }
