@@ -86,7 +86,7 @@ describe('the key set of a listener', () => {
       expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/Invalid option .* of WebhooksKeysModule/);
     }
     expect(() => WebhooksKeysModule.forRoot({ paht: 'x' } as never)).toThrow(
-      "Unknown option paht of WebhooksKeysModule. Did you mean 'path'?",
+      "Unknown option `paht` of WebhooksKeysModule. Did you mean 'path'?",
     );
   });
 });

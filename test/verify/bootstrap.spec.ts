@@ -265,7 +265,7 @@ describe('Options', () => {
     expect(() => WebhooksVerifyModule.forRoot({ path: '' })).toThrow(/option path .* 'webhooks\/verify'/);
     expect(() => WebhooksVerifyModule.forRoot({ rawBody: 'nope' as never })).toThrow(/'nest' or 'provided'/);
     expect(() => WebhooksVerifyModule.forRoot({ pth: 'x' } as never)).toThrow(
-      /option pth .* Did you mean 'path'\? Known: path/,
+      /option `pth` .* Did you mean 'path'\? Known: path/,
     );
     expect(() => WebhooksVerifyModule.forRoot({ decorators: ['x'] as never })).toThrow(ConfigurationError);
   });

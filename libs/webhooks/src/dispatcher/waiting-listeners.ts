@@ -33,7 +33,7 @@ export class WaitingListeners {
     const option = missingOption(error);
     if (![...this.waiting.values()].some((other) => other.option === option)) {
       this.logger.error(
-        `${error.code}: ${error.message}Deliveries to this listener, and to every other listener with this problem, stay pending; none is lost. A single process without the option pauses a listener in all processes, a minute at a time. Give every process the same ${option}.`,
+        `${error.code}: ${error.message} Deliveries to this listener, and to every other listener with this problem, stay pending; none is lost. A single process without the option pauses a listener in all processes, a minute at a time. Give every process the same ${option}.`,
       );
     }
     this.waiting.set(listenerId, { option, at: now });
