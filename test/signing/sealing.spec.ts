@@ -219,7 +219,9 @@ describeDatabases('secrets at rest', (database) => {
       expect(app.receiver.requests).toHaveLength(2);
       for (const request of app.receiver.requests) app.receiver.verify(request, other.secret);
       expect(said.errors).toEqual([expect.stringMatching(`^${code}: A secret of listener ${id} `)]);
-      expect(said.errors[0]).toMatch(/[.] Deliveries to this listener, .* Give every process the same secrets\.keys\.$/);
+      expect(said.errors[0]).toMatch(
+        /[.] Deliveries to this listener, .* Give every process the same secrets\.keys\.$/,
+      );
       const { items } = await app.deliveries.list({ listenerId: id });
       expect(items).toHaveLength(2);
       for (const { state, attemptCount } of items) expect([state, attemptCount]).toEqual(['due', 0]);
