@@ -63,10 +63,10 @@ describe('verifyWithSender', () => {
     ['a status of its own', (_, response) => response.writeHead(503).end('VERIFIED'), /status 503/],
     ['another text', (_, response) => response.end('VERIFIED, surely'), /status 200/],
     ['an endless answer', (_, response) => drip(response), /status 200/],
-    ['a redirect', (_, response) => response.writeHead(307, { location: sender.url }).end(), /out of reach/],
+    ['a redirect', (_, response) => response.writeHead(307, { location: sender.url }).end(), /cannot be reached/],
     ['no answer in time', () => undefined, /within 150 ms/],
     ['half an answer in time', (_, response) => void response.write('VERIF'), /within 150 ms/],
-    ['a closed connection', (request) => request.socket.destroy(), /out of reach/],
+    ['a closed connection', (request) => request.socket.destroy(), /cannot be reached/],
   ];
   it.each(bad)('has no verdict after %s', async (_what, respond, said) => {
     const view = await answering(respond);
