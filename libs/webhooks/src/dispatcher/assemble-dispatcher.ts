@@ -29,7 +29,7 @@ import { WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups.js';
 import { WorkSearch } from './work-search.js';
 
-/** Dependencies of the dispatcher. @internal */
+/** Dependencies of the dispatcher. */
 export interface DispatcherParts {
   readonly database: Database;
   readonly clock: WebhookClock;

@@ -20,7 +20,7 @@ import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { isCausedByOptions, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
 import { messageOf } from '../foreign-text.js';
 
-/** Dependencies and callbacks of the handshakes. @internal */
+/** Dependencies and callbacks of the handshakes. */
 export interface HandshakesParts {
   readonly database: Database;
   readonly clock: WebhookClock;

@@ -30,7 +30,7 @@ import { sqliteValue } from './sqlite-triggers.js';
 import { triggerTables, type TriggerTable } from './trigger-table.js';
 import { messageOf } from '../../foreign-text.js';
 
-/** The dependencies of a converter. @internal */
+/** The dependencies of a converter. */
 export interface ImageConverterParts {
   readonly dataSource: DataSource;
   readonly database: Database;
