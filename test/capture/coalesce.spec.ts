@@ -193,6 +193,17 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
     ]);
   });
 
+  it('makes a restored of a soft-deleted row that was removed and created again', async () => {
+    await merged().save({ id: 1 });
+    await merged().softDelete(1);
+    await forget();
+    await app.dataSource.transaction(async (manager) => {
+      await manager.delete(Merged, 1);
+      await manager.save(Merged, { id: 1 });
+    });
+    expect(await capturedEvents()).toEqual([{ type: 'merged.restored', data: row({}), owner: 'acme' }]);
+  });
+
   it('makes a deleted with the key alone for an owner who has lost the row, even if the next owner removed it', async () => {
     await merged().save([{ id: 1 }, { id: 2 }]);
     await forget();

@@ -97,7 +97,7 @@ export class EntityDefinition {
   readonly ownerRelations: readonly RelationMetadata[];
   /** Relations whose foreign key must be known to capture a row: for the payload, for the owner, or because `when` may read it. */
   readonly relationsNeeded: readonly RelationMetadata[];
-  /** Columns that are in the payload or decide the owner. */
+  /** Columns that are in the payload, decide the owner, or, with `coalesce`, show whether a row was softly deleted. */
   readonly columnsNeeded: readonly ColumnMetadata[];
   /** Fields whose values are in junction tables, not in the row. */
   readonly linkFields: readonly OutField[];
@@ -149,10 +149,8 @@ export class EntityDefinition {
     this.relationsNeeded = owning.filter(
       (relation) => when !== undefined || sent.has(relation) || this.ownerRelations.includes(relation),
     );
-    const toldColumns = new Set(this.fields.map((field) => (field.relation ? null : field.column)));
-    this.columnsNeeded = metadata.columns.filter(
-      (column) => toldColumns.has(column) || (column.propertyPath === owner && !column.isVirtual),
-    );
+    const sentColumns = new Set(this.fields.map((field) => (field.relation ? null : field.column)));
+    this.columnsNeeded = metadata.columns.filter((column) => sentColumns.has(column) || this.readsBesides(column));
     const primary = new Set(metadata.primaryColumns.map((column) => column.propertyPath.split('.')[0]));
     this.identity = [...new Set(this.fields.map((field) => field.parts[0] ?? ''))].filter((key) => primary.has(key));
   }
@@ -165,10 +163,15 @@ export class EntityDefinition {
     return this.parent ? [this.parent.typeOf(action), ...this.parent.superTypesOf(action)] : [];
   }
 
-  /** The owner's column, if it is `select: false`: it must be selected all the same, but is not in the payload. */
+  /** Needed columns with `select: false`: they must be selected all the same, but are not in the payload. */
   get hiddenColumnsNeeded(): ColumnMetadata[] {
-    const { owner } = this.options;
-    return this.metadata.columns.filter((column) => column.propertyPath === owner && !column.isSelect);
+    return this.metadata.columns.filter((column) => !column.isSelect && this.readsBesides(column));
+  }
+
+  /** Whether capture reads a column even if it is not in the payload. */
+  private readsBesides(column: ColumnMetadata): boolean {
+    const { owner, coalesce } = this.options;
+    return (column.propertyPath === owner && !column.isVirtual) || (coalesce === true && column.isDeleteDate);
   }
 
   /** The payload's `data` of a row. @throws CaptureError `UNSERIALIZABLE_FIELD` */

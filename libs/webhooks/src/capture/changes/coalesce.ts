@@ -6,9 +6,11 @@ import type { EntityAction } from '../../entities/webhook.decorator.js';
 
 /**
  * The net effect of several changes of one row: the difference between the row before the first change and after the last one. Besides the
- * actions there are two values for no difference: `unmade` (created, then deleted) and `unrestored` (restored, then deleted).
+ * actions there are two values for no difference: `unmade` (created, then deleted) and `unrestored` (restored, then deleted). `hidden` is a
+ * deletion whose image has a delete date: a soft delete, or a deletion of a row that was softly deleted before. `reborn` is such a row,
+ * deleted and created again: it is visible now, so its event is `restored`.
  */
-export type NetChange = EntityAction | 'unmade' | 'unrestored';
+export type NetChange = EntityAction | 'unmade' | 'unrestored' | 'hidden' | 'reborn';
 
 /**
  * The next net change, by the net change so far and the next action. A row may be soft-deleted and restored, or deleted and created again
@@ -21,6 +23,21 @@ const NEXT: Readonly<Record<NetChange, Readonly<Record<EntityAction, NetChange>>
   deleted: { created: 'updated', updated: 'deleted', deleted: 'deleted', restored: 'updated' },
   restored: { created: 'restored', updated: 'restored', deleted: 'unrestored', restored: 'restored' },
   unrestored: { created: 'restored', updated: 'unrestored', deleted: 'unrestored', restored: 'restored' },
+  // A row that exists cannot be created: only the deletion of a softly deleted row is followed by `created`.
+  hidden: { created: 'reborn', updated: 'deleted', deleted: 'deleted', restored: 'updated' },
+  reborn: { created: 'reborn', updated: 'reborn', deleted: 'hidden', restored: 'reborn' },
+};
+
+/** The action of the event. `unmade` and `unrestored` make no event. */
+const ACTIONS: Readonly<Record<NetChange, EntityAction | null>> = {
+  created: 'created',
+  updated: 'updated',
+  deleted: 'deleted',
+  restored: 'restored',
+  unmade: null,
+  unrestored: null,
+  hidden: 'deleted',
+  reborn: 'restored',
 };
 
 export function netChange([first, ...later]: readonly [EntityAction, ...EntityAction[]]): NetChange {
@@ -96,11 +113,20 @@ interface Merging {
 
 function following(earlier: RowHistory | undefined, change: RowChange): RowHistory {
   const before = beforeLaterChange(change);
-  if (!earlier) return { net: change.action, before, last: change };
+  if (!earlier) return { net: hasDeleteDate(change) ? 'hidden' : change.action, before, last: change };
   const net = NEXT[earlier.net][change.action];
-  const isWriteToDeleted = net === 'deleted' && change.action !== 'deleted';
+  const isWriteToDeleted = ACTIONS[net] === 'deleted' && change.action !== 'deleted';
   const last = isWriteToDeleted && !haveSameOwner(earlier.last, change) ? earlier.last : change;
   return { net, before: mergeBefore(earlier.before, before), last };
+}
+
+function hasDeleteDate({ definition, action, image }: RowChange): boolean {
+  const { deleteDateColumn } = definition.metadata;
+  if (action !== 'deleted' || !deleteDateColumn || image === null || image === 'gone') return false;
+  const date: unknown = image.exact.has(deleteDateColumn.propertyPath)
+    ? image.exact.get(deleteDateColumn.propertyPath)
+    : deleteDateColumn.getEntityValue(image.entity);
+  return date !== null && date !== undefined;
 }
 
 /** A deleted row may get a new owner. That owner has never seen the row, so the event must not carry the new image. */
@@ -113,9 +139,10 @@ function haveSameOwner({ definition, image }: RowChange, { image: later }: RowCh
 
 /** The merged change, or `null` if the net effect is no difference. */
 function changeOf({ net, before, last }: RowHistory): RowChange | null {
-  if (net === 'unmade' || net === 'unrestored') return null;
-  const isKnownBefore = net === 'updated' || net === 'deleted';
-  return { ...last, action: net, before: isKnownBefore ? before : null };
+  const action = ACTIONS[net];
+  if (!action) return null;
+  const isKnownBefore = action === 'updated' || action === 'deleted';
+  return { ...last, action, before: isKnownBefore ? before : null };
 }
 
 /** Merges two before images. If both have a value of a field, the earlier value counts. */
