@@ -3,6 +3,7 @@ import { isPlainObject } from './json.js';
 /** An invalid value as text for an error message. Never throws, whatever the value is. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'number') return String(value); // JSON has no NaN
   try {
     return JSON.stringify(value) ?? String(value);
   } catch {
