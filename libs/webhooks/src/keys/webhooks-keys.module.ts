@@ -5,6 +5,7 @@ import type { ListenerService } from '../listeners/listener.service.js';
 import { getListenersToken } from '../tokens.js';
 import { DEFAULT_INSTANCE } from '../instance.js';
 import { keysController, LISTENERS } from './keys.controller.js';
+import { invalidValue } from '../show.js';
 
 /** Options of {@link WebhooksKeysModule}. */
 export interface WebhooksKeysOptions {
@@ -49,11 +50,11 @@ export class WebhooksKeysModule {
     const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [] } = options;
     const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
     if (unknown !== undefined) throw unknownOption('WebhooksKeysModule', unknown, KNOWN_KEYS);
-    if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/keys'");
+    if (typeof path !== 'string' || path.trim() === '') throw invalid('path', path, "a path such as 'webhooks/keys'");
     if (typeof dataSource !== 'string' || dataSource === '')
-      throw invalid('dataSource', 'give the name of a data source');
+      throw invalid('dataSource', dataSource, 'the name of a data source');
     if (!Array.isArray(decorators) || decorators.some((decorate) => typeof decorate !== 'function')) {
-      throw invalid('decorators', 'give a list of class decorators, called: [Public()]');
+      throw invalid('decorators', decorators, 'a list of class decorators, called: [Public()]');
     }
     return {
       module: WebhooksKeysModule,
@@ -75,6 +76,6 @@ export class WebhooksKeysModule {
   }
 }
 
-function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksKeysModule: ${fix}.`);
+function invalid(key: string, value: unknown, allowed: string): ConfigurationError {
+  return new ConfigurationError('INVALID_OPTION', invalidValue(key, value, allowed, 'WebhooksKeysModule'));
 }

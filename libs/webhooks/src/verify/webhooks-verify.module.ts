@@ -9,6 +9,7 @@ import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from
 import { rawBodyMissing } from '../raw-body/raw-body.js';
 import { SentWebhookVerifier } from './sent-webhook-verifier.js';
 import { verifyController } from './verify.controller.js';
+import { invalidValue } from '../show.js';
 
 /** Options of {@link WebhooksVerifyModule}. */
 export interface WebhooksVerifyOptions {
@@ -150,16 +151,16 @@ function resolve(options: WebhooksVerifyOptions): ResolvedVerifyOptions {
   const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [], rawBody = 'nest' } = options;
   const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
   if (unknown !== undefined) throw unknownOption('WebhooksVerifyModule', unknown, KNOWN_KEYS);
-  if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/verify'");
+  if (typeof path !== 'string' || path.trim() === '') throw invalid('path', path, "a path such as 'webhooks/verify'");
   if (typeof dataSource !== 'string' || dataSource === '')
-    throw invalid('dataSource', 'give the name of a data source');
+    throw invalid('dataSource', dataSource, 'the name of a data source');
   if (!Array.isArray(decorators) || decorators.some((decorate) => typeof decorate !== 'function')) {
-    throw invalid('decorators', 'give a list of class decorators, called: [Public()]');
+    throw invalid('decorators', decorators, 'a list of class decorators, called: [Public()]');
   }
-  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', "give 'nest' or 'provided'");
+  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', rawBody, "'nest' or 'provided'");
   return Object.freeze({ path, dataSource, decorators: Object.freeze([...decorators]), rawBody });
 }
 
-function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksVerifyModule: ${fix}.`);
+function invalid(key: string, value: unknown, allowed: string): ConfigurationError {
+  return new ConfigurationError('INVALID_OPTION', invalidValue(key, value, allowed, 'WebhooksVerifyModule'));
 }

@@ -203,14 +203,14 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
-      `The scheme '${scheme.name}' cannot use the secrets in the option sources.${name}.secrets of IncomingWebhooksModule: ${reason}`,
+      `The scheme '${scheme.name}' cannot use the secrets in \`sources.${name}.secrets\` of IncomingWebhooksModule: ${reason}`,
       { cause: error },
     );
   }
   throw invalid(
     `sources.${name}.scheme`,
     scheme.name,
-    'Its verify() accepted an unsigned request. It must throw a WebhookVerificationError',
+    'Its verify() accepted an unsigned request. It must throw an IncomingWebhookError',
     scheme.name,
   );
 }
@@ -262,6 +262,6 @@ function invalid(
   const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
   return new ConfigurationError(
     'INVALID_OPTION',
-    `Invalid value ${shown} for the option ${key} of IncomingWebhooksModule. ${fix}.`,
+    `Invalid value ${shown} for \`${key}\` of IncomingWebhooksModule. ${fix}.`,
   );
 }
