@@ -246,7 +246,7 @@ async function isDelivered(url: string, secret: string, program: RunningProgram)
 
 async function isRefused(url: string, secret: string, request: ReceivedRequest): Promise<void> {
   const signed = signatureHeaders(request);
-  expect(await post(url, signed, request.rawBody)).toBe(204); // so that what differs below is the reason
+  expect(await post(url, signed, request.rawBody)).toBe(204); // a control: below, only the one difference can be the reason
   const otherBody = Buffer.from(request.rawBody.toString().replace('bezahlt', 'gratis!'));
   const tooOld = Math.floor(Date.now() / 1000) - 400;
   const resigned = (timestamp: number, by: string) => ({

@@ -43,7 +43,7 @@ export interface ResolvedWebhooksOptions {
   };
   readonly handshake: { readonly default: Handshake; readonly origin: string | undefined };
   readonly limits: Limits;
-  /** `undefined`: the built-in ones. */
+  /** `undefined`: the built-in formats and schemes. */
   readonly customers: {
     readonly formats: readonly string[] | undefined;
     readonly schemes: readonly string[] | undefined;
