@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore statsu
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {

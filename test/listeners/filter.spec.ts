@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore usrname ctiy
 import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';

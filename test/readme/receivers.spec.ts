@@ -1,3 +1,4 @@
+// Not English on purpose. cspell:ignore bezahlt
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cp, mkdtemp, rm } from 'node:fs/promises';

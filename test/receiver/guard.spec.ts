@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore biling inbx
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 
 import { Controller, HttpCode, Logger, Post, ValidationPipe } from '@nestjs/common';

@@ -1,3 +1,4 @@
+// Parts of URLs. cspell:ignore bcher Fvar Frun Fdocker
 /**
  * URLs that try to make this application connect to a forbidden address. Each must be refused when a listener is
  * created (`created`), and when it is sent to although it was refused (`sent`), without a connection.
