@@ -53,7 +53,7 @@ const CLOSURES = {
     files: 54,
     packages: ['@nestjs/common', '@nestjs/core', '@nestjs/event-emitter', '@nestjs/typeorm', 'rxjs', 'typeorm'],
   },
-  './verify': { files: 23, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
+  './verify': { files: 25, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
   './migrations': { files: 37, packages: ['sql-template-tag', 'typeorm'] },
 };
 

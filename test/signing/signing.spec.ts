@@ -1,3 +1,4 @@
+// Base64. cspell:ignore ILPZ Papi Mlrw
 import { inspect } from 'node:util';
 
 import { Webhook } from 'standardwebhooks';

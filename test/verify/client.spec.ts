@@ -1,3 +1,4 @@
+// A part of VERIFIED. cspell:ignore VERIF
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';

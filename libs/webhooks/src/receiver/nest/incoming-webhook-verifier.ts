@@ -107,7 +107,7 @@ function ownId({ name, id }: ResolvedSource, webhook: IncomingWebhookMessage): s
   if (typeof given === 'string' && given !== '') return given;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The option sources.${name}.id of ${MODULE} returned ${given === '' ? 'an empty string' : `a value of type ${typeof given}`}. Return a non-empty string that is the same when the sender repeats the webhook.`,
+    `\`sources.${name}.id\` of ${MODULE} returned ${given === '' ? 'an empty string' : `a value of type ${typeof given}`}. Allowed: a non-empty string that is the same when the sender repeats the webhook.`,
   );
 }
 
