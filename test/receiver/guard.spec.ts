@@ -456,31 +456,39 @@ describe('the bootstrap stops', () => {
   });
 
   const wrong: [what: string, receiver: object, message: RegExp][] = [
-    ['no sources', {}, /INVALID_OPTION: Invalid value .* for `sources` /],
-    ['an empty list of sources', { sources: {} }, /INVALID_OPTION: Invalid value .* for `sources` /],
+    ['no sources', {}, /INVALID_OPTION: Invalid value .* for `sources` of /],
+    ['an empty list of sources', { sources: {} }, /INVALID_OPTION: Invalid value .* for `sources` of /],
     [
       'an unknown key',
       { sources: SOURCES, inbx: {} },
       /INVALID_OPTION: Unknown option `inbx` .* Did you mean 'inbox'\? Known: sources, inbox/,
     ],
-    ['an invalid name', { sources: { 'a b': { secrets: NEW } } }, /INVALID_OPTION: Invalid value 'a b' for `sources` /],
+    [
+      'an invalid name',
+      { sources: { 'a b': { secrets: NEW } } },
+      /INVALID_OPTION: Invalid value 'a b' for `sources` of /,
+    ],
     [
       'a source without secrets',
       { sources: { a: {} } },
       /INVALID_OPTION: Invalid value undefined for `sources\.a\.secrets` .* variable set/,
     ],
-    ['secrets in the place of the sources', { sources: NEW }, /INVALID_OPTION: Invalid value '…' for `sources` /],
+    ['secrets in the place of the sources', { sources: NEW }, /INVALID_OPTION: Invalid value '…' for `sources` of /],
     [
       'a secret in the place of its source',
       { sources: { a: NEW } },
-      /INVALID_OPTION: Invalid value '…' for `sources\.a` /,
+      /INVALID_OPTION: Invalid value '…' for `sources\.a` of /,
     ],
     [
       'a secret in the place of the scheme',
       { sources: { a: { scheme: NEW } } },
-      /INVALID_OPTION: Invalid value '…' for `.*\.scheme` /,
+      /INVALID_OPTION: Invalid value '…' for `.*\.scheme` of /,
     ],
-    ['an empty secret', { sources: { a: { secrets: [NEW, ' '] } } }, /INVALID_OPTION: .* for `sources\.a\.secrets` /],
+    [
+      'an empty secret',
+      { sources: { a: { secrets: [NEW, ' '] } } },
+      /INVALID_OPTION: .* for `sources\.a\.secrets` of /,
+    ],
     [
       'a secret that its scheme cannot use',
       { sources: { a: { secrets: 'whsec_&' } } },
@@ -499,15 +507,15 @@ describe('the bootstrap stops', () => {
     [
       'a tolerance of 0',
       { sources: { a: { secrets: NEW, toleranceSeconds: 0 } } },
-      /Invalid value 0 for `sources\.a\.toleranceSeconds` .* 1 to 86400/,
+      /Invalid value 0 for `sources\.a\.toleranceSeconds` .* 1 to 86,400/,
     ],
     ['an id that is not a function', { sources: { a: { secrets: NEW, id: 'x' } } }, /`sources\.a\.id` .* a function/],
     [
       'a retention of a minute',
       { sources: SOURCES, inbox: { retentionMs: 60_000 } },
-      /Invalid value 60000 for `inbox\.retentionMs` /,
+      /Invalid value 60000 for `inbox\.retentionMs` of /,
     ],
-    ['a prefix with a quote', { sources: SOURCES, inbox: { tablePrefix: '"' } }, /`inbox\.tablePrefix` /],
+    ['a prefix with a quote', { sources: SOURCES, inbox: { tablePrefix: '"' } }, /'"' for `inbox\.tablePrefix` of /],
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
@@ -516,10 +524,14 @@ describe('the bootstrap stops', () => {
     [
       'an inbox without a data source',
       { sources: SOURCES, inbox: {} },
-      /INVALID_OPTION: The option `inbox` .* 'default'/,
+      /INVALID_OPTION: The option inbox .* 'default'/,
     ],
-    ['an unknown value of rawBody', { sources: SOURCES, rawBody: 'express' }, /`rawBody` .* 'nest', 'provided'/],
-    ['a limit of 0', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for `maxBodyBytes` /],
+    [
+      'an unknown value of rawBody',
+      { sources: SOURCES, rawBody: 'express' },
+      /'express' for `rawBody` .* 'nest', 'provided'/,
+    ],
+    ['a limit of 0', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for `maxBodyBytes` of /],
   ];
   it.each(wrong)('for %s', async (_what, receiver, message) => {
     const answer = await stops({ receiver: receiver as never });

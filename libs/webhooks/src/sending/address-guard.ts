@@ -2,8 +2,8 @@ import { isIP } from 'node:net';
 
 import ipaddr from 'ipaddr.js';
 
-import { ConfigurationError } from '../errors.js';
-import { show } from '../show.js';
+import type { ConfigurationError } from '../errors.js';
+import { invalidOption } from '../option-table.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
@@ -164,14 +164,16 @@ function parseRange(entry: unknown): [Address, number] {
       const parsed = ipaddr.parse(address);
       if (Number(bits) <= parsed.toByteArray().length * 8) return [parsed, Number(bits)];
     }
-    throw invalidRange(entry, `Write "${address}/${address.includes(':') ? 128 : 32}" for a single address`);
+    throw invalidRange(entry, `Write "${address}/${address.includes(':') ? 128 : 32}" for a single address.`);
   }
-  throw invalidRange(entry, 'Write an address and a prefix length, such as "10.0.0.0/8" or "::1/128"');
+  throw invalidRange(entry, 'Write an address and a prefix length, such as "10.0.0.0/8" or "::1/128".');
 }
 
 function invalidRange(entry: unknown, fix: string): ConfigurationError {
-  return new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value ${show(entry)} in \`security.allowedAddresses\`. Allowed: CIDR ranges. ${fix}.`,
+  return invalidOption(
+    { module: { name: 'WebhooksModule' }, key: 'security.allowedAddresses' },
+    entry,
+    'CIDR ranges',
+    fix,
   );
 }
