@@ -524,7 +524,7 @@ describe('the bootstrap stops', () => {
     [
       'an inbox without a data source',
       { sources: SOURCES, inbox: {} },
-      /INVALID_OPTION: The option inbox .* 'default'/,
+      /INVALID_OPTION: The option `inbox` .* 'default'/,
     ],
     [
       'an unknown value of rawBody',
