@@ -1,7 +1,7 @@
 /** Maximum length of an owner, in characters: the width of the column. */
 export const MAX_OWNER_LENGTH = 255;
 
-/** The texts that are owners, for error messages. */
+/** Describes valid owners in error messages. */
 export const OWNER_TEXTS = `a string of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and without half a surrogate pair`;
 
 /** The message of `INVALID_OWNER` if a call names an invalid owner. */

@@ -16,11 +16,11 @@ export function show(value: unknown): string {
   }
 }
 
-/** The error message for an invalid value. @param allowed without a period at its end @param module the module whose option it is */
-export function invalidValue(key: string, value: unknown, allowed: string, module?: string): string {
+/** The error message for an invalid value. @param allowed without a period at its end */
+export function invalidValue(key: string, value: unknown, allowed: string): string {
   const shown = oneLine(show(value));
   const short = shown.length > MAX_SHOWN_LENGTH ? `${shown.slice(0, MAX_SHOWN_LENGTH)}…` : shown;
-  return `Invalid value ${short} for \`${key}\`${module === undefined ? '' : ` of ${module}`}. Allowed: ${allowed}.`;
+  return `Invalid value ${short} for \`${key}\`. Allowed: ${allowed}.`;
 }
 
 /** The kind of an invalid value, for errors that must not show the value itself. */

@@ -5,7 +5,6 @@ import { getListenersToken } from '../tokens.js';
 import { DATA_SOURCE, DECORATORS, pathOption } from '../module-options.js';
 import { resolveTable, type OptionTable } from '../option-table.js';
 import { keysController, LISTENERS } from './keys.controller.js';
-import { invalidValue } from '../show.js';
 
 /** Options of {@link WebhooksKeysModule}. */
 export interface WebhooksKeysOptions {

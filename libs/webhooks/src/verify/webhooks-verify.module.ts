@@ -10,7 +10,6 @@ import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from
 import { rawBodyMissing } from '../raw-body/raw-body.js';
 import { SentWebhookVerifier } from './sent-webhook-verifier.js';
 import { verifyController } from './verify.controller.js';
-import { invalidValue } from '../show.js';
 
 /** Options of {@link WebhooksVerifyModule}. */
 export interface WebhooksVerifyOptions {

@@ -82,8 +82,8 @@ interface BorrowedConnection {
 }
 
 /**
- * The module's own pool. It closes a connection if the server does not answer, and after an error that neither the values nor other
- * transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
+ * The module's own pool. It closes a connection if the server does not answer, and after every error except those that the values or
+ * other transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
  * when they were opened. They are replaced before they are used again.
  */
 export class ServerConnections {
