@@ -117,6 +117,7 @@ function checkedClosure(path, entry) {
  */
 function closureOf(first) {
   const files = new Set([first]);
+  /** @type {Set<string>} */
   const packages = new Set();
   for (const file of files) {
     const { statements } = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest);

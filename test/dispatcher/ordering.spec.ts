@@ -111,7 +111,7 @@ describeDatabases('the events of one row, ordered', (database) => {
     try {
       await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);
       await waitUntil(async () => {
-        const { succeeded = 0 } = await app.deliveries.counts();
+        const { succeeded } = await app.deliveries.counts();
         return succeeded === 2 * 3 * 9;
       });
     } finally {

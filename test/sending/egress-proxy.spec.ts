@@ -32,7 +32,7 @@ const closing: (() => unknown)[] = [];
 const sockets = new Set<Duplex>();
 
 afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
+  for (const close of closing.splice(0).toReversed()) await close();
   await expect.poll(() => sockets.size, { message: 'every connection is closed again' }).toBe(0);
 });
 

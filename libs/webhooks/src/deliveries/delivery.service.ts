@@ -146,7 +146,7 @@ export class DeliveryService {
       readonly bodyOf: BodyOf;
       readonly quotas: Quotas;
     },
-    private readonly boundTo: OwnerScope = undefined,
+    private readonly boundTo?: OwnerScope,
   ) {}
 
   /** This service bound to one owner (a string): deliveries of other owners are not found. @throws BadRequestError `INVALID_OWNER` */

@@ -64,7 +64,10 @@ interface MysqlConnection {
   destroy(): void;
 }
 
-type DriverConnection = (PgClient | MysqlConnection) & { once(event: 'end', ended: () => void): unknown };
+type DriverConnection = (PgClient | MysqlConnection) & {
+  once(event: 'end', ended: () => void): unknown;
+  on(event: 'error', failed: () => void): unknown;
+};
 
 interface Pool {
   on(event: 'connect' | 'connection', opened: (connection: DriverConnection) => void): unknown;
@@ -97,6 +100,9 @@ export class ServerConnections {
     const { master, pool } = dataSource.driver as unknown as { master?: Pool; pool?: Pool };
     const opened = (connection: DriverConnection) => {
       this.openedAt.set(connection, performance.now());
+      // Between `pg`'s pool and TypeORM's query runner nobody listens: if the server ends a session as soon as it is open, the error would end
+      // the process. The statement that meets the closed session reports it.
+      connection.on('error', () => undefined);
       this.remember(connection);
     };
     master?.on('connect', opened);
