@@ -4,7 +4,7 @@ import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
 import type { ServerDatabase } from '../store/database/server-database.js';
-import { TroubleLog } from './troubles.js';
+import { TroubleLog } from '../webhooks-logger.js';
 import { SECOND, MINUTE } from '../time.js';
 import { messageOf } from '../foreign-text.js';
 

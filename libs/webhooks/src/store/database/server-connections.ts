@@ -142,11 +142,14 @@ export class ServerConnections {
     }
   }
 
-  /** Runs once per session: with the server setting `autocommit = 0`, polls would read the same snapshot again and again. */
+  /**
+   * Runs once per session. With the server setting `autocommit = 0`, polls would read the same snapshot again and again. With
+   * `sql_safe_updates`, the server refuses updates by an index that the statement does not name.
+   */
   private async prepareMysql(taken: BorrowedConnection): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
-      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1');
+      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1, sql_safe_updates = 0');
       this.prepared.add(taken.connection);
     } catch (error) {
       await this.giveBack(taken);
