@@ -49,7 +49,8 @@ const postgres: Contents = {
     union all select concat_ws(' ', p.oid, proname, prosrc) from pg_proc p join pg_namespace n on n.oid = pronamespace where ${OWN_SCHEMAS}
     union all select concat_ws(' ', conrelid, conname, contype) from pg_constraint c join pg_namespace n on n.oid = connamespace where ${OWN_SCHEMAS}
     union all select nspname from pg_namespace n where ${OWN_SCHEMAS}
-    union all select array_to_string(setconfig, ' ') from pg_db_role_setting`,
+    union all select array_to_string(setconfig, ' ') from pg_db_role_setting
+      where setdatabase = (select oid from pg_database where datname = current_database())`,
   // `truncate` takes ten times as long: it creates the files of each table and index anew. As a replica, the session fires no trigger and
   // checks no foreign key.
   async deleteRows(ask) {
@@ -61,10 +62,12 @@ const postgres: Contents = {
         from pg_sequences where last_value is not null;
     end $$`);
   },
+  // Tests kill processes, but not this server, so no commit has to wait for the disk.
   async dropAll(options) {
     await postgres.alone(options, (ask) =>
       ask(`do $$ declare name text; begin
         execute format('alter database %I reset all', current_database());
+        execute format('alter database %I set synchronous_commit = off', current_database());
         for name in select nspname from pg_namespace n where ${OWN_SCHEMAS}
           loop execute format('drop schema %I cascade', name); end loop;
         create schema public;
@@ -123,7 +126,7 @@ const mysql: Contents = {
 /** An open transaction holds locks on its tables, for which `truncate` and `drop` would wait. */
 async function endOthers(ask: Ask): Promise<void> {
   const others = await ask(
-    'select id from information_schema.processlist where db = database() and id <> connection_id()',
+    'select id as id from information_schema.processlist where db = database() and id <> connection_id()',
   );
   for (const { id } of others) await ask(`kill ${String(id)}`).catch(() => undefined); // it may have ended already
 }

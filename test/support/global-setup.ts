@@ -69,9 +69,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
     });
     project.provide('run', { prefix, folder });
     return async () => {
-      if (postgres && !embedded) await dropOnPostgres(postgres.url, prefix);
-      if (mysql) await dropOnMysql(mysql.url, prefix);
-      await stop();
+      try {
+        if (postgres && !embedded) await dropOnPostgres(postgres.url, prefix);
+        if (mysql) await dropOnMysql(mysql.url, prefix);
+      } finally {
+        await stop();
+      }
     };
   } catch (error) {
     await stop();

@@ -11,7 +11,7 @@ export class ReusedDatabase {
   /** The application whose tables are here and `shape` as it made them; `null` if there are none, or if they are not known. */
   private tables: { readonly of: string; readonly shape: string } | null = null;
   /** Since it was taken. */
-  private applications = new Set<string>();
+  private readonly applications = new Set<string>();
 
   constructor(private readonly database: FreshDatabase) {}
 
@@ -41,16 +41,20 @@ export class ReusedDatabase {
 
   /** Ends every connection. Deletes the rows, and the tables, too, if a test may have changed them. */
   async clear(): Promise<void> {
-    const { alone, deleteRows, dropAll } = contentsOf(this.options);
     this.applications.clear();
-    const isKept = await alone(this.options, async (ask) => {
-      if (this.tables?.shape !== (await shapeOf(this.options, ask))) return false;
+    if (this.tables && (await this.deleteRows(this.tables.shape))) return;
+    this.tables = null;
+    await contentsOf(this.options).dropAll(this.options);
+  }
+
+  /** @returns whether the tables are still as their application made them */
+  private deleteRows(shape: string): Promise<boolean> {
+    const { alone, deleteRows } = contentsOf(this.options);
+    return alone(this.options, async (ask) => {
+      if (shape !== (await shapeOf(this.options, ask))) return false;
       await deleteRows(ask);
       return true;
     });
-    if (isKept) return;
-    this.tables = null;
-    await dropAll(this.options);
   }
 
   drop(): Promise<void> {
