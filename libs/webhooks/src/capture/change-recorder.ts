@@ -2,13 +2,14 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { currentCause, isCapturedHere } from '../cause.js';
 import type { WebhookClock } from '../clock.js';
-import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import type { RowImage } from '../entities/entity-definition.js';
 import { CaptureError } from '../entities/errors.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database/database.js';
 import type { EventRow } from '../store/outbox/event-rows.js';
 import type { RowChange } from './changes/row-change.js';
 import { OutboxWriter } from './outbox-writer.js';
+import type { EntityPlan } from './plans/entity-plan.js';
 import type { ChangeLog } from './statements/captured-write.js';
 import { RunnerWrites, type RunnerWritesOptions } from './transactions/runner-writes.js';
 import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
@@ -129,23 +130,20 @@ export class ChangeRecorder implements ChangeLog {
     { tablePath }: EntityMetadata,
     except?: ReadonlySet<RowChange>,
   ): Promise<void> | undefined {
-    return this.readUnread(
-      runner,
-      (change) => change.definition.metadata.tablePath === tablePath && !except?.has(change),
-    );
+    return this.readUnread(runner, (change) => tablePathOf(change) === tablePath && !except?.has(change));
   }
 
   settleRows(
     runner: QueryRunner,
-    definition: EntityDefinition,
+    plan: EntityPlan,
     keys: ReadonlySet<string>,
     images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined {
-    const { tablePath } = definition.metadata;
-    const isEarlier = (change: RowChange) => change.definition.metadata.tablePath === tablePath && keys.has(change.key);
+    const { tablePath } = plan.definition.metadata;
+    const isEarlier = (change: RowChange) => tablePathOf(change) === tablePath && keys.has(change.key);
     if (images) {
       for (const item of this.logIn(runner)?.pending ?? []) {
-        if ('values' in item || item.image || item.definition !== definition || !isEarlier(item)) continue;
+        if ('values' in item || item.image || item.plan !== plan || !isEarlier(item)) continue;
         item.image = images.get(item.key) ?? 'gone';
       }
     }
@@ -159,8 +157,8 @@ export class ChangeRecorder implements ChangeLog {
   }
 
   /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
-  refuse(runner: QueryRunner, definition: EntityDefinition, cause: unknown): void {
-    const { name } = definition.metadata;
+  refuse(runner: QueryRunner, plan: EntityPlan, cause: unknown): void {
+    const { name } = plan.definition.metadata;
     const refusal = new CaptureError(
       'ROWS_UNKNOWN',
       `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
@@ -168,7 +166,7 @@ export class ChangeRecorder implements ChangeLog {
     );
     const at = this.options.clock.now();
     const nothing = { action: 'updated', id: {}, key: '', before: null, image: 'gone' } as const;
-    this.logOf(runner).pending.push({ ...nothing, definition, at, refusal });
+    this.logOf(runner).pending.push({ ...nothing, plan, at, refusal });
   }
 
   /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
@@ -240,5 +238,11 @@ export class ChangeRecorder implements ChangeLog {
 
 /** Names a change in an error. */
 function nameOf(item: RowChange | EventRow): string {
-  return 'values' in item ? item.source.event.type : `${item.definition.metadata.name} ${item.key} (${item.action})`;
+  return 'values' in item
+    ? item.source.event.type
+    : `${item.plan.definition.metadata.name} ${item.key} (${item.action})`;
+}
+
+function tablePathOf({ plan }: RowChange): string {
+  return plan.definition.metadata.tablePath;
 }

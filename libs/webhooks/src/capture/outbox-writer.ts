@@ -6,9 +6,9 @@ import { chunks } from '../store/database/chunks.js';
 import type { Database } from '../store/database/database.js';
 import { eventsOf } from './changes/change-events.js';
 import { coalesced, type RowHistory } from './changes/coalesce.js';
-import type { EntityDefinition } from '../entities/entity-definition.js';
 import { CaptureError, loopMessage } from '../entities/errors.js';
 import { readRows } from './images/row-reader.js';
+import type { EntityPlan } from './plans/entity-plan.js';
 import type { TransactionLog } from './transactions/transaction-log.js';
 import type { RowChange } from './changes/row-change.js';
 
@@ -41,7 +41,7 @@ export class OutboxWriter {
       items: changes,
       histories,
       ended,
-    } = coalesced(items, ({ definition, key }) => log.written.lastRecorded(definition, key)?.history);
+    } = coalesced(items, ({ plan, key }) => log.written.lastRecorded(plan, key)?.history);
     await this.withdraw(runner, log, [...histories.values(), ...ended]);
     for (const history of ended) log.written.record(history, []);
     let done = 0;
@@ -99,7 +99,7 @@ export class OutboxWriter {
    * to a savepoint that capture has not seen could not remove them.
    */
   private async withdraw(runner: QueryRunner, log: TransactionLog, histories: readonly RowHistory[]): Promise<void> {
-    const events = histories.flatMap(({ last }) => log.written.lastRecorded(last.definition, last.key)?.events ?? []);
+    const events = histories.flatMap(({ last }) => log.written.lastRecorded(last.plan, last.key)?.events ?? []);
     for (const some of chunks(events)) {
       const { text, values } = this.options.database.statement(deletionOfEvents(this.options.database, some));
       await runner.query(text, values);
@@ -112,7 +112,7 @@ export class OutboxWriter {
     if ('values' in item) return;
     if (item.refusal) throw item.refusal;
     if (!item.cause || item.cause.depth <= this.options.maxCausationDepth) return;
-    const { name } = item.definition.metadata;
+    const { name } = item.plan.definition.metadata;
     const { depth } = item.cause;
     throw new CaptureError('WEBHOOK_LOOP', loopMessage(`A write of ${name}`, depth, this.options.maxCausationDepth), {
       details: { entity: name, depth },
@@ -121,7 +121,7 @@ export class OutboxWriter {
 
   private eventsOf(change: RowChange): EventRow[] {
     const rows = eventsOf(change, this.options.limits);
-    const { ownership, metadata, name } = change.definition;
+    const { ownership, metadata, name } = change.plan.definition;
     if (ownership !== 'declared' || !rows.some((row) => row.source.audience === 'application')) return rows;
     this.warnOnce(
       `${name} without an owner`,
@@ -135,16 +135,16 @@ export class OutboxWriter {
     // On MySQL an update writes nothing if another writer has already set the same values. Then a plain read returns the row from before both
     // updates, because of its snapshot. A locking read returns the current row.
     const isMysql = this.options.database.dialect === 'mysql';
-    const byDefinition = new Map<EntityDefinition, RowChange[]>();
+    const byPlan = new Map<EntityPlan, RowChange[]>();
     for (const item of log.pending) {
       if ('values' in item || item.image || !isWanted(item)) continue;
-      const changes = byDefinition.get(item.definition);
+      const changes = byPlan.get(item.plan);
       if (changes) changes.push(item);
-      else byDefinition.set(item.definition, [item]);
+      else byPlan.set(item.plan, [item]);
     }
-    for (const [definition, changes] of byDefinition) {
+    for (const [plan, changes] of byPlan) {
       const ids = changes.map((change) => change.id);
-      const images = await readRows(runner, definition, ids, log.isOpen && isMysql ? 'update' : 'none');
+      const images = await readRows(runner, plan, ids, log.isOpen && isMysql ? 'update' : 'none');
       for (const change of changes) change.image = images.get(change.key) ?? 'gone';
     }
   }

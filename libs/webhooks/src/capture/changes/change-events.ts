@@ -18,7 +18,8 @@ interface ChangeEvent {
 
 /** The events of one change: none, one, or two if the owner of the row has changed. */
 export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
-  const { definition, action, image } = change;
+  const { action, image } = change;
+  const { definition } = change.plan;
   if (!image || image === 'gone' || !definition.wants(action, image)) return [];
   const now = definition.ownerOf(image);
   const data = definition.dataOf(image);
@@ -44,7 +45,7 @@ function ownerChanged(
   changeEvent: ChangeEvent,
   limits: PayloadLimits,
 ): EventRow[] {
-  const { definition } = change;
+  const { definition } = change.plan;
   const events = [row(change, image, changeEvent, limits)];
   if (before.owner.owner !== null && definition.actions.has('deleted')) {
     const data: JsonObject = {};
@@ -92,7 +93,8 @@ function sameJson(a: Json, b: Json): boolean {
 }
 
 function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, limits: PayloadLimits): EventRow {
-  const { definition, at } = change;
+  const { at } = change;
+  const { definition } = change.plan;
   const event: WebhookEvent = {
     id: newId('evt'),
     type: definition.typeOf(changeEvent.action),

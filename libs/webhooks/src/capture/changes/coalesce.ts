@@ -1,6 +1,7 @@
 import type { EventRow } from '../../store/outbox/event-rows.js';
 import type { Json } from '../../json.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
@@ -74,18 +75,18 @@ export function coalesced(
   earlier: (change: RowChange) => RowHistory | undefined = () => undefined,
 ): Coalesced {
   // The usual case: no entity coalesces.
-  if (!items.some((item) => !('values' in item) && item.definition.options.coalesce)) {
+  if (!items.some((item) => !('values' in item) && item.plan.definition.options.coalesce)) {
     return { items: [...items], histories: new Map(), ended: [] };
   }
   const result: (Merging | RowChange | EventRow)[] = [];
-  const byRow = new Map<EntityDefinition, Map<string, Merging>>();
+  const byRow = new Map<EntityPlan, Map<string, Merging>>();
   for (const item of items) {
-    if ('values' in item || !item.definition.options.coalesce) {
+    if ('values' in item || !item.plan.definition.options.coalesce) {
       result.push(item);
       continue;
     }
-    let rows = byRow.get(item.definition);
-    if (!rows) byRow.set(item.definition, (rows = new Map()));
+    let rows = byRow.get(item.plan);
+    if (!rows) byRow.set(item.plan, (rows = new Map()));
     const row = rows.get(item.key);
     if (row) row.history = following(row.history, item);
     else {
@@ -120,8 +121,8 @@ function following(earlier: RowHistory | undefined, change: RowChange): RowHisto
   return { net, before: mergeBefore(earlier.before, before), last };
 }
 
-function hasDeleteDate({ definition, action, image }: RowChange): boolean {
-  const { deleteDateColumn } = definition.metadata;
+function hasDeleteDate({ plan, action, image }: RowChange): boolean {
+  const { deleteDateColumn } = plan.definition.metadata;
   if (action !== 'deleted' || !deleteDateColumn || image === null || image === 'gone') return false;
   const date: unknown = image.exact.has(deleteDateColumn.propertyPath)
     ? image.exact.get(deleteDateColumn.propertyPath)
@@ -130,7 +131,7 @@ function hasDeleteDate({ definition, action, image }: RowChange): boolean {
 }
 
 /** A deleted row may get a new owner. That owner has never seen the row, so the event must not carry the new image. */
-function haveSameOwner({ definition, image }: RowChange, { image: later }: RowChange): boolean {
+function haveSameOwner({ plan: { definition }, image }: RowChange, { image: later }: RowChange): boolean {
   if (!image || image === 'gone' || !later || later === 'gone') return false;
   const before = definition.ownerOf(image);
   const after = definition.ownerOf(later);
@@ -155,7 +156,7 @@ function mergeBefore(earlier: Before | null, later: Before | null): Before | nul
   };
 }
 
-function beforeLaterChange({ definition, action, before, image }: RowChange): Before | null {
+function beforeLaterChange({ plan: { definition }, action, before, image }: RowChange): Before | null {
   if (action !== 'deleted' || image === null || image === 'gone') return before;
   return asDeleted(definition, image);
 }

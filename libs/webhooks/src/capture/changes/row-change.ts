@@ -1,12 +1,14 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { Cause } from '../../cause.js';
-import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { RowImage } from '../../entities/entity-definition.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { Json } from '../../json.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 
 /** A row was written. Its event is made when its after image is known. */
 export interface RowChange {
-  readonly definition: EntityDefinition;
+  /** The plan of the row's entity. */
+  readonly plan: EntityPlan;
   readonly action: EntityAction;
   readonly id: ObjectLiteral;
   readonly key: string;
@@ -28,4 +30,11 @@ export interface Before {
   /** Paths of the fields that the writer changed. */
   readonly touched: ReadonlySet<string>;
   readonly owner: { audience: string; owner: string | null };
+}
+
+/** The before image of a whole row. Every field counts as changed by the writer: whether its value differs, the after image shows. */
+export function beforeImageOf({ definition, touchable }: EntityPlan, image: RowImage): Before {
+  const values = new Map<string, Json>();
+  for (const field of definition.fields) values.set(field.path, definition.valueOf(field, image));
+  return { values, touched: touchable, owner: definition.ownerOf(image) };
 }

@@ -1,16 +1,17 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { WebhookClock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { beforeImageOf, onlyOnce, rowsMissed } from './affected-rows.js';
+import { onlyOnce, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { insertedImage, insertedValues, canUseSentValues, type InsertedRow } from '../images/inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from '../images/loaded-images.js';
-import { idOf, imageSelectOf, readRows, rowKey } from '../images/row-reader.js';
+import { idOf, readRows, rowKey } from '../images/row-reader.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import { SavedRowImages } from './saved-row-images.js';
-import type { Before, RowChange } from '../changes/row-change.js';
+import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from '../typeorm/write-builder.js';
 import { tableName, type WrittenTable } from '../images/written-table.js';
@@ -31,7 +32,7 @@ interface SavedStatement {
   readonly builder: WriteBuilder;
   readonly run: Run;
   readonly runner: QueryRunner;
-  readonly definition: EntityDefinition;
+  readonly plan: EntityPlan;
   readonly images: SavedRowImages;
 }
 
@@ -88,15 +89,15 @@ export class SavedWrites {
 
   private capture(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
     const images = this.imagesOf(saving);
-    const definition = table.definitions.find(({ metadata }) => metadata === table.metadata);
+    const plan = table.plans.find(({ definition }) => definition.metadata === table.metadata);
     const { queryType } = builder.expressionMap;
     const isInsert = queryType === 'insert';
-    const ids = definition && !isInsert && !table.isShared ? idsOf(builder, definition) : null;
+    const ids = plan && !isInsert && !table.isShared ? idsOf(builder, plan.definition) : null;
     // In a shared table the row may belong to another entity than the saved one.
-    if (!definition || (isInsert ? !findsKeys(builder, definition) : !ids)) {
+    if (!plan || (isInsert ? !findsKeys(builder, plan.definition) : !ids)) {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
-    const statement = { builder, run, runner: saving.queryRunner, definition, images };
+    const statement = { builder, run, runner: saving.queryRunner, plan, images };
     return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
       images.countOwn();
       if (!ids) return this.insert(statement);
@@ -105,7 +106,8 @@ export class SavedWrites {
   }
 
   private async insert(statement: SavedStatement): Promise<unknown> {
-    const { builder, runner, definition } = statement;
+    const { builder, runner, plan } = statement;
+    const { definition } = plan;
     const sets = setsOf(builder.expressionMap);
     // Take the values before the statement is sent: afterwards TypeORM completes the sets with values from the database.
     const sent = canUseSentValues(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
@@ -121,7 +123,7 @@ export class SavedWrites {
         const key = rowKey(definition, id);
         const values = sent?.[n];
         const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
-        const image = values ? insertedImage(definition, values, row, dataSourceOf(runner)) : null;
+        const image = values ? insertedImage(plan, values, row, dataSourceOf(runner)) : null;
         return this.change('created', statement, idOf(definition, id), key, null, image);
       });
       isSent = false;
@@ -129,13 +131,14 @@ export class SavedWrites {
       return result;
     } catch (error) {
       // The rows are inserted, but their keys are unknown.
-      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
       throw error;
     }
   }
 
   private async update(statement: SavedStatement, identifier: ObjectLiteral): Promise<unknown> {
-    const { builder, definition } = statement;
+    const { builder } = statement;
+    const { definition } = statement.plan;
     const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
     const key = rowKey(definition, identifier);
     // TypeORM adds a version to the identifier, which must not become part of the key.
@@ -154,49 +157,49 @@ export class SavedWrites {
   private returnImage({
     builder,
     runner,
-    definition,
+    plan: { definition, select },
     images,
   }: SavedStatement): ((result: StatementAnswer) => RowImage | null) | null {
+    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED || !select.isWhole) return null;
     const dataSource = dataSourceOf(builder);
-    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED) return null;
-    const select = imageSelectOf(definition, dataSource);
-    if (!select.isWhole) return null;
     const asked = builder.createReturningExpression.bind(builder);
     const list = select.list(RETURNED, `${tableName(definition.metadata, dataSource)}.`);
     builder.createReturningExpression = (type) => [asked(type), list].filter(Boolean).join(', ');
     return ({ raw }) => {
       const row = (raw as Record<string, unknown>[] | undefined)?.[0];
-      return row ? select.image(runner, row, RETURNED) : null;
+      return row ? select.image(runner, row, select.names(RETURNED)) : null;
     };
   }
 
   /** The before image of an update. It is built before the statement is sent, because the `owner` function of the application may throw. */
   private async beforeUpdate(
-    { builder, definition, images }: SavedStatement,
+    { builder, plan, images }: SavedStatement,
     action: EntityAction,
     key: string,
     id: ObjectLiteral,
   ): Promise<Before | null> {
+    const { definition } = plan;
     if (action !== 'updated') {
       // No image is needed: the condition of the statement checks the delete date, so the affected count shows whether the row changed.
       if (softDeletesAgain()) onlyOnce(builder, definition.metadata);
-      await images.settle(definition, [key]);
+      await images.settle(plan, [key]);
       return null;
     }
     if (definition.options.exactPrevious !== false) {
-      const image = await images.take(definition, 'update', key, id);
-      return image && beforeImageOf(definition, image);
+      const image = await images.take(plan, 'update', key, id);
+      return image && beforeImageOf(plan, image);
     }
     const set = builder.expressionMap.valuesSet as ObjectLiteral;
     const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
     const loaded = loadedImage(definition, images.rowOf(id), relations, dataSourceOf(builder));
-    if (loaded) await images.settle(definition, [key]);
-    const image = loaded ?? (await images.take(definition, 'update', key, id));
+    if (loaded) await images.settle(plan, [key]);
+    const image = loaded ?? (await images.take(plan, 'update', key, id));
     return image && loadedBefore(definition, image, set);
   }
 
   private async remove(statement: SavedStatement, ids: readonly ObjectLiteral[]): Promise<unknown> {
-    const { definition, runner } = statement;
+    const { plan, runner } = statement;
+    const { definition } = plan;
     const byKey = new Map(ids.map((id) => [rowKey(definition, id), id]));
     const found = await this.imagesToRemove(statement, byKey);
     return this.send(statement, async ({ affected }) => {
@@ -204,11 +207,11 @@ export class SavedWrites {
       const written = affected ?? found.size;
       if (written > found.size) {
         const error = rowsMissed(definition.metadata.name, found.size, written);
-        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
         throw error;
       }
       // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before.
-      const kept = written < found.size ? await readRows(runner, definition, [...byKey.values()]) : null;
+      const kept = written < found.size ? await readRows(runner, plan, [...byKey.values()]) : null;
       const gone = [...byKey].filter(([key]) => found.has(key) && !kept?.has(key));
       const changes = gone.map(([key, id]) =>
         this.change('deleted', statement, id, key, null, found.get(key) as RowImage),
@@ -218,9 +221,10 @@ export class SavedWrites {
   }
 
   private async imagesToRemove(
-    { definition, images, builder }: SavedStatement,
+    { plan, images, builder }: SavedStatement,
     byKey: ReadonlyMap<string, ObjectLiteral>,
   ): Promise<Map<string, RowImage>> {
+    const { definition } = plan;
     const found = new Map<string, RowImage>();
     const toRead = new Map<string, ObjectLiteral>();
     const isCheap = definition.options.exactPrevious === false;
@@ -230,19 +234,19 @@ export class SavedWrites {
       if (loaded) found.set(key, loaded);
       else toRead.set(key, id);
     }
-    await images.settle(definition, [...found.keys()]);
+    await images.settle(plan, [...found.keys()]);
     if (toRead.size) {
-      for (const [key, image] of await images.takeAll(definition, 'delete', toRead)) found.set(key, image);
+      for (const [key, image] of await images.takeAll(plan, 'delete', toRead)) found.set(key, image);
     }
     return found;
   }
 
   /** Runs a statement and captures it as soon as the database has answered, because a read of TypeORM after the statement may fail. */
   private async send(
-    { builder, run, runner, definition }: SavedStatement,
+    { builder, run, runner, plan }: SavedStatement,
     capture: (result: StatementAnswer) => Promise<void> | void,
   ): Promise<unknown> {
-    if (!readsAfter(builder, definition)) {
+    if (!readsAfter(builder, plan.definition)) {
       const result = await run(builder);
       await capture(answerOf(builder, result));
       return result;
@@ -257,13 +261,13 @@ export class SavedWrites {
 
   private change(
     action: EntityAction,
-    { definition }: SavedStatement,
+    { plan }: SavedStatement,
     id: ObjectLiteral,
     key: string,
     before: Before | null,
     image: RowImage | null,
   ): RowChange {
-    return { definition, action, id, key, at: this.options.clock.now(), before, image };
+    return { plan, action, id, key, at: this.options.clock.now(), before, image };
   }
 
   private record({ runner, images }: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {

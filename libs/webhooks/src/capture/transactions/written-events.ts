@@ -1,6 +1,6 @@
 import type { EventRow } from '../../store/outbox/event-rows.js';
 import type { RowHistory } from '../changes/coalesce.js';
-import type { EntityDefinition } from '../../entities/entity-definition.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import type { RowChange } from '../changes/row-change.js';
 
 /** The events of a row in this transaction, for an entity with `coalesce: true`. */
@@ -30,7 +30,7 @@ export class WrittenEvents {
   private events: EventRow[] = [];
   private withdrawn: string[] = [];
   private recorded: RecordedRow[] = [];
-  private readonly byRow = new Map<EntityDefinition, Map<string, RecordedRow[]>>();
+  private readonly byRow = new Map<EntityPlan, Map<string, RecordedRow[]>>();
 
   get mark(): WrittenMark {
     return { events: this.events.length, withdrawn: this.withdrawn.length, recorded: this.recorded.length };
@@ -40,8 +40,8 @@ export class WrittenEvents {
     this.events.length = events;
     this.withdrawn.length = withdrawn;
     while (this.recorded.length > recorded) {
-      const { definition, key } = (this.recorded.pop() as RecordedRow).change;
-      this.byRow.get(definition)?.get(key)?.pop();
+      const { plan, key } = (this.recorded.pop() as RecordedRow).change;
+      this.byRow.get(plan)?.get(key)?.pop();
     }
   }
 
@@ -60,17 +60,17 @@ export class WrittenEvents {
   }
 
   private push(row: RecordedRow): void {
-    const { definition, key } = row.change;
+    const { plan, key } = row.change;
     this.recorded.push(row);
-    let rows = this.byRow.get(definition);
-    if (!rows) this.byRow.set(definition, (rows = new Map()));
+    let rows = this.byRow.get(plan);
+    if (!rows) this.byRow.set(plan, (rows = new Map()));
     const before = rows.get(key);
     if (before) before.push(row);
     else rows.set(key, [row]);
   }
 
-  lastRecorded(definition: EntityDefinition, key: string): RecordedRow | undefined {
-    return this.byRow.get(definition)?.get(key)?.at(-1);
+  lastRecorded(plan: EntityPlan, key: string): RecordedRow | undefined {
+    return this.byRow.get(plan)?.get(key)?.at(-1);
   }
 
   withdraw(events: readonly string[]): void {
