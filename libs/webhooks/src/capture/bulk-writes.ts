@@ -238,7 +238,8 @@ export class BulkWrites implements WriteInterceptor {
         const id = idOfImage(definition, image);
         // With `readInserted`, triggers of the table may change an inserted row after the statement has returned it.
         const isKnown = action !== 'created' || !definition.options.readInserted;
-        return { plan, action, id, key: image.key, at: clock.now(), before, image: isKnown ? image : null };
+        const isRemoved = builder.expressionMap.queryType === 'delete';
+        return { plan, action, id, key: image.key, at: clock.now(), before, isRemoved, image: isKnown ? image : null };
       },
       async record(changes) {
         onRecorded(changes);

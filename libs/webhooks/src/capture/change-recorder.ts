@@ -96,7 +96,7 @@ export class ChangeRecorder implements ChangeLog {
   /** Records an event that is already in the outbox, written through this query runner. */
   async written(runner: QueryRunner, row: EventRow): Promise<void> {
     const log = this.logOf(runner);
-    if (log.isOpen) log.written.add(row);
+    if (log.isOpen) log.written.push(row);
     else await this.options.onCommitted([row], false);
   }
 
@@ -121,7 +121,7 @@ export class ChangeRecorder implements ChangeLog {
 
   /** Whether changes of a query runner's transaction are not in the outbox yet. */
   hasPending(runner: QueryRunner): boolean {
-    return (this.logIn(runner)?.pending.length ?? 0) > 0;
+    return (this.logIn(runner)?.pending.items.length ?? 0) > 0;
   }
 
   /** Reads the after images of pending changes of a table, before a statement that may write any of its rows again. */
@@ -130,7 +130,9 @@ export class ChangeRecorder implements ChangeLog {
     { tablePath }: EntityMetadata,
     except?: ReadonlySet<RowChange>,
   ): Promise<void> | undefined {
-    return this.readUnread(runner, (change) => tablePathOf(change) === tablePath && !except?.has(change));
+    return this.readUnread(runner, ({ pending }) =>
+      pending.withoutImage(tablePath).filter((change) => !except?.has(change)),
+    );
   }
 
   settleRows(
@@ -140,20 +142,20 @@ export class ChangeRecorder implements ChangeLog {
     images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined {
     const { tablePath } = plan.definition.metadata;
-    const isEarlier = (change: RowChange) => tablePathOf(change) === tablePath && keys.has(change.key);
-    if (images) {
-      for (const item of this.logIn(runner)?.pending ?? []) {
-        if ('values' in item || item.image || item.plan !== plan || !isEarlier(item)) continue;
-        item.image = images.get(item.key) ?? 'gone';
-      }
+    const pending = this.logIn(runner)?.pending;
+    for (const change of (images && pending?.withoutImage(tablePath, keys)) ?? []) {
+      if (change.plan === plan) pending?.setImage(change, images?.get(change.key) ?? 'gone');
     }
-    return this.readUnread(runner, isEarlier);
+    return this.readUnread(runner, (log) => log.pending.withoutImage(tablePath, keys));
   }
 
-  private readUnread(runner: QueryRunner, isWanted: (change: RowChange) => boolean): Promise<void> | undefined {
+  private readUnread(
+    runner: QueryRunner,
+    changesOf: (log: TransactionLog) => readonly RowChange[],
+  ): Promise<void> | undefined {
     const log = this.logIn(runner);
-    if (!log?.pending.some((item) => !('values' in item) && !item.image && isWanted(item))) return undefined;
-    return log.exclusively(() => this.outbox.readImages(runner, log, isWanted));
+    if (!log || !changesOf(log).length) return undefined;
+    return log.exclusively(() => this.outbox.readImages(runner, log, () => changesOf(log)));
   }
 
   /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
@@ -165,7 +167,7 @@ export class ChangeRecorder implements ChangeLog {
       { cause, details: { entity: name } },
     );
     const at = this.options.clock.now();
-    const nothing = { action: 'updated', id: {}, key: '', before: null, image: 'gone' } as const;
+    const nothing = { action: 'updated', id: {}, key: '', before: null, isRemoved: false, image: 'gone' } as const;
     this.logOf(runner).pending.push({ ...nothing, plan, at, refusal });
   }
 
@@ -207,17 +209,17 @@ export class ChangeRecorder implements ChangeLog {
       // A write whose transaction is over may have sent its statement before it noticed.
       await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
     } catch (error) {
-      log.pending = []; // the row is already committed: a later, unrelated write must not fail because of it
+      log.pending.clear(); // the row is already committed: a later, unrelated write must not fail because of it
       throw error;
     }
-    const written = log.written.takeAll(false);
+    const written = log.takeWritten();
     if (written.length) await this.options.onCommitted(written, false);
   }
 
   /** Writes the pending events of a query runner's transaction to the outbox. */
   async flush(runner: QueryRunner): Promise<void> {
     const log = this.logIn(runner);
-    if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
+    if (log?.pending.items.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
   /** Follows a commit: runs its callbacks, logs changes without events, and hands the events to `onCommitted`. */
@@ -241,8 +243,4 @@ function nameOf(item: RowChange | EventRow): string {
   return 'values' in item
     ? item.source.event.type
     : `${item.plan.definition.metadata.name} ${item.key} (${item.action})`;
-}
-
-function tablePathOf({ plan }: RowChange): string {
-  return plan.definition.metadata.tablePath;
 }

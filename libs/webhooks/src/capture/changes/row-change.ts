@@ -15,6 +15,8 @@ export interface RowChange {
   readonly at: number;
   /** The before image. For an update, and for a row that the same transaction updated and then deleted. */
   readonly before: Before | null;
+  /** The row no longer exists after the change. So `image` is the row as it was before. */
+  readonly isRemoved: boolean;
   /** The after image. `null` until it is read, `'gone'` if the row no longer existed then. */
   image: RowImage | 'gone' | null;
   /** The context and depth of the write, set when the change is recorded. */

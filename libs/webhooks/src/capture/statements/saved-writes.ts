@@ -261,13 +261,14 @@ export class SavedWrites {
 
   private change(
     action: EntityAction,
-    { plan }: SavedStatement,
+    { builder, plan }: SavedStatement,
     id: ObjectLiteral,
     key: string,
     before: Before | null,
     image: RowImage | null,
   ): RowChange {
-    return { plan, action, id, key, at: this.options.clock.now(), before, image };
+    const isRemoved = builder.expressionMap.queryType === 'delete';
+    return { plan, action, id, key, at: this.options.clock.now(), before, isRemoved, image };
   }
 
   private record({ runner, images }: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {

@@ -170,8 +170,8 @@ export class ImageConverter {
       parsed.flatMap(({ group }) => group),
     );
     const events = parsed.flatMap(({ stored, group }) => {
-      const changes = () => coalesced(group.map((image) => changeOf(image, rowsOf(image)))).items;
-      return guarded(stored, () => changes().flatMap((c) => ('values' in c ? [c] : eventsOf(c, limits)))) ?? [];
+      const merged = () => coalesced(group.map((image) => changeOf(image, rowsOf(image))));
+      return guarded(stored, () => merged().flatMap(({ change }) => (change ? eventsOf(change, limits) : []))) ?? [];
     });
     taken.step = 'writing';
     for (const statement of insertsOfEvents(database, events)) yield statement;
@@ -262,6 +262,7 @@ function changeOf({ stored, plan, old: written, now: writtenNow }: ParsedImage, 
     key: image.key,
     at: Number(stored.createdAt),
     before: action === 'updated' && old ? beforeImageOf(plan, old) : null,
+    isRemoved: !now,
     image,
     cause: storedCause(stored.context),
   };
