@@ -172,13 +172,6 @@ export class EntityDefinition {
     return (column.propertyPath === owner && !column.isVirtual) || (coalesce === true && column.isDeleteDate);
   }
 
-  /** The payload's `data` of a row. @throws CaptureError `UNSERIALIZABLE_FIELD` */
-  dataOf(image: RowImage): JsonObject {
-    const data: JsonObject = {};
-    for (const field of this.fields) setPath(data, field.parts, this.valueOf(field, image));
-    return data;
-  }
-
   /** One field of a row as it is written in a payload. @throws CaptureError `UNSERIALIZABLE_FIELD` */
   valueOf(field: OutField, image: RowImage): Json {
     const { column, relation } = field;

@@ -22,7 +22,9 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
   const { definition } = change.plan;
   if (!image || image === 'gone' || !definition.wants(action, image)) return [];
   const now = definition.ownerOf(image);
-  const data = definition.dataOf(image);
+  const values = definition.fields.map((field) => definition.valueOf(field, image));
+  const data: JsonObject = {};
+  definition.fields.forEach(({ parts }, n) => setPath(data, parts, values[n] ?? null));
   if (!change.before) return [row(change, image, { action, ...now, data }, limits)];
 
   const { before } = change;
@@ -30,7 +32,7 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
     return ownerChanged(change, image, before, { action, ...now, data }, limits);
   }
   if (action !== 'updated') return [row(change, image, { action, ...now, data }, limits)];
-  const previous = previousOf(definition, before, image);
+  const previous = previousOf(definition, before, values);
   return previous ? [row(change, image, { action, ...now, data, previous }, limits)] : [];
 }
 
@@ -62,12 +64,12 @@ function ownerChanged(
 }
 
 /** The old values of the changed fields, or `undefined` if no exposed field has changed. */
-function previousOf(definition: EntityDefinition, before: Before, image: RowImage): JsonObject | undefined {
+function previousOf(definition: EntityDefinition, before: Before, now: readonly Json[]): JsonObject | undefined {
   const previous: JsonObject = {};
   let changed = false;
-  for (const field of definition.fields) {
+  for (const [n, field] of definition.fields.entries()) {
     const old = before.values.get(field.path);
-    if (old === undefined || sameJson(old, definition.valueOf(field, image))) continue;
+    if (old === undefined || sameJson(old, now[n] ?? null)) continue;
     setPath(previous, field.parts, old);
     changed ||= before.touched.has(field.path) && !definition.ignored.has(field);
   }

@@ -51,7 +51,8 @@ export class SavedRowImages {
 
   /** The before image of a row that the next statement writes; `null` if the row does not exist. */
   async take(plan: EntityPlan, lock: 'update' | 'delete', key: string, id: ObjectLiteral): Promise<RowImage | null> {
-    return (await this.takeAll(plan, lock, new Map([[key, id]]))).get(key) ?? null;
+    const locked = (await this.lock(plan, lock)).get(key);
+    return locked ?? (await this.read(plan, lock, [id])).get(key) ?? null;
   }
 
   async takeAll(
@@ -65,7 +66,7 @@ export class SavedRowImages {
     for (const [key, id] of wanted) {
       const image = locked.get(key);
       if (image) found.set(key, image);
-      else unknown.push(idOf(plan.definition, id));
+      else unknown.push(id);
     }
     // This save() has already written the row, or the row was not yet known when the others were locked, or it does not exist.
     if (unknown.length) for (const [key, image] of await this.read(plan, lock, unknown)) found.set(key, image);

@@ -36,6 +36,14 @@ interface SavedStatement {
   readonly images: SavedRowImages;
 }
 
+/** A row that a statement names by its key. */
+interface NamedRow {
+  /** TypeORM's object. It may hold a version, too. */
+  readonly identifier: ObjectLiteral;
+  readonly id: ObjectLiteral;
+  readonly key: string;
+}
+
 /** The result of TypeORM's InsertQueryBuilder. */
 interface InsertResult {
   readonly identifiers: readonly (ObjectLiteral | undefined)[];
@@ -92,16 +100,16 @@ export class SavedWrites {
     const plan = table.plans.find(({ definition }) => definition.metadata === table.metadata);
     const { queryType } = builder.expressionMap;
     const isInsert = queryType === 'insert';
-    const ids = plan && !isInsert && !table.isShared ? idsOf(builder, plan.definition) : null;
+    const rows = plan && !isInsert && !table.isShared ? rowsNamedBy(builder, plan.definition) : null;
     // In a shared table the row may belong to another entity than the saved one.
-    if (!plan || (isInsert ? !findsKeys(builder, plan.definition) : !ids)) {
+    if (!plan || (isInsert ? !findsKeys(builder, plan.definition) : !rows)) {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
     const statement = { builder, run, runner: saving.queryRunner, plan, images };
     return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
       images.countOwn();
-      if (!ids) return this.insert(statement);
-      return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);
+      if (!rows) return this.insert(statement);
+      return queryType === 'delete' ? this.remove(statement, rows) : this.update(statement, rows[0] as NamedRow);
     });
   }
 
@@ -136,20 +144,15 @@ export class SavedWrites {
     }
   }
 
-  private async update(statement: SavedStatement, identifier: ObjectLiteral): Promise<unknown> {
-    const { builder } = statement;
-    const { definition } = statement.plan;
-    const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
-    const key = rowKey(definition, identifier);
-    // TypeORM adds a version to the identifier, which must not become part of the key.
-    const id = idOf(definition, identifier);
-    const before = await this.beforeUpdate(statement, action, key, identifier);
+  private async update(statement: SavedStatement, row: NamedRow): Promise<unknown> {
+    const action = ACTIONS[statement.builder.expressionMap.queryType] as EntityAction;
+    const before = await this.beforeUpdate(statement, action, row);
     const returned = this.returnImage(statement);
     return this.send(statement, (result) => {
       // The row does not exist, or another writer has deleted or restored it before.
       if (result.affected === 0) return undefined;
       const image = returned?.(result) ?? null;
-      return this.record(statement, [this.change(action, statement, id, key, before, image)]);
+      return this.record(statement, [this.change(action, statement, row.id, row.key, before, image)]);
     });
   }
 
@@ -175,8 +178,7 @@ export class SavedWrites {
   private async beforeUpdate(
     { builder, plan, images }: SavedStatement,
     action: EntityAction,
-    key: string,
-    id: ObjectLiteral,
+    { identifier, id, key }: NamedRow,
   ): Promise<Before | null> {
     const { definition } = plan;
     if (action !== 'updated') {
@@ -191,46 +193,48 @@ export class SavedWrites {
     }
     const set = builder.expressionMap.valuesSet as ObjectLiteral;
     const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
-    const loaded = loadedImage(definition, images.rowOf(id), relations, dataSourceOf(builder));
+    const loaded = loadedImage(definition, images.rowOf(identifier), relations, dataSourceOf(builder));
     if (loaded) await images.settle(plan, [key]);
     const image = loaded ?? (await images.take(plan, 'update', key, id));
     return image && loadedBefore(definition, image, set);
   }
 
-  private async remove(statement: SavedStatement, ids: readonly ObjectLiteral[]): Promise<unknown> {
+  private async remove(statement: SavedStatement, rows: readonly NamedRow[]): Promise<unknown> {
     const { plan, runner } = statement;
-    const { definition } = plan;
-    const byKey = new Map(ids.map((id) => [rowKey(definition, id), id]));
-    const found = await this.imagesToRemove(statement, byKey);
+    const found = await this.imagesToRemove(statement, rows);
     return this.send(statement, async ({ affected }) => {
       if (affected === 0) return;
       const written = affected ?? found.size;
       if (written > found.size) {
-        const error = rowsMissed(definition.metadata.name, found.size, written);
+        const error = rowsMissed(plan.definition.metadata.name, found.size, written);
         if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
         throw error;
       }
       // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before.
-      const kept = written < found.size ? await readRows(runner, plan, [...byKey.values()]) : null;
-      const gone = [...byKey].filter(([key]) => found.has(key) && !kept?.has(key));
-      const changes = gone.map(([key, id]) =>
-        this.change('deleted', statement, id, key, null, found.get(key) as RowImage),
-      );
+      const ids = rows.map(({ id }) => id);
+      const kept = written < found.size ? await readRows(runner, plan, ids) : null;
+      const changes = rows.flatMap(({ id, key }) => {
+        const image = kept?.has(key) ? undefined : found.get(key);
+        // A row that is named twice was deleted once.
+        found.delete(key);
+        return image ? [this.change('deleted', statement, id, key, null, image)] : [];
+      });
       await this.record(statement, changes);
     });
   }
 
   private async imagesToRemove(
     { plan, images, builder }: SavedStatement,
-    byKey: ReadonlyMap<string, ObjectLiteral>,
+    rows: readonly NamedRow[],
   ): Promise<Map<string, RowImage>> {
     const { definition } = plan;
     const found = new Map<string, RowImage>();
     const toRead = new Map<string, ObjectLiteral>();
     const isCheap = definition.options.exactPrevious === false;
     const { relationsNeeded } = definition;
-    for (const [key, id] of byKey) {
-      const loaded = isCheap ? loadedImage(definition, images.rowOf(id), relationsNeeded, dataSourceOf(builder)) : null;
+    const dataSource = dataSourceOf(builder);
+    for (const { identifier, id, key } of rows) {
+      const loaded = isCheap ? loadedImage(definition, images.rowOf(identifier), relationsNeeded, dataSource) : null;
       if (loaded) found.set(key, loaded);
       else toRead.set(key, id);
     }
@@ -246,7 +250,7 @@ export class SavedWrites {
     { builder, run, runner, plan }: SavedStatement,
     capture: (result: StatementAnswer) => Promise<void> | void,
   ): Promise<unknown> {
-    if (!readsAfter(builder, plan.definition)) {
+    if (!readsAfter(builder, plan)) {
       const result = await run(builder);
       await capture(answerOf(builder, result));
       return result;
@@ -278,17 +282,9 @@ export class SavedWrites {
 }
 
 /** Whether TypeORM reads columns by another statement after this one, because the driver does not return them. */
-function readsAfter(builder: WriteBuilder, { metadata }: EntityDefinition): boolean {
-  const { queryType, updateEntity } = builder.expressionMap;
-  const { driver } = dataSourceOf(builder);
+function readsAfter({ expressionMap: { queryType, updateEntity } }: WriteBuilder, plan: EntityPlan): boolean {
   if (!updateEntity || queryType === 'delete') return false;
-  const isInsert = queryType === 'insert';
-  if (driver.isReturningSqlSupported(isInsert ? 'insert' : 'update')) return false;
-  const { deleteDateColumn, updateDateColumn, versionColumn, columns } = metadata;
-  if (deleteDateColumn ?? updateDateColumn ?? versionColumn ?? metadata.createDateColumn) return true;
-  return columns.some(({ asExpression, default: value, isGenerated }) =>
-    isInsert ? value !== undefined && !isGenerated : asExpression !== undefined,
-  );
+  return queryType === 'insert' ? plan.isReadAfterInsert : plan.isReadAfterUpdate;
 }
 
 /**
@@ -316,13 +312,21 @@ function setsOf({ valuesSet }: WriteBuilder['expressionMap']): readonly ObjectLi
   return Array.isArray(valuesSet) ? valuesSet : [valuesSet as ObjectLiteral];
 }
 
-/** The keys of the rows that a statement names; `null` if its criteria are not keys. */
-function idsOf(builder: WriteBuilder, { metadata }: EntityDefinition): readonly ObjectLiteral[] | null {
+/** The rows that a statement names; `null` if its criteria are not keys. */
+function rowsNamedBy(builder: WriteBuilder, definition: EntityDefinition): readonly NamedRow[] | null {
   const { whereEntities, queryType } = builder.expressionMap;
   const criteria = whereEntities.length ? whereEntities : builder[CRITERIA];
-  const ids = (Array.isArray(criteria) ? criteria : [criteria]) as unknown[];
-  const areKeys = ids.every((id) => typeof id === 'object' && id !== null && metadata.getEntityIdMap(id) !== undefined);
-  return areKeys && (ids.length === 1 || queryType === 'delete') ? (ids as ObjectLiteral[]) : null;
+  const identifiers = (Array.isArray(criteria) ? criteria : [criteria]) as unknown[];
+  if (identifiers.length !== 1 && queryType !== 'delete') return null;
+  const rows: NamedRow[] = [];
+  for (const identifier of identifiers) {
+    const isObject = typeof identifier === 'object' && identifier !== null;
+    // TypeORM adds a version to the identifier, which must not become part of the key.
+    const id = isObject ? definition.metadata.getEntityIdMap(identifier) : undefined;
+    if (!isObject || !id) return null;
+    rows.push({ identifier, id, key: rowKey(definition, id) });
+  }
+  return rows;
 }
 
 function rowsUnknown({ metadata: { name } }: EntityDefinition): CaptureError {
