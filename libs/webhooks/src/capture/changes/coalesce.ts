@@ -4,7 +4,7 @@ import type { EntityPlan } from '../plans/entity-plan.js';
 import { beforeImageOf, type Before, type RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
-/** Whether a row exists. `hidden` means that it is softly deleted. */
+/** Whether a row exists. `hidden` means that it is soft-deleted. */
 export type Presence = 'none' | 'live' | 'hidden';
 
 /**
@@ -13,7 +13,7 @@ export type Presence = 'none' | 'live' | 'hidden';
  *
  * @param from the row before the first change
  * @param to the row after the last change
- * @param wasRestored whether one of the changes restored the row. If it was softly deleted before and is deleted now, nothing has changed
+ * @param wasRestored whether one of the changes restored the row. If it was soft-deleted before and is deleted now, nothing has changed
  */
 export function netAction(from: Presence, to: Presence, wasRestored: boolean): EntityAction | null {
   if (from === 'none') return to === 'live' ? 'created' : null;
