@@ -1,6 +1,6 @@
 import sql, { join, raw, Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
-import { chunks, inList } from '../database/chunks.js';
+import { chunks } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import type { TablesSql } from '../database/tables.js';
 import { contextText } from '../../events/event-context.js';
@@ -80,12 +80,6 @@ export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: read
     strings,
     rows.flatMap(({ values }) => named.map((n) => values[n])),
   );
-}
-
-/** Deletes events that the same transaction has inserted. @param ids as many as one statement accepts */
-export function deletionOfEvents({ tables }: Pick<Database, 'tables'>, ids: readonly string[]): Sql {
-  const { sql: path, $ } = tables.events;
-  return sql`delete from ${path} where ${$.id} ${inList(ids)}`;
 }
 
 /** Columns of `EventRow.values`, in order, and the type of each in a list. */
