@@ -25,7 +25,7 @@ const npmRun = (/** @type {string} */ script) =>
 const steps = [
   { name: 'format', what: 'formatting, by prettier', command: npmRun('format:check') },
   { name: 'words', what: 'no word of the old vocabulary', command: npmRun('words') },
-  { name: 'spelling', what: 'of the documents', command: npmRun('spelling') },
+  { name: 'spelling', what: 'of documents and code', command: npmRun('spelling') },
   { name: 'lint', what: 'oxlint with types, reasons of exceptions', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore ownr
 import { Exclude, Expose } from 'class-transformer';
 import {
   Column,
@@ -149,7 +150,7 @@ async function start(
 ): Promise<TestApp> {
   let database = options;
   if (!database) {
-    const fresh: FreshDatabase = await databases[0]!.create();
+    const fresh: FreshDatabase = await databases[0]!.reuse();
     close.push(() => fresh.drop());
     database = fresh.options;
   }

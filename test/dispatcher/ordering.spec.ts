@@ -105,8 +105,8 @@ describeDatabases('the events of one row, ordered', (database) => {
       },
     };
     for (let worker = 0; worker < 4; worker++) await start(options);
-    // Each process has its own clock. Four clocks that stand still at different times would wait for each other for
-    // ever.
+    // Each process has its own clock. Four clocks that stand still at different times would wait for each other
+    // without end.
     const ticking = setInterval(() => apps.running.forEach(({ clock }) => clock.set(Date.now())), 5);
     try {
       await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore biling inbx
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 
 import { Controller, HttpCode, Logger, Post, ValidationPipe } from '@nestjs/common';
@@ -348,7 +349,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
       vi.restoreAllMocks();
     }
     expect(logged).toEqual([
-      'A request for the source billing was rejected: SIGNATURE_MISMATCH. No secret made this signature over this body.',
+      'A request for the source billing was rejected: SIGNATURE_MISMATCH. The signature does not match the body with any of the secrets. Check the secrets, and pass the body exactly as it arrived.',
     ]);
   });
 });
@@ -523,7 +524,7 @@ describe('the bootstrap stops', () => {
     [
       'an inbox without a data source',
       { sources: SOURCES, inbox: {} },
-      /INVALID_OPTION: The option inbox .* 'default'/,
+      /INVALID_OPTION: The option `inbox` .* 'default'/,
     ],
     [
       'an unknown value of rawBody',

@@ -227,6 +227,16 @@ describe('through an egress proxy', () => {
     expect(proxy.tunnels.map((tunnel) => tunnel.to)).toEqual([`127.0.0.5:${port}`, `127.0.0.1:${port}`]);
   });
 
+  it('any 2xx to CONNECT opens the tunnel', async () => {
+    const url = await tcp((socket) =>
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 201 Created\r\n\r\n');
+        socket.once('data', () => socket.end('HTTP/1.1 204 No Content\r\n\r\n'));
+      }),
+    );
+    expect(await through({ url }).send(request('http://127.0.0.1:9/'))).toMatchObject({ kind: 'accepted', status: 204 });
+  });
+
   it('CONNECT has an IPv6 address in brackets', async () => {
     const proxy = await new Proxy().start();
     proxy.refuse = () => 'HTTP/1.1 503 No route\r\n\r\n';

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore paht
 import { createPublicKey, verify } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebhooksKeysModule, type WebhookKeySet } from 'nestjs-entity-webhooks';

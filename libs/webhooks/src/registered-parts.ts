@@ -21,7 +21,7 @@ export interface RegisteredSchemes {
 
 /** The payload formats of an instance: the built-in ones and those of the application. */
 export interface RegisteredFormats {
-  /** All formats but `standard`, which sends the stored payload. */
+  /** All formats except `standard`, which sends the stored payload. */
   readonly byName: ReadonlyMap<string, PayloadFormat>;
   readonly names: ReadonlySet<string>;
   /** The names that customers may choose. */

@@ -11,8 +11,9 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6;
 const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
- * Where clouds answer with credentials or with what an instance was started with. Most lie in ranges that are blocked anyway; that of
- * Azure (168.63.129.16) is a public address, and one wide entry of `allowedAddresses` must not open any of them.
+ * Metadata services of clouds. They answer with credentials, or with the data with which an instance was started. Most of these
+ * addresses are in ranges that are blocked anyway, but the one of Azure (168.63.129.16) is public. A wide entry of `allowedAddresses`
+ * opens none of them.
  *
  * Not in the list: names, such as `metadata.google.internal` and `metadata.packet.net` (addresses are checked after they resolve), time and DNS
  * servers of clouds, and the agents on loopback (Azure App Service, Azure Arc).
@@ -20,7 +21,7 @@ const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 const METADATA_ADDRESSES = new Set(
   [
     /*
-     * One address for many:
+     * Shared by many clouds:
      * AWS EC2       https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
      * Azure         https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
      * Google        https://cloud.google.com/compute/docs/metadata/querying-metadata

@@ -123,10 +123,11 @@ export class EgressProxy {
       };
       request.on('error', fail);
       // Node.js emits `connect` for every status, not only for 2xx.
-      request.on('connect', ({ statusCode }: IncomingMessage, stream: Duplex, head: Buffer) => {
+      request.on('connect', ({ statusCode = 0 }: IncomingMessage, stream: Duplex, head: Buffer) => {
         clearTimeout(timer);
         const socket = stream as Socket;
-        if (statusCode !== 200) {
+        // Any 2xx opens the tunnel (RFC 9110, section 9.3.6).
+        if (statusCode < 200 || statusCode > 299) {
           socket.on('error', () => undefined).destroy();
           fail(new SendError('PROXY_FAILED', `the proxy answered CONNECT with ${statusCode}`));
           return;
