@@ -52,7 +52,8 @@ import { DatabaseTime } from './store/database/database-time.js';
 import { findOtherTables, hasListeners } from './store/database/other-prefixes.js';
 import { query } from './store/database/script.js';
 import { ServerDatabase } from './store/database/server-database.js';
-import { readSchemaVersion, SCHEMA_VERSION } from './store/database/schema-version.js';
+import { OLDEST_VERSION, readSchemaVersion, SCHEMA_VERSION } from './store/database/schema-version.js';
+import { tooOld } from './store/database/old-shape.js';
 import { SqliteDatabase } from './store/database/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/database/table-names.js';
 import { storeTestEvent } from './store/queue/test-event.js';
@@ -345,7 +346,7 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
+   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TABLES_TOO_OLD`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
    * code for invalid options of an entity
    */
   async onModuleInit(): Promise<void> {
@@ -386,6 +387,7 @@ export class WebhooksRuntime
       );
     }
     const { version, oldestProcess } = await this.database.transaction(() => readSchemaVersion(this.database));
+    if (version < OLDEST_VERSION) throw tooOld(String(version));
     if (oldestProcess > SCHEMA_VERSION) {
       throw new ConfigurationError(
         'TABLES_TOO_NEW',

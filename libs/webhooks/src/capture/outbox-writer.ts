@@ -1,9 +1,10 @@
 import type { LoggerService } from '@nestjs/common';
 import type { QueryRunner } from 'typeorm';
-import { deletionOfEvents, insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../store/outbox/event-rows.js';
+import { deletionOfEvents, ROWS_PER_STATEMENT, storeEvents, type EventRow } from '../store/outbox/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
 import { chunks } from '../store/database/chunks.js';
 import type { Database } from '../store/database/database.js';
+import { runScript } from '../store/database/script.js';
 import { eventsOf } from './changes/change-events.js';
 import { coalesced, type RowHistory } from './changes/coalesce.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
@@ -11,8 +12,6 @@ import { CaptureError, loopMessage } from '../entities/errors.js';
 import { readRows } from './images/row-reader.js';
 import type { TransactionLog } from './transactions/transaction-log.js';
 import type { RowChange } from './changes/row-change.js';
-
-type Statement = ReturnType<Database['statement']>;
 
 export interface OutboxWriterOptions {
   readonly database: Database;
@@ -53,11 +52,9 @@ export class OutboxWriter {
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
         const events = some.map((item) => ('values' in item ? [item] : this.eventsOf(item)));
         const rows = events.flat();
-        const inserts = Array.from(insertsOfEvents(this.options.database, rows), (sql) =>
-          this.options.database.statement(sql),
-        );
+        const store = this.storeBy(runner, log, rows);
         await sending;
-        sending = this.insert(runner, log, rows, inserts).then(() => {
+        sending = store().then(() => {
           done += some.length;
           some.forEach((item, n) => {
             const history = 'values' in item ? undefined : histories.get(item);
@@ -82,15 +79,18 @@ export class OutboxWriter {
     }
   }
 
-  private async insert(
-    runner: QueryRunner,
-    log: TransactionLog,
-    rows: readonly EventRow[],
-    inserts: readonly Statement[],
-  ): Promise<void> {
-    for (const { text, values } of inserts) await runner.query(text, values);
-    // Kept to be emitted after the commit. The payloads are in the outbox, so the values are dropped.
-    for (const { source } of rows) log.written.add({ source, values: [] });
+  /** Renders the first statement now, and returns a function that sends it and the others. */
+  private storeBy(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): () => Promise<void> {
+    const { database } = this.options;
+    const script = storeEvents(database, rows);
+    const first = log.isOpen || database.dialect === 'postgres' ? script.next() : null;
+    return async () => {
+      // Outside a transaction, event and outbox row would be committed one after the other.
+      if (first) await runScript(script, (one) => database.sendBy(runner, one), first);
+      else await database.transaction(() => storeEvents(database, rows));
+      // Kept to be emitted after the commit. The payloads are in the outbox, so the values are dropped.
+      for (const { source } of rows) log.written.add({ source, values: [] });
+    };
   }
 
   /**

@@ -58,7 +58,7 @@ const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 
 
 /** One event for one listener. */
 export interface Delivery {
-  /** `dlv_` and a UUIDv7. */
+  /** `dlv_` and a UUIDv7 with the time of the event. */
   readonly id: string;
   readonly eventId: string;
   readonly listenerId: string;
@@ -192,7 +192,7 @@ export class DeliveryService {
     const scope = this.boundTo;
     const { row, attempts, context } = await transaction.run(function* () {
       const row = found(yield* readDelivery(database, textOf(id), scope), id);
-      const attempts = yield* readAttempts(database, row.seq);
+      const attempts = yield* readAttempts(database, row.id);
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
     return {

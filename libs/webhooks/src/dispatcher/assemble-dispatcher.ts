@@ -17,6 +17,7 @@ import type { LifecycleEvent } from './lifecycle-events.js';
 import { LoopPhase } from './loop-phase.js';
 import { Loop } from './loop.js';
 import type { Notices } from './notices.js';
+import { OneAtATime } from './one-at-a-time.js';
 import { Recorder } from './recorder.js';
 import { Releases } from './releases.js';
 import { Rounds } from './rounds.js';
@@ -74,7 +75,7 @@ export function assembleDispatcher(parts: DispatcherParts) {
     pollIntervalMs,
     maxBatches: maxBatches(database, options.poolSize),
   });
-  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected };
+  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, leases: new OneAtATime() };
   const releases: Releases = new Releases(shared);
   const recorder = new Recorder({
     ...shared,

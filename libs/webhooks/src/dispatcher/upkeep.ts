@@ -1,6 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { WebhookClock } from '../clock.js';
-import { newId } from '../ids.js';
+import { newLease } from '../ids.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import {
   advanceChore,
@@ -157,7 +157,7 @@ export class Upkeep {
   private async attend(chore: Chore, total: { discarded: number; deliveries: number; events: number }): Promise<void> {
     const { database, clock } = this.parts;
     const { name, everyMs } = chore;
-    const token = newId('lease');
+    const token = newLease();
     const lease = { token, now: clock.now(), until: clock.now() + LEASE_MS };
     if (!(await database.transaction(() => claimChore(database, name, lease)))) return;
     const discarded = new Map<string, number>();

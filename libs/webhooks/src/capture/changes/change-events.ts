@@ -94,7 +94,7 @@ function sameJson(a: Json, b: Json): boolean {
 function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, limits: PayloadLimits): EventRow {
   const { definition, at } = change;
   const event: WebhookEvent = {
-    id: newId('evt'),
+    id: newId('evt', at),
     type: definition.typeOf(changeEvent.action),
     timestamp: new Date(at).toISOString(),
     data: changeEvent.data,

@@ -1,6 +1,6 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
-import { insertsOfEvents, type EventRow } from '../../store/outbox/event-rows.js';
+import { storeEvents, type EventRow } from '../../store/outbox/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
 import type { Json } from '../../json.js';
 import type { PayloadLimits } from '../../events/payload.js';
@@ -176,7 +176,7 @@ export class ImageConverter {
       return guarded(stored, () => changes().flatMap((c) => ('values' in c ? [c] : eventsOf(c, limits)))) ?? [];
     });
     taken.step = 'writing';
-    for (const statement of insertsOfEvents(database, events)) yield statement;
+    yield* storeEvents(database, events);
     yield* markDamaged(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(

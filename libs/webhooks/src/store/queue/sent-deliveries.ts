@@ -5,6 +5,7 @@ import { query, type Script } from '../database/script.js';
 /** The part of an event that the verify view needs. */
 export interface SentEvent {
   readonly seq: unknown;
+  readonly createdAt: unknown;
   /** The body for listeners with the standard format; `null` if its length differs from the requested length. */
   readonly body: string | null;
 }
@@ -35,7 +36,7 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
   const { events: e } = database.tables;
   const sent = sql`coalesce(e.${e.$.thinPayload}, e.${e.$.payload})`;
   const [event] = yield* query<SentEvent>(
-    sql`select ${e.select('e', 'seq')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', 'seq', 'createdAt')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
   );
   return event;
 }
@@ -50,7 +51,7 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
  */
 export function* readSentDeliveries(
   database: Database,
-  eventSeq: unknown,
+  event: Pick<SentEvent, 'seq' | 'createdAt'>,
   options: { bodyLength: number; before: string | null; limit: number },
 ): Script<SentDelivery[]> {
   const { deliveries: d, listeners: l } = database.tables;
@@ -59,7 +60,7 @@ export function* readSentDeliveries(
     sql`select ${d.select('d', 'listenerId')}, case when d.${d.$.body} is null then 1 else 0 end ${d.as('hasEventBody')}, ${ofLength(database, sql`d.${d.$.body}`, options.bodyLength)} ${d.as('body')}, ${l.select('l', 'secrets', 'schemes')}
     from ${d.sql} d
     join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}
-    where d.${d.$.eventSeq} = ${eventSeq} and d.${d.$.deletedAt} is null
+    where d.${d.$.eventAt} = ${event.createdAt} and d.${d.$.eventSeq} = ${event.seq}
       and (d.${d.$.attempts} > 0 or d.${d.$.state} = ${'leased'})${before}
     order by d.${d.$.listenerId} desc limit ${options.limit}`,
   );
