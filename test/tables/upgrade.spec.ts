@@ -23,7 +23,7 @@ class NextMigration1999999999999 implements MigrationInterface {
       new TableColumn({ name: 'priority', type: 'int', isNullable: false, default: 5 }),
     );
     await runner.createIndex('webhook_deliveries', new TableIndex({ name: 'IDX_note', columnNames: ['note', 'seq'] }));
-    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (2, 1)');
+    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (3, 2)');
   }
 
   down(): Promise<void> {

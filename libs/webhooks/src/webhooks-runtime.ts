@@ -16,6 +16,7 @@ import { awaitHooks } from './capture/typeorm/await-hooks.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { WebhookClock } from './clock.js';
+import { InFlightDeliveries } from './deliveries/in-flight.js';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
 import { eventName, LIFECYCLE_EVENTS } from './dispatcher/lifecycle-events.js';
@@ -111,6 +112,7 @@ export class WebhooksRuntime
   private readonly notices: Notices;
   private readonly setBack: SetBack;
   private readonly ambient: AmbientManagers;
+  private readonly inFlight = new InFlightDeliveries();
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
@@ -167,6 +169,7 @@ export class WebhooksRuntime
         origin: options.handshake.origin,
       },
       bodyOf: formats.bodyOf,
+      inFlight: this.inFlight,
       upkeep: this.createUpkeep(),
       images: this.createImageConverter(),
       logger,
@@ -267,6 +270,7 @@ export class WebhooksRuntime
       wake: () => this.wake(),
       bodyOf,
       quotas,
+      inFlight: this.inFlight,
     });
   }
 

@@ -1,6 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Cause } from '../cause.js';
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
@@ -40,6 +41,7 @@ export interface DispatcherParts {
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
+  readonly inFlight: InFlightDeliveries;
   readonly upkeep: Upkeep;
   readonly images: ImageConverter;
   readonly logger: LoggerService;

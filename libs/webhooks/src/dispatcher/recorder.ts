@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
@@ -32,6 +33,7 @@ export interface RecorderParts {
   readonly options: ResolvedWebhooksOptions['dispatcher'];
   /** Records and releases run one after the other, so that the last one of an event knows that it is the last. */
   readonly leases: OneAtATime;
+  readonly inFlight: InFlightDeliveries;
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
@@ -197,6 +199,7 @@ export class Recorder {
     this.attempted.splice(0, some.length);
     for (const one of some) {
       this.uncertain.delete(one);
+      this.parts.inFlight.delete(one.laned.delivery);
       one.laned.settled?.();
     }
     if (this.attempted.length <= this.parts.options.eventsPerBatch)

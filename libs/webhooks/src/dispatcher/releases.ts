@@ -1,3 +1,4 @@
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Database } from '../store/database/database.js';
 import { releaseDeliveries } from '../store/queue/record-attempts.js';
@@ -12,6 +13,7 @@ export interface ReleasesParts {
   readonly database: Database;
   readonly clock: WebhookClock;
   readonly leases: OneAtATime;
+  readonly inFlight: InFlightDeliveries;
   readonly troubles: Troubles;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
@@ -37,7 +39,7 @@ export class Releases {
   }
 
   private async releaseAll(): Promise<void> {
-    const { database, clock, leases, troubles, phase, expected } = this.parts;
+    const { database, clock, leases, inFlight, troubles, phase, expected } = this.parts;
     await Promise.resolve();
     while (this.toRelease.length) {
       const batch = this.toRelease.splice(0);
@@ -60,7 +62,10 @@ export class Releases {
           continue;
         }
       }
-      for (const { settled } of batch) settled?.();
+      for (const { delivery, settled } of batch) {
+        inFlight.delete(delivery);
+        settled?.();
+      }
     }
     this.running = null;
     expected.expectReady(0);

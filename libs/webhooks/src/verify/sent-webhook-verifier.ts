@@ -8,6 +8,7 @@ import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import {
   readSentDeliveries,
+  readUnstoredDeliveries,
   readSentEvent,
   type SentDelivery,
   type SentEvent,
@@ -85,16 +86,16 @@ export class SentWebhookVerifier {
     const first = await database.transaction(function* () {
       const event = (yield* readSentEvent(database, claim.id, bodyLength)) ?? NO_EVENT;
       const page = yield* readSentDeliveries(database, event, { bodyLength, before: null, limit: pageSize });
-      return { event, page };
+      return { event, page, unstored: yield* readUnstoredDeliveries(database, event) };
     });
-    const { event } = first;
+    const { event, unstored } = first;
     const isEventBody = isSame(body, event.body);
 
     let { page } = first;
     let isGenuine = false;
     let hasHashed = false;
     for (let checkedCount = page.length; ; checkedCount += page.length) {
-      for (const delivery of page) {
+      for (const delivery of page === first.page ? [...unstored, ...page] : page) {
         await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
         hasHashed = true;

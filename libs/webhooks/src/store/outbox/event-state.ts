@@ -1,4 +1,5 @@
 import sql, { type Sql } from 'sql-template-tag';
+import type { EVENT_TRANSITIONS } from '../../health/transitions.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
@@ -7,11 +8,11 @@ import { query, type Script } from '../database/script.js';
  * The state of an event, which no column stores:
  *
  * - `pending`: in the outbox, not claimed yet
- * - `in flight`: in the outbox, and its deliveries are being sent, or its listeners are being paged through
+ * - `in_flight`: in the outbox, and its deliveries are being sent, or its listeners are being paged through
  * - `damaged`: set aside, because it could not be routed
  * - `delivered`: each of its deliveries has a row
  */
-export type EventState = 'pending' | 'in flight' | 'damaged' | 'delivered';
+export type EventState = Exclude<keyof typeof EVENT_TRANSITIONS, 'new'>;
 
 /** Reads the states of events. Every part of the store that asks for the state of an event asks here. */
 export function* readEventStates(database: Database, seqs: readonly unknown[]): Script<(seq: unknown) => EventState> {
@@ -22,7 +23,7 @@ export function* readEventStates(database: Database, seqs: readonly unknown[]): 
       sql`select ${o.select('o', 'seq', 'claims', 'routedThrough')} from ${o.sql} o where o.${o.$.seq} ${inList(seqs)}`,
     );
     for (const { seq, claims, routedThrough } of rows) {
-      states.set(String(seq), Number(claims) > 0 || routedThrough !== null ? 'in flight' : 'pending');
+      states.set(String(seq), Number(claims) > 0 || routedThrough !== null ? 'in_flight' : 'pending');
     }
     const damaged = yield* query<{ seq: unknown }>(
       sql`select ${x.select('x', 'seq')} from ${x.sql} x where x.${x.$.seq} ${inList(seqs)}`,

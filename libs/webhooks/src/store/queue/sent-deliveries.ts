@@ -1,6 +1,10 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
+import { readEventStates } from '../outbox/event-state.js';
+import { readEvent, selectEvent, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
+import { candidates, wants, type ReadCandidate } from './candidates.js';
+import { findExisting } from './existing-deliveries.js';
 
 /** The part of an event that the verify view needs. */
 export interface SentEvent {
@@ -69,6 +73,50 @@ export function* readSentDeliveries(
     hasEventBody: Number(row.hasEventBody) === 1,
     schemes: JSON.parse(row.schemes) as string[],
   }));
+}
+
+/**
+ * Deliveries of an event in flight that have no row yet: a receiver may ask before the outcome of its request is on record. The event is
+ * routed again, for listeners without a row. All of these get the event's own text: a delivery with another body has a row before it is sent.
+ */
+export function* readUnstoredDeliveries(database: Database, { seq }: Pick<SentEvent, 'seq'>): Script<SentDelivery[]> {
+  const stateOf = yield* readEventStates(database, [seq]);
+  if (stateOf(seq) !== 'in_flight') return [];
+  const { events: e } = database.tables;
+  const rows = yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} = ${seq}`,
+  );
+  const events = rows.flatMap((row) => readOrNothing(row));
+  const { listenersOf } = yield* candidates(database, events, { types: new Set(), paths: [] });
+  const existing = yield* findExisting(database, [seq]);
+  return [...listenersOf].flatMap(([event, listeners]) =>
+    listeners
+      .filter((one) => !existing.has(`${String(seq)} ${one.id}`) && wantsOrNot(one, event))
+      .map(({ id, secrets, target }) => ({
+        listenerId: id,
+        hasEventBody: true,
+        body: null,
+        secrets,
+        schemes: target.schemes,
+      })),
+  );
+}
+
+/** A damaged event was not sent. */
+function readOrNothing(row: ClaimedEvent): ReadEvent[] {
+  try {
+    return [readEvent(row)];
+  } catch {
+    return [];
+  }
+}
+
+function wantsOrNot(listener: ReadCandidate, event: ReadEvent): boolean {
+  try {
+    return wants(listener, event);
+  } catch {
+    return false;
+  }
 }
 
 function ofLength(database: Database, text: Sql, bytes: number): Sql {
