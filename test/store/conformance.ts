@@ -163,7 +163,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(third.leased.map(({ id }) => id)).toEqual(again.leased.map(({ id }) => id));
       });
 
-      it('sets an event aside that was claimed five times without a record', async () => {
+      it('marks an event as damaged that was claimed five times without a record', async () => {
         await addListener(database, START);
         const [id] = await addEvents(database, 1);
         for (let n = 0; n < 5; n++) {
@@ -387,8 +387,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         await addEvents(database, 1);
         const { leased } = await fan({ room: roomFor(1) });
         const [mine] = leased as [ClaimedDelivery];
-        const release = (one: ClaimedDelivery) =>
-          database.transaction(() => releaseDeliveries(database, [one], START));
+        const release = (one: ClaimedDelivery) => database.transaction(() => releaseDeliveries(database, [one], START));
         await release(withToken(mine, 'of another'));
         expect(await states()).toEqual([]);
         await release(mine);
@@ -595,8 +594,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
           ] as const;
           const read = () =>
             rowsOf(database, sql`select ${e.select('e', ...columns, ...others)} from ${e.sql} e order by e.${e.$.seq}`);
-          const store = (some: typeof rows) =>
-            database.transaction(() => storeEvents(database, some));
+          const store = (some: typeof rows) => database.transaction(() => storeEvents(database, some));
           await store(rows);
           const together = await read();
           await database.transaction(function* () {

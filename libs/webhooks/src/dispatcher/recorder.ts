@@ -179,8 +179,8 @@ export class Recorder {
   }
 
   /**
-   * Removes the texts of the first attempt, which come from the receiver: perhaps the database refuses them. Without a record the event would
-   * be sent for ever.
+   * Removes the texts of the first attempt, which come from the receiver: perhaps the database refuses them. Without a record the event
+   * would be sent again and again.
    * @returns whether there were any
    */
   private removeTexts(): boolean {

@@ -77,7 +77,8 @@ function* storeChunk(database: StoredEvents, rows: readonly EventRow[]): Script<
   const { events: e, outbox: o } = tables;
   const columns = join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims, o.$.leaseUntil]);
   if (dialect === 'postgres') {
-    const insert = (rows.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, rows) : null) ?? insertEvents(tables, rows);
+    const insert =
+      (rows.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, rows) : null) ?? insertEvents(tables, rows);
     const returned = join([e.$.seq, e.$.createdAt, e.$.orderKey]);
     yield sql`with e as (${insert} returning ${returned}) insert into ${o.sql} (${columns}) select ${returned}, 0, 0 from e`;
     return;

@@ -9,7 +9,7 @@ import { query, type Script } from '../database/script.js';
  *
  * - `pending`: in the outbox, not claimed yet
  * - `in_flight`: in the outbox, and its deliveries are being sent, or its listeners are being paged through
- * - `damaged`: set aside, because it could not be routed
+ * - `damaged`: it could not be routed
  * - `delivered`: each of its deliveries has a row
  */
 export type EventState = Exclude<keyof typeof EVENT_TRANSITIONS, 'new'>;

@@ -78,7 +78,10 @@ function* lockInSteps(
     sql`select ${selectEvent(database)} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${inList(locked.map(({ outboxSeq }) => outboxSeq))}`,
   );
   const bySeq = new Map(events.map((event) => [String(event.seq), event]));
-  return { ...nothing, ...sorted(locked.map((row) => Object.assign({}, row, bySeq.get(String(row.outboxSeq)) ?? { id: null }))) };
+  return {
+    ...nothing,
+    ...sorted(locked.map((row) => Object.assign({}, row, bySeq.get(String(row.outboxSeq)) ?? { id: null }))),
+  };
 }
 
 function sorted(rows: readonly FoundRow[]): Pick<LockedOutbox, 'events' | 'orphans'> {
@@ -119,8 +122,8 @@ export function movingCursor(database: Database, seqs: readonly unknown[], throu
   );
 }
 
-/** Sets events aside that cannot be routed: nothing is sent until their rows are repaired. */
-export function settingAside(
+/** Marks events as damaged that cannot be routed: nothing is sent of them until they are put back into the outbox. */
+export function markingDamaged(
   database: Database,
   events: readonly { readonly event: ClaimedEvent; readonly reason: string }[],
   now: number,

@@ -437,11 +437,7 @@ export interface Outlook {
 }
 
 /** One query: an idle dispatcher sends nothing else. @param tablePaths the tables whose images this process converts */
-export function* readOutlook(
-  database: Database,
-  now: number,
-  tablePaths: readonly string[] = [],
-): Script<Outlook> {
+export function* readOutlook(database: Database, now: number, tablePaths: readonly string[] = []): Script<Outlook> {
   const { outbox: o, deliveries: d, listenerState: s } = database.tables;
   const [row] = yield* query<{
     event: unknown;

@@ -129,9 +129,7 @@ export function* listDeliveries(
 export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
   if (!canBeStored(id)) return undefined;
   const { deliveries: d } = database.tables;
-  const [row] = yield* query<DeliveryRow>(
-    sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}`,
-  );
+  const [row] = yield* query<DeliveryRow>(sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}`);
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
 }

@@ -24,7 +24,7 @@ import {
   leasingRows,
   lockOutbox,
   movingCursor,
-  settingAside,
+  markingDamaged,
   type LockedOutbox,
   type OutboxEvent,
   type OutboxLease,
@@ -54,7 +54,7 @@ export interface FanOutResult {
   readonly hasDue: boolean;
   /** Whether a wide event was left for `fanOutWide`. */
   readonly hasWide: boolean;
-  /** Events that could not be routed. They are set aside as damaged, and need your attention. */
+  /** Events that could not be routed. They are marked as damaged, and need your attention. */
   readonly damaged: readonly Damaged[];
   /** Deliveries whose format threw. They are `discarded`. */
   readonly unrendered: readonly Unrendered[];
@@ -87,7 +87,7 @@ export interface FanOutOptions {
 }
 
 /**
- * After this many claims without a record, an event is set aside: each of these processes has probably died because of it.
+ * After this many claims without a record, an event is marked as damaged: each of these processes has probably died because of it.
  */
 const MAX_CLAIMS = 5;
 
@@ -116,7 +116,7 @@ export function* fanOut(database: Database, options: FanOutOptions): Script<FanO
   const token = newLease();
   const wideEvents = wide.filter(isTimely);
   const leased = yield* insertRouted(database, made, { ...options, token }, [
-    ...settingAside(database, damaged.map(withReason), options.now),
+    ...markingDamaged(database, damaged.map(withReason), options.now),
     ...movingCursor(database, seqsOf(wideEvents), ''),
     ...leasingRows(database, seqsOf(inFlight(timely)), { token, until: options.now + options.leaseMs }),
     ...deletingRows(database, [...locked.orphans, ...seqsOf(onRecord(timely))]),
@@ -157,7 +157,11 @@ function withReason({ event, error }: DamagedEvent) {
 /** The deliveries of each event, without those that exist. An event that cannot be judged is added to the damaged ones. */
 function deliveriesOf(
   listenersOf: ReadonlyMap<ReadEvent, readonly ReadCandidate[]>,
-  { bodyOf, existing, damaged }: { bodyOf: BodyOf; existing: ReadonlyMap<DeliveryKey, unknown>; damaged: DamagedEvent[] },
+  {
+    bodyOf,
+    existing,
+    damaged,
+  }: { bodyOf: BodyOf; existing: ReadonlyMap<DeliveryKey, unknown>; damaged: DamagedEvent[] },
 ): { routed: Map<ReadEvent, NewDelivery[]>; unrendered: Unrendered[] } {
   const routed = new Map<ReadEvent, NewDelivery[]>();
   const unrendered: Unrendered[] = [];
@@ -207,7 +211,9 @@ function* insertRouted(
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     if (delivery.state === 'unstored') {
-      leased.push(toClaimedDelivery(delivery, { seq: null, token, now, lease: leaseOf(leases, delivery.event, token) }));
+      leased.push(
+        toClaimedDelivery(delivery, { seq: null, token, now, lease: leaseOf(leases, delivery.event, token) }),
+      );
     } else if (delivery.state === 'leased' && seqs.has(delivery.id)) {
       leased.push(toClaimedDelivery(delivery, { seq: seqs.get(delivery.id) as string, token, now, lease: null }));
     }
@@ -243,7 +249,8 @@ function* findOvertaking(
 ): Script<Set<ReadEvent>> {
   // For a wide event it is not known yet which of its listeners want order.
   const ordered = wide.filter(({ orderKey }) => orderKey !== null);
-  for (const [event, deliveries] of routed) if (deliveries.some(({ orderKey }) => orderKey !== null)) ordered.push(event);
+  for (const [event, deliveries] of routed)
+    if (deliveries.some(({ orderKey }) => orderKey !== null)) ordered.push(event);
   const last = ordered
     .map(({ seq }) => seq)
     .toSorted(compareSequences)

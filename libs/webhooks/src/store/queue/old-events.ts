@@ -44,7 +44,11 @@ export function* readOldEvents(
     database,
     rows.map(({ seq }) => seq),
   );
-  const read = rows.map(({ seq, createdAt }) => ({ seq: Number(seq), state: stateOf(seq), createdAt: Number(createdAt) }));
+  const read = rows.map(({ seq, createdAt }) => ({
+    seq: Number(seq),
+    state: stateOf(seq),
+    createdAt: Number(createdAt),
+  }));
   const last = read.findLastIndex(({ createdAt }) => createdAt < before);
   return {
     events: read.slice(0, last + 1).filter(({ createdAt }) => createdAt < before),

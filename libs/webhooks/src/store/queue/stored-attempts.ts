@@ -21,7 +21,9 @@ export interface StoredAttempts {
  */
 export function* findStoredAttempts(database: Database, records: readonly AttemptRecord[]): Script<StoredAttempts> {
   const { deliveries: d, attempts: a } = database.tables;
-  const known = new Map(records.map((record) => [keyOf(record.delivery.id, numberOf(record), record.startedAt), record]));
+  const known = new Map(
+    records.map((record) => [keyOf(record.delivery.id, numberOf(record), record.startedAt), record]),
+  );
   const stored = new Set<AttemptRecord>();
   const moved = new Set<AttemptRecord>();
   const find = (id: string, number: unknown, startedAt: unknown, superseded: unknown) => {

@@ -13,7 +13,7 @@ import {
 } from './candidates.js';
 import { isWide } from '../outbox/event-state.js';
 import { readEvent, type ReadEvent } from '../outbox/outbox-events.js';
-import { deletingRows, lockOutbox, movingCursor, settingAside, type OutboxEvent } from '../outbox/outbox-rows.js';
+import { deletingRows, lockOutbox, movingCursor, markingDamaged, type OutboxEvent } from '../outbox/outbox-rows.js';
 import { messageOf } from '../../foreign-text.js';
 import type { FanOutResult } from './fan-out.js';
 import { query, type Script } from '../database/script.js';
@@ -51,8 +51,7 @@ export function* fanOutWide(
   if ('error' in judged) return yield* markDamaged(database, claimed, judged.error, now);
   yield* insertDeliveries(database, judged.value, { now: now, leaseMs: 0, leaseToken: '' });
   const seqs = [claimed.seq];
-  const moving =
-    page.through === null ? deletingRows(database, seqs) : movingCursor(database, seqs, page.through);
+  const moving = page.through === null ? deletingRows(database, seqs) : movingCursor(database, seqs, page.through);
   for (const statement of moving) yield statement;
   const due = yield* expectDue(database, judged.value, now);
   return { damaged: [], unrendered, hasDue: due > 0, hasMore: true };
@@ -69,7 +68,7 @@ function resultOf<T>(work: () => T): { value: T } | { error: unknown } {
 
 function* markDamaged(database: Database, event: OutboxEvent, error: unknown, now: number): Script<WideFanOutResult> {
   const { id, type } = event;
-  for (const statement of settingAside(database, [{ event, reason: messageOf(error) }], now)) yield statement;
+  for (const statement of markingDamaged(database, [{ event, reason: messageOf(error) }], now)) yield statement;
   return { damaged: [{ id, type, error }], unrendered: [], hasDue: false, hasMore: true };
 }
 
