@@ -9,7 +9,7 @@ export interface DatabaseCost {
   readonly rowWrites: number;
   /** Bytes of the write-ahead log of PostgreSQL, or of the redo log of MariaDB. */
   readonly logBytes: number;
-  /** CPU time of the connections of this database, in microseconds. Known if the server runs on this machine. */
+  /** CPU time of the connections of the measured process, in microseconds. Known if the server runs on this machine. */
   readonly databaseCpuUs: number;
 }
 
@@ -29,10 +29,10 @@ interface Counters {
   readonly logBytes: number;
 }
 
-/** @returns `null` for SQLite, which has no server */
+/** Call it before the measured process connects: other connections do not count. @returns `null` for SQLite, which has no server */
 export async function costMeter(options: FreshDatabase['options']): Promise<CostMeter | null> {
-  if (options.type === 'postgres') return new Meter(await PostgresCounters.open(options.url));
-  if (options.type === 'mariadb' || options.type === 'mysql') return new Meter(await MysqlCounters.open(options));
+  if (options.type === 'postgres') return Meter.of(await PostgresCounters.open(options.url));
+  if (options.type === 'mariadb' || options.type === 'mysql') return Meter.of(await MysqlCounters.open(options));
   return null;
 }
 
@@ -49,7 +49,14 @@ class Meter implements CostMeter {
   private before: Counters = { cpuUs: new Map(), logBytes: 0 };
   private after = this.before;
 
-  constructor(private readonly source: Source) {}
+  private constructor(
+    private readonly source: Source,
+    private readonly others: ReadonlySet<string>,
+  ) {}
+
+  static async of(source: Source): Promise<Meter> {
+    return new Meter(source, new Set((await source.counters()).cpuUs.keys()));
+  }
 
   async begin(): Promise<void> {
     this.rowsBefore = await this.source.rowWrites();
@@ -62,7 +69,8 @@ class Meter implements CostMeter {
 
   async cost(count: number): Promise<DatabaseCost> {
     const { before, after } = this;
-    const cpuUs = [...after.cpuUs].reduce((sum, [id, us]) => sum + us - (before.cpuUs.get(id) ?? 0), 0);
+    const measured = [...after.cpuUs].filter(([id]) => !this.others.has(id));
+    const cpuUs = measured.reduce((sum, [id, us]) => sum + us - (before.cpuUs.get(id) ?? 0), 0);
     return {
       rowWrites: ((await this.source.rowWrites()) - this.rowsBefore) / count,
       logBytes: (after.logBytes - before.logBytes) / count,

@@ -76,6 +76,7 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
   const writer = bench.start('application');
   await writer.call('open', { database, synchronize: true });
   await writer.call('addListeners', url, listeners);
+  const meter = await costMeter(database);
   const worker = bench.start('application', true);
   await worker.call('open', { database, webhooks, isIntercepted });
 
@@ -85,7 +86,6 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
   await receiver.call('reset');
   await writer.call('fill', events, listeners);
   const end = await during?.((database as { url?: string }).url ?? '');
-  const meter = await costMeter(database);
   await meter?.begin();
   const measurement = await drainAll({ worker, writer, receiver }, events);
   await meter?.end();

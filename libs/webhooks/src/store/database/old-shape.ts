@@ -8,7 +8,11 @@ import { databaseName, tablePathOf, type WebhookTablesOptions } from './table-na
  *
  * @throws ConfigurationError `TABLES_TOO_OLD`
  */
-export async function assertNewShape(dataSource: DataSource, runner: QueryRunner, at: WebhookTablesOptions): Promise<void> {
+export async function assertNewShape(
+  dataSource: DataSource,
+  runner: QueryRunner,
+  at: WebhookTablesOptions,
+): Promise<void> {
   const column = dataSource.namingStrategy.columnName('state', databaseName('state'), []);
   if (await runner.hasColumn(tablePathOf(dataSource, at, 'events'), column)) throw tooOld('1');
 }

@@ -27,7 +27,9 @@ export function* findOtherTables(database: Database): Script<OtherTables[]> {
   for (const name of names) {
     const prefix = name.slice(0, -SUFFIX.length);
     if (!name.endsWith(SUFFIX) || prefix === ours) continue;
-    const isWhole = (['events', 'outbox', 'listeners', 'deliveries'] as const).every((table) => names.has(prefix + table));
+    const isWhole = (['events', 'outbox', 'listeners', 'deliveries'] as const).every((table) =>
+      names.has(prefix + table),
+    );
     if (isWhole) found.push({ prefix, ...(yield* readOther(database, ours, prefix)) });
   }
   return found;

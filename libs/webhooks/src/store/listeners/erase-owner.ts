@@ -3,8 +3,8 @@ import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
+import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
 import { deletingRows } from '../outbox/outbox-rows.js';
-import { deleteEvents, isOfEvent } from '../queue/old-events.js';
 
 /** Rows that one transaction deletes, not counting dependent rows such as the attempts of a delivery. */
 const LISTENERS_PER_BATCH = 100;

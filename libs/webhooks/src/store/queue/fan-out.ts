@@ -35,7 +35,7 @@ import { query, type Script } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
 /** An event that could not be routed. */
-export interface Damaged {
+interface Damaged {
   readonly id: string;
   readonly type: string;
   readonly error: unknown;

@@ -162,11 +162,13 @@ export function* insertDeliveries(
       inserts.push(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
       continue;
     }
+    // An id is the same for the same event and listener, so a row may have existed before.
+    const read = sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`;
+    const before = new Set((yield* query<{ id: string }>(read)).map(({ id }) => id));
     yield insert;
-    const made = yield* query<{ seq: unknown; id: string }>(
-      sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`,
-    );
-    for (const { seq, id } of made) seqs.set(id, String(seq));
+    for (const { seq, id } of yield* query<{ seq: unknown; id: string }>(read)) {
+      if (!before.has(id)) seqs.set(id, String(seq));
+    }
   }
   const results = yield* together([...inserts, ...after.statements], after);
   for (const { rows } of results.slice(0, inserts.length)) {

@@ -208,7 +208,8 @@ const firstValues = {
  * One statement: outbox rows with a valid lease are deleted if their event ends, and locked if not; their deliveries are inserted; every other
  * attempt is inserted as superseded. A due delivery without attempts, which a replay has made meanwhile, is completed.
  *
- * The sequences are passed twice: the planner knows nothing about the rows in JSON, and would join them by a scan of the whole table.
+ * The planner knows nothing about the rows in JSON. It expects one row with `ends = 1`, and so looks up each outbox row by its key. With a list of
+ * the sequences, it would scan the outbox once for each row.
  */
 function* insertAtOnce(
   database: Database,
@@ -221,7 +222,7 @@ function* insertAtOnce(
     INSERT_COLUMNS,
     records.map((r) => insertedOf(r, ends)),
   );
-  const isHeld = sql`o.${o.$.seq} ${anyOf(records.map(({ delivery }) => delivery.event.seq))} and o.${o.$.seq} = r.event and o.${o.$.leaseToken} = r.token`;
+  const isHeld = sql`o.${o.$.seq} = r.event and o.${o.$.leaseToken} = r.token`;
   const values = insertedValues(database);
   const columns = Object.keys(values).map((property) => d.$[property as keyof typeof values]);
   const completed = Object.keys({ attempts: 0, retries: 0, ...nextValues, ...firstValues }).map((property) => {
