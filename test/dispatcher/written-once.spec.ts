@@ -1,6 +1,7 @@
+import { Logger } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook as StandardWebhook } from 'standardwebhooks';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetrySchedule, Webhook } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { appsOn } from '../support/apps-on.js';
@@ -127,6 +128,24 @@ describeDatabases('a delivery that is written with its outcome', (database) => {
       expect(() => verify(second)).not.toThrow();
       expect(() => verify(first)).toThrow();
     });
+  });
+
+  it.runIf(database.name === 'sqlite')('is one of more than a million: that is logged once', async () => {
+    const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    const warnings = () => warn.mock.calls.filter(([text]) => String(text).includes('in the outbox'));
+    const fill = (from: number, to: number) =>
+      app.dataSource.query(
+        `INSERT INTO webhook_outbox (seq, event_at, lease_until, claims)
+          WITH RECURSIVE n(i) AS (SELECT ${from} UNION ALL SELECT i + 1 FROM n WHERE i < ${to}) SELECT i, 0, 0, 0 FROM n`,
+      );
+    await fill(1, 1_000_000);
+    await app.dispatcher.runChores();
+    expect(warnings()).toEqual([]);
+    await fill(1_000_001, 1_000_001);
+    await app.dispatcher.runChores();
+    await app.dispatcher.runChores();
+    expect(warnings()).toHaveLength(1);
+    warn.mockRestore();
   });
 
   it.skipIf(database.name === 'sqlite')(

@@ -134,7 +134,7 @@ export function describeStore(title: string, create: () => Promise<FreshDatabase
         expect(await states()).toEqual(['due', 'due']);
         const outbox = await outboxOf(database);
         expect(outbox.map(({ claims, leaseUntil }) => [claims, leaseUntil])).toEqual(
-          Array(3).fill([1, START + LEASE_MS]),
+          Array.from({ length: 3 }, () => [1, START + LEASE_MS]),
         );
         expect(leased.map(({ seq, event }) => [seq, event.seq])).toEqual(outbox.map(({ seq }) => [null, seq]));
       });

@@ -172,3 +172,16 @@ export function endingLeases(deliveries: readonly { readonly lease: OutboxLease 
 export function settleLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): void {
   for (const { lease } of deliveries) if (lease) lease.left--;
 }
+
+/** Whether the outbox has more rows than this. It counts only if the sequences are that far apart. */
+export function* hasMoreRows(database: Database, count: number): Script<boolean> {
+  const { outbox: o } = database.tables;
+  const [row] = yield* query<{ span: unknown }>(
+    sql`select max(o.${o.$.seq}) - min(o.${o.$.seq}) as span from ${o.sql} o`,
+  );
+  if (Number(row?.span ?? 0) < count) return false;
+  const beyond = yield* query(
+    sql`select ${o.select('o', 'seq')} from ${o.sql} o order by o.${o.$.seq} limit 1 offset ${count}`,
+  );
+  return beyond.length > 0;
+}

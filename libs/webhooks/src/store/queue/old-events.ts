@@ -1,5 +1,5 @@
 import sql, { raw } from 'sql-template-tag';
-import { chunks, inList } from '../database/chunks.js';
+import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
