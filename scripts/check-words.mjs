@@ -1,4 +1,4 @@
-// Finds words that the vocabulary has replaced (`scripts/old-words.mjs`), and checks that the dictionary of the spell checker is sorted.
+// Finds words that the vocabulary has replaced (`scripts/old-words.mjs`), and checks that the dictionaries of the spell checker are sorted.
 //
 //   node scripts/check-words.mjs             the places that the list names
 //   node scripts/check-words.mjs FILE…       these files
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { OLD_WORDS, PLACES } from './old-words.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const DICTIONARY = '.cspell/words.txt';
+const DICTIONARIES = ['.cspell/words.txt', '.cspell/code.txt'];
 const CHECKED = /\.(md|ts|mjs)$/;
 
 const given = process.argv.slice(2);
@@ -26,12 +26,12 @@ for (const file of given.length > 0 ? given : PLACES.flatMap(filesOf)) {
     }
   }
 }
-const words = readFileSync(join(root, DICTIONARY), 'utf8')
-  .split('\n')
-  .filter((line) => line !== '');
-const sorted = [...new Set(words)].toSorted((a, b) => a.localeCompare(b, 'en'));
-const misplaced = words.find((word, index) => word !== sorted[index]);
-if (misplaced) found.push(`${DICTIONARY}: '${misplaced}' is out of order or there twice. Keep the words sorted.`);
+for (const dictionary of DICTIONARIES) {
+  const words = readFileSync(join(root, dictionary), 'utf8').trimEnd().split('\n');
+  const sorted = [...new Set(words)].toSorted((a, b) => a.localeCompare(b, 'en'));
+  const misplaced = words.find((word, index) => word !== sorted[index]);
+  if (misplaced) found.push(`${dictionary}: '${misplaced}' is out of order or there twice. Keep the words sorted.`);
+}
 
 if (found.length > 0) {
   console.error(found.join('\n'));

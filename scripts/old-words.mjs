@@ -1,5 +1,7 @@
 // The vocabulary: one word for one thing, in code, tables, logs and documents. Each entry has words that were in use once, and what to write
 // instead. `scripts/check-words.mjs` finds the old ones.
+//
+// cspell:ignore untell
 
 /** Files and folders that are checked. */
 export const PLACES = ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'CONTRIBUTING.md', 'docs', 'libs/webhooks/src'];

@@ -8,6 +8,7 @@
 //   node scripts/pack-test.mjs               highest = the versions in package-lock.json
 //   node scripts/pack-test.mjs --latest      highest = the newest versions in the registry: shows whether a new release breaks something
 //   node scripts/pack-test.mjs --keep        does not delete the applications
+//   node scripts/pack-test.mjs --only NAME   one application: lowest, lowest-typeorm-1, highest, commonjs-jest or esm-vitest
 //
 // The lock file is the default, so that a new release of another package never fails an unrelated change.
 import { spawn } from 'node:child_process';
@@ -83,23 +84,30 @@ const COMMONJS_MODULES = [
 const PNPM = '10.34.8';
 
 const { values } = parseArgs({
-  options: { latest: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false } },
+  options: {
+    latest: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+    only: { type: 'string' },
+  },
 });
 const scratch = mkdtempSync(join(tmpdir(), 'webhooks-pack-'));
 try {
-  const tarball = await pack();
-  await lint(tarball);
   const applications = [
     application('lowest', (_name, range) => lowestOf(range), ['0.2.45', '0.3.24']),
     application('lowest-typeorm-1', (name, range) => LOWEST_TYPEORM_1[name] ?? lowestOf(range), ['1.0.0']),
     application('highest', (name, range) => (values.latest ? highestRangeOf(range) : lockedVersion(name))),
   ];
+  const trials = chosen({
+    ...Object.fromEntries(
+      applications.map((app) => [app.name, (/** @type {string} */ tarball) => tryOut(app, tarball)]),
+    ),
+    'commonjs-jest': tryJest,
+    'esm-vitest': tryVitest,
+  });
+  const tarball = await pack();
+  if (values.only === undefined) await lint(tarball);
   // In parallel, because most of the time is spent waiting for the registry.
-  const results = await Promise.allSettled([
-    ...applications.map((app) => tryOut(app, tarball)),
-    tryJest(tarball),
-    tryVitest(tarball),
-  ]);
+  const results = await Promise.allSettled(trials.map((trial) => trial(tarball)));
   for (const result of results) {
     if (result.status === 'rejected') {
       console.error(`✗ ${result.reason instanceof Error ? result.reason.message : String(result.reason)}`);
@@ -114,6 +122,19 @@ try {
 } finally {
   if (values.keep) console.log(`kept ${scratch}`);
   else rmSync(scratch, { recursive: true, force: true });
+}
+
+/**
+ * The trials that `--only` leaves.
+ *
+ * @param {Record<string, (tarball: string) => Promise<string>>} trials
+ */
+function chosen(trials) {
+  const { only } = values;
+  if (only === undefined) return Object.values(trials);
+  const trial = trials[only];
+  if (!trial) throw new Error(`Invalid value '${only}' for --only. Allowed: ${Object.keys(trials).join(', ')}.`);
+  return [trial];
 }
 
 /** @returns {Promise<string>} the tarball's path */
@@ -230,7 +251,7 @@ async function tryJest(tarball) {
     await succeed(`${name}: run as ${module}`, [process.execPath, 'dist/main.js'], folder);
   }
   await succeed(`${name}: jest`, [...bin('jest/bin/jest.js'), '--config', 'jest.config.json'], folder);
-  return `${name}: compiled as ${COMMONJS_MODULES.map(([module]) => module).join(', ')}; jest passes with Nest ${installedVersion(folder, '@nestjs/core')} and TypeORM ${installedVersion(folder, 'typeorm')}`;
+  return `${name}: compiled as ${COMMONJS_MODULES.map(([module]) => module).join(', ')}; jest passes on Node.js ${process.versions.node} with Nest ${installedVersion(folder, '@nestjs/core')} and TypeORM ${installedVersion(folder, 'typeorm')}`;
 }
 
 /**

@@ -25,8 +25,8 @@ const npmRun = (/** @type {string} */ script) =>
 const steps = [
   { name: 'format', what: 'formatting, by prettier', command: npmRun('format:check') },
   { name: 'words', what: 'no word of the old vocabulary', command: npmRun('words') },
-  { name: 'spelling', what: 'of the documents', command: npmRun('spelling') },
-  { name: 'lint', what: 'oxlint, with types', command: npmRun('lint') },
+  { name: 'spelling', what: 'of documents and code', command: npmRun('spelling') },
+  { name: 'lint', what: 'oxlint with types, reasons of exceptions', command: npmRun('lint') },
   { name: 'types', what: 'type check', command: npmRun('typecheck') },
   { name: 'arrows', what: 'which folder imports which', command: npmRun('arrows') },
   { name: 'types03', what: 'type check on TypeORM 0.3', command: npmRun('typecheck:typeorm-0.3') },

@@ -43,7 +43,7 @@ export function median(values: readonly number[]): number {
   return percentile(values, 50);
 }
 
-/** Milliseconds on the clock that all processes of a host share: `performance.now()` begins anew in each process. */
+/** Milliseconds on the clock that all processes of a host share: `performance.now()` starts at 0 in each process. */
 export function monotonicMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }

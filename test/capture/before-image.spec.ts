@@ -320,7 +320,7 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
     const subscriber: EntitySubscriberInterface<Parent> = {
       listenTo: () => Parent,
       async beforeUpdate({ manager: inner, databaseEntity }) {
-        // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined for query builders, whatever the type says
+        // Undefined for query builders, although TypeORM's type says otherwise.
         if (databaseEntity) await inner.update(Parent, { id: 1 }, { price: '7.00' });
       },
     };

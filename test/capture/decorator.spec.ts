@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore ownr
 import { Exclude, Expose } from 'class-transformer';
 import {
   Column,

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore stauts custmer creatd
 import { Column, Entity, ManyToOne, PrimaryGeneratedColumn, type Relation } from 'typeorm';
 import { EVERY_OWNER, Webhook, WebhooksModule } from 'nestjs-entity-webhooks';
 

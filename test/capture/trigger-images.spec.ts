@@ -194,8 +194,14 @@ describe('an error of the conversion of one image', () => {
     ['a lost connection of mysql2', ofDriver({ code: 'PROTOCOL_CONNECTION_LOST', fatal: true })],
     ['a server that shuts down', ofDriver({ code: '57P01' })],
     ['a database that is read-only', ofDriver({ code: '25006' })],
+    ['a statement that takes longer than statement_timeout', ofDriver({ code: '57014' })],
     ['a disk that is full', ofDriver({ code: '53100' })],
     ['a MySQL that shuts down', ofDriver({ errno: 1053, code: 'ER_SERVER_SHUTDOWN' })],
+    ['a MariaDB statement that takes longer than max_statement_time', ofDriver({ errno: 1969 })],
+    ['a MySQL statement that takes longer than max_execution_time', ofDriver({ errno: 3024 })],
+    ['a transaction that is read-only', ofDriver({ errno: 1792 })],
+    ['a MariaDB that is read-only', ofDriver({ errno: 1290 })],
+    ['a Galera node that is not part of its cluster', ofDriver({ errno: 1047 })],
     ['a full disk under SQLite', Object.assign(new Error('full'), { code: 'SQLITE_FULL' })],
   ])('is not its fault when the database is in trouble: %s', (_, error) => {
     expect(isFaultOfImage(error, { step: 'reading' })).toBe(false);

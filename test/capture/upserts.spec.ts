@@ -1,3 +1,4 @@
+// A name. cspell:ignore fifi
 import {
   ChildEntity,
   Column,

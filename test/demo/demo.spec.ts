@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore ordre onec
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';

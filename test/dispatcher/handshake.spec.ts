@@ -197,7 +197,7 @@ describeDatabases('a listener with a handshake', (database) => {
       }
     });
 
-    it('sends a host a limited number of requests a minute, whoever owns the listeners, and leaves some of them to other owners', async () => {
+    it('sends a host a limited number of requests a minute, whatever owners its listeners have, and leaves some of them to other owners', async () => {
       const named = (owner: string | null, count: number) =>
         Promise.all(Array.from({ length: count }, (_, n) => listen({ owner, url: `${app.receiver.url}/${n}` })));
       /** Within a few seconds: a process sends four handshakes of one owner at a time. */
@@ -216,7 +216,7 @@ describeDatabases('a listener with a handshake', (database) => {
       await named(null, 60);
       // The rest of the 60 requests to the host.
       expect(await asked()).toBe(47);
-      // The limit begins anew after a minute. Handshakes that were already sent are tried again.
+      // After a minute the limit starts again. Handshakes that were already sent are tried again.
       advance(MINUTE);
       expect(await asked()).toBe(60);
     });

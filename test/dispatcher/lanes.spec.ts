@@ -1,3 +1,4 @@
+// Letters name listeners. cspell:ignore abcabcaa axbycdef abaaa azbzcabc
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Lanes, type LanedDelivery, type LanesOptions, type Source } from '../../libs/webhooks/src/dispatcher/lanes.js';

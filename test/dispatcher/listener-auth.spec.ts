@@ -1,3 +1,4 @@
+// Form-encoded. cspell:ignore Bword
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { inspect } from 'node:util';
 import type { HttpService } from '@nestjs/axios';

@@ -423,7 +423,7 @@ describe('tls of a listener that is rejected', () => {
     }
     const just = await encryptedKey(acme.key, passphrase, '-iter', '100000');
     await create({ ...as(acme), key: just, passphrase });
-    // A number in the file is enough: 8 million rounds, which freeze the process for seconds.
+    // The file sets the number of rounds. 8 million rounds would freeze the process for seconds.
     const der = Buffer.from(just.replaceAll(/-.*-|\n/g, ''), 'base64').toString('hex');
     const bomb = Buffer.from(der.replace('02030186a0', '02037fffff'), 'hex').toString('base64');
     const startedAt = performance.now();

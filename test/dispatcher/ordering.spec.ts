@@ -105,13 +105,13 @@ describeDatabases('the events of one row, ordered', (database) => {
       },
     };
     for (let worker = 0; worker < 4; worker++) await start(options);
-    // Each process has its own clock. Four clocks that stand still at different times would wait for each other for
-    // ever.
+    // Each process has its own clock. Four clocks that stand still at different times would wait for each other
+    // without end.
     const ticking = setInterval(() => apps.running.forEach(({ clock }) => clock.set(Date.now())), 5);
     try {
       await Promise.all([change(Ticket, rows, 8), change(Note, rows, 8)]);
       await waitUntil(async () => {
-        const { succeeded = 0 } = await app.deliveries.counts();
+        const { succeeded } = await app.deliveries.counts();
         return succeeded === 2 * 3 * 9;
       });
     } finally {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { OwnerTurns } from '../../libs/webhooks/src/dispatcher/owner-turns.js';
 
-it('excludes the owners that were served until no other owner is ready, and then begins anew', () => {
+it('excludes the owners that were served until no other owner is ready, and then starts again', () => {
   const turns = new OwnerTurns();
   expect(turns.claimed(['many', 'many', null], false)).toBe(false);
   expect(turns.except).toEqual(['many']);

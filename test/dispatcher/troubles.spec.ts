@@ -1,5 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { FakeClock } from 'nestjs-entity-webhooks/testing';
+import { SetBack } from '../../libs/webhooks/src/dispatcher/set-back.js';
 import { Troubles } from '../../libs/webhooks/src/dispatcher/troubles.js';
+import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 
 describe('a trouble that comes and goes', () => {
   let now: number;
@@ -42,4 +45,24 @@ describe('a trouble that comes and goes', () => {
     troubles.succeeded('polling');
     expect(lines.at(-1)).toBe('The dispatcher works again.');
   });
+});
+
+it('times that cannot be moved back are logged once, and once when they are moved', async () => {
+  const lines: string[] = [];
+  const add = (text: unknown) => void lines.push(String(text));
+  let tries = 0;
+  const database = {
+    transaction: () => (++tries < 3 ? Promise.reject(new Error('read-only')) : Promise.resolve(null)),
+  } as unknown as Database;
+  let finish = () => undefined as void;
+  const done = new Promise<void>((resolve) => (finish = resolve));
+  const logger = { log: add, error: add, warn: add };
+  const setBack = new SetBack({ database, clock: new FakeClock(), leaseMs: 1_000, logger, done: () => finish() });
+  setBack.begin(3_600_000);
+  await done;
+  await setBack.stop();
+  expect(lines.slice(1)).toEqual([
+    'Times written while the clock was ahead could not be moved back; this is retried every second: read-only',
+    'Times written while the clock was ahead were moved back.',
+  ]);
 });

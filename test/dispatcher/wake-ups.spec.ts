@@ -51,7 +51,6 @@ function warnings(): () => string[] {
 /** Every statement that this process sends to PostgreSQL from now on, with its connection. */
 function statements(): { connection: unknown; text: string; at: number }[] {
   const seen: { connection: unknown; text: string; at: number }[] = [];
-  // oxlint-disable-next-line typescript/unbound-method -- called with the client below
   const query = pg.Client.prototype.query as (this: unknown, ...args: unknown[]) => unknown;
   vi.spyOn(pg.Client.prototype, 'query').mockImplementation(function (this: unknown, ...args: unknown[]) {
     const [first] = args as [string | { text: string }];

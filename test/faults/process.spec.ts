@@ -97,7 +97,7 @@ it('a listener whose row is deleted while its delivery is in flight stops no oth
 });
 
 it.each(['EMFILE', 'ENOBUFS'])(
-  'a process that is out of sockets (%s) counts no attempt, and says two things',
+  'a process that is out of sockets (%s) counts no attempt, and logs two lines',
   async (code) => {
     const dns = new FakeDns({ 'hooks.example': '127.0.0.1' });
     let refused = 0;
@@ -173,7 +173,7 @@ it('an event with an invalid text is marked as damaged in the same round, with t
 });
 
 it.each(['{', '{"name":7}'])(
-  'a filter that throws (%s) sets its event aside, and the others go on in the same round',
+  'a filter that throws (%s) marks its event as damaged, and other events continue in the same round',
   async (filter) => {
     await start();
     const { id } = await app.listeners.create({ events: ['item.updated'], url: app.receiver.url });

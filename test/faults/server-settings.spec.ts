@@ -32,28 +32,31 @@ describe.each(mysqls)('a server with other settings than the default ($name)', (
     await fresh.drop();
   });
 
-  it('autocommit = 0: commits of others are visible, and writes are committed', async () => {
-    app = await start();
-    await app.listeners.create({ events: ['*'], url: app.receiver.url });
-    const { database } = (app.dispatcher as unknown as { parts: { database: Database & { dataSource: DataSource } } })
-      .parts;
-    const { pool } = database.dataSource.driver as unknown as { pool: Pool };
-    // The settings that such a server gives to each new session.
-    pool.on('connection', (connection) => connection.query('SET autocommit = 0'));
-    const sessions = (await app.dataSource.query(
-      'select id from information_schema.processlist where db = database() and id <> connection_id()',
-    )) as { id: number }[];
-    for (const { id } of sessions) await app.dataSource.query(`kill ${id}`).catch(() => undefined);
-    app.dispatcher.start();
-    for (let n = 0; n < 3; n++) {
-      await app.dataSource.getRepository(Parcel).save({ name: `p${n}` });
-      await app.receiver.waitFor(n + 1, { timeoutMs: 10_000 });
-    }
-    await vi.waitFor(
-      async () => expect(await app?.deliveries.counts()).toMatchObject({ succeeded: 3, leased: 0 }),
-      10_000,
-    );
-  });
+  it.each(['autocommit = 0', 'sql_safe_updates = 1'])(
+    '%s: commits of others are visible, and writes are committed',
+    async (setting) => {
+      app = await start();
+      await app.listeners.create({ events: ['*'], url: app.receiver.url });
+      const { database } = (app.dispatcher as unknown as { parts: { database: Database & { dataSource: DataSource } } })
+        .parts;
+      const { pool } = database.dataSource.driver as unknown as { pool: Pool };
+      // The settings that such a server gives to each new session.
+      pool.on('connection', (connection) => connection.query(`SET ${setting}`));
+      const sessions = (await app.dataSource.query(
+        'select id from information_schema.processlist where db = database() and id <> connection_id()',
+      )) as { id: number }[];
+      for (const { id } of sessions) await app.dataSource.query(`kill ${id}`).catch(() => undefined);
+      app.dispatcher.start();
+      for (let n = 0; n < 3; n++) {
+        await app.dataSource.getRepository(Parcel).save({ name: `p${n}` });
+        await app.receiver.waitFor(n + 1, { timeoutMs: 10_000 });
+      }
+      await vi.waitFor(
+        async () => expect(await app?.deliveries.counts()).toMatchObject({ succeeded: 3, leased: 0 }),
+        10_000,
+      );
+    },
+  );
 
   it('NO_BACKSLASH_ESCAPES is refused at start', async () => {
     const query = DataSource.prototype.query;

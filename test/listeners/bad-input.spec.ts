@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore statsu
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -115,8 +116,8 @@ describeDatabases('bad input', (database) => {
     ['101 events', 'INVALID_LISTENER', { events: Array(101).fill('order.created') }],
     ['events and an entity', 'INVALID_LISTENER', { events: ['order.*'], entity: Order }],
     ['an unknown key', 'INVALID_LISTENER', { events: ['order.*'], secrets: 'x' }],
-    ['an id of its own', 'INVALID_LISTENER', { events: ['order.*'], id: 'lst_mine' }],
-    ['a state of its own', 'INVALID_LISTENER', { events: ['order.*'], state: 'disabled' }],
+    ['an id', 'INVALID_LISTENER', { events: ['order.*'], id: 'lst_mine' }],
+    ['a state', 'INVALID_LISTENER', { events: ['order.*'], state: 'disabled' }],
     [
       'a prototype',
       'INVALID_LISTENER',
@@ -186,7 +187,7 @@ describeDatabases('bad input', (database) => {
     ['the metadata address', 'URL_ADDRESS_BLOCKED', { events: ['order.*'], url: 'http://169.254.169.254/latest' }],
     ['a private address in disguise', 'URL_ADDRESS_BLOCKED', { events: ['order.*'], url: 'http://0xa000001/' }],
 
-    ['a header of ours', 'INVALID_HEADER', { events: ['order.*'], headers: { 'Webhook-Signature': 'v1,x' } }],
+    ['a header of the sender', 'INVALID_HEADER', { events: ['order.*'], headers: { 'Webhook-Signature': 'v1,x' } }],
     ['a header of HTTP', 'INVALID_HEADER', { events: ['order.*'], headers: { 'Content-Length': '1' } }],
     [
       'a header with a line end',
@@ -306,7 +307,7 @@ describeDatabases('bad input', (database) => {
     undefined,
     {},
     5,
-  ])('an id that is no listener’s is LISTENER_NOT_FOUND, a 404, and none of a delivery’s: %j', async (id) => {
+  ])('an unknown id of a listener or a delivery is a 404: %j', async (id) => {
     const { listeners, deliveries } = app;
     const before = await stored();
     for (const service of [listeners, listeners.forOwner('acme')]) {
@@ -341,16 +342,19 @@ describeDatabases('bad input', (database) => {
     ['rotateSecret', { overlapMs: 1.5 }, 'INVALID_OVERLAP'],
     ['rotateSecret', { overlapMs: Infinity }, 'INVALID_OVERLAP'],
     ['rotateSecret', { overlapMs: '0' as never }, 'INVALID_OVERLAP'],
-  ] as const)('%s with %j is %s, never says the secret, and the old secret goes on', async (method, options, code) => {
-    const { id, secret } = await app.listeners.create({ events: ['order.*'], url: url() });
-    const error = await errorOf(app.listeners[method](id, options));
-    expect(error).toMatchObject({ code, httpStatus: 400 });
-    expectNoEcho(error);
-    await app.listeners.sendTest(id);
-    await app.dispatcher.drain();
-    const [request] = app.receiver.requests;
-    expect(request && app.receiver.verify(request, secret)).toBeTruthy();
-  });
+  ] as const)(
+    '%s with %j is %s, the message has no secret, and the old secret stays',
+    async (method, options, code) => {
+      const { id, secret } = await app.listeners.create({ events: ['order.*'], url: url() });
+      const error = await errorOf(app.listeners[method](id, options));
+      expect(error).toMatchObject({ code, httpStatus: 400 });
+      expectNoEcho(error);
+      await app.listeners.sendTest(id);
+      await app.dispatcher.drain();
+      const [request] = app.receiver.requests;
+      expect(request && app.receiver.verify(request, secret)).toBeTruthy();
+    },
+  );
 
   it('a test event for a disabled listener is LISTENER_DISABLED, a 409, and nothing is stored', async () => {
     const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
@@ -394,27 +398,21 @@ describeDatabases('bad input', (database) => {
       }
     });
 
-    it.each(['', 'DUE', 'failed', 'due\0', null, 1])(
-      'a state that there is not is INVALID_STATE: %j',
-      async (state) => {
-        const invalid = { code: 'INVALID_STATE', httpStatus: 400 };
-        expect(await errorOf(app.listeners.list({ state: state as 'active' }))).toMatchObject(invalid);
-        expect(await errorOf(app.deliveries.list({ state: state as 'due' }))).toMatchObject(invalid);
-        expect(await errorOf(app.deliveries.counts({ state: state as 'due' }))).toMatchObject(invalid);
-      },
-    );
+    it.each(['', 'DUE', 'failed', 'due\0', null, 1])('an unknown state is INVALID_STATE: %j', async (state) => {
+      const invalid = { code: 'INVALID_STATE', httpStatus: 400 };
+      expect(await errorOf(app.listeners.list({ state: state as 'active' }))).toMatchObject(invalid);
+      expect(await errorOf(app.deliveries.list({ state: state as 'due' }))).toMatchObject(invalid);
+      expect(await errorOf(app.deliveries.counts({ state: state as 'due' }))).toMatchObject(invalid);
+    });
 
-    it.each([new Date(Number.NaN), '2024-01-01', 0, null])(
-      'a time that is no date is INVALID_TIME: %j',
-      async (time) => {
-        const invalid = { code: 'INVALID_TIME', httpStatus: 400 };
-        expect(await errorOf(app.deliveries.list({ since: time as Date }))).toMatchObject(invalid);
-        expect(await errorOf(app.deliveries.counts({ until: time as Date }))).toMatchObject(invalid);
-      },
-    );
+    it.each([new Date(Number.NaN), '2024-01-01', 0, null])('an invalid time is INVALID_TIME: %j', async (time) => {
+      const invalid = { code: 'INVALID_TIME', httpStatus: 400 };
+      expect(await errorOf(app.deliveries.list({ since: time as Date }))).toMatchObject(invalid);
+      expect(await errorOf(app.deliveries.counts({ until: time as Date }))).toMatchObject(invalid);
+    });
 
     it.each(['\0', 'lst_\0', ' ', "'", '\ud800', 'x'.repeat(5_000)])(
-      'a filter that nothing can match finds nothing: %j',
+      'a filter by a text that no row can have finds nothing: %j',
       async (text) => {
         for (const filter of [{ listenerId: text }, { eventId: text }, { type: text }, { owner: text }]) {
           expect(await app.deliveries.list(filter)).toEqual({ items: [], next: null });
@@ -455,7 +453,7 @@ describeDatabases('bad input', (database) => {
   });
 
   it.each(['{"toString":1}', '{"constructor":null}', '[]', 'null', '1e99'])(
-    'has a code where JSON holds %s in the place of a text',
+    'is an error with a code if JSON has %s in place of a text',
     async (json) => {
       const value = JSON.parse(json) as never;
       const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
@@ -494,7 +492,7 @@ describeDatabases('bad input', (database) => {
   );
 
   it.each(['constructor', '__proto__', 'toString', 'hasOwnProperty', 'prototype'])(
-    'has a code where a key of JSON is %s, wherever it stands',
+    'is an error with a code if a key of JSON is %s, at any depth',
     async (key) => {
       const { id } = await app.listeners.create({ events: ['order.*'], url: url() });
       for (const inner of ['null', '{}', '"x"', '1']) {

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore evnts Ordr stauts standart Staf fragil externalid
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

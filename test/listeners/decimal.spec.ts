@@ -116,7 +116,7 @@ describe('a decimal', () => {
   it('needs linear time for a megabyte of digits', () => {
     const started = performance.now();
     expect(parseDecimal(`${'0'.repeat(1_000_000)}x`)).toBeUndefined();
-    expect(parseDecimal(`${'10'.repeat(500_000)}`)?.magnitude).toBe(1_000_000);
+    expect(parseDecimal('10'.repeat(500_000))?.magnitude).toBe(1_000_000);
     expect(parseDecimal(`1${'0'.repeat(500_000)}1${'0'.repeat(500_000)}`)?.digits.length).toBe(500_002);
     // Quadratic time would be minutes. A second is enough on a slow machine.
     expect(performance.now() - started).toBeLessThan(1000);

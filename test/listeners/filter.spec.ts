@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore usrname ctiy
 import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';
@@ -62,7 +63,7 @@ describe('a filter with a value', () => {
     expect(matches({ username: 'john' }, {})).toBe(false);
   });
 
-  it.each(['John', 'jóhn', 'john ', ' john', 'joh\u006e\u0301', 'john\0'])('tells "john" from %j', (other) => {
+  it.each(['John', 'jóhn', 'john ', ' john', 'joh\u006e\u0301', 'john\0'])('distinguishes "john" from %j', (other) => {
     expect(matches({ username: 'john' }, { username: other })).toBe(false);
     expect(matches({ username: { ne: 'john' } }, { username: other })).toBe(true);
   });
@@ -75,7 +76,7 @@ describe('a filter with a value', () => {
     [0, false],
     [0, null],
     [false, null],
-  ])('tells %j from %j', (a, b) => {
+  ])('distinguishes %j from %j', (a, b) => {
     expect(matches({ username: a }, { username: b })).toBe(false);
     expect(matches({ username: b }, { username: a })).toBe(false);
     expect(matches({ username: { in: [a] } }, { username: b })).toBe(false);
@@ -328,7 +329,7 @@ describe('an invalid filter', () => {
     ['undefined', { username: undefined }],
     ['undefined in a list', { username: { in: ['a', undefined] } }],
     ['undefined for an operator', { total: { gt: undefined } }],
-    ['a hole in a list', { username: { in: [, 'a'] } }], // oxlint-disable-line no-sparse-arrays
+    ['a hole in a list', { username: { in: [, 'a'] } }], // oxlint-disable-line no-sparse-arrays -- the hole is what this case is about
     ['NaN', { total: NaN }],
     ['Infinity', { 'meta.n': Infinity }],
     ['an invalid date', { createdAt: new Date('nonsense') }],
@@ -419,7 +420,7 @@ describe('an invalid filter', () => {
     [{ address: { city: { like: 'X%' } } }, 'like'],
     [{ nowhere: { changed_to: 'paid' } }, 'changed_to'],
     [{ $or: [{ username: 'john' }] }, '$or'],
-  ])('is refused for an unknown operator, and told the known: %j', (where, operator) => {
+  ])('is refused for an unknown operator, and the error lists the known operators: %j', (where, operator) => {
     const error = errorOf(where);
     expect(error.code).toBe('UNKNOWN_OPERATOR');
     expect(error.details).toMatchObject({ operator, known: OPERATORS });

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore udpated invioce overdeu statos statuss
 import { describe, expect, it } from 'vitest';
 import { knownNames, listedNames, nearestName } from '../../libs/webhooks/src/known-names.js';
 

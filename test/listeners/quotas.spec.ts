@@ -108,7 +108,7 @@ describeDatabases('an owner', (database) => {
     });
   });
 
-  it.each([Number.NaN, 7, 7n, Number.POSITIVE_INFINITY, undefined, null, {}, ''])('is no %o', (owner) => {
+  it.each([Number.NaN, 7, 7n, Number.POSITIVE_INFINITY, undefined, null, {}, ''])('cannot be %o', (owner) => {
     const invalid = expect.objectContaining({ code: 'INVALID_OWNER' }) as Error;
     expect(() => app.listeners.forOwner(owner as never)).toThrow(invalid);
     expect(() => app.deliveries.forOwner(owner as never)).toThrow(invalid);

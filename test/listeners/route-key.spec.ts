@@ -144,7 +144,7 @@ describe('the routes of a listener', () => {
   });
 
   it.each([['A'], ['á'], ['a '], [' a'], ['null'], [null], [true], [1], [['a']], [{ a: 'a' }]])(
-    'tell "a" from %j',
+    'distinguish "a" from %j',
     (other) => {
       expect(meet(listener(null, ['*'], { name: 'a' }), event('every', null, { name: other }))).toBe(false);
     },

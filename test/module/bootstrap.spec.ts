@@ -256,7 +256,7 @@ describe('several applications in one process', () => {
   });
 });
 
-describe('a second instance, on a data source of its own', () => {
+describe('a second instance, on its own data source', () => {
   @Injectable()
   class Billing {
     constructor(

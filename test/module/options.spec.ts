@@ -1,21 +1,21 @@
 import { expect, it, describe } from 'vitest';
-import { Module } from '@nestjs/common';
+import { Module, type DynamicModule } from '@nestjs/common';
 import { EventEmitterModule } from '@nestjs/event-emitter';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { ConfigurationError, ListenerService, WebhooksModule, type WebhooksOptions } from 'nestjs-entity-webhooks';
 
 /** Starts an application. @returns the error that stopped it; `null` if it started */
-async function refusal(webhooks: ReturnType<typeof WebhooksModule.forRoot>): Promise<ConfigurationError | null> {
-  @Module({
-    imports: [
-      TypeOrmModule.forRoot({ type: 'better-sqlite3', database: ':memory:', synchronize: true, retryAttempts: 0 }),
-      EventEmitterModule.forRoot(),
-      webhooks,
-    ],
-  })
-  class AppModule {}
+async function refusal(webhooks: DynamicModule | (() => DynamicModule)): Promise<ConfigurationError | null> {
   try {
+    @Module({
+      imports: [
+        TypeOrmModule.forRoot({ type: 'better-sqlite3', database: ':memory:', synchronize: true, retryAttempts: 0 }),
+        EventEmitterModule.forRoot(),
+        typeof webhooks === 'function' ? webhooks() : webhooks,
+      ],
+    })
+    class AppModule {}
     const module = await Test.createTestingModule({ imports: [AppModule] }).compile();
     const app = module.createNestApplication({ logger: false });
     try {
@@ -75,7 +75,7 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['secrets.keys[0]', `'…'`, { secrets: { keys: [{ id: 'a', key: KEY, bytes: KEY }] } }],
   ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a', key: `${KEY}A` }] } }],
   ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a', key: Buffer.from(KEY) }] } }],
-  ['secrets.keys[0].key', `'…'`, { secrets: { keys: [{ id: 'a' }] } }],
+  ['secrets.keys[0].key', 'undefined', { secrets: { keys: [{ id: 'a' }] } }],
   [
     'secrets.keys[1].id',
     `'a'`,
@@ -97,7 +97,7 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['security.proxy.url', `'…'`, { security: { proxy: { url: new URL('http://me:pw@proxy:3128') } } }],
   [
     'security.proxy.resolvesNames',
-    `"yes"`,
+    `'yes'`,
     { security: { proxy: { url: 'http://proxy:3128', resolvesNames: 'yes' } } },
   ],
   ['security.proxy.ca', `'…'`, { security: { proxy: { url: 'https://proxy:3129', ca: 'no PEM' } } }],
@@ -106,13 +106,16 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['wakeUp.url', `'…'`, { wakeUp: { url: new URL('postgres://me:pw@db/app') } }],
   ['proxy', UNKNOWN, { proxy: 'http://me:pw@proxy:3128' }],
   ['payload.cloudEventsSource', `'two words'`, { payload: { cloudEventsSource: 'two words' } }],
-  ['security.allowHttp', '"yes"', { security: { allowHttp: 'yes' } }],
-  ['security.allowedAddresses', '"localhost"', { security: { allowedAddresses: ['localhost'] } }],
+  ['security.allowHttp', `'yes'`, { security: { allowHttp: 'yes' } }],
+  ['security.allowedAddresses', `'localhost'`, { security: { allowedAddresses: ['localhost'] } }],
   ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],
   ['sqlite.lockTimeoutMs', '0', { sqlite: { lockTimeoutMs: 0 } }],
   ['wakeUp', 'true', { wakeUp: true }],
   ['wakeUp.url', `'…'`, { wakeUp: { url: 'mysql://root:secret@db/shop' } }],
   ['retries', UNKNOWN, { retries: 3 }],
+  ['parts.transprt', UNKNOWN, { parts: { transprt: class {} } }],
+  ['parts.payloadFormats', '7', { parts: { payloadFormats: 7 } }],
+  ['dataSource', `' '`, { dataSource: ' ' }],
 ];
 
 describe('an invalid option', () => {
@@ -134,11 +137,11 @@ describe('an invalid option', () => {
 
   it('with a former name gets an error with the current name', async () => {
     const error = await refusal(WebhooksModule.forRoot({ lookup: () => undefined } as WebhooksOptions));
-    expect(error?.message).toContain('Unknown option `lookup` of WebhooksModule. Known: security.lookup.');
+    expect(error?.message).toContain('Unknown option `lookup` of WebhooksModule. Use `security.lookup`.');
   });
 
   it.each(wrong)('stops the bootstrap: %s is %s', async (key, value, options) => {
-    const error = await refusal(WebhooksModule.forRoot(options as WebhooksOptions));
+    const error = await refusal(() => WebhooksModule.forRoot(options as WebhooksOptions));
     expect(error).toMatchObject({ code: 'INVALID_OPTION' });
     expect(error?.message).toContain(key);
     expect(error?.message).toContain(value);
@@ -152,13 +155,20 @@ describe('an invalid option', () => {
     const options = { dispatcher: { concurrency: 0 } };
     const error = await refusal(WebhooksModule.forRootAsync({ useFactory: async () => options }));
     expect(error?.message).toContain(
-      'Invalid value 0 for `dispatcher.concurrency`. Allowed: a whole number from 1 to 10000.',
+      'Invalid value 0 for `dispatcher.concurrency` of WebhooksModule. Allowed: a whole number from 1 to 10,000. Remove it to use the default: 64.',
     );
   });
 
   it.each([undefined, null, 'hooks_'])('is a factory that returns %j', async (options) => {
     const error = await refusal(WebhooksModule.forRootAsync({ useFactory: () => options as never }));
     expect(error).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('useFactory') as string });
+  });
+
+  it.each(['dataSource', 'parts'])('is `%s` in the result of a factory, which is called too late', async (key) => {
+    const error = await refusal(WebhooksModule.forRootAsync({ useFactory: () => ({ [key]: 'billing' }) }));
+    expect(error?.message).toMatch(
+      new RegExp(`^Unknown option \`${key}\` of WebhooksModule. Set it beside \`useFactory\``),
+    );
   });
 
   it('is not one that is undefined: the default is used', async () => {

@@ -1,52 +1,51 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { generateSecret } from 'nestjs-entity-webhooks';
+import { format, resolveConfig } from 'prettier';
 import { describe, expect, it } from 'vitest';
 
-import { resolveOptions } from '../../libs/webhooks/src/options/resolve-options.js';
-import { resolveIncomingWebhooksOptions } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
+import { KEYS_OPTIONS } from '../../libs/webhooks/src/keys/webhooks-keys.module.js';
+import { WEBHOOKS_MODULE_OPTIONS } from '../../libs/webhooks/src/options/resolve-options.js';
+import type { AnyOptionTable } from '../../libs/webhooks/src/option-table.js';
+import { INCOMING_WEBHOOKS_OPTIONS } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
+import { VERIFY_OPTIONS } from '../../libs/webhooks/src/verify/webhooks-verify.module.js';
 import { WORKSPACE } from '../support/scratch-project.js';
+import { documentedOptions, optionRows } from './option-rows.js';
 
-/** Options that are needed while Nest wires modules, so they are not among the resolved options. */
-const WIRING_OPTIONS = ['dataSource', 'parts'];
-const WHOLE = ['publishedTypes', 'security.allowedAddresses', 'secrets.keys', 'wakeUp'];
-/** Groups that may be `false`, so they have a row of their own, too. */
-const GROUPS_LISTED = ['retention'];
+const PAGES: [page: string, type: string, table: AnyOptionTable][] = [
+  ['options.md', 'WebhooksModuleOptions', WEBHOOKS_MODULE_OPTIONS],
+  ['receiving/nest.md', 'IncomingWebhooksModuleOptions', INCOMING_WEBHOOKS_OPTIONS],
+  ['verify.md', 'WebhooksVerifyOptions', VERIFY_OPTIONS],
+  ['signing.md', 'WebhooksKeysOptions', KEYS_OPTIONS],
+];
 
-function pathsOf(options: object, prefix = ''): string[] {
-  return Object.entries(options).flatMap(([key, value]: [string, unknown]) => {
-    const path = prefix + key;
-    const isGroup = typeof value === 'object' && value !== null && !WHOLE.includes(path);
-    return isGroup ? pathsOf(value, `${path}.`) : [path];
+const PLACE = /(<!-- options -->\n)[\s\S]*?(<!-- \/options -->)/;
+
+describe.each(PAGES)('the table of options in docs/%s', (page, type, table) => {
+  it('equals the table in the code, with the comments of the interface (UPDATE_DOCS=1 writes it)', async () => {
+    const file = join(WORKSPACE, 'docs', page);
+    const rows = optionRows(documentedOptions(type, table), page);
+    const text = await readFile(file, 'utf8');
+    expect(text).toMatch(PLACE);
+    const written = text.replace(PLACE, (_, start: string, end: string) => `${start}\n${rows}\n\n${end}`);
+    const formatted = await format(written, { ...(await resolveConfig(file)), parser: 'markdown' });
+    if (process.env.UPDATE_DOCS) await writeFile(file, formatted);
+    expect(await readFile(file, 'utf8')).toBe(formatted);
   });
+
+  it('shows defaults that the comments of the interface name, too', () => {
+    for (const { path, option, defaultValue } of documentedOptions(type, table)) {
+      if (option.default === undefined || option.default === 'required') continue;
+      expect([path, digits(defaultValue)]).toEqual([path, expect.stringMatching(startOf(option.default))]);
+    }
+  });
+});
+
+/** `86_400_000 (24 hours)` of a comment and `86,400,000 (1 day)` of a table have the same digits. */
+function digits(text = ''): string {
+  return text.replaceAll(/(?<=\d)[_,](?=\d)/g, '').replaceAll('`', '');
 }
 
-describe('docs/options.md', () => {
-  it('lists every option, and no other', async () => {
-    const page = await readFile(join(WORKSPACE, 'docs/options.md'), 'utf8');
-    const [table = ''] = page.split('\n## ');
-    const listed = [...table.matchAll(/^\| `([\w.]+)`/gm)].map(([, path = '']) => path);
-    expect(listed.toSorted()).toEqual([...WIRING_OPTIONS, ...GROUPS_LISTED, ...pathsOf(resolveOptions({}))].toSorted());
-  });
-});
-
-describe('docs/receiving/nest.md', () => {
-  it('lists every option of a receiver, and no other', async () => {
-    const page = await readFile(join(WORKSPACE, 'docs/receiving/nest.md'), 'utf8');
-    const table = page.slice(page.indexOf('\n## Options'));
-    const listed = [...table.matchAll(/^\| `([\w.<>]+)`/gm)].map(([, path = '']) => path);
-    const { sources, ...rest } = await resolveIncomingWebhooksOptions({
-      sources: { a: { secrets: generateSecret() } },
-      inbox: {},
-    });
-    const ofSource = Object.keys(sources.get('a') ?? {}).filter((key) => key !== 'name');
-    const ofInbox = pathsOf(rest.inbox || {}, 'inbox.');
-    const expected = [
-      'dataSource',
-      ...Object.keys(rest),
-      ...ofInbox,
-      ...ofSource.map((key) => `sources.<name>.${key}`),
-    ];
-    expect(listed.toSorted()).toEqual(expected.toSorted());
-  });
-});
+function startOf(text: string): RegExp {
+  const [start = ''] = /^'.*'|^[^( ]+/.exec(digits(text)) ?? [];
+  return new RegExp(`^${start.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?=$|[\\s(,:;])`);
+}

@@ -1,3 +1,4 @@
+// Not English on purpose. cspell:ignore bezahlt
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
@@ -246,7 +247,7 @@ async function isDelivered(url: string, secret: string, program: RunningProgram)
 
 async function isRefused(url: string, secret: string, request: ReceivedRequest): Promise<void> {
   const signed = signatureHeaders(request);
-  expect(await post(url, signed, request.rawBody)).toBe(204); // so that what differs below is the reason
+  expect(await post(url, signed, request.rawBody)).toBe(204); // a control: below, only the one difference can be the reason
   const otherBody = Buffer.from(request.rawBody.toString().replace('bezahlt', 'gratis!'));
   const tooOld = Math.floor(Date.now() / 1000) - 400;
   const resigned = (timestamp: number, by: string) => ({

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore biling inbx
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 
 import { Controller, HttpCode, Logger, Post, ValidationPipe } from '@nestjs/common';
@@ -348,7 +349,7 @@ describe.each<Platform>(['express', 'fastify'])('a guarded handler on %s', (plat
       vi.restoreAllMocks();
     }
     expect(logged).toEqual([
-      'A request for the source billing was rejected: SIGNATURE_MISMATCH. No secret made this signature over this body.',
+      'A request for the source billing was rejected: SIGNATURE_MISMATCH. The signature does not match the body with any of the secrets. Check the secrets, and pass the body exactly as it arrived.',
     ]);
   });
 });
@@ -455,8 +456,8 @@ describe('the bootstrap stops', () => {
   });
 
   const wrong: [what: string, receiver: object, message: RegExp][] = [
-    ['no sources', {}, /INVALID_OPTION: Invalid value .* option sources /],
-    ['an empty list of sources', { sources: {} }, /INVALID_OPTION: Invalid value .* option sources /],
+    ['no sources', {}, /INVALID_OPTION: Invalid value .* for `sources` of /],
+    ['an empty list of sources', { sources: {} }, /INVALID_OPTION: Invalid value .* for `sources` of /],
     [
       'an unknown key',
       { sources: SOURCES, inbx: {} },
@@ -465,29 +466,29 @@ describe('the bootstrap stops', () => {
     [
       'an invalid name',
       { sources: { 'a b': { secrets: NEW } } },
-      /INVALID_OPTION: Invalid value 'a b' for the option sources /,
+      /INVALID_OPTION: Invalid value 'a b' for `sources` of /,
     ],
     [
       'a source without secrets',
       { sources: { a: {} } },
-      /INVALID_OPTION: Invalid value undefined for the option sources\.a\.secrets .* variable set/,
+      /INVALID_OPTION: Invalid value undefined for `sources\.a\.secrets` .* variable set/,
     ],
-    [
-      'secrets in the place of the sources',
-      { sources: NEW },
-      /INVALID_OPTION: Invalid value '…' for the option sources /,
-    ],
+    ['secrets in the place of the sources', { sources: NEW }, /INVALID_OPTION: Invalid value '…' for `sources` of /],
     [
       'a secret in the place of its source',
       { sources: { a: NEW } },
-      /INVALID_OPTION: Invalid value '…' for the option sources\.a /,
+      /INVALID_OPTION: Invalid value '…' for `sources\.a` of /,
     ],
     [
       'a secret in the place of the scheme',
       { sources: { a: { scheme: NEW } } },
-      /INVALID_OPTION: Invalid value '…' for the option .*\.scheme /,
+      /INVALID_OPTION: Invalid value '…' for `.*\.scheme` of /,
     ],
-    ['an empty secret', { sources: { a: { secrets: [NEW, ' '] } } }, /INVALID_OPTION: .* option sources\.a\.secrets /],
+    [
+      'an empty secret',
+      { sources: { a: { secrets: [NEW, ' '] } } },
+      /INVALID_OPTION: .* for `sources\.a\.secrets` of /,
+    ],
     [
       'a secret that its scheme cannot use',
       { sources: { a: { secrets: 'whsec_&' } } },
@@ -496,7 +497,7 @@ describe('the bootstrap stops', () => {
     [
       'an unknown scheme',
       { sources: { a: { scheme: 'md5', secrets: NEW } } },
-      /'md5' for the option sources\.a\.scheme .* Allowed: 'standard', 'stripe'/,
+      /'md5' for `sources\.a\.scheme` .* Allowed: 'standard', 'stripe'/,
     ],
     [
       'a scheme that accepts everything',
@@ -506,15 +507,15 @@ describe('the bootstrap stops', () => {
     [
       'a tolerance of 0',
       { sources: { a: { secrets: NEW, toleranceSeconds: 0 } } },
-      /Invalid value 0 for the option sources\.a\.toleranceSeconds .* 1 to 86400/,
+      /Invalid value 0 for `sources\.a\.toleranceSeconds` .* 1 to 86,400/,
     ],
-    ['an id that is not a function', { sources: { a: { secrets: NEW, id: 'x' } } }, /sources\.a\.id .* a function/],
+    ['an id that is not a function', { sources: { a: { secrets: NEW, id: 'x' } } }, /`sources\.a\.id` .* a function/],
     [
       'a retention of a minute',
       { sources: SOURCES, inbox: { retentionMs: 60_000 } },
-      /Invalid value 60000 for the option inbox\.retentionMs /,
+      /Invalid value 60000 for `inbox\.retentionMs` of /,
     ],
-    ['a prefix with a quote', { sources: SOURCES, inbox: { tablePrefix: '"' } }, /inbox\.tablePrefix /],
+    ['a prefix with a quote', { sources: SOURCES, inbox: { tablePrefix: '"' } }, /'"' for `inbox\.tablePrefix` of /],
     [
       'an unknown key of the inbox',
       { sources: SOURCES, inbox: { retention: 1 } },
@@ -523,10 +524,14 @@ describe('the bootstrap stops', () => {
     [
       'an inbox without a data source',
       { sources: SOURCES, inbox: {} },
-      /INVALID_OPTION: The option inbox .* 'default'/,
+      /INVALID_OPTION: The option `inbox` .* 'default'/,
     ],
-    ['an unknown value of rawBody', { sources: SOURCES, rawBody: 'express' }, /rawBody .* 'nest', 'provided'/],
-    ['a limit of 0', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for the option maxBodyBytes /],
+    [
+      'an unknown value of rawBody',
+      { sources: SOURCES, rawBody: 'express' },
+      /'express' for `rawBody` .* 'nest', 'provided'/,
+    ],
+    ['a limit of 0', { sources: SOURCES, maxBodyBytes: 0 }, /Invalid value 0 for `maxBodyBytes` of /],
   ];
   it.each(wrong)('for %s', async (_what, receiver, message) => {
     const answer = await stops({ receiver: receiver as never });

@@ -135,7 +135,7 @@ describe('with allowedAddresses', () => {
   ])('%j is refused with a message that names option, value and fix', (entry) => {
     expect(() => new AddressGuard([entry as string])).toThrow(ConfigurationError);
     expect(() => resolveSecurityOptions({ allowedAddresses: [entry as string] })).toThrow(
-      `Invalid value ${JSON.stringify(entry)} in \`security.allowedAddresses\``,
+      `Invalid value ${typeof entry === 'string' ? `'${entry}'` : entry} for \`security.allowedAddresses\``,
     );
   });
 });

@@ -32,7 +32,7 @@ const closing: (() => unknown)[] = [];
 const sockets = new Set<Duplex>();
 
 afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
+  for (const close of closing.splice(0).toReversed()) await close();
   await expect.poll(() => sockets.size, { message: 'every connection is closed again' }).toBe(0);
 });
 
@@ -225,6 +225,16 @@ describe('through an egress proxy', () => {
     const outcome = await through({ url: proxy.url }).send(request(`http://two.example:${port}/`));
     expect(outcome).toMatchObject({ kind: 'accepted' });
     expect(proxy.tunnels.map((tunnel) => tunnel.to)).toEqual([`127.0.0.5:${port}`, `127.0.0.1:${port}`]);
+  });
+
+  it('any 2xx to CONNECT opens the tunnel', async () => {
+    const url = await tcp((socket) =>
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 201 Created\r\n\r\n');
+        socket.once('data', () => socket.end('HTTP/1.1 204 No Content\r\n\r\n'));
+      }),
+    );
+    expect(await through({ url }).send(request('http://127.0.0.1:9/'))).toMatchObject({ kind: 'accepted', status: 204 });
   });
 
   it('CONNECT has an IPv6 address in brackets', async () => {

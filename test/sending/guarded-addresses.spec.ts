@@ -117,7 +117,7 @@ describe('the address of a request', () => {
   });
 
   it.each(['http', 'https'])(
-    'blocks at the socket when the resolver was got round, before a byte is sent: %s',
+    'blocks at the socket when the resolver was bypassed, before a byte is sent: %s',
     async (scheme) => {
       const sockets: Socket[] = [];
       const port = await listen(createTcpServer((socket) => void sockets.push(socket.resume())));

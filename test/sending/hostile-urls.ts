@@ -1,3 +1,4 @@
+// Parts of URLs. cspell:ignore bcher Fvar Frun Fdocker
 /**
  * URLs that try to make this application connect to a forbidden address. Each must be refused when a listener is
  * created (`created`), and when it is sent to although it was refused (`sent`), without a connection.
@@ -161,7 +162,7 @@ export const HOSTILE_URLS: readonly HostileUrl[] = [
     ['link-local', 'http://[fe80::1]:PORT/'],
     ['unique local', 'http://[fd12:3456:789a::1]:PORT/'],
     ['unique local, not assigned', 'http://[fc00::1]:PORT/'],
-    ['site-local, of old', 'http://[fec0::1]:PORT/'],
+    ['site-local, now deprecated', 'http://[fec0::1]:PORT/'],
     ['multicast', 'http://[ff02::1]:PORT/'],
     ['discard-only', 'http://[100::1]:PORT/'],
     ['documentation', 'http://[2001:db8::1]:PORT/'],
@@ -382,7 +383,7 @@ export const HOSTILE_URLS: readonly HostileUrl[] = [
     ['308, for good', 'http://REDIRECTOR/308', redirect()],
     ['300, a choice', 'http://REDIRECTOR/300', redirect()],
     ['a chain', 'http://REDIRECTOR/chain', redirect()],
-    ['to itself, for ever', 'http://REDIRECTOR/loop', redirect()],
+    ['to itself, without end', 'http://REDIRECTOR/loop', redirect()],
     ['without a scheme', 'http://REDIRECTOR/relative', redirect()],
     ['with a Location on a 201', 'http://REDIRECTOR/201', redirect('accepted')],
     ['with a Refresh header', 'http://REDIRECTOR/refresh', redirect('accepted')],

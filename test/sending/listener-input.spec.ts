@@ -1,3 +1,4 @@
+// Part of a URL. cspell:ignore mple
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

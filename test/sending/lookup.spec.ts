@@ -6,7 +6,7 @@ import { sharedLookup, unblockableLookup } from '../../libs/webhooks/src/sending
 type Callback = Parameters<LookupFunction>[2];
 const ADDRESS: LookupAddress[] = [{ address: '192.0.2.1', family: 4 }];
 
-/** A resolver that answers when the test tells it to. */
+/** A resolver that answers when the test calls it. */
 class Resolver {
   readonly asked: { name: string; answer: () => void; fail: (error: Error) => void }[] = [];
   readonly lookup: LookupFunction = (name, _options, callback: Callback) => {

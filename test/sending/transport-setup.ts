@@ -26,7 +26,7 @@ export const cleanups: (() => Promise<unknown> | void)[] = [];
 export const sockets = new Set<Socket>();
 
 afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
   await expect.poll(() => sockets.size, { message: 'every connection is closed again' }).toBe(0);
 });
 

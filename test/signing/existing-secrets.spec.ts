@@ -1,3 +1,4 @@
+// Not English on purpose. cspell:ignore Gehéimnis Leerzeichen mehr
 import { createHmac } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

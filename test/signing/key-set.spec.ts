@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore paht
 import { createPublicKey, verify } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { WebhooksKeysModule, type WebhookKeySet } from 'nestjs-entity-webhooks';
@@ -83,7 +84,9 @@ describe('the key set of a listener', () => {
 
   it('requires a valid path, data source and decorators', () => {
     for (const options of [{ path: '' }, { dataSource: '' }, { decorators: ['x'] }]) {
-      expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(/Invalid option .* of WebhooksKeysModule/);
+      expect(() => WebhooksKeysModule.forRoot(options as never)).toThrow(
+        /Invalid value .* of WebhooksKeysModule\. Allowed: /,
+      );
     }
     expect(() => WebhooksKeysModule.forRoot({ paht: 'x' } as never)).toThrow(
       "Unknown option `paht` of WebhooksKeysModule. Did you mean 'path'?",

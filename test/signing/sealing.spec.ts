@@ -205,7 +205,7 @@ describeDatabases('secrets at rest', (database) => {
     ['is another one of the same id', [{ ...K2, id: 'k1' }], 'SECRET_UNREADABLE'],
     ['is gone, as all are', undefined, 'SECRET_KEY_MISSING'],
   ])(
-    'wait, use up no attempt and are told of once when their key %s, and go when it is back',
+    'wait without an attempt and with one log line when their key %s, and are used when it is back',
     async (_what, keys, code) => {
       await start([K1]);
       const { id, secret } = await listen();

@@ -1,3 +1,4 @@
+// Base64. cspell:ignore ILPZ Papi Mlrw
 import { inspect } from 'node:util';
 
 import { Webhook } from 'standardwebhooks';
@@ -196,6 +197,20 @@ describe('the standard scheme with an Ed25519 key', () => {
     const after = (count: number) => ({ 'webhook-signature': `${`${noise} `.repeat(count)}${signature}` });
     expect(scheme.verify({ ...input, secrets: [publicKey], headers: after(31) })).toBe(true);
     expect(scheme.verify({ ...input, secrets: [publicKey], headers: after(32) })).toBe(false);
+  });
+
+  it('verifies fewer signatures of a large body by many keys, the first ones', () => {
+    const large = { ...input, body: Buffer.alloc(1_024 * 1_024, 'x') };
+    const signed = scheme.sign({ ...large, secrets: [privateKey] })['webhook-signature'] ?? '';
+    const others = Array.from({ length: 2 }, () => generateSigningKey().publicKey);
+    const noise = `v1a,${Buffer.alloc(64, 1).toString('base64')}`;
+    const verifies = (before: number) =>
+      scheme.verify({
+        ...large,
+        secrets: [...others, publicKey],
+        headers: { 'webhook-signature': `${`${noise} `.repeat(before)}${signed}` },
+      });
+    expect([verifies(1), verifies(2)]).toEqual([true, false]);
   });
 
   it.each(['whpk_', 'whpk_AAAA', `${publicKey}A`, publicKey.replace('1', '*'), `whpk_${V1A.privateKey.slice(5)}`])(

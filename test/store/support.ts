@@ -1,3 +1,4 @@
+// Base64. cspell:ignore Vjcm
 import sql, { type Sql } from 'sql-template-tag';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { eventRow, storeEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';

@@ -12,7 +12,6 @@ export interface ConnectionAttempt {
  */
 export class ConnectionAttempts {
   readonly all: ConnectionAttempt[] = [];
-  // oxlint-disable-next-line typescript/unbound-method -- put back as it was, and called on the socket
   readonly #connect = Socket.prototype.connect;
 
   constructor() {

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore sqlit
 import { DataSource } from 'typeorm';
 import { describe, expect, inject, it } from 'vitest';
 

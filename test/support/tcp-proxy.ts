@@ -19,6 +19,8 @@ export class TcpProxy {
   private isSilent = false;
   /** Decides by the text of the client whether the next answer is dropped. */
   private losesAnswerTo: ((said: string) => boolean) | null = null;
+  /** Appended to the next answer that matches. */
+  private lastWords: { readonly isIt: (answer: string) => boolean; readonly words: Buffer } | null = null;
   private readonly pairs = new Set<Pair>();
   private readonly orphans = new Set<Socket>();
   private server: Server;
@@ -66,6 +68,11 @@ export class TcpProxy {
     this.losesAnswerTo = isIt;
   }
 
+  /** Appends words to the next answer that matches, and closes its connection. Both arrive at the client in one piece. */
+  endAnswerWith(isIt: (answer: string) => boolean, words: Buffer): void {
+    this.lastWords = { isIt, words };
+  }
+
   async close(): Promise<void> {
     this.cut();
     this.server.close();
@@ -97,7 +104,7 @@ export class TcpProxy {
     client.pipe(server.setNoDelay(true));
     server.on('data', (data) => {
       if (pair.isLost) client.resetAndDestroy();
-      else if (this.pairs.has(pair)) client.write(data);
+      else if (this.pairs.has(pair)) this.answer(pair, data);
     });
     for (const socket of [client, server]) socket.on('close', () => this.end(pair));
   }
@@ -107,6 +114,16 @@ export class TcpProxy {
     if (!this.pairs.delete(pair)) return;
     pair.client.destroy();
     pair.server.destroy();
+  }
+
+  private answer({ client, server }: Pair, data: Buffer): void {
+    if (!this.lastWords?.isIt(data.toString('latin1'))) {
+      client.write(data);
+      return;
+    }
+    client.end(Buffer.concat([data, this.lastWords.words]));
+    this.lastWords = null;
+    server.destroy();
   }
 
   private onData(pair: Pair, data: Buffer): void {

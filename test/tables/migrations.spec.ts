@@ -84,37 +84,32 @@ describeDatabases('the tables', (database) => {
     },
   );
 
-  it.each(names)(
-    'are used by the module wherever they stand, $title',
-    async ({ options, tablePrefix, tableSchema }) => {
-      const fresh = await database.create();
-      if ('schema' in options) {
-        const source = await new DataSource(fresh.options).initialize();
-        await source.query('CREATE SCHEMA hooks');
-        await source.destroy();
-      }
-      const app = await startApp({
-        database: { ...fresh.options, ...options } as DataSourceOptions,
-        entities: [Note],
-        webhooks: {
-          ...(tablePrefix === undefined ? {} : { tablePrefix }),
-          ...(tableSchema === undefined ? {} : { tableSchema }),
-        },
-      });
-      try {
-        await app.listeners.create({ entity: Note, where: { text: 'a' }, url: app.receiver.url });
-        await app.dataSource.getRepository(Note).save({ text: 'a' });
-        await app.dispatcher.drain();
-        expect(app.receiver.requests.map((request) => (request.json as { type: string }).type)).toEqual([
-          'note.created',
-        ]);
-        expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
-      } finally {
-        await app.close();
-        await fresh.drop();
-      }
-    },
-  );
+  it.each(names)('are used by the module, $title', async ({ options, tablePrefix, tableSchema }) => {
+    const fresh = await database.create();
+    if ('schema' in options) {
+      const source = await new DataSource(fresh.options).initialize();
+      await source.query('CREATE SCHEMA hooks');
+      await source.destroy();
+    }
+    const app = await startApp({
+      database: { ...fresh.options, ...options } as DataSourceOptions,
+      entities: [Note],
+      webhooks: {
+        ...(tablePrefix === undefined ? {} : { tablePrefix }),
+        ...(tableSchema === undefined ? {} : { tableSchema }),
+      },
+    });
+    try {
+      await app.listeners.create({ entity: Note, where: { text: 'a' }, url: app.receiver.url });
+      await app.dataSource.getRepository(Note).save({ text: 'a' });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map((request) => (request.json as { type: string }).type)).toEqual(['note.created']);
+      expect(await app.deliveries.counts()).toMatchObject({ succeeded: 1 });
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
+  });
 
   it('stop the bootstrap when they are missing, and the error names the command to run', async () => {
     const fresh = await database.create();

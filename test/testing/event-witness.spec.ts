@@ -195,7 +195,7 @@ describeDatabases('a witness', (database) => {
     });
   });
 
-  describe.each(['orm', 'trigger'] as const)('of an entity that coalesces and is softly deleted (%s)', (capture) => {
+  describe.each(['orm', 'trigger'] as const)('of an entity that coalesces and is soft-deleted (%s)', (capture) => {
     afterEach(stop);
     it('expects the last row of a deletion, and the last row of its owner if the owner changed afterwards', async () => {
       await start({ entities: [{ entity: Order, coalesce: true, owner: 'customerId' }, Line], webhooks: { capture } });

@@ -97,9 +97,10 @@ describe('the receiver', () => {
       if (request.rawBody.length === 0) throw new Error('broken predicate');
       return false;
     });
-    const failed = expect(broken).rejects.toThrow('broken predicate');
-    expect((await post('')).status).toBe(204);
-    await failed;
+    await Promise.all([
+      expect(broken).rejects.toThrow('broken predicate'),
+      expect(post('')).resolves.toMatchObject({ status: 204 }),
+    ]);
   });
 
   it('verifies a recorded request, however old it is', async () => {
@@ -111,7 +112,7 @@ describe('the receiver', () => {
     await post(body, '', { 'webhook-id': 'evt_1', 'webhook-timestamp': String(timestamp), ...signed });
     const [request] = await receiver.waitFor(1);
     expect(receiver.verify(request!, secret)).toMatchObject({ id: 'evt_1', type: 'order.created', data: { id: 1 } });
-    expect(() => receiver.verify(request!, generateSecret())).toThrow('No secret made this signature');
+    expect(() => receiver.verify(request!, generateSecret())).toThrow('The signature does not match');
     expect(() => receiver.verify(request!, secret, { toleranceSeconds: 300 })).toThrow('more than 300 seconds ago');
   });
 

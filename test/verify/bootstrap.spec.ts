@@ -262,8 +262,10 @@ describe('With a custom body parser', () => {
 
 describe('Options', () => {
   it('that are wrong give an error with the key and the fix', () => {
-    expect(() => WebhooksVerifyModule.forRoot({ path: '' })).toThrow(/option path .* 'webhooks\/verify'/);
-    expect(() => WebhooksVerifyModule.forRoot({ rawBody: 'nope' as never })).toThrow(/'nest' or 'provided'/);
+    expect(() => WebhooksVerifyModule.forRoot({ path: '' })).toThrow(
+      /Invalid value '' for `path` .* 'webhooks\/verify'/,
+    );
+    expect(() => WebhooksVerifyModule.forRoot({ rawBody: 'nope' as never })).toThrow(/'nest', 'provided'/);
     expect(() => WebhooksVerifyModule.forRoot({ pth: 'x' } as never)).toThrow(
       /option `pth` .* Did you mean 'path'\? Known: path/,
     );

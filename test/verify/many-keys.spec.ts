@@ -1,6 +1,7 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DataSource } from 'typeorm';
 import { generateSecret, SignatureScheme } from 'nestjs-entity-webhooks';
+import { listenToLog } from '../support/said.js';
 import { returned, startVerifyApp, TYPE, type VerifyApp } from './verify-app.js';
 
 /** Takes longer for each key than one turn of the event loop may take, and records the iteration of the event loop. */
@@ -31,7 +32,10 @@ describe('a listener whose keys were rotated again and again', () => {
       },
     });
   });
-  afterEach(() => app.close());
+  afterEach(async () => {
+    vi.restoreAllMocks();
+    await app.close();
+  });
 
   const listen = (schemes: string[]) =>
     app.listeners.create({ events: [TYPE], url: app.receiver.url, schemes, secret: generateSecret() });
@@ -42,6 +46,22 @@ describe('a listener whose keys were rotated again and again', () => {
     const kept = (JSON.parse(String(rows[0]?.secrets)) as { secrets: { publicKey?: string }[] }).secrets;
     return { secrets: kept.filter((key) => !key.publicKey).length, pairs: kept.filter((key) => key.publicKey).length };
   };
+
+  it('is named in the log once a minute when its scheme fails, however often its webhooks come back', async () => {
+    await listen(['slow']);
+    const back = returned(await app.deliver());
+    const said = listenToLog();
+    const verify = vi.spyOn(SlowScheme.prototype, 'verify').mockImplementation(() => {
+      throw new Error('no idea');
+    });
+    for (let n = 0; n < 3; n++) expect(await app.verdict(back)).toBe('INVALID');
+    expect(verify).toHaveBeenCalledTimes(3);
+    expect(said.errors).toEqual([expect.stringMatching(/^The signature scheme 'slow' threw .*: no idea$/)]);
+    const minute = performance.now() + 60_001;
+    vi.spyOn(performance, 'now').mockReturnValue(minute);
+    expect(await app.verdict(back)).toBe('INVALID');
+    expect(said.errors).toHaveLength(2);
+  });
 
   it('keeps the newest 21 keys of each type, and exactly these verify', async () => {
     const { id } = await listen(['standard', 'standard-v1a']);

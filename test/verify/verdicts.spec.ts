@@ -91,7 +91,7 @@ describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
     expect(await test.verdict(returned(request)), 'untouched, after all of them').toBe('VERIFIED');
   });
 
-  it('gets INVALID for a signature by a listener that did not receive the event, whoever owns that listener', async () => {
+  it('gets INVALID for a signature by a listener that did not receive the event, also without an owner', async () => {
     const { listeners, receiver, deliver, verdict } = await start({ publishedTypes: [TYPE, 'note.read'] });
     await listeners.create({ events: [TYPE], url: receiver.url });
     const stranger = await listeners.create({ events: ['note.read'], url: receiver.url });

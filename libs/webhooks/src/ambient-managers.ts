@@ -35,7 +35,7 @@ export class AmbientManagers {
     this.hosts = undefined;
   }
 
-  /** The manager. Outside a transaction this is a manager without one. */
+  /** The manager of the transaction around this call. Outside a transaction it is a manager that has no transaction. */
   get current(): EntityManager {
     const { dataSource, currentManager } = this.parts;
     return currentManager?.() ?? this.hostManager() ?? dataSource.manager;

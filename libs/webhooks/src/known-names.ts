@@ -1,5 +1,3 @@
-import { ConfigurationError } from './errors.js';
-
 /** An error lists at most this many names. */
 const MAX_LISTED = 20;
 /** Maximum length of a list of names, in characters. */
@@ -20,14 +18,6 @@ export function knownNames(given: string, known: readonly string[], nearby: read
   const meant = nearestName(given, [...known, ...nearby]);
   const suggestion = meant === undefined ? '' : ` Did you mean '${meant}'?`;
   return `${suggestion} Known: ${known.length === 0 ? 'none' : listOf(known)}.`;
-}
-
-/** The error for an option that does not exist. @param prefix the path of its group, such as `dispatcher.` */
-export function unknownOption(module: string, name: string, known: readonly string[], prefix = ''): ConfigurationError {
-  const key = prefix + name;
-  return new ConfigurationError('INVALID_OPTION', `Unknown option \`${key}\` of ${module}.${knownNames(name, known)}`, {
-    details: { key },
-  });
 }
 
 /** The names for `details.known` of an error, which an API may show. */

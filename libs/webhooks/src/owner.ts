@@ -1,10 +1,13 @@
 /** Maximum length of an owner, in characters: the width of the column. */
 export const MAX_OWNER_LENGTH = 255;
 
+/** Describes valid owners in error messages. */
+export const OWNER_TEXTS = `a string of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and without half a surrogate pair`;
+
 /** The message of `INVALID_OWNER` if a call names an invalid owner. */
-export const INVALID_OWNER_MESSAGE = `\`owner\` must be a string of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and without halves of surrogate pairs.`;
+export const INVALID_OWNER_MESSAGE = `\`owner\` must be ${OWNER_TEXTS}.`;
 /** The message of `INVALID_OWNER` if a call of an owner-bound service names another owner, or is not allowed for owners. */
-export const OTHER_OWNER_MESSAGE = '`owner` names another owner: leave it out.';
+export const OTHER_OWNER_MESSAGE = '`owner` names another owner. Leave it out.';
 
 /** PostgreSQL refuses NUL. UTF-8 replaces every half of a surrogate pair by the same character. */
 const NOT_STORED_UNCHANGED = /[\0\p{Surrogate}]/u;

@@ -3,7 +3,8 @@ import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-event
 import { storedCause } from './events/event-context.js';
 import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
 import { knownNames } from './known-names.js';
-import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
+import { invalidOption } from './option-table.js';
+import { WEBHOOKS_MODULE, type ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { GithubScheme } from './signing/github-scheme.js';
 import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
@@ -20,7 +21,7 @@ export interface RegisteredSchemes {
 
 /** The payload formats of an instance: the built-in ones and those of the application. */
 export interface RegisteredFormats {
-  /** All formats but `standard`, which sends the stored payload. */
+  /** All formats except `standard`, which sends the stored payload. */
   readonly byName: ReadonlyMap<string, PayloadFormat>;
   readonly names: ReadonlySet<string>;
   /** The names that customers may choose. */
@@ -115,9 +116,10 @@ function choosableNames(
 ): ReadonlySet<string> {
   const unknown = given?.find((name) => !known.has(name));
   if (unknown === undefined) return new Set(given ?? shipped);
-  throw new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value '${unknown}' for \`customers.${key}\`. Allowed: names of registered ${key}.${knownNames(unknown, [...known])}`,
-    { details: { key: `customers.${key}` } },
+  throw invalidOption(
+    { module: WEBHOOKS_MODULE, key: `customers.${key}` },
+    unknown,
+    `names of registered ${key}`,
+    knownNames(unknown, [...known]).trim(),
   );
 }

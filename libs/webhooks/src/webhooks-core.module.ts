@@ -18,13 +18,12 @@ import { ConfigurationError } from './errors.js';
 import { show } from './show.js';
 import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
-import { resolveOptions, type ResolvedWebhooksOptions } from './options/resolve-options.js';
-import type {
-  WebhooksInstanceOptions,
-  WebhooksOptions,
-  WebhooksPart,
-  WebhooksParts,
-} from './options/webhooks-options.js';
+import {
+  resolveOptions,
+  type ResolvedInstanceOptions,
+  type ResolvedWebhooksOptions,
+} from './options/resolve-options.js';
+import type { WebhooksOptions, WebhooksPart, WebhooksParts } from './options/webhooks-options.js';
 import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
 import { WebhookTransport } from './sending/transport.js';
@@ -52,7 +51,7 @@ const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
 export class WebhooksCoreModule {
   /** @param options the factory of the module's options, without defaults */
   static create(
-    { dataSource: name = DEFAULT_INSTANCE, parts = {} }: WebhooksInstanceOptions,
+    { dataSource: name, parts }: ResolvedInstanceOptions,
     options: Omit<FactoryProvider, 'provide'>,
     imports: DynamicModule['imports'] = [],
   ): DynamicModule {
@@ -64,7 +63,7 @@ export class WebhooksCoreModule {
     ];
     return {
       module: WebhooksCoreModule,
-      imports: [...imports, ...(parts.imports ?? [])],
+      imports: [...imports, ...parts.imports],
       providers: [
         {
           provide: optionsToken(name),
@@ -104,9 +103,9 @@ export class WebhooksCoreModule {
   }
 }
 
-function partProviders(parts: WebhooksParts, name: string): Provider[] {
-  const formats = (parts.payloadFormats ?? []).map((part) => partProvider('payloadFormats', part));
-  const schemes = (parts.signatureSchemes ?? []).map((part) => partProvider('signatureSchemes', part));
+function partProviders(parts: ResolvedInstanceOptions['parts'], name: string): Provider[] {
+  const formats = parts.payloadFormats.map((part) => partProvider('payloadFormats', part));
+  const schemes = parts.signatureSchemes.map((part) => partProvider('signatureSchemes', part));
   return [
     parts.transport
       ? partProvider('transport', parts.transport, WebhookTransport)

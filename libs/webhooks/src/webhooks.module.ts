@@ -3,6 +3,7 @@ import type { EntityRegistry } from './entities/entity-registry.js';
 import { registeredEntity, type WebhookFeature } from './entities/webhook-feature.js';
 import type { EntityClass, WebhookOptions } from './entities/webhook.decorator.js';
 import { ConfigurationError } from './errors.js';
+import { resolveInstanceOptions } from './options/resolve-options.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
 import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
@@ -35,20 +36,20 @@ export class WebhooksModule {
    */
   static forRoot(options: WebhooksModuleOptions = {}): DynamicModule {
     const { dataSource, parts, ...rest } = options;
+    const instance = resolveInstanceOptions({ dataSource, parts });
     return {
       module: WebhooksModule,
-      imports: [WebhooksCoreModule.create(instance(dataSource, parts), { useFactory: () => rest })],
+      imports: [WebhooksCoreModule.create(instance, { useFactory: () => rest })],
     };
   }
 
   /** Like {@link forRoot}, but a factory returns the options. `dataSource` and `parts` are needed earlier, so pass them directly. */
   static forRootAsync(options: WebhooksModuleAsyncOptions): DynamicModule {
-    const { dataSource, parts, imports, inject, useFactory } = options;
+    const { imports, inject = [], useFactory } = options;
+    const instance = resolveInstanceOptions(options);
     return {
       module: WebhooksModule,
-      imports: [
-        WebhooksCoreModule.create(instance(dataSource, parts), { useFactory, inject: inject ?? [] }, imports ?? []),
-      ],
+      imports: [WebhooksCoreModule.create(instance, { useFactory, inject }, imports)],
     };
   }
 
@@ -82,10 +83,6 @@ export class WebhooksModule {
       ],
     };
   }
-}
-
-function instance(dataSource: WebhooksModuleOptions['dataSource'], parts: WebhooksModuleOptions['parts']) {
-  return { ...(dataSource === undefined ? {} : { dataSource }), ...(parts === undefined ? {} : { parts }) };
 }
 
 /** A circular import gives `undefined`. */

@@ -3,7 +3,7 @@ import { CHANGED_OPTIONS } from './backlog.js';
 
 /** One of 100 events has a listener. The other events are only routed. */
 const WANTED_OF = 100;
-const NOBODYS_TOPIC = -1;
+const UNWANTED_TOPIC = -1;
 
 export const manyListeners: Scenario = {
   name: 'many-listeners',
@@ -90,6 +90,6 @@ function topicsOf(events: number, wanted: number, listeners: number): number[] {
   const every = wanted ? Math.floor(events / wanted) : Infinity;
   const stride = wanted ? Math.max(1, Math.floor(listeners / wanted)) : 0;
   return Array.from({ length: events }, (_, i) =>
-    i % every === 0 && i / every < wanted ? ((i / every) * stride) % listeners : NOBODYS_TOPIC,
+    i % every === 0 && i / every < wanted ? ((i / every) * stride) % listeners : UNWANTED_TOPIC,
   );
 }

@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore relaod
 import { describe, expect, it } from 'vitest';
 import { mapSteps, programOf, switchedOff, SWITCHES } from './generate.js';
 import { innerSteps, namesARowTwice, type Program, type Step } from './program.js';

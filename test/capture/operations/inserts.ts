@@ -128,7 +128,7 @@ export const INSERTS: readonly Operation[] = [
     },
   },
   {
-    name: 'insert … orIgnore() of new and of old rows',
+    name: 'insert … orIgnore() of new and existing rows',
     given: threeItems,
     run: ({ manager }) =>
       manager

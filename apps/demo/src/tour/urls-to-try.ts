@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore ordre
 /** Shell commands to try in this order. The endpoint `inbox` verifies webhooks with `secret`. */
 export function urlsToTry(baseUrl: string, secret: string, deliveryId: string): string[] {
   const post = (path: string, body?: object) =>

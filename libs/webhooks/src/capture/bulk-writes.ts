@@ -114,7 +114,7 @@ export class BulkWrites implements WriteInterceptor {
     }
     const mayMeetRows = !saving || (metadata && this.tableOf(metadata));
     if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
-    // If a delete date is set again, triggers would write that as an update.
+    // A second soft delete would set the delete date again, and triggers would capture that as an update.
     if (metadata && this.mayDeleteAgain(builder, metadata)) onlyOnce(builder, metadata);
     // Pending changes need the images from before this write.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);

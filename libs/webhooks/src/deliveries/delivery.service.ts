@@ -40,6 +40,7 @@ import { DeliveryNotFoundError, ResendError } from './errors.js';
 import type { InFlightDeliveries } from './in-flight.js';
 import { textOf } from '../foreign-text.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
+import { invalidValue } from '../show.js';
 
 /**
  * - `due`: will be sent, now or at `nextAttemptAt`
@@ -149,7 +150,7 @@ export class DeliveryService {
       readonly quotas: Quotas;
       readonly inFlight: InFlightDeliveries;
     },
-    private readonly boundTo: OwnerScope = undefined,
+    private readonly boundTo?: OwnerScope,
   ) {}
 
   /** This service bound to one owner (a string): deliveries of other owners are not found. @throws BadRequestError `INVALID_OWNER` */
@@ -288,7 +289,7 @@ export class DeliveryService {
     if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
       throw new BadRequestError(
         'INVALID_STATE',
-        `Invalid \`state\`. Allowed: 'exhausted', 'discarded', or a list of both.`,
+        invalidValue('state', state, "'exhausted', 'discarded', or a list of both"),
       );
     }
     quotas.countResend(this.boundTo);
@@ -377,10 +378,8 @@ export class DeliveryService {
 
   private filterRow({ since, until, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
     if (state !== undefined && !STATES.includes(state)) {
-      throw new BadRequestError(
-        'INVALID_STATE',
-        `Invalid \`state\`. Allowed: ${STATES.map((known) => `'${known}'`).join(', ')}.`,
-      );
+      const allowed = STATES.map((known) => `'${known}'`).join(', ');
+      throw new BadRequestError('INVALID_STATE', invalidValue('state', state, allowed));
     }
     const row: DeliveryFilterRow = { scope: this.boundTo };
     for (const key of ['owner', 'listenerId', 'eventId', 'type'] as const) {
@@ -416,7 +415,9 @@ export class DeliveryService {
 
 function milliseconds(date: Date, key: string): number {
   const ms = date instanceof Date ? date.getTime() : Number.NaN;
-  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', `Invalid \`${key}\`. Allowed: a valid Date.`);
+  // JSON would show an invalid Date as null.
+  const shown = date instanceof Date ? String(date) : date;
+  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', invalidValue(key, shown, 'a valid Date'));
   return ms;
 }
 

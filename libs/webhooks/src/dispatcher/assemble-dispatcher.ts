@@ -81,7 +81,7 @@ export function assembleDispatcher(parts: DispatcherParts) {
   const releases: Releases = new Releases(shared);
   const recorder = new Recorder({
     ...shared,
-    // Also while it stops, for as long as `stop()` allows: an attempt that is not recorded is sent again.
+    // Retry also while the dispatcher stops, as long as `stop()` allows: an attempt that is not recorded is sent again.
     keepsRunning: () => phase.isRunning,
     refused: () => lanes.pause(),
     written: () => lanes.resume(),

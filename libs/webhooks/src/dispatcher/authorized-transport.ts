@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { WebhookClock } from '../clock.js';
 import {
   BEARER_TOKEN,
-  MASK,
   openAuth,
   type ListenerAuth,
   type OAuth2ClientCredentials,
@@ -14,6 +13,7 @@ import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
+import { maskSecrets } from './mask-secrets.js';
 
 /** Dependencies of {@link AuthorizedTransport}. */
 export interface AuthorizedTransportParts {
@@ -42,8 +42,6 @@ const EXPIRES_EARLY_MS = 30_000;
 /** Lifetime of a token without `expires_in`, which RFC 6749, section 5.1, only recommends. */
 const DEFAULT_LIFETIME_MS = 5 * 60_000;
 const UNAUTHORIZED = 401;
-/** Shorter values are not masked: they are part of almost every text, and they are no secret. */
-const MIN_SECRET_LENGTH = 4;
 const TOO_SLOW = 'the token request took the whole time limit';
 
 /**
@@ -120,7 +118,7 @@ export class AuthorizedTransport {
     alsoSecret: readonly string[] = [],
   ): Promise<Outcome> {
     const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
-    return maskSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
+    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
   }
 
   private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
@@ -240,37 +238,14 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
   return { text, lifetimeMs: isLifetime ? Number(seconds) * 1_000 : DEFAULT_LIFETIME_MS };
 }
 
-/** Masks the credentials in the outcome: a receiver may echo its request, and the response is logged. */
-function maskSecrets(outcome: Outcome, values: readonly string[]): Outcome {
-  const secrets = values
-    .flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')])
-    .filter((text) => text.length >= MIN_SECRET_LENGTH)
-    .flatMap((text) => [text, JSON.stringify(text).slice(1, -1), htmlEscaped(text), encodeURIComponent(text)])
-    // Replace longer secrets first, because one secret may begin with another.
-    .toSorted((a, b) => b.length - a.length);
-  const clean = (text: string | null, limit: number) => {
-    if (text === null) return null;
-    const masked = secrets.reduce((left, secret) => left.replaceAll(secret, MASK), text);
-    // Check the original text: masking makes it shorter.
-    const mayBeCut = Buffer.byteLength(text) >= limit / 2;
-    return mayBeCut ? maskCutSecret(masked, secrets) : masked;
-  };
+/** The response is logged, and a receiver may echo its request. */
+function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
+  const secrets = values.flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')]);
+  const clean = (text: string | null, limit: number) =>
+    // Half of the limit: texts are cut by bytes, and some of them before they were decoded.
+    text === null ? null : maskSecrets(text, secrets, Buffer.byteLength(text) >= limit / 2);
   const response = clean(outcome.response, MAX_RESPONSE_BYTES);
   return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
-}
-
-function htmlEscaped(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
-}
-
-/** The stored response is cut at a limit, which may be in the middle of a secret. */
-function maskCutSecret(text: string, secrets: readonly string[]): string {
-  for (const secret of secrets) {
-    for (let length = Math.min(secret.length - 1, text.length); length >= MIN_SECRET_LENGTH; length--) {
-      if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + MASK;
-    }
-  }
-  return text;
 }
 
 function failed(errorDetail: string, kind: 'unreachable' | 'blocked'): Outcome {

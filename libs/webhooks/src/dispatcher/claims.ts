@@ -92,7 +92,7 @@ export class Claims {
     else lanes.add(laned);
   }
 
-  /** As {@link take}. Settles when each delivery is recorded or released. */
+  /** Like {@link take}, but settles when every delivery is recorded or released. */
   async takeAndWait(leased: Leased): Promise<void> {
     let left = leased.leased.length;
     if (!left) return;

@@ -323,7 +323,7 @@ export class Lanes {
     this.signalRoom(lane);
   }
 
-  /** Only when half empty, so that not every request that ends causes a claim. */
+  /** Signals room only when a full queue is half empty. Otherwise every request that ends would cause a claim. */
   private signalRoom(lane: Lane): void {
     const { concurrencyPerListener, concurrencyPerOwner } = this.options;
     const { queued } = lane.ownerLanes;

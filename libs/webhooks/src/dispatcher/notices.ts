@@ -72,7 +72,7 @@ export class Notices {
   }
 }
 
-/** Without the query, which may contain a token. JSON escapes line breaks in the owner. */
+/** Names a listener in the log. Leaves out the query of its URL, which may contain a token. JSON escapes line breaks in the owner. */
 function nameOf({ id, url, owner }: NoticedListener): string {
   const { origin, pathname } = new URL(url);
   return `${id} (${origin}${pathname}, ${owner === null ? 'no owner' : `owner ${JSON.stringify(owner)}`})`;

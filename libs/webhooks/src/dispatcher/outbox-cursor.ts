@@ -45,7 +45,7 @@ export class OutboxCursor {
     this.afterSeq = Math.min(this.afterSeq, afterSeq);
   }
 
-  /** The sweep is so late that the next look must be one. */
+  /** Whether the sweep is so late that the next look must be a sweep. */
   get isSweepOverdue(): boolean {
     return performance.now() > this.sweepAt + SWEEP_LATE_MS;
   }

@@ -11,6 +11,7 @@ import {
   type SetBackPosition,
 } from '../store/queue/set-back.js';
 import { messageOf } from '../foreign-text.js';
+import { TroubleLog } from '../webhooks-logger.js';
 
 /** Dependencies of {@link SetBack}. @internal */
 export interface SetBackParts {
@@ -32,6 +33,7 @@ export class SetBack {
   private aheadMs = 0;
   private running: Promise<void> | null = null;
   private readonly stopped = new AbortController();
+  private readonly trouble = new TroubleLog();
 
   constructor(private readonly parts: SetBackParts) {}
 
@@ -65,13 +67,16 @@ export class SetBack {
       const { aheadMs } = this;
       try {
         await this.bringBack(aheadMs);
+        if (this.trouble.recovered()) this.parts.logger.log('Times written while the clock was ahead were moved back.');
         // The clock may have been set back again meanwhile.
         if (this.aheadMs === aheadMs) this.aheadMs = 0;
         this.parts.done();
       } catch (error) {
-        this.parts.logger.error(
-          `Times written while the clock was ahead could not be moved back; this is retried every second: ${messageOf(error)}`,
-        );
+        if (this.trouble.failed()) {
+          this.parts.logger.error(
+            `Times written while the clock was ahead could not be moved back; this is retried every second: ${messageOf(error)}`,
+          );
+        }
         await pause(TRIED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
       }
     }

@@ -27,7 +27,7 @@ import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import { Signal } from './signal.js';
-import { TroubleLog } from './troubles.js';
+import { TroubleLog } from '../webhooks-logger.js';
 import { messageOf } from '../foreign-text.js';
 
 /** Dependencies of the upkeep. @internal */

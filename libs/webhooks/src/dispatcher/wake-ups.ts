@@ -4,7 +4,7 @@ import type { LoggerService } from '@nestjs/common';
 import sql from 'sql-template-tag';
 import { tupleHash } from '../hash.js';
 import type { ServerDatabase } from '../store/database/server-database.js';
-import { TroubleLog } from './troubles.js';
+import { TroubleLog } from '../webhooks-logger.js';
 import { SECOND, MINUTE } from '../time.js';
 import { messageOf } from '../foreign-text.js';
 
@@ -42,7 +42,7 @@ const CHECK_EVERY_MS = 30 * SECOND;
 const ANSWERED_WITHIN_MS = 3 * SECOND;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 30 * SECOND;
-/** A pooler stays a pooler; a server that was slow recovers. */
+/** Pause after a connection without notifications. A retry helps only if the server was slow, not if a pooler is in between. */
 const PAUSE_WHEN_SILENT_MS = 10 * MINUTE;
 
 /**
@@ -243,7 +243,7 @@ export class WakeUps {
     if (this.isSilentLogged) return;
     this.isSilentLogged = true;
     this.logger.warn(
-      'LISTEN receives no notifications, as behind a pooler in transaction mode. Only the poll finds commits of other processes. Set `wakeUp.url` to a direct connection to the server, or set `wakeUp: false`.',
+      'LISTEN receives no notifications. The usual cause is a pooler in transaction mode. Only the poll finds commits of other processes. Set `wakeUp.url` to a direct connection to the server, or set `wakeUp: false`.',
     );
   }
 }

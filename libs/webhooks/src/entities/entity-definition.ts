@@ -3,7 +3,7 @@ import { ConfigurationError } from '../errors.js';
 import type { Json, JsonObject } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { knownNames } from '../known-names.js';
-import { isOwnerText, MAX_OWNER_LENGTH } from '../owner.js';
+import { isOwnerText, OWNER_TEXTS } from '../owner.js';
 import { dialectOf } from '../dialect.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 import {
@@ -97,7 +97,7 @@ export class EntityDefinition {
   readonly ownerRelations: readonly RelationMetadata[];
   /** Relations whose foreign key must be known to capture a row: for the payload, for the owner, or because `when` may read it. */
   readonly relationsNeeded: readonly RelationMetadata[];
-  /** Columns that are in the payload, decide the owner, or, with `coalesce`, show whether a row was softly deleted. */
+  /** Columns that are in the payload, decide the owner, or, with `coalesce`, show whether a row was soft-deleted. */
   readonly columnsNeeded: readonly ColumnMetadata[];
   /** Fields whose values are in junction tables, not in the row. */
   readonly linkFields: readonly OutField[];
@@ -226,7 +226,7 @@ export class EntityDefinition {
     if (!isOwnerText(text)) {
       throw new CaptureError(
         'INVALID_OWNER',
-        `Invalid owner of a row of ${this.metadata.name}: a text of ${text.length} characters. The write is rolled back. Allowed: at most ${MAX_OWNER_LENGTH} characters, without NUL and without half a surrogate pair. Make \`owner\` result in the owner's id.`,
+        `Invalid owner of a row of ${this.metadata.name}: a text of ${text.length} characters. The write is rolled back. Allowed: ${OWNER_TEXTS}. Make \`owner\` result in the owner's id.`,
         { details: { entity: this.metadata.name, option: 'owner' } },
       );
     }

@@ -154,7 +154,7 @@ export class EntityRegistry {
 
   /** The nearest captured ancestor. TypeORM's `parentEntityMetadata` is the root of the table, even for a grandchild. */
   private parentOf(metadata: EntityMetadata): EntityDefinition | null {
-    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
     if (!metadata.parentEntityMetadata) return null;
     const definitions = [...this.definitions.values()];
     for (const ancestor of ancestors(metadata)) {

@@ -2,7 +2,7 @@ import type { EntityMetadata } from 'typeorm';
 
 /** The root of the entities that share a table by inheritance. For any other entity: the entity itself. */
 export function rootOf(metadata: EntityMetadata): EntityMetadata {
-  // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+  // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
   return metadata.parentEntityMetadata ?? metadata;
 }
 

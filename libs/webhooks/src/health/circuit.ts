@@ -2,12 +2,17 @@ import type { ListenerState } from './listener-state.js';
 
 /** When requests to a failing listener stop, and when the listener is disabled. Times are in milliseconds. */
 export interface CircuitPolicy {
-  /** Number of consecutive failures that opens the circuit. */
+  /** Number of consecutive failures that opens the circuit of a listener. 1 to 1,000,000. @defaultValue 10 */
   readonly failures: number;
-  /** How long the circuit stays open at first. The time doubles after each probe that fails. */
+  /** How long the circuit stays open at first; twice as long after each probe that fails. At most a day. @defaultValue 30_000 */
   readonly cooldownMs: number;
+  /** The longest pause between probes. From `cooldownMs` to a day. @defaultValue 600_000 (10 minutes) */
   readonly maxCooldownMs: number;
-  /** A listener is disabled when no attempt has succeeded for this long. */
+  /**
+   * A listener is disabled when none of its attempts, at least ten, has succeeded for this long. At most a year.
+   *
+   * @defaultValue 432_000_000 (5 days)
+   */
   readonly disableAfterMs: number;
 }
 

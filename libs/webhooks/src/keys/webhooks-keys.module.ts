@@ -1,9 +1,9 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { ConfigurationError } from '../errors.js';
-import { unknownOption } from '../known-names.js';
 import type { ListenerService } from '../listeners/listener.service.js';
 import { getListenersToken } from '../tokens.js';
-import { DEFAULT_INSTANCE } from '../instance.js';
+import { DATA_SOURCE, DECORATORS, pathOption } from '../module-options.js';
+import { resolveTable, type OptionTable } from '../option-table.js';
 import { keysController, LISTENERS } from './keys.controller.js';
 
 /** Options of {@link WebhooksKeysModule}. */
@@ -30,8 +30,12 @@ export interface WebhooksKeysOptions {
   decorators?: readonly ClassDecorator[];
 }
 
-const DEFAULT_PATH = 'webhooks/keys';
-const KNOWN_KEYS: readonly string[] = ['path', 'dataSource', 'decorators'] satisfies (keyof WebhooksKeysOptions)[];
+/** Every option of `WebhooksKeysModule.forRoot()`. */
+export const KEYS_OPTIONS = {
+  path: pathOption('webhooks/keys'),
+  dataSource: DATA_SOURCE,
+  decorators: DECORATORS,
+} satisfies OptionTable<WebhooksKeysOptions>;
 
 /**
  * Serves the public keys with which receivers verify Ed25519 signatures. `GET <path>/<id of the listener>` answers `{
@@ -46,15 +50,7 @@ const KNOWN_KEYS: readonly string[] = ['path', 'dataSource', 'decorators'] satis
 export class WebhooksKeysModule {
   /** @throws ConfigurationError `INVALID_OPTION` immediately; `WEBHOOKS_MODULE_MISSING` when the application starts */
   static forRoot(options: WebhooksKeysOptions = {}): DynamicModule {
-    const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [] } = options;
-    const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
-    if (unknown !== undefined) throw unknownOption('WebhooksKeysModule', unknown, KNOWN_KEYS);
-    if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/keys'");
-    if (typeof dataSource !== 'string' || dataSource === '')
-      throw invalid('dataSource', 'give the name of a data source');
-    if (!Array.isArray(decorators) || decorators.some((decorate) => typeof decorate !== 'function')) {
-      throw invalid('decorators', 'give a list of class decorators, called: [Public()]');
-    }
+    const { path, dataSource, decorators } = resolveTable(KEYS_OPTIONS, options, { name: 'WebhooksKeysModule' });
     return {
       module: WebhooksKeysModule,
       controllers: [keysController(path, decorators)],
@@ -73,8 +69,4 @@ export class WebhooksKeysModule {
       ],
     };
   }
-}
-
-function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksKeysModule: ${fix}.`);
 }

@@ -13,6 +13,7 @@ import { otherOwner } from './listener-owner.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
 import type { Listener, ListenerWithSecret } from './listener.js';
 import type { SigningKeys } from './signing-keys.js';
+import { invalidValue } from '../show.js';
 
 /** The maximum of `secrets.rotationOverlapMs`. */
 const MAX_OVERLAP_MS = 30 * DAY;
@@ -60,7 +61,7 @@ export class ListenerKeys {
     if (Number.isSafeInteger(overlapMs) && overlapMs >= 0 && overlapMs <= MAX_OVERLAP_MS) return overlapMs;
     throw new InvalidListenerError(
       'INVALID_OVERLAP',
-      `Invalid \`overlapMs\`. Allowed: a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days).`,
+      invalidValue('overlapMs', given, `a whole number of milliseconds from 0 to ${MAX_OVERLAP_MS} (30 days)`),
     );
   }
 

@@ -14,6 +14,7 @@ import { assertExternalId } from './listener-references.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
 import type { Listener } from './listener.js';
 import type { ShownListeners } from './shown-listeners.js';
+import { invalidValue } from '../show.js';
 
 const STATES: readonly Listener['state'][] = ['active', 'pending', 'disabled'];
 
@@ -47,10 +48,8 @@ export class ListenerReads {
     const { limit, after } = readPage(options);
     const { state } = options;
     if (state !== undefined && !STATES.includes(state)) {
-      throw new BadRequestError(
-        'INVALID_STATE',
-        `Invalid \`state\`. Allowed: ${STATES.map((known) => `'${known}'`).join(', ')}.`,
-      );
+      const allowed = STATES.map((known) => `'${known}'`).join(', ');
+      throw new BadRequestError('INVALID_STATE', invalidValue('state', state, allowed));
     }
     const owner = options.owner === undefined ? undefined : assertOwner(options.owner);
     if (this.boundTo !== undefined && owner !== undefined && owner !== this.boundTo) throw otherOwner();

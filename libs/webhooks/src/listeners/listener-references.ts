@@ -38,7 +38,7 @@ export function assertExternalId(id: unknown): asserts id is string {
   if (typeof id === 'string' && id !== '' && id.length <= MAX_EXTERNAL_ID_LENGTH && !id.includes('\0')) return;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `Invalid \`externalId\`. Allowed: a string of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
+    `\`externalId\` must be a string of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
   );
 }
 
@@ -48,7 +48,7 @@ function metadataText(metadata: JsonObject | null): string | null {
   if (text !== undefined && Buffer.byteLength(text) <= MAX_METADATA_BYTES) return text;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `Invalid \`metadata\`. Allowed: a JSON object of at most ${MAX_METADATA_BYTES} bytes, or null.`,
+    `\`metadata\` must be a JSON object of at most ${MAX_METADATA_BYTES} bytes, or null.`,
   );
 }
 

@@ -15,6 +15,7 @@ import { type ListenerChanges, found } from './listener-changes.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
 import type { Listener } from './listener.js';
 import type { ShownListeners } from './shown-listeners.js';
+import { invalidValue } from '../show.js';
 
 const MAX_REASON_LENGTH = 500;
 
@@ -30,7 +31,7 @@ export class ListenerStates {
   async enable(id: string, options: { held?: 'release' | 'discard' } = {}): Promise<Listener> {
     const { held = 'release' } = options;
     if (held !== 'release' && held !== 'discard') {
-      throw new InvalidListenerError('INVALID_LISTENER', "Invalid `held`. Allowed: 'release', 'discard'.");
+      throw new InvalidListenerError('INVALID_LISTENER', invalidValue('held', held, "'release', 'discard'"));
     }
     const { database, clock } = this.parts;
     const transaction = this.parts.transactions.here();

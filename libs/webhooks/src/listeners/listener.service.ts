@@ -34,7 +34,7 @@ export class ListenerService {
   /** @internal */
   constructor(
     private readonly parts: ListenerServiceParts,
-    private readonly boundTo: OwnerScope = undefined,
+    private readonly boundTo?: OwnerScope,
   ) {
     const signingKeys = new SigningKeys(parts);
     const shown = new ShownListeners(parts, boundTo, signingKeys);

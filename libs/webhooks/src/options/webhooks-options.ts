@@ -60,15 +60,13 @@ export interface DispatcherOptions {
    * processes. Its pending deliveries then wait without using up attempts. After `cooldownMs` one delivery is sent as a probe. If it
    * succeeds, the circuit closes. If it fails, the next pause is twice as long, up to `maxCooldownMs`. A listener is disabled if
    * none of its attempts succeeded for `disableAfterMs`. Times are in ms.
-   *
-   * @defaultValue `{ failures: 10, cooldownMs: 30_000, maxCooldownMs: 600_000, disableAfterMs: 432_000_000 }` (5 days)
    */
   circuit?: Partial<CircuitPolicy>;
   /** The longest wait that the header `Retry-After` of a receiver can cause, in ms. @defaultValue 86_400_000 (24 hours) */
   retryAfterCapMs?: number;
   /**
    * How long a delivery may stay pending, in ms since its event happened: because of a retry, an open circuit or a disabled
-   * listener. No retry is made after this time. The delivery is discarded, and its `lastErrorCode` is `TOO_OLD`. The dispatcher
+   * listener. No retry is made after this time. See `docs/operations.md`. The delivery is discarded, and its `lastErrorCode` is `TOO_OLD`. The dispatcher
    * checks the age every five minutes. `resend()`, `recover()` and `replay()` also send older deliveries.
    *
    * @defaultValue 2_592_000_000 (30 days)
@@ -120,7 +118,7 @@ export interface SecretsOptions {
   /**
    * Keys that seal (encrypt with AES-256-GCM) the secrets and credentials of listeners in the tables. The first key seals, and every
    * key opens. Without keys, anyone who can read the database or a backup can sign in your name, and a warning is logged at start.
-   * If a key is lost, listeners whose secrets it sealed wait until the key is available again.
+   * If a key is lost, listeners whose secrets it sealed wait until the key is available again. See `docs/signing.md`.
    *
    * @defaultValue none: secrets are stored unencrypted
    */
@@ -128,7 +126,7 @@ export interface SecretsOptions {
   /**
    * Whether only sealed secrets and credentials are used. Without this, an attacker who can write the tables can insert a secret of
    * their choice. Run `listeners.resealSecrets()` before you turn it on: deliveries of a listener with an unsealed secret wait, and
-   * `SECRET_NOT_SEALED` is logged. Requires `keys`.
+   * `SECRET_NOT_SEALED` is logged. Requires `keys`. See `docs/signing.md#secrets-at-rest`.
    *
    * @defaultValue false
    */
@@ -140,11 +138,11 @@ export interface SecretsOptions {
  * a minute for itself.
  */
 export interface LimitsOptions {
-  /** Listeners of one owner. 1 to 1,000,000. @defaultValue 1_000 */
+  /** Listeners of one owner. See `docs/owners.md#quotas`. 1 to 1,000,000. @defaultValue 1_000 */
   listenersPerOwner?: number;
-  /** Calls of `sendTest()` a minute. 1 to 1,000,000. @defaultValue 30 */
+  /** Calls of `sendTest()` by one owner in a minute. 1 to 1,000,000. @defaultValue 30 */
   testsPerMinute?: number;
-  /** Calls of `resend()`, `recover()` and `replay()` a minute. 1 to 1,000,000. @defaultValue 60 */
+  /** Calls of `resend()`, `recover()` and `replay()` by one owner in a minute. 1 to 1,000,000. @defaultValue 60 */
   resendsPerMinute?: number;
   /** Number of attempts after which an owner cannot resend a delivery. 1 to 1,000,000. @defaultValue 100 */
   attemptsPerDelivery?: number;
@@ -155,9 +153,13 @@ export interface LimitsOptions {
  * because they may show data that customers must not see, such as the context of an event.
  */
 export interface CustomersOptions {
-  /** Names of payload formats. @defaultValue the built-in formats: `standard`, `cloudevents`, `cloudevents-binary` */
+  /**
+   * Names of the payload formats that owner-bound services accept. See `docs/owners.md#what-customers-choose`.
+   *
+   * @defaultValue the built-in formats: `standard`, `cloudevents`, `cloudevents-binary`
+   */
   formats?: readonly string[];
-  /** Names of signature schemes. @defaultValue the built-in schemes: see `docs/signing.md` */
+  /** Names of the signature schemes that owner-bound services accept. See `docs/signing.md#schemes`. @defaultValue the built-in schemes */
   schemes?: readonly string[];
 }
 
@@ -165,7 +167,7 @@ export interface CustomersOptions {
 export interface HandshakeOptions {
   /**
    * Handshake for listeners that don't set one. Unless this is `'none'`, owner-bound services reject `'none'`: customers may pick the
-   * method but cannot opt out.
+   * method but cannot opt out. See `docs/receiving/README.md#handshakes`.
    *
    * @defaultValue 'none'
    */
@@ -200,7 +202,7 @@ export interface WebhooksOptions {
   tableSchema?: string;
   /**
    * Capture mode of entities that don't set one. `'orm'`: TypeORM writes of this application are captured. `'trigger'`: triggers of
-   * the database capture every write, also of other programs. See `docs/capture.md`.
+   * the database capture every write, also of other programs. See `docs/capture.md#trigger-mode`.
    *
    * @defaultValue 'orm'
    */
@@ -222,7 +224,7 @@ export interface WebhooksOptions {
    */
   currentManager?: () => EntityManager | undefined;
   /**
-   * `'queued'`: the write returns as soon as it is committed. `'inline'`: the write also waits for the first attempt of its
+   * Whether a write waits for the first attempt of its deliveries. `'queued'`: the write returns as soon as it is committed. `'inline'`: the write also waits for the first attempt of its
    * deliveries, at most `dispatcher.timeoutMs`. A failed attempt never rejects the write: the delivery is retried as with `'queued'`.
    *
    * @defaultValue 'queued'
@@ -233,7 +235,7 @@ export interface WebhooksOptions {
    * How many events in a row may cause each other. A write that handles an event, in process or in a receiver that uses
    * `withIncomingWebhook()`, makes an event that is one level deeper. A write that would exceed the limit fails with `WEBHOOK_LOOP`. If
    * the value is too low, legitimate chains fail. If it is too high, a loop runs longer. With 0, handlers cannot write anything that
-   * makes events. 0 to 1,000.
+   * makes events. See `docs/capture.md#loops`. 0 to 1,000.
    *
    * @defaultValue 16
    */
@@ -242,7 +244,7 @@ export interface WebhooksOptions {
    * How many milliseconds a COMMIT waits for writes that are not awaited. Time counts while none of these writes has a statement under
    * way. Then the COMMIT is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. If the value is too low, a hook that
    * awaits slow work fails its transaction. If it is too high, a hook that awaits this COMMIT blocks its connection for as long.
-   * 1 to 3,600,000.
+   * See `docs/capture.md#writes-that-nobody-awaits-when-their-transaction-ends`. 1 to 3,600,000.
    *
    * @defaultValue 10_000
    */
@@ -256,7 +258,12 @@ export interface WebhooksOptions {
    *
    * @defaultValue `{}`: LISTEN uses the connection settings of the data source
    */
-  wakeUp?: { url?: string } | false;
+  wakeUp?:
+    | false
+    | {
+        /** URL of the server itself, with user, password and database, if the data source uses a pooler. @defaultValue none */
+        url?: string;
+      };
   payload?: {
     /** Larger payloads are sent thin: the id, `"truncated": true`, and the fields that fit. UTF-8 bytes. @defaultValue 262_144 */
     maxPayloadBytes?: number;
@@ -277,7 +284,7 @@ export interface WebhooksOptions {
   customers?: CustomersOptions;
   /** Quotas of each owner. */
   limits?: LimitsOptions;
-  /** How long events, deliveries and attempts are kept. `false`: nothing is ever deleted, and the tables grow. */
+  /** How long events, deliveries and attempts are kept; with `false` nothing is ever deleted, and the tables grow. @defaultValue `{}` */
   retention?: false | RetentionOptions;
   security?: SecurityOptions;
   sqlite?: {
@@ -312,23 +319,23 @@ export type WebhooksPart<T> =
  * return them.
  */
 export interface WebhooksParts {
-  /** Sends a signed request. @defaultValue `HttpTransport` */
+  /** Sends a signed request. See `docs/replaceable-parts.md`. @defaultValue `HttpTransport` */
   transport?: WebhooksPart<WebhookTransport>;
   /** Decides when a failed attempt is retried. @defaultValue `StandardRetrySchedule` */
   retrySchedule?: WebhooksPart<RetrySchedule>;
-  /** Payload formats in addition to the built-in ones. A listener chooses a format by its `name`. */
+  /** Payload formats in addition to the built-in ones. A listener chooses a format by its `name`. @defaultValue none */
   payloadFormats?: readonly WebhooksPart<PayloadFormat>[];
-  /** Signature schemes in addition to the built-in ones of `docs/signing.md`. A listener chooses schemes by their `name`. */
+  /** Signature schemes in addition to the built-in ones. A listener chooses schemes by their `name`. See `docs/signing.md`. @defaultValue none */
   signatureSchemes?: readonly WebhooksPart<SignatureScheme>[];
-  /** Modules whose providers the parts inject. */
+  /** Modules whose providers the parts inject. @defaultValue none */
   imports?: ModuleMetadata['imports'];
 }
 
 /** Options that must be known while Nest wires modules, before any factory runs. */
 export interface WebhooksInstanceOptions {
   /**
-   * Name of the TypeORM data source whose entities this instance serves. The webhook tables are in the same database. The name is also
-   * the name of the instance: `@InjectListeners('billing')`.
+   * Name of the TypeORM data source whose entities this instance serves, and of the instance: `@InjectListeners('billing')`. The webhook
+   * tables are in the same database.
    *
    * @defaultValue the default data source
    */

@@ -6,7 +6,7 @@ import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
 import { knownNames } from '../known-names.js';
 import { loopMessage } from '../entities/errors.js';
-import { MAX_OWNER_LENGTH, ownerText } from '../owner.js';
+import { OWNER_TEXTS, ownerText } from '../owner.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
@@ -21,6 +21,7 @@ import { isReservedType } from '../events/reserved-names.js';
 import { PublishError } from './publish-errors.js';
 import { EVERY_OWNER, type Audience, type EveryOwner, type WebhookEvent } from '../events/webhook-event.js';
 import { textOf } from '../foreign-text.js';
+import { invalidValue } from '../show.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 
 /** Options of `publish()`. */
@@ -45,7 +46,7 @@ export interface PublishOptions {
    * overlap have no defined order; see `docs/ordering.md`.
    */
   orderKey?: string;
-  /** As `withContext()` around this call. */
+  /** The context of this event, as if this call ran inside `withContext()`. */
   context?: WebhookContext;
 }
 
@@ -192,11 +193,11 @@ export class WebhooksService {
     if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
       throw new PublishError(
         'INVALID_IDEMPOTENCY_KEY',
-        'publish(): invalid `idempotencyKey`. Allowed: a string of 1 to 255 characters.',
+        invalidValue('idempotencyKey', idempotencyKey, 'a string of 1 to 255 characters'),
       );
     }
     if (orderKey !== undefined && typeof orderKey !== 'string') {
-      throw new PublishError('INVALID_ORDER_KEY', 'publish(): invalid `orderKey`. Allowed: a string.');
+      throw new PublishError('INVALID_ORDER_KEY', invalidValue('orderKey', orderKey, 'a string'));
     }
     const dedupeKey =
       idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
@@ -237,7 +238,7 @@ function audienceOf(owner: PublishOptions['owner']): { audience: Audience; owner
   if (text === undefined) {
     throw new PublishError(
       'INVALID_OWNER',
-      `publish(): invalid \`owner\`. Allowed: a number, a bigint, EVERY_OWNER, or a string of at most ${MAX_OWNER_LENGTH} characters without NUL and without half a surrogate pair.`,
+      invalidValue('owner', owner, `EVERY_OWNER, a number, a bigint, or ${OWNER_TEXTS}`),
     );
   }
   return { audience: 'owner', owner: text };
@@ -258,7 +259,7 @@ function jsonData(type: string, data: object): JsonObject {
     );
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new PublishError('INVALID_DATA', `publish('${type}'): invalid \`data\`. Allowed: an object.`);
+    throw new PublishError('INVALID_DATA', `publish('${type}'): \`data\` must be an object.`);
   }
   return json as JsonObject;
 }

@@ -24,7 +24,7 @@ export function challengeOf(webhook: { readonly type: string | null; readonly da
  * Returns the headers that grant an `OPTIONS` request of CloudEvents' abuse protection, for your own route. Returns `null` when the
  * origin is not allowed: answer without these headers then.
  *
- * This permission is not trust: verify the webhooks that follow, like any webhook.
+ * This permission does not prove who sends: verify the webhooks that follow, like any webhook.
  *
  * @param options `origins`: DNS names of allowed senders, or `'*'`; `ratePerMinute`: how many requests a minute a sender may make
  * @defaultValue `ratePerMinute`: no limit

@@ -11,7 +11,7 @@ import {
   type IncomingWebhookRequest,
   IncomingWebhookScheme,
 } from './incoming-webhook-scheme.js';
-import { assertRecent, idOf, timestampOf } from './verify-incoming-webhook.js';
+import { assertRecent, idOf, timestampOf, signatureMismatch } from './verify-incoming-webhook.js';
 import { IncomingWebhookError } from './incoming-webhook-error.js';
 
 /** Standard Webhooks: id and timestamp are signed headers. */
@@ -24,7 +24,7 @@ export class StandardIncomingWebhookScheme extends IncomingWebhookScheme {
     const id = idOf(headers);
     const timestamp = timestampOf(headers);
     if (!(await isSigned(this.scheme, { id, timestamp, body, secrets, headers }))) {
-      throw hasSignature ? mismatch() : missing('webhook-signature');
+      throw hasSignature ? signatureMismatch() : missing('webhook-signature');
     }
     assertFresh(timestamp, limits);
     return { id, timestamp };
@@ -38,7 +38,7 @@ export class GithubIncomingWebhookScheme extends IncomingWebhookScheme {
 
   async verify({ headers, body, secrets }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     if (headers['x-hub-signature-256'] === undefined) throw missing('x-hub-signature-256');
-    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
+    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw signatureMismatch();
     return { id: bodyId(body), timestamp: null };
   }
 }
@@ -59,8 +59,8 @@ export class StripeIncomingWebhookScheme extends IncomingWebhookScheme {
       );
     }
     const timestamp = Number(text);
-    // The scheme rejects a header with two times.
-    if (!(await isSigned(this.scheme, { id: '', timestamp, body, secrets, headers }))) throw mismatch();
+    // The scheme rejects a header with two timestamps.
+    if (!(await isSigned(this.scheme, { id: '', timestamp, body, secrets, headers }))) throw signatureMismatch();
     assertFresh(timestamp, limits);
     return { id: idInBody(body) ?? bodyId(body), timestamp };
   }
@@ -74,7 +74,7 @@ export class GoogleCodeIncomingWebhookScheme extends IncomingWebhookScheme {
   async verify({ headers, body, secrets }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     const header = 'google-code-project-hosting-hook-hmac';
     if (headers[header] === undefined) throw missing(header);
-    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw mismatch();
+    if (!(await isSigned(this.scheme, { id: '', timestamp: 0, body, secrets, headers }))) throw signatureMismatch();
     return { id: bodyId(body), timestamp: null };
   }
 }
@@ -94,8 +94,9 @@ export const INCOMING_WEBHOOK_SCHEMES: Readonly<Record<IncomingWebhookSchemeName
 const turns = new Turns();
 
 /**
- * Whether any of the secrets signed. Each is tried, whichever fits, and other requests have a turn between them: each goes through the whole
- * body, and for Ed25519 the sender of the request chooses how many signatures do.
+ * Whether one of the secrets made the signature. Every secret is tried, so that the time does not show which one fits. Between two
+ * checks other requests get a turn of the event loop: each check reads the whole body, and for Ed25519 the sender of the request chooses
+ * the number of signatures.
  */
 async function isSigned(
   scheme: SignatureScheme,
@@ -132,8 +133,4 @@ function assertFresh(
 
 function missing(header: string): IncomingWebhookError {
   return new IncomingWebhookError('MISSING_HEADER', `The header ${header} is missing.`);
-}
-
-function mismatch(): IncomingWebhookError {
-  return new IncomingWebhookError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
 }

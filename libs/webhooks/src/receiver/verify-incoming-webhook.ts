@@ -83,10 +83,18 @@ export function verifyIncomingWebhook<T = unknown>(options: VerifyIncomingWebhoo
   if (!scheme.verify({ id, timestamp, body, secrets, headers })) {
     throw headers['webhook-signature'] === undefined && scheme.name === 'standard'
       ? new IncomingWebhookError('MISSING_HEADER', 'The header webhook-signature is missing.')
-      : new IncomingWebhookError('SIGNATURE_MISMATCH', 'No secret made this signature over this body.');
+      : signatureMismatch();
   }
   assertRecent(timestamp, options);
   return { id, timestamp, depth: depthOf(headers), ...parsePayload<T>(body) };
+}
+
+/** @internal */
+export function signatureMismatch(): IncomingWebhookError {
+  return new IncomingWebhookError(
+    'SIGNATURE_MISMATCH',
+    'The signature does not match the body with any of the secrets. Check the secrets, and pass the body exactly as it arrived.',
+  );
 }
 
 function secretsOf(given: string | readonly string[]): readonly string[] {

@@ -100,7 +100,7 @@ export function questionOf(
   if (!Number.isInteger(timeoutMs) || timeoutMs < 1 || timeoutMs > MAX_TIMEOUT_MS) {
     throw new ConfigurationError(
       'INVALID_OPTION',
-      `Invalid value ${timeoutMs} for \`timeoutMs\` of the sender's verify view. Allowed: whole milliseconds from 1 to ${MAX_TIMEOUT_MS}.`,
+      `Invalid value ${timeoutMs} for \`timeoutMs\` of the sender's verify view. Allowed: a whole number of milliseconds from 1 to ${MAX_TIMEOUT_MS}.`,
     );
   }
   return { view, timeoutMs };

@@ -2,8 +2,8 @@ import { isIP } from 'node:net';
 
 import ipaddr from 'ipaddr.js';
 
-import { ConfigurationError } from '../errors.js';
-import { show } from '../show.js';
+import type { ConfigurationError } from '../errors.js';
+import { invalidOption } from '../option-table.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
@@ -11,8 +11,9 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6;
 const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
- * Where clouds answer with credentials or with what an instance was started with. Most lie in ranges that are blocked anyway; that of
- * Azure (168.63.129.16) is a public address, and one wide entry of `allowedAddresses` must not open any of them.
+ * Metadata services of clouds. They answer with credentials, or with the data with which an instance was started. Most of these
+ * addresses are in ranges that are blocked anyway, but the one of Azure (168.63.129.16) is public. A wide entry of `allowedAddresses`
+ * opens none of them.
  *
  * Not in the list: names, such as `metadata.google.internal` and `metadata.packet.net` (addresses are checked after they resolve), time and DNS
  * servers of clouds, and the agents on loopback (Azure App Service, Azure Arc).
@@ -20,7 +21,7 @@ const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 const METADATA_ADDRESSES = new Set(
   [
     /*
-     * One address for many:
+     * Shared by many clouds:
      * AWS EC2       https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
      * Azure         https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
      * Google        https://cloud.google.com/compute/docs/metadata/querying-metadata
@@ -163,14 +164,16 @@ function parseRange(entry: unknown): [Address, number] {
       const parsed = ipaddr.parse(address);
       if (Number(bits) <= parsed.toByteArray().length * 8) return [parsed, Number(bits)];
     }
-    throw invalidRange(entry, `Write "${address}/${address.includes(':') ? 128 : 32}" for a single address`);
+    throw invalidRange(entry, `Write "${address}/${address.includes(':') ? 128 : 32}" for a single address.`);
   }
-  throw invalidRange(entry, 'Write an address and a prefix length, such as "10.0.0.0/8" or "::1/128"');
+  throw invalidRange(entry, 'Write an address and a prefix length, such as "10.0.0.0/8" or "::1/128".');
 }
 
 function invalidRange(entry: unknown, fix: string): ConfigurationError {
-  return new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value ${show(entry)} in \`security.allowedAddresses\`. Allowed: CIDR ranges. ${fix}.`,
+  return invalidOption(
+    { module: { name: 'WebhooksModule' }, key: 'security.allowedAddresses' },
+    entry,
+    'CIDR ranges',
+    fix,
   );
 }

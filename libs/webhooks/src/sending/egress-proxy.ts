@@ -4,22 +4,21 @@ import { request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
-import { ConfigurationError } from '../errors.js';
-import { show } from '../show.js';
+import { flag, optional, required, type OptionTable, type Resolved } from '../option-table.js';
 import { hostOf } from './lookup.js';
 import { describeError, SendError } from './send-error.js';
 
 /** The proxy through which webhooks leave the network. */
 export interface EgressProxyOptions {
   /**
-   * `http://proxy:3128` or `https://proxy:3129`. Add user and password to the URL if the proxy requires them. Webhooks
+   * URL of the proxy: `http://proxy:3128` or `https://proxy:3129`. Add user and password to the URL if the proxy requires them. Webhooks
    * to `https:` and `http:` URLs are both tunnelled with CONNECT. The address of the proxy is not checked: the
    * application chose it.
    */
   url: string;
 
   /**
-   * `false`: this process resolves and checks the name, and sends the checked address in CONNECT. TLS still uses the
+   * Whether the proxy resolves names. `false`: this process resolves and checks the name, and sends the checked address in CONNECT. TLS still uses the
    * name.
    *
    * `true` is for a network without a resolver for outside names. The name is sent in CONNECT, so **the proxy is the
@@ -37,41 +36,23 @@ export interface EgressProxyOptions {
   ca?: string;
 }
 
-/** {@link EgressProxyOptions}, checked. */
-export interface ResolvedEgressProxy {
-  readonly url: string;
-  readonly resolvesNames: boolean;
-  readonly ca: string | undefined;
-}
+export const EGRESS_PROXY = {
+  url: required<string>({
+    allowed: "an http: or https: URL without a path, such as 'http://proxy.internal:3128'",
+    isAllowed: isProxyUrl,
+    isSecret: true, // it may contain a password
+  }),
+  resolvesNames: flag(false),
+  ca: optional<string>({ allowed: 'certificates in PEM', isAllowed: isCertificate, isSecret: true }),
+} satisfies OptionTable<EgressProxyOptions>;
 
-/**
- * @throws {@link ConfigurationError} `INVALID_OPTION`. The message does not repeat the URL, which may contain a
- * password
- */
-export function resolveEgressProxy(given: EgressProxyOptions | undefined): ResolvedEgressProxy | null {
-  if (given === undefined) return null;
-  const { url, resolvesNames = false, ca } = given;
-  const parsed = typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
+/** {@link EgressProxyOptions}, checked. */
+export type ResolvedEgressProxy = Resolved<typeof EGRESS_PROXY>;
+
+function isProxyUrl(given: unknown): boolean {
+  const parsed = typeof given === 'string' && URL.canParse(given) ? new URL(given) : null;
   const isOrigin = parsed !== null && parsed.pathname === '/' && parsed.search === '' && parsed.hash === '';
-  if (!isOrigin || !['http:', 'https:'].includes(parsed.protocol) || !canBeDecoded(parsed)) {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `${url === undefined ? 'Missing value' : "Invalid value '…'"} for \`security.proxy.url\`. Allowed: an http: or https: URL without a path, such as 'http://proxy.internal:3128'.`,
-    );
-  }
-  if (typeof resolvesNames !== 'boolean') {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `Invalid value ${show(resolvesNames)} for \`security.proxy.resolvesNames\`. Allowed: true, false.`,
-    );
-  }
-  if (ca !== undefined && !isCertificate(ca)) {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `Invalid value ${typeof ca === 'string' ? "'…'" : show(ca)} for \`security.proxy.ca\`. Allowed: certificates in PEM.`,
-    );
-  }
-  return Object.freeze({ url, resolvesNames, ca });
+  return isOrigin && ['http:', 'https:'].includes(parsed.protocol) && canBeDecoded(parsed);
 }
 
 function isCertificate(pem: unknown): boolean {
@@ -142,10 +123,11 @@ export class EgressProxy {
       };
       request.on('error', fail);
       // Node.js emits `connect` for every status, not only for 2xx.
-      request.on('connect', ({ statusCode }: IncomingMessage, stream: Duplex, head: Buffer) => {
+      request.on('connect', ({ statusCode = 0 }: IncomingMessage, stream: Duplex, head: Buffer) => {
         clearTimeout(timer);
         const socket = stream as Socket;
-        if (statusCode !== 200) {
+        // Any 2xx opens the tunnel (RFC 9110, section 9.3.6).
+        if (statusCode < 200 || statusCode > 299) {
           socket.on('error', () => undefined).destroy();
           fail(new SendError('PROXY_FAILED', `the proxy answered CONNECT with ${statusCode}`));
           return;

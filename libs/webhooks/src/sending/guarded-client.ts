@@ -173,7 +173,10 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (status < 200) {
       if (++this.#informational > MAX_INFORMATIONAL) {
         controller.abort(
-          new SendError('INVALID_RESPONSE', `the receiver sent more than ${MAX_INFORMATIONAL} answers of 1xx`),
+          new SendError(
+            'INVALID_RESPONSE',
+            `the receiver sent more than ${MAX_INFORMATIONAL} answers with a 1xx status`,
+          ),
         );
       }
       return;
@@ -246,7 +249,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#resolve = null;
     if (this.#status === null) {
       resolve(
-        failedPost(toSendError(error ?? new SendError('INVALID_RESPONSE', 'the answer ended before its status'))),
+        failedPost(toSendError(error ?? new SendError('INVALID_RESPONSE', 'the answer ended before its status line'))),
       );
     } else {
       resolve({ status: this.#status, headers: this.#headers, body: this.#text(), error: null });

@@ -1,8 +1,15 @@
 import type { LookupFunction } from 'node:net';
-import { ConfigurationError } from '../errors.js';
-import { show } from '../show.js';
+import {
+  flag,
+  group,
+  option,
+  optionalFunction,
+  optionalGroup,
+  type OptionTable,
+  type Resolved,
+} from '../option-table.js';
 import { AddressGuard } from './address-guard.js';
-import { type EgressProxyOptions, resolveEgressProxy, type ResolvedEgressProxy } from './egress-proxy.js';
+import { EGRESS_PROXY, type EgressProxyOptions } from './egress-proxy.js';
 
 /**
  * Which addresses webhooks may be sent to. No default depends on `NODE_ENV`, so tests run with the defaults of
@@ -14,7 +21,7 @@ export interface SecurityOptions {
    * tests and demos. Anybody who may create a listener can then make this application POST to every service in these
    * ranges. Cloud metadata addresses stay blocked unless an entry names exactly one (`169.254.169.254/32`).
    *
-   * @defaultValue []
+   * @defaultValue `[]`
    */
   allowedAddresses?: readonly string[];
 
@@ -35,7 +42,7 @@ export interface SecurityOptions {
   allowedPorts?: 'any' | readonly number[];
 
   /**
-   * The proxy for all webhooks. Proxy settings of the environment are ignored.
+   * The proxy for all webhooks. Proxy settings of the environment are ignored. See `docs/options.md#through-a-proxy`.
    *
    * @defaultValue none: connections are direct
    */
@@ -43,66 +50,48 @@ export interface SecurityOptions {
 
   /**
    * Resolves names to addresses, with the signature of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every
-   * address that it returns is checked.
+   * address that it returns is checked. By default, c-ares helps out while slow names block the threads of `dns.lookup`.
    *
    * @defaultValue `dns.lookup`
    */
   lookup?: LookupFunction;
 }
 
+const TABLE = {
+  allowedAddresses: option<readonly string[]>(Object.freeze([]), {
+    allowed: "an array of CIDR ranges such as '10.0.0.0/8'",
+    isAllowed: Array.isArray,
+    read: (ranges) => {
+      void new AddressGuard(ranges);
+      return Object.freeze([...ranges]);
+    },
+  }),
+  allowHttp: flag(false),
+  allowedPorts: option<'any' | readonly number[]>('any', {
+    allowed: "'any', or an array of ports from 1 to 65535 such as [443]",
+    isAllowed: (given) => given === 'any' || (Array.isArray(given) && given.length > 0 && given.every(isPort)),
+    read: (ports) => (ports === 'any' ? ports : Object.freeze([...ports])),
+  }),
+  proxy: optionalGroup(group(EGRESS_PROXY)),
+  lookup: optionalFunction<LookupFunction>('a function with the signature of dns.lookup'),
+} satisfies OptionTable<SecurityOptions>;
+
+/** The group `security`. */
+export const SECURITY = group(TABLE);
+
 /** {@link SecurityOptions} with every default filled in. */
-export interface ResolvedSecurityOptions extends Readonly<Required<Omit<SecurityOptions, 'proxy' | 'lookup'>>> {
-  readonly proxy: ResolvedEgressProxy | null;
-  readonly lookup: LookupFunction | undefined;
-}
+export type ResolvedSecurityOptions = Resolved<typeof TABLE>;
 
 /** Whether webhooks may be sent to the port of a URL. A URL without a port has the default port of its scheme. */
 export function isPortAllowed(url: URL, allowedPorts: ResolvedSecurityOptions['allowedPorts']): boolean {
   return allowedPorts === 'any' || allowedPorts.includes(Number(url.port) || (url.protocol === 'https:' ? 443 : 80));
 }
 
-/**
- * Fills in the defaults and checks the given options.
- *
- * @throws {@link ConfigurationError} `INVALID_OPTION`. The message names key, value and fix
- */
+/** Fills in the defaults and checks the given options. @throws {@link ConfigurationError} `INVALID_OPTION` */
 export function resolveSecurityOptions(options: SecurityOptions = {}): ResolvedSecurityOptions {
-  const { allowedAddresses = [], allowHttp = false, allowedPorts = 'any', lookup } = options;
-  if (typeof allowHttp !== 'boolean') {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `Invalid value ${show(allowHttp)} for \`security.allowHttp\`. Allowed: true, false.`,
-    );
-  }
-  if (!Array.isArray(allowedAddresses)) {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `Invalid value ${show(allowedAddresses)} for \`security.allowedAddresses\`. Allowed: an array of CIDR ranges such as "10.0.0.0/8".`,
-    );
-  }
-  void new AddressGuard(allowedAddresses);
-  assertPorts(allowedPorts);
-  if (lookup !== undefined && typeof lookup !== 'function') {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `security.lookup is ${show(lookup)}: give a function with the signature of dns.lookup.`,
-    );
-  }
-  return Object.freeze({
-    allowedAddresses: Object.freeze([...allowedAddresses]),
-    allowHttp,
-    allowedPorts: allowedPorts === 'any' ? allowedPorts : Object.freeze([...allowedPorts]),
-    proxy: resolveEgressProxy(options.proxy),
-    lookup,
-  });
+  return SECURITY.resolve(options, { module: { name: 'WebhooksModule' }, key: 'security' });
 }
 
-function assertPorts(given: unknown): void {
-  if (given === 'any') return;
-  const isPort = (port: unknown): boolean => Number.isInteger(port) && Number(port) >= 1 && Number(port) <= 65_535;
-  if (Array.isArray(given) && given.length > 0 && given.every(isPort)) return;
-  throw new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value ${show(given)} for \`security.allowedPorts\`. Allowed: 'any', or an array of ports from 1 to 65535 such as [443].`,
-  );
+function isPort(port: unknown): boolean {
+  return Number.isInteger(port) && Number(port) >= 1 && Number(port) <= 65_535;
 }

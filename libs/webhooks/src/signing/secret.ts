@@ -28,7 +28,7 @@ export function generateSecret(): string {
  */
 export function assertSecret(secret: unknown): asserts secret is string {
   if (typeof secret !== 'string' || !secret.startsWith(SECRET_PREFIX)) {
-    throw invalidSecret(`A secret is text that starts with "${SECRET_PREFIX}". ${SECRET_FORM}`);
+    throw invalidSecret(`A secret must be text that starts with "${SECRET_PREFIX}". ${SECRET_FORM}`);
   }
   const key = decodeBase64(secret.slice(SECRET_PREFIX.length));
   if (key === null) {
@@ -38,7 +38,7 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
   if (!isKeyLength(key)) {
     throw invalidSecret(
-      `A secret decodes to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes; this one has ${key.length}. ${SECRET_FORM}`,
+      `A secret must decode to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes, and this one has ${key.length}. ${SECRET_FORM}`,
     );
   }
 }

@@ -36,8 +36,8 @@ export class StripeScheme extends SignatureScheme {
 }
 
 /**
- * Ignores other versions, such as the `v0` of Stripe's test events. Two times in one header are ambiguous, so both are
- * ignored.
+ * Ignores other versions, such as the `v0` of Stripe's test events. Two timestamps in one header are ambiguous, so both
+ * are ignored.
  */
 function read(headers: ReceivedHeaders): { t: string | undefined; v1: string[] } {
   const parts = (headers[HEADER.toLowerCase()] ?? '').split(',').map((part) => part.trim());

@@ -1,6 +1,8 @@
 import type { DataSource } from 'typeorm';
 
 import { ConfigurationError } from '../errors.js';
+import { milliseconds, resolveTable, type OptionTable } from '../option-table.js';
+import { SECOND } from '../time.js';
 import { notConnected } from '../typeorm-compat.js';
 import { isolatedQueryRunner } from './isolated-query-runner.js';
 import { SqliteConnections } from './sqlite-connections.js';
@@ -27,6 +29,10 @@ const ISOLATION = Symbol.for('nestjs-entity-webhooks:sqlite-writer-lock');
 /** The maximum delay of `setTimeout`. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
+const OPTIONS = {
+  lockTimeoutMs: milliseconds(10 * SECOND, [1, MAX_TIMER_MS]),
+} satisfies OptionTable<IsolateSqliteOptions>;
+
 /**
  * Gives each query runner of a better-sqlite3 data source its own connection, lets one writer work at a time, and
  * switches the file to WAL, so that readers do not wait. Without it, TypeORM shares one connection among all query
@@ -47,13 +53,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 export function isolateSqlite(dataSource: DataSource, options: IsolateSqliteOptions = {}): DataSource {
   if (sqliteWriterLock(dataSource)) return dataSource;
-  const lockTimeoutMs = options.lockTimeoutMs ?? 10_000;
-  if (!Number.isInteger(lockTimeoutMs) || lockTimeoutMs < 1 || lockTimeoutMs > MAX_TIMER_MS) {
-    throw new ConfigurationError(
-      'INVALID_OPTION',
-      `Invalid value ${lockTimeoutMs} for \`lockTimeoutMs\`. Allowed: a whole number of milliseconds from 1 to ${MAX_TIMER_MS}.`,
-    );
-  }
+  const { lockTimeoutMs } = resolveTable(OPTIONS, options, { name: 'isolateSqlite()' });
   assertFile(dataSource);
   const { driver, QueryRunnerClass } = stockDriver(dataSource);
   if (driver.databaseConnection?.open) takeOver(driver);

@@ -15,7 +15,7 @@ import {
 } from '../store/queue/sent-deliveries.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { type Turn, Turns } from '../turns.js';
-import { WebhooksLogger } from '../webhooks-logger.js';
+import { TroubleLog, WebhooksLogger } from '../webhooks-logger.js';
 import { messageOf } from '../foreign-text.js';
 
 /** A webhook that a receiver posted back. */
@@ -56,6 +56,7 @@ const TIMESTAMP = /^(?:0|[1-9]\d{0,11})$/;
  */
 export class SentWebhookVerifier {
   private readonly logger = new WebhooksLogger('WebhooksVerify');
+  private readonly trouble = new TroubleLog();
   private readonly dummyScheme = new StandardScheme();
   private readonly dummySecret = generateSecret();
   private readonly turns = new Turns();
@@ -148,7 +149,7 @@ export class SentWebhookVerifier {
           return [isPair ? publicKeyOf(key) : key];
         } catch (error) {
           // An unreadable secret of one listener must not affect the other listeners.
-          this.logger.error(messageOf(error));
+          this.logOnceAMinute(messageOf(error));
           return [];
         }
       });
@@ -164,11 +165,18 @@ export class SentWebhookVerifier {
       return scheme?.verify(input) ?? false;
     } catch (error) {
       const reason = messageOf(error);
-      this.logger.error(
+      this.logOnceAMinute(
         `The signature scheme '${scheme?.name}' threw while it verified a webhook of listener ${listenerId}: ${reason}`,
       );
       return false;
     }
+  }
+
+  /** Anybody who has a webhook of the listener can cause the same error with each request. */
+  private logOnceAMinute(message: string): void {
+    if (!this.trouble.failed()) return;
+    this.logger.error(message);
+    this.trouble.recovered();
   }
 }
 

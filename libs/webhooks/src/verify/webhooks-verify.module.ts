@@ -1,8 +1,9 @@
 import { Inject, Module, type DynamicModule, type FactoryProvider, type NestModule } from '@nestjs/common';
 import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { ConfigurationError } from '../errors.js';
-import { unknownOption } from '../known-names.js';
 import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
+import { DATA_SOURCE, DECORATORS, pathOption, RAW_BODY } from '../module-options.js';
+import { resolveTable, type OptionTable } from '../option-table.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { expressKeepsRawBodies, readRawOnExpress, type ExpressApplication } from '../raw-body/express-raw-body.js';
 import { fastifyKeepsRawBodies, readRawOnFastify, type FastifyApplication } from '../raw-body/fastify-raw-body.js';
@@ -19,8 +20,8 @@ export interface WebhooksVerifyOptions {
    */
   path?: string;
   /**
-   * The instance whose webhooks are verified. Give the name of its data source, as in `WebhooksModule.forRoot({
-   * dataSource })`.
+   * The instance whose webhooks are verified; each instance needs its own `forRoot` and path. Give the name of its data
+   * source, as in `WebhooksModule.forRoot({ dataSource })`.
    *
    * @defaultValue the default data source
    */
@@ -33,7 +34,7 @@ export interface WebhooksVerifyOptions {
    */
   decorators?: readonly ClassDecorator[];
   /**
-   * Where the exact bytes of a body come from.
+   * Where the exact bytes of a body come from; `'provided'` if a parser of the application keeps them.
    *
    * - `'nest'`: the application is created with `rawBody: true`. Without it, the application does not start.
    * - `'provided'`: a parser of the application keeps the bytes in `request.rawBody`. The module then reads nothing
@@ -44,16 +45,15 @@ export interface WebhooksVerifyOptions {
   rawBody?: 'nest' | 'provided';
 }
 
-const DEFAULT_PATH = 'webhooks/verify';
-const OPTIONS = Symbol('nestjs-entity-webhooks:verify-options');
-const KNOWN_KEYS: readonly string[] = [
-  'path',
-  'dataSource',
-  'decorators',
-  'rawBody',
-] satisfies (keyof WebhooksVerifyOptions)[];
+/** Every option of `WebhooksVerifyModule.forRoot()`. */
+export const VERIFY_OPTIONS = {
+  path: pathOption('webhooks/verify'),
+  dataSource: DATA_SOURCE,
+  decorators: DECORATORS,
+  rawBody: RAW_BODY,
+} satisfies OptionTable<WebhooksVerifyOptions>;
 
-type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
+const OPTIONS = Symbol('nestjs-entity-webhooks:verify-options');
 
 /**
  * Serves a POST route that answers "did you send this?", as PayPal's IPN does. A receiver posts back a webhook: its
@@ -72,7 +72,7 @@ type ResolvedVerifyOptions = Required<WebhooksVerifyOptions>;
 export class WebhooksVerifyModule implements NestModule {
   /** @internal */
   constructor(
-    @Inject(OPTIONS) private readonly options: ResolvedVerifyOptions,
+    @Inject(OPTIONS) private readonly options: Required<WebhooksVerifyOptions>,
     @Inject(SentWebhookVerifier) private readonly verifier: SentWebhookVerifier,
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
     @Inject(ApplicationConfig) private readonly config: ApplicationConfig,
@@ -83,7 +83,7 @@ export class WebhooksVerifyModule implements NestModule {
    * application starts
    */
   static forRoot(options: WebhooksVerifyOptions = {}): DynamicModule {
-    const resolved = resolve(options);
+    const resolved = resolveTable(VERIFY_OPTIONS, options, { name: 'WebhooksVerifyModule' });
     return {
       module: WebhooksVerifyModule,
       controllers: [verifyController(resolved.path, resolved.decorators)],
@@ -144,22 +144,4 @@ function verifierProvider(dataSource: string): FactoryProvider {
     },
     inject: [{ token: runtimeToken(dataSource), optional: true }],
   };
-}
-
-function resolve(options: WebhooksVerifyOptions): ResolvedVerifyOptions {
-  const { path = DEFAULT_PATH, dataSource = DEFAULT_INSTANCE, decorators = [], rawBody = 'nest' } = options;
-  const unknown = Object.keys(options).find((key) => !KNOWN_KEYS.includes(key));
-  if (unknown !== undefined) throw unknownOption('WebhooksVerifyModule', unknown, KNOWN_KEYS);
-  if (typeof path !== 'string' || path.trim() === '') throw invalid('path', "give a path such as 'webhooks/verify'");
-  if (typeof dataSource !== 'string' || dataSource === '')
-    throw invalid('dataSource', 'give the name of a data source');
-  if (!Array.isArray(decorators) || decorators.some((decorate) => typeof decorate !== 'function')) {
-    throw invalid('decorators', 'give a list of class decorators, called: [Public()]');
-  }
-  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', "give 'nest' or 'provided'");
-  return Object.freeze({ path, dataSource, decorators: Object.freeze([...decorators]), rawBody });
-}
-
-function invalid(key: string, fix: string): ConfigurationError {
-  return new ConfigurationError('INVALID_OPTION', `Invalid option ${key} of WebhooksVerifyModule: ${fix}.`);
 }

@@ -7,7 +7,7 @@ import type { EntityAction } from '../../entities/webhook.decorator.js';
 /**
  * The net effect of several changes of one row: the difference between the row before the first change and after the last one. Besides the
  * actions there are two values for no difference: `unmade` (created, then deleted) and `unrestored` (restored, then deleted). `hidden` is a
- * deletion whose image has a delete date: a soft delete, or a deletion of a row that was softly deleted before. `reborn` is such a row,
+ * deletion whose image has a delete date: a soft delete, or a deletion of a row that was soft-deleted before. `reborn` is such a row,
  * deleted and created again: it is visible now, so its event is `restored`.
  */
 export type NetChange = EntityAction | 'unmade' | 'unrestored' | 'hidden' | 'reborn';
@@ -23,7 +23,7 @@ const NEXT: Readonly<Record<NetChange, Readonly<Record<EntityAction, NetChange>>
   deleted: { created: 'updated', updated: 'deleted', deleted: 'deleted', restored: 'updated' },
   restored: { created: 'restored', updated: 'restored', deleted: 'unrestored', restored: 'restored' },
   unrestored: { created: 'restored', updated: 'unrestored', deleted: 'unrestored', restored: 'restored' },
-  // A row that exists cannot be created: only the deletion of a softly deleted row is followed by `created`.
+  // A row that exists cannot be created: `created` follows only the deletion of a soft-deleted row.
   hidden: { created: 'reborn', updated: 'deleted', deleted: 'deleted', restored: 'updated' },
   reborn: { created: 'reborn', updated: 'reborn', deleted: 'hidden', restored: 'reborn' },
 };

@@ -9,7 +9,7 @@ export interface EndOptions {
   readonly isRollback: boolean;
   /** It enters the AsyncLocalStorage, so that calls inside it can be identified. */
   readonly entersChain: boolean;
-  /** Called with writes that do not finish in time. A rollback has none: it ends these writes and is sent. */
+  /** Called with the writes that do not finish in time. A rollback has no such function: it ends these writes and is sent. */
   refuse?(stuck: readonly Work[]): Promise<never>;
 }
 
@@ -145,7 +145,7 @@ export class TransactionEnds {
   private blocks(work: Work, { work: end, scope }: End): boolean {
     if (work.isOver || work.ended || work.kind === 'other' || end.isInside(work)) return false;
     const isWithin = !scope || work.isInside(scope);
-    // A `transaction()` without a transaction still waits for its turn.
+    // A `transaction()` that has not begun its transaction still waits for its turn.
     if (work.kind === 'transaction') return isWithin && (work.transaction ?? work.begun) !== null;
     if (isWithin) return true;
     return ![...this.ends].some((other) => other.sentAt === undefined && other.work.isInside(work));

@@ -200,7 +200,7 @@ export class ImageConverter {
   /** In a single table the discriminator column names the entity of a row. */
   private definitionOf({ metadata, definitions }: TriggerTable, row: WrittenRow): EntityDefinition | undefined {
     const { discriminatorColumn } = metadata;
-    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
     if (!discriminatorColumn) return definitions[0];
     const written = row[discriminatorColumn.databaseName];
     const isSqlite = this.parts.database.dialect === 'sqlite';

@@ -7,7 +7,7 @@ const POSTGRES_DATA = /^(?:22|23|54|P0|XX)/;
  * SQLSTATE classes of PostgreSQL about the connection, the server or its files, and about transactions that can be retried. They include
  * `57014`, the timeout of a statement.
  */
-const POSTGRES_TROUBLE = /^(?:08|25|28|3D|40|53|55|57P|58)/;
+const POSTGRES_TROUBLE = /^(?:08|25|28|3D|40|53|55|57|58)/;
 /** An SQLSTATE has at least one digit, so a code of the operating system such as `EPIPE` does not match. */
 const SQLSTATE = /^(?=.*\d)[\dA-Z]{5}$/;
 const SQLITE_DATA = /^SQLITE_(?:ERROR|CONSTRAINT|TOOBIG|MISMATCH)/;
@@ -19,10 +19,14 @@ const MYSQL_DATA = new Set([
   1048, 1062, 1153, 1264, 1265, 1292, 1300, 1301, 1366, 1367, 1406, 1411, 1416, 1452, 1643, 1644, 1690, 3037, 3140,
   3141, 3156, 3157, 3636, 3819, 3903, 3904, 4025, 4036, 4037, 4038, 4039, 4040, 4042, 4044, 4078, 4079,
 ]);
-/** Error numbers of MySQL and MariaDB about connections, shutdown, a full disk, read-only mode and locks. */
+/**
+ * Error numbers of MySQL and MariaDB about connections, shutdown, a full disk, read-only mode, locks and the timeout of a statement (MariaDB
+ * 1969, MySQL 3024), and of a Galera node that is not part of its cluster (1047).
+ */
 const MYSQL_TROUBLE = new Set([
-  1021, 1030, 1037, 1038, 1040, 1041, 1043, 1044, 1045, 1053, 1077, 1078, 1079, 1080, 1114, 1129, 1130, 1152, 1158,
-  1159, 1160, 1161, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1836, 1927, 3168, 3572, 4031,
+  1020, 1021, 1030, 1037, 1038, 1040, 1041, 1043, 1044, 1045, 1047, 1053, 1077, 1078, 1079, 1080, 1114, 1129, 1130,
+  1135, 1152, 1156, 1157, 1158, 1159, 1160, 1161, 1180, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1290, 1317, 1792,
+  1836, 1927, 1969, 3024, 3168, 3169, 3572, 4031,
 ]);
 
 /** The progress of a conversion. It is updated in place, so that the code that catches an error of the conversion can read it. */

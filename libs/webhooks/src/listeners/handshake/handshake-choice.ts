@@ -45,7 +45,7 @@ export function handshakeOf(
       "Invalid value 'cloudevents' for `handshake`. Allowed: 'challenge'.",
       hintForApplication(
         'HANDSHAKE_ORIGIN_MISSING',
-        "The handshake 'cloudevents' sends WebhooksModule.forRoot({ handshake: { origin } }). Set this option.",
+        "The handshake 'cloudevents' needs the option handshake.origin of WebhooksModule.forRoot(). Set it.",
       ),
     );
   }

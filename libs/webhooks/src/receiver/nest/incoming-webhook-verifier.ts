@@ -11,7 +11,7 @@ import { IncomingWebhookError, type IncomingWebhookErrorCode } from '../incoming
 import { IncomingWebhookMessage } from './incoming-webhook-message.js';
 import type { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
 import type { ResolvedIncomingWebhooksOptions, ResolvedSource } from './incoming-webhooks-options.js';
-import { WebhooksLogger } from '../../webhooks-logger.js';
+import { TroubleLog, WebhooksLogger } from '../../webhooks-logger.js';
 
 /** Names of the in-process events that the module emits, if the application has an EventEmitter2. */
 export const INCOMING_WEBHOOK_EVENTS = { rejected: 'webhooks.incoming.rejected' } as const;
@@ -40,6 +40,8 @@ export const MODULE = 'IncomingWebhooksModule';
 /** Verifies requests: returns a webhook, or rejects the request. @internal */
 export class IncomingWebhookVerifier {
   private readonly logger = new WebhooksLogger('IncomingWebhooks');
+  /** Of sources whose sender was unavailable. Without a limit, each request of a stranger would write a line into the log. */
+  private readonly unavailable = new Map<string, TroubleLog>();
 
   constructor(private readonly parts: VerifierParts) {}
 
@@ -75,9 +77,9 @@ export class IncomingWebhookVerifier {
     } catch (error) {
       if (error instanceof IncomingWebhookError) throw this.rejected(name, error, request);
       if (!(error instanceof SenderUnavailableError)) throw error;
-      this.logger.warn(`A webhook from ${name} could not be verified, and was answered with 503: ${error.message}`);
-      throw new ServiceUnavailableException();
+      throw this.noVerdict(name, error);
     }
+    if (this.unavailable.get(name)?.recovered()) this.logger.log(`Webhooks from ${name} can be verified again.`);
     const parts = { source: name, ...proof, rawBody: body, headers: Object.freeze(headers), payload: parsed(body) };
     const webhook = new IncomingWebhookMessage(parts, inbox);
     return source.id ? new IncomingWebhookMessage({ ...parts, id: ownId(source, webhook) }, inbox) : webhook;
@@ -88,6 +90,15 @@ export class IncomingWebhookVerifier {
     const remoteAddress = (request.raw ?? (request as { socket?: { remoteAddress?: string } })).socket?.remoteAddress;
     this.emit({ source, code, reason: message, remoteAddress });
     return new UnauthorizedException();
+  }
+
+  private noVerdict(source: string, { message }: SenderUnavailableError): Error {
+    const trouble = this.unavailable.get(source) ?? new TroubleLog();
+    this.unavailable.set(source, trouble);
+    if (trouble.failed()) {
+      this.logger.warn(`A webhook from ${source} could not be verified, and was answered with 503: ${message}`);
+    }
+    return new ServiceUnavailableException();
   }
 
   /** An error of an event handler does not change the answer to the request. */
@@ -107,7 +118,7 @@ function ownId({ name, id }: ResolvedSource, webhook: IncomingWebhookMessage): s
   if (typeof given === 'string' && given !== '') return given;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `The option sources.${name}.id of ${MODULE} returned ${given === '' ? 'an empty string' : `a value of type ${typeof given}`}. Return a non-empty string that is the same when the sender repeats the webhook.`,
+    `\`sources.${name}.id\` of ${MODULE} returned ${given === '' ? 'an empty string' : `a value of type ${typeof given}`}. Allowed: a non-empty string that is the same when the sender repeats the webhook.`,
   );
 }
 

@@ -1,13 +1,29 @@
 import type { DynamicModule, FactoryProvider } from '@nestjs/common';
 import { ConfigurationError, WebhooksError } from '../../errors.js';
-import { unknownOption } from '../../known-names.js';
-import { DEFAULT_TABLE_PREFIX, isSchemaName } from '../../dialect.js';
+import { DATA_SOURCE, isText, RAW_BODY, TABLE_PREFIX, TABLE_SCHEMA } from '../../module-options.js';
+import {
+  bytes,
+  canBeOff,
+  group,
+  invalidOption,
+  isObject,
+  milliseconds,
+  option,
+  optionalFunction,
+  seconds,
+  secret,
+  within,
+  type Option,
+  type OptionModule,
+  type OptionPlace,
+  type OptionTable,
+  type Resolved,
+} from '../../option-table.js';
 import type { IncomingWebhookScheme } from '../incoming-webhook-scheme.js';
 import { INCOMING_WEBHOOK_SCHEMES, type IncomingWebhookSchemeName } from '../incoming-webhook-schemes.js';
 import { IncomingWebhookError } from '../incoming-webhook-error.js';
 import type { IncomingWebhookMessage } from './incoming-webhook-message.js';
-import type { ResolvedInboxOptions } from './inbox-table.js';
-import { HOUR, DAY } from '../../time.js';
+import { DAY, HOUR, SECOND } from '../../time.js';
 import { messageOf } from '../../foreign-text.js';
 
 /** A sender of webhooks, and how its webhooks are verified. */
@@ -18,10 +34,14 @@ export interface IncomingWebhookSource {
    * @defaultValue 'standard'
    */
   scheme?: IncomingWebhookSchemeName | IncomingWebhookScheme;
-  /** The sender's secret, in the form that the sender shows. During a rotation, several secrets: any of them may have signed. */
+  /**
+   * The sender's secret, in the form that the sender shows. During a rotation, several secrets: any of them may have signed.
+   *
+   * @defaultValue none, which only a scheme without secrets allows
+   */
   secrets?: string | readonly string[] | undefined;
   /**
-   * The largest allowed difference between a signed timestamp and now, in both directions, in seconds, 1 to 86,400. If it is too
+   * The largest allowed difference between a signed timestamp and now, in both directions. In seconds, 1 to 86,400. If it is too
    * small, deliveries are rejected when a clock drifts. If it is too large, an attacker has more time to send a recorded request again.
    * `github` and `google-code` sign no time: for them only the inbox prevents a replay.
    *
@@ -44,7 +64,7 @@ export interface IncomingWebhookInboxOptions {
   /** PostgreSQL only: the schema of the table. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
   tableSchema?: string | undefined;
   /**
-   * How long ids are kept, in milliseconds, an hour to ten years. Choose more time than the sender needs for all its retries and
+   * How long ids are kept. In milliseconds, an hour to ten years. Choose more time than the sender needs for all its retries and
    * manual resends: a webhook whose id was deleted is processed again.
    *
    * @defaultValue 2_592_000_000, 30 days
@@ -72,7 +92,7 @@ export interface IncomingWebhooksOptions {
    */
   rawBody?: 'nest' | 'provided';
   /**
-   * Largest body, in bytes, 1 to 64 MiB; a larger body gets 413. The limits of the application's body parsers apply first: Express
+   * Largest body; a larger body gets 413. In bytes, 1 to 64 MiB. The limits of the application's body parsers apply first: Express
    * has 100 KB, which `app.useBodyParser('json', { limit })` changes, and Fastify has 1 MiB.
    *
    * @defaultValue 1_048_576, 1 MiB
@@ -82,7 +102,11 @@ export interface IncomingWebhooksOptions {
 
 /** Options that must be known while modules are wired, before a factory runs. */
 export interface IncomingWebhooksInstanceOptions {
-  /** Name of the data source whose database has the inbox. @defaultValue the default data source */
+  /**
+   * Name of the data source whose database has the inbox; in `forRootAsync`, set it beside `useFactory`.
+   *
+   * @defaultValue the default data source
+   */
   dataSource?: string;
 }
 
@@ -96,26 +120,89 @@ export interface IncomingWebhooksModuleAsyncOptions extends IncomingWebhooksInst
   useFactory: (...args: any[]) => IncomingWebhooksOptions | Promise<IncomingWebhooksOptions>;
 }
 
+// One table for each group of options: every default and every check. docs/receiving/nest.md is made from them and the interfaces above.
+
+/** The secret of a source is easily written at the wrong place, so a longer text than any scheme's name is not shown. */
+const MAX_SHOWN = 12;
+const SCHEMES = `${Object.keys(INCOMING_WEBHOOK_SCHEMES)
+  .map((name) => `'${name}'`)
+  .join(', ')}, or an object with a name and verify()`;
+
+const SCHEME: Option<IncomingWebhookSchemeName | IncomingWebhookScheme, IncomingWebhookScheme> = {
+  default: "'standard'",
+  allowed: SCHEMES,
+  resolve: (given = 'standard', place) => {
+    if (typeof given !== 'string' && isScheme(given)) return given;
+    if (typeof given === 'string' && Object.hasOwn(INCOMING_WEBHOOK_SCHEMES, given))
+      return INCOMING_WEBHOOK_SCHEMES[given];
+    throw invalidOption({ ...place, isSecret: String(given).length > MAX_SHOWN }, given, SCHEMES);
+  },
+};
+
+const SECRETS = {
+  allowed: 'the secret that the sender shows, or a list of secrets',
+  fix: 'Is its environment variable set?',
+};
+
+const SOURCE = {
+  scheme: SCHEME,
+  secrets: option<string | readonly string[], readonly string[]>([], {
+    ...SECRETS,
+    isAllowed: (given) => secretsIn(given).length > 0 && secretsIn(given).every(isText),
+    read: (given) => Object.freeze([...secretsIn(given)] as string[]),
+  }),
+  toleranceSeconds: seconds(300, [1, DAY / SECOND]),
+  id: optionalFunction<(webhook: IncomingWebhookMessage) => string>('a function that returns the id of a webhook'),
+} satisfies OptionTable<IncomingWebhookSource>;
+
+const INBOX = {
+  tablePrefix: TABLE_PREFIX,
+  tableSchema: TABLE_SCHEMA,
+  retentionMs: milliseconds(30 * DAY, [HOUR, 3_650 * DAY]),
+} satisfies OptionTable<IncomingWebhookInboxOptions>;
+
+const source = group(SOURCE, withSecretsOfScheme);
+
+const SENDERS = "an object of senders, such as { billing: { secrets: ['whsec_…'] } }";
+
+const SOURCES: Option<IncomingWebhooksOptions['sources'], ReadonlyMap<string, ResolvedSource>> = {
+  default: 'required',
+  allowed: SENDERS,
+  table: { '<name>': source },
+  resolve: (given, place) => {
+    if (!isObject(given) || Object.keys(given).length === 0) throw invalidOption(place, given, SENDERS);
+    return new Map(Object.entries(given).map(([name, options]) => [name, resolveSource(name, options, place)]));
+  },
+};
+
+const OPTIONS = {
+  sources: SOURCES,
+  inbox: canBeOff(group(INBOX), false),
+  rawBody: RAW_BODY,
+  maxBodyBytes: bytes(1_024 ** 2, [1, 64 * 1_024 ** 2]),
+} satisfies OptionTable<IncomingWebhooksOptions>;
+
+/** Every option of `IncomingWebhooksModule.forRoot()`. @internal */
+export const INCOMING_WEBHOOKS_OPTIONS = {
+  ...OPTIONS,
+  dataSource: DATA_SOURCE,
+} satisfies OptionTable<IncomingWebhooksModuleOptions>;
+
 /** @internal */
-export interface ResolvedSource {
+export interface ResolvedSource extends Resolved<typeof SOURCE> {
   readonly name: string;
-  readonly scheme: IncomingWebhookScheme;
-  readonly secrets: readonly string[];
-  readonly toleranceSeconds: number;
-  readonly id: ((webhook: IncomingWebhookMessage) => string) | undefined;
 }
 
 /** @internal */
-export interface ResolvedIncomingWebhooksOptions {
-  readonly sources: ReadonlyMap<string, ResolvedSource>;
-  readonly inbox: ResolvedInboxOptions | false;
-  readonly rawBody: 'nest' | 'provided';
-  readonly maxBodyBytes: number;
-}
+export type ResolvedIncomingWebhooksOptions = Resolved<typeof OPTIONS>;
 
-const TEN_YEARS = 3_650 * DAY;
-const MIB = 1_024 * 1_024;
-const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+const MODULE: OptionModule = {
+  name: 'IncomingWebhooksModule',
+  hints: {
+    '': 'Give at least { sources: { … } }.',
+    dataSource: 'Set it beside `useFactory`, because it is needed before the factory runs.',
+  },
+};
 
 /**
  * @internal
@@ -124,68 +211,32 @@ const SOURCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 export async function resolveIncomingWebhooksOptions(
   options: IncomingWebhooksOptions,
 ): Promise<ResolvedIncomingWebhooksOptions> {
-  if (!isObject(options)) throw invalid('options', options, 'Allowed: an object with `sources`');
-  // `dataSource` is not allowed here: a factory would return it too late.
-  refuseUnknown('', options, ['sources', 'inbox', 'rawBody', 'maxBodyBytes']);
-  const { sources, inbox = false, rawBody = 'nest' } = options;
-  if (!isObject(sources) || Object.keys(sources).length === 0) {
-    throw invalid('sources', sources, "Allowed: an object of senders, such as { billing: { secrets: ['whsec_…'] } }");
-  }
-  if (rawBody !== 'nest' && rawBody !== 'provided') throw invalid('rawBody', rawBody, "Allowed: 'nest', 'provided'");
-  const resolved = new Map<string, ResolvedSource>();
-  for (const [name, source] of Object.entries(sources)) resolved.set(name, await resolveSource(name, source));
-  return Object.freeze({
-    sources: resolved,
-    inbox: resolveInbox(inbox),
-    rawBody,
-    maxBodyBytes: whole('maxBodyBytes', options.maxBodyBytes, MIB, 1, 64 * MIB),
-  });
-}
-
-async function resolveSource(name: string, source: IncomingWebhookSource): Promise<ResolvedSource> {
-  const key = `sources.${name}`;
-  if (!SOURCE_NAME.test(name))
-    throw invalid('sources', name, 'Allowed as a name: 1 to 64 letters, digits, _ and -', name);
-  if (!isObject(source)) throw invalid(key, source, "Allowed: { scheme, secrets: ['…'] }");
-  refuseUnknown(`${key}.`, source, ['scheme', 'secrets', 'toleranceSeconds', 'id']);
-  const { id } = source;
-  if (id !== undefined && typeof id !== 'function') {
-    throw invalid(`${key}.id`, id, 'Allowed: a function that returns the id of a webhook');
-  }
-  const scheme = schemeOf(`${key}.scheme`, source.scheme ?? 'standard');
-  const secrets = secretsOf(`${key}.secrets`, source.secrets, scheme.hasSecrets ?? true);
-  const toleranceSeconds = whole(`${key}.toleranceSeconds`, source.toleranceSeconds, 5 * 60, 1, DAY / 1_000);
-  const resolved = Object.freeze({ name, scheme, secrets, toleranceSeconds, id });
-  if (secrets.length > 0) await assertSecretsOfScheme(resolved);
+  const resolved = secret(group(OPTIONS)).resolve(options, { module: MODULE, key: '' });
+  for (const source of resolved.sources.values()) if (source.secrets.length > 0) await assertSecretsOfScheme(source);
   return resolved;
 }
 
-function schemeOf(key: string, given: NonNullable<IncomingWebhookSource['scheme']>): IncomingWebhookScheme {
-  if (typeof given === 'string' && Object.hasOwn(INCOMING_WEBHOOK_SCHEMES, given))
-    return INCOMING_WEBHOOK_SCHEMES[given];
-  if (isObject(given) && typeof given.verify === 'function' && typeof given.name === 'string') return given;
-  const known = Object.keys(INCOMING_WEBHOOK_SCHEMES).map((name) => `'${name}'`);
-  // A longer text than any scheme's name may be a secret.
-  const shown = typeof given === 'string' && given.length <= 12 ? given : '…';
-  throw invalid(key, given, `Allowed: ${known.join(', ')}, or an object with a name and verify()`, shown);
+function resolveSource(name: string, options: IncomingWebhookSource, place: OptionPlace): ResolvedSource {
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) {
+    throw invalidOption({ ...place, isSecret: false }, name, 'names of 1 to 64 letters, digits, _ and -');
+  }
+  return Object.freeze({ name, ...source.resolve(options, within(place, name)) });
 }
 
-/** No error shows the value: a mistyped secret is still most of the secret. */
-function secretsOf(key: string, given: IncomingWebhookSource['secrets'], hasSecrets: boolean): readonly string[] {
-  if (!hasSecrets) {
-    if (given === undefined) return [];
-    throw invalid(key, '…', 'The scheme of this source uses no secrets. Remove them');
-  }
-  const secrets = typeof given === 'string' ? [given] : given;
-  if (Array.isArray(secrets) && secrets.length > 0 && secrets.every((s) => typeof s === 'string' && s.trim() !== '')) {
-    return Object.freeze([...(secrets as string[])]);
-  }
-  const found = given === undefined || given === '' ? given : '…';
-  throw invalid(
-    key,
-    found,
-    'Allowed: the secret that the sender shows, or a list of secrets. Is its environment variable set?',
-  );
+function withSecretsOfScheme(source: Resolved<typeof SOURCE>, place: OptionPlace): Resolved<typeof SOURCE> {
+  const { scheme, secrets } = source;
+  if ((scheme.hasSecrets ?? true) === secrets.length > 0) return source;
+  const here = within(place, 'secrets');
+  if (secrets.length > 0) throw invalidOption(here, '…', 'none, because the scheme of this source uses no secrets');
+  throw invalidOption(here, undefined, SECRETS.allowed, SECRETS.fix);
+}
+
+function isScheme(given: unknown): boolean {
+  return isObject(given) && typeof given.verify === 'function' && typeof given.name === 'string';
+}
+
+function secretsIn(given: unknown): readonly unknown[] {
+  return Array.isArray(given) ? given : [given];
 }
 
 /** Calls `verify()` with an unsigned request: a scheme that can use the secrets rejects it with an `IncomingWebhookError`. */
@@ -203,65 +254,14 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     const reason = messageOf(error);
     throw new ConfigurationError(
       error instanceof WebhooksError ? error.code : 'INVALID_OPTION',
-      `The scheme '${scheme.name}' cannot use the secrets in the option sources.${name}.secrets of IncomingWebhooksModule: ${reason}`,
+      `The scheme '${scheme.name}' cannot use the secrets in \`sources.${name}.secrets\` of ${MODULE.name}: ${reason}`,
       { cause: error },
     );
   }
-  throw invalid(
-    `sources.${name}.scheme`,
+  throw invalidOption(
+    { module: MODULE, key: `sources.${name}.scheme` },
     scheme.name,
-    'Its verify() accepted an unsigned request. It must throw a WebhookVerificationError',
-    scheme.name,
-  );
-}
-
-function resolveInbox(given: IncomingWebhooksOptions['inbox']): ResolvedIncomingWebhooksOptions['inbox'] {
-  if (given === false) return false;
-  if (!isObject(given)) throw invalid('inbox', given, 'Allowed: false, or an object; {} for all defaults');
-  refuseUnknown('inbox.', given, ['tablePrefix', 'tableSchema', 'retentionMs']);
-  const { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema } = given;
-  if (typeof tablePrefix !== 'string' || !/^\w{0,40}$/.test(tablePrefix)) {
-    throw invalid('inbox.tablePrefix', tablePrefix, 'Allowed: 0 to 40 characters of A-Z, a-z, 0-9 and _');
-  }
-  if (tableSchema !== undefined && !isSchemaName(tableSchema)) {
-    throw invalid('inbox.tableSchema', tableSchema, 'Allowed: 1 to 63 characters of A-Z, a-z, 0-9 and _');
-  }
-  return Object.freeze({
-    tablePrefix,
-    tableSchema,
-    retentionMs: whole('inbox.retentionMs', given.retentionMs, 30 * DAY, HOUR, TEN_YEARS),
-  });
-}
-
-function whole(key: string, given: unknown, byDefault: number, min: number, max: number): number {
-  if (given === undefined) return byDefault;
-  if (Number.isInteger(given) && (given as number) >= min && (given as number) <= max) return given as number;
-  throw invalid(key, given, `Allowed: a whole number from ${min} to ${max}`);
-}
-
-function refuseUnknown(prefix: string, given: object, known: readonly string[]): void {
-  const key = Object.keys(given).find((name) => !known.includes(name));
-  if (key === undefined) return;
-  throw unknownOption('IncomingWebhooksModule', key, known, prefix);
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** Options whose invalid text an error may show. Elsewhere the text may be a secret that was written at the wrong level. */
-const HARMLESS = new Set(['rawBody', 'inbox.tablePrefix', 'inbox.tableSchema']);
-
-/** @param text the text that the message shows if `value` is a string */
-function invalid(
-  key: string,
-  value: unknown,
-  fix: string,
-  text = HARMLESS.has(key) ? String(value) : '…',
-): ConfigurationError {
-  const shown = typeof value === 'string' ? `'${text}'` : typeof value === 'object' ? 'an object' : String(value);
-  return new ConfigurationError(
-    'INVALID_OPTION',
-    `Invalid value ${shown} for the option ${key} of IncomingWebhooksModule. ${fix}.`,
+    'a scheme whose verify() rejects an unsigned request with an IncomingWebhookError',
+    'This one accepted an unsigned request.',
   );
 }

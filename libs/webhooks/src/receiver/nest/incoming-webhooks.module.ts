@@ -122,7 +122,7 @@ function inboxProvider(dataSource: string): FactoryProvider {
       if (source) return new IncomingWebhookInbox({ dataSource: source, options: inbox, clock });
       throw new ConfigurationError(
         'INVALID_OPTION',
-        `The option inbox of IncomingWebhooksModule needs the data source '${dataSource}', which does not exist. Import TypeOrmModule.forRoot(…), name another data source in forRoot({ dataSource }), or remove the option inbox.`,
+        `The option \`inbox\` of IncomingWebhooksModule needs the data source '${dataSource}', which does not exist. Import TypeOrmModule.forRoot(…), name another data source in forRoot({ dataSource }), or remove \`inbox\`.`,
       );
     },
     inject: [

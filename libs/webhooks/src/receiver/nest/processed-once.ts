@@ -1,4 +1,4 @@
-/** What became of a webhook that is processed once. */
+/** The result of `processInTransaction()`. */
 export type ProcessedOnce<T> =
-  | { readonly isDuplicate: false; /** What the function gave. */ readonly result: T }
+  | { readonly isDuplicate: false; /** What `process` returned. */ readonly result: T }
   | { readonly isDuplicate: true; readonly result: undefined };

@@ -64,7 +64,10 @@ interface MysqlConnection {
   destroy(): void;
 }
 
-type DriverConnection = (PgClient | MysqlConnection) & { once(event: 'end', ended: () => void): unknown };
+type DriverConnection = (PgClient | MysqlConnection) & {
+  once(event: 'end', ended: () => void): unknown;
+  on(event: 'error', failed: () => void): unknown;
+};
 
 interface Pool {
   on(event: 'connect' | 'connection', opened: (connection: DriverConnection) => void): unknown;
@@ -79,8 +82,8 @@ interface BorrowedConnection {
 }
 
 /**
- * The module's own pool. It closes a connection if the server does not answer, and after an error that neither the values nor other
- * transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
+ * The module's own pool. It closes a connection if the server does not answer, and after every error except those that the values or
+ * other transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
  * when they were opened. They are replaced before they are used again.
  */
 export class ServerConnections {
@@ -97,6 +100,9 @@ export class ServerConnections {
     const { master, pool } = dataSource.driver as unknown as { master?: Pool; pool?: Pool };
     const opened = (connection: DriverConnection) => {
       this.openedAt.set(connection, performance.now());
+      // Between `pg`'s pool and TypeORM's query runner nobody listens: if the server ends a session as soon as it is open, the error would end
+      // the process. The statement that meets the closed session reports it.
+      connection.on('error', () => undefined);
       this.remember(connection);
     };
     master?.on('connect', opened);
@@ -136,11 +142,14 @@ export class ServerConnections {
     }
   }
 
-  /** Runs once per session: with the server setting `autocommit = 0`, polls would read the same snapshot again and again. */
+  /**
+   * Runs once per session. With the server setting `autocommit = 0`, polls would read the same snapshot again and again. With
+   * `sql_safe_updates`, the server refuses updates by an index that the statement does not name.
+   */
   private async prepareMysql(taken: BorrowedConnection): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
-      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1');
+      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1, sql_safe_updates = 0');
       this.prepared.add(taken.connection);
     } catch (error) {
       await this.giveBack(taken);

@@ -85,7 +85,7 @@ class ShadowReader {
   private definitionOf(row: ShadowRow): EntityDefinition | undefined {
     const { metadata, definitions, columns } = this.shadow.table;
     const { discriminatorColumn } = metadata;
-    // oxlint-disable-next-line typescript/no-unnecessary-condition -- undefined outside single tables, whatever the type says
+    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
     if (!discriminatorColumn) return definitions[0];
     const kind = row[`c${columns.findIndex(({ databaseName }) => databaseName === discriminatorColumn.databaseName)}`];
     return definitions.find((one) => String(one.metadata.discriminatorValue) === String(kind));

@@ -42,7 +42,7 @@ interface NetChange {
   readonly image: RowImage;
 }
 
-/** `none`: the row does not exist. `deleted`: the row exists, and is softly deleted. */
+/** `none`: the row does not exist. `deleted`: the row exists, and is soft-deleted. */
 type Presence = 'none' | 'live' | 'deleted';
 
 function netChange(changes: readonly CommittedChange[]): NetChange | null {
