@@ -306,7 +306,12 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 1,
         script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
       },
-      { what: 'the outlook reads one row of each kind', rows: 3, script: () => readOutlook(database, NOW), as: 'single' },
+      {
+        what: 'the outlook reads one row of each kind',
+        rows: 3,
+        script: () => readOutlook(database, NOW),
+        as: 'single',
+      },
       { what: 'reclaiming reads the expired leases', rows: 50, script: () => reclaimExpired(database, NOW, 500) },
       {
         what: 'a listener is made due without looking at others',
@@ -348,7 +353,11 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 2,
         script: function* () {
           yield* readSentEvent(database, 'evt_777', 10);
-          yield* readSentDeliveries(database, { seq: 778, createdAt: NOW - ROWS + 777 }, { bodyLength: 10, before: null, limit: 100 });
+          yield* readSentDeliveries(
+            database,
+            { seq: 778, createdAt: NOW - ROWS + 777 },
+            { bodyLength: 10, before: null, limit: 100 },
+          );
         },
       },
     ])('$what', async ({ rows, script, as }) => {
