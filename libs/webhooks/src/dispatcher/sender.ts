@@ -107,12 +107,8 @@ export class Sender {
     }
     if (outcome.status !== null) troubles.succeeded('sending');
     const record: AttemptRecord = {
-      deliverySeq: delivery.seq,
-      leaseToken: delivery.leaseToken,
-      listenerId: delivery.listener.id,
+      delivery,
       wasFailing: delivery.listener.isFailing,
-      isOrdered: delivery.isOrdered,
-      number: delivery.attempts + 1,
       outcome: outcome.kind,
       status: outcome.status,
       errorCode: outcome.errorCode,

@@ -41,8 +41,10 @@ export function columnOptions(kind: ColumnKind, driver: SupportedDriver): Entity
     case 'text':
       return { type: dialect === 'mysql' ? 'longtext' : 'text', ...collation };
     case 'milliseconds':
-    case 'reference':
       return { type: 'bigint' };
+    case 'reference':
+      // As a primary key, `integer` is SQLite's own row id, and needs no second index.
+      return { type: dialect === 'sqlite' ? 'integer' : 'bigint' };
     case 'integer':
       return { type: dialect === 'postgres' ? 'integer' : 'int' };
     case 'flag':

@@ -2,11 +2,12 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
 import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
+import { assertNewShape } from '../store/database/old-shape.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
- * The first tables. Events are the outbox, written by the application's transactions; the other tables belong to the dispatcher and the
- * listener service. There are no foreign keys between them: together with counters they cause deadlocks on MariaDB.
+ * The first tables. Events and their outbox rows are written by the application's transactions; the other tables belong to the dispatcher
+ * and the listener service. There are no foreign keys between them: together with counters they cause deadlocks on MariaDB.
  * `docs/decisions/0001-tables.md` gives the reason for each column.
  */
 const TABLES: readonly FrozenTable[] = [
@@ -17,24 +18,20 @@ const TABLES: readonly FrozenTable[] = [
       id: 'id',
       type: 'name',
       superTypes: 'text?',
-      state: 'state',
       audience: 'state',
       owner: 'owner?',
       ownerKey: 'hash?',
       orderKey: 'hash?',
       ordered: 'flag',
       dedupeKey: 'hash?',
-      payload: 'text',
+      payload: 'text?',
       thinPayload: 'text?',
       droppedFields: 'text?',
-      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
     },
-    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
+    unique: [['id']],
     indexes: [
-      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
-      { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
       {
         of: ['ownerKey', 'createdAt', 'seq'],
@@ -42,6 +39,35 @@ const TABLES: readonly FrozenTable[] = [
         mysql: ['ownerKey', 'createdAt', 'seq'],
       },
     ],
+  },
+  {
+    name: 'outbox',
+    columns: {
+      seq: 'reference',
+      eventAt: 'milliseconds',
+      leaseUntil: 'milliseconds',
+      claims: 'integer',
+      orderKey: 'hash?',
+      leaseToken: 'id?',
+      routedThrough: 'id?',
+    },
+    primary: ['seq'],
+    unique: [],
+    indexes: [{ of: ['seq'], where: isSet('routedThrough'), mysql: ['routedThrough', 'seq'] }],
+  },
+  {
+    name: 'damaged',
+    columns: { seq: 'reference', eventAt: 'milliseconds', reason: 'text', createdAt: 'milliseconds' },
+    primary: ['seq'],
+    unique: [],
+    indexes: [],
+  },
+  {
+    name: 'idempotencyKeys',
+    columns: { key: 'hash', eventId: 'id' },
+    primary: ['key'],
+    unique: [],
+    indexes: [],
   },
   {
     name: 'listeners',
@@ -104,6 +130,7 @@ const TABLES: readonly FrozenTable[] = [
       seq: 'sequence',
       id: 'id',
       eventSeq: 'reference',
+      eventAt: 'milliseconds',
       listenerId: 'id',
       type: 'name',
       owner: 'owner?',
@@ -119,12 +146,19 @@ const TABLES: readonly FrozenTable[] = [
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
       lastErrorCode: 'name?',
+      outcome: 'state?',
+      status: 'integer?',
+      errorCode: 'name?',
+      errorDetail: 'text?',
+      durationMs: 'integer?',
+      response: 'text?',
+      startedAt: 'milliseconds?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
-      deletedAt: 'milliseconds?',
     },
-    unique: [['id'], ['eventSeq', 'listenerId']],
+    unique: [['eventAt', 'eventSeq', 'listenerId']],
     indexes: [
+      ['id'],
       {
         of: ['listenerId', 'nextAt', 'seq'],
         where: inState('due'),
@@ -150,7 +184,8 @@ const TABLES: readonly FrozenTable[] = [
     name: 'attempts',
     columns: {
       seq: 'sequence',
-      deliverySeq: 'reference',
+      deliveryId: 'id',
+      eventAt: 'milliseconds',
       number: 'integer',
       outcome: 'state',
       status: 'integer?',
@@ -162,7 +197,7 @@ const TABLES: readonly FrozenTable[] = [
       startedAt: 'milliseconds',
     },
     unique: [],
-    indexes: [['deliverySeq', 'seq']],
+    indexes: [['deliveryId', 'seq']],
   },
   {
     name: 'listenerState',
@@ -220,15 +255,16 @@ const TABLES: readonly FrozenTable[] = [
 ];
 
 /** TypeORM reads a migration's time from the last 13 digits of its name. */
-const CREATED = '1795478400000';
+const CREATED = '1795996800000';
 
 /** Creates the migration class for one table prefix. The prefix is part of its name, so that two instances do not clash. */
 export function createTablesMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookTables implements MigrationInterface {
-    readonly name = migrationName('CreateWebhookTables', at, CREATED);
+    readonly name = migrationName('CreateWebhooks', at, CREATED);
 
     async up(runner: QueryRunner): Promise<void> {
       await createSchema(runner, at);
+      await assertNewShape(dataSourceOf(runner), runner, at);
       for (const table of TABLES) await createTable(runner, at, table);
     }
 
