@@ -364,13 +364,19 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         await manager.softDelete(Merged, { id: 1 });
         await manager.restore(Merged, { id: 1 });
         await manager.update(Merged, 1, { status: 'a' });
+        await manager.insert(Merged, { id: 2 });
+        await manager.softDelete(Merged, { id: 2 });
         await manager.query('INSERT INTO few (id) VALUES (1)');
         await expect(manager.query('SAVEPOINT refused')).rejects.toThrow('refused');
         await manager.query('DELETE FROM few');
         await manager.update(Merged, 1, { seen: 1 });
+        await manager.restore(Merged, { id: 2 });
       });
       await app.dataSource.query('DROP TRIGGER refuse');
-      expect(await capturedEvents()).toEqual([updated({ status: 'a', seen: 1 }, { status: 'new', seen: 0 })]);
+      expect(await capturedEvents()).toEqual([
+        updated({ status: 'a', seen: 1 }, { status: 'new', seen: 0 }),
+        { type: 'merged.created', data: row({ id: 2 }), owner: 'acme' },
+      ]);
     },
   );
 
