@@ -19,6 +19,7 @@ const LAYERS = [
       'capture/images',
       'capture/transactions',
       'capture/changes',
+      'capture/plans',
       'capture/typeorm',
     ],
     ['deliveries'],

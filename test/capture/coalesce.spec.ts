@@ -88,12 +88,17 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       return { type, data, ...(previous ? { previous } : {}), owner };
     });
   };
-  /** Across a savepoint, an event has the position of the last change of its row; in trigger mode, of the first. */
   const byId = (a: { data: { id: number } }, b: { data: { id: number } }) => a.data.id - b.data.id;
   const forget = async () => {
     await converted();
     await app.dataSource.query('DELETE FROM webhook_events');
   };
+  const updated = (values: Partial<TicketColumns>, previous: object) => ({
+    type: 'merged.updated',
+    data: row(values),
+    previous,
+    owner: 'acme',
+  });
   const row = (values: Partial<TicketColumns>) => ({ id: 1, status: 'new', seen: 0, customerId: 'acme', ...values });
 
   it('makes one event of several updates in one transaction: the first previous and the last data', async () => {
@@ -246,95 +251,109 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
       }),
     ).rejects.toThrow('undone');
 
-  it('makes one event of changes before, in and after a nested transaction', async () => {
-    await merged().save([{ id: 1 }, { id: 2 }]);
-    await forget();
-    await app.dataSource.transaction(async (manager) => {
-      await manager.save(Merged, { id: 1, status: 'a' });
-      await manager.transaction(async (inner) => {
-        await inner.save(Merged, { id: 1, status: 'b', seen: 1 });
-        await inner.transaction((innermost) => innermost.update(Merged, { id: 1 }, { seen: 2 }));
-        await inner.save(Merged, { id: 2, status: 'inner' });
+  describe.runIf(mode === 'orm')('savepoints', () => {
+    it('divide the changes: an event for each row before, in and after a nested transaction', async () => {
+      await merged().save([{ id: 1 }, { id: 2 }]);
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 1, status: 'a' });
+        await manager.save(Merged, { id: 1, seen: 1 });
+        await manager.transaction(async (inner) => {
+          await inner.save(Merged, { id: 1, status: 'b' });
+          await inner.save(Merged, { id: 1, status: 'c' });
+          await inner.save(Merged, { id: 2, status: 'inner' });
+        });
+        await manager.save(Merged, { id: 1, seen: 2 });
+        await manager.save(Merged, { id: 1, seen: 3 });
       });
-      await manager.save(Merged, { id: 1, status: 'c' });
-    });
-    expect((await capturedEvents()).toSorted(byId)).toEqual([
-      {
-        type: 'merged.updated',
-        data: row({ status: 'c', seen: 2 }),
-        previous: { status: 'new', seen: 0 },
-        owner: 'acme',
-      },
-      { type: 'merged.updated', data: row({ id: 2, status: 'inner' }), previous: { status: 'new' }, owner: 'acme' },
-    ]);
-  });
-
-  it('drops only the changes of a nested transaction that was rolled back', async () => {
-    await merged().save({ id: 1 });
-    await forget();
-    await app.dataSource.transaction(async (manager) => {
-      await manager.save(Merged, { id: 1, status: 'a' });
-      await undone(manager, (inner) => inner.save(Merged, { id: 1, status: 'lost', customerId: 'globex' }));
-      await manager.transaction((inner) => inner.save(Merged, { id: 1, seen: 1 }));
-      await undone(manager, async (inner) => {
-        await inner.transaction((innermost) => innermost.save(Merged, { id: 1, seen: 99 }));
-        await inner.delete(Merged, { id: 1 });
-      });
-      await manager.save(Merged, { id: 1, seen: 2 });
-    });
-    expect(await capturedEvents()).toEqual([
-      {
-        type: 'merged.updated',
-        data: row({ status: 'a', seen: 2 }),
-        previous: { status: 'new', seen: 0 },
-        owner: 'acme',
-      },
-    ]);
-  });
-
-  it('leaves the event as it was when the nested transaction that changed it last is rolled back', async () => {
-    await merged().save({ id: 77 });
-    await forget();
-    const emitted = emittedOf(77);
-    await app.dataSource.transaction(async (manager) => {
-      await manager.save(Merged, { id: 77, status: 'a' });
-      await manager.transaction((inner) => inner.save(Merged, { id: 77, status: 'b' }));
-      await undone(manager, async (inner) => {
-        await inner.save(Merged, { id: 77, status: 'lost' });
-        await inner.transaction(() => Promise.resolve());
-      });
-    });
-    const expected = {
-      type: 'merged.updated',
-      data: row({ id: 77, status: 'b' }),
-      previous: { status: 'new' },
-      owner: 'acme',
-    };
-    expect(await capturedEvents()).toEqual([expected]);
-    await vi.waitFor(() => expect(emitted).toEqual(['b']));
-  });
-
-  it('merges creations, removals and returns across nested transactions', async () => {
-    await merged().save({ id: 9 });
-    await forget();
-    await app.dataSource.transaction(async (manager) => {
-      await manager.insert(Merged, [{ id: 1 }, { id: 2 }, { id: 3 }]);
-      await manager.transaction((inner) => inner.delete(Merged, { id: In([1, 2, 9]) }));
-      await undone(manager, (inner) => inner.delete(Merged, { id: 3 }));
-      await manager.insert(Merged, [
-        { id: 2, status: 'again' },
-        { id: 9, status: 'again' },
+      expect(await capturedEvents()).toEqual([
+        updated({ status: 'a', seen: 1 }, { status: 'new', seen: 0 }),
+        updated({ status: 'c', seen: 1 }, { status: 'a' }),
+        updated({ id: 2, status: 'inner' }, { status: 'new' }),
+        updated({ status: 'c', seen: 3 }, { seen: 1 }),
       ]);
     });
-    expect((await capturedEvents()).toSorted(byId)).toEqual([
-      { type: 'merged.created', data: row({ id: 2, status: 'again' }), owner: 'acme' },
-      { type: 'merged.created', data: row({ id: 3 }), owner: 'acme' },
-      { type: 'merged.updated', data: row({ id: 9, status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
-    ]);
+
+    it('divide the changes of a row that is created, removed and created again', async () => {
+      await app.dataSource.transaction(async (manager) => {
+        await manager.insert(Merged, { id: 1 });
+        await manager.transaction(async (inner) => {
+          await inner.update(Merged, 1, { status: 'a' });
+          await inner.delete(Merged, 1);
+        });
+        await manager.insert(Merged, { id: 1, status: 'again' });
+        await manager.insert(Merged, { id: 2 });
+        await manager.delete(Merged, 2);
+      });
+      expect(await capturedEvents()).toEqual([
+        { type: 'merged.created', data: row({}), owner: 'acme' },
+        { type: 'merged.deleted', data: row({ status: 'a' }), owner: 'acme' },
+        { type: 'merged.created', data: row({ status: 'again' }), owner: 'acme' },
+      ]);
+    });
+
+    it('remove the changes after them if they are rolled back', async () => {
+      await merged().save({ id: 77 });
+      await forget();
+      const emitted = emittedOf(77);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 77, status: 'a' });
+        await undone(manager, async (inner) => {
+          await inner.save(Merged, { id: 77, status: 'lost', customerId: 'globex' });
+          await inner.transaction((innermost) => innermost.save(Merged, { id: 77, seen: 99 }));
+          await inner.delete(Merged, { id: 77 });
+        });
+        await manager.save(Merged, { id: 77, seen: 1 });
+        await manager.save(Merged, { id: 77, seen: 2 });
+      });
+      expect(await capturedEvents()).toEqual([
+        updated({ id: 77, status: 'a' }, { status: 'new' }),
+        updated({ id: 77, status: 'a', seen: 2 }, { seen: 0 }),
+      ]);
+      await vi.waitFor(() => expect(emitted).toEqual(['a', 'a']));
+    });
+
+    it('in raw SQL may be set again under one name', async () => {
+      await merged().save({ id: 1 });
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 1, status: 'a' });
+        await manager.query('SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, status: 'b' });
+        await manager.query('SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, status: 'c' });
+        await manager.query('ROLLBACK TO SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, seen: 1 });
+        await manager.query('RELEASE SAVEPOINT mine');
+      });
+      expect(await capturedEvents()).toEqual([
+        updated({ status: 'a' }, { status: 'new' }),
+        updated({ status: 'b' }, { status: 'a' }),
+        updated({ status: 'b', seen: 1 }, { seen: 0 }),
+      ]);
+    });
+
+    it('are part of a statement on more rows than a batch, so its events are not merged', async () => {
+      const ids = Array.from({ length: 1_500 }, (_, n) => n + 1);
+      await app.dataSource.transaction(async (manager) => {
+        for (const some of [ids.slice(0, 750), ids.slice(750)])
+          await manager.insert(
+            Merged,
+            some.map((id) => ({ id })),
+          );
+        await manager.updateAll(Merged, { status: 'all' });
+        await manager.update(Merged, 1, { status: 'one' });
+        await manager.update(Merged, 1, { seen: 1 });
+      });
+      const events = await capturedEvents();
+      expect(events.filter(({ type }) => type === 'merged.created')).toHaveLength(1_500);
+      expect(events.filter(({ type }) => type === 'merged.updated')).toHaveLength(1_501);
+      expect(events.at(-1)).toEqual(updated({ status: 'one', seen: 1 }, { status: 'all', seen: 0 }));
+    });
   });
 
   it.runIf(database.name === 'sqlite' && mode === 'orm')(
-    'makes one event if its event could not be stored the first time',
+    'merges changes that could not be stored the first time with later changes',
     async () => {
       await merged().save({ id: 1 });
       await forget();
@@ -342,46 +361,151 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         "CREATE TRIGGER refuse BEFORE INSERT ON webhook_events WHEN EXISTS (SELECT 1 FROM few) BEGIN SELECT RAISE(ABORT, 'refused'); END",
       );
       await app.dataSource.transaction(async (manager) => {
-        await manager.delete(Merged, { id: 1 });
-        await manager.query('SAVEPOINT told');
-        await manager.insert(Merged, { id: 1, status: 'again' });
+        await manager.softDelete(Merged, { id: 1 });
+        await manager.restore(Merged, { id: 1 });
+        await manager.update(Merged, 1, { status: 'a' });
         await manager.query('INSERT INTO few (id) VALUES (1)');
         await expect(manager.query('SAVEPOINT refused')).rejects.toThrow('refused');
         await manager.query('DELETE FROM few');
+        await manager.update(Merged, 1, { seen: 1 });
       });
       await app.dataSource.query('DROP TRIGGER refuse');
-      expect(await capturedEvents()).toEqual([
-        { type: 'merged.updated', data: row({ status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
-      ]);
+      expect(await capturedEvents()).toEqual([updated({ status: 'a', seen: 1 }, { status: 'new', seen: 0 })]);
     },
   );
 
-  it('follows savepoints in raw SQL that are set again under one name', async () => {
-    await merged().save({ id: 1 });
-    await forget();
-    await app.dataSource.transaction(async (manager) => {
-      await manager.save(Merged, { id: 1, status: 'a' });
-      await manager.query('SAVEPOINT mine');
-      await manager.save(Merged, { id: 1, status: 'b' });
-      await manager.query('SAVEPOINT mine');
-      await manager.save(Merged, { id: 1, status: 'c' });
-      await manager.query('ROLLBACK TO SAVEPOINT mine');
-      await manager.save(Merged, { id: 1, seen: 1 });
-      await manager.query('RELEASE SAVEPOINT mine');
+  describe.runIf(mode === 'trigger')('in trigger mode, nested transactions are part of the outer one', () => {
+    it('makes one event of changes before, in and after a nested transaction', async () => {
+      await merged().save([{ id: 1 }, { id: 2 }]);
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 1, status: 'a' });
+        await manager.transaction(async (inner) => {
+          await inner.save(Merged, { id: 1, status: 'b', seen: 1 });
+          await inner.transaction((innermost) => innermost.update(Merged, { id: 1 }, { seen: 2 }));
+          await inner.save(Merged, { id: 2, status: 'inner' });
+        });
+        await manager.save(Merged, { id: 1, status: 'c' });
+      });
+      expect((await capturedEvents()).toSorted(byId)).toEqual([
+        {
+          type: 'merged.updated',
+          data: row({ status: 'c', seen: 2 }),
+          previous: { status: 'new', seen: 0 },
+          owner: 'acme',
+        },
+        { type: 'merged.updated', data: row({ id: 2, status: 'inner' }), previous: { status: 'new' }, owner: 'acme' },
+      ]);
     });
-    expect(await capturedEvents()).toEqual([
-      {
+
+    it('drops only the changes of a nested transaction that was rolled back', async () => {
+      await merged().save({ id: 1 });
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 1, status: 'a' });
+        await undone(manager, (inner) => inner.save(Merged, { id: 1, status: 'lost', customerId: 'globex' }));
+        await manager.transaction((inner) => inner.save(Merged, { id: 1, seen: 1 }));
+        await undone(manager, async (inner) => {
+          await inner.transaction((innermost) => innermost.save(Merged, { id: 1, seen: 99 }));
+          await inner.delete(Merged, { id: 1 });
+        });
+        await manager.save(Merged, { id: 1, seen: 2 });
+      });
+      expect(await capturedEvents()).toEqual([
+        {
+          type: 'merged.updated',
+          data: row({ status: 'a', seen: 2 }),
+          previous: { status: 'new', seen: 0 },
+          owner: 'acme',
+        },
+      ]);
+    });
+
+    it('leaves the event as it was when the nested transaction that changed it last is rolled back', async () => {
+      await merged().save({ id: 77 });
+      await forget();
+      const emitted = emittedOf(77);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 77, status: 'a' });
+        await manager.transaction((inner) => inner.save(Merged, { id: 77, status: 'b' }));
+        await undone(manager, async (inner) => {
+          await inner.save(Merged, { id: 77, status: 'lost' });
+          await inner.transaction(() => Promise.resolve());
+        });
+      });
+      const expected = {
         type: 'merged.updated',
-        data: row({ status: 'b', seen: 1 }),
-        previous: { status: 'new', seen: 0 },
+        data: row({ id: 77, status: 'b' }),
+        previous: { status: 'new' },
         owner: 'acme',
-      },
-    ]);
+      };
+      expect(await capturedEvents()).toEqual([expected]);
+      await vi.waitFor(() => expect(emitted).toEqual(['b']));
+    });
+
+    it('merges creations, removals and returns across nested transactions', async () => {
+      await merged().save({ id: 9 });
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.insert(Merged, [{ id: 1 }, { id: 2 }, { id: 3 }]);
+        await manager.transaction((inner) => inner.delete(Merged, { id: In([1, 2, 9]) }));
+        await undone(manager, (inner) => inner.delete(Merged, { id: 3 }));
+        await manager.insert(Merged, [
+          { id: 2, status: 'again' },
+          { id: 9, status: 'again' },
+        ]);
+      });
+      expect((await capturedEvents()).toSorted(byId)).toEqual([
+        { type: 'merged.created', data: row({ id: 2, status: 'again' }), owner: 'acme' },
+        { type: 'merged.created', data: row({ id: 3 }), owner: 'acme' },
+        { type: 'merged.updated', data: row({ id: 9, status: 'again' }), previous: { status: 'new' }, owner: 'acme' },
+      ]);
+    });
+
+    it('follows savepoints in raw SQL that are set again under one name', async () => {
+      await merged().save({ id: 1 });
+      await forget();
+      await app.dataSource.transaction(async (manager) => {
+        await manager.save(Merged, { id: 1, status: 'a' });
+        await manager.query('SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, status: 'b' });
+        await manager.query('SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, status: 'c' });
+        await manager.query('ROLLBACK TO SAVEPOINT mine');
+        await manager.save(Merged, { id: 1, seen: 1 });
+        await manager.query('RELEASE SAVEPOINT mine');
+      });
+      expect(await capturedEvents()).toEqual([
+        {
+          type: 'merged.updated',
+          data: row({ status: 'b', seen: 1 }),
+          previous: { status: 'new', seen: 0 },
+          owner: 'acme',
+        },
+      ]);
+    });
+
+    it('merges more rows than a batch across a nested transaction', async () => {
+      const ids = Array.from({ length: 2_500 }, (_, n) => n + 1);
+      await app.dataSource.transaction(async (manager) => {
+        for (let start = 0; start < ids.length; start += 500) {
+          await manager.insert(
+            Merged,
+            ids.slice(start, start + 500).map((id) => ({ id })),
+          );
+        }
+        await manager.transaction((inner) => inner.updateAll(Merged, { status: 'inner' }));
+        await manager.delete(Merged, { id: MoreThan(1) });
+      });
+      expect(await capturedEvents()).toEqual([
+        { type: 'merged.created', data: row({ status: 'inner' }), owner: 'acme' },
+      ]);
+    });
   });
 
   // On the connection of the driver, bypassing TypeORM.
   it.runIf(database.name === 'postgres' && mode === 'orm')(
-    'merges nothing across a savepoint whose name is unknown',
+    'keeps the event from before a savepoint whose name is unknown',
     async () => {
       await merged().save({ id: 78 });
       await forget();
@@ -400,25 +524,10 @@ function describeCoalesce(database: TestDatabase, mode: CaptureModeName): void {
         { type: 'merged.updated', data: row({ id: 78, status: 'a' }), previous: { status: 'new' }, owner: 'acme' },
         { type: 'merged.updated', data: row({ id: 78, status: 'a', seen: 1 }), previous: { seen: 0 }, owner: 'acme' },
       ]);
-      // The rollback restores the event that was deleted after the savepoint.
+      // Which of the events after the known savepoint still exist, only the database can tell.
       await vi.waitFor(() => expect(emitted).toEqual(['a', 'a']));
     },
   );
-
-  it('merges more rows than a batch across a nested transaction', async () => {
-    const ids = Array.from({ length: 2_500 }, (_, n) => n + 1);
-    await app.dataSource.transaction(async (manager) => {
-      for (let start = 0; start < ids.length; start += 500) {
-        await manager.insert(
-          Merged,
-          ids.slice(start, start + 500).map((id) => ({ id })),
-        );
-      }
-      await manager.transaction((inner) => inner.updateAll(Merged, { status: 'inner' }));
-      await manager.delete(Merged, { id: MoreThan(1) });
-    });
-    expect(await capturedEvents()).toEqual([{ type: 'merged.created', data: row({ status: 'inner' }), owner: 'acme' }]);
-  });
 
   it('makes an event for each transaction', async () => {
     await merged().save({ id: 1 });

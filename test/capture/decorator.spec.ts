@@ -150,7 +150,7 @@ async function start(
 ): Promise<TestApp> {
   let database = options;
   if (!database) {
-    const fresh: FreshDatabase = await databases[0]!.create();
+    const fresh: FreshDatabase = await databases[0]!.reuse();
     close.push(() => fresh.drop());
     database = fresh.options;
   }

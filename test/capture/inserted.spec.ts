@@ -94,7 +94,7 @@ describeDatabases('an inserted row', (database) => {
   let app: TestApp;
   let reads: Reads;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     reads = new Reads();
     app = await startApp({
       database: { ...fresh.options, logger: reads as Logger, logging: ['query'] },

@@ -79,7 +79,7 @@ describeDatabases('a thousand rows in one transaction', (database) => {
   let counter: Counter;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     counter = new Counter();
     app = await startApp({
       database: { ...fresh.options, logging: ['query'], logger: counter as Logger } as typeof fresh.options,

@@ -61,7 +61,7 @@ describeDatabases('a row whose links are in a junction', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Post, Page], others: [Tag, Album, Folder, Box] });
     await app.dataSource.manager.insert(Tag, [{ name: 'new' }, { name: 'old' }]);
   });
@@ -168,7 +168,7 @@ describeDatabases('links in a payload', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({
       database: fresh.options,
       entities: [Album, Folder, Shelf, Quiet],
@@ -358,7 +358,7 @@ describe.each(databases.filter(({ name }) => name !== 'sqlite'))(
     let fresh: FreshDatabase;
     let app: TestApp;
     beforeEach(async () => {
-      fresh = await database.create();
+      fresh = await database.reuse();
       app = await startApp({ database: fresh.options, entities: [Album], others: [Tag] });
       await app.dataSource.manager.insert(Tag, [{ name: 'a' }, { name: 'b' }]);
       await app.dataSource.manager.insert(Album, [{ id: '1' }, { id: '2' }]);

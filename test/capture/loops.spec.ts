@@ -51,7 +51,7 @@ describeDatabases('a loop of events', (database) => {
   let emitter: EventEmitter2;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({
       database: fresh.options,
       entities: [Order, Line],

@@ -55,7 +55,7 @@ describeDatabases('a write beside others', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Vehicle, Truck, Animal, Dog, Cat] });
   });
   afterEach(async () => {

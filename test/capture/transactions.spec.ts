@@ -9,7 +9,7 @@ describeDatabases('a change and its transaction', (database) => {
   let app: TestApp;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Order, Line], others: [Audit] });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
   });

@@ -40,7 +40,7 @@ describeDatabases('an image', (database) => {
   let log: Said;
   beforeEach(async () => {
     log = listenToLog();
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: ENTITIES });
   });
   afterEach(async () => {
@@ -93,7 +93,7 @@ describeOn('postgres', 'an image on PostgreSQL', (postgres) => {
   let log: Said;
   beforeEach(async () => {
     log = listenToLog();
-    fresh = await postgres.create();
+    fresh = await postgres.reuse();
     other = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
   });
   afterEach(async () => {

@@ -37,7 +37,7 @@ describeDatabases('a transaction that writes images and events', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: ENTITIES, webhooks: OPTIONS });
   });
   afterEach(async () => {
@@ -140,7 +140,7 @@ describe('marks that an earlier version has left in a file of SQLite', () => {
   let other: DataSource;
   let log: ReturnType<typeof listenToLog>;
   beforeEach(async () => {
-    fresh = await sqlite!.create();
+    fresh = await sqlite!.reuse();
     const app = await startApp({ database: fresh.options, entities: ENTITIES, webhooks: OPTIONS });
     await app.close();
     other = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();

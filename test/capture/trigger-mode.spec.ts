@@ -355,7 +355,7 @@ describeDatabases('an entity that is captured by triggers', (database) => {
 describeDatabases('the triggers of entities', (database) => {
   let fresh: FreshDatabase;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
   });
   afterEach(async () => {
     vi.restoreAllMocks();

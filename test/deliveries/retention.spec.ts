@@ -303,7 +303,7 @@ describeDatabases('a pending delivery', (database) => {
   let told: { name: string; fact: unknown }[];
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     told = [];
     app = await startApp({
       database: fresh.options,

@@ -18,7 +18,7 @@ describeDatabases("dispatch: 'inline'", (database) => {
   };
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
   });
   afterEach(async () => {
     await app.close();

@@ -75,7 +75,7 @@ describeDatabases('a process killed with SIGKILL', (database) => {
   let writer: ChildProcess | undefined;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Parcel] });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
   });

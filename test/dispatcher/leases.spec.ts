@@ -43,7 +43,7 @@ describeDatabases('an attempt', (database) => {
   let app: TestApp;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     const webhooks: WebhooksModuleOptions = {
       parts: { payloadFormats: [SlowFormat] },
       dispatcher: { concurrencyPerListener: 1 },
@@ -174,7 +174,7 @@ describe('a worker that is stopped', () => {
     let worker: ChildProcess | undefined;
 
     beforeEach(async () => {
-      fresh = await database.create();
+      fresh = await database.reuse();
       app = await startApp({ database: fresh.options, entities: [Parcel] });
       await app.listeners.create({ events: ['*'], url: app.receiver.url });
     });

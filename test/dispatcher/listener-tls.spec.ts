@@ -116,7 +116,7 @@ describeDatabases('tls of a listener', (database) => {
     });
   };
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     server = await new StrictServer().start();
     await start([K1]);
   });

@@ -27,7 +27,7 @@ describe('the log warns', () => {
   let id: string;
 
   beforeEach(async () => {
-    fresh = await databases[0]!.create();
+    fresh = await databases[0]!.reuse();
     app = await startApp({
       database: fresh.options,
       entities: [],

@@ -26,7 +26,7 @@ describeDatabases('a delivery', (database) => {
     });
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await start();
   });
   afterEach(async () => {

@@ -50,7 +50,7 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
   const urlOf = (path: string) => new URL(`/${path}`, app.receiver.url).href;
 
   beforeEach(async () => {
-    fresh = await target.create();
+    fresh = await target.reuse();
     clock = new ServersClock();
     clock.aheadMs = HOUR;
     warned = [];

@@ -25,7 +25,7 @@ describeDatabases('a dispatcher that stops', (database) => {
   let release: () => void;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await start({ concurrencyPerListener: 1 });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     const held = new Promise<void>((resolve) => (release = resolve));

@@ -12,7 +12,7 @@ let fresh: FreshDatabase;
 let running: TestApp[];
 const create = async (database: (typeof databases)[number]) => {
   running = [];
-  fresh = await database.create();
+  fresh = await database.reuse();
 };
 const remove = async () => {
   vi.restoreAllMocks();

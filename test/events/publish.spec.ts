@@ -16,7 +16,7 @@ describeDatabases('publish', (database) => {
   let app: TestApp;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Doc], webhooks: { publishedTypes: ['a.b', 'c.d'] } });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
   });

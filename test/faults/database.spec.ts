@@ -97,7 +97,7 @@ describe.each(networked)('a statement that ends in a deadlock ($name)', (databas
   let other: DataSource;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     await start(fresh.options);
     other = await new DataSource({ ...fresh.options, poolSize: 2 } as DataSourceOptions).initialize();
   });
@@ -138,7 +138,7 @@ describe('a SQLite file that another process has locked', () => {
   let other: ChildProcess;
 
   beforeEach(async () => {
-    fresh = await databases[0]!.create();
+    fresh = await databases[0]!.reuse();
     await start(fresh.options);
     other = fork(join(import.meta.dirname, '../sqlite/other-process.mjs'), [String(fresh.options.database)]);
     await once(other, 'message');

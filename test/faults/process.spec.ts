@@ -25,7 +25,7 @@ let app: TestApp;
 let said: Said;
 
 beforeEach(async () => {
-  fresh = await databases[0]!.create();
+  fresh = await databases[0]!.reuse();
 });
 afterEach(async () => {
   await app.close();

@@ -26,7 +26,7 @@ describe('formats and schemes of the application', () => {
   let fresh: FreshDatabase;
   let app: TestApp | undefined;
   beforeEach(async () => {
-    fresh = await (databases[0] as (typeof databases)[0]).create();
+    fresh = await (databases[0] as (typeof databases)[0]).reuse();
   });
   afterEach(async () => {
     await app?.close();

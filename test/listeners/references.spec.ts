@@ -11,7 +11,7 @@ describeDatabases('external id and metadata of a listener', (database) => {
   let app: TestApp;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [] });
   });
   afterEach(async () => {

@@ -50,7 +50,7 @@ describeDatabases('a secret', (database) => {
   const printed: unknown[] = [];
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     printed.length = 0;
     for (const level of ['log', 'warn', 'error', 'debug', 'verbose', 'fatal'] as const) {
       vi.spyOn(Logger.prototype, level).mockImplementation((...said: unknown[]) => void printed.push(said));

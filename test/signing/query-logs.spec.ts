@@ -14,7 +14,7 @@ describeDatabases('an application that logs every statement, and seals no secret
   let logged: string[];
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     logged = [];
     // Without the query runner, the last argument of TypeORM: it contains the whole application.
     const isText = (one: unknown) => typeof one !== 'object' || Array.isArray(one) || one instanceof Error;

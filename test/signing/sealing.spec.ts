@@ -144,7 +144,7 @@ describeDatabases('secrets at rest', (database) => {
   };
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     said = listenToLog();
     const { Logger } = await import('@nestjs/common');
     warned = [];

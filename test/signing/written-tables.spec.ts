@@ -11,7 +11,7 @@ describeDatabases('an attacker who can write to the tables but has no key', (dat
   let app: TestApp;
   let said: Said;
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     said = listenToLog();
   });
   afterEach(async () => {

@@ -61,7 +61,7 @@ describeServers('while the store works', (target) => {
   let app: TestApp;
   let database: Database;
   beforeEach(async () => {
-    fresh = await target.create();
+    fresh = await target.reuse();
     app = await startApp({ database: fresh.options, entities: [Ticket] });
     database = await ServerDatabase.open(app.dataSource, {}, 3);
     for (let n = 0; n < 3; n++) await app.listeners.create({ events: ['*'], url: app.receiver.url });

@@ -11,12 +11,12 @@ export interface AppsOnDatabase {
   advance(ms: number): void;
 }
 
-/** A new database for each test. The database and the applications on it are removed after the test. */
+/** A database without rows for each test. The applications on it are removed after the test. */
 export function appsOn(database: TestDatabase): AppsOnDatabase {
   let fresh: FreshDatabase;
   const running: TestApp[] = [];
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
   });
   afterEach(async () => {
     for (const app of running.splice(0)) await app.close();

@@ -2,7 +2,9 @@ import type { DataSourceOptions } from 'typeorm';
 import { describe, inject, it } from 'vitest';
 
 import { chosenDatabases, type DatabaseName } from './chosen-databases.js';
+import { contentsOf } from './database-contents.js';
 import { createMysql, createPostgres, createSqlite, type FreshDatabase } from './fresh-database.js';
+import { ReusedDatabases } from './reused-databases.js';
 
 import type {} from './global-setup.js';
 
@@ -13,21 +15,52 @@ const POOL_SIZE = 5;
 
 export interface TestDatabase {
   name: DatabaseName;
-  /** A new, empty database for one test or test file; the caller drops it with `drop()`. */
+  /** An empty database for one test or test file; the caller gives it back with `drop()`. */
   create(): Promise<FreshDatabase>;
+  /**
+   * A database without rows, for an application of {@link startApp}. If the test before had the same application, its tables are still there,
+   * and `startApp()` does not create them: much faster than {@link create}. Any other user may find tables.
+   */
+  reuse(): Promise<FreshDatabase>;
 }
 
 const { postgres, mysql } = inject('servers');
+const { prefix, folder } = inject('run');
 
 const available: TestDatabase[] = [
-  { name: 'sqlite', create: createSqlite },
-  ...(postgres ? [{ name: 'postgres' as const, create: () => small(createPostgres(postgres.url)) }] : []),
+  { name: 'sqlite', create: () => createSqlite(), reuse: reusing(() => createSqlite(folder)) },
+  ...(postgres ? [postgresAt(postgres.url)] : []),
   // TypeORM's type `mariadb` uses `INSERT … RETURNING`, which MySQL does not have.
-  ...(mysql?.product === 'MariaDB'
-    ? [{ name: 'mariadb' as const, create: () => small(createMysql(mysql.url, 'mariadb')) }]
-    : []),
-  ...(mysql ? [{ name: 'mysql2' as const, create: () => small(createMysql(mysql.url, 'mysql')) }] : []),
+  ...(mysql?.product === 'MariaDB' ? [mysqlAt(mysql.url, 'mariadb', 'mariadb')] : []),
+  ...(mysql ? [mysqlAt(mysql.url, 'mysql2', 'mysql')] : []),
 ];
+
+/** To create and to drop a database takes PostgreSQL longer than most tests run, so that empty ones are reused, too. */
+function postgresAt(url: string): TestDatabase {
+  const reused = new ReusedDatabases(async () => {
+    const fresh = await small(createPostgres(url, prefix));
+    await contentsOf(fresh.options).dropAll(fresh.options);
+    return fresh;
+  });
+  return {
+    name: 'postgres',
+    create: () => reused.take({ isEmpty: true }),
+    reuse: () => reused.take({ isEmpty: false }),
+  };
+}
+
+function mysqlAt(url: string, name: DatabaseName, type: 'mariadb' | 'mysql'): TestDatabase {
+  return {
+    name,
+    create: () => small(createMysql(url, type)),
+    reuse: reusing(() => small(createMysql(url, type, prefix))),
+  };
+}
+
+function reusing(create: () => Promise<FreshDatabase>): () => Promise<FreshDatabase> {
+  const reused = new ReusedDatabases(create);
+  return () => reused.take({ isEmpty: false });
+}
 
 /** The databases of this run: SQLite and PostgreSQL, and the others if `MYSQL_URL` is set. `DATABASES` limits them. */
 export const databases: TestDatabase[] = available.filter(({ name }) => chosenDatabases().includes(name));

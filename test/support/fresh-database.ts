@@ -14,13 +14,14 @@ export interface FreshDatabase {
   drop(): Promise<void>;
 }
 
-function uniqueName(): string {
-  return `webhooks_test_${randomBytes(8).toString('hex')}`;
+/** @param prefix with which the run finds its databases at the end */
+function uniqueName(prefix = 'webhooks_test_'): string {
+  return `${prefix}${randomBytes(8).toString('hex')}`;
 }
 
-/** A file in a new temporary folder. */
-export async function createSqlite(): Promise<FreshDatabase> {
-  const folder = await mkdtemp(join(tmpdir(), 'webhooks-sqlite-'));
+/** A file in a new folder, by default a temporary one. */
+export async function createSqlite(parent = tmpdir()): Promise<FreshDatabase> {
+  const folder = await mkdtemp(join(parent, 'webhooks-sqlite-'));
   return {
     options: { type: 'better-sqlite3', database: join(folder, 'test.sqlite') },
     drop: () => rm(folder, { recursive: true, force: true }),
@@ -28,8 +29,8 @@ export async function createSqlite(): Promise<FreshDatabase> {
 }
 
 /** A new database on the server at `server`. */
-export async function createPostgres(server: string): Promise<FreshDatabase> {
-  const database = uniqueName();
+export async function createPostgres(server: string, prefix?: string): Promise<FreshDatabase> {
+  const database = uniqueName(prefix);
   await onPostgres(server, (client) => client.query(`create database ${database}`));
   const url = new URL(server);
   url.pathname = database;
@@ -50,8 +51,8 @@ async function onPostgres(server: string, run: (client: pg.Client) => Promise<un
 }
 
 /** A new database on the server at `server`, for this TypeORM type. */
-export async function createMysql(server: string, type: 'mariadb' | 'mysql'): Promise<FreshDatabase> {
-  const database = uniqueName();
+export async function createMysql(server: string, type: 'mariadb' | 'mysql', prefix?: string): Promise<FreshDatabase> {
+  const database = uniqueName(prefix);
   await onMysql(server, (connection) => connection.query(`create database ${database} character set utf8mb4`));
   const url = new URL(server);
   return {

@@ -1,3 +1,8 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
@@ -16,9 +21,18 @@ export interface TestServers {
   pgbouncer?: InstalledPgBouncer;
 }
 
+/** What the end of the run removes. */
+export interface TestRun {
+  /** Of databases on the servers. */
+  prefix: string;
+  /** For files that several suites use. */
+  folder: string;
+}
+
 declare module 'vitest' {
   interface ProvidedContext {
     servers: TestServers;
+    run: TestRun;
   }
 }
 
@@ -38,24 +52,68 @@ export default async function setup(project: TestProject): Promise<() => Promise
     throw new Error(`DATABASES='${DATABASES}' needs a server: set MYSQL_URL`);
   }
   const mysql = MYSQL_URL && wantsMysql ? await mysqlServer(MYSQL_URL) : undefined;
-
-  if (!chosen.includes('postgres')) {
-    project.provide('servers', { ...(mysql && { mysql }) });
-    return async () => undefined;
-  }
-  const embedded = POSTGRES_URL ? undefined : await startEmbeddedPostgres();
-  try {
-    const url = embedded?.url ?? POSTGRES_URL!;
-    const postgres = { url, version: await postgresVersion(url), embedded: embedded !== undefined };
-    const pgbouncer = installedPgBouncer();
-    project.provide('servers', { postgres, ...(mysql && { mysql }), ...(pgbouncer && { pgbouncer }) });
-  } catch (error) {
-    await embedded?.stop();
-    throw error;
-  }
-  return async () => {
+  const embedded = chosen.includes('postgres') && !POSTGRES_URL ? await startEmbeddedPostgres() : undefined;
+  const folder = await mkdtemp(join(tmpdir(), 'webhooks-test-'));
+  const prefix = `webhooks_test_${randomBytes(4).toString('hex')}_`;
+  const stop = async () => {
+    await rm(folder, { recursive: true, force: true });
     await embedded?.stop();
   };
+  try {
+    const postgres = chosen.includes('postgres') && (await postgresServer(embedded?.url ?? POSTGRES_URL!, !!embedded));
+    const pgbouncer = postgres && installedPgBouncer();
+    project.provide('servers', {
+      ...(postgres && { postgres }),
+      ...(mysql && { mysql }),
+      ...(pgbouncer && { pgbouncer }),
+    });
+    project.provide('run', { prefix, folder });
+    return async () => {
+      try {
+        if (postgres && !embedded) await dropOnPostgres(postgres.url, prefix);
+        if (mysql) await dropOnMysql(mysql.url, prefix);
+      } finally {
+        await stop();
+      }
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function postgresServer(url: string, embedded: boolean): Promise<NonNullable<TestServers['postgres']>> {
+  return { url, version: await postgresVersion(url), embedded };
+}
+
+/** `_` stands for any character in `like`. */
+const matching = (prefix: string) => `${prefix.replaceAll('_', String.raw`\_`)}%`;
+
+async function dropOnPostgres(url: string, prefix: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ name: string }>(
+      'select datname as name from pg_database where datname like $1',
+      [matching(prefix)],
+    );
+    for (const { name } of rows) await client.query(`drop database if exists ${name} with (force)`);
+  } finally {
+    await client.end();
+  }
+}
+
+async function dropOnMysql(url: string, prefix: string): Promise<void> {
+  const connection = await createConnection(url);
+  try {
+    const [rows] = await connection.query(
+      'select schema_name as name from information_schema.schemata where schema_name like ?',
+      [matching(prefix)],
+    );
+    for (const { name } of rows as { name: string }[]) await connection.query(`drop database if exists ${name}`);
+  } finally {
+    await connection.end();
+  }
 }
 
 async function postgresVersion(url: string): Promise<string> {

@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
 import { freePort } from './child-process.js';
-import { databases, type FreshDatabase } from './databases.js';
+import { createPostgres, type FreshDatabase } from './fresh-database.js';
 import { unprivilegedAccount } from './embedded-postgres.js';
 
 /** A new database behind a pooler. */
@@ -86,9 +86,8 @@ max_client_conn = 200
   }
   return {
     async create() {
-      const { options, drop } = await (
-        databases.find(({ name }) => name === 'postgres') as (typeof databases)[0]
-      ).create();
+      // Not a reused one: the pooler may still have connections of the last test, which are ended.
+      const { options, drop } = await createPostgres(postgres.url);
       const { url: directUrl } = options as { url: string };
       return { options: { ...options, url: pooled(directUrl) } as FreshDatabase['options'], drop, directUrl };
     },

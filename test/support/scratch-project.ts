@@ -1,8 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { inject } from 'vitest';
+
+import type {} from './global-setup.js';
 
 const run = promisify(execFile);
 
@@ -101,11 +105,25 @@ async function installDependencies(nodeModules: string): Promise<void> {
   for (const name of await readdir(installed)) {
     if (name !== 'nestjs-entity-webhooks') await symlink(join(installed, name), join(nodeModules, name));
   }
-  const library = join(nodeModules, 'nestjs-entity-webhooks');
-  await mkdir(library);
+  await cp(await builtLibrary(), join(nodeModules, 'nestjs-entity-webhooks'), { recursive: true });
+}
+
+/** The built library as a package. It is built once in a run, because that takes longer than most suites. */
+async function builtLibrary(): Promise<string> {
+  const built = join(inject('run').folder, 'library');
+  if (existsSync(built)) return built;
+  const library = await mkdtemp(`${built}-`);
   const source = join(WORKSPACE, 'libs/webhooks');
   await writeFile(join(library, 'package.json'), await readFile(join(source, 'package.json')));
   await compiler('-p', join(source, 'tsconfig.lib.json'), '--outDir', join(library, 'dist'));
+  try {
+    await rename(library, built);
+    return built;
+  } catch (error) {
+    // The other worker was faster.
+    if (existsSync(built)) return built;
+    throw error;
+  }
 }
 
 async function compiler(...args: string[]): Promise<void> {

@@ -21,6 +21,7 @@ import {
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
 import { FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
+import { reusedDatabase } from './reused-databases.js';
 
 /** Allows the addresses of receivers on this machine. */
 export const LOOPBACK = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
@@ -57,6 +58,9 @@ export interface TestAppOptions {
  * pending. The clock moves only when a test moves it.
  */
 export async function startApp(options: TestAppOptions): Promise<TestApp> {
+  const application = applicationOf(options);
+  const reused = reusedDatabase(options.database);
+  const synchronize = !(await reused?.has(application));
   const receiver = new TestReceiver();
   await receiver.start();
   const clock = new FakeClock(Date.now());
@@ -66,7 +70,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
     imports: [
       TypeOrmModule.forRootAsync({
         useFactory: () => ({
-          synchronize: true,
+          synchronize,
           retryAttempts: 0,
           ...options.database,
           entities: [...classes, ...(options.others ?? [])] as never,
@@ -96,6 +100,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
       .compile();
     app = module.createNestApplication({ logger: ['error', 'warn'], ...options.application });
     await app.init();
+    await reused?.made(application, app.get(DataSource));
   } catch (error) {
     await receiver.stop();
     throw error;
@@ -114,4 +119,22 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
       await receiver.stop();
     },
   };
+}
+
+/** A text that is equal for applications that make the same tables and triggers. */
+function applicationOf({ database, entities, others, webhooks = {}, imports }: TestAppOptions): string {
+  const { tablePrefix, tableSchema, capture } = webhooks;
+  const { entityPrefix, namingStrategy, schema } = database as DataSourceOptions & { schema?: string };
+  const names = { tablePrefix, tableSchema, entityPrefix, schema, naming: namingStrategy && idOf(namingStrategy) };
+  const made = { names, capture, entities, others, imports };
+  return JSON.stringify(made, (_, value: unknown) => (typeof value === 'function' ? `class ${idOf(value)}` : value));
+}
+
+const ids = new WeakMap<object, number>();
+let lastId = 0;
+
+/** Classes of two suites may have the same name. */
+function idOf(value: object): number {
+  if (!ids.has(value)) ids.set(value, (lastId += 1));
+  return ids.get(value) as number;
 }

@@ -13,7 +13,7 @@ const dns = new FakeDns({
 });
 
 beforeEach(async () => {
-  fresh = await (databases[0] as (typeof databases)[number]).create();
+  fresh = await (databases[0] as (typeof databases)[number]).reuse();
   app = await startApp({
     database: fresh.options,
     entities: [Order, Line],

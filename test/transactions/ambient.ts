@@ -52,7 +52,7 @@ export function describeAmbient(title: string, ambient: Ambient): void {
     });
 
     beforeEach(async () => {
-      fresh = await database.create();
+      fresh = await database.reuse();
       logged.length = 0;
       app = await startApp({
         ...ambient.options,

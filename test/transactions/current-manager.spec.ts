@@ -21,7 +21,7 @@ describeDatabases('a manager that is given', (database) => {
   let app: TestApp;
 
   beforeEach(async () => {
-    fresh = await database.create();
+    fresh = await database.reuse();
     app = await startApp({ database: fresh.options, entities: [Note], webhooks: { publishedTypes: ['note.sent'] } });
   });
   afterEach(async () => {

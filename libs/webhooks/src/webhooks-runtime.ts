@@ -10,6 +10,7 @@ import type { EventEmitter2 } from '@nestjs/event-emitter';
 import sql from 'sql-template-tag';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
+import { EntityPlans } from './capture/plans/entity-plans.js';
 import type { EntityRegistry } from './entities/entity-registry.js';
 import { loadExposure } from './entities/exposed-properties.js';
 import { awaitHooks } from './capture/typeorm/await-hooks.js';
@@ -108,6 +109,7 @@ export class WebhooksRuntime
   readonly sealing: Sealing;
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
+  private readonly plans: EntityPlans;
   private readonly wakeUps: WakeUps | null;
   private readonly notices: Notices;
   private readonly setBack: SetBack;
@@ -122,6 +124,7 @@ export class WebhooksRuntime
     const { name, options, dataSource, registry } = parts;
     this.logger = new WebhooksLogger(name === 'default' ? 'Webhooks' : `Webhooks:${name}`);
     registry.serve(dataSource, name, options.capture);
+    this.plans = new EntityPlans(registry, dataSource);
     const schemes = registerSchemes(parts.signatureSchemes, options);
     const formats = registerFormats(parts.payloadFormats, options);
     this.schemes = schemes.byName;
@@ -192,12 +195,13 @@ export class WebhooksRuntime
   }
 
   private createImageConverter(): ImageConverter {
-    const { database, logger } = this;
+    const { database, logger, plans } = this;
     const { dataSource, options, registry } = this.parts;
     return new ImageConverter({
       dataSource,
       database,
       registry,
+      plans,
       limits: options.payload,
       logger,
       onConverted: (rows) => this.emitEvents(rows),
@@ -215,12 +219,13 @@ export class WebhooksRuntime
   }
 
   private createCapture(): EntityCapture {
-    const { database, logger } = this;
+    const { database, logger, plans } = this;
     const { clock, dataSource, options, registry } = this.parts;
     return new EntityCapture({
       dataSource,
       database,
       registry,
+      plans,
       clock,
       limits: options.payload,
       maxCausationDepth: options.maxCausationDepth,
@@ -356,7 +361,7 @@ export class WebhooksRuntime
   async onModuleInit(): Promise<void> {
     const { registry, dataSource, options } = this.parts;
     this.ambient.reset();
-    registry.resolve();
+    this.plans.make();
     const forgotten = registry.forgotten(dataSource);
     if (forgotten.length) {
       this.logger.warn(

@@ -3,9 +3,10 @@ import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import type { WebhookClock } from '../clock.js';
 import type { DialectName } from '../dialect.js';
 import { deleteAffected, emptyTable, onlyOnce, updateAffected } from './statements/affected-rows.js';
-import type { EntityDefinition } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
-import { idOfImage } from './images/image-select.js';
+import type { EntityPlan } from './plans/entity-plan.js';
+import type { EntityPlans } from './plans/entity-plans.js';
+import { idOfImage } from './plans/image-select.js';
 import { insertRows } from './statements/inserted-rows.js';
 import { LinkWrites } from './links/link-writes.js';
 import { SavedWrites } from './statements/saved-writes.js';
@@ -28,6 +29,7 @@ export interface BulkWritesOptions {
   readonly dataSource: DataSource;
   readonly dialect: DialectName;
   readonly registry: EntityRegistry;
+  readonly plans: EntityPlans;
   readonly clock: WebhookClock;
   readonly logger: LoggerService;
   readonly log: ChangeLog;
@@ -42,15 +44,15 @@ type Run = (builder: WriteBuilder) => Promise<unknown>;
  * reads the before and after images of its rows there. docs/decisions/0006-query-builder-writes.md explains the choice.
  */
 export class BulkWrites implements WriteInterceptor {
-  /** `null` for tables without events. */
-  private tables = new WeakMap<EntityMetadata, WrittenTable | null>();
-  private tablesMadeFor = 0;
+  /** The tables with rows of captured entities, by the entity that a statement names. */
+  private readonly tables: () => ReadonlyMap<EntityMetadata, WrittenTable>;
   private readonly warned = new Set<string>();
   private readonly links: LinkWrites;
   private readonly saves: SavedWrites;
 
   constructor(private readonly options: BulkWritesOptions) {
     const { log, clock, dialect } = options;
+    this.tables = options.registry.derived(() => this.makeTables());
     this.saves = new SavedWrites({
       log,
       clock,
@@ -161,7 +163,7 @@ export class BulkWrites implements WriteInterceptor {
         );
         return await run(copy);
       } catch (error) {
-        if (isUnrecorded) this.options.log.refuse(runner, table.definitions[0] as EntityDefinition, error);
+        if (isUnrecorded) this.options.log.refuse(runner, table.plans[0] as EntityPlan, error);
         throw error;
       }
     });
@@ -205,19 +207,18 @@ export class BulkWrites implements WriteInterceptor {
   }
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
-    const { registry, dataSource } = this.options;
-    // After the first write, entities may be registered and definitions built again.
-    if (this.tablesMadeFor !== registry.definitionsMade) {
-      this.tables = new WeakMap();
-      this.tablesMadeFor = registry.definitionsMade;
+    return this.tables().get(metadata);
+  }
+
+  private makeTables(): Map<EntityMetadata, WrittenTable> {
+    const { dataSource, plans, registry } = this.options;
+    const tables = new Map<EntityMetadata, WrittenTable>();
+    for (const metadata of dataSource.entityMetadatas) {
+      const definitions = kindsInTable(metadata).flatMap((kind) => registry.definitionForOrm(kind) ?? []);
+      const own = definitions.map((definition) => plans.of(definition));
+      if (own.length) tables.set(metadata, new WrittenTable(metadata, own, dataSource));
     }
-    let table = this.tables.get(metadata);
-    if (table === undefined) {
-      const definitions = kindsInTable(metadata).flatMap((one) => registry.definitionForOrm(one) ?? []);
-      table = definitions.length ? new WrittenTable(metadata, definitions, dataSource) : null;
-      this.tables.set(metadata, table);
-    }
-    return table ?? undefined;
+    return tables;
   }
 
   private captured(
@@ -232,11 +233,13 @@ export class BulkWrites implements WriteInterceptor {
       runner,
       table,
       dialect,
-      change(action, definition, before, image) {
+      change(action, plan, before, image) {
+        const { definition } = plan;
         const id = idOfImage(definition, image);
         // With `readInserted`, triggers of the table may change an inserted row after the statement has returned it.
         const isKnown = action !== 'created' || !definition.options.readInserted;
-        return { definition, action, id, key: image.key, at: clock.now(), before, image: isKnown ? image : null };
+        const isRemoved = builder.expressionMap.queryType === 'delete';
+        return { plan, action, id, key: image.key, at: clock.now(), before, isRemoved, image: isKnown ? image : null };
       },
       async record(changes) {
         onRecorded(changes);

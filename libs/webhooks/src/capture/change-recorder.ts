@@ -2,13 +2,14 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { currentCause, isCapturedHere } from '../cause.js';
 import type { WebhookClock } from '../clock.js';
-import type { EntityDefinition, RowImage } from '../entities/entity-definition.js';
+import type { RowImage } from '../entities/entity-definition.js';
 import { CaptureError } from '../entities/errors.js';
 import type { PayloadLimits } from '../events/payload.js';
 import type { Database } from '../store/database/database.js';
 import type { EventRow } from '../store/outbox/event-rows.js';
 import type { RowChange } from './changes/row-change.js';
 import { OutboxWriter } from './outbox-writer.js';
+import type { EntityPlan } from './plans/entity-plan.js';
 import type { ChangeLog } from './statements/captured-write.js';
 import { RunnerWrites, type RunnerWritesOptions } from './transactions/runner-writes.js';
 import { eventsLost, transactionEnded } from './transactions/transaction-errors.js';
@@ -95,7 +96,7 @@ export class ChangeRecorder implements ChangeLog {
   /** Records an event that is already in the outbox, written through this query runner. */
   async written(runner: QueryRunner, row: EventRow): Promise<void> {
     const log = this.logOf(runner);
-    if (log.isOpen) log.written.add(row);
+    if (log.isOpen) log.written.push(row);
     else await this.options.onCommitted([row], false);
   }
 
@@ -120,7 +121,7 @@ export class ChangeRecorder implements ChangeLog {
 
   /** Whether changes of a query runner's transaction are not in the outbox yet. */
   hasPending(runner: QueryRunner): boolean {
-    return (this.logIn(runner)?.pending.length ?? 0) > 0;
+    return (this.logIn(runner)?.pending.items.length ?? 0) > 0;
   }
 
   /** Reads the after images of pending changes of a table, before a statement that may write any of its rows again. */
@@ -129,46 +130,45 @@ export class ChangeRecorder implements ChangeLog {
     { tablePath }: EntityMetadata,
     except?: ReadonlySet<RowChange>,
   ): Promise<void> | undefined {
-    return this.readUnread(
-      runner,
-      (change) => change.definition.metadata.tablePath === tablePath && !except?.has(change),
+    return this.readUnread(runner, ({ pending }) =>
+      pending.withoutImage(tablePath).filter((change) => !except?.has(change)),
     );
   }
 
   settleRows(
     runner: QueryRunner,
-    definition: EntityDefinition,
+    plan: EntityPlan,
     keys: ReadonlySet<string>,
     images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined {
-    const { tablePath } = definition.metadata;
-    const isEarlier = (change: RowChange) => change.definition.metadata.tablePath === tablePath && keys.has(change.key);
-    if (images) {
-      for (const item of this.logIn(runner)?.pending ?? []) {
-        if ('values' in item || item.image || item.definition !== definition || !isEarlier(item)) continue;
-        item.image = images.get(item.key) ?? 'gone';
-      }
+    const { tablePath } = plan.definition.metadata;
+    const pending = this.logIn(runner)?.pending;
+    for (const change of (images && pending?.withoutImage(tablePath, keys)) ?? []) {
+      if (change.plan === plan) pending?.setImage(change, images?.get(change.key) ?? 'gone');
     }
-    return this.readUnread(runner, isEarlier);
+    return this.readUnread(runner, (log) => log.pending.withoutImage(tablePath, keys));
   }
 
-  private readUnread(runner: QueryRunner, isWanted: (change: RowChange) => boolean): Promise<void> | undefined {
+  private readUnread(
+    runner: QueryRunner,
+    changesOf: (log: TransactionLog) => readonly RowChange[],
+  ): Promise<void> | undefined {
     const log = this.logIn(runner);
-    if (!log?.pending.some((item) => !('values' in item) && !item.image && isWanted(item))) return undefined;
-    return log.exclusively(() => this.outbox.readImages(runner, log, isWanted));
+    if (!log || !changesOf(log).length) return undefined;
+    return log.exclusively(() => this.outbox.readImages(runner, log, () => changesOf(log)));
   }
 
   /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
-  refuse(runner: QueryRunner, definition: EntityDefinition, cause: unknown): void {
-    const { name } = definition.metadata;
+  refuse(runner: QueryRunner, plan: EntityPlan, cause: unknown): void {
+    const { name } = plan.definition.metadata;
     const refusal = new CaptureError(
       'ROWS_UNKNOWN',
       `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
       { cause, details: { entity: name } },
     );
     const at = this.options.clock.now();
-    const nothing = { action: 'updated', id: {}, key: '', before: null, image: 'gone' } as const;
-    this.logOf(runner).pending.push({ ...nothing, definition, at, refusal });
+    const nothing = { action: 'updated', id: {}, key: '', before: null, isRemoved: false, image: 'gone' } as const;
+    this.logOf(runner).pending.push({ ...nothing, plan, at, refusal });
   }
 
   /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
@@ -209,17 +209,17 @@ export class ChangeRecorder implements ChangeLog {
       // A write whose transaction is over may have sent its statement before it noticed.
       await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
     } catch (error) {
-      log.pending = []; // the row is already committed: a later, unrelated write must not fail because of it
+      log.pending.clear(); // the row is already committed: a later, unrelated write must not fail because of it
       throw error;
     }
-    const written = log.written.takeAll(false);
+    const written = log.takeWritten();
     if (written.length) await this.options.onCommitted(written, false);
   }
 
   /** Writes the pending events of a query runner's transaction to the outbox. */
   async flush(runner: QueryRunner): Promise<void> {
     const log = this.logIn(runner);
-    if (log?.pending.length) await log.exclusively(() => this.outbox.write(runner, log));
+    if (log?.pending.items.length) await log.exclusively(() => this.outbox.write(runner, log));
   }
 
   /** Follows a commit: runs its callbacks, logs changes without events, and hands the events to `onCommitted`. */
@@ -240,5 +240,7 @@ export class ChangeRecorder implements ChangeLog {
 
 /** Names a change in an error. */
 function nameOf(item: RowChange | EventRow): string {
-  return 'values' in item ? item.source.event.type : `${item.definition.metadata.name} ${item.key} (${item.action})`;
+  return 'values' in item
+    ? item.source.event.type
+    : `${item.plan.definition.metadata.name} ${item.key} (${item.action})`;
 }

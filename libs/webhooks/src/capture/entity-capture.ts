@@ -4,11 +4,14 @@ import { scopeTransactions } from '../sqlite/transaction-here.js';
 import type { QueryEndEvent, QueryEvent } from '../typeorm-compat.js';
 import { BulkWrites } from './bulk-writes.js';
 import { ChangeRecorder, type ChangeRecorderOptions } from './change-recorder.js';
+import type { EntityPlans } from './plans/entity-plans.js';
 import { StatementTap, type StatementTapOptions } from './statement-tap.js';
 import { keepSubscribed, unsubscribe } from './typeorm/subscription.js';
 import { interceptWrites, restoreWrites } from './typeorm/write-builder.js';
 
-export interface EntityCaptureOptions extends ChangeRecorderOptions, StatementTapOptions {}
+export interface EntityCaptureOptions extends ChangeRecorderOptions, StatementTapOptions {
+  readonly plans: EntityPlans;
+}
 
 /**
  * The TypeORM subscriber of a module instance. {@link StatementTap} sees its statements, {@link BulkWrites} captures the writes, and
@@ -31,7 +34,7 @@ export class EntityCapture implements EntitySubscriberInterface {
    * @throws ConfigurationError `UNKNOWN_TYPEORM`: this version of TypeORM lacks a method that capture uses
    */
   attach(): void {
-    const { dataSource, database, registry, clock, logger } = this.options;
+    const { dataSource, database, registry, plans, clock, logger } = this.options;
     if (dataSource.subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
       throw new ConfigurationError(
         'DATA_SOURCE_SERVED_TWICE',
@@ -41,7 +44,8 @@ export class EntityCapture implements EntitySubscriberInterface {
     keepSubscribed(dataSource, this);
     const { dialect } = database;
     if (dialect === 'sqlite') this.unscope = scopeTransactions(dataSource.manager);
-    interceptWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, clock, logger, log: this.recorder }));
+    const log = this.recorder;
+    interceptWrites(dataSource, new BulkWrites({ dataSource, dialect, registry, plans, clock, logger, log }));
   }
 
   detach(): void {

@@ -99,6 +99,8 @@ export class EntityDefinition {
   readonly relationsNeeded: readonly RelationMetadata[];
   /** Columns that are in the payload, decide the owner, or, with `coalesce`, show whether a row was soft-deleted. */
   readonly columnsNeeded: readonly ColumnMetadata[];
+  /** Needed columns with `select: false`: they must be selected all the same, but are not in the payload. */
+  readonly hiddenColumnsNeeded: readonly ColumnMetadata[];
   /** Fields whose values are in junction tables, not in the row. */
   readonly linkFields: readonly OutField[];
   /** Top-level payload fields that hold the primary key. */
@@ -151,6 +153,7 @@ export class EntityDefinition {
     );
     const sentColumns = new Set(this.fields.map((field) => (field.relation ? null : field.column)));
     this.columnsNeeded = metadata.columns.filter((column) => sentColumns.has(column) || this.readsBesides(column));
+    this.hiddenColumnsNeeded = this.columnsNeeded.filter((column) => !column.isSelect && this.readsBesides(column));
     const primary = new Set(metadata.primaryColumns.map((column) => column.propertyPath.split('.')[0]));
     this.identity = [...new Set(this.fields.map((field) => field.parts[0] ?? ''))].filter((key) => primary.has(key));
   }
@@ -163,22 +166,10 @@ export class EntityDefinition {
     return this.parent ? [this.parent.typeOf(action), ...this.parent.superTypesOf(action)] : [];
   }
 
-  /** Needed columns with `select: false`: they must be selected all the same, but are not in the payload. */
-  get hiddenColumnsNeeded(): ColumnMetadata[] {
-    return this.metadata.columns.filter((column) => !column.isSelect && this.readsBesides(column));
-  }
-
   /** Whether capture reads a column even if it is not in the payload. */
   private readsBesides(column: ColumnMetadata): boolean {
     const { owner, coalesce } = this.options;
     return (column.propertyPath === owner && !column.isVirtual) || (coalesce === true && column.isDeleteDate);
-  }
-
-  /** The payload's `data` of a row. @throws CaptureError `UNSERIALIZABLE_FIELD` */
-  dataOf(image: RowImage): JsonObject {
-    const data: JsonObject = {};
-    for (const field of this.fields) setPath(data, field.parts, this.valueOf(field, image));
-    return data;
   }
 
   /** One field of a row as it is written in a payload. @throws CaptureError `UNSERIALIZABLE_FIELD` */

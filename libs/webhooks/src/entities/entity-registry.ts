@@ -29,6 +29,7 @@ export class EntityRegistry {
   private served: { dataSource: DataSource; name: string; capture: CaptureMode } | null = null;
   /** The metadata from which the definitions were made. A data source that is opened again has new metadata. */
   private resolvedFrom: readonly EntityMetadata[] | null = null;
+  /** How often the definitions were made. */
   private made = 0;
 
   register(entities: readonly RegisteredEntity[]): void {
@@ -110,16 +111,14 @@ export class EntityRegistry {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
   }
 
-  /** How often the definitions were made. */
-  get definitionsMade(): number {
-    this.resolve();
-    return this.made;
-  }
-
-  /** The metadata from which the definitions are made: another array after the data source was opened again. */
-  get basis(): readonly EntityMetadata[] | null {
-    this.resolve();
-    return this.resolvedFrom;
+  /** Returns a function that gives what `make` computes of the definitions. It is computed again when the definitions were made again. */
+  derived<T>(make: (definitions: readonly EntityDefinition[]) => T): () => T {
+    let known: { readonly madeOf: number; readonly value: T } | undefined;
+    return () => {
+      this.resolve();
+      if (known?.madeOf !== this.made) known = { madeOf: this.made, value: make([...this.definitions.values()]) };
+      return known.value;
+    };
   }
 
   all(): EntityDefinition[] {

@@ -83,7 +83,8 @@ export interface WebhookOptions<E = ObjectLiteral> {
   ignore?: readonly EntityProperty<E>[];
   /**
    * Merge several changes of one row in one transaction into one event, with the first `previous` and the last `data`. Changes
-   * that cancel each other out make no event. Nested transactions are part of the outer one; see `docs/capture.md`.
+   * that cancel each other out make no event. With `capture: 'orm'`, changes before, in and after a nested transaction are merged
+   * separately; see `docs/capture.md`.
    *
    * @defaultValue false: an event for each change
    */

@@ -18,10 +18,13 @@ interface ChangeEvent {
 
 /** The events of one change: none, one, or two if the owner of the row has changed. */
 export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
-  const { definition, action, image } = change;
+  const { action, image } = change;
+  const { definition } = change.plan;
   if (!image || image === 'gone' || !definition.wants(action, image)) return [];
   const now = definition.ownerOf(image);
-  const data = definition.dataOf(image);
+  const values = definition.fields.map((field) => definition.valueOf(field, image));
+  const data: JsonObject = {};
+  definition.fields.forEach(({ parts }, n) => setPath(data, parts, values[n] ?? null));
   if (!change.before) return [row(change, image, { action, ...now, data }, limits)];
 
   const { before } = change;
@@ -29,7 +32,7 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
     return ownerChanged(change, image, before, { action, ...now, data }, limits);
   }
   if (action !== 'updated') return [row(change, image, { action, ...now, data }, limits)];
-  const previous = previousOf(definition, before, image);
+  const previous = previousOf(definition, before, values);
   return previous ? [row(change, image, { action, ...now, data, previous }, limits)] : [];
 }
 
@@ -44,7 +47,7 @@ function ownerChanged(
   changeEvent: ChangeEvent,
   limits: PayloadLimits,
 ): EventRow[] {
-  const { definition } = change;
+  const { definition } = change.plan;
   const events = [row(change, image, changeEvent, limits)];
   if (before.owner.owner !== null && definition.actions.has('deleted')) {
     const data: JsonObject = {};
@@ -61,12 +64,12 @@ function ownerChanged(
 }
 
 /** The old values of the changed fields, or `undefined` if no exposed field has changed. */
-function previousOf(definition: EntityDefinition, before: Before, image: RowImage): JsonObject | undefined {
+function previousOf(definition: EntityDefinition, before: Before, now: readonly Json[]): JsonObject | undefined {
   const previous: JsonObject = {};
   let changed = false;
-  for (const field of definition.fields) {
+  for (const [n, field] of definition.fields.entries()) {
     const old = before.values.get(field.path);
-    if (old === undefined || sameJson(old, definition.valueOf(field, image))) continue;
+    if (old === undefined || sameJson(old, now[n] ?? null)) continue;
     setPath(previous, field.parts, old);
     changed ||= before.touched.has(field.path) && !definition.ignored.has(field);
   }
@@ -92,7 +95,8 @@ function sameJson(a: Json, b: Json): boolean {
 }
 
 function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, limits: PayloadLimits): EventRow {
-  const { definition, at } = change;
+  const { at } = change;
+  const { definition } = change.plan;
   const event: WebhookEvent = {
     id: newId('evt', at),
     type: definition.typeOf(changeEvent.action),

@@ -1,4 +1,4 @@
-import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
+import type { DataSource, ObjectLiteral } from 'typeorm';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import {
   isNumericColumn,
@@ -7,7 +7,8 @@ import {
   type ColumnMetadata,
 } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { isReadInexactly } from './exact-expression.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
+import { isReadInexactly } from '../plans/exact-expression.js';
 
 /** The values that an INSERT sends for one row, in the order of `columnsNeeded` and then `relationsNeeded` of the definition. */
 export type InsertedValues = readonly unknown[];
@@ -59,14 +60,13 @@ function foreignKeyOf(relation: EntityDefinition['relationsNeeded'][number], oth
  * @returns `null` if one value is in doubt (a default that TypeORM does not know, rounding, another spelling). Then the row must be read.
  */
 export function insertedImage(
-  definition: EntityDefinition,
+  { definition, fetched }: EntityPlan,
   sent: InsertedValues,
   { key, entity, generated }: InsertedRow,
   dataSource: DataSource,
 ): RowImage | null {
   const dialect = dialectOf(dataSource.options.type);
-  const { metadata, columnsNeeded, relationsNeeded } = definition;
-  const fetched = fetchedColumns(metadata);
+  const { columnsNeeded, relationsNeeded } = definition;
   const exact = new Map<string, unknown>();
   for (const [n, column] of columnsNeeded.entries()) {
     let value = sent[n];
@@ -92,15 +92,6 @@ function fetchedValue(column: ColumnMetadata, generated: ObjectLiteral, dataSour
   // Some drivers return the form of the application, others the form of the database. For an object we cannot tell which.
   if (typeof fetched === 'object' && fetched !== null && !(fetched instanceof Date)) return undefined;
   return dataSource.driver.prepareHydratedValue(fetched, column);
-}
-
-const fetchedOf = new WeakMap<EntityMetadata, ReadonlySet<ColumnMetadata>>();
-
-/** The columns that the database fills in and TypeORM reads back. */
-function fetchedColumns(metadata: EntityMetadata): ReadonlySet<ColumnMetadata> {
-  let fetched = fetchedOf.get(metadata);
-  if (!fetched) fetchedOf.set(metadata, (fetched = new Set(metadata.getInsertionReturningColumns())));
-  return fetched;
 }
 
 const WHOLE = /^(?:0|-?[1-9]\d*)$/;

@@ -1,6 +1,6 @@
 import type { DataSource } from 'typeorm';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
-import { lastingExpression } from './exact-expression.js';
+import { lastingExpression } from '../plans/exact-expression.js';
 import { referredPath } from '../../entities/foreign-keys.js';
 
 /** Columns of a junction, read with the types of the columns that they reference. */

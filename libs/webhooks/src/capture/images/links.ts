@@ -3,7 +3,7 @@ import { dialectOf, escapedPath } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
 import { withPart, referredPath } from '../../entities/foreign-keys.js';
-import { keyValue } from './image-select.js';
+import { keyValue } from '../plans/image-select.js';
 import { JunctionColumns, referredType } from './junction-columns.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 

@@ -2,11 +2,12 @@ import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeo
 import { dialectOf } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { exactExpression, isReadInexactly, lastingExpression } from './exact-expression.js';
+import { exactExpression, isReadInexactly } from '../plans/exact-expression.js';
 import { hasOwnColumn, typingColumn, withPart } from '../../entities/foreign-keys.js';
-import { ImageSelect, keyOfImage, setForeignKeys } from './image-select.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
+import { keyOfImage, setForeignKeys } from '../plans/image-select.js';
 import { readLinks } from './links.js';
-import { plainRead, readPlainly } from './plain-read.js';
+import type { PlainRead } from '../plans/plain-read.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** TypeORM turns keys of several columns into a chain of ORs, and SQLite refuses deep chains. */
@@ -37,21 +38,20 @@ export function idOf({ metadata }: EntityDefinition, identifier: ObjectLiteral):
  */
 export async function readRows(
   runner: QueryRunner,
-  definition: EntityDefinition,
+  plan: EntityPlan,
   ids: readonly ObjectLiteral[],
   lock: RowLock = 'none',
 ): Promise<Map<string, RowImage>> {
   const images = new Map<string, RowImage>();
-  const wanted = [...new Map(ids.map((id) => [rowKey(definition, id), id]))];
-  const isPlain = plainRead(definition, dataSourceOf(runner), lastingExpression) !== null;
-  const most = isPlain ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
+  const wanted = [...new Map(ids.map((id) => [rowKey(plan.definition, id), id]))];
+  const most = plan.plainRead ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
   // All writers lock several chunks in the same order, which avoids deadlocks. Within a chunk the database sorts.
   if (lock !== 'none' && wanted.length > most) wanted.sort(([a], [b]) => (a < b ? -1 : 1));
   for (let start = 0; start < wanted.length; start += most) {
     const chunk = wanted.slice(start, start + most);
     const read = await readChunk(
       runner,
-      definition,
+      plan,
       chunk.map(([, id]) => id),
       lock,
     );
@@ -65,21 +65,11 @@ export async function readRows(
     // missing key alone.
     if (!read.size) continue;
     for (const [key, id] of missing) {
-      const [alone] = (await readChunk(runner, definition, [id], lock)).values();
+      const [alone] = (await readChunk(runner, plan, [id], lock)).values();
       if (alone) images.set(key, alone);
     }
   }
   return images;
-}
-
-/** A definition belongs to one data source. */
-const selects = new WeakMap<EntityDefinition, ImageSelect>();
-
-/** The columns of the images of an entity, for statements that capture composes. Cached for each definition. */
-export function imageSelectOf(definition: EntityDefinition, dataSource: DataSource): ImageSelect {
-  let select = selects.get(definition);
-  if (!select) selects.set(definition, (select = ImageSelect.of(definition, dataSource, lastingExpression)));
-  return select;
 }
 
 /** Whether TypeORM may load a value of the event inexactly. */
@@ -106,12 +96,32 @@ function pathOfKey({ isVirtual, relationMetadata, propertyPath }: ColumnMetadata
   return isVirtual && relationMetadata ? relationMetadata.propertyPath : propertyPath;
 }
 
+async function readPlainly(
+  { select }: EntityPlan,
+  { text, key, aliases }: PlainRead,
+  runner: QueryRunner,
+  ids: readonly ObjectLiteral[],
+  lock: string,
+): Promise<Map<string, RowImage>> {
+  const { driver } = dataSourceOf(runner);
+  const list = ids.map((_, n) => driver.createParameter(`id${n}`, n)).join(', ');
+  const values = ids.map((id): unknown => driver.preparePersistentValue(key.getEntityValue(id), key));
+  const rows = (await runner.query(`${text} (${list})${lock}`, values)) as Record<string, unknown>[];
+  const images = new Map<string, RowImage>();
+  for (const row of rows) {
+    const image = select.image(runner, row, aliases);
+    images.set(image.key, image);
+  }
+  return images;
+}
+
 async function readChunk(
   runner: QueryRunner,
-  definition: EntityDefinition,
+  plan: EntityPlan,
   ids: readonly ObjectLiteral[],
   rowLock: RowLock,
 ): Promise<Map<string, RowImage>> {
+  const { definition, plainRead } = plan;
   const { metadata } = definition;
   const dataSource = dataSourceOf(runner.manager);
   const dialect = dialectOf(dataSource.options.type);
@@ -119,11 +129,9 @@ async function readChunk(
   const isLocking = rowLock !== 'none' && dialect !== 'sqlite';
   // On PostgreSQL, FOR UPDATE would also block writers that only reference the row by a foreign key.
   const isWeak = dialect === 'postgres' && rowLock === 'update';
-  const plain = plainRead(definition, dataSource, lastingExpression);
-  if (plain) {
-    const lock = isLocking ? `${plain.order} FOR ${isWeak ? 'NO KEY ' : ''}UPDATE` : '';
-    const read = await readPlainly(plain, runner, { ids, lock });
-    return new Map(read.map((image) => [image.key, image]));
+  if (plainRead) {
+    const lock = isLocking ? `${plainRead.order} FOR ${isWeak ? 'NO KEY ' : ''}UPDATE` : '';
+    return readPlainly(plan, plainRead, runner, ids, lock);
   }
   const builder = runner.manager
     .createQueryBuilder(metadata.target as EntityTarget<ObjectLiteral>, 'e')

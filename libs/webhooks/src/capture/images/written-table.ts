@@ -1,16 +1,16 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
-import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { lastingExpression } from './exact-expression.js';
-import { idOfImage, ImageSelect, type SelectedColumn, type ValueSource } from './image-select.js';
-import { imageSelectOf, readRows } from './row-reader.js';
+import type { RowImage } from '../../entities/entity-definition.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
+import { idOfImage, type ImageSelect, type SelectedColumn, type ValueSource } from '../plans/image-select.js';
+import { readRows } from './row-reader.js';
 import { kindsInTable } from '../../entities/single-table.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import { escapedPath } from '../../dialect.js';
 
-/** A row that a statement returned: its entity definition and its image. */
+/** A row that a statement returned: the plan of its entity, and its image. */
 export interface ReadRow {
-  readonly definition: EntityDefinition;
+  readonly plan: EntityPlan;
   readonly image: RowImage;
 }
 
@@ -24,23 +24,23 @@ export function tableName({ tablePath }: EntityMetadata, { driver }: DataSource)
 /** The table that a statement writes, with the captured entities whose rows it may hold. */
 export class WrittenTable {
   private readonly selects: readonly ImageSelect[];
-  private notedTwin: WrittenTable | undefined;
   private readonly discriminator: EntityMetadata['columns'][number] | undefined;
   /** Whether a statement can return whole images. Otherwise it returns keys, and {@link complete} reads the rows. */
   readonly isWhole: boolean;
   /** Whether the table holds rows of several entities (single-table inheritance). */
   readonly isShared: boolean;
+  /** The same table, but for images of rows that a statement notes while it runs. */
+  readonly noted: WrittenTable;
 
   constructor(
     readonly metadata: EntityMetadata,
-    /** Several definitions if the table holds rows of several entities. */
-    readonly definitions: readonly EntityDefinition[],
+    /** Several plans if the table holds rows of several entities. */
+    readonly plans: readonly EntityPlan[],
     private readonly dataSource: DataSource,
     isNoted = false,
   ) {
-    this.selects = definitions.map((definition) =>
-      isNoted ? ImageSelect.noted(definition, dataSource, lastingExpression) : imageSelectOf(definition, dataSource),
-    );
+    this.selects = plans.map(({ select, notedSelect }) => (isNoted ? notedSelect : select));
+    this.noted = isNoted ? this : new WrittenTable(metadata, plans, dataSource, true);
     this.isWhole = this.selects.every(({ isWhole }) => isWhole);
     this.discriminator = metadata.discriminatorColumn;
     this.isShared = kindsInTable(metadata).length > 1;
@@ -49,12 +49,6 @@ export class WrittenTable {
   /** The escaped path of the table, for use in a statement. */
   get name(): string {
     return tableName(this.metadata, this.dataSource);
-  }
-
-  /** The same table, but for images of rows that a statement notes while it runs. */
-  get noted(): WrittenTable {
-    this.notedTwin ??= new WrittenTable(this.metadata, this.definitions, this.dataSource, true);
-    return this.notedTwin;
   }
 
   isCaptured({ queryType, onUpdate }: WriteExpression): boolean {
@@ -75,7 +69,7 @@ export class WrittenTable {
 
   /** Whether any entity of the table needs this action to be captured. */
   has(action: EntityAction): boolean {
-    return this.definitions.some((definition) => definition.needs(action));
+    return this.plans.some(({ definition }) => definition.needs(action));
   }
 
   /** The select or RETURNING list for the images of rows. */
@@ -122,30 +116,26 @@ export class WrittenTable {
   /** Builds the image of a returned row; `null` for a row of an entity that is not captured. */
   read(runner: QueryRunner, row: Row, prefix: string): ReadRow | null {
     const n = this.indexOf(row[`${prefix}kind`]);
-    const definition = this.definitions[n];
-    const image = this.selects[n]?.image(runner, row, `${prefix}${n}_`);
-    return definition && image ? { definition, image } : null;
+    const plan = this.plans[n];
+    const select = this.selects[n];
+    return plan && select ? { plan, image: select.image(runner, row, select.names(`${prefix}${n}_`)) } : null;
   }
 
   /** Returns whole images. If the statement could return only keys, the rows are read again, and deleted rows are left out. */
   async complete(runner: QueryRunner, rows: readonly ReadRow[]): Promise<ReadRow[]> {
     if (this.isWhole) return [...rows];
     const found: ReadRow[] = [];
-    for (const definition of this.definitions) {
-      const own = rows.filter((row) => row.definition === definition);
-      const ids = own.map(({ image }) => idOfImage(definition, image));
-      for (const image of (await this.imagesNow(runner, definition, ids)).values()) found.push({ definition, image });
+    for (const plan of this.plans) {
+      const own = rows.filter((row) => row.plan === plan);
+      const ids = own.map(({ image }) => idOfImage(plan.definition, image));
+      for (const image of (await this.imagesNow(runner, plan, ids)).values()) found.push({ plan, image });
     }
     return found;
   }
 
   /** Reads the current images of rows of one entity, by key. In a transaction the rows are locked. */
-  imagesNow(
-    runner: QueryRunner,
-    definition: EntityDefinition,
-    ids: readonly ObjectLiteral[],
-  ): Promise<Map<string, RowImage>> {
-    return readRows(runner, definition, ids, runner.isTransactionActive ? 'update' : 'none');
+  imagesNow(runner: QueryRunner, plan: EntityPlan, ids: readonly ObjectLiteral[]): Promise<Map<string, RowImage>> {
+    return readRows(runner, plan, ids, runner.isTransactionActive ? 'update' : 'none');
   }
 
   private get kindColumn(): SelectedColumn | undefined {
@@ -157,6 +147,6 @@ export class WrittenTable {
 
   private indexOf(kind: unknown): number {
     if (!this.discriminator) return 0;
-    return this.definitions.findIndex(({ metadata }) => String(metadata.discriminatorValue) === String(kind));
+    return this.plans.findIndex(({ definition: { metadata } }) => String(metadata.discriminatorValue) === String(kind));
   }
 }

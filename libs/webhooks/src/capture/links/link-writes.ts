@@ -89,7 +89,7 @@ export class LinkWrites {
       await this.recordNoted(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
     } catch (error) {
       const [row] = [...noted.values()].flatMap((known) => [...known.values()]);
-      if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.definition, error);
+      if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.plan, error);
       throw error;
     }
   }
@@ -100,10 +100,10 @@ export class LinkWrites {
     const images = this.options.imagesOf(saving);
     for (const one of owners) {
       // Read the before images now, before the links change: the statements on the owning rows may run later.
-      for (const definition of this.writeOf(saving.queryRunner, one)?.table.definitions ?? []) {
-        if (!definition.linkFields.length) continue;
-        await images.lock(definition, 'update');
-        await images.lock(definition, 'delete');
+      for (const plan of this.writeOf(saving.queryRunner, one)?.table.plans ?? []) {
+        if (!plan.definition.linkFields.length) continue;
+        await images.lock(plan, 'update');
+        await images.lock(plan, 'delete');
       }
       await this.note(builder, saving.queryRunner, one, noted, writtenOwners(saving, one), images.linking);
     }
@@ -136,7 +136,7 @@ export class LinkWrites {
       if (!write) continue;
       const keys = some.map(([, key]) => key);
       for (const row of await noteRows(write, keys)) {
-        const { definition } = row;
+        const { definition } = row.plan;
         if (definition.linkFields.length && definition.needs('updated')) known.set(rowKey(definition, row.id), row);
       }
     }

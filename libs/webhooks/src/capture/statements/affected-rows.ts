@@ -2,12 +2,13 @@ import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
-import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
-import { idOfImage, keyValue } from '../images/image-select.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
+import { idOfImage, keyValue } from '../plans/image-select.js';
 import { isOneOf } from '../images/links.js';
 import { rowKey } from '../images/row-reader.js';
-import type { Before, RowChange } from '../changes/row-change.js';
+import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { WriteBuilder } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
@@ -54,8 +55,7 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
     const [text, parameters] = compose();
     const result = await send(text, parameters);
     if (keys.length && result.affected === 0) await refuseLostKeys(write, keys.length);
-    if (isDelete)
-      await write.record(found.map(({ definition, image }) => write.change(action, definition, null, image)));
+    if (isDelete) await write.record(found.map(({ plan, image }) => write.change(action, plan, null, image)));
     else await write.record(await changesOf(write, action, found.map(noteOf)));
     return result;
   };
@@ -130,11 +130,11 @@ async function inOneStatement(
   const changes = records.flatMap((row): RowChange[] => {
     const before = table.read(runner, row, 'wh_o');
     if (!before) return [];
-    const { definition, image } = before;
-    if (isDelete) return [write.change(action, definition, null, image)];
+    const { plan, image } = before;
+    if (isDelete) return [write.change(action, plan, null, image)];
     const after = table.read(runner, row, 'wh_n');
     return after
-      ? [write.change(action, definition, action === 'updated' ? beforeImageOf(definition, image) : null, after.image)]
+      ? [write.change(action, plan, action === 'updated' ? beforeImageOf(plan, image) : null, after.image)]
       : [];
   });
   await write.record(changes);
@@ -275,42 +275,25 @@ export async function noteRows(write: CapturedWrite, keys: readonly (readonly un
 
 /** The part of a row that is kept in memory until its statement has run. */
 export interface NotedRow {
-  readonly definition: EntityDefinition;
+  readonly plan: EntityPlan;
   readonly id: ObjectLiteral;
   /** JSON of the old field values and the owner. */
   readonly before: string;
 }
 
-function noteOf({ definition, image }: ReadRow): NotedRow {
+function noteOf({ plan, image }: ReadRow): NotedRow {
+  const { definition } = plan;
   const values = definition.fields.map((field) => definition.valueOf(field, image));
-  return { definition, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
+  return { plan, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
 }
 
-export function beforeImageOf(definition: EntityDefinition, image: RowImage): Before {
-  const values = new Map<string, Json>();
-  for (const field of definition.fields) values.set(field.path, definition.valueOf(field, image));
-  return { values, touched: touchedOf(definition), owner: definition.ownerOf(image) };
-}
-
-function beforeOfNote({ definition, before }: NotedRow): Before {
+function beforeOfNote({ plan: { definition, touchable }, before }: NotedRow): Before {
   const [values, owner] = JSON.parse(before) as [Json[], Before['owner']];
   return {
     values: new Map(definition.fields.map((field, n) => [field.path, values[n] ?? null])),
-    touched: touchedOf(definition),
+    touched: touchable,
     owner,
   };
-}
-
-const touched = new WeakMap<EntityDefinition, ReadonlySet<string>>();
-
-/** Every field counts as touched: both images are exact, so a field that differs was changed by the statement or by the database. */
-function touchedOf(definition: EntityDefinition): ReadonlySet<string> {
-  let paths = touched.get(definition);
-  if (!paths) {
-    paths = new Set(definition.fields.filter(({ automatic }) => !automatic).map(({ path }) => path));
-    touched.set(definition, paths);
-  }
-  return paths;
 }
 
 /** The changes of written rows. Reads the after images. */
@@ -320,14 +303,14 @@ export async function changesOf(
   rows: readonly NotedRow[],
 ): Promise<RowChange[]> {
   const changes: RowChange[] = [];
-  for (const definition of write.table.definitions) {
-    const own = rows.filter((row) => row.definition === definition);
+  for (const plan of write.table.plans) {
+    const own = rows.filter((row) => row.plan === plan);
     if (!own.length) continue;
-    const ids = own.map(({ id }) => idAfter(write, definition, id));
-    const images = await write.table.imagesNow(write.runner, definition, ids);
+    const ids = own.map(({ id }) => idAfter(write, plan.definition, id));
+    const images = await write.table.imagesNow(write.runner, plan, ids);
     own.forEach((row, n) => {
-      const image = images.get(rowKey(definition, ids[n] as ObjectLiteral));
-      if (image) changes.push(write.change(action, definition, action === 'updated' ? beforeOfNote(row) : null, image));
+      const image = images.get(rowKey(plan.definition, ids[n] as ObjectLiteral));
+      if (image) changes.push(write.change(action, plan, action === 'updated' ? beforeOfNote(row) : null, image));
     });
   }
   return changes;
@@ -401,7 +384,7 @@ async function batchByBatch(
 
 function recordDeleted(write: CapturedWrite): Promise<number> {
   return eachBatch(write, true, (batch) =>
-    write.recordBatch(batch.map(({ definition, image }) => write.change('deleted', definition, null, image))),
+    write.recordBatch(batch.map(({ plan, image }) => write.change('deleted', plan, null, image))),
   );
 }
 

@@ -1,9 +1,10 @@
 import type { EntityMetadata, QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
-import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { RowImage } from '../../entities/entity-definition.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import type { Before, RowChange } from '../changes/row-change.js';
 import type { WrittenTable } from '../images/written-table.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import type { RunnerWrites } from '../transactions/runner-writes.js';
 import type { WriteBuilder } from '../typeorm/write-builder.js';
 
@@ -24,12 +25,12 @@ export interface ChangeLog {
    */
   settleRows(
     runner: QueryRunner,
-    definition: EntityDefinition,
+    plan: EntityPlan,
     keys: ReadonlySet<string>,
     images?: ReadonlyMap<string, RowImage>,
   ): Promise<void> | undefined;
   /** A statement has written rows that could not be captured. Refuses the COMMIT of the transaction. */
-  refuse(runner: QueryRunner, definition: EntityDefinition, error: unknown): void;
+  refuse(runner: QueryRunner, plan: EntityPlan, error: unknown): void;
   record(runner: QueryRunner, changes: readonly RowChange[]): Promise<void> | void;
   /** Writes the events of pending changes to the outbox. */
   flush(runner: QueryRunner): Promise<void>;
@@ -42,7 +43,7 @@ export interface CapturedWrite {
   readonly table: WrittenTable;
   readonly dialect: DialectName;
   /** @param image the after image; for a deleted row the before image */
-  change(action: EntityAction, definition: EntityDefinition, before: Before | null, image: RowImage): RowChange;
+  change(action: EntityAction, plan: EntityPlan, before: Before | null, image: RowImage): RowChange;
   record(changes: readonly RowChange[]): Promise<void>;
   /** Records one of several batches and writes its events, so that only one batch is in memory. */
   recordBatch(changes: readonly RowChange[]): Promise<void>;

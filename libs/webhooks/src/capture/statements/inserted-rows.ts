@@ -108,8 +108,8 @@ function insertSelected(write: CapturedWrite, send: Send): Send {
   const { table, runner, builder } = write;
   const { driver } = dataSourceOf(runner);
   const inserted = builder.expressionMap.mainAlias?.metadata;
-  const definition = table.definitions.find(({ metadata }) => metadata === inserted);
-  if (!definition) return send;
+  const plan = table.plans.find(({ definition }) => definition.metadata === inserted);
+  if (!plan) return send;
   return async (text, parameters) => {
     const keys = table.metadata.primaryColumns.map(
       ({ databaseName }, n) => `${driver.escape(databaseName)} AS ${driver.escape(`wh_k${n}`)}`,
@@ -118,8 +118,8 @@ function insertSelected(write: CapturedWrite, send: Send): Send {
     const { records } = result;
     for (let start = 0; start < records.length; start += ROWS_PER_BATCH) {
       const ids = records.slice(start, start + ROWS_PER_BATCH).map((record) => idOfRecord(write, record));
-      const images = await table.imagesNow(runner, definition, ids);
-      await write.recordBatch([...images.values()].map((image) => write.change('created', definition, null, image)));
+      const images = await table.imagesNow(runner, plan, ids);
+      await write.recordBatch([...images.values()].map((image) => write.change('created', plan, null, image)));
     }
     return withoutReturned(write, result);
   };

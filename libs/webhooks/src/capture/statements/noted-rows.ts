@@ -1,7 +1,7 @@
 import type { DataSource } from 'typeorm';
 import type { CapturedWrite } from './captured-write.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
-import type { SelectedColumn } from '../images/image-select.js';
+import type { SelectedColumn } from '../plans/image-select.js';
 import { overwrittenColumns } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
 import { SqliteNotes } from './sqlite-notes.js';

@@ -1,9 +1,9 @@
-import { beforeImageOf } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
-import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
-import type { Before, RowChange } from '../changes/row-change.js';
+import type { OutField, RowImage } from '../../entities/entity-definition.js';
+import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 
 /** A row that an insert or upsert has written. */
 export interface InsertedRow {
@@ -38,11 +38,11 @@ export function mayChangeKey({ builder, table }: CapturedWrite): boolean {
 export async function recordInserted(write: CapturedWrite, rows: readonly InsertedRow[]): Promise<void> {
   const last = lastOfEach(rows);
   const images = await wholeImages(write, last);
-  const changes = last.flatMap(({ now: { definition, image }, old }): RowChange[] => {
+  const changes = last.flatMap(({ now: { plan, image }, old }): RowChange[] => {
     const whole = images.get(image.key);
-    if (!whole || !definition.needs(old ? 'updated' : 'created')) return [];
-    if (!old) return [write.change('created', definition, null, whole)];
-    return [write.change('updated', definition, notedBefore(definition, old.image), whole)];
+    if (!whole || !plan.definition.needs(old ? 'updated' : 'created')) return [];
+    if (!old) return [write.change('created', plan, null, whole)];
+    return [write.change('updated', plan, notedBefore(plan, old.image), whole)];
   });
   await write.record(changes);
 }
@@ -74,9 +74,9 @@ async function wholeImages(
 }
 
 /** The before image of an upsert. It has no virtual columns and no links, because a note has none and an upsert does not write them. */
-function notedBefore(definition: EntityDefinition, image: RowImage): Before {
-  const before = beforeImageOf(definition, image);
+function notedBefore(plan: EntityPlan, image: RowImage): Before {
+  const before = beforeImageOf(plan, image);
   const isNoted = ({ isLinks, column }: OutField) => !isLinks && !column.isVirtualProperty;
-  const noted = definition.fields.filter(isNoted).map(({ path }) => path);
+  const noted = plan.definition.fields.filter(isNoted).map(({ path }) => path);
   return { ...before, values: new Map(noted.map((path) => [path, before.values.get(path) ?? null])) };
 }

@@ -1,6 +1,7 @@
 import type { ObjectLiteral } from 'typeorm';
 import type { ChangeLog } from './captured-write.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import { isFullyLoaded, relationsOfUpdate } from '../images/loaded-images.js';
 import { idOf, readRows, rowKey, type RowLock } from '../images/row-reader.js';
 import type { RowChange } from '../changes/row-change.js';
@@ -14,7 +15,7 @@ type Images = Map<string, RowImage>;
  * order of the primary key. So two saves of the same rows in different order wait for each other instead of causing a deadlock.
  */
 export class SavedRowImages {
-  private readonly images: Record<Exclude<RowLock, 'none'>, Map<EntityDefinition, Images>> = {
+  private readonly images: Record<Exclude<RowLock, 'none'>, Map<EntityPlan, Images>> = {
     update: new Map(),
     delete: new Map(),
   };
@@ -49,38 +50,35 @@ export class SavedRowImages {
   }
 
   /** The before image of a row that the next statement writes; `null` if the row does not exist. */
-  async take(
-    definition: EntityDefinition,
-    lock: 'update' | 'delete',
-    key: string,
-    id: ObjectLiteral,
-  ): Promise<RowImage | null> {
-    return (await this.takeAll(definition, lock, new Map([[key, id]]))).get(key) ?? null;
+  async take(plan: EntityPlan, lock: 'update' | 'delete', key: string, id: ObjectLiteral): Promise<RowImage | null> {
+    const locked = (await this.lock(plan, lock)).get(key);
+    return locked ?? (await this.read(plan, lock, [id])).get(key) ?? null;
   }
 
   async takeAll(
-    definition: EntityDefinition,
+    plan: EntityPlan,
     lock: 'update' | 'delete',
     wanted: ReadonlyMap<string, ObjectLiteral>,
   ): Promise<Images> {
-    const locked = await this.lock(definition, lock);
+    const locked = await this.lock(plan, lock);
     const found: Images = new Map();
     const unknown: ObjectLiteral[] = [];
     for (const [key, id] of wanted) {
       const image = locked.get(key);
       if (image) found.set(key, image);
-      else unknown.push(idOf(definition, id));
+      else unknown.push(id);
     }
     // This save() has already written the row, or the row was not yet known when the others were locked, or it does not exist.
-    if (unknown.length) for (const [key, image] of await this.read(definition, lock, unknown)) found.set(key, image);
+    if (unknown.length) for (const [key, image] of await this.read(plan, lock, unknown)) found.set(key, image);
     return found;
   }
 
   /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes. Later calls return the same images. */
-  async lock(definition: EntityDefinition, lock: 'update' | 'delete'): Promise<Images> {
+  async lock(plan: EntityPlan, lock: 'update' | 'delete'): Promise<Images> {
     this.forgetImagesAfterOtherStatements();
-    const known = this.images[lock].get(definition);
+    const known = this.images[lock].get(plan);
     if (known) return known;
+    const { definition } = plan;
     const { updateSubjects, removeSubjects } = this.saving.rows;
     const rows = lock === 'update' ? updateSubjects : removeSubjects;
     const ids = rows.flatMap((row) =>
@@ -88,8 +86,8 @@ export class SavedRowImages {
         ? [idOf(definition, row.identifier)]
         : [],
     );
-    const images = await this.read(definition, lock, ids);
-    this.images[lock].set(definition, images);
+    const images = await this.read(plan, lock, ids);
+    this.images[lock].set(plan, images);
     return images;
   }
 
@@ -102,8 +100,8 @@ export class SavedRowImages {
     const isSame = this.others === null || this.others === others;
     this.others = others;
     if (isSame) return;
-    for (const byDefinition of Object.values(this.images)) {
-      for (const [{ linkFields }, images] of byDefinition) if (!linkFields.length) images.clear();
+    for (const byPlan of Object.values(this.images)) {
+      for (const [{ definition }, images] of byPlan) if (!definition.linkFields.length) images.clear();
     }
   }
 
@@ -115,31 +113,27 @@ export class SavedRowImages {
     return isFullyLoaded(definition, row, relations, dataSourceOf(this.saving.queryRunner));
   }
 
-  private async read(
-    definition: EntityDefinition,
-    lock: 'update' | 'delete',
-    ids: readonly ObjectLiteral[],
-  ): Promise<Images> {
+  private async read(plan: EntityPlan, lock: 'update' | 'delete', ids: readonly ObjectLiteral[]): Promise<Images> {
     const { queryRunner } = this.saving;
     const isOpen = queryRunner.isTransactionActive || this.options.log.isOpen(queryRunner);
-    const images = ids.length ? await readRows(queryRunner, definition, ids, isOpen ? lock : 'none') : new Map();
+    const images = ids.length ? await readRows(queryRunner, plan, ids, isOpen ? lock : 'none') : new Map();
     // These images are also the after images of earlier changes of the rows.
-    const keys = new Set(ids.map((id) => rowKey(definition, id)));
-    await this.options.log.settleRows(queryRunner, definition, keys, images);
+    const keys = new Set(ids.map((id) => rowKey(plan.definition, id)));
+    await this.options.log.settleRows(queryRunner, plan, keys, images);
     return images;
   }
 
   /** Reads the after images of earlier changes of these rows, before the rows are written without being read. */
-  async settle(definition: EntityDefinition, keys: readonly string[]): Promise<void> {
+  async settle(plan: EntityPlan, keys: readonly string[]): Promise<void> {
     if (!keys.length) return;
-    await this.options.log.settleRows(this.saving.queryRunner, definition, new Set(keys));
+    await this.options.log.settleRows(this.saving.queryRunner, plan, new Set(keys));
   }
 
   /** Must be called when rows were written: drops their images, which are out of date. */
   recorded(changes: readonly RowChange[]): void {
     for (const change of changes) {
-      for (const images of Object.values(this.images)) images.get(change.definition)?.delete(change.key);
-      if (change.definition.linkFields.length) this.linking.add(change);
+      for (const images of Object.values(this.images)) images.get(change.plan)?.delete(change.key);
+      if (change.plan.definition.linkFields.length) this.linking.add(change);
     }
   }
 

@@ -1,16 +1,17 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { WebhookClock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { beforeImageOf, onlyOnce, rowsMissed } from './affected-rows.js';
+import { onlyOnce, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { insertedImage, insertedValues, canUseSentValues, type InsertedRow } from '../images/inserted-image.js';
 import { loadedBefore, loadedImage, relationsOfUpdate } from '../images/loaded-images.js';
-import { idOf, imageSelectOf, readRows, rowKey } from '../images/row-reader.js';
+import { idOf, readRows, rowKey } from '../images/row-reader.js';
+import type { EntityPlan } from '../plans/entity-plan.js';
 import { SavedRowImages } from './saved-row-images.js';
-import type { Before, RowChange } from '../changes/row-change.js';
+import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { CRITERIA, type Saving, type WriteBuilder } from '../typeorm/write-builder.js';
 import { tableName, type WrittenTable } from '../images/written-table.js';
@@ -31,8 +32,16 @@ interface SavedStatement {
   readonly builder: WriteBuilder;
   readonly run: Run;
   readonly runner: QueryRunner;
-  readonly definition: EntityDefinition;
+  readonly plan: EntityPlan;
   readonly images: SavedRowImages;
+}
+
+/** A row that a statement names by its key. */
+interface NamedRow {
+  /** TypeORM's object. It may hold a version, too. */
+  readonly identifier: ObjectLiteral;
+  readonly id: ObjectLiteral;
+  readonly key: string;
 }
 
 /** The result of TypeORM's InsertQueryBuilder. */
@@ -88,24 +97,25 @@ export class SavedWrites {
 
   private capture(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
     const images = this.imagesOf(saving);
-    const definition = table.definitions.find(({ metadata }) => metadata === table.metadata);
+    const plan = table.plans.find(({ definition }) => definition.metadata === table.metadata);
     const { queryType } = builder.expressionMap;
     const isInsert = queryType === 'insert';
-    const ids = definition && !isInsert && !table.isShared ? idsOf(builder, definition) : null;
+    const rows = plan && !isInsert && !table.isShared ? rowsNamedBy(builder, plan.definition) : null;
     // In a shared table the row may belong to another entity than the saved one.
-    if (!definition || (isInsert ? !findsKeys(builder, definition) : !ids)) {
+    if (!plan || (isInsert ? !findsKeys(builder, plan.definition) : !rows)) {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
-    const statement = { builder, run, runner: saving.queryRunner, definition, images };
+    const statement = { builder, run, runner: saving.queryRunner, plan, images };
     return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
       images.countOwn();
-      if (!ids) return this.insert(statement);
-      return queryType === 'delete' ? this.remove(statement, ids) : this.update(statement, ids[0] as ObjectLiteral);
+      if (!rows) return this.insert(statement);
+      return queryType === 'delete' ? this.remove(statement, rows) : this.update(statement, rows[0] as NamedRow);
     });
   }
 
   private async insert(statement: SavedStatement): Promise<unknown> {
-    const { builder, runner, definition } = statement;
+    const { builder, runner, plan } = statement;
+    const { definition } = plan;
     const sets = setsOf(builder.expressionMap);
     // Take the values before the statement is sent: afterwards TypeORM completes the sets with values from the database.
     const sent = canUseSentValues(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
@@ -121,7 +131,7 @@ export class SavedWrites {
         const key = rowKey(definition, id);
         const values = sent?.[n];
         const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
-        const image = values ? insertedImage(definition, values, row, dataSourceOf(runner)) : null;
+        const image = values ? insertedImage(plan, values, row, dataSourceOf(runner)) : null;
         return this.change('created', statement, idOf(definition, id), key, null, image);
       });
       isSent = false;
@@ -129,24 +139,20 @@ export class SavedWrites {
       return result;
     } catch (error) {
       // The rows are inserted, but their keys are unknown.
-      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
       throw error;
     }
   }
 
-  private async update(statement: SavedStatement, identifier: ObjectLiteral): Promise<unknown> {
-    const { builder, definition } = statement;
-    const action = ACTIONS[builder.expressionMap.queryType] as EntityAction;
-    const key = rowKey(definition, identifier);
-    // TypeORM adds a version to the identifier, which must not become part of the key.
-    const id = idOf(definition, identifier);
-    const before = await this.beforeUpdate(statement, action, key, identifier);
+  private async update(statement: SavedStatement, row: NamedRow): Promise<unknown> {
+    const action = ACTIONS[statement.builder.expressionMap.queryType] as EntityAction;
+    const before = await this.beforeUpdate(statement, action, row);
     const returned = this.returnImage(statement);
     return this.send(statement, (result) => {
       // The row does not exist, or another writer has deleted or restored it before.
       if (result.affected === 0) return undefined;
       const image = returned?.(result) ?? null;
-      return this.record(statement, [this.change(action, statement, id, key, before, image)]);
+      return this.record(statement, [this.change(action, statement, row.id, row.key, before, image)]);
     });
   }
 
@@ -154,95 +160,97 @@ export class SavedWrites {
   private returnImage({
     builder,
     runner,
-    definition,
+    plan: { definition, select },
     images,
   }: SavedStatement): ((result: StatementAnswer) => RowImage | null) | null {
+    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED || !select.isWhole) return null;
     const dataSource = dataSourceOf(builder);
-    if (this.options.dialect !== 'postgres' || images.updates > MOST_RETURNED) return null;
-    const select = imageSelectOf(definition, dataSource);
-    if (!select.isWhole) return null;
     const asked = builder.createReturningExpression.bind(builder);
     const list = select.list(RETURNED, `${tableName(definition.metadata, dataSource)}.`);
     builder.createReturningExpression = (type) => [asked(type), list].filter(Boolean).join(', ');
     return ({ raw }) => {
       const row = (raw as Record<string, unknown>[] | undefined)?.[0];
-      return row ? select.image(runner, row, RETURNED) : null;
+      return row ? select.image(runner, row, select.names(RETURNED)) : null;
     };
   }
 
   /** The before image of an update. It is built before the statement is sent, because the `owner` function of the application may throw. */
   private async beforeUpdate(
-    { builder, definition, images }: SavedStatement,
+    { builder, plan, images }: SavedStatement,
     action: EntityAction,
-    key: string,
-    id: ObjectLiteral,
+    { identifier, id, key }: NamedRow,
   ): Promise<Before | null> {
+    const { definition } = plan;
     if (action !== 'updated') {
       // No image is needed: the condition of the statement checks the delete date, so the affected count shows whether the row changed.
       if (softDeletesAgain()) onlyOnce(builder, definition.metadata);
-      await images.settle(definition, [key]);
+      await images.settle(plan, [key]);
       return null;
     }
     if (definition.options.exactPrevious !== false) {
-      const image = await images.take(definition, 'update', key, id);
-      return image && beforeImageOf(definition, image);
+      const image = await images.take(plan, 'update', key, id);
+      return image && beforeImageOf(plan, image);
     }
     const set = builder.expressionMap.valuesSet as ObjectLiteral;
     const relations = relationsOfUpdate(definition, (relation) => relation.getEntityValue(set) !== undefined);
-    const loaded = loadedImage(definition, images.rowOf(id), relations, dataSourceOf(builder));
-    if (loaded) await images.settle(definition, [key]);
-    const image = loaded ?? (await images.take(definition, 'update', key, id));
+    const loaded = loadedImage(definition, images.rowOf(identifier), relations, dataSourceOf(builder));
+    if (loaded) await images.settle(plan, [key]);
+    const image = loaded ?? (await images.take(plan, 'update', key, id));
     return image && loadedBefore(definition, image, set);
   }
 
-  private async remove(statement: SavedStatement, ids: readonly ObjectLiteral[]): Promise<unknown> {
-    const { definition, runner } = statement;
-    const byKey = new Map(ids.map((id) => [rowKey(definition, id), id]));
-    const found = await this.imagesToRemove(statement, byKey);
+  private async remove(statement: SavedStatement, rows: readonly NamedRow[]): Promise<unknown> {
+    const { plan, runner } = statement;
+    const found = await this.imagesToRemove(statement, rows);
     return this.send(statement, async ({ affected }) => {
       if (affected === 0) return;
       const written = affected ?? found.size;
       if (written > found.size) {
-        const error = rowsMissed(definition.metadata.name, found.size, written);
-        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, definition, error);
+        const error = rowsMissed(plan.definition.metadata.name, found.size, written);
+        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
         throw error;
       }
       // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before.
-      const kept = written < found.size ? await readRows(runner, definition, [...byKey.values()]) : null;
-      const gone = [...byKey].filter(([key]) => found.has(key) && !kept?.has(key));
-      const changes = gone.map(([key, id]) =>
-        this.change('deleted', statement, id, key, null, found.get(key) as RowImage),
-      );
+      const ids = rows.map(({ id }) => id);
+      const kept = written < found.size ? await readRows(runner, plan, ids) : null;
+      const changes = rows.flatMap(({ id, key }) => {
+        const image = kept?.has(key) ? undefined : found.get(key);
+        // A row that is named twice was deleted once.
+        found.delete(key);
+        return image ? [this.change('deleted', statement, id, key, null, image)] : [];
+      });
       await this.record(statement, changes);
     });
   }
 
   private async imagesToRemove(
-    { definition, images, builder }: SavedStatement,
-    byKey: ReadonlyMap<string, ObjectLiteral>,
+    { plan, images, builder }: SavedStatement,
+    rows: readonly NamedRow[],
   ): Promise<Map<string, RowImage>> {
+    const { definition } = plan;
     const found = new Map<string, RowImage>();
     const toRead = new Map<string, ObjectLiteral>();
     const isCheap = definition.options.exactPrevious === false;
     const { relationsNeeded } = definition;
-    for (const [key, id] of byKey) {
-      const loaded = isCheap ? loadedImage(definition, images.rowOf(id), relationsNeeded, dataSourceOf(builder)) : null;
+    const dataSource = dataSourceOf(builder);
+    for (const { identifier, id, key } of rows) {
+      const loaded = isCheap ? loadedImage(definition, images.rowOf(identifier), relationsNeeded, dataSource) : null;
       if (loaded) found.set(key, loaded);
       else toRead.set(key, id);
     }
-    await images.settle(definition, [...found.keys()]);
+    await images.settle(plan, [...found.keys()]);
     if (toRead.size) {
-      for (const [key, image] of await images.takeAll(definition, 'delete', toRead)) found.set(key, image);
+      for (const [key, image] of await images.takeAll(plan, 'delete', toRead)) found.set(key, image);
     }
     return found;
   }
 
   /** Runs a statement and captures it as soon as the database has answered, because a read of TypeORM after the statement may fail. */
   private async send(
-    { builder, run, runner, definition }: SavedStatement,
+    { builder, run, runner, plan }: SavedStatement,
     capture: (result: StatementAnswer) => Promise<void> | void,
   ): Promise<unknown> {
-    if (!readsAfter(builder, definition)) {
+    if (!readsAfter(builder, plan)) {
       const result = await run(builder);
       await capture(answerOf(builder, result));
       return result;
@@ -257,13 +265,14 @@ export class SavedWrites {
 
   private change(
     action: EntityAction,
-    { definition }: SavedStatement,
+    { builder, plan }: SavedStatement,
     id: ObjectLiteral,
     key: string,
     before: Before | null,
     image: RowImage | null,
   ): RowChange {
-    return { definition, action, id, key, at: this.options.clock.now(), before, image };
+    const isRemoved = builder.expressionMap.queryType === 'delete';
+    return { plan, action, id, key, at: this.options.clock.now(), before, isRemoved, image };
   }
 
   private record({ runner, images }: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {
@@ -273,17 +282,9 @@ export class SavedWrites {
 }
 
 /** Whether TypeORM reads columns by another statement after this one, because the driver does not return them. */
-function readsAfter(builder: WriteBuilder, { metadata }: EntityDefinition): boolean {
-  const { queryType, updateEntity } = builder.expressionMap;
-  const { driver } = dataSourceOf(builder);
+function readsAfter({ expressionMap: { queryType, updateEntity } }: WriteBuilder, plan: EntityPlan): boolean {
   if (!updateEntity || queryType === 'delete') return false;
-  const isInsert = queryType === 'insert';
-  if (driver.isReturningSqlSupported(isInsert ? 'insert' : 'update')) return false;
-  const { deleteDateColumn, updateDateColumn, versionColumn, columns } = metadata;
-  if (deleteDateColumn ?? updateDateColumn ?? versionColumn ?? metadata.createDateColumn) return true;
-  return columns.some(({ asExpression, default: value, isGenerated }) =>
-    isInsert ? value !== undefined && !isGenerated : asExpression !== undefined,
-  );
+  return queryType === 'insert' ? plan.isReadAfterInsert : plan.isReadAfterUpdate;
 }
 
 /**
@@ -311,13 +312,21 @@ function setsOf({ valuesSet }: WriteBuilder['expressionMap']): readonly ObjectLi
   return Array.isArray(valuesSet) ? valuesSet : [valuesSet as ObjectLiteral];
 }
 
-/** The keys of the rows that a statement names; `null` if its criteria are not keys. */
-function idsOf(builder: WriteBuilder, { metadata }: EntityDefinition): readonly ObjectLiteral[] | null {
+/** The rows that a statement names; `null` if its criteria are not keys. */
+function rowsNamedBy(builder: WriteBuilder, definition: EntityDefinition): readonly NamedRow[] | null {
   const { whereEntities, queryType } = builder.expressionMap;
   const criteria = whereEntities.length ? whereEntities : builder[CRITERIA];
-  const ids = (Array.isArray(criteria) ? criteria : [criteria]) as unknown[];
-  const areKeys = ids.every((id) => typeof id === 'object' && id !== null && metadata.getEntityIdMap(id) !== undefined);
-  return areKeys && (ids.length === 1 || queryType === 'delete') ? (ids as ObjectLiteral[]) : null;
+  const identifiers = (Array.isArray(criteria) ? criteria : [criteria]) as unknown[];
+  if (identifiers.length !== 1 && queryType !== 'delete') return null;
+  const rows: NamedRow[] = [];
+  for (const identifier of identifiers) {
+    const isObject = typeof identifier === 'object' && identifier !== null;
+    // TypeORM adds a version to the identifier, which must not become part of the key.
+    const id = isObject ? definition.metadata.getEntityIdMap(identifier) : undefined;
+    if (!isObject || !id) return null;
+    rows.push({ identifier, id, key: rowKey(definition, id) });
+  }
+  return rows;
 }
 
 function rowsUnknown({ metadata: { name } }: EntityDefinition): CaptureError {

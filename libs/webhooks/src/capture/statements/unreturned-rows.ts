@@ -4,7 +4,7 @@ import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { CaptureError } from '../../entities/errors.js';
-import { keyValue } from '../images/image-select.js';
+import { keyValue } from '../plans/image-select.js';
 import { isUpsert, recordInserted, type InsertedRow } from './record-inserted.js';
 import { isOneOf } from '../images/links.js';
 import { assigningFirst, assigningLast, mysqlNote, readNotes } from './noted-rows.js';

@@ -1,8 +1,7 @@
 import type { EventRow } from '../../store/outbox/event-rows.js';
 import type { DialectName } from '../../dialect.js';
 import type { TransactionStatement } from './transaction-statement.js';
-import { WrittenEvents, type WrittenMark } from './written-events.js';
-import type { RowChange } from '../changes/row-change.js';
+import { PendingChanges, type Pending } from './pending-changes.js';
 
 /** One transaction of a query runner, from its BEGIN on. */
 export interface Transaction {
@@ -16,7 +15,7 @@ export interface Committed {
   /** Some of these events may have been rolled back: only the database knows which. */
   readonly isUncertain: boolean;
   /** Changes that were committed before their events were written. */
-  readonly lost: readonly (RowChange | EventRow)[];
+  readonly lost: readonly Pending[];
   /** Callbacks to run after the commit. */
   readonly callbacks: readonly (() => void)[];
 }
@@ -32,10 +31,9 @@ const NOTHING: Committed = { events: [], isUncertain: false, lost: [], callbacks
  * pending then also came after the savepoint, and are dropped. Outside a transaction no change stays pending.
  */
 export class TransactionLog {
-  /** In the order in which the application made them. */
-  pending: (RowChange | EventRow)[] = [];
-  /** Events that this transaction has written to the outbox. */
-  readonly written = new WrittenEvents();
+  readonly pending = new PendingChanges();
+  /** Events that this transaction has written to the outbox. Savepoints keep its length, so it only grows. */
+  readonly written: EventRow[] = [];
   /** The open transaction. */
   current: Transaction | null = null;
   /** A statement of this transaction has failed. If the transaction then ends without a statement, it was rolled back. */
@@ -52,7 +50,7 @@ export class TransactionLog {
   private isUncertain = false;
   /** MySQL's `autocommit` is off: each end of a transaction opens the next one. */
   private isManual = false;
-  private savepoints: { name: string; mark: WrittenMark; callbacks: number }[] = [];
+  private savepoints: { name: string; written: number; callbacks: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
 
   get isOpen(): boolean {
@@ -61,7 +59,7 @@ export class TransactionLog {
 
   /** Whether a rollback would remove an event. */
   get hasEvents(): boolean {
-    return this.pending.length > 0 || this.written.mark.events > 0;
+    return this.pending.items.length > 0 || this.written.length > 0;
   }
 
   /** Runs works one after the other: several writes may run at the same time, but the connection runs one statement at a time. */
@@ -87,7 +85,11 @@ export class TransactionLog {
         this.rolledBack(statement.chain);
         return NOTHING;
       case 'savepoint':
-        this.savepoints.push({ name: statement.name, mark: this.written.mark, callbacks: this.afterCommit.length });
+        this.savepoints.push({
+          name: statement.name,
+          written: this.written.length,
+          callbacks: this.afterCommit.length,
+        });
         return NOTHING;
       case 'release':
         this.savepoints.length = this.indexOf(statement.name) ?? this.savepoints.length;
@@ -118,17 +120,21 @@ export class TransactionLog {
   /** A text of several statements has failed: it is unknown which of them succeeded. */
   becomeUncertain(): void {
     this.isUncertain = true;
-    this.written.forgetRows();
+  }
+
+  /** Removes and returns the events of `written`. */
+  takeWritten(): EventRow[] {
+    return this.written.splice(0);
   }
 
   rolledBack(chain: boolean): void {
-    this.pending = [];
+    this.pending.clear();
     this.end('rolled back', chain || this.isManual);
   }
 
   /** The server has rolled back the transaction because of an error, without a ROLLBACK statement. */
   rolledBackByServer(): void {
-    this.pending = [];
+    this.pending.clear();
     this.end('rolled back by the server', this.isManual);
   }
 
@@ -141,9 +147,10 @@ export class TransactionLog {
   }
 
   private committed(chain: boolean): Committed {
-    const { isUncertain, pending: lost, afterCommit: callbacks } = this;
-    this.pending = [];
-    const events = this.written.takeAll(isUncertain);
+    const { isUncertain, afterCommit: callbacks } = this;
+    const lost = this.pending.items;
+    this.pending.clear();
+    const events = this.takeWritten();
     this.end('committed', chain || this.isManual);
     return { events, isUncertain, lost, callbacks };
   }
@@ -158,11 +165,11 @@ export class TransactionLog {
   }
 
   private rolledBackTo(name: string): void {
-    this.pending = [];
+    this.pending.clear();
     const index = this.indexOf(name);
     const savepoint = index === undefined ? undefined : this.savepoints[index];
     if (index === undefined || !savepoint) return this.becomeUncertain();
-    this.written.returnTo(savepoint.mark);
+    this.written.length = savepoint.written;
     this.afterCommit.length = savepoint.callbacks;
     this.savepoints.length = index + 1;
   }
@@ -170,7 +177,7 @@ export class TransactionLog {
   private end(how: NonNullable<Transaction['end']>, opensNext: boolean): void {
     if (this.current) this.current.end = how;
     this.current = opensNext ? {} : null;
-    this.written.takeAll(false);
+    this.takeWritten();
     this.savepoints = [];
     this.hasFailed = false;
     this.isUncertain = false;

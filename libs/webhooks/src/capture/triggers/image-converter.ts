@@ -2,7 +2,6 @@ import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
 import { storeEvents, type EventRow } from '../../store/outbox/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
-import type { Json } from '../../json.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import type { Database } from '../../store/database/database.js';
 import { isRetryable } from '../../store/database/database-errors.js';
@@ -20,10 +19,11 @@ import {
 import type { Script } from '../../store/database/script.js';
 import { eventsOf } from '../changes/change-events.js';
 import { coalesced } from '../changes/coalesce.js';
-import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition } from '../../entities/entity-definition.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { kindsInTable } from '../../entities/single-table.js';
-import type { Before, RowChange } from '../changes/row-change.js';
+import type { EntityPlans } from '../plans/entity-plans.js';
+import { beforeImageOf, type RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 import { readImageRows, type ParsedImage, type ReadImage, type WrittenRow } from './image-reader.js';
 import { sqliteValue } from './sqlite-triggers.js';
@@ -35,6 +35,7 @@ export interface ImageConverterParts {
   readonly dataSource: DataSource;
   readonly database: Database;
   readonly registry: EntityRegistry;
+  readonly plans: EntityPlans;
   readonly limits: PayloadLimits;
   readonly logger: LoggerService;
   /** Called after the commit, with the events in their order. */
@@ -73,19 +74,16 @@ const MOST_MERGED_IMAGES = 10_000;
  * that only the damaged image is marked.
  */
 export class ImageConverter {
-  private tables: readonly TriggerTable[] = [];
-  private madeOf: EntityRegistry['basis'] = null;
+  private readonly tables: () => readonly TriggerTable[];
 
-  constructor(private readonly parts: ImageConverterParts) {}
+  constructor(private readonly parts: ImageConverterParts) {
+    const { dataSource, registry } = parts;
+    this.tables = registry.derived((definitions) => triggerTables(definitions, dataSource));
+  }
 
   /** The paths of the tables whose images this process converts; empty if no entity is captured by triggers. */
   get tablePaths(): string[] {
-    const { registry, dataSource } = this.parts;
-    if (this.madeOf !== registry.basis) {
-      this.tables = triggerTables(registry.all(), dataSource);
-      this.madeOf = registry.basis;
-    }
-    return this.tables.map(({ path }) => path);
+    return this.tables().map(({ path }) => path);
   }
 
   /** Converts one batch. @throws errors of the database */
@@ -172,8 +170,8 @@ export class ImageConverter {
       parsed.flatMap(({ group }) => group),
     );
     const events = parsed.flatMap(({ stored, group }) => {
-      const changes = () => coalesced(group.map((image) => changeOf(image, rowsOf(image)))).items;
-      return guarded(stored, () => changes().flatMap((c) => ('values' in c ? [c] : eventsOf(c, limits)))) ?? [];
+      const merged = () => coalesced(group.map((image) => changeOf(image, rowsOf(image))));
+      return guarded(stored, () => merged().flatMap(({ change }) => (change ? eventsOf(change, limits) : []))) ?? [];
     });
     taken.step = 'writing';
     yield* storeEvents(database, events);
@@ -188,13 +186,13 @@ export class ImageConverter {
 
   /** @returns an empty list for a row of an entity that is not captured. @throws Error for a row of an entity that this process does not know */
   private parse(stored: StoredImage): ParsedImage[] {
-    const table = this.tables.find(({ path }) => path === stored.tablePath);
+    const table = this.tables().find(({ path }) => path === stored.tablePath);
     if (!table) return [];
     const read = (text: string | null) => (text === null ? null : (JSON.parse(text) as WrittenRow));
     const old = read(stored.oldRow);
     const now = read(stored.newRow);
     const definition = this.definitionOf(table, now ?? old ?? {});
-    return definition ? [{ stored, definition, old, now }] : [];
+    return definition ? [{ stored, plan: this.parts.plans.of(definition), old, now }] : [];
   }
 
   /** In a single table the discriminator column names the entity of a row. */
@@ -253,20 +251,18 @@ function mergedGroups(images: readonly StoredImage[]): (readonly StoredImage[])[
   return [...groups.values()];
 }
 
-function changeOf(
-  { stored, definition, old: written, now: writtenNow }: ParsedImage,
-  { old, now }: ReadImage,
-): RowChange {
-  const action = actionOf(definition, written, writtenNow);
+function changeOf({ stored, plan, old: written, now: writtenNow }: ParsedImage, { old, now }: ReadImage): RowChange {
+  const action = actionOf(plan.definition, written, writtenNow);
   const image = now ?? old;
   if (!image) throw new Error('the image holds no row');
   return {
-    definition,
+    plan,
     action,
     id: {},
     key: image.key,
     at: Number(stored.createdAt),
-    before: action === 'updated' && old ? beforeOfOldRow(definition, old) : null,
+    before: action === 'updated' && old ? beforeImageOf(plan, old) : null,
+    isRemoved: !now,
     image,
     cause: storedCause(stored.context),
   };
@@ -281,15 +277,4 @@ function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: W
   const isDeleted = (row: WrittenRow) => (row[deleteDateColumn.databaseName] ?? null) !== null;
   if (isDeleted(old) === isDeleted(now)) return 'updated';
   return isDeleted(now) ? 'deleted' : 'restored';
-}
-
-/** The before image with all fields of the old row. Unchanged fields are dropped when the event is made. */
-function beforeOfOldRow(definition: EntityDefinition, old: RowImage): Before {
-  const values = new Map<string, Json>();
-  const touched = new Set<string>();
-  for (const field of definition.fields) {
-    values.set(field.path, definition.valueOf(field, old));
-    if (!field.automatic) touched.add(field.path);
-  }
-  return { values, touched, owner: definition.ownerOf(old) };
 }

@@ -7,36 +7,28 @@ import { isWriteStatement } from '../transactions/write-statement.js';
  * occurs elsewhere in the statement, there is one needless poll. The regular poll finds writes by a procedure or a foreign key.
  */
 export class WrittenTables {
-  private names: RegExp | null = null;
-  private mergedNames: RegExp | null = null;
-  private madeOf: EntityRegistry['basis'] = null;
+  private readonly names: () => { readonly all: RegExp | null; readonly merged: RegExp | null };
 
-  constructor(private readonly registry: EntityRegistry) {}
+  constructor(registry: EntityRegistry) {
+    this.names = registry.derived((definitions) => {
+      const captured = definitions.filter(({ capture }) => capture === 'trigger');
+      return { all: namesOf(captured), merged: namesOf(captured.filter(({ options }) => options.coalesce)) };
+    });
+  }
 
   /** Whether a statement writes at all, perhaps by a foreign key or a procedure to one of these tables. */
   isWrite(statement: string): boolean {
-    return this.tableNames() !== null && isWriteStatement(statement);
+    return this.names().all !== null && isWriteStatement(statement);
   }
 
   /** Whether a statement writes and names one of these tables. */
   isWrittenBy(statement: string): boolean {
-    return isWriteStatement(statement) && (this.tableNames()?.test(statement) ?? false);
+    return isWriteStatement(statement) && (this.names().all?.test(statement) ?? false);
   }
 
   /** Whether a statement may write to a table whose changes are merged. @param statement a statement that writes */
   isMerged(statement: string): boolean {
-    return this.tableNames() !== null && (this.mergedNames?.test(statement) ?? false);
-  }
-
-  private tableNames(): RegExp | null {
-    const { basis } = this.registry;
-    if (basis !== this.madeOf) {
-      this.madeOf = basis;
-      const captured = this.registry.all().filter(({ capture }) => capture === 'trigger');
-      this.names = namesOf(captured);
-      this.mergedNames = namesOf(captured.filter(({ options }) => options.coalesce));
-    }
-    return this.names;
+    return this.names().merged?.test(statement) ?? false;
   }
 }
 

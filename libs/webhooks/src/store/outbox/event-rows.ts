@@ -121,16 +121,6 @@ function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly Ev
   );
 }
 
-/**
- * Deletes events that the same transaction has inserted. Their outbox rows stay, and the claim that finds no event deletes them.
- *
- * @param ids as many as one statement accepts
- */
-export function deletionOfEvents({ tables }: Pick<Database, 'tables'>, ids: readonly string[]): Sql {
-  const { sql: path, $ } = tables.events;
-  return sql`delete from ${path} where ${$.id} ${inList(ids)}`;
-}
-
 /** Columns of `EventRow.values`, in order, and the type of each in a list. */
 const COLUMNS = {
   id: 'text',

@@ -1,10 +1,9 @@
 import type { DataSource, ObjectLiteral, QueryRunner } from 'typeorm';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
-import { hasOwnColumn, isUnset, partOf, typingColumn, withPart } from '../../entities/foreign-keys.js';
-
-/** Returns the SQL that selects a value without loss in the driver; `null` if the driver loses nothing of this column. */
-export type ExactOf = (column: ColumnMetadata, value: string, dataSource: DataSource) => string | null;
+import { isUnset, partOf, typingColumn, withPart } from '../../entities/foreign-keys.js';
+import { lastingExpression } from './exact-expression.js';
+import type { ImageColumns } from './image-columns.js';
 
 /** A column from which a value is selected. */
 export interface SelectedColumn {
@@ -32,75 +31,27 @@ export class ImageSelect {
     private readonly definition: EntityDefinition,
     private readonly selected: readonly Selected[],
     private readonly dataSource: DataSource,
-    private readonly exactOf: ExactOf,
     /** Whether the image is whole. Otherwise it holds only the key, and TypeORM's query builder must read the row by that key. */
     readonly isWhole: boolean,
   ) {}
 
-  static of(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): ImageSelect {
-    return ImageSelect.ofColumns(definition, dataSource, exactOf, false);
+  static of(definition: EntityDefinition, columns: ImageColumns, dataSource: DataSource): ImageSelect {
+    const { spatialTypes } = dataSource.driver;
+    // TypeORM reads spatial and virtual columns by its own expressions, and links are in another table.
+    const isOrdinary = ({ isVirtualProperty, type }: ColumnMetadata) =>
+      !isVirtualProperty && !spatialTypes.includes(type);
+    const isWhole = !definition.linkFields.length && columns.columns.every(isOrdinary);
+    const selected = selectedOf(isWhole ? columns : keyOf(columns), dataSource);
+    return new ImageSelect(definition, selected, dataSource, isWhole);
   }
 
   /**
    * The values of a row that a statement notes while it runs. At that point only the columns of the table are available, so virtual
    * columns and links are left out.
    */
-  static noted(definition: EntityDefinition, dataSource: DataSource, exactOf: ExactOf): ImageSelect {
-    return ImageSelect.ofColumns(definition, dataSource, exactOf, true);
-  }
-
-  private static ofColumns(
-    definition: EntityDefinition,
-    dataSource: DataSource,
-    exactOf: ExactOf,
-    isNoted: boolean,
-  ): ImageSelect {
-    const { metadata, options } = definition;
-    const { driver } = dataSource;
-    // `when` and an `owner` function see the whole row. Without them, only the values that an event needs are read.
-    const readsWholeEntity = options.when !== undefined || typeof options.owner === 'function';
-    const needed = new Set<ColumnMetadata>([
-      ...metadata.primaryColumns,
-      ...definition.columnsNeeded,
-      ...definition.hiddenColumnsNeeded,
-    ]);
-    const columns = metadata.columns.filter(
-      (column) =>
-        !column.isVirtual &&
-        !(isNoted && column.isVirtualProperty) &&
-        (needed.has(column) || (readsWholeEntity && column.isSelect)),
-    );
-    // TypeORM reads spatial and virtual columns by its own expressions, and links are in another table.
-    const isWhole =
-      isNoted ||
-      (!definition.linkFields.length &&
-        !columns.some((column) => column.isVirtualProperty || driver.spatialTypes.includes(column.type)));
-    const keys = new Set(metadata.primaryColumns.map((column) => column.relationMetadata));
-    const relations = metadata.relations.filter(
-      (relation) =>
-        hasOwnColumn(relation) &&
-        (readsWholeEntity || keys.has(relation) || definition.relationsNeeded.includes(relation)),
-    );
-
-    const selected: Selected[] = [];
-    for (const column of columns.filter(({ isPrimary }) => isWhole || isPrimary)) {
-      const { databaseName, propertyPath } = column;
-      const name = driver.escape(databaseName);
-      selected.push({ databaseName, name, column, exactPath: null, part: null });
-      if (needed.has(column) && exactOf(column, name, dataSource) !== null) {
-        selected.push({ databaseName, name, column, exactPath: propertyPath, part: null });
-      }
-    }
-    // TypeORM's hydration leaves foreign keys out.
-    for (const { joinColumns, propertyPath } of relations.filter((relation) => isWhole || keys.has(relation))) {
-      for (const join of joinColumns) {
-        const part = joinColumns.length > 1 ? join : null;
-        const column = typingColumn(join);
-        const { databaseName } = join;
-        selected.push({ databaseName, name: driver.escape(databaseName), column, exactPath: propertyPath, part });
-      }
-    }
-    return new ImageSelect(definition, selected, dataSource, exactOf, isWhole);
+  static noted(definition: EntityDefinition, all: ImageColumns, dataSource: DataSource): ImageSelect {
+    const columns = all.columns.filter(({ isVirtualProperty }) => !isVirtualProperty);
+    return new ImageSelect(definition, selectedOf({ ...all, columns }, dataSource), dataSource, true);
   }
 
   /**
@@ -120,7 +71,7 @@ export class ImageSelect {
     return this.selected.map((selected) => {
       const { name, column, exactPath } = selected;
       const value = typeof source === 'string' ? source + name : source(selected);
-      return (exactPath === null ? null : this.exactOf(column, value, this.dataSource)) ?? value;
+      return (exactPath === null ? null : lastingExpression(column, value, this.dataSource)) ?? value;
     });
   }
 
@@ -134,14 +85,14 @@ export class ImageSelect {
     return this.selected.map((_, n) => `${prefix}${n}`);
   }
 
-  /** Builds the image of a row that was selected with {@link list}. */
-  image(runner: QueryRunner, row: Readonly<Record<string, unknown>>, prefix: string): RowImage {
+  /** Builds the image of a row that was selected with {@link list}. @param names the {@link names} of its values */
+  image(runner: QueryRunner, row: Readonly<Record<string, unknown>>, names: readonly string[]): RowImage {
     const { definition, selected } = this;
     const { driver } = this.dataSource;
     const entity = definition.metadata.create(runner, { fromDeserializer: true });
     const exact = new Map<string, unknown>();
     for (const [n, { column, exactPath, part }] of selected.entries()) {
-      const value: unknown = driver.prepareHydratedValue(row[`${prefix}${n}`] ?? null, column) ?? null;
+      const value: unknown = driver.prepareHydratedValue(row[names[n] ?? ''] ?? null, column) ?? null;
       if (exactPath === null) column.setEntityValue(entity, value);
       else if (part === null) exact.set(exactPath, value);
       else exact.set(exactPath, withPart(exact.get(exactPath), part, value));
@@ -149,6 +100,40 @@ export class ImageSelect {
     setForeignKeys(definition, entity, exact);
     return { key: keyOfImage(definition, entity, exact), entity, exact };
   }
+}
+
+function selectedOf({ columns, exactColumns, relations }: ImageColumns, dataSource: DataSource): Selected[] {
+  const { driver } = dataSource;
+  const ofColumns = columns.flatMap((column): Selected[] => {
+    const { databaseName, propertyPath } = column;
+    const name = driver.escape(databaseName);
+    const own: Selected = { databaseName, name, column, exactPath: null, part: null };
+    const isExact = exactColumns.has(column) && lastingExpression(column, name, dataSource) !== null;
+    return isExact ? [own, { ...own, exactPath: propertyPath }] : [own];
+  });
+  // TypeORM's hydration leaves foreign keys out.
+  const ofRelations = relations.flatMap(({ joinColumns, propertyPath }) =>
+    joinColumns.map((join): Selected => {
+      const { databaseName } = join;
+      const part = joinColumns.length > 1 ? join : null;
+      return {
+        databaseName,
+        name: driver.escape(databaseName),
+        column: typingColumn(join),
+        exactPath: propertyPath,
+        part,
+      };
+    }),
+  );
+  return [...ofColumns, ...ofRelations];
+}
+
+function keyOf({ columns, relations, ...all }: ImageColumns): ImageColumns {
+  return {
+    ...all,
+    columns: columns.filter(({ isPrimary }) => isPrimary),
+    relations: relations.filter((relation) => all.keyRelations.has(relation)),
+  };
 }
 
 /** Sets `order.customer.id` for functions of the application, as TypeORM does when it loads an entity before a write. */
