@@ -45,8 +45,11 @@ export class OutboxWriter {
         // Lets the driver send the insert of the previous chunk, so that the server runs it while this chunk is rendered. SQLite runs it
         // synchronously.
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
-        const rows = some.flatMap(({ change }) => this.eventsOf(change));
-        const store = this.storeBy(runner, log, rows);
+        const store = this.storeBy(
+          runner,
+          log,
+          some.flatMap(({ change }) => this.eventsOf(change)),
+        );
         await sending;
         sending = store().then(() => {
           done += some.length;
