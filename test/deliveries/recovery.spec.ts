@@ -210,7 +210,7 @@ describeDatabases('after an outage', (database) => {
       await listen();
       await publishMany(1_100);
       await app.dispatcher.runOnce();
-      await app.dataSource.query('DELETE FROM webhook_outbox');
+      await app.dataSource.query(`UPDATE webhook_events SET state = 'routed'`);
       await app.dispatcher.drain();
       await fillWithExhausted();
       const { exhausted } = await app.deliveries.counts();
@@ -226,7 +226,7 @@ describeDatabases('after an outage', (database) => {
       await app.dataSource.query('DELETE FROM webhook_deliveries');
       const concat = database.name === 'sqlite' ? `'dlv_' || seq` : `concat('dlv_', seq)`;
       await app.dataSource.query(
-        `INSERT INTO webhook_deliveries (id, event_seq, event_at, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) SELECT ${concat}, seq, created_at, '${id}', type, 'exhausted', 1, 1, ${start}, ${start}, ${start} FROM webhook_events`,
+        `INSERT INTO webhook_deliveries (id, event_seq, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) SELECT ${concat}, seq, '${id}', type, 'exhausted', 1, 1, ${start}, ${start}, ${start} FROM webhook_events`,
       );
     }
 
@@ -287,10 +287,10 @@ describeDatabases('after an outage', (database) => {
       await save();
       await app.dispatcher.drain();
       await app.dataSource.query(
-        `INSERT INTO webhook_damaged (seq, event_at, reason, created_at) SELECT MAX(seq), 0, 'a test', 0 FROM webhook_events`,
+        `UPDATE webhook_events SET state = 'damaged' WHERE seq = (SELECT seq FROM (SELECT MAX(seq) AS seq FROM webhook_events) m)`,
       );
       await app.dataSource.query(
-        `INSERT INTO webhook_events (id, type, audience, ordered, payload, created_at) VALUES ('evt_bad', 'order.created', 'application', 0, 'no JSON', ${start})`,
+        `INSERT INTO webhook_events (id, type, state, audience, ordered, payload, created_at) VALUES ('evt_bad', 'order.created', 'routed', 'application', 0, 'no JSON', ${start})`,
       );
       const late = await listen();
       expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);

@@ -47,9 +47,6 @@ describeDatabases('retention', (database) => {
     await listen();
     await publish(3);
     await app.dispatcher.drain();
-    // The first attempt is in the row of its delivery, and a later one is not.
-    for (const { id } of (await app.deliveries.list()).items) await app.deliveries.resend(id);
-    await app.dispatcher.drain();
     app.clock.advance(30 * DAY);
     expect(await app.dispatcher.runChores()).toEqual({ discarded: 0, deliveries: 0, events: 0 });
     expect(await rows()).toEqual({ events: 3, deliveries: 3, attempts: 3 });
@@ -64,8 +61,6 @@ describeDatabases('retention', (database) => {
     const failing = await listen({ url: `${app.receiver.url}/bad` });
     app.receiver.respond(({ url }) => ({ status: url.endsWith('/bad') ? 500 : 204 }));
     await publish(2);
-    await app.dispatcher.drain();
-    for (const { id } of (await app.deliveries.list()).items) await app.deliveries.resend(id);
     await app.dispatcher.drain();
     app.clock.advance(31 * DAY);
     await app.dispatcher.runChores();
@@ -92,11 +87,10 @@ describeDatabases('retention', (database) => {
     await app.dispatcher.drain();
     app.clock.advance(31 * DAY);
     await app.dispatcher.runChores();
-    const left = () => countRows(app.dataSource, 'events', 'damaged', 'deliveries');
-    expect(await left()).toEqual({ events: 1, damaged: 1, deliveries: 0 });
+    expect(await app.dataSource.query('SELECT state FROM webhook_events')).toEqual([{ state: 'damaged' }]);
     app.clock.advance(60 * DAY);
     await app.dispatcher.runChores();
-    expect(await left()).toEqual({ events: 0, damaged: 0, deliveries: 0 });
+    expect(await rows()).toEqual({ events: 0, deliveries: 0, attempts: 0 });
   });
 
   it('never deletes unfinished deliveries or their events, however old they are', async () => {
@@ -129,7 +123,7 @@ describeDatabases('retention', (database) => {
     // The next daily chore deletes the delivery that was in flight. The held delivery and its event stay.
     app.clock.advance(DAY);
     await app.dispatcher.runChores();
-    expect(await rows()).toEqual({ events: 1, deliveries: 1, attempts: 0 });
+    expect(await rows()).toEqual({ events: 1, deliveries: 1, attempts: 1 });
     expect(await app.deliveries.counts()).toMatchObject({ held: 1 });
   });
 
@@ -156,15 +150,15 @@ describeDatabases('retention', (database) => {
 
   /** Adds deliveries of the first event to listeners that never existed. */
   async function widen(count: number): Promise<void> {
-    const [event] = await app.dataSource.query('SELECT seq, created_at FROM webhook_events ORDER BY seq LIMIT 1');
+    const [event] = await app.dataSource.query('SELECT MIN(seq) AS seq FROM webhook_events');
     const old = app.clock.now() - 31 * DAY;
     for (let from = 0; from < count; from += 100) {
       const values = Array.from({ length: 100 }, (_, n) => {
         const id = String(from + n).padStart(6, '0');
-        return `('dlv_wide${id}', ${event.seq}, ${event.created_at}, 'lst_wide${id}', 'article.written', 'succeeded', 1, 1, ${old}, ${old}, ${old})`;
+        return `('dlv_wide${id}', ${event.seq}, 'lst_wide${id}', 'article.written', 'succeeded', 1, 1, ${old}, ${old}, ${old})`;
       });
       await app.dataSource.query(
-        `INSERT INTO webhook_deliveries (id, event_seq, event_at, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) VALUES ${values.join(', ')}`,
+        `INSERT INTO webhook_deliveries (id, event_seq, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) VALUES ${values.join(', ')}`,
       );
     }
   }
@@ -242,7 +236,7 @@ describeDatabases('retention', (database) => {
     await app.dispatcher.drain();
     app.clock.advance(3_000 * DAY);
     expect(await app.dispatcher.runChores()).toEqual({ discarded: 0, deliveries: 0, events: 0 });
-    expect(await rows()).toEqual({ events: 1, deliveries: 1, attempts: 0 });
+    expect(await rows()).toEqual({ events: 1, deliveries: 1, attempts: 1 });
     const other = await start({ retention: { succeededMs: 2 * HOUR, failedMs: HOUR } });
     other.clock.set(app.clock.now());
     expect(await other.dispatcher.runChores()).toMatchObject({ deliveries: 1, events: 1 });
@@ -436,10 +430,7 @@ describeDatabases('a pending delivery', (database) => {
       const { id } = await listen();
       let answer: () => void = () => undefined;
       app.receiver.respond([{ status: 500, delayUntil: new Promise<void>((resolve) => (answer = resolve)) }]);
-      await app.listeners.disable(id);
       await publish();
-      await app.dispatcher.drain();
-      await app.listeners.enable(id);
       const draining = app.dispatcher.drain();
       await app.receiver.waitFor(1);
       app.clock.advance(31 * DAY);

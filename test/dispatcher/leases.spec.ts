@@ -201,7 +201,7 @@ describe('a worker that is stopped', () => {
       release();
       await waitUntil(async () => {
         const [{ until }] = await app.dataSource.query<[{ until: unknown }]>(
-          'SELECT max(lease_until) AS until FROM (SELECT lease_until FROM webhook_outbox UNION ALL SELECT lease_until FROM webhook_deliveries) leases',
+          'SELECT max(lease_until) AS until FROM webhook_deliveries',
         );
         return Number(until) < Date.now();
       });
@@ -228,7 +228,7 @@ describe('a worker that is stopped', () => {
       const late = await Promise.all(items.map(async ({ id }) => (await app.deliveries.get(id)).attempts));
       expect(late.map((attempts) => attempts.map(({ superseded }) => superseded)).toSorted()).toEqual([
         ...Array.from({ length: 4 }, () => [false]),
-        ...Array.from({ length: 2 }, () => [true, false]),
+        ...Array.from({ length: 2 }, () => [false, true]),
       ]);
     }, 90_000);
   });

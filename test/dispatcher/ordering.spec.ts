@@ -338,7 +338,7 @@ async function stalledOn({ dataSource }: TestApp, id: number): Promise<QueryRunn
     payload: string;
   }[];
   const first = rows.find(({ payload }) => (JSON.parse(payload) as Body).data.id === id);
-  await runner.query(`SELECT seq FROM webhook_outbox WHERE seq = ${String(first?.seq)} FOR UPDATE`);
+  await runner.query(`SELECT seq FROM webhook_events WHERE seq = ${String(first?.seq)} FOR UPDATE`);
   return runner;
 }
 

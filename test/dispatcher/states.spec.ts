@@ -146,34 +146,6 @@ async function watch({ dataSource }: TestApp, table: string): Promise<void> {
   }
 }
 
-/** Makes the database log the derived state of each event, whenever its outbox row changes. */
-async function watchEvents({ dataSource }: TestApp): Promise<void> {
-  const { type } = dataSource.options;
-  const isDamaged = (row: string) => `exists (select 1 from webhook_damaged x where x.seq = ${row}.seq)`;
-  const stateOf = (row: string) =>
-    `case when ${row}.claims > 0 or ${row}.routed_through is not null then 'in_flight' else 'pending' end`;
-  const changes = {
-    insert: [`case when ${isDamaged('new')} then 'damaged' else 'new' end`, stateOf('new')],
-    update: [stateOf('old'), stateOf('new')],
-    delete: [stateOf('old'), `case when ${isDamaged('old')} then 'damaged' else 'delivered' end`],
-  };
-  for (const [when, [from, to]] of Object.entries(changes)) {
-    const log = `insert into state_log values ('event', ${from}, ${to})`;
-    if (type === 'postgres') {
-      await dataSource.query(
-        `create function watch_${when}() returns trigger language plpgsql as $$ begin ${log}; return null; end $$`,
-      );
-    }
-    const body = {
-      postgres: `for each row execute function watch_${when}()`,
-      'better-sqlite3': `begin ${log}; end`,
-    }[type as string];
-    await dataSource.query(
-      `create trigger watch_${when} after ${when} on webhook_outbox ${body ?? `for each row ${log}`}`,
-    );
-  }
-}
-
 async function observed({ dataSource }: TestApp, table: string): Promise<string[]> {
   const rows = await dataSource.query<{ f: string; t: string }[]>(
     `select distinct f, t from state_log where tab = '${table}' and f <> t`,
@@ -200,17 +172,15 @@ describeDatabases('what the database sees', (database) => {
 
   it('of deliveries and events is what their tables say', async () => {
     await watch(app, 'webhook_deliveries');
-    await watchEvents(app);
+    await watch(app, 'webhook_events');
     const { id } = await listen();
     await publish();
-    app.receiver.respond([{ status: 500 }, { status: 500 }, { status: 500 }]);
+    app.receiver.respond([{ status: 500 }, { status: 500 }]);
     await app.dispatcher.drain();
     apps.advance(MINUTE);
     await app.dispatcher.drain();
     const [exhausted] = (await app.deliveries.list({ state: 'exhausted' })).items;
     await app.deliveries.resend(String(exhausted?.id));
-    await app.dispatcher.drain();
-    apps.advance(MINUTE);
     await app.dispatcher.drain();
     await app.deliveries.resend(String(exhausted?.id));
     await app.listeners.disable(id);
@@ -221,22 +191,15 @@ describeDatabases('what the database sees', (database) => {
     await app.deliveries.resend(String(discarded?.id));
     await app.dispatcher.drain();
     await listen({ format: 'throwing' });
-    await listen({ format: 'cloudevents' });
-    await listen({ url: `${app.receiver.url}/gone` });
-    app.receiver.respond(({ url }) => ({ status: url.endsWith('/gone') ? 410 : 204 }));
     await publish();
     await app.dispatcher.drain();
     await publish();
-    await app.dataSource.query(`update webhook_events set payload = '{' where seq in (select seq from webhook_outbox)`);
-    await app.dispatcher.drain();
-    await app.dataSource.query(
-      'insert into webhook_outbox (seq, event_at, claims, lease_until) select seq, event_at, 0, 0 from webhook_damaged',
-    );
-    await app.dataSource.query('delete from webhook_damaged');
-    await app.dataSource.query('update webhook_outbox set claims = 5');
+    await app.dataSource.query("update webhook_events set payload = '{' where state = 'pending'");
     await app.dispatcher.drain();
     expect(await observed(app, 'webhook_deliveries')).toEqual(transitions(DELIVERY_TRANSITIONS));
-    expect(await observed(app, 'event')).toEqual(transitions(EVENT_TRANSITIONS));
+    // Wide events need more than 1,000 listeners; wide-fan-out.spec.ts has them.
+    const withoutWide = transitions(EVENT_TRANSITIONS).filter((transition) => !transition.includes('routing'));
+    expect(await observed(app, 'webhook_events')).toEqual(withoutWide);
   });
 
   it('of listeners is what their table says', async () => {

@@ -45,9 +45,7 @@ async function start(database: DataSourceOptions): Promise<void> {
 const save = (name: string) => app.dataSource.getRepository(Item).save({ name });
 const names = () => app.receiver.requests.map(({ json }) => (json as { data: { name: string } }).data.name);
 const attempts = async (): Promise<number> => {
-  const [row] = (await app.dataSource.query(
-    'select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as n',
-  )) as [{ n: unknown }];
+  const [row] = (await app.dataSource.query('select count(*) as n from webhook_attempts')) as [{ n: unknown }];
   return Number(row.n);
 };
 

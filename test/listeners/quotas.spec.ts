@@ -156,7 +156,7 @@ describeDatabases('an owner', (database) => {
       (await app.dataSource.query<unknown[]>(`SELECT 1 FROM webhook_${table}`)).length;
     expect([await count('listeners'), await count('listener_state')]).toEqual([2, 2]);
     // globex: its event, the event for every owner, its test event. The application: its own event, the event for every owner, that of globex, its test event.
-    expect([await count('deliveries'), await count('outbox')]).toEqual([7, 0]);
+    expect([await count('deliveries'), await count('attempts')]).toEqual([7, 7]);
   });
 
   it('is erased after a request in flight has ended', async () => {

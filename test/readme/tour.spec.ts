@@ -118,7 +118,7 @@ async function untilEverythingIsSent(file: string): Promise<void> {
   try {
     const waiting = database
       .prepare(
-        `select (select count(*) from webhook_outbox)
+        `select (select count(*) from webhook_events where state = 'pending')
               + (select count(*) from webhook_deliveries where state in ('due', 'leased'))`,
       )
       .pluck();

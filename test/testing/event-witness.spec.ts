@@ -11,7 +11,7 @@ import { databases, describeDatabases, describeOn, type FreshDatabase } from '..
 import { codeBlock, WORKSPACE } from '../support/scratch-project.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
-const COPIED = 'type, audience, owner, owner_key, order_key, ordered, payload, created_at';
+const COPIED = 'type, state, audience, owner, owner_key, order_key, ordered, payload, created_at';
 
 describeDatabases('a witness', (database) => {
   let fresh: FreshDatabase;

@@ -5,11 +5,6 @@ import { hash } from 'node:crypto';
  * values, the hash fits an index even for long values, and comparing hashes does not depend on a collation.
  */
 export function tupleHash(...parts: readonly string[]): Buffer {
-  return Buffer.from(tupleHex(...parts), 'hex');
-}
-
-/** {@link tupleHash} as hexadecimal text. */
-export function tupleHex(...parts: readonly string[]): string {
   let tuple = '';
   for (const part of parts) {
     const length = Buffer.byteLength(part);
@@ -32,8 +27,8 @@ function bytesOf(parts: readonly string[]): Buffer {
 }
 
 /** `hash()` takes half the time of a Hash object, and with hexadecimal output half the time of Buffer output. */
-function digest(tuple: string | Buffer): string {
-  return hash('sha256', tuple, 'hex').slice(0, 32);
+function digest(tuple: string | Buffer): Buffer {
+  return Buffer.from(hash('sha256', tuple, 'hex').slice(0, 32), 'hex');
 }
 
 /** The owner key of events for every owner. No owner has this key, because the tuple differs. */

@@ -17,7 +17,6 @@ import { awaitHooks } from './capture/typeorm/await-hooks.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkTriggers } from './capture/triggers/check-triggers.js';
 import type { WebhookClock } from './clock.js';
-import { InFlightDeliveries } from './deliveries/in-flight.js';
 import { DeliveryService } from './deliveries/delivery.service.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
 import { eventName, LIFECYCLE_EVENTS } from './dispatcher/lifecycle-events.js';
@@ -54,8 +53,7 @@ import { DatabaseTime } from './store/database/database-time.js';
 import { findOtherTables, hasListeners } from './store/database/other-prefixes.js';
 import { query } from './store/database/script.js';
 import { ServerDatabase } from './store/database/server-database.js';
-import { OLDEST_VERSION, readSchemaVersion, SCHEMA_VERSION } from './store/database/schema-version.js';
-import { tooOld } from './store/database/old-shape.js';
+import { readSchemaVersion, SCHEMA_VERSION } from './store/database/schema-version.js';
 import { SqliteDatabase } from './store/database/sqlite-database.js';
 import { assertSchemas, writtenTablesOptions } from './store/database/table-names.js';
 import { storeTestEvent } from './store/queue/test-event.js';
@@ -114,7 +112,6 @@ export class WebhooksRuntime
   private readonly notices: Notices;
   private readonly setBack: SetBack;
   private readonly ambient: AmbientManagers;
-  private readonly inFlight = new InFlightDeliveries();
 
   private constructor(
     private readonly parts: RuntimeParts & { readonly emitter: EventEmitter2 },
@@ -172,7 +169,6 @@ export class WebhooksRuntime
         origin: options.handshake.origin,
       },
       bodyOf: formats.bodyOf,
-      inFlight: this.inFlight,
       upkeep: this.createUpkeep(),
       images: this.createImageConverter(),
       logger,
@@ -275,7 +271,6 @@ export class WebhooksRuntime
       wake: () => this.wake(),
       bodyOf,
       quotas,
-      inFlight: this.inFlight,
     });
   }
 
@@ -355,7 +350,7 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TABLES_TOO_OLD`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
+   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
    * code for invalid options of an entity
    */
   async onModuleInit(): Promise<void> {
@@ -396,7 +391,6 @@ export class WebhooksRuntime
       );
     }
     const { version, oldestProcess } = await this.database.transaction(() => readSchemaVersion(this.database));
-    if (version < OLDEST_VERSION) throw tooOld(String(version));
     if (oldestProcess > SCHEMA_VERSION) {
       throw new ConfigurationError(
         'TABLES_TOO_NEW',

@@ -178,7 +178,7 @@ export async function isUnfinished(): Promise<boolean> {
   const [row] = await app
     .get(DataSource)
     .query<{ found: unknown }[]>(
-      "select exists (select 1 from webhook_outbox) or exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
+      "select exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
     );
   return Boolean(row?.found);
 }
@@ -187,7 +187,7 @@ export async function isUnfinished(): Promise<boolean> {
 export async function pending(): Promise<number> {
   const [row] = await app
     .get(DataSource)
-    .query<{ count: unknown }[]>('select count(*) as count from webhook_outbox where claims = 0');
+    .query<{ count: unknown }[]>("select count(*) as count from webhook_events where state = 'pending'");
   return Number(row?.count);
 }
 
@@ -397,9 +397,7 @@ export async function lastEvent(): Promise<{ deliveries: number; listeners: numb
 /** The rows of the tables. */
 export async function stored(): Promise<{ deliveries: Record<DeliveryState, number>; attempts: number }> {
   const deliveries = await app.get(DeliveryService).counts();
-  const [row] = await app.get(DataSource).query<{ count: unknown }[]>(
-      'select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as count',
-    );
+  const [row] = await app.get(DataSource).query<{ count: unknown }[]>('select count(*) as count from webhook_attempts');
   return { deliveries, attempts: Number(row?.count) };
 }
 

@@ -1,10 +1,9 @@
 import type { LoggerService } from '@nestjs/common';
 import type { QueryRunner } from 'typeorm';
-import { ROWS_PER_STATEMENT, storeEvents, type EventRow } from '../store/outbox/event-rows.js';
+import { insertsOfEvents, ROWS_PER_STATEMENT, type EventRow } from '../store/outbox/event-rows.js';
 import type { PayloadLimits } from '../events/payload.js';
 import { chunks } from '../store/database/chunks.js';
 import type { Database } from '../store/database/database.js';
-import { runScript } from '../store/database/script.js';
 import { eventsOf } from './changes/change-events.js';
 import { coalesced } from './changes/coalesce.js';
 import { CaptureError, loopMessage } from '../entities/errors.js';
@@ -13,6 +12,8 @@ import type { EntityPlan } from './plans/entity-plan.js';
 import type { Pending } from './transactions/pending-changes.js';
 import type { TransactionLog } from './transactions/transaction-log.js';
 import type { RowChange } from './changes/row-change.js';
+
+type Statement = ReturnType<Database['statement']>;
 
 export interface OutboxWriterOptions {
   readonly database: Database;
@@ -45,13 +46,12 @@ export class OutboxWriter {
         // Lets the driver send the insert of the previous chunk, so that the server runs it while this chunk is rendered. SQLite runs it
         // synchronously.
         if (sending && this.options.database.dialect !== 'sqlite') await nextTurn();
-        const store = this.storeBy(
-          runner,
-          log,
-          some.flatMap(({ change }) => this.eventsOf(change)),
+        const rows = some.flatMap(({ change }) => this.eventsOf(change));
+        const inserts = Array.from(insertsOfEvents(this.options.database, rows), (sql) =>
+          this.options.database.statement(sql),
         );
         await sending;
-        sending = store().then(() => {
+        sending = this.insert(runner, log, rows, inserts).then(() => {
           done += some.length;
         });
       }
@@ -64,18 +64,15 @@ export class OutboxWriter {
     }
   }
 
-  /** Renders the first statement now, and returns a function that sends it and the others. */
-  private storeBy(runner: QueryRunner, log: TransactionLog, rows: readonly EventRow[]): () => Promise<void> {
-    const { database } = this.options;
-    const script = storeEvents(database, rows);
-    const first = log.isOpen || database.dialect === 'postgres' ? script.next() : null;
-    return async () => {
-      // Outside a transaction, event and outbox row would be committed one after the other.
-      if (first) await runScript(script, (one) => database.sendBy(runner, one), first);
-      else await database.transaction(() => storeEvents(database, rows));
-      // Kept to be emitted after the commit. The payloads are in the outbox, so the values are dropped.
-      for (const { source } of rows) log.written.push({ source, values: [] });
-    };
+  private async insert(
+    runner: QueryRunner,
+    log: TransactionLog,
+    rows: readonly EventRow[],
+    inserts: readonly Statement[],
+  ): Promise<void> {
+    for (const { text, values } of inserts) await runner.query(text, values);
+    // Kept to be emitted after the commit. The payloads are in the outbox, so the values are dropped.
+    for (const { source } of rows) log.written.push({ source, values: [] });
   }
 
   /** @throws CaptureError `WEBHOOK_LOOP`, `ROWS_UNKNOWN` */

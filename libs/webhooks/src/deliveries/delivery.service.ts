@@ -21,7 +21,6 @@ import {
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
 import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
 import { readCandidateById } from '../store/queue/candidates.js';
 import { endPause } from '../store/listeners/listener-state.js';
@@ -37,7 +36,6 @@ import {
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
 import { replayEvents } from '../store/queue/replay-events.js';
 import { DeliveryNotFoundError, ResendError } from './errors.js';
-import type { InFlightDeliveries } from './in-flight.js';
 import { textOf } from '../foreign-text.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
 import { invalidValue } from '../show.js';
@@ -61,7 +59,7 @@ const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 
 
 /** One event for one listener. */
 export interface Delivery {
-  /** `dlv_` and a UUIDv7 with the time of the event. */
+  /** `dlv_` and a UUIDv7. */
   readonly id: string;
   readonly eventId: string;
   readonly listenerId: string;
@@ -148,7 +146,6 @@ export class DeliveryService {
       readonly wake: () => void;
       readonly bodyOf: BodyOf;
       readonly quotas: Quotas;
-      readonly inFlight: InFlightDeliveries;
     },
     private readonly boundTo?: OwnerScope,
   ) {}
@@ -179,53 +176,28 @@ export class DeliveryService {
     );
   }
 
-  /**
-   * Newest first. A delivery is listed when its first attempt has ended, or when it has to wait. With `eventId`, the first page also has the
-   * deliveries that this process is sending at this moment.
-   *
-   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME`
-   */
+  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME` */
   async list(options: DeliveryFilter & WebhookPageOptions = {}): Promise<WebhookPage<Delivery>> {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
     const filter = this.filterRow(options);
     const rows = await transaction.run(() => listDeliveries(database, filter, after, limit + 1));
-    const listed = page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
-    if (filter.eventId === undefined || after) return listed;
-    return { ...listed, items: [...this.unstored(filter, listed.items), ...listed.items] };
+    return page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
   }
 
-  /** Deliveries of an event that this process is sending, and that have no row yet. */
-  private unstored({ eventId = '', ...filter }: DeliveryFilterRow, stored: readonly Delivery[]): Delivery[] {
-    const isStored = new Set(stored.map(({ id }) => id));
-    return this.parts.inFlight
-      .ofEvent(eventId)
-      .filter((one) => !isStored.has(one.id) && isSelected(one, filter))
-      .map((one) => sending(one));
-  }
-
-  /**
-   * One delivery with its attempts, oldest first. A delivery whose first attempt has not ended is found only in the process that sends it.
-   * @throws DeliveryNotFoundError
-   */
+  /** One delivery with its attempts, oldest first. @throws DeliveryNotFoundError */
   async get(id: string): Promise<DeliveryDetails> {
-    const { database, inFlight } = this.parts;
+    const { database } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    const unstored = inFlight.get(textOf(id));
     const { row, attempts, context } = await transaction.run(function* () {
-      const stored = yield* readDelivery(database, textOf(id), scope);
-      if (!stored && unstored && isSelected(unstored, { scope })) {
-        const { context: text } = unstored.event;
-        return { row: null, attempts: [], context: scope === undefined ? text : null };
-      }
-      const row = found(stored, id);
-      const attempts = yield* readAttempts(database, row.id);
+      const row = found(yield* readDelivery(database, textOf(id), scope), id);
+      const attempts = yield* readAttempts(database, row.seq);
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
     return {
-      ...(row ? toDelivery(row) : sending(unstored as ClaimedDelivery)),
+      ...toDelivery(row),
       context: storedCause(context).context,
       attempts: attempts.map((attempt) => this.toAttempt(attempt)),
     };
@@ -240,16 +212,13 @@ export class DeliveryService {
    * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
    */
   async resend(id: string): Promise<Delivery> {
-    const { database, clock, quotas, inFlight } = this.parts;
+    const { database, clock, quotas } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
     quotas.countResend(scope);
     const rendered = this.rendered.bind(this);
-    const unstored = inFlight.get(textOf(id));
     const row = await transaction.run(function* () {
-      const stored = yield* readDelivery(database, textOf(id), scope);
-      if (!stored && unstored && isSelected(unstored, { scope })) throw inFlightError();
-      const before = found(stored, id);
+      const before = found(yield* readDelivery(database, textOf(id), scope), id);
       quotas.assertMayResend(scope, Number(before.attempts));
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
@@ -261,7 +230,7 @@ export class DeliveryService {
       }
       const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
       if (!(yield* rearmDelivery(database, before, clock.now(), text))) {
-        throw inFlightError();
+        throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
       }
       yield* endPause(database, before.listenerId, before.id, clock.now());
       return yield* readDelivery(database, before.id, scope);
@@ -419,43 +388,6 @@ function milliseconds(date: Date, key: string): number {
   const shown = date instanceof Date ? String(date) : date;
   if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', invalidValue(key, shown, 'a valid Date'));
   return ms;
-}
-
-function inFlightError(): ResendError {
-  return new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
-}
-
-/** Whether a filter selects a delivery that this process is sending. */
-function isSelected(
-  { listener, type, owner, routedAt }: ClaimedDelivery,
-  { scope, owner: ofOwner, listenerId, type: ofType, state, since, until }: DeliveryFilterRow,
-): boolean {
-  return (
-    (scope ?? owner) === owner &&
-    (ofOwner ?? owner) === owner &&
-    (listenerId ?? listener.id) === listener.id &&
-    (ofType ?? type) === type &&
-    (state ?? 'leased') === 'leased' &&
-    routedAt >= (since ?? routedAt) &&
-    routedAt < (until ?? Infinity)
-  );
-}
-
-function sending({ id, event, listener, type, owner, routedAt }: ClaimedDelivery): Delivery {
-  return {
-    id,
-    eventId: event.id,
-    listenerId: listener.id,
-    type,
-    owner,
-    state: 'leased',
-    attemptCount: 0,
-    nextAttemptAt: null,
-    lastStatus: null,
-    lastErrorCode: null,
-    createdAt: new Date(routedAt),
-    finishedAt: null,
-  };
 }
 
 function found(row: DeliveryRow | undefined, id: string): DeliveryRow {

@@ -1,7 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Cause } from '../cause.js';
-import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
@@ -18,7 +17,6 @@ import type { LifecycleEvent } from './lifecycle-events.js';
 import { LoopPhase } from './loop-phase.js';
 import { Loop } from './loop.js';
 import type { Notices } from './notices.js';
-import { OneAtATime } from './one-at-a-time.js';
 import { Recorder } from './recorder.js';
 import { Releases } from './releases.js';
 import { Rounds } from './rounds.js';
@@ -41,7 +39,6 @@ export interface DispatcherParts {
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
-  readonly inFlight: InFlightDeliveries;
   readonly upkeep: Upkeep;
   readonly images: ImageConverter;
   readonly logger: LoggerService;
@@ -77,7 +74,7 @@ export function assembleDispatcher(parts: DispatcherParts) {
     pollIntervalMs,
     maxBatches: maxBatches(database, options.poolSize),
   });
-  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, leases: new OneAtATime() };
+  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected };
   const releases: Releases = new Releases(shared);
   const recorder = new Recorder({
     ...shared,

@@ -1,4 +1,3 @@
-import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { claimDeliveries, reclaimExpired, type ClaimedHandshake } from '../store/queue/claim-deliveries.js';
@@ -19,7 +18,6 @@ export interface ClaimsParts {
   readonly releases: Releases;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
-  readonly inFlight: InFlightDeliveries;
 }
 
 /** What one claim found. */
@@ -79,8 +77,7 @@ export class Claims {
    * @param settled called for each delivery, when it is recorded or released
    */
   take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
-    const { options, lanes, phase, releases, inFlight } = this.parts;
-    inFlight.add(leased);
+    const { options, lanes, phase, releases } = this.parts;
     const { leaseMs, timeoutMs } = options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
     const withinMs = leaseMs - timeoutMs - margin;

@@ -128,7 +128,7 @@ export class Loop {
     const { database, clock, time, images, recorder, claims, troubles, expected } = this.parts;
     expected.beginPoll();
     const outlook: Outlook = await time.from(() =>
-      database.single(() => readOutlook(database, clock.now(), images.tablePaths), 'work'),
+      database.single(() => readOutlook(database, images.tablePaths), 'work'),
     );
     const isExpired = outlook.leaseUntil !== null && outlook.leaseUntil <= clock.now();
     // While records are refused, an expired lease may be a lease of this process, whose request was sent.

@@ -1,18 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LoggerService } from '@nestjs/common';
-import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Outcome } from '../sending/outcome.js';
 import type { Database } from '../store/database/database.js';
 import { isFaultOfData } from '../store/database/database-errors.js';
 import { isOneStatement, recordAttempts } from '../store/queue/record-attempts.js';
-import { numberOf, type AttemptRecord } from '../store/queue/attempt-record.js';
-import { settleLeases } from '../store/outbox/outbox-rows.js';
+import type { AttemptRecord } from '../store/queue/attempt-record.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { LanedDelivery } from './lanes.js';
 import type { NoticedListener, Notices } from './notices.js';
-import type { OneAtATime } from './one-at-a-time.js';
 import { Signal } from './signal.js';
 import { type Troubles } from './troubles.js';
 import { storedCause } from '../events/event-context.js';
@@ -31,9 +28,6 @@ export interface RecorderParts {
   readonly database: Database;
   readonly clock: WebhookClock;
   readonly options: ResolvedWebhooksOptions['dispatcher'];
-  /** Records and releases run one after the other, so that the last one of an event knows that it is the last. */
-  readonly leases: OneAtATime;
-  readonly inFlight: InFlightDeliveries;
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
@@ -156,7 +150,7 @@ export class Recorder {
     const isOfValues = isFaultOfData(error);
     if (!isOfValues) for (const one of some) this.uncertain.add(one);
     const smaller = Math.ceil(some.length / 2);
-    if (isOfValues && (some.length > 1 || this.removeTexts())) return smaller;
+    if (isOfValues && some.length > 1) return smaller;
     if (!isOfValues && keepsRunning()) {
       refused();
       troubles.failed(
@@ -178,28 +172,11 @@ export class Recorder {
     return smaller;
   }
 
-  /**
-   * Removes the texts of the first attempt, which come from the receiver: perhaps the database refuses them. Without a record the event
-   * would be sent again and again.
-   * @returns whether there were any
-   */
-  private removeTexts(): boolean {
-    const [first] = this.attempted;
-    if (!first || (first.record.response === null && first.record.errorDetail === null)) return false;
-    const record = { ...first.record, response: null, errorDetail: null };
-    this.parts.logger.warn(
-      `The database refused the attempt of delivery ${record.delivery.id}. It is recorded without the response and the error text.`,
-    );
-    this.attempted[0] = { ...first, record };
-    return true;
-  }
-
   /** Removes attempts that are recorded or dropped. */
   private forget(some: readonly Attempted[]): void {
     this.attempted.splice(0, some.length);
     for (const one of some) {
       this.uncertain.delete(one);
-      this.parts.inFlight.delete(one.laned.delivery);
       one.laned.settled?.();
     }
     if (this.attempted.length <= this.parts.options.eventsPerBatch)
@@ -207,26 +184,21 @@ export class Recorder {
   }
 
   private async record(batch: readonly Attempted[]): Promise<void> {
-    const { database, clock, options, leases, expect, stopped, notices } = this.parts;
+    const { database, clock, options, expect, stopped, notices } = this.parts;
     const records = batch.map(({ record }): AttemptRecord =>
-      this.failing.has(record.delivery.listener.id) ? { ...record, wasFailing: true } : record,
+      this.failing.has(record.listenerId) ? { ...record, wasFailing: true } : record,
     );
     const mayBeStored = records.filter((_, index) => this.uncertain.has(batch[index] as Attempted));
     const script = () => recordAttempts(database, records, { now: clock.now(), circuit: options.circuit, mayBeStored });
     // One statement needs no transaction, which saves two round trips.
-    const { moved, paused, disabled, opened } = await leases.run(async () => {
-      const result = await (!mayBeStored.length && isOneStatement(database, records)
-        ? database.single(script, 'work')
-        : database.transaction(script, 'work'));
-      settleLeases(records.map(({ delivery }) => delivery));
-      return result;
-    });
+    const { moved, paused, disabled, opened } = await (!mayBeStored.length && isOneStatement(database, records)
+      ? database.single(script, 'work')
+      : database.transaction(script, 'work'));
     for (const [index, attempted] of batch.entries()) {
-      const { delivery, next, wasFailing } = records[index] as AttemptRecord;
-      const listenerId = delivery.listener.id;
-      if (!moved.has(delivery.id)) continue;
+      const { deliverySeq, listenerId, next, isOrdered, wasFailing } = records[index] as AttemptRecord;
+      if (!moved.has(deliverySeq)) continue;
       if (next.state === 'due') expect(next.at);
-      if (delivery.isOrdered || wasFailing) expect(0);
+      if (isOrdered || wasFailing) expect(0);
       if (next.state === 'succeeded') this.failing.delete(listenerId);
       else this.failing.add(listenerId);
       this.emitOutcome(attempted);
@@ -255,7 +227,7 @@ export class Recorder {
       url: delivery.listener.url,
       type: delivery.type,
       owner: delivery.owner,
-      attempt: numberOf(record),
+      attempt: record.number,
       outcome: outcome.kind,
       status: outcome.status,
       errorCode: outcome.errorCode,
@@ -271,6 +243,6 @@ export class Recorder {
 
 /** The listener as it was when the request was sent. */
 function noticed(batch: readonly Attempted[], listenerId: string): NoticedListener {
-  const { delivery } = (batch.find(({ laned }) => laned.delivery.listener.id === listenerId) as Attempted).laned;
+  const { delivery } = (batch.find(({ record }) => record.listenerId === listenerId) as Attempted).laned;
   return { id: listenerId, url: delivery.listener.url, owner: delivery.owner };
 }

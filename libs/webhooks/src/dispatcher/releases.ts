@@ -1,19 +1,14 @@
-import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Database } from '../store/database/database.js';
 import { releaseDeliveries } from '../store/queue/record-attempts.js';
-import { settleLeases } from '../store/outbox/outbox-rows.js';
 import type { ExpectedWork } from './expected-work.js';
 import type { LanedDelivery } from './lanes.js';
 import type { LoopPhase } from './loop-phase.js';
-import type { OneAtATime } from './one-at-a-time.js';
 import type { Troubles } from './troubles.js';
 
 export interface ReleasesParts {
   readonly database: Database;
   readonly clock: WebhookClock;
-  readonly leases: OneAtATime;
-  readonly inFlight: InFlightDeliveries;
   readonly troubles: Troubles;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
@@ -39,16 +34,13 @@ export class Releases {
   }
 
   private async releaseAll(): Promise<void> {
-    const { database, clock, leases, inFlight, troubles, phase, expected } = this.parts;
+    const { database, clock, troubles, phase, expected } = this.parts;
     await Promise.resolve();
     while (this.toRelease.length) {
       const batch = this.toRelease.splice(0);
-      const released = batch.map(({ delivery }) => delivery);
+      const leases = batch.map(({ delivery }) => delivery);
       try {
-        await leases.run(async () => {
-          await database.transaction(() => releaseDeliveries(database, released, clock.now()), 'work');
-          settleLeases(released);
-        });
+        await database.transaction(() => releaseDeliveries(database, leases, clock.now()), 'work');
         troubles.succeeded('releasing');
       } catch (error) {
         troubles.failed(
@@ -62,10 +54,7 @@ export class Releases {
           continue;
         }
       }
-      for (const { delivery, settled } of batch) {
-        inFlight.delete(delivery);
-        settled?.();
-      }
+      for (const { settled } of batch) settled?.();
     }
     this.running = null;
     expected.expectReady(0);

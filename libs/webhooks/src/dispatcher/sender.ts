@@ -107,8 +107,12 @@ export class Sender {
     }
     if (outcome.status !== null) troubles.succeeded('sending');
     const record: AttemptRecord = {
-      delivery,
+      deliverySeq: delivery.seq,
+      leaseToken: delivery.leaseToken,
+      listenerId: delivery.listener.id,
       wasFailing: delivery.listener.isFailing,
+      isOrdered: delivery.isOrdered,
+      number: delivery.attempts + 1,
       outcome: outcome.kind,
       status: outcome.status,
       errorCode: outcome.errorCode,

@@ -1,6 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { WebhookClock } from '../clock.js';
-import { newLease } from '../ids.js';
+import { newId } from '../ids.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import {
   advanceChore,
@@ -21,7 +21,6 @@ import {
   readOldEvents,
   TOO_OLD,
 } from '../store/queue/old-events.js';
-import { hasMoreRows } from '../store/outbox/outbox-rows.js';
 import { pruneImages } from '../store/outbox/images.js';
 import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
@@ -71,8 +70,6 @@ interface Chore {
 const LOOK_EVERY_MS = MINUTE;
 const OFTEN_MS = 5 * MINUTE;
 const DAILY_MS = DAY;
-/** From this many events in the outbox on, a warning is logged. */
-const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
 
@@ -94,7 +91,6 @@ export class Upkeep {
   private readonly troubles = new Map<string, TroubleLog>();
   private loop: Promise<void> | null = null;
   private isStopping = false;
-  private hasWarned = false;
 
   /** @internal */
   constructor(private readonly parts: UpkeepParts) {
@@ -122,7 +118,6 @@ export class Upkeep {
    */
   async runDue(): Promise<UpkeepResult> {
     const total = { discarded: 0, deliveries: 0, events: 0 };
-    await this.warnOfBacklog();
     for (const chore of await this.due()) await this.attend(chore, total);
     return total;
   }
@@ -134,23 +129,12 @@ export class Upkeep {
       if (this.isStopping) return;
       let due: readonly Chore[] = [];
       await this.guarded('chores', async () => {
-        await this.warnOfBacklog();
         due = await this.due();
       });
       for (const chore of due) {
         await this.guarded(chore.name, () => this.attend(chore, { discarded: 0, deliveries: 0, events: 0 }));
       }
     }
-  }
-
-  /** Logs once that the outbox is very long. Its length has no limit: an event is never refused. */
-  private async warnOfBacklog(): Promise<void> {
-    const { database, logger } = this.parts;
-    if (this.hasWarned || !(await database.single(() => hasMoreRows(database, LONG_OUTBOX), 'work'))) return;
-    this.hasWarned = true;
-    logger.warn(
-      `More than ${LONG_OUTBOX.toLocaleString('en-US')} events are in the outbox: events are written faster than they are sent. Start more processes, or look for receivers that are slow. (Logged once.)`,
-    );
   }
 
   private async due(): Promise<readonly Chore[]> {
@@ -173,7 +157,7 @@ export class Upkeep {
   private async attend(chore: Chore, total: { discarded: number; deliveries: number; events: number }): Promise<void> {
     const { database, clock } = this.parts;
     const { name, everyMs } = chore;
-    const token = newLease();
+    const token = newId('lease');
     const lease = { token, now: clock.now(), until: clock.now() + LEASE_MS };
     if (!(await database.transaction(() => claimChore(database, name, lease)))) return;
     const discarded = new Map<string, number>();

@@ -1,21 +1,21 @@
 /**
- * The states of rows, and the states that may follow each. `new` is no state: it leads to the states in which rows are
+ * Stored states, and the states that may follow each. `new` is no state: it leads to the states in which rows are
  * created. `docs/states.md` draws these tables, and a test compares them with the drawing and with what the database sees.
  */
 type Transitions = Readonly<Record<string, readonly string[]>>;
 
-/** An event. Its state is derived from the tables `outbox` and `damaged`. */
+/** An event in the outbox. It is `routing` while a wide event (more than 1,000 listeners) is routed page by page. */
 export const EVENT_TRANSITIONS = {
   new: ['pending'],
-  pending: ['in_flight', 'delivered', 'damaged'],
-  in_flight: ['delivered', 'damaged'],
-  delivered: [],
-  damaged: ['pending'],
+  pending: ['routing', 'routed', 'damaged'],
+  routing: ['routed', 'damaged'],
+  routed: [],
+  damaged: [],
 } as const satisfies Transitions;
 
-/** A delivery, as stored. The state `held` is not stored: it is a `due` delivery whose listener is not active. */
+/** A delivery. The state `held` is not stored: it is a `due` delivery whose listener is not active. */
 export const DELIVERY_TRANSITIONS = {
-  new: ['succeeded', 'due', 'exhausted', 'leased', 'discarded'],
+  new: ['due', 'leased', 'discarded'],
   due: ['leased', 'discarded'],
   leased: ['succeeded', 'due', 'exhausted'],
   succeeded: ['due'],

@@ -1,6 +1,6 @@
 import type { MigrationInterface } from 'typeorm';
 import type { WebhookTablesOptions } from '../store/database/table-names.js';
-import { createTablesMigration } from './0001-create-webhook-tables.js';
+import { createTablesMigration } from './0001-create-tables.js';
 import { createInboxMigration } from './inbox-0001-create-table.js';
 
 export { webhookEntities } from '../store/database/tables.js';

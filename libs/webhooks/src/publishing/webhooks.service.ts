@@ -11,10 +11,9 @@ import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
 import type { Database } from '../store/database/database.js';
-import { runScript } from '../store/database/script.js';
-import { publishOnce, type ExistingEvent } from '../store/outbox/published-events.js';
+import { insertOnce, publishOnce, selectByKey, type ExistingEvent } from '../store/outbox/published-events.js';
 import { mergedContext, storedCause, type WebhookContext } from '../events/event-context.js';
-import { eventRow, storeEvents, type EventRow } from '../store/outbox/event-rows.js';
+import { eventRow, insertEvents, type EventRow } from '../store/outbox/event-rows.js';
 import { currentCause, runUncaptured, runWithContext } from '../cause.js';
 import type { JsonObject } from '../json.js';
 import { isReservedType } from '../events/reserved-names.js';
@@ -127,15 +126,16 @@ export class WebhooksService {
       return row.source.event;
     }
     const { database } = this.parts;
-    await database.transaction(() => storeEvents(database, [row]));
+    await database.transaction(function* () {
+      yield insertEvents(database.tables, [row]);
+    });
     await this.parts.onCommitted([row]);
     return row.source.event;
   }
 
   private async publishOnce(row: EventRow, dedupeKey: Buffer, runner: QueryRunner | null): Promise<WebhookEvent> {
     const { database, capture } = this.parts;
-    // Outside a transaction, key, event and outbox row would be committed one after the other.
-    if (!runner || !capture.isOpen(runner)) {
+    if (!runner) {
       const standing = await database.transaction(() => publishOnce(database, row, dedupeKey));
       const event = standingEvent(standing, row);
       if (event === row.source.event) await this.parts.onCommitted([row]);
@@ -145,7 +145,10 @@ export class WebhooksService {
     return capture.writesOf(runner).runWrite(label, async () => {
       // Changes made before this call come before its event in the outbox.
       await capture.flush(runner);
-      const standing = await runScript(publishOnce(database, row, dedupeKey), (one) => database.sendBy(runner, one));
+      const insert = database.statement(insertOnce(database, row));
+      await runner.query(insert.text, insert.values);
+      const select = database.statement(selectByKey(database, dedupeKey));
+      const [standing] = (await runner.query(select.text, select.values)) as ExistingEvent[];
       const event = standingEvent(standing, row);
       if (event === row.source.event) await capture.written(runner, row);
       return event;
@@ -182,7 +185,7 @@ export class WebhooksService {
       );
     }
     const event: WebhookEvent = {
-      id: newId('evt', now),
+      id: newId('evt'),
       type,
       timestamp: new Date(now).toISOString(),
       data: jsonData(type, data),
@@ -265,7 +268,7 @@ function jsonData(type: string, data: object): JsonObject {
 }
 
 function standingEvent(standing: ExistingEvent | undefined, row: EventRow): WebhookEvent {
-  if (!standing) return row.source.event;
+  if (!standing || standing.id === row.source.event.id) return row.source.event;
   const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
   return {
     id: standing.id,

@@ -8,7 +8,6 @@ import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import {
   readSentDeliveries,
-  readUnstoredDeliveries,
   readSentEvent,
   type SentDelivery,
   type SentEvent,
@@ -38,7 +37,7 @@ const MAX_LISTENERS_CHECKED = 10_000;
 const ANSWER_STEP_MS = 50;
 
 /** A sequence number that no row has: databases count from 1. */
-const NO_EVENT: SentEvent = { seq: 0, createdAt: 0, body: null };
+const NO_EVENT: SentEvent = { seq: 0, body: null };
 const NO_ID = 'evt_none';
 /** The form of an id: at most as long as the tables allow, with only characters that every collation compares alike. */
 const ID = /^[\x21-\x7e]{1,64}$/;
@@ -86,17 +85,17 @@ export class SentWebhookVerifier {
     const turn = this.turns.begin();
     const first = await database.transaction(function* () {
       const event = (yield* readSentEvent(database, claim.id, bodyLength)) ?? NO_EVENT;
-      const page = yield* readSentDeliveries(database, event, { bodyLength, before: null, limit: pageSize });
-      return { event, page, unstored: yield* readUnstoredDeliveries(database, event) };
+      const page = yield* readSentDeliveries(database, event.seq, { bodyLength, before: null, limit: pageSize });
+      return { event, page };
     });
-    const { event, unstored } = first;
+    const { event } = first;
     const isEventBody = isSame(body, event.body);
 
     let { page } = first;
     let isGenuine = false;
     let hasHashed = false;
     for (let checkedCount = page.length; ; checkedCount += page.length) {
-      for (const delivery of page === first.page ? [...unstored, ...page] : page) {
+      for (const delivery of page) {
         await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
         hasHashed = true;
@@ -106,7 +105,7 @@ export class SentWebhookVerifier {
       if (isGenuine || !last || page.length < pageSize || checkedCount >= MAX_LISTENERS_CHECKED) break;
       const limit = Math.min(pageSize, MAX_LISTENERS_CHECKED - checkedCount);
       page = await database.transaction(() =>
-        readSentDeliveries(database, event, { bodyLength, before: last.listenerId, limit }),
+        readSentDeliveries(database, event.seq, { bodyLength, before: last.listenerId, limit }),
       );
     }
     if (!hasHashed) this.dummyScheme.verify({ ...claim, body, secrets: [this.dummySecret] });

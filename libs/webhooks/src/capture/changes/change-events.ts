@@ -98,7 +98,7 @@ function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, lim
   const { at } = change;
   const { definition } = change.plan;
   const event: WebhookEvent = {
-    id: newId('evt', at),
+    id: newId('evt'),
     type: definition.typeOf(changeEvent.action),
     timestamp: new Date(at).toISOString(),
     data: changeEvent.data,

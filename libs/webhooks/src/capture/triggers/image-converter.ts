@@ -1,6 +1,6 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
-import { storeEvents, type EventRow } from '../../store/outbox/event-rows.js';
+import { insertsOfEvents, type EventRow } from '../../store/outbox/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import type { Database } from '../../store/database/database.js';
@@ -174,7 +174,7 @@ export class ImageConverter {
       return guarded(stored, () => merged().flatMap(({ change }) => (change ? eventsOf(change, limits) : []))) ?? [];
     });
     taken.step = 'writing';
-    yield* storeEvents(database, events);
+    for (const statement of insertsOfEvents(database, events)) yield statement;
     yield* markDamaged(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(

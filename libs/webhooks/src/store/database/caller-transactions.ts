@@ -1,7 +1,7 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { Database } from './database.js';
 import { rawConnection } from './raw-connection.js';
-import { runScript, type Script } from './script.js';
+import { Together, type Script, type StatementResult } from './script.js';
 import { TransactionError } from './transaction-errors.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
@@ -116,11 +116,21 @@ export class CallerTransaction {
   private async runScript<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     const { database } = this.parts;
     const send = await rawConnection(runner, database.dialect);
-    return runScript(script, async (one) => {
+    const run = (one: Together['statements'][number]): Promise<StatementResult> => {
       this.assertOpen(runner);
       const { text, values } = database.statement(one);
       return send(text, values);
-    });
+    };
+    let step = script.next();
+    while (!step.done) {
+      const { value } = step;
+      if (value instanceof Together) {
+        const all: StatementResult[] = [];
+        for (const statement of value.statements) all.push(await run(statement));
+        step = script.next({ rows: [], affected: 0, all });
+      } else step = script.next(await run(value));
+    }
+    return step.value;
   }
 
   /** Without an `await`, a call can outlive its transaction. The database would then commit its statements one by one. */

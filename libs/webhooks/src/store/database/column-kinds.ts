@@ -41,10 +41,8 @@ export function columnOptions(kind: ColumnKind, driver: SupportedDriver): Entity
     case 'text':
       return { type: dialect === 'mysql' ? 'longtext' : 'text', ...collation };
     case 'milliseconds':
-      return { type: 'bigint' };
     case 'reference':
-      // As a primary key, `integer` is SQLite's own row id, and needs no second index.
-      return { type: dialect === 'sqlite' ? 'integer' : 'bigint' };
+      return { type: 'bigint' };
     case 'integer':
       return { type: dialect === 'postgres' ? 'integer' : 'int' };
     case 'flag':

@@ -1,8 +1,8 @@
-import type { DataSource, Logger, QueryRunner } from 'typeorm';
+import type { DataSource, Logger } from 'typeorm';
 import sql, { type Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import { isMissingTable } from './database-errors.js';
-import type { Script, StatementResult } from './script.js';
+import type { Script } from './script.js';
 import type { TablesSql } from './tables.js';
 
 /**
@@ -41,18 +41,9 @@ export abstract class Database {
     return this.dialect === 'sqlite' ? sql`` : sql` for update`;
   }
 
-  /** Whether an insert can return the sequences of its rows. MySQL cannot; MariaDB and SQLite can. */
-  abstract readonly returnsInserted: boolean;
-
   /** Row locks for a claim: other workers skip the locked rows. */
   get skipLocked(): Sql {
     return this.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
-  }
-
-  /** Sends a statement through a query runner of the application. */
-  async sendBy(runner: QueryRunner, sql: Sql): Promise<StatementResult> {
-    const { text, values } = this.statement(sql);
-    return { rows: (await runner.query(text, values)) as StatementResult['rows'], affected: 0 };
   }
 
   /** A statement in the form that the application's query runner takes. */

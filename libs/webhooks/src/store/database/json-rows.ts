@@ -48,7 +48,7 @@ const MYSQL_TYPES: Readonly<Record<JsonColumn, string>> = {
 };
 
 /** A column of {@link jsonRows}, converted to its type. */
-export function jsonValue(dialect: DialectName, name: string, type: JsonColumn): Sql {
+function jsonValue(dialect: DialectName, name: string, type: JsonColumn): Sql {
   if (type !== 'hash') return raw(`r.${name}`);
   return raw(dialect === 'postgres' ? `decode(r.${name}, 'hex')` : `unhex(r.${name})`);
 }

@@ -3,10 +3,7 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 
 /** The version of the tables that this release of the library knows. Each new migration increases it by 1. */
-export const SCHEMA_VERSION = 2;
-
-/** The oldest version of the tables that this release can use, and the oldest version that a process must know to use the current tables. */
-export const OLDEST_VERSION = 2;
+export const SCHEMA_VERSION = 1;
 
 /** The version that is stored in the database. */
 export interface StoredSchemaVersion {
@@ -25,6 +22,6 @@ export function* readSchemaVersion(database: Database): Script<StoredSchemaVersi
     sql`select max(v.${v.$.version}) as version, max(v.${v.$.oldestProcess}) as oldest from ${v.sql} v`,
   );
   if (row && row.version !== null) return { version: Number(row.version), oldestProcess: Number(row.oldest) };
-  yield sql`insert into ${v.sql} (${v.$.version}, ${v.$.oldestProcess}) values (${SCHEMA_VERSION}, ${OLDEST_VERSION})`;
-  return { version: SCHEMA_VERSION, oldestProcess: OLDEST_VERSION };
+  yield sql`insert into ${v.sql} (${v.$.version}, ${v.$.oldestProcess}) values (${SCHEMA_VERSION}, ${1})`;
+  return { version: SCHEMA_VERSION, oldestProcess: 1 };
 }

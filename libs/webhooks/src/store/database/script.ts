@@ -57,24 +57,3 @@ export function* together(
   const { all = [] } = yield new Together(statements, isEnd);
   return all;
 }
-
-/**
- * Runs a script over a connection, statement by statement.
- *
- * @param step the first statement, if it is already rendered
- */
-export async function runScript<T>(
-  script: Script<T>,
-  send: (statement: Sql) => Promise<StatementResult>,
-  step: IteratorResult<Sql | Together, T> = script.next(),
-): Promise<T> {
-  while (!step.done) {
-    const { value } = step;
-    if (value instanceof Together) {
-      const all: StatementResult[] = [];
-      for (const statement of value.statements) all.push(await send(statement));
-      step = script.next({ rows: [], affected: 0, all });
-    } else step = script.next(await send(value));
-  }
-  return step.value;
-}

@@ -1,10 +1,9 @@
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from '../../dialect.js';
 import { isRetryable } from './database-errors.js';
-import { assertNewShape, withRunner } from './old-shape.js';
 import { Database, ownDataSourceOptions, type StatementLimit } from './database.js';
 import { pause } from '../../time.js';
-import { runScript, type Script, type StatementResult, Together } from './script.js';
+import { type Script, type StatementResult, Together } from './script.js';
 import {
   ServerConnections,
   sendsAhead,
@@ -29,7 +28,6 @@ const BEGIN_POSTGRES =
 
 /** PostgreSQL, MySQL and MariaDB, over a pool of the module's own. */
 export class ServerDatabase extends Database {
-  readonly returnsInserted: boolean;
   private readonly connections: ServerConnections;
 
   private constructor(
@@ -39,7 +37,6 @@ export class ServerDatabase extends Database {
   ) {
     super();
     this.connections = new ServerConnections(dataSource, dialect);
-    this.returnsInserted = dataSource.driver.isReturningSqlSupported('insert');
   }
 
   /** Opens the pool. If the application has `synchronize`, it also creates the tables. */
@@ -52,7 +49,6 @@ export class ServerDatabase extends Database {
     );
     const dataSource = await new DataSource(options).initialize();
     try {
-      await withRunner(dataSource, (runner) => assertNewShape(dataSource, runner, at));
       if (application.options.synchronize) await synchronize(dataSource, at);
       return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, at));
     } catch (error) {
@@ -135,20 +131,33 @@ export class ServerDatabase extends Database {
     return step.value;
   }
 
-  private runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
-    return runScript(script, (one: Sql) => {
+  private async runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
+    const run = (one: Sql) => {
       const { text, values } = this.statement(one);
       return send(text, values);
-    });
+    };
+    let step = script.next();
+    while (!step.done) {
+      const { value } = step;
+      if (value instanceof Together) {
+        const all: StatementResult[] = [];
+        for (const statement of value.statements) all.push(await run(statement));
+        step = script.next({ rows: [], affected: 0, all });
+      } else step = script.next(await run(value));
+    }
+    return step.value;
   }
 }
 
 /** The schema builder creates tables, but not their schema. */
 async function synchronize(dataSource: DataSource, { tableSchema }: WebhookTablesOptions): Promise<void> {
   if (tableSchema !== undefined) {
-    await withRunner(dataSource, async (runner) => {
+    const runner = dataSource.createQueryRunner('master');
+    try {
       if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
-    });
+    } finally {
+      await runner.release();
+    }
   }
   await dataSource.synchronize();
 }

@@ -3,7 +3,6 @@ import { isInTransactionHere } from '../../sqlite/transaction-here.js';
 import { DataSource } from '../../typeorm-compat.js';
 import type { Sql } from 'sql-template-tag';
 import { isRetryable } from './database-errors.js';
-import { assertNewShape, withRunner } from './old-shape.js';
 import { Database, ownDataSourceOptions } from './database.js';
 import { pause } from '../../time.js';
 import { type Script, type StatementResult, Together } from './script.js';
@@ -37,7 +36,6 @@ const WRITER_TIMEOUT_MS = 10_000;
  */
 export class SqliteDatabase extends Database {
   readonly dialect = 'sqlite';
-  readonly returnsInserted = true;
   private readonly statements = new Map<string, SqliteStatement>();
 
   private constructor(
@@ -74,7 +72,6 @@ export class SqliteDatabase extends Database {
       }
       const connection = driver.databaseConnection;
       const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
-      await database.retryUntilFree(() => withRunner(own, (runner) => assertNewShape(own, runner, at)));
       if (application.options.synchronize) await database.asWriter(() => own.synchronize());
       return database;
     } catch (error) {

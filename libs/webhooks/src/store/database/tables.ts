@@ -38,20 +38,24 @@ const TABLES = {
       id: 'id',
       type: 'name',
       superTypes: 'text?',
+      state: 'state',
       audience: 'state',
       owner: 'owner?',
       ownerKey: 'hash?',
       orderKey: 'hash?',
       ordered: 'flag',
       dedupeKey: 'hash?',
-      payload: 'text?',
+      payload: 'text',
       thinPayload: 'text?',
       droppedFields: 'text?',
+      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
     },
-    unique: [['id']],
+    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
     indexes: [
+      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
+      { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
       {
         of: ['ownerKey', 'createdAt', 'seq'],
@@ -59,32 +63,6 @@ const TABLES = {
         mysql: ['ownerKey', 'createdAt', 'seq'],
       },
     ],
-  },
-  outbox: {
-    columns: {
-      seq: 'reference',
-      eventAt: 'milliseconds',
-      leaseUntil: 'milliseconds',
-      claims: 'integer',
-      orderKey: 'hash?',
-      leaseToken: 'id?',
-      routedThrough: 'id?',
-    },
-    primary: ['seq'],
-    unique: [],
-    indexes: [{ of: ['seq'], where: isSet('routedThrough'), mysql: ['routedThrough', 'seq'] }],
-  },
-  damaged: {
-    columns: { seq: 'reference', eventAt: 'milliseconds', reason: 'text', createdAt: 'milliseconds' },
-    primary: ['seq'],
-    unique: [],
-    indexes: [],
-  },
-  idempotencyKeys: {
-    columns: { key: 'hash', eventId: 'id' },
-    primary: ['key'],
-    unique: [],
-    indexes: [],
   },
   listeners: {
     columns: {
@@ -143,7 +121,6 @@ const TABLES = {
       seq: 'sequence',
       id: 'id',
       eventSeq: 'reference',
-      eventAt: 'milliseconds',
       listenerId: 'id',
       type: 'name',
       owner: 'owner?',
@@ -159,19 +136,12 @@ const TABLES = {
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
       lastErrorCode: 'name?',
-      outcome: 'state?',
-      status: 'integer?',
-      errorCode: 'name?',
-      errorDetail: 'text?',
-      durationMs: 'integer?',
-      response: 'text?',
-      startedAt: 'milliseconds?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
+      deletedAt: 'milliseconds?',
     },
-    unique: [['eventAt', 'eventSeq', 'listenerId']],
+    unique: [['id'], ['eventSeq', 'listenerId']],
     indexes: [
-      ['id'],
       {
         of: ['listenerId', 'nextAt', 'seq'],
         where: inState('due'),
@@ -196,8 +166,7 @@ const TABLES = {
   attempts: {
     columns: {
       seq: 'sequence',
-      deliveryId: 'id',
-      eventAt: 'milliseconds',
+      deliverySeq: 'reference',
       number: 'integer',
       outcome: 'state',
       status: 'integer?',
@@ -209,7 +178,7 @@ const TABLES = {
       startedAt: 'milliseconds',
     },
     unique: [],
-    indexes: [['deliveryId', 'seq']],
+    indexes: [['deliverySeq', 'seq']],
   },
   listenerState: {
     columns: {
@@ -264,8 +233,6 @@ const TABLES = {
 
 interface TableShape {
   columns: Record<string, ColumnKind | `${ColumnKind}?`>;
-  /** The primary key, if no column has the kind `sequence`. */
-  primary?: readonly string[];
   unique: readonly IndexShape[];
   indexes: readonly IndexShape[];
 }
@@ -299,7 +266,6 @@ export function webhookEntities(
         ...columnOptions((nullable ? kind.slice(0, -1) : kind) as ColumnKind, options.type),
         name: databaseName(property),
         ...(nullable ? { nullable } : {}),
-        ...(shape.primary?.includes(property) ? { primary: true } : {}),
       };
     }
     return new EntitySchema({

@@ -1,10 +1,8 @@
 import sql, { type Sql } from 'sql-template-tag';
-import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
+import { ownerKeyOf } from '../../hash.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
-import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
-import { deletingRows } from '../outbox/outbox-rows.js';
 
 /** Rows that one transaction deletes, not counting dependent rows such as the attempts of a delivery. */
 const LISTENERS_PER_BATCH = 100;
@@ -33,82 +31,62 @@ export function* eraseListeners(database: Database, owner: string): Script<Erase
   return { listeners: rows.length, isWaiting: false };
 }
 
-/**
- * Deletes deliveries to an owner's listeners, with their attempts. It waits for events in flight that may reach them: their deliveries have no
- * row yet.
- *
- * @param now a lease that expired before this time delays nothing
- */
+/** Deletes deliveries to an owner's listeners, with their attempts. @param now a lease that expired before this time delays nothing */
 export function* eraseDeliveries(database: Database, owner: string, now: number): Script<ErasedBatch> {
-  const { deliveries: d, outbox: o, events: e } = database.tables;
-  const { deliveries = 0, isWaiting } = yield* deleteDeliveries(database, {
+  const { deliveries: d } = database.tables;
+  return yield* deleteDeliveries(database, {
     now,
-    from: sql`${d.sql} d${d.through('ownerKey', 'createdAt', 'seq')}`,
+    path: d.through('ownerKey', 'createdAt', 'seq'),
     where: sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`,
   });
-  if (deliveries) return { deliveries, isWaiting: false };
-  const inFlight = yield* query(
-    sql`select ${o.select('o', 'seq')} from ${o.sql} o join ${e.sql} e on e.${e.$.seq} = o.${o.$.seq} where o.${o.$.leaseUntil} > ${now} and e.${e.$.ownerKey} ${inList([ownerKeyOf(owner), EVERY_OWNER_KEY])} limit 1`,
-  );
-  return { isWaiting: isWaiting || inFlight.length > 0 };
 }
 
 /** Deletes events of an owner's rows, with all deliveries of them, including deliveries to listeners of other owners. */
 export function* eraseEvents(database: Database, owner: string, now: number): Script<ErasedBatch> {
-  const { events: e, outbox: o, deliveries: d } = database.tables;
-  const found = yield* query<{ seq: unknown; dedupeKey: Buffer | null }>(
-    sql`select ${e.select('e', 'seq', 'dedupeKey')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  const { events: e, deliveries: d } = database.tables;
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
   if (!found.length) return { isWaiting: false };
-  // Wait for transactions that claim these events or record their deliveries: afterwards the deliveries are visible.
-  const outbox = yield* query<{ seq: unknown; leaseUntil: unknown }>(
-    sql`select ${o.select('o', 'seq', 'leaseUntil')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(found.map(({ seq }) => seq))} order by o.${o.$.seq}${database.forUpdate}`,
-  );
-  const inFlight = new Set(outbox.filter(({ leaseUntil }) => Number(leaseUntil) > now).map(({ seq }) => String(seq)));
-  const events = found.filter(({ seq }) => !inFlight.has(String(seq)));
-  if (!events.length) return { isWaiting: true };
-  const seqs = inList(events.map(({ seq }) => seq));
+  // Wait for transactions that fan out these events: afterwards their deliveries are visible.
+  const seqs = inList(found.map(({ seq }) => seq));
+  yield sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} order by e.${e.$.seq}${database.forUpdate}`;
   const { deliveries = 0, isWaiting } = yield* deleteDeliveries(database, {
     now,
-    from: sql`${e.sql} e join ${d.sql} d on ${isOfEvent(database)}`,
-    where: sql`e.${e.$.seq} ${seqs}`,
+    path: sql``,
+    where: sql`d.${d.$.eventSeq} ${seqs}`,
   });
-  const left = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} and exists (select 1 from ${d.sql} d where ${isOfEvent(database)})`,
+  const unneeded = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${seqs} and not exists (select 1 from ${d.sql} d where d.${d.$.eventSeq} = e.${e.$.seq})`,
   );
-  const isLeft = new Set(left.map(({ seq }) => String(seq)));
-  const unneeded = events.filter(({ seq }) => !isLeft.has(String(seq)));
-  yield* deleteEvents(database, unneeded);
-  for (const statement of deletingRows(
-    database,
-    unneeded.map(({ seq }) => seq),
-  ))
-    yield statement;
-  return { events: unneeded.length, deliveries, isWaiting: (isWaiting || inFlight.size > 0) && !unneeded.length };
+  if (unneeded.length) {
+    yield* execute(sql`delete from ${e.sql} where ${e.$.seq} ${inList(unneeded.map(({ seq }) => seq))}`);
+  }
+  return { events: unneeded.length, deliveries, isWaiting: isWaiting && !unneeded.length };
 }
 
 function* deleteDeliveries(
   database: Database,
-  { now, from, where }: { now: number; from: Sql; where: Sql },
+  { now, path, where }: { now: number; path: Sql; where: Sql },
 ): Script<ErasedBatch> {
   const { deliveries: d, attempts: a } = database.tables;
   const isHeld = sql`d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} > ${now}`;
-  const found = yield* query<{ seq: unknown; id: string }>(
-    sql`select ${d.select('d', 'seq', 'id')} from ${from} where ${where} and not (${isHeld}) limit ${DELIVERIES_PER_BATCH}`,
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d${path} where ${where} and not (${isHeld}) limit ${DELIVERIES_PER_BATCH}`,
   );
   const locked = found.length
-    ? yield* query<{ seq: unknown; id: string }>(
-        sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and not (${isHeld}) order by d.${d.$.seq}${database.forUpdate}`,
+    ? yield* query<{ seq: unknown }>(
+        sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and not (${isHeld}) order by d.${d.$.seq}${database.forUpdate}`,
       )
     : [];
   if (locked.length) {
     const seqs = inList(locked.map(({ seq }) => seq));
-    yield* execute(sql`delete from ${a.sql} where ${a.$.deliveryId} ${inList(locked.map(({ id }) => id))}`);
+    yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${seqs}`);
     yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${seqs}`);
     return { deliveries: locked.length, isWaiting: false };
   }
   const [held] = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${from} where ${where} limit 1`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d${path} where ${where} limit 1`,
   );
   return { isWaiting: held !== undefined };
 }

@@ -1,8 +1,7 @@
 import sql, { join, raw, Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
-import { chunks, inList } from '../database/chunks.js';
+import { chunks } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import { query, type Script } from '../database/script.js';
 import type { TablesSql } from '../database/tables.js';
 import { contextText } from '../../events/event-context.js';
 import type { PayloadLimits } from '../../events/payload.js';
@@ -25,6 +24,7 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       event.id,
       event.type,
       source.superTypes.length ? JSON.stringify(source.superTypes) : null,
+      'pending',
       source.audience,
       event.owner,
       ownerKeyFor(source),
@@ -38,11 +38,6 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       source.createdAt,
     ],
   };
-}
-
-/** The stored text of an event. */
-export function payloadOf({ values }: EventRow): string {
-  return values[PROPERTIES.indexOf('payload')] as string;
 }
 
 /** The key by which a customer's replay finds the events that may reach the customer, and no others. */
@@ -59,55 +54,21 @@ export const ROWS_PER_STATEMENT = 100;
 /** PostgreSQL takes longer to plan thousands of parameters than to insert their rows. For fewer rows than this, parameters are faster. */
 const ROWS_WORTH_LISTS = 8;
 
-/** Stores events, in order, with a limited number of rows and length of payloads in one statement. Each event also gets its outbox row. */
-export function* storeEvents(database: StoredEvents, rows: readonly EventRow[]): Script<void> {
+/** Multi-row inserts for every database, in order, with a limited number of rows and length of payloads. */
+export function* insertsOfEvents(
+  { dialect, tables }: Pick<Database, 'dialect' | 'tables'>,
+  rows: readonly EventRow[],
+): Generator<Sql> {
   const lengthOf = ({ values }: EventRow) =>
     values.reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 0), 0);
-  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) yield* storeChunk(database, some);
-}
-
-type StoredEvents = Pick<Database, 'dialect' | 'tables' | 'returnsInserted'>;
-
-/**
- * On PostgreSQL one statement inserts event and outbox row. Elsewhere the outbox row is inserted by a second statement, which has only
- * values: on MySQL and MariaDB, an `insert … select` would lock the rows that it reads.
- */
-function* storeChunk(database: StoredEvents, rows: readonly EventRow[]): Script<void> {
-  const { dialect, tables } = database;
-  const { events: e, outbox: o } = tables;
-  const columns = join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims, o.$.leaseUntil]);
-  if (dialect === 'postgres') {
-    const insert =
-      (rows.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, rows) : null) ?? insertEvents(tables, rows);
-    const returned = join([e.$.seq, e.$.createdAt, e.$.orderKey]);
-    yield sql`with e as (${insert} returning ${returned}) insert into ${o.sql} (${columns}) select ${returned}, 0, 0 from e`;
-    return;
+  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) {
+    const lists = dialect === 'postgres' && some.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, some) : null;
+    yield lists ?? insertEvents(tables, some);
   }
-  const byId = new Map(rows.map(({ source }) => [source.event.id, source]));
-  const values = (yield* insertedSequences(database, rows)).map(({ seq, id }) => {
-    const { createdAt, orderKey } = byId.get(id) as NewEvent;
-    return sql`(${seq}, ${createdAt}, ${orderKey}, 0, 0)`;
-  });
-  yield sql`insert into ${o.sql} (${columns}) values ${join(values)}`;
 }
 
-/** Inserts events where a statement writes one table only. */
-export function* insertedSequences(
-  { tables, returnsInserted }: StoredEvents,
-  rows: readonly EventRow[],
-): Script<{ seq: unknown; id: string }[]> {
-  const { events: e } = tables;
-  const insert = insertEvents(tables, rows);
-  if (returnsInserted) {
-    return yield* query(sql`${insert} returning ${e.$.seq} ${e.as('seq')}, ${e.$.id} ${e.as('id')}`);
-  }
-  yield insert;
-  const ids = rows.map(({ source }) => source.event.id);
-  return yield* query(sql`select ${e.select('e', 'seq', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(ids)}`);
-}
-
-/** One insert for few rows. It leaves out columns that are null in all rows. */
-function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
+/** One insert for few rows; for many rows use {@link insertsOfEvents}. It leaves out columns that are null in all rows. */
+export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
   const named = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
   const columns = named.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
   // Plain strings: on SQLite, nested templates would take longer than the statement.
@@ -126,6 +87,7 @@ const COLUMNS = {
   id: 'text',
   type: 'text',
   superTypes: 'text',
+  state: 'text',
   audience: 'text',
   owner: 'text',
   ownerKey: 'hash',

@@ -1,11 +1,15 @@
 import type { NextState } from '../../health/next-state.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
 
 /** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {
-  readonly delivery: ClaimedDelivery;
+  readonly deliverySeq: string;
+  readonly leaseToken: string;
+  readonly listenerId: string;
   /** Whether the listener was failing before: then a success changes its health. */
   readonly wasFailing: boolean;
+  /** Whether later deliveries of the same row wait for this one. */
+  readonly isOrdered: boolean;
+  readonly number: number;
   readonly outcome: string;
   readonly status: number | null;
   readonly errorCode: string | null;
@@ -17,13 +21,8 @@ export interface AttemptRecord {
   readonly next: NextState;
 }
 
-/** The number of an attempt of its delivery, from 1. Attempt 1 is stored in the delivery's row. */
-export function numberOf({ delivery }: AttemptRecord): number {
-  return delivery.attempts + 1;
-}
-
 export interface RecordResult {
-  /** Ids of the deliveries whose state changed. */
+  /** Sequences of the deliveries whose state changed. */
   readonly moved: ReadonlySet<string>;
   /** Listeners that are paused: nothing may be sent to them for a while. */
   readonly paused: ReadonlySet<string>;

@@ -2,14 +2,12 @@ import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../../health/circuit.js';
 import { afterHandshake } from '../../health/handshake-pause.js';
 import { allowanceOf, limitOf } from '../../health/rate-limit.js';
-import { newLease } from '../../ids.js';
+import { newId } from '../../ids.js';
 import { readSecrets, type StoredSecret } from '../../secrets/stored-secrets.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { databaseMs } from '../database/database-time.js';
-import { isClaimable, isWide } from '../outbox/event-state.js';
 import { firstImage } from '../outbox/images.js';
-import type { OutboxLease } from '../outbox/outbox-rows.js';
 import {
   claimReadyListeners,
   expectDeliveries,
@@ -45,14 +43,9 @@ export interface ListenerTarget {
 
 /** A delivery that this process may send now, with everything that sending needs. */
 export interface ClaimedDelivery {
-  /** Of its row; `null`: the record of its first attempt inserts it. */
-  readonly seq: string | null;
+  readonly seq: string;
   readonly id: string;
   readonly leaseToken: string;
-  /** The lease of its event, if it has no row. */
-  readonly lease: OutboxLease | null;
-  /** When its event was routed. */
-  readonly routedAt: number;
   /** Attempts made before this one. */
   readonly attempts: number;
   /** Attempts since the schedule began or was restarted by a resend. */
@@ -147,7 +140,6 @@ interface ClaimRow {
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
-  createdAt: unknown;
   payload: string;
   thinPayload: string | null;
   context: string | null;
@@ -202,7 +194,7 @@ export function* claimDeliveries(
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const seqs = yield* dueSeqs(database, shares, now);
-  const leaseToken = newLease();
+  const leaseToken = newId('lease');
   const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
   yield* requeueListeners(database, shares, rows, options);
@@ -324,7 +316,6 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
       'body',
       'format',
       'eventSeq',
-      'createdAt',
     ] as const),
   );
   return yield* query<ClaimRow>(
@@ -376,8 +367,6 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     seq: String(row.seq),
     id: row.id,
     leaseToken,
-    lease: null,
-    routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
     type: row.type,
@@ -422,7 +411,7 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
 
 /** The pending work, for an idle dispatcher. `null`: none of this kind. */
 export interface Outlook {
-  /** Whether an event can be claimed: it is new, or the lease of another process has expired. */
+  /** Whether an event is waiting for its fan-out. */
   readonly hasEvents: boolean;
   /** Whether an image is waiting for its conversion to events. */
   readonly hasImages: boolean;
@@ -430,38 +419,31 @@ export interface Outlook {
   readonly hasWide: boolean;
   /** When the next listener must be checked. */
   readonly readyAt: number | null;
-  /** When the first lease of a delivery expires, or that of the first event of the outbox. */
+  /** When the first lease expires. */
   readonly leaseUntil: number | null;
   /** The database's time. */
   readonly databaseMs: number;
 }
 
 /** One query: an idle dispatcher sends nothing else. @param tablePaths the tables whose images this process converts */
-export function* readOutlook(database: Database, now: number, tablePaths: readonly string[] = []): Script<Outlook> {
-  const { outbox: o, deliveries: d, listenerState: s } = database.tables;
+export function* readOutlook(database: Database, tablePaths: readonly string[] = []): Script<Outlook> {
+  const { events: e, deliveries: d, listenerState: s } = database.tables;
   const [row] = yield* query<{
     event: unknown;
-    first: unknown;
     image: unknown;
     wide: unknown;
     ready: unknown;
     lease: unknown;
     now: unknown;
   }>(
-    sql`select (select o.${o.$.seq} from ${o.sql} o where ${isClaimable(database, now)} order by o.${o.$.seq} limit 1) as event, (select o.${o.$.leaseUntil} from ${o.sql} o order by o.${o.$.seq} limit 1) as first, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select o.${o.$.seq} from ${o.sql} o where ${isWide(database)} order by o.${o.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
+    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
   );
   return {
     hasEvents: numberOrNull(row?.event) !== null,
     hasImages: numberOrNull(row?.image) !== null,
     hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
-    leaseUntil: earlier(numberOrNull(row?.lease), numberOrNull(row?.first)),
+    leaseUntil: numberOrNull(row?.lease),
     databaseMs: Number(row?.now),
   };
-}
-
-/** The earlier of two times; an event that nobody has claimed has the time 0. */
-function earlier(a: number | null, b: number | null): number | null {
-  const times = [a, b].filter((time) => time !== null && time > 0) as number[];
-  return times.length ? Math.min(...times) : null;
 }

@@ -91,14 +91,13 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
   const { deliveries: d, events: e, listeners: l } = database.tables;
   const { listenerId, eventId, type, state } = filter;
   if (![listenerId, eventId, type].every((text) => canBeStored(text ?? ''))) return [sql`1 = 0`];
-  const where: Sql[] = [];
+  const where = [sql`d.${d.$.deletedAt} is null`];
   for (const owner of [filter.scope, filter.owner]) {
     if (owner !== undefined) where.push(sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`);
   }
   if (listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${listenerId}`);
   if (eventId !== undefined) {
-    const of = (column: Sql) => sql`(select e.${column} from ${e.sql} e where e.${e.$.id} = ${eventId})`;
-    where.push(sql`d.${d.$.eventAt} = ${of(e.$.createdAt)} and d.${d.$.eventSeq} = ${of(e.$.seq)}`);
+    where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
   // As literal text, because the partial index of exhausted deliveries has this condition.
@@ -108,7 +107,7 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
   if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
   if (filter.since !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.since}`);
   if (filter.until !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.until}`);
-  return where.length ? where : [sql`1 = 1`];
+  return where;
 }
 
 /** Newest first. */
@@ -129,22 +128,23 @@ export function* listDeliveries(
 export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
   if (!canBeStored(id)) return undefined;
   const { deliveries: d } = database.tables;
-  const [row] = yield* query<DeliveryRow>(sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}`);
+  const [row] = yield* query<DeliveryRow>(
+    sql`${selectDeliveries(database)} where d.${d.$.id} = ${id} and d.${d.$.deletedAt} is null`,
+  );
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
 }
 
-/** Oldest first. The first one is in the row of the delivery, unless its worker had lost the lease. */
-export function* readAttempts(database: Database, deliveryId: string): Script<AttemptRow[]> {
-  const { attempts: a, deliveries: d } = database.tables;
-  const properties = ['outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt'] as const;
-  const first = yield* query<AttemptRow>(
-    sql`select 1 ${d.as('number')}, 0 ${d.as('superseded')}, ${d.select('d', ...properties)} from ${d.sql} d where d.${d.$.id} = ${deliveryId} and d.${d.$.outcome} is not null`,
+export function* readAttempts(database: Database, deliverySeq: unknown): Script<AttemptRow[]> {
+  const { attempts: a } = database.tables;
+  const columns = a.select(
+    'a',
+    ...(['number', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response'] as const),
+    ...(['superseded', 'startedAt'] as const),
   );
-  const others = yield* query<AttemptRow>(
-    sql`select ${a.select('a', 'number', 'superseded', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId} order by a.${a.$.seq}`,
+  return yield* query<AttemptRow>(
+    sql`select ${columns} from ${a.sql} a where a.${a.$.deliverySeq} = ${deliverySeq} order by a.${a.$.seq}`,
   );
-  return [...first, ...others].toSorted((x, y) => Number(x.startedAt) - Number(y.startedAt));
 }
 
 export function* countDeliveries(

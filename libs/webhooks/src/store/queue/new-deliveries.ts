@@ -1,5 +1,5 @@
 import sql, { type Sql } from 'sql-template-tag';
-import { deliveryId } from '../../ids.js';
+import { newId } from '../../ids.js';
 import type { ReadCandidate } from './candidates.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
@@ -20,13 +20,6 @@ export interface RenderedEvent {
   readonly context: string | null;
 }
 
-/** A delivery whose format threw. It is `discarded`. */
-export interface Unrendered {
-  readonly listenerId: string;
-  readonly eventId: string;
-  readonly error: unknown;
-}
-
 /** Renders the body in a listener's format. `null`: the event's own payload. Throws the error of the format. */
 export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 
@@ -39,8 +32,7 @@ export interface NewDelivery {
   readonly body: string | null;
   /** The format that rendered the body; `null` without a body. */
   readonly format: string | null;
-  /** `unstored`: this process sends it without a row. `leased`: this process sends it, and it has a row because of its body. */
-  state: 'due' | 'leased' | 'unstored' | 'discarded';
+  state: 'due' | 'leased' | 'discarded';
 }
 
 /** A delivery of one event to one listener that wants it, with a body if the listener's format is not the standard format. */
@@ -48,12 +40,11 @@ export function newDelivery(
   event: ReadEvent,
   listener: ReadCandidate,
   bodyOf: BodyOf,
-  unrendered: Unrendered[],
+  unrendered: { listenerId: string; eventId: string; error: unknown }[],
 ): NewDelivery {
   const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
   const orderKey = isOrdered ? event.orderKey : null;
-  const id = deliveryId(event, listener.id);
-  const delivery: NewDelivery = { id, event, listener, orderKey, body: null, format: null, state: 'due' };
+  const delivery: NewDelivery = { id: newId('dlv'), event, listener, orderKey, body: null, format: null, state: 'due' };
   try {
     const body = bodyOf(listener.format, event);
     if (body === null) return delivery;
@@ -72,11 +63,6 @@ export function isDue({ state }: NewDelivery): boolean {
   return state === 'due';
 }
 
-/** Whether this transaction inserts the delivery. */
-export function hasRow({ state }: NewDelivery): boolean {
-  return state !== 'unstored';
-}
-
 /** Makes the listeners of the due deliveries ready for the claim. @returns the number of due deliveries */
 export function* expectDue(database: Database, made: readonly NewDelivery[], now: number): Script<number> {
   const due = made.filter(isDue);
@@ -89,14 +75,12 @@ const DELIVERIES_PER_STATEMENT = 1_000;
 /** The values of a delivery, for {@link insertDeliveries}. */
 export interface DeliveryValues {
   readonly id: string;
-  readonly event: { readonly seq: unknown; readonly type: string; readonly createdAt: unknown };
+  readonly event: { readonly seq: unknown; readonly type: string };
   readonly listener: { readonly id: string; readonly owner: string | null; readonly ownerKey: Buffer | null };
   readonly orderKey: Buffer | null;
   readonly body: string | null;
   readonly format: string | null;
-  readonly state: NewDelivery['state'];
-  /** When the event was routed. Default: now. */
-  readonly routedAt?: number;
+  readonly state: 'due' | 'leased' | 'discarded';
 }
 
 /**
@@ -120,7 +104,6 @@ export function* insertDeliveries(
       {
         id: 'text',
         eventSeq: 'bigint',
-        eventAt: 'bigint',
         listenerId: 'text',
         type: 'text',
         owner: 'text',
@@ -136,12 +119,11 @@ export function* insertDeliveries(
         leaseUntil: 'bigint',
         lastErrorCode: 'text',
         finishedAt: 'bigint',
-        createdAt: 'bigint',
+        createdAt: now,
       },
-      some.map(({ id, event, listener, orderKey, body, format, state, routedAt }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, state }) => ({
         id,
         eventSeq: String(event.seq),
-        eventAt: Number(event.createdAt),
         listenerId: listener.id,
         type: event.type,
         owner: listener.owner,
@@ -154,21 +136,18 @@ export function* insertDeliveries(
         leaseUntil: state === 'leased' ? now + leaseMs : null,
         lastErrorCode: state === 'discarded' ? FORMAT_FAILED : null,
         finishedAt: state === 'discarded' ? now : null,
-        createdAt: routedAt ?? now,
       })),
     );
-    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventAt, $.eventSeq, $.listenerId])}`;
+    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
     if (database.dialect !== 'mysql') {
       inserts.push(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
       continue;
     }
-    // An id is the same for the same event and listener, so a row may have existed before.
-    const read = sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`;
-    const before = new Set((yield* query<{ id: string }>(read)).map(({ id }) => id));
     yield insert;
-    for (const { seq, id } of yield* query<{ seq: unknown; id: string }>(read)) {
-      if (!before.has(id)) seqs.set(id, String(seq));
-    }
+    const made = yield* query<{ seq: unknown; id: string }>(
+      sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`,
+    );
+    for (const { seq, id } of made) seqs.set(id, String(seq));
   }
   const results = yield* together([...inserts, ...after.statements], after);
   for (const { rows } of results.slice(0, inserts.length)) {

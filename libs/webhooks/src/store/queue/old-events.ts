@@ -1,11 +1,9 @@
 import sql, { raw } from 'sql-template-tag';
-import { inList } from '../database/chunks.js';
+import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
-import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
-import { readEventStates, type EventState } from '../outbox/event-state.js';
 
 /** `lastErrorCode` of a delivery that was pending for longer than `dispatcher.maxAgeMs`. */
 export const TOO_OLD = 'TOO_OLD';
@@ -17,12 +15,12 @@ const DELIVERIES_PER_BATCH = 500;
 /** Removed listeners that one transaction deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
-/** No fan-out adds deliveries to the event: the outbox does not name it. */
-const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
+/** In these states, no fan-out adds deliveries to the event. */
+const FINISHED_STATES: readonly string[] = ['routed', 'damaged'];
 
 export interface OldEvent {
   readonly seq: number;
-  readonly state: EventState;
+  readonly state: string;
   readonly createdAt: number;
 }
 
@@ -38,18 +36,10 @@ export function* readOldEvents(
   { afterSeq, before }: { afterSeq: number; before: number },
 ): Script<{ events: OldEvent[]; isEnd: boolean }> {
   const { events: e } = database.tables;
-  const rows = yield* query<{ seq: unknown; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  const rows = yield* query<{ seq: unknown; state: string; createdAt: unknown }>(
+    sql`select ${e.select('e', 'seq', 'state', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
-  const stateOf = yield* readEventStates(
-    database,
-    rows.map(({ seq }) => seq),
-  );
-  const read = rows.map(({ seq, createdAt }) => ({
-    seq: Number(seq),
-    state: stateOf(seq),
-    createdAt: Number(createdAt),
-  }));
+  const read = rows.map(({ seq, state, createdAt }) => ({ seq: Number(seq), state, createdAt: Number(createdAt) }));
   const last = read.findLastIndex(({ createdAt }) => createdAt < before);
   return {
     events: read.slice(0, last + 1).filter(({ createdAt }) => createdAt < before),
@@ -67,13 +57,13 @@ export interface DiscardResult {
 
 /** Discards the pending deliveries of these events: due, held, or behind an open circuit. */
 export function* discardPending(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
-  const { events: e, deliveries: d } = database.tables;
+  const { deliveries: d } = database.tables;
   const discarded = new Map<string, number>();
-  const left = new Set(events.filter(({ state }) => !isFinished(state)).map(({ seq }) => seq));
+  const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
   const firstLeft = () => (left.size ? Math.min(...left) : null);
   if (!events.length) return { discarded, firstLeft: null };
   const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
-    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${d.sql} d where d.${d.$.eventSeq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
   );
   for (const { eventSeq, state } of found) if (state === 'leased') left.add(Number(eventSeq));
   if (found.length === DELIVERIES_PER_BATCH) left.add(Number(found.at(-1)?.eventSeq));
@@ -123,22 +113,17 @@ export function* prune(
 ): Script<PruneResult> {
   const { events: e, deliveries: d, attempts: a } = database.tables;
   const nothing = { deliveries: 0, events: 0, hasMore: false };
-  const asked = events.filter(({ state }) => isFinished(state)).map(({ seq }) => seq);
+  const asked = events.filter(({ state }) => FINISHED_STATES.includes(state)).map(({ seq }) => seq);
   if (!asked.length) return nothing;
   const held = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} order by e.${e.$.seq}${database.skipLocked}`,
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${database.skipLocked}`,
   );
-  // Again, under the lock: an operator may have put a damaged event back into the outbox.
-  const stateNow = yield* readEventStates(
-    database,
-    held.map(({ seq }) => seq),
-  );
-  const seqs = held.map(({ seq }) => seq).filter((seq) => isFinished(stateNow(seq)));
-  if (!seqs.length) return nothing;
+  if (!held.length) return nothing;
+  const seqs = held.map(({ seq }) => seq);
   // The statement finds the rows through the events' key; this condition only filters.
   const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
-  const found = yield* query<{ seq: unknown; id: string }>(
-    sql`select ${d.select('d', 'seq', 'id')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${d.select('d', 'seq')} from ${e.sql} e join ${d.sql} d on d.${d.$.eventSeq} = e.${e.$.seq} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
   );
   let deleted = 0;
   if (found.length) {
@@ -146,22 +131,18 @@ export function* prune(
       sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
     const finishedSeqs = locked.map(({ seq }) => seq);
-    const isLocked = new Set(finishedSeqs.map(String));
-    const ids = found.filter(({ seq }) => isLocked.has(String(seq))).map(({ id }) => id);
     deleted = finishedSeqs.length;
     if (deleted) {
-      yield* execute(sql`delete from ${a.sql} where ${a.$.deliveryId} ${inList(ids)}`);
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(finishedSeqs)}`);
       yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}`);
     }
   }
-  const isDamaged = (seq: unknown) => stateNow(seq) === 'damaged';
-  const old = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}) order by e.${e.$.seq}`,
+  const unneeded = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and (e.${e.$.state} = 'routed' and e.${e.$.createdAt} < ${succeededBefore} or e.${e.$.state} = 'damaged' and e.${e.$.createdAt} < ${failedBefore}) and not exists (select 1 from ${d.sql} d where d.${d.$.eventSeq} = e.${e.$.seq}) order by e.${e.$.seq}`,
   );
-  const unneeded = old.filter(
-    ({ seq, createdAt }) => Number(createdAt) < (isDamaged(seq) ? failedBefore : succeededBefore),
-  );
-  yield* deleteEvents(database, unneeded);
+  for (const some of chunks(unneeded)) {
+    yield* execute(sql`delete from ${e.sql} where ${e.$.seq} ${inList(some.map(({ seq }) => seq))}`);
+  }
   return {
     deliveries: deleted,
     events: unneeded.length,

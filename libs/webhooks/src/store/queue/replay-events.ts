@@ -4,7 +4,6 @@ import { matchesAnyPattern } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { insertDeliveries, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
-import { readEventStates, type EventState } from '../outbox/event-state.js';
 import { readEvent, typesOf, type ClaimedEvent, selectEvent } from '../outbox/outbox-events.js';
 import { wants, type ReadCandidate } from './candidates.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
@@ -28,6 +27,7 @@ interface PastEvent {
   seq: unknown;
   type: string;
   superTypes: string | null;
+  state: string;
   createdAt: unknown;
   bytes: unknown;
 }
@@ -36,9 +36,8 @@ interface PastEvent {
  * Inserts deliveries of past events for one listener that wants them and has none yet. It uses the rules of the fan-out, except that the
  * events may be older than the listener. Several events of one row keep their order if the listener has an order.
  *
- * An event of the outbox is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers newer events in
- * their order, and a replay would overtake it. The outbox rows are locked, so that no claim changes meanwhile, and the events' rows, so that
- * retention does not delete them.
+ * An event that is not routed yet is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers
+ * newer events in their order, and a replay would overtake it. An event's row is locked, so that retention does not delete it meanwhile.
  */
 export function* replayEvents(
   database: Database,
@@ -48,9 +47,7 @@ export function* replayEvents(
   const { events: e } = database.tables;
   const past = yield* pastEvents(database, { ...options, owner: listener.owner });
   const batch = withinBytes(past);
-  const typed = batch.filter((event) => isOfType(event, listener));
-  const stateOf = yield* lockedStates(database, typed);
-  const wanted = typed.filter(({ seq }) => isReplayed(stateOf(seq), compareSequences(seq, listener.afterSeq) > 0));
+  const wanted = batch.filter((event) => isOfType(event, listener) && !isStillToBeRouted(event, listener));
   const last = batch.at(-1);
   const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
@@ -110,9 +107,9 @@ function* pastEventsOf(
   const isOwners = ownerKey === null ? sql`` : sql`e.${e.$.ownerKey} = ${ownerKey} and `;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
   // An example event is only for the listener that it was made for.
-  const isReal = sql`e.${e.$.audience} <> 'test'`;
+  const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
   return yield* query<PastEvent>(
-    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
 }
 
@@ -135,19 +132,9 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
   return deliveries.map((delivery) => (counts.get(keyOf(delivery)) === 1 ? { ...delivery, orderKey: null } : delivery));
 }
 
-/** Locks the outbox rows of events, and then reads their states. */
-function* lockedStates(database: Database, events: readonly PastEvent[]): Script<(seq: unknown) => EventState> {
-  const { outbox: o } = database.tables;
-  const seqs = events.map(({ seq }) => seq).toSorted(compareSequences);
-  if (seqs.length) {
-    yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(seqs)} order by o.${o.$.seq}${database.forUpdate}`;
-  }
-  return yield* readEventStates(database, seqs);
-}
-
-/** @param isNewer than the listener: then the fan-out delivers an event that is still in the outbox */
-function isReplayed(state: EventState, isNewer: boolean): boolean {
-  return state === 'delivered' || (state !== 'damaged' && !isNewer);
+/** Whether a fan-out will insert its delivery. */
+function isStillToBeRouted({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
+  return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
 }
 
 function isOfType(event: PastEvent, listener: ReadCandidate): boolean {

@@ -1,15 +1,10 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
-import { readEventStates } from '../outbox/event-state.js';
-import { readEvent, selectEvent, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
-import { candidates, wants, type ReadCandidate } from './candidates.js';
-import { findExisting } from './existing-deliveries.js';
 
 /** The part of an event that the verify view needs. */
 export interface SentEvent {
   readonly seq: unknown;
-  readonly createdAt: unknown;
   /** The body for listeners with the standard format; `null` if its length differs from the requested length. */
   readonly body: string | null;
 }
@@ -40,7 +35,7 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
   const { events: e } = database.tables;
   const sent = sql`coalesce(e.${e.$.thinPayload}, e.${e.$.payload})`;
   const [event] = yield* query<SentEvent>(
-    sql`select ${e.select('e', 'seq', 'createdAt')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', 'seq')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
   );
   return event;
 }
@@ -55,7 +50,7 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
  */
 export function* readSentDeliveries(
   database: Database,
-  event: Pick<SentEvent, 'seq' | 'createdAt'>,
+  eventSeq: unknown,
   options: { bodyLength: number; before: string | null; limit: number },
 ): Script<SentDelivery[]> {
   const { deliveries: d, listeners: l } = database.tables;
@@ -64,7 +59,7 @@ export function* readSentDeliveries(
     sql`select ${d.select('d', 'listenerId')}, case when d.${d.$.body} is null then 1 else 0 end ${d.as('hasEventBody')}, ${ofLength(database, sql`d.${d.$.body}`, options.bodyLength)} ${d.as('body')}, ${l.select('l', 'secrets', 'schemes')}
     from ${d.sql} d
     join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}
-    where d.${d.$.eventAt} = ${event.createdAt} and d.${d.$.eventSeq} = ${event.seq}
+    where d.${d.$.eventSeq} = ${eventSeq} and d.${d.$.deletedAt} is null
       and (d.${d.$.attempts} > 0 or d.${d.$.state} = ${'leased'})${before}
     order by d.${d.$.listenerId} desc limit ${options.limit}`,
   );
@@ -73,50 +68,6 @@ export function* readSentDeliveries(
     hasEventBody: Number(row.hasEventBody) === 1,
     schemes: JSON.parse(row.schemes) as string[],
   }));
-}
-
-/**
- * Deliveries of an event in flight that have no row yet: a receiver may ask before the outcome of its request is on record. The event is
- * routed again, for listeners without a row. All of these get the event's own text: a delivery with another body has a row before it is sent.
- */
-export function* readUnstoredDeliveries(database: Database, { seq }: Pick<SentEvent, 'seq'>): Script<SentDelivery[]> {
-  const stateOf = yield* readEventStates(database, [seq]);
-  if (stateOf(seq) !== 'in_flight') return [];
-  const { events: e } = database.tables;
-  const rows = yield* query<ClaimedEvent>(
-    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} = ${seq}`,
-  );
-  const events = rows.flatMap((row) => readOrNothing(row));
-  const { listenersOf } = yield* candidates(database, events, { types: new Set(), paths: [] });
-  const existing = yield* findExisting(database, [seq]);
-  return [...listenersOf].flatMap(([event, listeners]) =>
-    listeners
-      .filter((one) => !existing.has(`${String(seq)} ${one.id}`) && wantsOrNot(one, event))
-      .map(({ id, secrets, target }) => ({
-        listenerId: id,
-        hasEventBody: true,
-        body: null,
-        secrets,
-        schemes: target.schemes,
-      })),
-  );
-}
-
-/** A damaged event was not sent. */
-function readOrNothing(row: ClaimedEvent): ReadEvent[] {
-  try {
-    return [readEvent(row)];
-  } catch {
-    return [];
-  }
-}
-
-function wantsOrNot(listener: ReadCandidate, event: ReadEvent): boolean {
-  try {
-    return wants(listener, event);
-  } catch {
-    return false;
-  }
 }
 
 function ofLength(database: Database, text: Sql, bytes: number): Sql {

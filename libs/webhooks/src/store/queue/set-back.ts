@@ -85,7 +85,6 @@ function takenUntil(rateTaken: string | null, now: number): string | null {
 
 interface DueRow {
   seq: unknown;
-  id: string;
   retries: unknown;
   nextAt: unknown;
   startedAt: unknown;
@@ -99,15 +98,14 @@ function* setBackDeliveries(
   { now, aheadMs }: SetBackTime,
 ): Script<string | null> {
   const { deliveries: d, attempts: a } = database.tables;
-  const lastStart = sql`coalesce((select a.${a.$.startedAt} from ${a.sql} a where a.${a.$.deliveryId} = d.${d.$.id} order by a.${a.$.seq} desc limit 1), d.${d.$.startedAt})`;
+  const lastStart = sql`(select a.${a.$.startedAt} from ${a.sql} a where a.${a.$.deliverySeq} = d.${d.$.seq} order by a.${a.$.seq} desc limit 1)`;
   const rows = yield* query<DueRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'retries', 'nextAt')}, ${lastStart} ${d.as('startedAt')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')}
+    sql`select ${d.select('d', 'seq', 'retries', 'nextAt')}, ${lastStart} ${d.as('startedAt')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')}
     where d.${d.$.listenerId} ${inList(listenerIds)} and d.${d.$.state} = 'due' and d.${d.$.nextAt} > ${now} and d.${d.$.seq} > ${after}
     order by d.${d.$.seq} limit ${DELIVERIES_PER_PAGE}`,
   );
   const isAhead = ({ retries, startedAt }: DueRow) => Number(retries) === 0 || Number(startedAt ?? 0) > now;
-  const aheadRows = rows.filter(isAhead);
-  const ahead = aheadRows.map(({ seq, retries, nextAt }) => ({
+  const ahead = rows.filter(isAhead).map(({ seq, retries, nextAt }) => ({
     seq: String(seq),
     next: Number(retries) === 0 ? now : Math.max(now, Number(nextAt) - aheadMs),
   }));
@@ -115,12 +113,9 @@ function* setBackDeliveries(
     const back = jsonRows(database.dialect, { seq: 'bigint', next: 'bigint' }, ahead);
     yield updateFromRows(database, 'deliveries', back, { nextAt: sql`r.next` });
     // So that the next process does not move them back again.
-    const ids = inList(aheadRows.map(({ id }) => id));
-    for (const [{ sql: path, $ }, key] of [[a, a.$.deliveryId] as const, [d, d.$.id] as const]) {
-      yield* execute(
-        sql`update ${path} set ${$.startedAt} = ${$.startedAt} - ${aheadMs} where ${key} ${ids} and ${$.startedAt} > ${now}`,
-      );
-    }
+    yield* execute(
+      sql`update ${a.sql} set ${a.$.startedAt} = ${a.$.startedAt} - ${aheadMs} where ${a.$.deliverySeq} ${inList(ahead.map(({ seq }) => seq))} and ${a.$.startedAt} > ${now}`,
+    );
   }
   return rows.length < DELIVERIES_PER_PAGE ? null : String(rows.at(-1)?.seq);
 }
@@ -128,15 +123,12 @@ function* setBackDeliveries(
 /**
  * Moves back leases that are longer than a new lease could be, the deliveries under these leases, and chores.
  *
- * @param leaseMs of a delivery, and of an event
+ * @param leaseMs of a delivery
  */
 export function* setBackLeases(database: Database, leaseMs: number, { now, aheadMs }: SetBackTime): Script<void> {
-  const { deliveries: d, outbox: o, chores: c } = database.tables;
+  const { deliveries: d, chores: c } = database.tables;
   yield* execute(
     sql`update ${d.sql} set ${d.$.leaseUntil} = ${d.$.leaseUntil} - ${aheadMs} where ${d.$.state} = 'leased' and ${d.$.leaseUntil} > ${now + leaseMs}`,
-  );
-  yield* execute(
-    sql`update ${o.sql} set ${o.$.leaseUntil} = ${o.$.leaseUntil} - ${aheadMs} where ${o.$.leaseUntil} > ${now + leaseMs}`,
   );
   // A leased delivery was due when it was claimed, and is due again when its lease expires.
   yield* execute(
@@ -150,9 +142,9 @@ export function* setBackLeases(database: Database, leaseMs: number, { now, ahead
 
 /** The time of the last written row. If it is later than now, a clock was ahead. `0` if there are no rows. */
 export function* readLastWritten(database: Database): Script<number> {
-  const { events: e, deliveries: d, attempts: a } = database.tables;
-  const [row] = yield* query<{ event: unknown; first: unknown; attempt: unknown }>(
-    sql`select (select e.${e.$.createdAt} from ${e.sql} e order by e.${e.$.seq} desc limit 1) as event, (select d.${d.$.startedAt} from ${d.sql} d order by d.${d.$.seq} desc limit 1) as first, (select a.${a.$.startedAt} from ${a.sql} a order by a.${a.$.seq} desc limit 1) as attempt`,
+  const { events: e, attempts: a } = database.tables;
+  const [row] = yield* query<{ event: unknown; attempt: unknown }>(
+    sql`select (select e.${e.$.createdAt} from ${e.sql} e order by e.${e.$.seq} desc limit 1) as event, (select a.${a.$.startedAt} from ${a.sql} a order by a.${a.$.seq} desc limit 1) as attempt`,
   );
-  return Math.max(Number(row?.event ?? 0), Number(row?.first ?? 0), Number(row?.attempt ?? 0));
+  return Math.max(Number(row?.event ?? 0), Number(row?.attempt ?? 0));
 }

@@ -1,7 +1,7 @@
 import sql, { join, raw } from 'sql-template-tag';
 import { droppedPaths, keysOfEvent } from '../../routing/route-key.js';
 import type { Database } from '../database/database.js';
-import { expectDue, insertDeliveries, newDelivery, type BodyOf, type Unrendered } from './new-deliveries.js';
+import { expectDue, insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
 import {
   pathsInUse,
   readCandidate,
@@ -11,12 +11,9 @@ import {
   type Candidate,
   type ReadCandidate,
 } from './candidates.js';
-import { isWide } from '../outbox/event-state.js';
-import { readEvent, type ReadEvent } from '../outbox/outbox-events.js';
-import { deletingRows, lockOutbox, movingCursor, markingDamaged, type OutboxEvent } from '../outbox/outbox-rows.js';
-import { messageOf } from '../../foreign-text.js';
+import { readEvent, selectEvent, setState, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
 import type { FanOutResult } from './fan-out.js';
-import { query, type Script } from '../database/script.js';
+import { execute, query, type Script } from '../database/script.js';
 
 /** The default size of a page. A page is one transaction, and must not block others for long. */
 export const LISTENERS_PER_PAGE = 1_000;
@@ -27,32 +24,32 @@ export interface WideFanOutResult extends Pick<FanOutResult, 'damaged' | 'unrend
 }
 
 /**
- * Fans out one page of a wide event, which `fanOut` has marked as wide. It inserts the deliveries in the order of the listeners' ids and
- * stores the last id in the outbox. So a process that dies halfway leaves no gap and no duplicate. The deliveries are not leased
+ * Fans out one page of a wide event, which `fanOut` has moved to the state `routing`. It inserts the deliveries in the order of the listeners'
+ * ids and stores the last id in the event. So a process that dies halfway leaves no gap and no duplicate. The deliveries are not leased
  * here: the claim divides the slots among all deliveries.
  */
 export function* fanOutWide(
   database: Database,
   { now, bodyOf, limit = LISTENERS_PER_PAGE }: { now: number; bodyOf: BodyOf; limit?: number },
 ): Script<WideFanOutResult> {
-  const { events, orphans } = yield* lockOutbox(database, { where: isWide(database), limit: 1 });
-  for (const statement of deletingRows(database, orphans)) yield statement;
-  const [claimed] = events;
-  if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: orphans.length > 0 };
+  const claimed = yield* claimWideEvent(database);
+  if (!claimed) return { damaged: [], unrendered: [], hasDue: false, hasMore: false };
   const event = resultOf(() => readEvent(claimed));
-  if ('error' in event) return yield* markDamaged(database, claimed, event.error, now);
+  if ('error' in event) return yield* markDamaged(database, claimed, event.error);
   const page = yield* nextPage(database, event.value, claimed.routedThrough ?? '', limit);
-  const unrendered: Unrendered[] = [];
+  const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const judged = resultOf(() =>
     page.listeners
       .filter((listener) => wants(listener, event.value))
       .map((listener) => newDelivery(event.value, listener, bodyOf, unrendered)),
   );
-  if ('error' in judged) return yield* markDamaged(database, claimed, judged.error, now);
+  if ('error' in judged) return yield* markDamaged(database, claimed, judged.error);
   yield* insertDeliveries(database, judged.value, { now: now, leaseMs: 0, leaseToken: '' });
-  const seqs = [claimed.seq];
-  const moving = page.through === null ? deletingRows(database, seqs) : movingCursor(database, seqs, page.through);
-  for (const statement of moving) yield statement;
+  if (page.through === null) yield* setState(database, [claimed], 'routed');
+  else {
+    const { sql: path, $ } = database.tables.events;
+    yield* execute(sql`update ${path} set ${$.routedThrough} = ${page.through} where ${$.seq} = ${claimed.seq}`);
+  }
   const due = yield* expectDue(database, judged.value, now);
   return { damaged: [], unrendered, hasDue: due > 0, hasMore: true };
 }
@@ -66,10 +63,37 @@ function resultOf<T>(work: () => T): { value: T } | { error: unknown } {
   }
 }
 
-function* markDamaged(database: Database, event: OutboxEvent, error: unknown, now: number): Script<WideFanOutResult> {
-  const { id, type } = event;
-  for (const statement of markingDamaged(database, [{ event, reason: messageOf(error) }], now)) yield statement;
+function* markDamaged(database: Database, { seq, id, type }: WideEvent, error: unknown): Script<WideFanOutResult> {
+  yield* setState(database, [{ seq }], 'damaged');
   return { damaged: [{ id, type, error }], unrendered: [], hasDue: false, hasMore: true };
+}
+
+interface WideEvent extends ClaimedEvent {
+  /** Id of the last listener that was processed. */
+  readonly routedThrough: string | null;
+}
+
+function* claimWideEvent(database: Database): Script<WideEvent | undefined> {
+  const { events: e } = database.tables;
+  const isRouting = sql`e.${e.$.state} = 'routing'`;
+  const columns = sql`${selectEvent(database)}, ${e.select('e', 'routedThrough')}`;
+  if (database.dialect !== 'mysql') {
+    const [event] = yield* query<WideEvent>(
+      sql`select ${columns} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 1${database.skipLocked}`,
+    );
+    return event;
+  }
+  // As in `fanOut`: a plain read, then locks by primary key.
+  const found = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where ${isRouting} order by e.${e.$.seq} limit 8`,
+  );
+  for (const { seq } of found) {
+    const [event] = yield* query<WideEvent>(
+      sql`select ${columns} from ${e.sql} e where e.${e.$.seq} = ${seq} and ${isRouting}${database.skipLocked}`,
+    );
+    if (event) return event;
+  }
+  return undefined;
 }
 
 interface WebhookPage {

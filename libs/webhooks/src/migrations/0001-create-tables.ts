@@ -2,12 +2,11 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
 import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
-import { assertNewShape } from '../store/database/old-shape.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
- * The first tables. Events and their outbox rows are written by the application's transactions; the other tables belong to the dispatcher
- * and the listener service. There are no foreign keys between them: together with counters they cause deadlocks on MariaDB.
+ * The first tables. Events are the outbox, written by the application's transactions; the other tables belong to the dispatcher and the
+ * listener service. There are no foreign keys between them: together with counters they cause deadlocks on MariaDB.
  * `docs/decisions/0001-tables.md` gives the reason for each column.
  */
 const TABLES: readonly FrozenTable[] = [
@@ -18,20 +17,24 @@ const TABLES: readonly FrozenTable[] = [
       id: 'id',
       type: 'name',
       superTypes: 'text?',
+      state: 'state',
       audience: 'state',
       owner: 'owner?',
       ownerKey: 'hash?',
       orderKey: 'hash?',
       ordered: 'flag',
       dedupeKey: 'hash?',
-      payload: 'text?',
+      payload: 'text',
       thinPayload: 'text?',
       droppedFields: 'text?',
+      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
     },
-    unique: [['id']],
+    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
     indexes: [
+      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
+      { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
       {
         of: ['ownerKey', 'createdAt', 'seq'],
@@ -39,35 +42,6 @@ const TABLES: readonly FrozenTable[] = [
         mysql: ['ownerKey', 'createdAt', 'seq'],
       },
     ],
-  },
-  {
-    name: 'outbox',
-    columns: {
-      seq: 'reference',
-      eventAt: 'milliseconds',
-      leaseUntil: 'milliseconds',
-      claims: 'integer',
-      orderKey: 'hash?',
-      leaseToken: 'id?',
-      routedThrough: 'id?',
-    },
-    primary: ['seq'],
-    unique: [],
-    indexes: [{ of: ['seq'], where: isSet('routedThrough'), mysql: ['routedThrough', 'seq'] }],
-  },
-  {
-    name: 'damaged',
-    columns: { seq: 'reference', eventAt: 'milliseconds', reason: 'text', createdAt: 'milliseconds' },
-    primary: ['seq'],
-    unique: [],
-    indexes: [],
-  },
-  {
-    name: 'idempotencyKeys',
-    columns: { key: 'hash', eventId: 'id' },
-    primary: ['key'],
-    unique: [],
-    indexes: [],
   },
   {
     name: 'listeners',
@@ -130,7 +104,6 @@ const TABLES: readonly FrozenTable[] = [
       seq: 'sequence',
       id: 'id',
       eventSeq: 'reference',
-      eventAt: 'milliseconds',
       listenerId: 'id',
       type: 'name',
       owner: 'owner?',
@@ -146,19 +119,12 @@ const TABLES: readonly FrozenTable[] = [
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
       lastErrorCode: 'name?',
-      outcome: 'state?',
-      status: 'integer?',
-      errorCode: 'name?',
-      errorDetail: 'text?',
-      durationMs: 'integer?',
-      response: 'text?',
-      startedAt: 'milliseconds?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
+      deletedAt: 'milliseconds?',
     },
-    unique: [['eventAt', 'eventSeq', 'listenerId']],
+    unique: [['id'], ['eventSeq', 'listenerId']],
     indexes: [
-      ['id'],
       {
         of: ['listenerId', 'nextAt', 'seq'],
         where: inState('due'),
@@ -184,8 +150,7 @@ const TABLES: readonly FrozenTable[] = [
     name: 'attempts',
     columns: {
       seq: 'sequence',
-      deliveryId: 'id',
-      eventAt: 'milliseconds',
+      deliverySeq: 'reference',
       number: 'integer',
       outcome: 'state',
       status: 'integer?',
@@ -197,7 +162,7 @@ const TABLES: readonly FrozenTable[] = [
       startedAt: 'milliseconds',
     },
     unique: [],
-    indexes: [['deliveryId', 'seq']],
+    indexes: [['deliverySeq', 'seq']],
   },
   {
     name: 'listenerState',
@@ -255,16 +220,15 @@ const TABLES: readonly FrozenTable[] = [
 ];
 
 /** TypeORM reads a migration's time from the last 13 digits of its name. */
-const CREATED = '1795996800000';
+const CREATED = '1795478400000';
 
 /** Creates the migration class for one table prefix. The prefix is part of its name, so that two instances do not clash. */
 export function createTablesMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookTables implements MigrationInterface {
-    readonly name = migrationName('CreateWebhooks', at, CREATED);
+    readonly name = migrationName('CreateWebhookTables', at, CREATED);
 
     async up(runner: QueryRunner): Promise<void> {
       await createSchema(runner, at);
-      await assertNewShape(dataSourceOf(runner), runner, at);
       for (const table of TABLES) await createTable(runner, at, table);
     }
 
