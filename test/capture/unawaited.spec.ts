@@ -436,6 +436,7 @@ describeDatabases('a write that is not awaited when its transaction ends', (data
       });
       await expect(committed).rejects.toMatchObject({
         code: 'WRITES_UNFINISHED',
+        message: expect.stringContaining('rolled back instead of committed'),
         details: { writes: ['save() of Card'], timeoutMs: TIMEOUT_MS },
       });
       release();
@@ -460,6 +461,25 @@ describeDatabases('a write that is not awaited when its transaction ends', (data
       await Promise.allSettled(late);
       expect(await capturedEvents()).toEqual([]);
       expect(await rows()).toEqual(UNCHANGED);
+    });
+
+    it('makes a SAVEPOINT fail, and the transaction stays open', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
+      const runner = app.dataSource.createQueryRunner();
+      await runner.startTransaction();
+      forget(runner.manager.save(Card, { id: 10 }));
+      await isReached;
+      await expect(runner.query('SAVEPOINT refused')).rejects.toMatchObject({
+        code: 'WRITES_UNFINISHED',
+        message: expect.stringMatching(
+          /^SAVEPOINT or RELEASE was refused, and nothing was rolled back: it waited for save\(\) of Card,/,
+        ),
+      });
+      release();
+      await runner.commitTransaction();
+      await runner.release();
+      expect(await outcomes()).toEqual(['fulfilled']);
+      expect(await capturedEvents()).toEqual(['card.created 10']);
     });
 
     it('is rolled back by a ROLLBACK and by release()', async () => {

@@ -29,7 +29,7 @@ export function dialectOf(driver: string): DialectName {
 
 export const DEFAULT_TABLE_PREFIX = 'webhook_';
 
-/** Whether a text may name the schema of the webhook tables: no character needs escaping, and there is no dot. */
+/** Whether the text is allowed as the schema of the webhook tables: only letters, digits and `_`, so that nothing in it needs escaping. */
 export function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
 }

@@ -1,5 +1,5 @@
 /** Maximum length of an owner, in characters: the width of the column. */
-export const MAX_OWNER_LENGTH = 255;
+const MAX_OWNER_LENGTH = 255;
 
 /** Describes valid owners in error messages. */
 export const OWNER_TEXTS = `a string of 1 to ${MAX_OWNER_LENGTH} characters, without NUL and without half a surrogate pair`;

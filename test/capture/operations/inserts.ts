@@ -233,7 +233,7 @@ export const INSERTS: readonly Operation[] = [
     rows: [[Item, [{}, {}, {}, { id: 4, name: 'second' }]]],
   },
   {
-    name: 'upsert() of rows, one of which another writer inserts meanwhile',
+    name: 'upsert() while another writer inserts one of the rows',
     on: SERVERS,
     given: threeItems,
     run: (context) =>
@@ -261,7 +261,7 @@ export const INSERTS: readonly Operation[] = [
     rows: [[Item, [{}, {}, {}, { id: 4, name: 'first' }]]],
   },
   {
-    name: 'insert … orIgnore() of rows, one of which another writer inserts meanwhile',
+    name: 'insert … orIgnore() while another writer inserts one of the rows',
     on: SERVERS,
     given: threeItems,
     async run(context) {

@@ -52,7 +52,7 @@ type IntervalParts = Partial<
   Record<'years' | 'months' | 'days' | 'hours' | 'minutes' | 'seconds' | 'milliseconds', number>
 >;
 
-/** The `to_char()` format for intervals. {@link intervalDuration} reads the text, which does not depend on the session's `intervalstyle`. */
+/** The `to_char()` format for intervals. Text in this format is the same under every `intervalstyle`; {@link intervalDuration} parses it. */
 export const INTERVAL_FORMAT = 'FMYYYY|FMMM|FMDD|FMHH24|FMMI|FMSS|FMUS';
 
 /**

@@ -206,7 +206,7 @@ export const LISTENER_SCHEMA = {
 
 /** The schema of `secret`, which only a new listener has. An existing listener rotates its secret. */
 export const SECRET_SCHEMA: PropertySchema = text(
-  'The secret that signs requests: whsec_ and the base64 of 24 to 64 random bytes, or any text if the scheme standard is not used. Leave it out to get a new secret. The response shows it once.',
+  'The secret that signs requests. It starts with whsec_, followed by the base64 of 24 to 64 random bytes. If the scheme standard is not used, any text is allowed. Leave it out to get a new secret. The response shows it once.',
   { minLength: 1, maxLength: MAX_TEXT_BYTES, writeOnly: true, example: `whsec_${PLACEHOLDER}` },
 );
 

@@ -46,8 +46,8 @@ export interface ListenerInput {
   /** Headers of each request. They are shown when the listener is read, so put secret headers into `auth`. */
   headers?: Readonly<Record<string, string>>;
   /**
-   * `whsec_` and the base64 of 24 to 64 bytes. If `standard` is not among the schemes: any text of at most 512 bytes, so that receivers
-   * can keep their old secret. The log warns about a secret below 24 bytes.
+   * Starts with `whsec_`, followed by the base64 of 24 to 64 bytes. If `standard` is not among the schemes: any text of at most 512 bytes,
+   * so that receivers can keep their old secret. The log warns about a secret below 24 bytes.
    *
    * @defaultValue a new secret of 32 random bytes
    */

@@ -65,9 +65,9 @@ export interface DispatcherOptions {
   /** The longest wait that the header `Retry-After` of a receiver can cause, in ms. @defaultValue 86_400_000 (24 hours) */
   retryAfterCapMs?: number;
   /**
-   * How long a delivery may stay pending, in ms since its event happened: because of a retry, an open circuit or a disabled
-   * listener. No retry is made after this time. See `docs/operations.md`. The delivery is discarded, and its `lastErrorCode` is `TOO_OLD`. The dispatcher
-   * checks the age every five minutes. `resend()`, `recover()` and `replay()` also send older deliveries.
+   * The greatest age of a delivery that is still pending (retried, circuit open, listener disabled), in ms since its event happened. No
+   * retry is made after this time. See `docs/operations.md`. The delivery is discarded, and its `lastErrorCode` is `TOO_OLD`. The
+   * dispatcher checks the age every five minutes. `resend()`, `recover()` and `replay()` also send older deliveries.
    *
    * @defaultValue 2_592_000_000 (30 days)
    */
@@ -224,8 +224,9 @@ export interface WebhooksOptions {
    */
   currentManager?: () => EntityManager | undefined;
   /**
-   * Whether a write waits for the first attempt of its deliveries. `'queued'`: the write returns as soon as it is committed. `'inline'`: the write also waits for the first attempt of its
-   * deliveries, at most `dispatcher.timeoutMs`. A failed attempt never rejects the write: the delivery is retried as with `'queued'`.
+   * Whether a write waits for the first attempt of its deliveries. `'queued'`: the write returns as soon as it is committed. `'inline'`:
+   * the write also waits for the first attempt of its deliveries, at most `dispatcher.timeoutMs`. A failed attempt never rejects the
+   * write: the delivery is retried as with `'queued'`.
    *
    * @defaultValue 'queued'
    */
@@ -241,8 +242,8 @@ export interface WebhooksOptions {
    */
   maxCausationDepth?: number;
   /**
-   * How many milliseconds a COMMIT waits for writes that are not awaited. Time counts while none of these writes has a statement under
-   * way. Then the COMMIT is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. If the value is too low, a hook that
+   * How many milliseconds a COMMIT waits for writes that are not awaited. The time runs only while none of these writes is running a
+   * statement. Then the COMMIT is refused with `WRITES_UNFINISHED`, and the transaction is rolled back. If the value is too low, a hook that
    * awaits slow work fails its transaction. If it is too high, a hook that awaits this COMMIT blocks its connection for as long.
    * See `docs/capture.md#writes-that-nobody-awaits-when-their-transaction-ends`. 1 to 3,600,000.
    *

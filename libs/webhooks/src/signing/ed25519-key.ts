@@ -17,9 +17,9 @@ const SPKI_HEADER = Buffer.from('302a300506032b6570032100', 'hex');
 
 /** An Ed25519 key pair in the form of Standard Webhooks. */
 export interface SigningKeyPair {
-  /** `whsk_` and the base64 of 64 bytes: 32 of the private key, then 32 of the public key. */
+  /** Starts with `whsk_`, followed by the base64 of 64 bytes: 32 of the private key, then 32 of the public key. */
   readonly privateKey: string;
-  /** `whpk_` and the base64 of 32 bytes. Receivers verify with this key. */
+  /** Starts with `whpk_`, followed by the base64 of 32 bytes. Receivers verify with this key. */
   readonly publicKey: string;
 }
 
@@ -59,8 +59,8 @@ export function isEd25519Key(key: string): boolean {
 }
 
 /**
- * Checks a given private key: `whsk_` and the base64 of 32 bytes, or of 64 bytes whose second half is the public key of
- * the first.
+ * Checks a given private key. It must start with `whsk_`, followed by the base64 of 32 bytes, or of 64 bytes: the private key, then its public
+ * key.
  *
  * @returns the public key, `whpk_…`
  * @throws {@link BadRequestError} `INVALID_SECRET`. The message never repeats the given value
@@ -69,7 +69,7 @@ export function assertSigningKey(key: unknown): string {
   if (typeof key !== 'string' || !key.startsWith(PRIVATE_KEY_PREFIX) || readPrivateKey(key) === null) {
     throw new BadRequestError(
       'INVALID_SECRET',
-      `A private key must be "${PRIVATE_KEY_PREFIX}" and the base64 of the 32 bytes of an Ed25519 key. The 32 bytes of its public key may follow.`,
+      `A private key must start with "${PRIVATE_KEY_PREFIX}", followed by the base64 of the 32 bytes of an Ed25519 key. The 32 bytes of its public key may follow them.`,
     );
   }
   return publicKeyOf(key);
@@ -103,7 +103,7 @@ export function privateKeyObject(key: string): KeyObject {
   if (read !== null) return read;
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `The private key of a webhook must be "${PRIVATE_KEY_PREFIX}" and an Ed25519 key in base64. Copy it again from the listener.`,
+    `The private key must start with "${PRIVATE_KEY_PREFIX}", followed by an Ed25519 key in base64. Copy it again from the listener.`,
   );
 }
 
@@ -119,7 +119,7 @@ export function publicKeyObject(key: string): KeyObject {
   }
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `The public key of a webhook must be "${PUBLIC_KEY_PREFIX}" and the base64 of 32 bytes. Copy it again from where the sender shows it.`,
+    `The public key must start with "${PUBLIC_KEY_PREFIX}", followed by the base64 of 32 bytes. Copy it again from where the sender shows it.`,
   );
 }
 

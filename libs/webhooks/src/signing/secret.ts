@@ -13,15 +13,15 @@ const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 
-const SECRET_FORM = `Give "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave the secret out to get a new one.`;
+const SECRET_FORM = `Give a secret that starts with "${SECRET_PREFIX}", followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave it out to get a new one.`;
 
-/** Generates a secret: `whsec_` and the base64 of 32 random bytes. */
+/** Generates a secret. It starts with `whsec_`, followed by the base64 of 32 random bytes. */
 export function generateSecret(): string {
   return SECRET_PREFIX + randomBytes(GENERATED_SECRET_BYTES).toString('base64');
 }
 
 /**
- * Checks a given secret: `whsec_` and the base64 of 24 to 64 bytes.
+ * Checks a given secret. It must start with `whsec_`, followed by the base64 of 24 to 64 bytes.
  *
  * @throws {@link BadRequestError} `INVALID_SECRET`. The message never repeats the given value, because a secret with a
  * typing error still contains most of the secret
@@ -76,7 +76,7 @@ export function secretKeyBytes(secret: string): Buffer {
   if (bytes === null || !isKeyLength(bytes)) {
     throw new ConfigurationError(
       'INVALID_SECRET',
-      `The secret of a webhook must be "${SECRET_PREFIX}" and the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes. Copy it again from where the sender shows it.`,
+      `The secret must start with "${SECRET_PREFIX}" (the prefix may be missing), followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes. Copy it again from where the sender shows it.`,
     );
   }
   return bytes;

@@ -40,8 +40,8 @@ export abstract class SignatureScheme {
   readonly keyType?: KeyType;
 
   /**
-   * Which secrets a listener may have. `'whsec'`: only `whsec_` and base64. `'text'`: any text, whose UTF-8 bytes are
-   * the key. If a listener has several schemes, the strictest form applies.
+   * Which secrets a listener may have. `'whsec'`: only secrets that start with `whsec_`, followed by base64. `'text'`: any
+   * text, whose UTF-8 bytes are the key. If a listener has several schemes, the strictest form applies.
    *
    * @defaultValue 'text'
    */

@@ -29,10 +29,10 @@ const V1A_PAIR_BYTES = 128 * 1_024;
  * spaces, so that a receiver that still has the old key accepts the request too. The type of the key decides the
  * algorithm:
  *
- * - `whsec_` and base64, a shared secret: `v1,` and the base64 of HMAC-SHA256. As in the reference libraries, the
- *   prefix may be missing.
- * - `whsk_`, a private key, to sign; `whpk_`, its public key, to verify: `v1a,` and the base64 of the Ed25519
- *   signature.
+ * - A shared secret starts with `whsec_`, followed by base64. As in the reference libraries, the prefix may be missing. The signature starts
+ *   with `v1,`, followed by the base64 of the HMAC-SHA256.
+ * - A private key (`whsk_`) signs, and its public key (`whpk_`) verifies. The signature starts with `v1a,`, followed by the base64 of
+ *   the Ed25519 signature.
  *
  * In a listener, the scheme name `standard` means `v1`, and {@link StandardV1aScheme} means `v1a`.
  *

@@ -72,7 +72,7 @@ export async function readRows(
   return images;
 }
 
-/** Whether TypeORM may load a value of the event inexactly. */
+/** Whether the event has a column for which TypeORM may load another value than is stored (see `exactExpression`). */
 export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
   const isInexact = (column: ColumnMetadata) => isReadInexactly(column, dataSource);
   return (

@@ -15,7 +15,7 @@ export interface RunnerWritesOptions {
   readonly dialect: DialectName;
   /** The subscriber of this library. */
   readonly subscriber: object;
-  /** How long, in milliseconds, an end of a transaction waits for unfinished writes while none of them has a statement under way. */
+  /** How long, in milliseconds, an end of a transaction waits for unfinished writes while none of them is running a statement. */
   readonly timeoutMs: number;
   /** Called when a query runner was released in an open transaction, after that was rolled back. */
   onLeftover(): void;
@@ -29,7 +29,7 @@ interface Saves {
 }
 
 /**
- * The writes that are under way on one query runner. A query runner is one connection with at most one transaction. `docs/states.md`
+ * The unfinished writes on one query runner. A query runner is one connection with at most one transaction. `docs/states.md`
  * draws the states of a write.
  *
  * **Outside a transaction** a write on an application's query runner takes a *turn*: it alone uses the runner, because it may open a

@@ -25,7 +25,7 @@ const HOOKS = ['beforeQuery', 'afterQuery', 'afterLoad'] as const;
 export class StatementQueue {
   /** How many writes have begun, including writes that are not captured. */
   count = 0;
-  /** How many captured statements are under way or queued. */
+  /** How many captured statements are running or queued. */
   private length = 0;
   private last: Promise<unknown> = Promise.resolve();
 

@@ -18,16 +18,16 @@ interface End extends EndOptions {
   readonly work: Work;
   /** The write or `transaction()` that has called it. */
   readonly scope: Work | undefined;
-  /** The works that were under way at the time of the call, and works that these have called since. */
+  /** The works that were not finished at the time of the call, and works that these have called since. */
   readonly waitFor: Set<Work>;
   /** When its wait was over, by `performance.now()`. */
   sentAt: number | undefined;
 }
 
 /**
- * The works that are under way on one query runner, and the ends of its transaction: COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO, and
- * `release()` of the runner. An end waits for the writes that began before it. A work that is called after the end waits for the end, except
- * a work inside a write that the end waits for.
+ * The unfinished works on one query runner, and the ends of its transaction: COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO, and
+ * `release()` of the runner. An end waits for the writes that began before it. A work that is called after the end waits for it. Not so
+ * a work inside a write that the end itself waits for: both would wait forever.
  */
 export class TransactionEnds {
   private readonly works = new Set<Work>();
@@ -64,7 +64,7 @@ export class TransactionEnds {
     if (this.ends.size) this.notifyWatchers();
   }
 
-  /** Called when a transaction is over. Works of this transaction that are still under way may send no more statements. */
+  /** Called when a transaction is over. Unfinished works of this transaction may send no more statements. */
   transactionOver(transaction: Transaction | null): void {
     if (!transaction?.end) return;
     const isByServer = transaction.end === 'rolled back by the server';
@@ -124,7 +124,7 @@ export class TransactionEnds {
     return send();
   }
 
-  /** Waits for the writes before an end. Returns the writes that have had no statement under way for `timeoutMs`. */
+  /** Waits for the writes before an end. Returns the unfinished writes after none of them has run a statement for `timeoutMs`. */
   private async stuckBefore(end: End): Promise<readonly Work[]> {
     const since = performance.now();
     for (;;) {
@@ -133,7 +133,7 @@ export class TransactionEnds {
       const last = Math.max(since, ...blockers.map(({ lastStatementAt }) => lastStatementAt));
       const left = isAtWork ? Infinity : last + this.timeoutMs - performance.now();
       if (!blockers.length || left <= 0) {
-        // In the same tick, so that of two ends that wait for each other only one is sent.
+        // No `await` between the check above and this line: two ends that wait for each other would otherwise both be sent.
         end.sentAt = performance.now();
         this.notifyWatchers();
         return blockers;

@@ -21,17 +21,24 @@ export function calledTooLate({ label }: Work, timeoutMs: number): CaptureError 
   const write = label();
   return new CaptureError(
     'TRANSACTION_ENDED',
-    `${write} was called while its transaction was ending, and waited ${timeoutMs} ms for the end (\`unfinishedWritesTimeoutMs\`). It sent no statement. ${AWAIT_WRITES}`,
+    `${write} was called while its transaction was ending. The end did not come within ${timeoutMs} ms (option \`unfinishedWritesTimeoutMs\`), so the write sent no statement. ${AWAIT_WRITES}`,
     { details: { write, transaction: 'ending' } },
   );
 }
 
-/** `WRITES_UNFINISHED`, thrown by a COMMIT. @param isRolledBack whether the transaction, or its part after a savepoint, was rolled back */
+/**
+ * `WRITES_UNFINISHED`, thrown by a COMMIT, SAVEPOINT or RELEASE.
+ *
+ * @param isRolledBack whether the transaction was rolled back, or its part after a savepoint
+ */
 export function writesUnfinished(stuck: readonly Work[], timeoutMs: number, isRolledBack: boolean): CaptureError {
   const writes = stuck.map(({ label }) => label());
+  const outcome = isRolledBack
+    ? 'The transaction was rolled back instead of committed (if it is nested, to its savepoint): its end'
+    : 'SAVEPOINT or RELEASE was refused, and nothing was rolled back: it';
   return new CaptureError(
     'WRITES_UNFINISHED',
-    `The transaction was not committed${isRolledBack ? ', but rolled back' : ''}: ${writes.join(', ')} did not finish, and had no statement under way for ${timeoutMs} ms (\`unfinishedWritesTimeoutMs\`). ${AWAIT_WRITES} A hook must not wait for work that waits for this COMMIT.`,
+    `${outcome} waited for ${writes.join(', ')}, and none of these writes ran a statement for ${timeoutMs} ms (option \`unfinishedWritesTimeoutMs\`). ${AWAIT_WRITES} A hook must not wait for work that waits for this statement.`,
     { details: { writes, timeoutMs } },
   );
 }

@@ -137,7 +137,10 @@ function named(
   return { kind, name: /^["`[]/.test(name) ? name.slice(1, -1) : name.toLowerCase() };
 }
 
-/** Whether table names may refer to other tables after this statement. Pending changes must be read and written before it. */
+/**
+ * Whether the statement may change which schema or database unqualified table names belong to (`SET search_path`, `USE`). Pending changes
+ * must be read and written before it.
+ */
 export function changesSchema(text: string): boolean {
   return /\bsearch_path\b|^\s*use\s/i.test(text);
 }

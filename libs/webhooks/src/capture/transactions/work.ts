@@ -36,7 +36,7 @@ export type WorkKind = 'write' | 'transaction' | 'end' | 'other';
 // The store belongs to one chain of calls, as in `cause.ts`, so that no state is shared between instances.
 const chains = new AsyncLocalStorage<Work | undefined>();
 
-/** A call that is under way on one query runner. The calls of its hooks belong to it: `isInside()` finds them by an AsyncLocalStorage. */
+/** A call on one query runner, until it is done. The calls of its hooks belong to it: `isInside()` finds them by an AsyncLocalStorage. */
 export class Work {
   readonly outer = chains.getStore();
   /** The queue for writes inside this work. These never wait for works outside, which may wait for this work. */
@@ -45,7 +45,7 @@ export class Work {
   isOver = false;
   /** Set if its transaction has ended before it was done: it sends no more statements. */
   ended: CaptureError | undefined;
-  /** How many statements of its chain of calls are under way. */
+  /** How many statements of its chain of calls are running. */
   statements = 0;
   lastStatementAt = performance.now();
   /** The transaction in which it was called. */

@@ -26,14 +26,14 @@ const MAX_WAIT_MS = 10_000;
 interface MarkedWrite {
   readonly query: string;
   readonly key: string;
-  /** Whether no other write may run beside it, because its mark ends with it. */
+  /** `true` if this write must run alone: its mark is removed when it ends. */
   readonly isAlone: boolean;
   /** Sets the mark in the database. */
   readonly mark: () => Promise<void>;
 }
 
 /**
- * The current mark of the connection of one query runner, and the writes that are under way with that mark.
+ * The current mark of the connection of one query runner, and the unfinished writes with that mark.
  *
  * A mark applies to every statement that the connection runs after it, and concurrent writes may have different marks. So writes with the
  * same mark run concurrently, and a write with another mark waits until they have ended, in the order of the calls.

@@ -9,8 +9,8 @@ import { escapedPath } from '../../dialect.js';
  * The triggers run for each row, not for each statement. With transition tables, an update of 1,000 rows would take 2.6 times the time of
  * the write alone instead of 3.4 times, and a delete 10 times instead of 16. But an update of one row would take 43 us more instead of 25 us.
  * There are three more problems. Transition tables hold old and new rows separately, and if a key was changed, only their position shows
- * which rows belong together. A join of them is planned for the first statement of a session, and the same plan is used for a later
- * statement with 100,000 rows. And they do not contain the rows of a write that names a partition.
+ * which rows belong together. PostgreSQL plans a join of the two transition tables once per session, at the first statement, and uses
+ * that plan also for a later statement with 100,000 rows. And transition tables do not contain the rows of a write that names a partition.
  *
  * The function runs with the rights of the user who installed it, because a writer of the table may have no rights on the webhook tables.
  * So `EXECUTE` is revoked from PUBLIC: it is checked when a trigger is created, and other users must not call the function from triggers on

@@ -16,7 +16,7 @@ export class WrittenTables {
     });
   }
 
-  /** Whether a statement writes at all, perhaps by a foreign key or a procedure to one of these tables. */
+  /** Whether a statement writes anything. Even if it does not name one of these tables, a foreign key or a procedure may write to them. */
   isWrite(statement: string): boolean {
     return this.names().all !== null && isWriteStatement(statement);
   }
