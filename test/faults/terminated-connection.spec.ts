@@ -1,3 +1,4 @@
+// Field codes stand before the words of the message. cspell:ignore SFATAL VFATAL Mterminating
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Parcel } from '../support/dispatching-process.js';
 import { createProxied, networked, type ProxiedDatabase } from '../support/proxied-database.js';

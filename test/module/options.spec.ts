@@ -1,3 +1,4 @@
+// Misspelt on purpose. cspell:ignore transprt
 import { expect, it, describe } from 'vitest';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { EventEmitterModule } from '@nestjs/event-emitter';

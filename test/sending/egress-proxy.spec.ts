@@ -234,7 +234,10 @@ describe('through an egress proxy', () => {
         socket.once('data', () => socket.end('HTTP/1.1 204 No Content\r\n\r\n'));
       }),
     );
-    expect(await through({ url }).send(request('http://127.0.0.1:9/'))).toMatchObject({ kind: 'accepted', status: 204 });
+    expect(await through({ url }).send(request('http://127.0.0.1:9/'))).toMatchObject({
+      kind: 'accepted',
+      status: 204,
+    });
   });
 
   it('CONNECT has an IPv6 address in brackets', async () => {
