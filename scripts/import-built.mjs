@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 265,
+    files: 268,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
