@@ -1,12 +1,12 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** This folder in the form of stack frames: a path, or a URL for modules that Node loaded itself. */
+/** The folder of this library in the form of stack frames: a path, or a URL for modules that Node loaded itself. */
 const HERE = foldersOf(thisFile());
 
 /**
  * Captures the call stack, and finds the code that called TypeORM: the first frame outside node_modules, Node and this
- * folder. Capturing takes microseconds; the stack becomes text only when `describe` is called.
+ * library, which may be linked from outside node_modules. Capturing takes microseconds; the stack becomes text only when `describe` is called.
  */
 export function captureCallSite(): { describe(): string | undefined } {
   const trace: { stack?: string } = {};
@@ -30,8 +30,8 @@ function thisFile(): string | undefined {
 
 function foldersOf(file: string | undefined): string[] {
   if (file === undefined) return [];
-  if (!file.startsWith('file:')) return [dirname(file)];
-  return [dirname(fileURLToPath(file)), new URL('.', file).href];
+  if (!file.startsWith('file:')) return [dirname(dirname(file))];
+  return [dirname(dirname(fileURLToPath(file))), new URL('..', file).href];
 }
 
 function isOutside(frame: string): boolean {
