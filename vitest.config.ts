@@ -25,14 +25,12 @@ export default defineConfig({
     setupFiles: ['reflect-metadata', ...(isOnTypeorm03 ? ['test/support/typeorm-0.3/left-out.ts'] : [])],
     reporters: ['default', './test/support/left-out-reporter.ts'],
     pool: 'forks',
-    // One process for many files. Otherwise each file loads TypeORM and Nest again, and runs them before V8 has optimized them: on SQLite the
-    // 27 largest suites took 184 s of processor time, and 87 s with one process. So a test puts back what it changes in the process.
-    isolate: false,
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     testTimeout: 30_000,
     // Some hooks compile a project, while another worker and three servers share the processors.
     hookTimeout: 120_000,
-    teardownTimeout: 20_000,
+    // At its end, the run drops the databases that its processes reused.
+    teardownTimeout: 300_000,
   },
 });

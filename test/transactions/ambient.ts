@@ -237,6 +237,8 @@ export function describeAmbient(title: string, ambient: Ambient): void {
         app.listeners.create({ events: ['*'], url: app.receiver.url, secret, auth }),
       ).catch((reason: unknown) => reason);
       expect(error).toBeInstanceOf(Error);
+      // Shows that the log is recorded.
+      await app.dataSource.query('SELECT count(*) FROM ambient_note');
       const said = [...logged, written(error)].join('\n');
       expect(said).toContain('ambient_note');
       expect(said).not.toContain(secret.slice('whsec_'.length, -4));
